@@ -1,0 +1,256 @@
+"""The values everything else speaks in: families, settings, what is desired, live and known.
+
+This file decides when two settings are equal (decimal value, never text) and what the two zeroes
+mean. It never reads anything: values are parsed at the doors (``desired``, ``okx``, ``store``) and
+trusted from here on. All instants are seconds on this process's own monotonic clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import NewType
+
+Family = NewType("Family", str)
+"""An instrument family such as ``BTC-USD`` or ``SOL-USD_UM``; made by :func:`parse_family` only."""
+
+FAMILY_PATTERN = r"[A-Z0-9]+-[A-Z0-9]+(_[A-Z0-9]+)*"
+QUANTITY_PATTERN = r"(0|[1-9][0-9]*)(\.[0-9]+)?"
+ACCOUNT_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+MAX_INTERVAL_DIGITS = 10
+MAX_QUANTITY_DIGITS = 20
+
+_FAMILY = re.compile(FAMILY_PATTERN, re.ASCII)
+_QUANTITY = re.compile(QUANTITY_PATTERN, re.ASCII)
+
+
+class Environment(StrEnum):
+    """Which of OKX's two environments an account trades in."""
+
+    LIVE = "live"
+    DEMO = "demo"
+
+
+class Kind(StrEnum):
+    """Who is at the other end: the exchange itself or the simulated one on loopback."""
+
+    OKX = "okx"
+    SIMULATOR = "simulator"
+
+
+class Field(StrEnum):
+    """The three fields of a setting, named as in the file format (and OKX's API)."""
+
+    TIME_INTERVAL = "timeInterval"
+    FROZEN_INTERVAL = "frozenInterval"
+    QTY_LIMIT = "qtyLimit"
+
+
+def parse_family(text: str) -> Family:
+    """Return ``text`` as a Family, or raise ValueError if it is not the shape of one."""
+    if not _FAMILY.fullmatch(text):
+        raise ValueError(f"not an instrument family: {text!r}")
+    return Family(text)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantity:
+    """A decimal number of contracts, kept as the text it was written in.
+
+    Equality, order and hash go by value: ``100``, ``"100"`` and ``"100.0"`` are equal everywhere.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        """Refuse text that is not a plain decimal (ValueError)."""
+        if not _QUANTITY.fullmatch(self.text):
+            raise ValueError(f"not a plain decimal number: {self.text!r}")
+
+    @property
+    def canonical(self) -> str:
+        """The shortest text of the same value (``100.0`` gives ``100``)."""
+        if "." not in self.text:
+            return self.text
+        return self.text.rstrip("0").rstrip(".")
+
+    @property
+    def value(self) -> Decimal:
+        """The exact value; construction from text never rounds."""
+        return Decimal(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Quantity) and self.canonical == other.canonical
+
+    def __hash__(self) -> int:
+        return hash(self.canonical)
+
+    def __lt__(self, other: Quantity) -> bool:
+        return self.value < other.value
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One family's whole MMP setting; a write always replaces all three fields.
+
+    ``time_interval_ms`` 0 means MMP is disabled (no protection); ``frozen_interval_ms`` 0 means
+    frozen until someone resets (the longest freeze). The two zeroes mean opposite things [doc].
+    """
+
+    time_interval_ms: int
+    frozen_interval_ms: int
+    qty_limit: Quantity
+
+    @property
+    def disabled(self) -> bool:
+        """Whether this setting switches the family's protection off."""
+        return self.time_interval_ms == 0
+
+    @property
+    def until_reset(self) -> bool:
+        """Whether a freeze under this setting lasts until Reset MMP Status is called."""
+        return self.frozen_interval_ms == 0
+
+    def wire(self) -> dict[str, str]:
+        """Return the three strings of OKX's API, by field name."""
+        return {
+            Field.TIME_INTERVAL.value: str(self.time_interval_ms),
+            Field.FROZEN_INTERVAL.value: str(self.frozen_interval_ms),
+            Field.QTY_LIMIT.value: self.qty_limit.text,
+        }
+
+    def canonical(self) -> dict[str, str]:
+        """Return the three strings in their one canonical spelling, for digests."""
+        return {**self.wire(), Field.QTY_LIMIT.value: self.qty_limit.canonical}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place in a file, 1-based."""
+
+    path: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredFamily:
+    """What the file wants of one family, and where it says so."""
+
+    setting: Setting
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """One account's file, accepted whole. ``families`` is never empty.
+
+    ``expected_uid`` is None when the file does not name one. ``sha256`` is of the file's bytes.
+    """
+
+    account: str
+    environment: Environment
+    families: Mapping[Family, DesiredFamily]
+    path: str
+    sha256: str
+    credentials_prefix: str = "OKX_"
+    expected_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRow:
+    """One family as Get MMP Config showed it.
+
+    ``frozen_until`` is shown, never computed with: its unit is contradictory in OKX's docs.
+    """
+
+    setting: Setting
+    frozen: bool = False
+    frozen_until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRead:
+    """One whole answer of Get MMP Config.
+
+    ``begun_at`` is the instant before the first byte of the request. A family without a row is
+    simply missing from ``rows``. ``unreadable`` holds rows that name a family but whose values
+    make no sense, with what was wrong with them: such a family must not be written.
+    """
+
+    begun_at: float
+    rows: Mapping[Family, LiveRow]
+    unreadable: Mapping[Family, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """Nothing is known of the family: never written, never adopted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The last setting proven in force, by an acknowledged write or by a read (adopted).
+
+    ``at`` is the local instant of the proof (for a row of another boot: its first sight), and
+    ``attempt`` the newest attempt of the family at that moment (0: there was none).
+    """
+
+    setting: Setting
+    at: float
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """An attempt whose effect is not known: pending, unanswered or answered senselessly.
+
+    Until ``effect_until`` (reservation + L) it may still take effect at the exchange.
+    """
+
+    attempt: int
+    setting: Setting
+    reserved_at: float
+    effect_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """The family has unresolved attempts (at least one); ``last`` is the proof before or beside them."""
+
+    last: Confirmed | None
+    unresolved: tuple[Unresolved, ...]
+
+
+Known = Never | Confirmed | Uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class AccountInfo:
+    """What the account/config pre-flight says of the key in use.
+
+    ``level`` is OKX's acctLv ("4" is portfolio margin); ``permissions`` a set of read_only, trade
+    and withdraw; ``ip`` the bound addresses, empty when the key is bound to none.
+    """
+
+    uid: str
+    main_uid: str
+    level: str
+    permissions: frozenset[str]
+    ip: tuple[str, ...] = ()
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a pacing ledger is keyed by: two account names with one uid share it."""
+
+    kind: Kind
+    environment: Environment
+    uid: str

@@ -1,0 +1,139 @@
+"""When the next Set MMP request may be reserved.
+
+The promise: the exchange never sees more than two requests of one User ID in any 10 s. A request may
+be reserved at ``t`` only if at most one earlier request ``k`` has ``hi_k + W + EPS > t``, where
+``hi_k`` is the latest moment ``k`` can have reached the exchange. Suppose three arrivals fell within
+W and the last of them, n, was reserved at ``t <= a_n``: the two others arrived after ``t - W``, so
+both have ``hi + W > t``, the count is two, and n was not admitted. Counting from the moment of
+sending is wrong (jitter squeezes three into a window), a leaky bucket is wrong (three at 0, 0, 5 s).
+
+All instants are seconds on this process's monotonic clock; the store turns rows of other boots and
+hosts into instants of first sight. Nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+WINDOW_S = 10.0
+"""OKX's window: 2 requests per 10 s per User ID [doc]."""
+
+BURST = 2
+"""Requests allowed in one window [doc]."""
+
+EPS_S = 0.055
+"""Slack on the window: 50 ms, and 500 ppm of it for two clocks that run at different speeds."""
+
+GUARD_S = WINDOW_S + EPS_S
+"""For how long after its latest possible arrival a request counts."""
+
+LATEST_ARRIVAL_S = 35.0
+"""L: how long after its reservation an unanswered request may still reach the exchange.
+
+30 s of signature validity [doc], 3 s of clock error, 2 s from reservation to the write.
+"""
+
+SEND_DEADLINE_S = 2.0
+"""How old a reservation may be when its first byte is written; checked right before the write."""
+
+SPACING_S = 5.0
+"""The even spacing after the exchange said 50011: others share the budget, or bursts are refused."""
+
+CALM_SENDS = 20
+"""Sends in a row without a 50011 after which bursts of two are tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request of the ledger that may still count: ``hi`` is its latest possible arrival."""
+
+    attempt: int
+    hi: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What pacing knows of one budget.
+
+    ``sent``: requests that may still count (older ones may be left out), any order.
+    ``sends_since_limited``: sends after the newest 50011, None if there was none that matters.
+    ``limited_hi``: latest arrival of that 50011's request, None likewise.
+    ``empty_since``: None as soon as any request of this budget is on record, else the instant this
+    process first saw that there was none: history is unknown and one window is waited out.
+    """
+
+    sent: tuple[Sent, ...] = ()
+    sends_since_limited: int | None = None
+    limited_hi: float | None = None
+    empty_since: float | None = None
+
+    @property
+    def spaced(self) -> bool:
+        """Whether even spacing is in force because of a recent 50011."""
+        return self.sends_since_limited is not None and self.sends_since_limited < CALM_SENDS
+
+
+def earliest_slot(ledger: Ledger, now: float, *, assume_idle: bool = False) -> float:
+    """Return the earliest instant, at least ``now``, at which one more request may be reserved."""
+    return max(now, *_bounds(ledger, assume_idle=assume_idle))
+
+
+def admits(ledger: Ledger, now: float, *, assume_idle: bool = False) -> bool:
+    """Tell whether one more request may be reserved at ``now``."""
+    return earliest_slot(ledger, now, assume_idle=assume_idle) <= now
+
+
+def schedule(
+    ledger: Ledger,
+    now: float,
+    count: int,
+    *,
+    round_trip_s: float = 0.0,
+    assume_idle: bool = False,
+) -> tuple[float, ...]:
+    """Return the instants at which ``count`` further requests are expected to be reserved.
+
+    Each is taken to be answered after ``round_trip_s``. Length ``count``, never decreasing.
+    """
+    slots: list[float] = []
+    for _ in range(count):
+        slot = earliest_slot(ledger, now, assume_idle=assume_idle)
+        slots.append(slot)
+        now = slot + round_trip_s
+        ledger = _after(ledger, Sent(attempt=0, hi=now), now)
+    return tuple(slots)
+
+
+def still_counts(hi: float, now: float) -> bool:
+    """Tell whether a request with latest arrival ``hi`` can still bear on a slot at ``now`` or later."""
+    return hi + GUARD_S > now
+
+
+def latest_arrival(reserved_at: float, answered_at: float | None) -> float:
+    """Return ``hi``: the definite answer's instant, else reservation + L."""
+    return reserved_at + LATEST_ARRIVAL_S if answered_at is None else answered_at
+
+
+def _bounds(ledger: Ledger, *, assume_idle: bool) -> Sequence[float]:
+    counted = sorted((sent.hi for sent in ledger.sent), reverse=True)
+    bounds = [counted[BURST - 1] + GUARD_S] if len(counted) >= BURST else [float("-inf")]
+    if ledger.spaced:
+        if ledger.limited_hi is not None:
+            bounds.append(ledger.limited_hi + GUARD_S)
+        if counted:
+            bounds.append(counted[0] + SPACING_S + EPS_S)
+    if ledger.empty_since is not None and not assume_idle:
+        bounds.append(ledger.empty_since + GUARD_S)
+    return bounds
+
+
+def _after(ledger: Ledger, sent: Sent, now: float) -> Ledger:
+    counting = tuple(old for old in ledger.sent if still_counts(old.hi, now))
+    since = ledger.sends_since_limited
+    return replace(
+        ledger,
+        sent=(*counting, sent),
+        sends_since_limited=None if since is None else since + 1,
+        empty_since=None,
+    )

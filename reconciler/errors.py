@@ -1,0 +1,116 @@
+"""The error tree: expected failures that end a command, each with its exit status.
+
+    MmpError                      1  runtime failure
+    ├── UsageError               64  the command line cannot be meant that way
+    ├── InvalidInput              4  config, policy, plan or revision does not hold
+    ├── AccountProblem            8  account, key or environment: writing is stopped
+    ├── StateLocked               7  another process holds the state
+    ├── PlanStale                 5  what was reviewed is no longer what would happen
+    ├── Refused                   3  policy, guard or --fail-on
+    └── StateUnusable             1  the state file is damaged, foreign, or in a bad place
+        (StateForeign             8  it belongs to another account)
+
+An error says what is wrong, whose fault it is and what to do next; its ``code`` is stable. Messages
+never contain secrets: errors of libraries are remade before they get here.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Exit(IntEnum):
+    """Exit statuses of every command."""
+
+    DONE = 0
+    FAILED = 1
+    CHANGES = 2
+    REFUSED = 3
+    INVALID = 4
+    STALE = 5
+    PARTLY = 6
+    LOCKED = 7
+    ACCOUNT = 8
+    HELD = 9
+    USAGE = 64
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+PRECEDENCE = (
+    Exit.USAGE,
+    Exit.INVALID,
+    Exit.ACCOUNT,
+    Exit.LOCKED,
+    Exit.STALE,
+    Exit.REFUSED,
+    Exit.FAILED,
+    Exit.HELD,
+    Exit.CHANGES,
+    Exit.DONE,
+)
+"""Which status wins when nothing was settled and several hold."""
+
+
+class MmpError(Exception):
+    """A failure the user can do something about: ``message`` says what, ``hint`` what to do next."""
+
+    exit_status: ClassVar[Exit] = Exit.FAILED
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MmpError):
+    """The command line cannot be meant that way."""
+
+    exit_status = Exit.USAGE
+
+
+class InvalidInput(MmpError):
+    """A file, plan or revision given by the user does not hold."""
+
+    exit_status = Exit.INVALID
+
+
+class AccountProblem(MmpError):
+    """The account, the key or the environment does not let us write."""
+
+    exit_status = Exit.ACCOUNT
+
+
+class StateLocked(MmpError):
+    """Another process holds the state; the message names it."""
+
+    exit_status = Exit.LOCKED
+
+
+class PlanStale(MmpError):
+    """What was reviewed is no longer what would happen."""
+
+    exit_status = Exit.STALE
+
+
+class Refused(MmpError):
+    """A policy, a guard or --fail-on refuses."""
+
+    exit_status = Exit.REFUSED
+
+
+class StateUnusable(MmpError):
+    """The state is damaged, foreign to this program, too new, or in a place that cannot hold it."""
+
+
+class StateForeign(MmpError):
+    """The state belongs to another User ID or another kind of exchange."""
+
+    exit_status = Exit.ACCOUNT
+
+
+def worst(statuses: list[Exit]) -> Exit:
+    """Return the status that wins among ``statuses`` by precedence; DONE when there are none."""
+    return min(statuses, key=PRECEDENCE.index, default=Exit.DONE)

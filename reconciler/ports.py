@@ -1,0 +1,157 @@
+"""What a pass needs of the world: a store, an exchange, a clock. Nothing else.
+
+Each port is small and named for the need; implementations live in ``store``, ``okx``, ``clock`` and
+the simulated world of the tests. Every method may raise :class:`reconciler.errors.MmpError` where
+its docstring says so; whatever an exchange answers is a value, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from reconciler.core.model import AccountInfo, Family, Known, LiveRead, Setting
+from reconciler.core.pacing import Ledger
+from reconciler.core.verdict import AttemptStatus, Reply
+
+
+class Clock(Protocol):
+    """Time as a pass needs it: one monotonic clock for decisions, the wall only for people."""
+
+    def now(self) -> float:
+        """Return seconds on the monotonic raw clock of this boot."""
+        ...
+
+    def wall(self) -> datetime:
+        """Return the time of day, UTC, for display and records only."""
+        ...
+
+    async def pause(self, until: float) -> None:
+        """Return at instant ``until``, or earlier when something changed; callers look again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """One Set MMP request, signed: exactly these bytes may be sent, once.
+
+    ``timestamp`` is the signature's, in OKX's form; 30 s after it the exchange refuses the request.
+    """
+
+    family: Family
+    setting: Setting
+    timestamp: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Connection(Protocol):
+    """An open connection to the exchange, good for one Set MMP request."""
+
+    async def send(self, request: Signed, *, deadline: float) -> Reply:
+        """Write ``request`` once and return the classified reply; closes the connection.
+
+        Past the instant ``deadline`` nothing is written and the reply is NOT_SENT.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close without sending; harmless when already closed."""
+        ...
+
+
+class Exchange(Protocol):
+    """The exchange as seen with one account's key. Replies that are not data are ``Reply`` values."""
+
+    async def account(self) -> AccountInfo | Reply:
+        """Ask who the key belongs to and what it may do."""
+        ...
+
+    async def read_live(self) -> LiveRead | Reply:
+        """Read every configured family at once."""
+        ...
+
+    async def sync_clock(self) -> Reply | None:
+        """Measure the offset to the exchange's clock; None when it was measured."""
+        ...
+
+
+class TradingExchange(Exchange, Protocol):
+    """An exchange that can also write. A dry run is never given one."""
+
+    async def open(self) -> Connection | Reply:
+        """Open a fresh connection, writing no byte of a request; a failure is NOT_SENT."""
+        ...
+
+    def sign(self, family: Family, setting: Setting) -> Signed:
+        """Build and sign one request with the current time of the exchange's clock."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A slot was reserved, durably: exactly one transmission may follow."""
+
+    attempt: int
+    reserved_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """No slot at this moment; the earliest one is at ``until`` as far as is known now."""
+
+    until: float
+
+
+class Store(Protocol):
+    """The durable memory of one account in one environment, shared with other processes.
+
+    All methods raise StateUnusable when the state is damaged. Rows of this boot come back as their
+    own instants; rows of another boot, host or unknown age as this process's first sight of them.
+    """
+
+    def locked(self, purpose: str) -> AbstractAsyncContextManager[None]:
+        """Hold the account's lock; raises StateLocked, naming the holder, after the lock timeout."""
+        ...
+
+    async def identify(self, uid: str, host: str) -> str | None:
+        """Stamp or check the owner. Raises StateForeign for another uid or kind.
+
+        Returns the host used before when it was another one (a warning), else None.
+        Must be called before ``ledger`` and ``reserve``.
+        """
+        ...
+
+    async def known(self) -> Mapping[Family, Known]:
+        """Return what is known of every family on record (never Never)."""
+        ...
+
+    async def ledger(self) -> Ledger:
+        """Return the pacing ledger of this account's User ID."""
+        ...
+
+    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
+        """Reserve a slot now and record the attempt, in one durable transaction, or say when."""
+        ...
+
+    async def settle(
+        self, attempt: int, status: AttemptStatus, *, definite: bool, code: str, message: str
+    ) -> None:
+        """Record what came of an attempt, durably.
+
+        ``definite`` bounds the attempt's arrival by this moment. APPLIED makes the attempt's setting
+        the confirmed one and resolves every attempt of the family that carried the same setting;
+        unresolved attempts of other values stay. REJECTED and NOT_SENT leave the family as it was.
+        """
+        ...
+
+    async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
+        """Record settings a live read proved in force; resolves those families' attempts."""
+        ...
+
+    async def record_live(self, read: LiveRead) -> None:
+        """Keep the latest live read for ``mmp status``; never used to decide anything."""
+        ...
