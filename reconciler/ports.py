@@ -138,10 +138,18 @@ class Store(Protocol):
         ...
 
     async def settle(
-        self, attempt: int, status: AttemptStatus, *, definite: bool, code: str, message: str
+        self,
+        attempt: int,
+        status: AttemptStatus,
+        *,
+        definite: bool,
+        limited: bool,
+        code: str,
+        message: str,
     ) -> None:
         """Record what came of an attempt, durably.
 
+        ``limited``: the exchange refused it for its rate, which makes pacing more careful.
         ``definite`` bounds the attempt's arrival by this moment. APPLIED makes the attempt's setting
         the confirmed one and resolves every attempt of the family that carried the same setting;
         unresolved attempts of other values stay. REJECTED and NOT_SENT leave the family as it was.

@@ -1,0 +1,120 @@
+"""What a live read proves of one family, given what we did to it before.
+
+A read counts for a family only if it began after the family's last proof or attempt. Nobody documents
+how soon a read sees a write [unknown], so within 5 s of a write a difference needs two equal reads,
+and nobody documents whether a disabled family keeps its row [unknown], so a missing row needs two
+reads unless disabled was confirmed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core.model import (
+    Confirmed,
+    Desired,
+    Family,
+    Known,
+    LiveRead,
+    LiveRow,
+    Never,
+    Uncertain,
+)
+
+SETTLING_S = 5.0
+"""For how long after a write a read that differs may still show the time before it."""
+
+SECOND_READ_AFTER_S = 0.5
+"""Between two reads that are to agree: well inside the 5 per 2 s OKX allows [doc]."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """No read counts for this family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """One read differs where two must agree. ``row`` is what it showed, None for a missing row."""
+
+    row: LiveRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The exchange lists no row for this family, as far as it can be proved."""
+
+
+View = NotRead | Doubtful | Absent | LiveRow
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The last two live reads of one pass; either may be None."""
+
+    latest: LiveRead | None = None
+    previous: LiveRead | None = None
+
+    def then(self, read: LiveRead) -> Reads:
+        """Return these reads with ``read`` as the newest."""
+        return Reads(latest=read, previous=self.latest)
+
+
+def view(family: Family, known: Known, reads: Reads) -> View:
+    """Return what ``reads`` prove of ``family``."""
+    after = counts_after(known)
+    if reads.latest is None or reads.latest.begun_at <= after:
+        return NotRead()
+    row = reads.latest.rows.get(family)
+    if _one_read_is_enough(row, known, reads.latest) or _agrees(family, row, reads.previous, after):
+        return Absent() if row is None else row
+    return Doubtful(row)
+
+
+def counts_after(known: Known) -> float:
+    """Return the instant after which a read must begin to count for a family."""
+    match known:
+        case Never():
+            return float("-inf")
+        case Confirmed(at=at):
+            return at
+        case Uncertain(last=last, unresolved=unresolved):
+            newest = max(attempt.reserved_at for attempt in unresolved)
+            return newest if last is None else max(newest, last.at)
+
+
+def unreadable_managed(read: LiveRead, desired: Desired) -> tuple[Family, str] | None:
+    """Return the first desired family whose live row makes no sense, with what was wrong."""
+    for family in sorted(read.unreadable):
+        if family in desired.families:
+            return family, read.unreadable[family]
+    return None
+
+
+def last_proof(known: Known) -> Confirmed | None:
+    """Return the newest proof of what was in force; None when there never was one."""
+    match known:
+        case Never():
+            return None
+        case Confirmed():
+            return known
+        case Uncertain(last=last):
+            return last
+
+
+def _one_read_is_enough(row: LiveRow | None, known: Known, read: LiveRead) -> bool:
+    proof = last_proof(known)
+    if proof is None:
+        return True
+    if row is None:
+        return proof.setting.disabled
+    return row.setting == proof.setting or read.begun_at >= proof.at + SETTLING_S
+
+
+def _agrees(family: Family, row: LiveRow | None, previous: LiveRead | None, after: float) -> bool:
+    if previous is None or previous.begun_at <= after:
+        return False
+    before = previous.rows.get(family)
+    if row is None or before is None:
+        return row is before
+    return row.setting == before.setting

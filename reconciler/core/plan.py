@@ -1,0 +1,440 @@
+"""The plan: what it takes to make live equal to desired, family by family.
+
+Three ways are compared and kept apart: desired against last applied is a *change*, live against last
+applied is *drift*, and a family with an unresolved attempt is *uncertain*, which is never equal to
+anything. The plan is a value: it is printed, hashed, held against a review, and applied one request
+at a time, with a fresh plan after every request. Nothing here sends, reads or waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from reconciler.core.direction import (
+    LESS_SAFE,
+    REQUEST_ORDER,
+    Direction,
+    changed_fields,
+    direction,
+)
+from reconciler.core.evidence import Absent, Doubtful, NotRead, Reads, View, last_proof, view
+from reconciler.core.model import (
+    Confirmed,
+    Desired,
+    Environment,
+    Family,
+    Field,
+    Known,
+    LiveRow,
+    Never,
+    Setting,
+    Source,
+    Uncertain,
+)
+from reconciler.core.pacing import Ledger, schedule
+
+
+class Basis(StrEnum):
+    """What desired was compared with."""
+
+    LIVE = "live"
+    LAST_APPLIED = "last-applied"
+    FILE = "file"
+
+
+class Action(StrEnum):
+    """What is done about a family: one request, a record without a request, or nothing for now."""
+
+    SET = "set"
+    ADOPT = "adopt"
+    HOLD = "hold"
+
+
+class Reason(StrEnum):
+    """Why a family is in the plan."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    DRIFTED = "drifted"
+    UNCERTAIN = "uncertain"
+
+
+class Because(StrEnum):
+    """Why a family that differs is held."""
+
+    FROZEN = "frozen"
+    PAUSED = "paused"
+    POLICY = "policy"
+    GUARD = "guard"
+    DRIFT_POLICY = "drift-policy"
+    PARKED = "parked"
+
+
+REVIEW_HOLDS = frozenset({Because.POLICY, Because.GUARD})
+"""Holds that a reviewer decides on: ``apply`` refuses as a whole while there is one."""
+
+
+class DriftPolicy(StrEnum):
+    """What ``run`` does about drift; ``apply`` and ``plan`` always heal."""
+
+    HEAL_LOOSENED = "heal-loosened"
+    HEAL = "heal"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds a family back in this plan.
+
+    ``parked``: settings the exchange refused, by family; another desired value is tried again.
+    ``disable_allowed``: families whose disabling was explicitly allowed.
+    """
+
+    drift: DriftPolicy = DriftPolicy.HEAL
+    parked: Mapping[Family, Setting] = field(default_factory=dict)
+    paused: frozenset[Family] = frozenset()
+    disable_allowed: frozenset[Family] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One family that is not simply in sync.
+
+    ``before`` is live where it was read, else last applied; None when neither is there.
+    ``direction`` is None when before and after are equal. ``order`` counts requests from 1.
+    ``known_at`` is set for an adopt that has to wait: the instant from which a read will tell.
+    ``eta_s`` is seconds from the plan's making to the reservation (set) or the knowledge (adopt).
+    """
+
+    family: Family
+    action: Action
+    reason: Reason
+    before: Setting | None
+    after: Setting
+    source: Source | None = None
+    because: Because | None = None
+    direction: Direction | None = None
+    fields: tuple[Field, ...] = ()
+    order: int | None = None
+    eta_s: float | None = None
+    known_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be done for one account; ``changes`` requests first in sending order.
+
+    ``doubtful`` names families for which a second live read is needed before anything is concluded.
+    """
+
+    account: str
+    environment: Environment
+    basis: Basis
+    changes: tuple[Change, ...]
+    unchanged: tuple[Family, ...]
+    unmanaged: Mapping[Family, Setting]
+    doubtful: tuple[Family, ...] = ()
+
+    def of(self, action: Action) -> tuple[Change, ...]:
+        """Return the changes with ``action``, in plan order."""
+        return tuple(change for change in self.changes if change.action is action)
+
+    @property
+    def requests(self) -> tuple[Change, ...]:
+        """The changes that take a request, in sending order."""
+        return self.of(Action.SET)
+
+    @property
+    def refused(self) -> tuple[Change, ...]:
+        """The changes a policy or guard holds."""
+        return tuple(change for change in self.changes if change.because in REVIEW_HOLDS)
+
+    @property
+    def eta_s(self) -> float:
+        """Seconds until the last request is reserved or the last unknown is known; 0 when none."""
+        return max((change.eta_s for change in self.changes if change.eta_s is not None), default=0.0)
+
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` over account, environment, and each family's action, before and after."""
+        return digest(self.account, self.environment, self.changes)
+
+
+def make_plan(
+    desired: Desired,
+    known: Mapping[Family, Known],
+    reads: Reads,
+    rules: Rules,
+    now: float,
+) -> Plan:
+    """Compare three ways and return the plan as of ``now``; etas come by :func:`with_schedule`."""
+    views = {family: view(family, known.get(family, Never()), reads) for family in sorted(desired.families)}
+    changes = [
+        change
+        for family, seen in views.items()
+        if (change := _change(family, desired, known.get(family, Never()), seen, reads, rules, now))
+    ]
+    touched = {change.family for change in changes}
+    return Plan(
+        account=desired.account,
+        environment=desired.environment,
+        basis=Basis.LAST_APPLIED if reads.latest is None else Basis.LIVE,
+        changes=in_order(changes),
+        unchanged=tuple(family for family in views if family not in touched),
+        unmanaged=_unmanaged(desired, reads),
+        doubtful=tuple(family for family, seen in views.items() if isinstance(seen, Doubtful)),
+    )
+
+
+def in_order(changes: list[Change]) -> tuple[Change, ...]:
+    """Return ``changes`` in plan order, requests numbered from 1.
+
+    Requests come first (uncertain, then by direction, then by name), then adopts, then holds.
+    """
+    ordered = sorted(changes, key=_sending_rank)
+    requests = sum(change.action is Action.SET for change in ordered)
+    numbered = [replace(change, order=place) for place, change in enumerate(ordered[:requests], 1)]
+    return (*numbered, *ordered[requests:])
+
+
+def with_schedule(
+    plan: Plan, ledger: Ledger, now: float, *, assume_idle: bool, round_trip_s: float = 0.0
+) -> Plan:
+    """Return ``plan`` with every eta filled in from the pacing ledger."""
+    slots = schedule(ledger, now, len(plan.requests), assume_idle=assume_idle, round_trip_s=round_trip_s)
+    return replace(plan, changes=tuple(_timed(change, slots, now) for change in plan.changes))
+
+
+def digest(account: str, environment: Environment, changes: tuple[Change, ...]) -> str:
+    """Hash what a review approves: equal inputs give equal digests, whatever order, time or place."""
+    told = {
+        "account": account,
+        "environment": environment.value,
+        "changes": [
+            {
+                "family": change.family,
+                "action": change.action.value,
+                "before": change.before.canonical() if change.before else None,
+                "after": change.after.canonical(),
+            }
+            for change in sorted(changes, key=lambda change: change.family)
+        ],
+    }
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """The family has to be written."""
+
+    reason: Reason
+    before: Setting | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopt:
+    """Live is as desired and only the record is behind."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Await:
+    """Desired was acknowledged, but an older attempt may still land until ``until``."""
+
+    until: float
+    before: Setting | None
+
+
+_Need = _Write | _Adopt | _Await | None
+
+
+def _change(
+    family: Family,
+    desired: Desired,
+    known: Known,
+    seen: View,
+    reads: Reads,
+    rules: Rules,
+    now: float,
+) -> Change | None:
+    wanted = desired.families[family]
+    after = wanted.setting
+    match _need(after, known, seen, reads, now):
+        case None:
+            return None
+        case _Adopt(reason):
+            return Change(family, Action.ADOPT, reason, after, after, wanted.source)
+        case _Await(until, before):
+            return Change(
+                family, Action.ADOPT, Reason.UNCERTAIN, before, after, wanted.source, known_at=until
+            )
+        case _Write(reason, before):
+            change = Change(
+                family,
+                Action.SET,
+                reason,
+                before,
+                after,
+                wanted.source,
+                direction=direction(before, after),
+                fields=changed_fields(before, after),
+            )
+            because = _held(change, known, seen, rules)
+            return replace(change, action=Action.HOLD, because=because) if because else change
+
+
+def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) -> _Need:
+    match known:
+        case Never():
+            return _need_never_applied(after, seen)
+        case Confirmed(setting=applied):
+            return _need_confirmed(after, applied, seen)
+        case Uncertain():
+            return _need_uncertain(after, known, seen, reads, now)
+
+
+def _need_never_applied(after: Setting, seen: View) -> _Need:
+    match seen:
+        case LiveRow(setting=live) if live == after:
+            return _Adopt(Reason.NEW)
+        case LiveRow(setting=live):
+            return _Write(Reason.CHANGED, live)
+        case _:
+            return _Write(Reason.NEW, None)
+
+
+def _need_confirmed(after: Setting, applied: Setting, seen: View) -> _Need:
+    live = _in_force(applied, seen)
+    if live == after:
+        return None if applied == after else _Adopt(Reason.CHANGED)
+    return _Write(Reason.DRIFTED if applied == after else Reason.CHANGED, live)
+
+
+def _in_force(applied: Setting, seen: View) -> Setting | None:
+    """Return what is in force now: live where it counts, else what was applied; None for nothing.
+
+    A missing row where disabled was confirmed is that disabled setting.
+    """
+    match seen:
+        case LiveRow(setting=live):
+            return live
+        case Absent():
+            return applied if applied.disabled else None
+        case NotRead() | Doubtful():
+            return applied
+
+
+def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, now: float) -> _Need:
+    """Decide about a family with unresolved attempts; they bind until their effect can be known.
+
+    When all of them carry the desired value, a read that shows it settles at once. When one carries
+    another value, the desired one is sent at once and only a read begun after that attempt's L
+    settles; without live reads, one more acknowledged write after it does.
+    """
+    last = known.last.setting if known.last else None
+    others = [attempt for attempt in known.unresolved if attempt.setting != after]
+    until = max((attempt.effect_until for attempt in others), default=float("-inf"))
+    if _shows(after, known, seen) and reads.latest is not None and reads.latest.begun_at > until:
+        return _Adopt(Reason.UNCERTAIN)
+    before = seen.setting if isinstance(seen, LiveRow) else last
+    if not others or not _acknowledged_since(after, known, max(other.attempt for other in others)):
+        return _Write(Reason.UNCERTAIN, before)
+    if isinstance(seen, LiveRow | Absent) and not _shows(after, known, seen):
+        return _Write(Reason.UNCERTAIN, before)
+    if reads.latest is None and now > until:
+        return _Write(Reason.UNCERTAIN, before)
+    return _Await(until, before)
+
+
+def _shows(after: Setting, known: Uncertain, seen: View) -> bool:
+    match seen:
+        case LiveRow(setting=live):
+            return live == after
+        case Absent():
+            return known.last is not None and known.last.setting == after and after.disabled
+        case NotRead() | Doubtful():
+            return False
+
+
+def _acknowledged_since(after: Setting, known: Uncertain, attempt: int) -> bool:
+    last = known.last
+    return last is not None and last.setting == after and last.attempt > attempt
+
+
+def _held(change: Change, known: Known, seen: View, rules: Rules) -> Because | None:
+    """Return the first hold that applies: what people decided before what the moment decides."""
+    if change.family in rules.paused:
+        return Because.PAUSED
+    if change.reason is Reason.DRIFTED and not _healed(change, rules.drift):
+        return Because.DRIFT_POLICY
+    if _disables(change, known) and change.family not in rules.disable_allowed:
+        return Because.GUARD
+    if _frozen(seen):
+        return Because.FROZEN
+    if rules.parked.get(change.family) == change.after:
+        return Because.PARKED
+    return None
+
+
+def _healed(change: Change, policy: DriftPolicy) -> bool:
+    match policy:
+        case DriftPolicy.HEAL:
+            return True
+        case DriftPolicy.WARN:
+            return False
+        case DriftPolicy.HEAL_LOOSENED:
+            became = Direction.DISABLE if change.before is None else direction(change.after, change.before)
+            return became in LESS_SAFE
+
+
+def _disables(change: Change, known: Known) -> bool:
+    """Tell whether the change switches off a family that is, or may be, enabled."""
+    if not change.after.disabled:
+        return False
+    in_force = [change.before]
+    if isinstance(known, Uncertain):
+        in_force += [attempt.setting for attempt in known.unresolved]
+        in_force += [proof.setting] if (proof := last_proof(known)) else []
+    return any(setting is not None and not setting.disabled for setting in in_force)
+
+
+def _frozen(seen: View) -> bool:
+    match seen:
+        case LiveRow(frozen=frozen):
+            return frozen
+        case Doubtful(row=row):
+            return row is not None and row.frozen
+        case NotRead() | Absent():
+            return False
+
+
+def _unmanaged(desired: Desired, reads: Reads) -> dict[Family, Setting]:
+    if reads.latest is None:
+        return {}
+    rows = reads.latest.rows
+    return {family: rows[family].setting for family in sorted(rows) if family not in desired.families}
+
+
+_ACTION_RANK = {Action.SET: 0, Action.ADOPT: 1, Action.HOLD: 2}
+
+
+def _sending_rank(change: Change) -> tuple[int, bool, int, str]:
+    if change.action is not Action.SET:
+        return _ACTION_RANK[change.action], False, 0, change.family
+    certain = change.reason is not Reason.UNCERTAIN
+    rank = REQUEST_ORDER.index(change.direction) if certain and change.direction else 0
+    return 0, certain, rank, change.family
+
+
+def _timed(change: Change, slots: tuple[float, ...], now: float) -> Change:
+    if change.order is not None:
+        return replace(change, eta_s=slots[change.order - 1] - now)
+    if change.known_at is not None:
+        return replace(change, eta_s=max(0.0, change.known_at - now))
+    return change
