@@ -67,6 +67,7 @@ class Options:
     drift: DriftPolicy = DriftPolicy.HEAL
     paused: frozenset[Family] = frozenset()
     disable_allowed: frozenset[Family] = frozenset()
+    only: frozenset[Family] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +324,13 @@ class _Pass:
             for family, refused in self.memory.parked.items()
             if refused.retry_at is None or refused.retry_at > now
         }
-        return Rules(self.options.drift, parked, self.options.paused, self.options.disable_allowed)
+        return Rules(
+            drift=self.options.drift,
+            parked=parked,
+            paused=self.options.paused,
+            disable_allowed=self.options.disable_allowed,
+            only=self.options.only,
+        )
 
     def _has_whole_picture(self, plan: Plan) -> bool:
         return not plan.doubtful and (self.reads.latest is not None or not self.options.live)

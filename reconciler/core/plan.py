@@ -88,16 +88,18 @@ class DriftPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds a family back in this plan.
+    """What is looked at in this plan, and what holds a family back.
 
     ``parked``: settings the exchange refused, by family; another desired value is tried again.
     ``disable_allowed``: families whose disabling was explicitly allowed.
+    ``only``: the families looked at, None for all that are desired.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL
     parked: Mapping[Family, Setting] = field(default_factory=dict)
     paused: frozenset[Family] = frozenset()
     disable_allowed: frozenset[Family] = frozenset()
+    only: frozenset[Family] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,8 @@ def make_plan(
     now: float,
 ) -> Plan:
     """Compare three ways and return the plan as of ``now``; etas come by :func:`with_schedule`."""
-    views = {family: view(family, known.get(family, Never()), reads) for family in sorted(desired.families)}
+    chosen = [family for family in sorted(desired.families) if rules.only is None or family in rules.only]
+    views = {family: view(family, known.get(family, Never()), reads) for family in chosen}
     changes = [
         change
         for family, seen in views.items()
