@@ -1,0 +1,114 @@
+"""What came of an apply, family by family, and which exit status that is.
+
+Decided from what was settled and from the plan that was left. A family counts as settled when this
+run applied or adopted it; a family that was in sync all along is not a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.core.model import Family
+from reconciler.core.plan import Action, Because, Change, Plan
+from reconciler.core.verdict import Reply
+from reconciler.errors import Exit, worst
+
+
+class Outcome(StrEnum):
+    """What came of one family."""
+
+    APPLIED = "applied"
+    ADOPTED = "adopted"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+    HELD = "held"
+    STALE = "stale"
+    SKIPPED = "skipped"
+
+
+SETTLED = frozenset({Outcome.APPLIED, Outcome.ADOPTED})
+
+WAITING_HOLDS = frozenset({Because.FROZEN, Because.PAUSED})
+"""Holds that end by themselves or by hand; when there is nothing else, nothing went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one family. ``code`` is OKX's where it answered, else a word of ours."""
+
+    family: Family
+    outcome: Outcome
+    code: str
+    message: str
+    attempts: int
+
+
+def results(
+    *,
+    done: Mapping[Family, Outcome],
+    left: Plan | None,
+    uncertain: frozenset[Family],
+    refusals: Mapping[Family, Reply],
+    attempts: Mapping[Family, int],
+    ended: str,
+) -> tuple[Result, ...]:
+    """Return one result for every family touched or left, by name.
+
+    ``left`` is the plan at the end, ``refusals`` the exchange's words on parked families, ``ended``
+    why the pass ended, for families it did not come to.
+    """
+    remaining = {change.family: change for change in left.changes} if left else {}
+    found = {
+        family: Result(family, outcome, "0", "", attempts.get(family, 0))
+        for family, outcome in done.items()
+    }
+    for family, change in remaining.items():
+        found[family] = _unsettled(
+            change, family in uncertain, refusals.get(family), attempts.get(family, 0), ended
+        )
+    return tuple(found[family] for family in sorted(found))
+
+
+def exit_status(outcomes: tuple[Result, ...], left: Plan | None, ended: Exit = Exit.DONE) -> Exit:
+    """Return the exit status of an apply that ended with ``ended`` (DONE when by itself)."""
+    if ended in (Exit.INTERRUPTED, Exit.TERMINATED):
+        return ended
+    unsettled = [result for result in outcomes if result.outcome not in SETTLED]
+    if unsettled and len(unsettled) < len(outcomes):
+        return Exit.PARTLY
+    waiting = (
+        {change.family for change in left.changes if change.because in WAITING_HOLDS} if left else set()
+    )
+    return worst([ended, *(_status_of(result, waiting) for result in unsettled)])
+
+
+def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts: int, ended: str) -> Result:
+    family = change.family
+    if change.because is Because.PARKED and refusal is not None:
+        return Result(family, Outcome.REJECTED, refusal.code, refusal.message, attempts)
+    if change.action is Action.HOLD and change.because is not None:
+        return Result(family, Outcome.HELD, change.because.value, HOLD_WORDS[change.because], attempts)
+    if uncertain:
+        return Result(family, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED, attempts)
+    return Result(family, Outcome.SKIPPED, "not-reached", ended, attempts)
+
+
+def _status_of(result: Result, waiting: set[Family]) -> Exit:
+    if result.outcome is Outcome.HELD and result.family in waiting:
+        return Exit.HELD
+    return Exit.REFUSED if result.outcome is Outcome.HELD else Exit.FAILED
+
+
+UNCONFIRMED = "an attempt was not answered, so what is in force is not known for certain"
+
+HOLD_WORDS = {
+    Because.FROZEN: "frozen by the exchange: not written until that is over",
+    Because.PAUSED: "paused by hand",
+    Because.POLICY: "refused by the policy",
+    Because.GUARD: "would switch protection off",
+    Because.DRIFT_POLICY: "drifted tighter: reported, not touched",
+    Because.PARKED: "refused by the exchange",
+}
+"""Why a family is held, as people read it."""

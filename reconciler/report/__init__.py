@@ -1,0 +1,1 @@
+"""Renderings of plans, problems and results: values in, text or plain documents out."""

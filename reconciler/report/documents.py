@@ -1,0 +1,128 @@
+"""The JSON documents of plans and applies, as the published schemas describe them.
+
+Field names and their order are a promise to pipelines. Values are the wire strings; times are
+seconds. The same inputs give the same document, byte for byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.core.direction import Direction
+from reconciler.core.model import Desired, Setting
+from reconciler.core.outcome import Outcome, Result
+from reconciler.core.plan import Action, Change, Plan
+
+Document = dict[str, Any]
+
+ETA_DIGITS = 1
+"""Etas are told to a tenth of a second: more would be noise in a document meant to be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a plan belongs: the file it was made from and the host it is for (None offline)."""
+
+    host: str | None
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, desired: Desired, host: str | None) -> Context:
+        """Return the context of ``desired`` at ``host``."""
+        return cls(host, desired.path, desired.sha256)
+
+
+def plan_document(plan: Plan, context: Context) -> Document:
+    """Return the ``mmp/plan/1`` document."""
+    return {
+        "format": "mmp/plan/1",
+        "account": plan.account,
+        "environment": plan.environment.value,
+        "host": context.host,
+        "basis": plan.basis.value,
+        "config": {"path": context.path, "sha256": context.sha256},
+        "digest": plan.digest,
+        "summary": plan_summary(plan),
+        "changes": [_change(change) for change in plan.changes],
+        "unchanged": list(plan.unchanged),
+        "unmanaged": [
+            {"family": family, "live": setting.wire()} for family, setting in plan.unmanaged.items()
+        ],
+    }
+
+
+def plan_summary(plan: Plan) -> Document:
+    """Return the counts of a plan; directions are counted over requests and held changes."""
+    actions = {action.value: len(plan.of(action)) for action in Action}
+    directions = {
+        name.value: sum(change.direction is name for change in plan.changes)
+        for name in (
+            Direction.TIGHTEN,
+            Direction.LOOSEN,
+            Direction.MIXED,
+            Direction.ENABLE,
+            Direction.DISABLE,
+        )
+    }
+    return {
+        **actions,
+        "unchanged": len(plan.unchanged),
+        "unmanaged": len(plan.unmanaged),
+        **directions,
+        "eta_seconds": round(plan.eta_s, ETA_DIGITS),
+    }
+
+
+def apply_document(plan: Plan, outcomes: tuple[Result, ...], digest: str) -> Document:
+    """Return the ``mmp/apply/1`` document; ``digest`` is of the plan the apply began with."""
+    return {
+        "format": "mmp/apply/1",
+        "account": plan.account,
+        "environment": plan.environment.value,
+        "digest": digest,
+        "results": [
+            {
+                "family": result.family,
+                "outcome": result.outcome.value,
+                "code": result.code,
+                "message": result.message,
+                "attempts": result.attempts,
+            }
+            for result in outcomes
+        ],
+        "summary": {name.value: sum(result.outcome is name for result in outcomes) for name in Outcome},
+    }
+
+
+def several(kind: str, documents: list[Document]) -> Document:
+    """Return one account's document as it is, several wrapped as ``mmp/<kind>s/1``.
+
+    The list is named after the kind: ``plans``, ``applies``, ``statuses``, ``histories``.
+    """
+    if len(documents) == 1:
+        return documents[0]
+    plural = {"plan": "plans", "apply": "applies", "status": "statuses", "history": "histories"}[kind]
+    return {"format": f"mmp/{plural}/1", plural: documents}
+
+
+def _change(change: Change) -> Document:
+    source = change.source
+    return {
+        "family": change.family,
+        "action": change.action.value,
+        "reason": change.reason.value,
+        "direction": change.direction.value if change.direction else None,
+        "fields": [field.value for field in change.fields],
+        "before": _wire(change.before),
+        "after": change.after.wire(),
+        "order": change.order,
+        "eta_seconds": None if change.eta_s is None else round(change.eta_s, ETA_DIGITS),
+        "source": {"path": source.path, "line": source.line, "column": source.column} if source else None,
+        "because": change.because.value if change.because else None,
+    }
+
+
+def _wire(setting: Setting | None) -> dict[str, str] | None:
+    return setting.wire() if setting else None

@@ -1,0 +1,55 @@
+"""How values are written for people: intervals in their largest whole unit, times in words."""
+
+from __future__ import annotations
+
+from reconciler.core.model import Field, Setting
+
+_UNITS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000))
+
+
+def interval(milliseconds: int) -> str:
+    """Write an interval as the file format would: ``5s``, ``1500ms``, ``2m``. Zero is ``0``."""
+    for unit, size in _UNITS:
+        if milliseconds and milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms" if milliseconds else "0"
+
+
+def field_value(setting: Setting, field: Field) -> str:
+    """Write one field of a setting, with the words for the two zeroes."""
+    match field:
+        case Field.TIME_INTERVAL:
+            return "disabled" if setting.disabled else interval(setting.time_interval_ms)
+        case Field.FROZEN_INTERVAL:
+            return "until-reset" if setting.until_reset else interval(setting.frozen_interval_ms)
+        case Field.QTY_LIMIT:
+            return setting.qty_limit.canonical
+
+
+def setting_words(setting: Setting) -> str:
+    """Write a whole setting on one line."""
+    return ", ".join(f"{field.value} {field_value(setting, field)}" for field in Field)
+
+
+def duration(seconds: float) -> str:
+    """Write a waiting time: ``now``, ``8 s``, ``1 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole <= 0:
+        return "now"
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with every control character escaped, safe for a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def count(number: int, thing: str) -> str:
+    """Write ``1 request``, ``2 requests``; for words whose plural takes an s."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
