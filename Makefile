@@ -1,0 +1,99 @@
+# Everything a developer or a pipeline does, one word each. `make` alone lists the words.
+# Works with GNU make 3.81 and later and any POSIX shell; needs Python 3.11 or later, nothing else.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+WORKERS ?= auto
+SEEDS ?= 2000
+PROOF_SEEDS ?= 20000
+UPGRADE ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+DEV_LOCK := requirements/dev.lock
+RUN_LOCK := requirements/run.lock
+LOCK := $(PY) -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-header --no-emit-index-url $(UPGRADE)
+
+# The parts whose every branch must be run by the tests: what decides, and what remembers.
+WHOLLY_COVERED := reconciler/core/*,reconciler/store/*
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_NO_INPUT = 1
+unexport PIP_REQUIRE_VIRTUALENV PYTHONPATH
+
+.PHONY: help setup demo test tests left-out check format lint types simulate proof bench lock clean
+
+help: ## list these words
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv with the locked dependencies (the others do it by themselves)
+
+demo: $(READY) ## a tour: the simulated exchange and the real program, checked at every step
+	@$(VENV)/bin/mmp demo --check
+
+test: tests left-out ## every test this machine can run, and full branch coverage of what decides
+
+tests: $(READY)
+	@$(PY) -m pytest -n $(WORKERS) --cov --cov-report=
+	@$(PY) -m coverage report --include='$(WHOLLY_COVERED)' --fail-under=100
+
+left-out:
+	@echo 'Left out, because it takes long (make proof does it):'
+	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories, thirty kills in a row of the real program'
+	@echo 'Left out, because it cannot be run here: anything against OKX itself'
+
+check: format lint types test ## what .ci/run does: format, lint, types, tests
+
+format: $(READY)
+	@$(PY) -m ruff format --check --quiet . && echo 'format: as ruff would'
+
+lint: $(READY)
+	@$(PY) -m ruff check --quiet . && echo 'lint: nothing found'
+
+types: $(READY)
+	@$(PY) -m mypy
+
+simulate: $(READY) ## SEEDS=n simulated histories on all cores
+	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs all
+
+proof: $(READY) ## the long runs: mutants, many histories, many kills
+	@$(PY) -m pytest -n $(WORKERS) -m proof
+	@$(PY) -m tests.simulation --seeds $(PROOF_SEEDS) --jobs all
+
+bench: $(READY) ## what things cost, as ratios measured in one run
+	@$(PY) -m bench
+
+lock: $(READY) ## write the lock files again (UPGRADE=--upgrade for newer versions)
+	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv
+	@$(LOCK) --group dev pyproject.toml -o $(DEV_LOCK)
+	@$(LOCK) pyproject.toml -o $(RUN_LOCK)
+
+clean: ## remove caches and build results; .venv stays
+	@rm -rf .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache build dist htmlcov
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# A virtual environment that no longer runs, or is too old, is made anew. Each candidate is tried,
+# not just looked up: a name on the PATH may be a shim without an interpreter behind it.
+$(READY): pyproject.toml $(DEV_LOCK)
+	@recent='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'; \
+	if ! $(PY) -c "$$recent" >/dev/null 2>&1 || ! $(PY) -m pip --version >/dev/null 2>&1; then \
+		for candidate in $(PYTHON) ''; do \
+			if [ -n "$$candidate" ] && "$$candidate" -c "$$recent" >/dev/null 2>&1; then break; fi; \
+		done; \
+		if [ -z "$$candidate" ]; then \
+			echo 'make: no Python 3.11 or later with venv and pip was found among: $(PYTHON)' >&2; \
+			echo '      install one (Debian: python3 python3-venv), or name it: make PYTHON=/path/to/python3' >&2; \
+			exit 1; \
+		fi; \
+		echo "setting up $(VENV) with $$($$candidate --version)"; \
+		"$$candidate" -m venv --clear $(VENV); \
+	fi
+	@echo 'installing the locked dependencies'
+	@$(PY) -m pip install --quiet --require-hashes -r $(DEV_LOCK)
+	@$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
