@@ -1,0 +1,307 @@
+"""OKX's reply codes: what each one means for a request of ours, and what the user can do about it.
+
+One row per code. The class says what may be concluded: refused for certain, or not known. A code that
+is not in the table is AMBIGUOUS: it is treated as if the request had taken effect, because nothing
+proves that it did not. This file holds facts only; what follows from a class is in ``core/verdict.py``.
+``python -m reconciler.okx.codes`` prints ``docs/okx-codes.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from reconciler.core.verdict import ReplyClass
+
+ACCEPTED_CODE = "0"
+
+REGION_HOSTS = ("openapi.okx.com", "eea.okx.com", "us.okx.com", "tr.okx.com")
+"""The hosts of OKX's regions; a key of one region does not exist at the hosts of another [doc]."""
+
+
+class Source(StrEnum):
+    """Where a code's class comes from."""
+
+    DOCUMENTED = "documented"
+    """OKX's error table says so in as many words."""
+    SEEN = "seen"
+    """Third-party clients or captured replies show it."""
+    ASSUMED = "assumed"
+    """OKX documents the code; that it belongs to this class is our cautious reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFact:
+    """One code: its class, its meaning in our words, what to fix, and where the class comes from."""
+
+    code: str
+    reply_class: ReplyClass
+    meaning: str
+    advice: str
+    source: Source
+
+
+def fact(code: str) -> CodeFact:
+    """Return what is known of ``code``; an unknown one is AMBIGUOUS.
+
+    OKX refines some codes with a sub-code (``51008_1000``) [doc]: the part before ``_`` decides.
+    """
+    return TABLE.get(code) or TABLE.get(code.partition("_")[0]) or _unknown(code)
+
+
+def markdown() -> str:
+    """Return the table as the document ``docs/okx-codes.md``."""
+    return "\n".join([_INTRODUCTION, *(_markdown_row(row) for row in TABLE.values()), ""])
+
+
+_WAIT = "Nothing to fix: it is tried again after a pause."
+_READ_BACK = "Nothing to fix: it counts as sent, and what came of it is read back from the exchange."
+_SETTINGS = "Correct this family's entry in the configuration file; the other families go on."
+_LISTING = "Wait until the family's instruments trade; it is tried again at long intervals."
+_KEY = "Check the API key, secret key and passphrase: all three of the same key, without stray characters."
+_SUPPORT = "Ask OKX support what restricts the account; nothing is written until then."
+_COMPLIANCE = "Complete what OKX asks of this account on its website or app, or use another account."
+_FROZEN = "OKX restricts the account for now; look at its positions. It is tried again at long intervals."
+_MAINTENANCE = "See OKX's status page; it is tried again at long intervals."
+_DEMO_KEY = "Make `environment:` (live or demo) in the configuration agree with where the key was created."
+_BUG = "This is a fault of this program: please report it, with the code and the version."
+_PERMISSION = (
+    "Give the key Read and Trade permission; the account must be in portfolio margin mode and OKX must "
+    "have granted it the MMP privilege."
+)
+_REGION = (
+    "Check the key, and the region of the account: set --base-url to the host of its region, one of "
+    + ", ".join(f"https://{host}" for host in REGION_HOSTS)
+    + "."
+)
+
+_DOC, _ASSUMED = Source.DOCUMENTED, Source.ASSUMED
+
+_Rows = tuple[tuple[str, str, str, Source], ...]
+
+_BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
+    (
+        ReplyClass.ACCEPTED,
+        (("0", "accepted; applied only if exactly what was sent is echoed", "Nothing to fix.", _DOC),),
+    ),
+    (
+        ReplyClass.RATE_LIMITED,
+        (
+            ("50011", "too many requests", _WAIT, _DOC),
+            ("50040", "operations follow each other too fast", _WAIT, _DOC),
+            ("50061", "the account's own request limit is used up", _WAIT, _DOC),
+        ),
+    ),
+    (
+        ReplyClass.BUSY,
+        (
+            ("50001", "the service is unavailable for a moment", _WAIT, _ASSUMED),
+            ("50013", "the exchange is overloaded", _WAIT, _ASSUMED),
+        ),
+    ),
+    (
+        ReplyClass.AMBIGUOUS,
+        (
+            ("50004", "timed out inside the exchange, with or without effect", _READ_BACK, _DOC),
+            ("50026", "internal error of the exchange", _READ_BACK, _ASSUMED),
+            ("50042", "the same request was seen before", _READ_BACK, _ASSUMED),
+            ("51054", "the exchange timed out while it looked something up", _READ_BACK, _ASSUMED),
+        ),
+    ),
+    (
+        ReplyClass.CLOCK,
+        (
+            (
+                "50102",
+                "the request's timestamp is more than 30 s from the exchange's clock",
+                "Set this machine's clock by NTP; the offset is measured once more before giving up.",
+                _DOC,
+            ),
+        ),
+    ),
+    (
+        ReplyClass.WRONG_SETTINGS,
+        (
+            ("51000", "a field's value is not acceptable", _SETTINGS, _DOC),
+            ("54009", "a field's value is outside its allowed range", _SETTINGS, _DOC),
+            ("50014", "a required field is empty", _SETTINGS, _DOC),
+            ("50015", "one of two alternative fields is required", _SETTINGS, _DOC),
+            ("50016", "two fields contradict each other", _SETTINGS, _DOC),
+            ("50024", "two fields exclude each other", _SETTINGS, _DOC),
+            ("50025", "a field lists too many values", _SETTINGS, _DOC),
+            ("51001", "the instrument does not exist", _SETTINGS, _DOC),
+            ("51014", "the index does not exist", _SETTINGS, _DOC),
+            ("51015", "the instrument is not of the given type", _SETTINGS, _DOC),
+            ("51026", "the instrument type has no such underlying", _SETTINGS, _DOC),
+            ("51069", "there are no option contracts of that name", _SETTINGS, _DOC),
+            (
+                "50032",
+                "the account's own settings forbid this currency",
+                "Allow the currency in the account's settings at OKX, or take the family out.",
+                _DOC,
+            ),
+            (
+                "50033",
+                "the account's own settings block this instrument",
+                "Allow the instrument in the account's settings at OKX, or take the family out.",
+                _DOC,
+            ),
+        ),
+    ),
+    (
+        ReplyClass.NOT_OPEN,
+        (
+            ("51021", "the contract is not listed yet", _LISTING, _DOC),
+            ("51022", "trading of the contract is suspended", _LISTING, _DOC),
+            ("51027", "the contract has expired", _LISTING, _DOC),
+            ("51028", "the contract is being delivered", _LISTING, _DOC),
+            ("51029", "the contract is being settled", _LISTING, _DOC),
+        ),
+    ),
+    (
+        ReplyClass.ACCOUNT,
+        (
+            ("50100", "API access is frozen", _SUPPORT, _DOC),
+            ("50103", "no API key arrived", _KEY, _ASSUMED),
+            ("50104", "no passphrase arrived", _KEY, _ASSUMED),
+            (
+                "50105",
+                "the passphrase is wrong",
+                "Set the passphrase chosen when this key was created.",
+                _DOC,
+            ),
+            ("50106", "no signature arrived", _KEY, _ASSUMED),
+            ("50107", "no timestamp arrived", _KEY, _ASSUMED),
+            (
+                "50110",
+                "this machine's address is not on the key's list of addresses",
+                "Add the address requests leave from to the key's IP list at OKX.",
+                _DOC,
+            ),
+            ("50111", "the API key is not valid", _KEY, _DOC),
+            (
+                "50113",
+                "the signature is wrong",
+                "Check the secret key: it must belong to this API key.",
+                _DOC,
+            ),
+            ("50114", "the authorisation is not valid", _KEY, _DOC),
+            ("50116", "a Fast API key exists already", _SUPPORT, _ASSUMED),
+            (
+                "50118",
+                "the broker linked to the key must have its addresses listed",
+                "Use a key of the desk's own, or have the broker's addresses listed.",
+                _DOC,
+            ),
+            ("50119", "the API key does not exist here (often: the wrong region's host)", _REGION, _DOC),
+            ("50120", "the key lacks the permission for this call", _PERMISSION, _DOC),
+            (
+                "50121",
+                "OKX refuses this machine's address",
+                "Run from an address in a region OKX serves.",
+                _DOC,
+            ),
+            ("50030", "no permission to use this endpoint", _PERMISSION, _DOC),
+            (
+                "50035",
+                "this endpoint wants a key that is bound to addresses",
+                "Bind the key to the address requests leave from.",
+                _DOC,
+            ),
+            ("50041", "the user is not on OKX's list for this feature", _PERMISSION, _DOC),
+            ("51010", "not possible in the account's present mode", _PERMISSION, _DOC),
+            ("50007", "the user is blocked", _SUPPORT, _DOC),
+            ("50008", "the user does not exist", _KEY, _DOC),
+            ("50010", "no user belongs to the request", _KEY, _ASSUMED),
+            ("50027", "the account may not trade", _SUPPORT, _DOC),
+            ("50028", "OKX does not take the request from this account", _SUPPORT, _DOC),
+            ("50029", "OKX's risk control restricts the account", _SUPPORT, _DOC),
+            ("50051", "not allowed in the account's country", _COMPLIANCE, _DOC),
+            ("50052", "this crypto is not allowed in the account's country", _COMPLIANCE, _DOC),
+            ("50059", "the local regulator requires further steps", _COMPLIANCE, _DOC),
+            ("50060", "identity verification is required", _COMPLIANCE, _DOC),
+            ("51024", "the trading account is blocked", _SUPPORT, _DOC),
+            ("51155", "this contract is not allowed in the account's country", _COMPLIANCE, _DOC),
+            (
+                "59509",
+                "the account may not reset its MMP status",
+                "Ask OKX for the MMP privilege; a frozen family stays frozen until then.",
+                _DOC,
+            ),
+        ),
+    ),
+    (
+        ReplyClass.ENVIRONMENT,
+        (
+            ("50101", "the key belongs to the other environment", _DEMO_KEY, _DOC),
+            ("50038", "not available in the demo environment", _DEMO_KEY, _DOC),
+            ("50053", "available in the demo environment only", _DEMO_KEY, _DOC),
+            ("50108", "no such exchange", "Check --base-url.", _DOC),
+            ("50109", "no such exchange domain", "Check --base-url.", _DOC),
+            ("50067", "the key cannot be used across OKX's sites", _REGION, _ASSUMED),
+        ),
+    ),
+    (
+        ReplyClass.UNAVAILABLE,
+        (
+            ("50009", "the account is frozen by a stop-out", _FROZEN, _DOC),
+            ("50012", "the account's status does not allow it", _FROZEN, _DOC),
+            ("50017", "a position is frozen by auto-deleveraging", _FROZEN, _DOC),
+            ("50018", "a currency is frozen by auto-deleveraging", _FROZEN, _DOC),
+            ("50019", "the account is frozen by auto-deleveraging", _FROZEN, _DOC),
+            ("50020", "a position is frozen by a liquidation", _FROZEN, _DOC),
+            ("50021", "a currency is frozen by a liquidation", _FROZEN, _DOC),
+            ("50022", "the account is frozen by a liquidation", _FROZEN, _DOC),
+            ("50023", "frozen while funding fees are settled", _FROZEN, _DOC),
+            ("50005", "the endpoint is switched off", _MAINTENANCE, _DOC),
+            ("50046", "the feature is under maintenance", _MAINTENANCE, _DOC),
+            ("50062", "the feature is unavailable at present", _MAINTENANCE, _DOC),
+        ),
+    ),
+    (
+        ReplyClass.OUR_BUG,
+        (
+            ("50000", "the request had no body", _BUG, _DOC),
+            ("50002", "the request's JSON is broken", _BUG, _DOC),
+            ("50006", "the request's content type is wrong", _BUG, _DOC),
+            ("50112", "the request's timestamp is malformed", _BUG, _DOC),
+            ("50115", "the request's method is wrong", _BUG, _DOC),
+        ),
+    ),
+)
+
+TABLE: Mapping[str, CodeFact] = MappingProxyType(
+    {
+        code: CodeFact(code, reply_class, meaning, advice, source)
+        for reply_class, rows in _BY_CLASS
+        for code, meaning, advice, source in rows
+    }
+)
+"""Every code we know, by code, in the order of the classes."""
+
+_INTRODUCTION = """\
+# OKX's reply codes
+
+Generated by `python -m reconciler.okx.codes`; a test holds the two equal. Source says where a code's
+*class* comes from: **documented** in OKX's error table, **seen** in replies, or **assumed**, our
+cautious reading of a documented code. Any code that is not listed is treated as *ambiguous*: the
+request counts as sent, and what came of it is read back. It is [unknown] which code a missing MMP
+privilege or an account outside portfolio margin gets; 50030, 50041, 50120 and 51010 are candidates.
+
+| code | class | meaning | what to do | source |
+|---|---|---|---|---|"""
+
+
+def _markdown_row(row: CodeFact) -> str:
+    return f"| {row.code} | {row.reply_class} | {row.meaning} | {row.advice} | {row.source} |"
+
+
+def _unknown(code: str) -> CodeFact:
+    meaning = "a code this program does not know"
+    return CodeFact(code, ReplyClass.AMBIGUOUS, meaning, _READ_BACK, Source.ASSUMED)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,201 @@
+"""The three secrets of an API key: where they are looked up, and how they are kept out of every output.
+
+This file decides what a secret prints as (``***``), which secret files are trusted, and what has to
+be scrubbed from text that came from the exchange. It never writes a value anywhere, and its errors
+name variables and paths, never contents. Loading is cheap and can be repeated at any time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn, final
+
+from reconciler.errors import AccountProblem
+
+MASK = "***"
+
+MAX_SECRET_CHARS = 256
+"""Bound on a secret; OKX's own are 32 to 36 characters."""
+
+MAX_MESSAGE_CHARS = 200
+"""Bound on a message of the exchange's in our outputs; OKX's own are shorter."""
+
+_PARTS = ("API_KEY", "SECRET_KEY", "PASSPHRASE")
+_KEY_LIKE = re.compile(
+    r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"  # an API key id is a UUID
+    r"|[0-9a-f]{16,}"  # a secret key is 32 hexadecimal digits
+    r"|[a-z0-9+/=_-]{32,}",  # a signature is 44 characters of Base64
+    re.IGNORECASE | re.ASCII,
+)
+
+
+@final
+class Secret:
+    """A string that is never shown: every way of printing it gives ``***``, and it cannot be pickled."""
+
+    __slots__ = ("_value",)
+
+    _value: str
+
+    def __init__(self, value: str) -> None:
+        object.__setattr__(self, "_value", value)
+
+    def reveal(self) -> str:
+        """Return the secret itself: for signing, for headers and for scrubbing, nothing else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a secret cannot be changed")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret cannot be pickled or copied")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One API key: its id, its secret key and its passphrase."""
+
+    api_key: Secret
+    secret_key: Secret
+    passphrase: Secret
+
+    def scrub(self, text: str) -> str:
+        """Return ``text`` fit for output: one printable line of at most MAX_MESSAGE_CHARS.
+
+        These three secrets and whatever looks like a key or a signature are masked before it is cut,
+        so that no part of one is left over. OKX's message for 50110 contains the API key id [doc].
+        """
+        text = "".join(char if char.isprintable() else " " for char in text)
+        for secret in sorted(self._revealed(), key=len, reverse=True):
+            text = re.sub(re.escape(secret), MASK, text, flags=re.IGNORECASE)
+        text = _KEY_LIKE.sub(MASK, text)
+        return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+    def _revealed(self) -> set[str]:
+        return {self.api_key.reveal(), self.secret_key.reveal(), self.passphrase.reveal()}
+
+
+def load_credentials(prefix: str, environ: Mapping[str, str]) -> Credentials:
+    """Return the credentials named by ``prefix`` in ``environ``, each a variable or a ``…_FILE``.
+
+    Raises AccountProblem: some are missing (all of them named), both forms are set, a file cannot be
+    trusted or read, or a value is empty or has characters no key of OKX's has.
+    """
+    names = [prefix + part for part in _PARTS]
+    missing = [name for name in names if name not in environ and _file_variable(name) not in environ]
+    if missing:
+        raise _missing(missing)
+    api_key, secret_key, passphrase = (_load(name, environ) for name in names)
+    return Credentials(api_key, secret_key, passphrase)
+
+
+def _load(name: str, environ: Mapping[str, str]) -> Secret:
+    file_variable = _file_variable(name)
+    if name not in environ:
+        path = environ[file_variable]
+        return _checked(
+            _without_newline(_read(path, file_variable)), f"the file of {file_variable}, {path},"
+        )
+    if file_variable in environ:
+        raise AccountProblem(
+            "credentials-twice",
+            f"both {name} and {file_variable} are set",
+            "Unset one of the two; an empty variable counts as set.",
+        )
+    return _checked(environ[name], name)
+
+
+def _read(path: str, variable: str) -> str:
+    """Return the text of a secret file; symbolic links are followed (Kubernetes mounts are links)."""
+    try:
+        # Without O_NONBLOCK a named pipe at that path would hang us.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise _bad_file(path, variable, _why(error), "Check the path and who may read it.") from None
+    with open(descriptor, "rb") as file:
+        _refuse_untrusted(os.fstat(descriptor), path, variable)
+        content = file.read(MAX_SECRET_CHARS + 2)
+    try:
+        return content.decode("ascii")
+    except UnicodeDecodeError:
+        raise _bad_value(f"the file of {variable}, {path},", "has characters that are not ASCII") from None
+
+
+def _refuse_untrusted(status: os.stat_result, path: str, variable: str) -> None:
+    """Refuse what is no regular file, and any access for others.
+
+    Group access is allowed: with ``fsGroup`` Kubernetes mounts secrets readable by the pod's group.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise _bad_file(path, variable, "is not a regular file", "Name a file that holds the secret.")
+    if status.st_mode & stat.S_IRWXO:
+        mode = stat.S_IMODE(status.st_mode)
+        raise _bad_file(
+            path,
+            variable,
+            f"is open to every user of this machine (mode {mode:04o})",
+            f"Run: chmod 600 {path} (in Kubernetes: defaultMode 0440 or 0400).",
+        )
+
+
+def _without_newline(text: str) -> str:
+    """Drop the one newline an editor ends a file with; a second one is a mistake and stays."""
+    return text.removesuffix("\n")
+
+
+def _checked(value: str, where: str) -> Secret:
+    if not value:
+        raise _bad_value(where, "is empty")
+    if len(value) > MAX_SECRET_CHARS:
+        raise _bad_value(where, f"is longer than {MAX_SECRET_CHARS} characters")
+    if not value.isascii():
+        raise _bad_value(where, "has characters that are not ASCII")
+    if not all("!" <= char <= "~" for char in value):
+        raise _bad_value(where, "has a space, a line break or a control character")
+    return Secret(value)
+
+
+def _file_variable(name: str) -> str:
+    return f"{name}_FILE"
+
+
+def _missing(names: list[str]) -> AccountProblem:
+    noun = "is" if len(names) == 1 else "are"
+    return AccountProblem(
+        "credentials-missing",
+        f"{', '.join(names)} {noun} not set",
+        "Set them, or name files that hold them in " + ", ".join(map(_file_variable, names)) + ".",
+    )
+
+
+def _bad_file(path: str, variable: str, why: str, hint: str) -> AccountProblem:
+    return AccountProblem("credentials-file", f"{path} (named by {variable}) {why}", hint)
+
+
+def _bad_value(where: str, why: str) -> AccountProblem:
+    hint = "Copy the value again from where the key was created, without quotes or blanks around it."
+    return AccountProblem("credentials-value", f"{where} {why}", hint)
+
+
+def _why(error: OSError | ValueError) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"cannot be opened: {reason or 'not a path'}"
