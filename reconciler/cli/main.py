@@ -1,0 +1,135 @@
+"""The ``mmp`` command: finds the verb, and turns every failure into one message and one status.
+
+Verbs are imported only when used, so that offline commands start fast and ``mmp --help`` imports
+none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from reconciler import __version__
+from reconciler.cli.output import Output, wanted_output
+from reconciler.errors import Exit, MmpError, UsageError
+
+VERBS = {
+    "validate": "Check the file: every problem at once, with its place.",
+    "plan": "Show what apply would do, and when. Sends nothing.",
+    "apply": "Make the exchange as the file says, one pass, then exit.",
+    "run": "Keep the exchange as the file says until stopped.",
+    "status": "Show desired, applied, live, and what is pending.",
+    "history": "Show every attempt and what came of it.",
+    "schema": "Print a published JSON Schema.",
+    "simulator": "Run the simulated exchange on loopback.",
+    "demo": "A tour: the simulated exchange and the real program.",
+}
+"""Every verb, in the order of use, with its line in ``mmp --help``."""
+
+
+class Verbs(click.Group):
+    """The group of verbs; each lives in ``reconciler.cli.<verb>`` under its own name."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of use."""
+        return list(VERBS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one verb; None when there is no such verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(import_module(f"reconciler.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, suggesting the nearest one for a mistyped name."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command {args[0]!r}{_nearest(args[0])}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Verbs, invoke_without_command=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="mmp", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Keep OKX Market Maker Protection settings exactly as mmp.yaml says.
+
+    \b
+    Examples:
+      mmp validate                check the file, offline
+      mmp plan                    what would change, and when
+      mmp apply --yes             one pass, for pipelines
+      mmp run                     the sidecar
+      mmp demo                    see it work against the simulated exchange
+
+    Results go to stdout, everything else to stderr.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status. Never returns."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = cli.main(args=argv, prog_name="mmp", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        status = done.exit_code
+    except click.ClickException as mistake:
+        status = _fail(argv, UsageError("usage", mistake.format_message(), _usage_hint(mistake)))
+    except MmpError as problem:
+        status = _fail(argv, problem)
+    except (KeyboardInterrupt, click.Abort):
+        status = Exit.INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        status = Exit.FAILED
+    except Exception as bug:
+        status = _fail(argv, _internal(bug))
+    sys.exit(int(status) if isinstance(status, int) else 0)
+
+
+def _fail(argv: list[str], problem: MmpError) -> Exit:
+    Output(format=wanted_output(argv)).failure(problem)
+    return problem.exit_status
+
+
+def _internal(bug: Exception) -> MmpError:
+    """Make an error of a broken assumption; the traceback is shown only on request."""
+    if os.environ.get("MMP_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(bug)
+    return MmpError(
+        "internal-error",
+        f"this is a bug in mmp: {type(bug).__name__}",
+        "please report it; run again with MMP_TRACEBACK=1 for the place in the code",
+    )
+
+
+def _usage_hint(mistake: click.ClickException) -> str:
+    context = mistake.ctx if isinstance(mistake, click.UsageError) else None
+    return f"see '{context.command_path} --help'" if context else "see 'mmp --help'"
+
+
+def _nearest(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, VERBS, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _silence_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,163 @@
+"""The flags several verbs share, each with its environment twin, and the values they are read into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from reconciler.core.model import Desired, Family
+from reconciler.errors import UsageError
+
+DEFAULT_CONFIG = "mmp.yaml"
+DEFAULT_BASE_URL = "https://openapi.okx.com"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType[float]):
+    """A time span such as 500ms, 30s, 5m or 1h; a plain number is seconds. Read into seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds, or fail as a usage error."""
+        if isinstance(value, int | float):
+            return float(value)
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", str(value), re.ASCII)
+        if match is None:
+            self.fail(f"{value!r} is not a time span; write it like 500ms, 30s, 5m or 1h", param, ctx)
+        return float(match[1]) * _UNITS[match[2]]
+
+
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator that applies ``options`` in reading order."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config",
+    type=click.Path(),
+    multiple=True,
+    envvar="MMP_CONFIG",
+    help=f"File or folder of desired settings; may be repeated. [default: {DEFAULT_CONFIG}]",
+)
+
+state_options = together(
+    click.option(
+        "--state",
+        envvar="MMP_STATE",
+        metavar="PATH",
+        help="State file. [default: .mmp/state.db beside the first config]",
+    ),
+    click.option(
+        "--lock-timeout",
+        type=Duration(),
+        default="30s",
+        show_default=True,
+        help="How long to wait for another process that holds the state.",
+    ),
+)
+
+exchange_options = together(
+    click.option(
+        "--base-url",
+        envvar="MMP_BASE_URL",
+        default=DEFAULT_BASE_URL,
+        show_default=True,
+        help="The exchange; plain http only on loopback, for the simulator.",
+    ),
+    click.option(
+        "--allow-host",
+        "allow_hosts",
+        multiple=True,
+        metavar="NAME",
+        help="Accept this https host beside the ones OKX documents.",
+    ),
+)
+
+family_option = click.option(
+    "--family",
+    "globs",
+    multiple=True,
+    metavar="GLOB",
+    help="Only families that match, such as 'BTC-*'; may be repeated.",
+)
+
+
+def output_option(*formats: str) -> Callable[[F], F]:
+    """Return the --output and --color options; the first format is the default."""
+    return together(
+        click.option(
+            "--output",
+            "output_format",
+            type=click.Choice(formats),
+            default=formats[0],
+            show_default=True,
+            help="How results are written to stdout.",
+        ),
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            show_default=True,
+            help="Colour; auto obeys NO_COLOR and FORCE_COLOR.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(["console", "json"]),
+            envvar="MMP_LOG_FORMAT",
+            help="Log lines on stderr. [default: console on a terminal, json elsewhere]",
+        ),
+        click.option(
+            "--log-level",
+            type=click.Choice(LOG_LEVELS),
+            default="info",
+            show_default=True,
+            help="The least important log lines to write.",
+        ),
+    )
+
+
+def config_paths(config: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the given files and folders, or the default one."""
+    return config or (DEFAULT_CONFIG,)
+
+
+def state_path(state: str | None, config: tuple[str, ...]) -> Path:
+    """Return where the state is: as given, else ``.mmp/state.db`` beside (or in) the first config."""
+    if state is not None:
+        if "://" in state:
+            raise UsageError(
+                "unknown-state",
+                f"--state {state.partition('://')[0]}://… is not supported by this version",
+                "give the path of a file",
+            )
+        return Path(state)
+    first = Path(config_paths(config)[0])
+    folder = first if first.is_dir() else first.parent
+    return folder / ".mmp" / "state.db"
+
+
+def chosen(desired: Desired, globs: tuple[str, ...]) -> frozenset[Family] | None:
+    """Return the desired families that match any of ``globs``; None when there are no globs."""
+    if not globs:
+        return None
+    return frozenset(
+        family for family in desired.families if any(fnmatchcase(family, glob) for glob in globs)
+    )

@@ -1,0 +1,88 @@
+"""Where things are written: results to stdout, everything else to stderr, colour only where it may be."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from reconciler.errors import MmpError
+from reconciler.report.tone import Paint, Tone, ansi, plain
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One command's output. ``format`` is text, json or another the command knows."""
+
+    format: str = "text"
+    color: str = "auto"
+
+    @property
+    def json(self) -> bool:
+        """Whether results are documents."""
+        return self.format == "json"
+
+    def result(self, text: str) -> None:
+        """Write result text to stdout as it is."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def document(self, document: dict[str, Any]) -> None:
+        """Write one JSON document to stdout, readable and stable."""
+        self.result(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+    def note(self, text: str) -> None:
+        """Write one line to stderr."""
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def failure(self, problem: MmpError) -> None:
+        """Tell about a failure: to stderr for people, and as a document when one was asked for."""
+        paint = self.paint(sys.stderr)
+        self.note(f"{paint('error', Tone.BAD)}[{problem.code}]: {problem.message}")
+        if problem.hint:
+            self.note(f"  help: {problem.hint}")
+        if self.json:
+            self.document(_problems_document(problem))
+
+    def paint(self, stream: TextIO | None = None) -> Paint:
+        """Return how to decorate text on ``stream`` (default stdout)."""
+        return ansi if self._may_color(stream or sys.stdout) else plain
+
+    def _may_color(self, stream: TextIO) -> bool:
+        if self.color != "auto":
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def wanted_output(arguments: Sequence[str]) -> str:
+    """Return the ``--output`` of a command line that may be wrong in other ways; text by default."""
+    for place, argument in enumerate(arguments):
+        if argument == "--output" and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if argument.startswith("--output="):
+            return argument.partition("=")[2]
+    return "text"
+
+
+def _problems_document(problem: MmpError) -> dict[str, Any]:
+    """Return the failure as a ``mmp/problems/1`` document; it has no place of its own."""
+    return {
+        "format": "mmp/problems/1",
+        "problems": [
+            {
+                "code": problem.code,
+                "severity": "error",
+                "path": None,
+                "line": None,
+                "column": None,
+                "message": problem.message,
+                "hint": problem.hint or None,
+            }
+        ],
+    }

@@ -1,0 +1,115 @@
+"""Log lines on stderr: translations of events, by structlog. Nothing is decided or measured here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, assert_never
+
+import structlog
+
+from reconciler.core.events import (
+    Adopted,
+    ClockSynced,
+    Event,
+    ExchangeFailed,
+    Identified,
+    LiveReadDone,
+    LockAwaited,
+    Observe,
+    Parked,
+    Planned,
+    RequestReserved,
+    RequestSettled,
+    Waiting,
+)
+from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.report.text import plan_sentence
+from reconciler.report.words import setting_words
+
+
+def configure(*, log_format: str | None, level: str, color: bool) -> None:
+    """Set up structlog: console lines on a terminal, JSON lines elsewhere, unless told."""
+    as_json = log_format == "json" if log_format else not sys.stderr.isatty()
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=color, pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def log(level: str, event: str, **values: object) -> None:
+    """Write one log line."""
+    getattr(structlog.get_logger(), level)(event, **values)
+
+
+def observer(account: str, environment: str, *, simulator: bool) -> Observe:
+    """Return an observer that logs every event of one account."""
+    logger = structlog.get_logger().bind(account=account, environment=environment)
+    if simulator:
+        logger = logger.bind(exchange="SIMULATOR")
+
+    def observe(event: Event) -> None:
+        level, message, values = told(event)
+        getattr(logger, level)(message, **values)
+
+    return observe
+
+
+Told = tuple[str, str, dict[str, object]]
+"""Level, message and values of one log line."""
+
+
+def told(event: Event) -> Told:
+    """Return what one event is as a log line."""
+    match event:
+        case Identified(uid, previous_host):
+            if previous_host:
+                return "warning", "host changed", {"uid": uid, "previous_host": previous_host}
+            return "info", "account identified", {"uid": uid}
+        case LiveReadDone(read):
+            frozen = sorted(family for family, row in read.rows.items() if row.frozen)
+            return "debug", "live read", {"families": len(read.rows), "frozen": frozen}
+        case ExchangeFailed(doing, reply, retry_at):
+            level = "error" if retry_at is None else "warning"
+            return level, f"failed: {doing}", _reply(reply) | {"class": reply.reply_class.value}
+        case Planned(plan):
+            return "info", "planned", {"plan": plan_sentence(plan), "digest": plan.digest}
+        case Waiting(_, cause, family, remaining, _):
+            return "debug", "waiting", {"for": cause.value, "family": family, "remaining": remaining}
+        case Adopted(settings):
+            return "info", "adopted", {"families": sorted(settings)}
+        case RequestReserved(attempt, family, setting):
+            return "info", "request reserved", _request(attempt, family, setting_words(setting))
+        case RequestSettled(attempt, family, setting, status, reply, round_trip_s):
+            values = _request(attempt, family, setting_words(setting)) | _reply(reply)
+            level = "info" if status is AttemptStatus.APPLIED else "warning"
+            return level, f"request {status.value}", values | {"round_trip_ms": round(round_trip_s * 1000)}
+        case Parked(family, setting, reply, _):
+            values = {"family": family, "setting": setting_words(setting)}
+            return "error", "parked: refused by the exchange", values | _reply(reply)
+        case ClockSynced():
+            return "warning", "clock measured again", {}
+        case LockAwaited(message):
+            return "warning", "state is locked", {"reason": message}
+        case _:
+            assert_never(event)
+
+
+def _request(attempt: int, family: str, setting: str) -> dict[str, object]:
+    return {"attempt": attempt, "family": family, "setting": setting}
+
+
+def _reply(reply: Reply) -> dict[str, object]:
+    reason: dict[str, object] = {"reason": reply.message} if reply.message else {}
+    return {"code": reply.code} | reason
