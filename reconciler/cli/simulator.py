@@ -1,0 +1,295 @@
+"""``mmp simulator``: the simulated exchange as a process of its own, until it is stopped.
+
+This file reads the flags, prints where the exchange is and with which keys, and waits for a signal.
+The server and asyncio are imported only when the command runs: other commands must not pay for them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.options import Duration
+from reconciler.errors import MmpError, UsageError
+from reconciler.simulator.accounts import PERMISSIONS, Account, fake_account
+from reconciler.simulator.asks import SETTING_FIELDS, MmpSetting, setting_from
+from reconciler.simulator.faults import SYNTAX, ScriptedFault, parse_fault
+from reconciler.simulator.options import LimitStatus, NumberForm, Options, RateMode
+from reconciler.simulator.rules import DEFAULT_FAMILIES, SimulatedExchange
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from reconciler.simulator.server import Network
+
+_FAMILY = re.compile(r"[A-Z0-9]+-[A-Z0-9]+(_[A-Z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class FamilySpec:
+    """A family the exchange knows; ``setting`` None: not configured."""
+
+    family: str
+    setting: MmpSetting | None
+
+
+class Parsed(click.ParamType[Any]):
+    """A flag read by a function of its own; its ValueError is the usage error's text."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the parsed value; defaults that are values already stay as they are."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as wrong:
+            self.fail(str(wrong), param, ctx)
+
+
+def parse_families(text: str) -> tuple[FamilySpec, ...]:
+    """Return the families of a ``--families`` value; raises ValueError saying which part is wrong."""
+    specs = tuple(_family_spec(part) for part in text.split(","))
+    names = [spec.family for spec in specs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"named twice: {', '.join(twice)}")
+    return specs
+
+
+def parse_permissions(text: str) -> tuple[str, ...]:
+    """Return the names of a comma list, possibly empty; raises ValueError for one OKX does not have."""
+    names = tuple(name for name in text.split(",") if name)
+    if unknown := [name for name in names if name not in PERMISSIONS]:
+        raise ValueError(f"no such permission: {', '.join(unknown)}; there are {', '.join(PERMISSIONS)}")
+    return names
+
+
+def parse_skew(text: str) -> float:
+    """Return a duration that may be negative, in seconds."""
+    seconds = Duration().convert(text.removeprefix("-"), None, None)
+    return -seconds if text.startswith("-") else seconds
+
+
+def _family_spec(part: str) -> FamilySpec:
+    family, equals, values = part.strip().partition("=")
+    if not _FAMILY.fullmatch(family):
+        raise ValueError(f"not an instrument family: {family!r}; write them as BTC-USD or SOL-USD_UM")
+    if not equals:
+        return FamilySpec(family, None)
+    texts = values.split("/")
+    if len(texts) != len(SETTING_FIELDS):
+        raise ValueError(f"{family}: write {'/'.join(SETTING_FIELDS)}, as {family}=5000/2000/100")
+    try:
+        return FamilySpec(family, setting_from(dict(zip(SETTING_FIELDS, texts, strict=True))))
+    except ValueError as wrong:
+        raise ValueError(f"{family}: {wrong}") from None
+
+
+@click.command("simulator")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to serve on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; a free one unless told.")
+@click.option(
+    "--families",
+    type=Parsed("families", parse_families),
+    default=tuple(FamilySpec(family, None) for family in DEFAULT_FAMILIES),
+    metavar="FAMILY[=TIME/FROZEN/QTY],…",
+    help="Families it knows, configured where there is a '='. Default: the option families of 2026.",
+)
+@click.option("--environment", type=click.Choice(("live", "demo")), default="live", show_default=True)
+@click.option(
+    "--rate",
+    type=click.Choice([mode.value for mode in RateMode]),
+    default=RateMode.SLIDING.value,
+    show_default=True,
+    help="How 2 per 10 s is counted.",
+)
+@click.option(
+    "--limit-status",
+    type=click.Choice([status.value for status in LimitStatus]),
+    default=LimitStatus.ALTERNATE.value,
+    show_default=True,
+    help="HTTP status of a 50011.",
+)
+@click.option(
+    "--read-delay", type=Duration(), default=0.0, metavar="DURATION", help="Reads lag behind writes."
+)
+@click.option(
+    "--missing-when-disabled/--list-disabled",
+    default=False,
+    help="Whether a read leaves disabled families out (default: it lists them).",
+)
+@click.option("--list-unconfigured", is_flag=True, help="List never-configured families, as zeroes.")
+@click.option("--decimals", is_flag=True, help='Give "100" back as "100.0".')
+@click.option("--set-unfreezes", is_flag=True, help="A Set on a frozen family unfreezes it.")
+@click.option(
+    "--latency", type=Duration(), default=0.0, metavar="DURATION", help="Round trip of the network."
+)
+@click.option(
+    "--jitter", type=Duration(), default=0.0, metavar="DURATION", help="At most this more, each way."
+)
+@click.option("--seed", type=int, default=0, help="Of the jitter.")
+@click.option(
+    "--clock-skew",
+    type=Parsed("duration", parse_skew),
+    default=0.0,
+    metavar="DURATION",
+    help="How far its clock is ahead (or, negative, behind).",
+)
+@click.option(
+    "--permissions",
+    type=Parsed("permissions", parse_permissions),
+    default="read_only,trade",
+    show_default=True,
+    help="Of the key.",
+)
+@click.option(
+    "--account-level",
+    type=click.Choice(("1", "2", "3", "4")),
+    default="4",
+    show_default=True,
+    help="acctLv; 4 is portfolio margin.",
+)
+@click.option("--no-privilege", is_flag=True, help="The account has no MMP privilege.")
+@click.option(
+    "--fault",
+    "faults",
+    type=Parsed("fault", parse_fault),
+    multiple=True,
+    metavar=SYNTAX,
+    help="Something that goes wrong, in order: lost-before, lost-after, slow, html-502, wrong-echo,"
+    " truncated, or any code of OKX. Repeatable.",
+)
+@click.option("--output", type=click.Choice(("text", "json")), default="text", show_default=True)
+def simulator(
+    *,
+    host: str,
+    port: int,
+    families: Sequence[FamilySpec],
+    faults: Sequence[ScriptedFault],
+    output: str,
+    **flags: Any,
+) -> None:
+    """Run the simulated exchange on loopback until stopped.
+
+    Prints its address and keys as shell commands, and answers like a strict OKX. Nothing it is told
+    leaves this machine. What it does and on what grounds: docs/simulator.md.
+
+    \b
+    Example:
+      mmp simulator --families BTC-USD=5000/2000/100,ETH-USD > simulator.env &
+      sleep 1; . ./simulator.env; mmp plan
+    """
+    from reconciler.simulator.server import LOOPBACK, Network
+
+    if host not in LOOPBACK:
+        raise UsageError(
+            "simulator-host", f"the simulator serves loopback only, not {host}", f"use {LOOPBACK[0]}"
+        )
+    account = fake_account(
+        environment=flags["environment"],
+        level=flags["account_level"],
+        mmp_privilege=not flags["no_privilege"],
+        permissions=flags["permissions"],
+    )
+    exchange = build_exchange(account, families, faults, _options(flags))
+    network = Network(flags["latency"], flags["jitter"], flags["seed"])
+    _run(exchange, account, host=host, port=port, network=network, output=output)
+
+
+def build_exchange(
+    account: Account, families: Sequence[FamilySpec], faults: Sequence[ScriptedFault], options: Options
+) -> SimulatedExchange:
+    """Return an exchange with one account, its families as given, and the faults queued."""
+    exchange = SimulatedExchange([account], families=[spec.family for spec in families], options=options)
+    for spec in families:
+        if spec.setting is not None:
+            exchange.begin_with(account.uid, spec.family, spec.setting)
+    for fault in faults:
+        exchange.inject(fault)
+    return exchange
+
+
+def environment_variables(account: Account, url: str) -> dict[str, str]:
+    """Return the variables that point ``mmp`` at the simulator."""
+    key = account.keys[0]
+    return {
+        "MMP_BASE_URL": url,
+        "OKX_API_KEY": key.key_id,
+        "OKX_SECRET_KEY": key.secret,
+        "OKX_PASSPHRASE": key.passphrase,
+    }
+
+
+def announcement(account: Account, url: str, output: str) -> str:
+    """Return what is printed once the simulator listens: shell commands, or one line of JSON."""
+    variables = environment_variables(account, url)
+    if output == "json":
+        document = {
+            "format": "mmp/simulator/1",
+            "url": url,
+            "control": f"{url}/_control",
+            "environment": account.environment,
+            "uid": account.uid,
+            "variables": variables,
+        }
+        return json.dumps(document)
+    exports = [f"export {name}={value}" for name, value in variables.items()]
+    return "\n".join(
+        (
+            "# SIMULATOR: this is the simulated exchange, not OKX; it runs until stopped",
+            f"# environment {account.environment}, uid {account.uid}, control {url}/_control/",
+            *exports,
+        )
+    )
+
+
+def _options(flags: dict[str, Any]) -> Options:
+    return Options(
+        rate=RateMode(flags["rate"]),
+        limit_status=LimitStatus(flags["limit_status"]),
+        read_delay_s=flags["read_delay"],
+        list_disabled=not flags["missing_when_disabled"],
+        list_unconfigured=flags["list_unconfigured"],
+        numbers=NumberForm.DECIMAL if flags["decimals"] else NumberForm.AS_SENT,
+        set_unfreezes=flags["set_unfreezes"],
+        clock_skew_s=flags["clock_skew"],
+    )
+
+
+def _run(
+    exchange: SimulatedExchange, account: Account, *, host: str, port: int, network: Network, output: str
+) -> None:
+    import asyncio
+
+    async def serve() -> None:
+        from reconciler.simulator.server import running_simulator
+
+        stopped = asyncio.Event()
+        _stop_on_signals(asyncio.get_running_loop(), stopped)
+        async with running_simulator(exchange, host=host, port=port, network=network) as url:
+            click.echo(announcement(account, url, output))  # echo flushes: a caller waits for it
+            await stopped.wait()
+
+    try:
+        asyncio.run(serve())
+    except OSError as error:
+        raise MmpError(
+            "simulator-address",
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            "choose another --port",
+        ) from None
+
+
+def _stop_on_signals(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)

@@ -1,0 +1,63 @@
+"""Accounts and API keys of the simulated exchange; all of them obviously fake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+DEMO_HEADER = "x-simulated-trading"
+PORTFOLIO_MARGIN = "4"
+PERMISSIONS = ("read_only", "trade", "withdraw")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One API key. ``ip`` holds the bound addresses; empty: bound to none."""
+
+    key_id: str
+    secret: str = field(repr=False)
+    passphrase: str = field(repr=False)
+    permissions: frozenset[str] = frozenset({"read_only", "trade"})
+    ip: tuple[str, ...] = ()
+    label: str = "simulator"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One User ID. ``level`` is acctLv ("4" is portfolio margin), ``environment`` live or demo."""
+
+    uid: str
+    keys: tuple[ApiKey, ...]
+    main_uid: str
+    level: str = PORTFOLIO_MARGIN
+    mmp_privilege: bool = True
+    environment: str = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A key together with the account it belongs to."""
+
+    key: ApiKey
+    account: Account
+
+
+def fake_account(
+    number: int = 1,
+    *,
+    environment: str = "live",
+    level: str = PORTFOLIO_MARGIN,
+    mmp_privilege: bool = True,
+    permissions: Iterable[str] = ("read_only", "trade"),
+    ip: Iterable[str] = (),
+) -> Account:
+    """Return the simulator's account ``number`` (1 to 999), its key and uid plainly made up."""
+    key = ApiKey(
+        key_id=f"simulator-key-{number}",
+        secret=f"simulator-secret-{number}",
+        passphrase=f"simulator-passphrase-{number}",
+        permissions=frozenset(permissions),
+        ip=tuple(ip),
+    )
+    uid = f"999000000{number:03d}"
+    return Account(uid, (key,), uid, level, mmp_privilege, environment)

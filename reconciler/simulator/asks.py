@@ -1,0 +1,204 @@
+"""What a request asks for: its endpoint, and its family and setting read as strictly as can be.
+
+Nothing is repaired here. A body with a field too many, a number instead of a string or a duplicate
+key is refused, so that a program that passes against the simulator is not relying on leniency.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NoReturn, assert_never
+from urllib.parse import parse_qsl
+
+from reconciler.simulator.codes import refuse
+from reconciler.simulator.messages import Envelope, SimRequest
+
+
+class Endpoint(StrEnum):
+    """The five endpoints this exchange has; the value is their name in scripts and records."""
+
+    SET = "set"
+    GET = "get"
+    RESET = "reset"
+    ACCOUNT = "account"
+    TIME = "time"
+
+
+ROUTES: dict[str, dict[str, Endpoint]] = {
+    "/api/v5/account/mmp-config": {"POST": Endpoint.SET, "GET": Endpoint.GET},
+    "/api/v5/account/mmp-reset": {"POST": Endpoint.RESET},
+    "/api/v5/account/config": {"GET": Endpoint.ACCOUNT},
+    "/api/v5/public/time": {"GET": Endpoint.TIME},
+}
+WRITES = frozenset({Endpoint.SET, Endpoint.RESET})
+MMP_ENDPOINTS = frozenset({Endpoint.SET, Endpoint.GET, Endpoint.RESET})
+
+SETTING_FIELDS = ("timeInterval", "frozenInterval", "qtyLimit")
+SET_FIELDS = ("instFamily", *SETTING_FIELDS)
+
+# Own patterns on purpose: a counterpart that shared the program's would share its mistakes.
+_INTERVAL = re.compile(r"0|[1-9][0-9]{0,9}")
+_QUANTITY = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_MAX_QUANTITY_CHARACTERS = 21
+"""20 digits and a point; no documented limit is known, the program promises no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MmpSetting:
+    """One family's setting, as the three strings of the wire."""
+
+    time_interval: str
+    frozen_interval: str
+    qty_limit: str
+
+    def wire(self) -> dict[str, str]:
+        """Return the three strings by OKX's names."""
+        return dict(
+            zip(SETTING_FIELDS, (self.time_interval, self.frozen_interval, self.qty_limit), strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request understood, or the ``refusal`` that says why its content cannot be meant."""
+
+    endpoint: Endpoint
+    family: str | None = None
+    setting: MmpSetting | None = None
+    refusal: Envelope | None = None
+
+
+class _Refused(Exception):
+    def __init__(self, code: str, *params: str) -> None:
+        super().__init__(code)
+        self.envelope = refuse(code, *params)
+
+
+def find_endpoint(method: str, path: str) -> Endpoint | Envelope:
+    """Return the endpoint, or 404 for an unknown path and 50115 for a wrong method."""
+    methods = ROUTES.get(path)
+    if methods is None:
+        return refuse("404")
+    return methods.get(method) or refuse("50115")
+
+
+def read_ask(endpoint: Endpoint, request: SimRequest) -> Ask:
+    """Return what ``request`` asks of ``endpoint``."""
+    try:
+        match endpoint:
+            case Endpoint.SET:
+                _no_query(request)
+                return _set_from(_object(request.body))
+            case Endpoint.RESET:
+                _no_query(request)
+                return _reset_from(_object(request.body))
+            case Endpoint.GET:
+                return Ask(endpoint, family=_asked_family(request))
+            case Endpoint.ACCOUNT | Endpoint.TIME:
+                _no_query(request)
+                return Ask(endpoint)
+            case _ as never:
+                assert_never(never)
+    except _Refused as refused:
+        return Ask(endpoint, refusal=refused.envelope)
+
+
+def ask_to_set(family: str, setting: MmpSetting) -> Ask:
+    """Return the Set MMP request for values that never were bytes; the same checks apply."""
+    return _asked_set({"instFamily": family, **setting.wire()})
+
+
+def setting_from(fields: Mapping[str, object]) -> MmpSetting:
+    """Return the setting in exactly the three wire fields; raises ValueError where Set would refuse."""
+    ask = _asked_set({"instFamily": "ANY-FAMILY", **fields})
+    if ask.setting is None:
+        raise ValueError(ask.refusal.message if ask.refusal else "no setting")
+    return ask.setting
+
+
+def _asked_set(fields: Mapping[str, object]) -> Ask:
+    try:
+        return _set_from(fields)
+    except _Refused as refused:
+        return Ask(Endpoint.SET, refusal=refused.envelope)
+
+
+def _set_from(fields: Mapping[str, object]) -> Ask:
+    texts = _texts(fields, required=SET_FIELDS, optional=())
+    _check_values(texts)
+    setting = MmpSetting(texts["timeInterval"], texts["frozenInterval"], texts["qtyLimit"])
+    return Ask(Endpoint.SET, texts["instFamily"], setting)
+
+
+def _reset_from(fields: Mapping[str, object]) -> Ask:
+    texts = _texts(fields, required=("instFamily",), optional=("instType",))
+    if texts.get("instType", "OPTION") != "OPTION":
+        raise _Refused("51000", "instType")
+    return Ask(Endpoint.RESET, texts["instFamily"])
+
+
+def _texts(
+    fields: Mapping[str, object], *, required: tuple[str, ...], optional: tuple[str, ...]
+) -> dict[str, str]:
+    """Return the fields, all of them known, present, strings and not empty."""
+    for name in required:
+        if fields.get(name, "") == "":
+            raise _Refused("50014", name)
+    texts: dict[str, str] = {}
+    for name, value in fields.items():
+        if name not in required + optional or not isinstance(value, str):
+            raise _Refused("51000", name)
+        texts[name] = value
+    return texts
+
+
+def _check_values(texts: Mapping[str, str]) -> None:
+    for name in ("timeInterval", "frozenInterval"):
+        if not _INTERVAL.fullmatch(texts[name]):
+            raise _Refused("51000", name)
+    quantity = texts["qtyLimit"]
+    if len(quantity) > _MAX_QUANTITY_CHARACTERS or not _QUANTITY.fullmatch(quantity):
+        raise _Refused("51000", "qtyLimit")
+    if not quantity.strip("0."):
+        raise _Refused("51000", "qtyLimit")
+
+
+def _asked_family(request: SimRequest) -> str | None:
+    family: str | None = None
+    for name, value in parse_qsl(request.query, keep_blank_values=True):
+        if name != "instFamily" or family is not None or not value:
+            raise _Refused("51000", name)
+        family = value
+    return family
+
+
+def _no_query(request: SimRequest) -> None:
+    if request.query:
+        raise _Refused("51000", request.query.partition("=")[0])
+
+
+def _object(body: bytes) -> Mapping[str, object]:
+    if not body:
+        raise _Refused("50000")
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise _Refused("50002") from None
+    if not isinstance(value, dict):
+        raise _Refused("50002")
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("duplicate key")
+    return fields
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,0 +1,163 @@
+"""Who may call, checked in the order OKX is taken to check; the first refusal is the answer.
+
+Documented: the codes, the 30 s, and that an unknown key is refused before its signature is looked
+at. Assumed: the rest of the order. The signature is computed here a second time, independently of
+the program's own: a counterpart that shared its signing would agree with its mistakes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from reconciler.simulator.accounts import DEMO_HEADER, PORTFOLIO_MARGIN, Holder
+from reconciler.simulator.asks import MMP_ENDPOINTS, WRITES, Endpoint
+from reconciler.simulator.codes import refuse
+from reconciler.simulator.messages import Envelope, SimRequest
+from reconciler.simulator.options import Options
+
+VALIDITY_S = 30.0
+"""A timestamp may be this far from the exchange's own clock, either way [doc]."""
+
+ENVIRONMENT_BY_HEADER = {"": "live", "0": "live", "1": "demo"}
+"""What x-simulated-trading stands for; "1" is documented, any other value is taken for a mistake."""
+
+C = TypeVar("C")
+
+_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCall:
+    """A private request whose key is known; ``utc`` is the exchange's idea of the time, in seconds."""
+
+    request: SimRequest
+    holder: Holder
+    utc: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCall:
+    """What the account-side checks look at."""
+
+    endpoint: Endpoint
+    holder: Holder
+    options: Options
+
+
+def authenticate(request: SimRequest, holder: Holder | None, utc: float) -> Envelope | None:
+    """Return the first refusal of the key, its headers or its signature; None when all is well."""
+    if not request.header("OK-ACCESS-KEY"):
+        return refuse("50103")
+    if holder is None:
+        return refuse("50119")
+    return _first(AUTHENTICATION, SignedCall(request, holder, utc))
+
+
+def authorise(call: AccountCall) -> Envelope | None:
+    """Return the first refusal for what the key or the account may not do; None when it may."""
+    return _first(AUTHORISATION, call)
+
+
+def sign(secret: str, message: bytes) -> str:
+    """Return Base64(HMAC-SHA256(secret, timestamp + METHOD + path-with-query + body)) [doc]."""
+    return base64.b64encode(hmac.new(secret.encode(), message, hashlib.sha256).digest()).decode()
+
+
+def _headers(call: SignedCall) -> Envelope | None:
+    for name, code in (
+        ("OK-ACCESS-SIGN", "50106"),
+        ("OK-ACCESS-TIMESTAMP", "50107"),
+        ("OK-ACCESS-PASSPHRASE", "50104"),
+    ):
+        if not call.request.header(name):
+            return refuse(code)
+    return None
+
+
+def _environment(call: SignedCall) -> Envelope | None:
+    addressed = ENVIRONMENT_BY_HEADER.get(call.request.header(DEMO_HEADER))
+    return None if addressed == call.holder.account.environment else refuse("50101")
+
+
+def _timestamp(call: SignedCall) -> Envelope | None:
+    text = call.request.header("OK-ACCESS-TIMESTAMP")
+    try:
+        stamped = datetime.fromisoformat(text) if _TIMESTAMP.fullmatch(text) else None
+    except ValueError:
+        stamped = None
+    if stamped is None:
+        return refuse("50112")
+    return refuse("50102") if abs(stamped.timestamp() - call.utc) > VALIDITY_S else None
+
+
+def _address(call: SignedCall) -> Envelope | None:
+    key = call.holder.key
+    if not key.ip or call.request.remote in key.ip:
+        return None
+    return refuse("50110", call.request.remote, key.key_id)
+
+
+def _passphrase(call: SignedCall) -> Envelope | None:
+    return (
+        None
+        if call.request.header("OK-ACCESS-PASSPHRASE") == call.holder.key.passphrase
+        else refuse("50105")
+    )
+
+
+def _signature(call: SignedCall) -> Envelope | None:
+    request = call.request
+    head = request.header("OK-ACCESS-TIMESTAMP") + request.method + request.target
+    expected = sign(call.holder.key.secret, head.encode() + request.body)
+    return None if request.header("OK-ACCESS-SIGN") == expected else refuse("50113")
+
+
+def _content_type(call: SignedCall) -> Envelope | None:
+    if call.request.method != "POST":
+        return None
+    media_type = call.request.header("Content-Type").partition(";")[0].strip().lower()
+    return None if media_type == "application/json" else refuse("50006")
+
+
+def _permission(call: AccountCall) -> Envelope | None:
+    needed = "trade" if call.endpoint in WRITES else "read_only"
+    return None if needed in call.holder.key.permissions else refuse("50120")
+
+
+def _account_mode(call: AccountCall) -> Envelope | None:
+    if call.endpoint not in MMP_ENDPOINTS or call.holder.account.level == PORTFOLIO_MARGIN:
+        return None
+    return refuse(call.options.account_mode_code)
+
+
+def _privilege(call: AccountCall) -> Envelope | None:
+    if call.endpoint not in MMP_ENDPOINTS or call.holder.account.mmp_privilege:
+        return None
+    return refuse("59509" if call.endpoint is Endpoint.RESET else call.options.no_privilege_code)
+
+
+AUTHENTICATION: tuple[Callable[[SignedCall], Envelope | None], ...] = (
+    _headers,
+    _environment,
+    _timestamp,
+    _address,
+    _passphrase,
+    _signature,
+    _content_type,
+)
+AUTHORISATION: tuple[Callable[[AccountCall], Envelope | None], ...] = (
+    _permission,
+    _account_mode,
+    _privilege,
+)
+
+
+def _first(checks: tuple[Callable[[C], Envelope | None], ...], call: C) -> Envelope | None:
+    return next((refusal for check in checks if (refusal := check(call)) is not None), None)

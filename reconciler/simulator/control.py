@@ -1,0 +1,258 @@
+"""The control endpoint: looking behind the scenes and making trouble, over HTTP on loopback.
+
+Nothing of this is part of the OKX API; it lives under ``/_control/`` beside it. Control requests are
+never delayed, counted, recorded or refused by the rules. This file turns payloads into calls on the
+exchange and values into JSON; it knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from reconciler.simulator.accounts import PERMISSIONS, Account
+from reconciler.simulator.asks import SETTING_FIELDS, MmpSetting, setting_from
+from reconciler.simulator.faults import parse_fault
+from reconciler.simulator.options import changed_options
+from reconciler.simulator.records import Arrival
+from reconciler.simulator.rules import SimulatedExchange
+
+CONTROL_PREFIX = "/_control/"
+ACCOUNT_FIELDS = ("level", "mmp_privilege", "environment", "permissions", "ip", "passphrase")
+MAX_OUTAGE_S = 3600.0
+
+Payload = Mapping[str, Any]
+Command = Callable[[SimulatedExchange, Payload, float], object]
+
+
+class ControlError(Exception):
+    """The control request cannot be meant that way; the message says why."""
+
+
+def control(exchange: SimulatedExchange, method: str, name: str, payload: Payload, now: float) -> object:
+    """Do what ``method`` ``/_control/name`` asks and return a JSON value.
+
+    Raises ControlError for an unknown command or a payload that does not fit it.
+    """
+    command = COMMANDS.get((method, name))
+    if command is None:
+        known = ", ".join(f"{verb} {path}" for verb, path in COMMANDS)
+        raise ControlError(f"no such control command: {method} {name}; there are {known}")
+    try:
+        return command(exchange, payload, now)
+    except KeyError as missing:
+        raise ControlError(f"missing or unknown: {missing.args[0]}") from None
+    except (TypeError, ValueError, OverflowError) as wrong:
+        raise ControlError(str(wrong)) from None
+
+
+def _arrivals(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    return [_arrival(one) for one in exchange.arrivals()]
+
+
+def _settings(exchange: SimulatedExchange, _payload: Payload, now: float) -> object:
+    return {account.uid: _settings_of(exchange, account.uid, now) for account in exchange.accounts}
+
+
+def _history(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    return [{**asdict(one), "setting": _wire(one.setting)} for one in exchange.history()]
+
+
+def _violations(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    return [asdict(one) for one in exchange.violations()]
+
+
+def _rules(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    return asdict(exchange.options)
+
+
+def _accounts(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    return [_account_row(account) for account in exchange.accounts]
+
+
+def _faults(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    return exchange.faults.pending()
+
+
+def _change_settings(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    """``{"family", "timeInterval", "frozenInterval", "qtyLimit"}``, or ``{"family", "remove": true}``."""
+    fields = _only(payload, "uid", "family", "remove", *SETTING_FIELDS)
+    setting = None if fields.pop("remove", False) is True else _setting(fields)
+    exchange.drift(_uid(exchange, payload), _family(exchange, payload), setting, now)
+    return _settings(exchange, {}, now)
+
+
+def _freeze(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    """``{"family", "ms"}``: 0 is until reset; without ``ms`` for as long as the setting says."""
+    ms = _only(payload, "uid", "family", "ms").get("ms")
+    if ms is not None and (type(ms) is not int or ms < 0):
+        raise ValueError("ms is a whole number of milliseconds; 0 is until reset")
+    exchange.freeze(_uid(exchange, payload), _family(exchange, payload), now, ms=ms)
+    return _settings(exchange, {}, now)
+
+
+def _unfreeze(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    _only(payload, "uid", "family")
+    exchange.unfreeze(_uid(exchange, payload), _family(exchange, payload))
+    return _settings(exchange, {}, now)
+
+
+def _fault(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    """``{"fault": "set/lost-after:2"}`` in the syntax of ``--fault``, or ``{"clear": true}``."""
+    fields = _only(payload, "fault", "clear")
+    if fields.get("clear") is True:
+        exchange.faults.clear()
+    else:
+        exchange.inject(parse_fault(fields["fault"]))
+    return _faults(exchange, {}, now)
+
+
+def _outage(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    seconds = seconds_of(_only(payload, "seconds"))
+    exchange.outage(now + seconds)
+    return {"seconds": seconds}
+
+
+def _reset_counters(exchange: SimulatedExchange, payload: Payload, _now: float) -> object:
+    _only(payload)
+    exchange.forget_records()
+    return {}
+
+
+def _change_rules(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    exchange.options = changed_options(exchange.options, payload)
+    return _rules(exchange, {}, now)
+
+
+def _change_accounts(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    """Change the fields of ACCOUNT_FIELDS given, for the account of ``uid`` and all its keys."""
+    fields = _only(payload, "uid", *ACCOUNT_FIELDS)
+    account = next(one for one in exchange.accounts if one.uid == _uid(exchange, payload))
+    exchange.put_account(_changed_account(account, fields))
+    return _accounts(exchange, {}, now)
+
+
+COMMANDS: dict[tuple[str, str], Command] = {
+    ("GET", "arrivals"): _arrivals,
+    ("GET", "settings"): _settings,
+    ("GET", "history"): _history,
+    ("GET", "violations"): _violations,
+    ("GET", "rules"): _rules,
+    ("GET", "accounts"): _accounts,
+    ("GET", "fault"): _faults,
+    ("POST", "settings"): _change_settings,
+    ("POST", "freeze"): _freeze,
+    ("POST", "unfreeze"): _unfreeze,
+    ("POST", "fault"): _fault,
+    ("POST", "outage"): _outage,
+    ("POST", "reset-counters"): _reset_counters,
+    ("POST", "rules"): _change_rules,
+    ("POST", "accounts"): _change_accounts,
+}
+
+
+def seconds_of(payload: Payload) -> float:
+    """Return ``payload["seconds"]``, 0 to an hour; raises KeyError or ValueError."""
+    seconds = payload["seconds"]
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 <= seconds <= MAX_OUTAGE_S
+    ):
+        raise ValueError(f"seconds is a number from 0 to {MAX_OUTAGE_S:.0f}")
+    return float(seconds)
+
+
+def _changed_account(account: Account, fields: Mapping[str, Any]) -> Account:
+    key_changes: dict[str, Any] = {}
+    if "permissions" in fields:
+        key_changes["permissions"] = frozenset(_texts(fields["permissions"], "permissions", PERMISSIONS))
+    if "ip" in fields:
+        key_changes["ip"] = tuple(_texts(fields["ip"], "ip", None))
+    if "passphrase" in fields:
+        key_changes["passphrase"] = _text(fields["passphrase"], "passphrase", None)
+    changes: dict[str, Any] = {"keys": tuple(replace(key, **key_changes) for key in account.keys)}
+    if "level" in fields:
+        changes["level"] = _text(fields["level"], "level", ("1", "2", "3", "4"))
+    if "environment" in fields:
+        changes["environment"] = _text(fields["environment"], "environment", ("live", "demo"))
+    if "mmp_privilege" in fields:
+        changes["mmp_privilege"] = fields["mmp_privilege"] is True
+    return replace(account, **changes)
+
+
+def _texts(value: object, name: str, allowed: tuple[str, ...] | None) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is a list of strings")
+    return [_text(one, name, allowed) for one in value]
+
+
+def _text(value: object, name: str, allowed: tuple[str, ...] | None) -> str:
+    if not isinstance(value, str) or (allowed is not None and value not in allowed):
+        raise ValueError(f"{name}: one of {', '.join(allowed)}" if allowed else f"{name} is a string")
+    return value
+
+
+def _only(payload: Payload, *names: str) -> dict[str, Any]:
+    if unknown := sorted(set(payload) - set(names)):
+        raise ValueError(f"unknown: {', '.join(unknown)}; there are {', '.join(names) or 'none'}")
+    return dict(payload)
+
+
+def _uid(exchange: SimulatedExchange, payload: Payload) -> str:
+    """Return the uid meant: the one named, or the first there is."""
+    uids = [account.uid for account in exchange.accounts]
+    uid = payload.get("uid", uids[0])
+    if uid not in uids:
+        raise ValueError(f"no such uid: {uid!r}; there are {', '.join(uids)}")
+    return str(uid)
+
+
+def _family(exchange: SimulatedExchange, payload: Payload) -> str:
+    family = payload["family"]
+    if family not in exchange.families:
+        raise ValueError(f"no such family: {family!r}; there are {', '.join(sorted(exchange.families))}")
+    return str(family)
+
+
+def _setting(fields: Mapping[str, Any]) -> MmpSetting:
+    return setting_from({name: fields[name] for name in SETTING_FIELDS})
+
+
+def _settings_of(exchange: SimulatedExchange, uid: str, now: float) -> object:
+    return {
+        family: {**setting.wire(), "frozen": _frozen(exchange.frozen_until(uid, family, now))}
+        for family, setting in exchange.settings(uid).items()
+    }
+
+
+def _frozen(until: float | None) -> object:
+    if until is None:
+        return False
+    return "until-reset" if until == math.inf else {"until": until}
+
+
+def _wire(setting: MmpSetting | None) -> dict[str, str] | None:
+    return setting.wire() if setting else None
+
+
+def _arrival(one: Arrival) -> object:
+    return {**asdict(one), "setting": _wire(one.setting)}
+
+
+def _account_row(account: Account) -> object:
+    """Return the account with its keys' rights; secrets are left out even though they are fake."""
+    keys = [
+        {"key_id": key.key_id, "permissions": sorted(key.permissions), "ip": list(key.ip)}
+        for key in account.keys
+    ]
+    return {
+        "uid": account.uid,
+        "main_uid": account.main_uid,
+        "level": account.level,
+        "mmp_privilege": account.mmp_privilege,
+        "environment": account.environment,
+        "keys": keys,
+    }

@@ -1,0 +1,141 @@
+"""Requests and replies as values, and the one place where a reply becomes bytes.
+
+What the exchange *says* is a union: an OKX envelope, an envelope cut short on the wire, a gateway's
+HTML page, or silence. The simulation suite matches on it; the server sends its rendering.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class SimRequest:
+    """One HTTP request as it arrived: ``target`` is path and query, exactly as on the wire.
+
+    Header names may come in any case. ``remote`` is the caller's address.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    remote: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        """Lower the header names once, so that looking them up ignores case."""
+        lowered = {name.lower(): value for name, value in self.headers.items()}
+        object.__setattr__(self, "headers", lowered)
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """The target's query, undecoded; empty when there is none."""
+        return self.target.partition("?")[2]
+
+    def header(self, name: str) -> str:
+        """Return the header's value, empty when it is missing."""
+        return self.headers.get(name.lower(), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """OKX's own JSON reply. ``data`` None: the member is missing, as in gateway errors [doc]."""
+
+    code: str
+    message: str = ""
+    data: tuple[Row, ...] | None = ()
+    status: int = 200
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the code is OKX's success."""
+        return self.code == "0"
+
+
+@dataclass(frozen=True, slots=True)
+class CutShort:
+    """An envelope of which only the first half of the bytes gets through."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An HTML page of something in between: proves nothing about the exchange behind it."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The connection dies without a byte of reply."""
+
+
+Said = Envelope | CutShort | Page | Silence
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the caller gets to see, ``delay_s`` seconds late."""
+
+    said: Said
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SimReply:
+    """A reply ready for the wire.
+
+    ``drop``: close the connection without a byte. ``cut``: announce the whole body's length, send
+    half of it and close. ``delay_s``: wait that long first.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    drop: bool = False
+    cut: bool = False
+    delay_s: float = 0.0
+
+
+SIMULATOR_HEADER = {"x-simulator": "true"}
+JSON_HEADERS = {**SIMULATOR_HEADER, "Content-Type": "application/json; charset=utf-8"}
+HTML_HEADERS = {**SIMULATOR_HEADER, "Content-Type": "text/html"}
+
+
+def render(outcome: Outcome) -> SimReply:
+    """Return ``outcome`` as bytes for the wire."""
+    match outcome.said:
+        case Envelope() as envelope:
+            return SimReply(envelope.status, JSON_HEADERS, to_json(envelope), delay_s=outcome.delay_s)
+        case CutShort(envelope):
+            body = to_json(envelope)
+            return SimReply(envelope.status, JSON_HEADERS, body, cut=True, delay_s=outcome.delay_s)
+        case Page(status):
+            return SimReply(status, HTML_HEADERS, _page(status), delay_s=outcome.delay_s)
+        case Silence():
+            return SimReply(0, SIMULATOR_HEADER, b"", drop=True, delay_s=outcome.delay_s)
+        case _ as never:
+            assert_never(never)
+
+
+def to_json(envelope: Envelope) -> bytes:
+    """Return the envelope's bytes, compact, in OKX's order of members."""
+    members: dict[str, object] = {"code": envelope.code, "msg": envelope.message}
+    if envelope.data is not None:
+        members["data"] = envelope.data
+    return json.dumps(members, separators=(",", ":")).encode()
+
+
+def _page(status: int) -> bytes:
+    return f"<html><head><title>{status}</title></head><body>Bad Gateway (simulator)</body></html>".encode()

@@ -1,0 +1,102 @@
+"""What the exchange has seen: arrivals, settings put in force, and what it holds against the caller.
+
+The records are the exchange's own truth for tests and demonstrations; the rate that is *judged* here
+is the documented one, whatever way the limit itself is being counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from reconciler.simulator.asks import Endpoint, MmpSetting
+from reconciler.simulator.limits import LIMITS
+from reconciler.simulator.messages import CutShort, Envelope, Page, Said, Silence
+
+MAX_RECORDS = 100_000
+"""Older records are forgotten: two days of Set MMP at full rate are 34,560 of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request that reached the exchange, at ``at`` on its clock.
+
+    ``verdict`` is what the caller was told: a code, ``html-502``, ``truncated`` or ``silence``.
+    ``applied``: it was acted on with success, whatever the caller was told. ``frozen``: its family was
+    frozen at that moment. ``setting`` is None where there is none or where it could not be read;
+    ``uid`` is empty for an unknown key.
+    """
+
+    number: int
+    uid: str
+    endpoint: Endpoint
+    at: float
+    family: str | None
+    setting: MmpSetting | None
+    verdict: str
+    applied: bool
+    frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A setting put in force; ``cause`` is set, or control for a change behind the caller's back."""
+
+    at: float
+    uid: str
+    family: str
+    setting: MmpSetting | None
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something a careful caller never does; ``kind`` is rate, frozen or malformed."""
+
+    kind: str
+    uid: str
+    at: float
+    detail: str
+
+
+def verdict_of(said: Said) -> str:
+    """Return what was said in one word."""
+    match said:
+        case Envelope(code=code):
+            return code
+        case CutShort():
+            return "truncated"
+        case Page(status):
+            return f"html-{status}"
+        case Silence():
+            return "silence"
+
+
+def find_violations(arrivals: Iterable[Arrival]) -> tuple[Violation, ...]:
+    """Return everything held against the callers, in order of time."""
+    writes = sorted(
+        (one for one in arrivals if one.endpoint is Endpoint.SET), key=attrgetter("uid", "at", "number")
+    )
+    by_uid = [list(group) for uid, group in groupby(writes, key=attrgetter("uid")) if uid]
+    found = [one for group in by_uid for one in _too_fast(group)]
+    found += [_held(one, "frozen", "written while frozen") for one in writes if one.frozen]
+    found += [_held(one, "malformed", one.verdict) for one in writes if one.setting is None]
+    return tuple(sorted(found, key=attrgetter("at", "kind")))
+
+
+def _too_fast(writes: Sequence[Arrival]) -> list[Violation]:
+    """Return one violation for every write that makes three within a window."""
+    limit = LIMITS[Endpoint.SET]
+    pairs = zip(writes, writes[limit.count :], strict=False)
+    return [
+        _held(last, "rate", f"{limit.count + 1} Set MMP within {last.at - first.at:.6f} s")
+        for first, last in pairs
+        if last.at - first.at < limit.window_s
+    ]
+
+
+def _held(arrival: Arrival, kind: str, detail: str) -> Violation:
+    where = f" ({arrival.family})" if arrival.family else ""
+    return Violation(kind, arrival.uid, arrival.at, f"arrival {arrival.number}: {detail}{where}")

@@ -1,0 +1,373 @@
+"""The rules of the simulated exchange: no sockets, no threads, no clock.
+
+One mutable world; every method that needs the time is given ``now``: seconds since the epoch by a
+true clock that never goes back (the exchange's own idea of UTC is ``now + clock_skew_s``). The same
+calls in the same order give the same replies, so a seed is a history. :meth:`SimulatedExchange.handle`
+takes HTTP requests with every check; the methods named for endpoints skip the signature and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import assert_never
+
+from reconciler.simulator.accounts import Account, Holder
+from reconciler.simulator.asks import Ask, Endpoint, MmpSetting, ask_to_set, find_endpoint, read_ask
+from reconciler.simulator.book import FamilyBook
+from reconciler.simulator.checks import AccountCall, authenticate, authorise
+from reconciler.simulator.codes import refuse
+from reconciler.simulator.faults import NO_FAULT, OUTAGE, Fault, FaultScript, ScriptedFault, disguise
+from reconciler.simulator.limits import Rates
+from reconciler.simulator.messages import Envelope, Outcome, Row, SimReply, SimRequest, render
+from reconciler.simulator.options import LimitStatus, NumberForm, Options
+from reconciler.simulator.records import (
+    MAX_RECORDS,
+    Arrival,
+    InForce,
+    Violation,
+    find_violations,
+    verdict_of,
+)
+
+DEFAULT_FAMILIES = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM", "XAU-USD_UM")
+"""The option families seen in 2026 [seen]."""
+
+UNCONFIGURED = MmpSetting("0", "0", "0")
+"""How a never-configured family is listed, where it is listed at all [unknown]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request on its way through the rules. ``gate`` authenticates it."""
+
+    ask: Ask
+    holder: Holder | None
+    gate: Callable[[], Envelope | None]
+    at: float
+    remote: str
+
+    @property
+    def uid(self) -> str:
+        """The caller's User ID, empty when the key is unknown."""
+        return self.holder.account.uid if self.holder else ""
+
+
+class SimulatedExchange:
+    """The world: accounts, families, their settings and freezes, and the record of what happened."""
+
+    def __init__(
+        self,
+        accounts: Iterable[Account],
+        *,
+        families: Iterable[str] = DEFAULT_FAMILIES,
+        options: Options = Options(),  # noqa: B008 - immutable
+    ) -> None:
+        self.options = options
+        self.families = set(families)
+        self.faults = FaultScript()
+        self._accounts: dict[str, Account] = {}
+        self._holders: dict[str, Holder] = {}
+        self._books: dict[tuple[str, str], FamilyBook] = {}
+        self._rates = Rates()
+        self._arrivals: deque[Arrival] = deque(maxlen=MAX_RECORDS)
+        self._in_force: deque[InForce] = deque(maxlen=MAX_RECORDS)
+        self._number = 0
+        self._limited = 0
+        self._latest = -math.inf
+        self._outage_until = -math.inf
+        for account in accounts:
+            self.put_account(account)
+
+    # The OKX API -----------------------------------------------------------------------------
+
+    def handle(self, request: SimRequest, now: float) -> SimReply:
+        """Answer one HTTP request that arrived at ``now``, with every check, as bytes."""
+        endpoint = find_endpoint(request.method, request.path)
+        if isinstance(endpoint, Envelope):
+            return render(Outcome(endpoint))
+        holder = self._holders.get(request.header("OK-ACCESS-KEY"))
+        utc = now + self.options.clock_skew_s
+        is_public = endpoint is Endpoint.TIME
+        visit = Visit(
+            ask=read_ask(endpoint, request),
+            holder=None if is_public else holder,
+            gate=lambda: None if is_public else authenticate(request, holder, utc),
+            at=now,
+            remote=request.remote,
+        )
+        return render(self._serve(visit))
+
+    def set_mmp(self, key_id: str, family: str, setting: MmpSetting, now: float) -> Outcome:
+        """Set MMP without the signature: the same limits, faults, checks and effects."""
+        return self._serve(self._unsigned(key_id, ask_to_set(family, setting), now))
+
+    def get_mmp(self, key_id: str, now: float, family: str | None = None) -> Outcome:
+        """Get MMP Config without the signature; every configured family, or the one named."""
+        return self._serve(self._unsigned(key_id, Ask(Endpoint.GET, family), now))
+
+    def reset_mmp(self, key_id: str, family: str, now: float) -> Outcome:
+        """Reset MMP Status without the signature."""
+        return self._serve(self._unsigned(key_id, Ask(Endpoint.RESET, family), now))
+
+    def account_config(self, key_id: str, now: float) -> Outcome:
+        """Account configuration without the signature."""
+        return self._serve(self._unsigned(key_id, Ask(Endpoint.ACCOUNT), now))
+
+    def public_time(self, now: float, remote: str = "127.0.0.1") -> Outcome:
+        """Return the exchange's idea of the time; counted by address."""
+        return self._serve(Visit(Ask(Endpoint.TIME), None, lambda: None, now, remote))
+
+    # The world behind the API ----------------------------------------------------------------
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """Every account, by uid."""
+        return tuple(self._accounts[uid] for uid in sorted(self._accounts))
+
+    def put_account(self, account: Account) -> None:
+        """Add an account, or replace the one of the same uid with all its keys."""
+        self._accounts[account.uid] = account
+        kept = {key: one for key, one in self._holders.items() if one.account.uid != account.uid}
+        self._holders = kept | {key.key_id: Holder(key, account) for key in account.keys}
+
+    def begin_with(self, uid: str, family: str, setting: MmpSetting) -> None:
+        """Have ``setting`` in force since ever: the state of the world before anything happened."""
+        self.families.add(family)
+        self._books[uid, family] = FamilyBook(setting)
+
+    def drift(self, uid: str, family: str, setting: MmpSetting | None, now: float) -> None:
+        """Change a setting behind the caller's back; None wipes it, as demo resets do [doc]."""
+        self._put_in_force(uid, family, setting, self._tick(now), "control")
+
+    def freeze(self, uid: str, family: str, now: float, *, ms: int | None = None) -> None:
+        """Freeze a family for ``ms`` from ``now``; 0 is until reset, None what its setting says."""
+        book = self._book(uid, family)
+        if ms is None:
+            ms = int(book.in_force.frozen_interval) if book.in_force else 0
+        book.freeze(self._tick(now) + ms / 1000 if ms else math.inf)
+
+    def unfreeze(self, uid: str, family: str) -> None:
+        """End a freeze without a request, as time does."""
+        self._book(uid, family).unfreeze()
+
+    def inject(self, scripted: ScriptedFault) -> None:
+        """Queue a fault."""
+        self.faults.add(scripted)
+
+    def outage(self, until: float) -> None:
+        """Answer nothing at all before ``until``; what arrives then still counts as arrived."""
+        self._outage_until = until
+
+    # The record ------------------------------------------------------------------------------
+
+    def arrivals(self) -> tuple[Arrival, ...]:
+        """Return every request that reached the exchange, in the order they were dealt with."""
+        return tuple(self._arrivals)
+
+    def history(self) -> tuple[InForce, ...]:
+        """Return every setting put in force since the beginning, oldest first."""
+        return tuple(self._in_force)
+
+    def settings(self, uid: str) -> dict[str, MmpSetting]:
+        """Return what is truly in force, by family; never-configured families are missing."""
+        books = sorted((family, book) for (owner, family), book in self._books.items() if owner == uid)
+        return {family: book.in_force for family, book in books if book.in_force is not None}
+
+    def frozen_until(self, uid: str, family: str, now: float) -> float | None:
+        """Return when the family's freeze ends (infinity: at a reset), None when it is not frozen."""
+        book = self._books.get((uid, family))
+        return book.frozen_until(now) if book else None
+
+    def violations(self) -> tuple[Violation, ...]:
+        """Return what the record holds against the callers."""
+        return find_violations(self._arrivals)
+
+    def forget_records(self) -> None:
+        """Empty the record. The rate limits keep their memory: forgetting must not be kinder."""
+        self._arrivals.clear()
+        self._in_force.clear()
+
+    # One request through the rules -----------------------------------------------------------
+
+    def _unsigned(self, key_id: str, ask: Ask, now: float) -> Visit:
+        holder = self._holders.get(key_id)
+        return Visit(ask, holder, lambda: None if holder else refuse("50119"), now, "127.0.0.1")
+
+    def _serve(self, visit: Visit) -> Outcome:
+        now = self._tick(visit.at)
+        frozen = self._is_frozen(visit, now)
+        over = self._counted(visit)
+        fault = self._fault(visit.ask.endpoint, now)
+        genuine = self._answer(visit, over=over, now=now) if fault is None or fault.effect else None
+        outcome = disguise(fault or NO_FAULT, genuine, visit.ask)
+        self._record(visit, outcome, applied=genuine is not None and genuine.accepted, frozen=frozen)
+        return outcome
+
+    def _fault(self, endpoint: Endpoint, now: float) -> Fault | None:
+        return OUTAGE if now < self._outage_until else self.faults.take(endpoint)
+
+    def _answer(self, visit: Visit, *, over: bool, now: float) -> Envelope:
+        """Return the rules' own answer, and act on what they accept."""
+        return self._refusal(visit, over=over) or self._act(visit, now)
+
+    def _refusal(self, visit: Visit, *, over: bool) -> Envelope | None:
+        return (
+            visit.gate()
+            or self._unauthorised(visit)
+            or (self._too_many() if over else None)
+            or visit.ask.refusal
+            or self._unknown_family(visit.ask)
+        )
+
+    def _unauthorised(self, visit: Visit) -> Envelope | None:
+        if visit.holder is None:
+            return None
+        return authorise(AccountCall(visit.ask.endpoint, visit.holder, self.options))
+
+    def _too_many(self) -> Envelope:
+        self._limited += 1
+        as_429 = {
+            LimitStatus.AS_200: False,
+            LimitStatus.AS_429: True,
+            LimitStatus.ALTERNATE: self._limited % 2 == 0,
+        }[self.options.limit_status]
+        return refuse("50011", status=429 if as_429 else 200)
+
+    def _unknown_family(self, ask: Ask) -> Envelope | None:
+        return None if ask.family is None or ask.family in self.families else refuse("51001")
+
+    def _counted(self, visit: Visit) -> bool:
+        """Count the arrival against its budget; True when it is over the limit."""
+        is_public = visit.ask.endpoint is Endpoint.TIME
+        budget = visit.remote if is_public else visit.uid
+        if not budget:  # an unknown key has no User ID whose budget could be used up
+            return False
+        return self._rates.arrive(
+            visit.ask.endpoint,
+            budget,
+            visit.at,
+            mode=self.options.rate,
+            count_refused=self.options.count_refused,
+        )
+
+    def _act(self, visit: Visit, now: float) -> Envelope:
+        ask = visit.ask
+        match ask.endpoint:
+            case Endpoint.SET:
+                return self._set(visit.uid, ask, now)
+            case Endpoint.RESET:
+                self._book(visit.uid, ask.family or "").unfreeze()
+                return Envelope("0", data=({"result": True},))
+            case Endpoint.GET:
+                return Envelope("0", data=self._rows(visit.uid, ask.family, now))
+            case Endpoint.ACCOUNT:
+                assert visit.holder is not None, "the gate lets nobody else in"
+                return Envelope("0", data=(_account_row(visit.holder),))
+            case Endpoint.TIME:
+                return Envelope("0", data=({"ts": self._milliseconds(visit.at)},))
+            case _ as never:
+                assert_never(never)
+
+    def _set(self, uid: str, ask: Ask, now: float) -> Envelope:
+        assert ask.family is not None, "a Set without refusal has both"
+        assert ask.setting is not None, "a Set without refusal has both"
+        self._put_in_force(uid, ask.family, ask.setting, now, "set")
+        if self.options.set_unfreezes:
+            self._book(uid, ask.family).unfreeze()
+        return Envelope("0", data=(self._setting_row(ask.family, ask.setting),))
+
+    def _rows(self, uid: str, only: str | None, now: float) -> tuple[Row, ...]:
+        families = sorted(self.families) if only is None else [only]
+        rows = (self._row(uid, family, now) for family in families)
+        return tuple(row for row in rows if row is not None)
+
+    def _row(self, uid: str, family: str, now: float) -> Row | None:
+        book = self._books.get((uid, family)) or FamilyBook()
+        setting = book.seen(now - self.options.read_delay_s)
+        if setting is None and self.options.list_unconfigured:
+            setting = UNCONFIGURED
+        elif setting is None or (setting.time_interval == "0" and not self.options.list_disabled):
+            return None
+        until = book.frozen_until(now)
+        return {
+            **self._setting_row(family, setting),
+            "mmpFrozen": until is not None,
+            "mmpFrozenUntil": "" if until is None or until == math.inf else self._milliseconds(until),
+        }
+
+    def _setting_row(self, family: str, setting: MmpSetting) -> Row:
+        return {
+            "frozenInterval": setting.frozen_interval,
+            "instFamily": family,
+            "qtyLimit": shown(setting.qty_limit, self.options.numbers),
+            "timeInterval": setting.time_interval,
+        }
+
+    # State -----------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> float:
+        """Return the exchange's time for effects, which never goes back even if arrivals do."""
+        self._latest = max(self._latest, now)
+        return self._latest
+
+    def _book(self, uid: str, family: str) -> FamilyBook:
+        return self._books.setdefault((uid, family), FamilyBook())
+
+    def _put_in_force(
+        self, uid: str, family: str, setting: MmpSetting | None, at: float, cause: str
+    ) -> None:
+        self._book(uid, family).change(setting, at)
+        self._in_force.append(InForce(at, uid, family, setting, cause))
+
+    def _is_frozen(self, visit: Visit, now: float) -> bool:
+        return visit.ask.family is not None and (
+            self.frozen_until(visit.uid, visit.ask.family, now) is not None
+        )
+
+    def _record(self, visit: Visit, outcome: Outcome, *, applied: bool, frozen: bool) -> None:
+        self._number += 1
+        ask = visit.ask
+        verdict = verdict_of(outcome.said)
+        self._arrivals.append(
+            Arrival(
+                self._number,
+                visit.uid,
+                ask.endpoint,
+                visit.at,
+                ask.family,
+                ask.setting,
+                verdict,
+                applied,
+                frozen,
+            )
+        )
+
+    def _milliseconds(self, at: float) -> str:
+        return str(round((at + self.options.clock_skew_s) * 1000))
+
+
+def shown(quantity: str, form: NumberForm) -> str:
+    """Return ``quantity`` in the form the exchange gives it back in."""
+    if form is NumberForm.AS_SENT:
+        return quantity
+    shortest = format(Decimal(quantity), "f")
+    if "." in shortest:
+        shortest = shortest.rstrip("0").rstrip(".")
+    return shortest if form is NumberForm.SHORTEST or "." in shortest else f"{shortest}.0"
+
+
+def _account_row(holder: Holder) -> Row:
+    account, key = holder.account, holder.key
+    return {
+        "acctLv": account.level,
+        "ip": ",".join(key.ip),
+        "label": key.label,
+        "mainUid": account.main_uid,
+        "perm": ",".join(sorted(key.permissions)),
+        "uid": account.uid,
+    }
