@@ -291,7 +291,7 @@ def _account(row: Mapping[str, object], scrub: Scrub) -> AccountInfo:
         uid=_matching(row, "uid", _USER_ID),
         main_uid=_matching(row, "mainUid", _USER_ID),
         level=_matching(row, "acctLv", _USER_ID),
-        permissions=frozenset(_comma_list(row, "perm")),
+        permissions=frozenset(map(scrub, _comma_list(row, "perm"))),
         ip=tuple(map(scrub, _comma_list(row, "ip"))),
         label=scrub(_text(row, "label")),
     )
