@@ -46,9 +46,11 @@ class CodeFact:
 def fact(code: str) -> CodeFact:
     """Return what is known of ``code``; an unknown one is AMBIGUOUS.
 
-    OKX refines some codes with a sub-code (``51008_1000``) [doc]: the part before ``_`` decides.
+    OKX refines some codes with a sub-code (``51008_1000``) [doc]: the part before ``_`` decides. Only
+    a plain 0 is an acceptance.
     """
-    return TABLE.get(code) or TABLE.get(code.partition("_")[0]) or _unknown(code)
+    base = code.partition("_")[0]
+    return TABLE.get(code) or (TABLE.get(base) if base != ACCEPTED_CODE else None) or _unknown(code)
 
 
 def markdown() -> str:

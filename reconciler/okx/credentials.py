@@ -127,17 +127,25 @@ def _load(name: str, environ: Mapping[str, str]) -> Secret:
 def _read(path: str, variable: str) -> str:
     """Return the text of a secret file; symbolic links are followed (Kubernetes mounts are links)."""
     try:
-        # Without O_NONBLOCK a named pipe at that path would hang us.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        status, content = _status_and_start(path)
     except (OSError, ValueError) as error:
         raise _bad_file(path, variable, _why(error), "Check the path and who may read it.") from None
-    with open(descriptor, "rb") as file:
-        _refuse_untrusted(os.fstat(descriptor), path, variable)
-        content = file.read(MAX_SECRET_CHARS + 2)
+    _refuse_untrusted(status, path, variable)
     try:
         return content.decode("ascii")
     except UnicodeDecodeError:
         raise _bad_value(f"the file of {variable}, {path},", "has characters that are not ASCII") from None
+
+
+def _status_and_start(path: str) -> tuple[os.stat_result, bytes]:
+    # Without O_NONBLOCK a named pipe at that path would hang us.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        regular = stat.S_ISREG(status.st_mode)
+        return status, os.read(descriptor, MAX_SECRET_CHARS + 2) if regular else b""
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_untrusted(status: os.stat_result, path: str, variable: str) -> None:
@@ -198,4 +206,4 @@ def _bad_value(where: str, why: str) -> AccountProblem:
 
 def _why(error: OSError | ValueError) -> str:
     reason = error.strerror if isinstance(error, OSError) else None
-    return f"cannot be opened: {reason or 'not a path'}"
+    return f"cannot be read: {reason or 'not a path'}"
