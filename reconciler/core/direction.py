@@ -67,7 +67,8 @@ def tightness(setting: Setting) -> tuple[Decimal, Decimal, Decimal]:
     Disabled is the shortest window, until-reset the longest freeze, and fewer contracts are tighter.
     """
     freeze = Decimal("Infinity") if setting.until_reset else Decimal(setting.frozen_interval_ms)
-    return Decimal(setting.time_interval_ms), freeze, -setting.qty_limit.value
+    # copy_negate, because unary minus would round to 28 digits.
+    return Decimal(setting.time_interval_ms), freeze, setting.qty_limit.value.copy_negate()
 
 
 def _move(was: Decimal, now: Decimal) -> int:

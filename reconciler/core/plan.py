@@ -305,7 +305,7 @@ def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) ->
 def _need_never_applied(after: Setting, seen: View) -> _Need:
     match seen:
         case LiveRow(setting=live) if live == after:
-            return _Adopt(Reason.NEW)
+            return _Adopt(Reason.CHANGED)
         case LiveRow(setting=live):
             return _Write(Reason.CHANGED, live)
         case _:
@@ -319,7 +319,7 @@ def _need_confirmed(after: Setting, applied: Setting, seen: View) -> _Need:
     return _Write(Reason.DRIFTED if applied == after else Reason.CHANGED, live)
 
 
-def _in_force(applied: Setting, seen: View) -> Setting | None:
+def _in_force(applied: Setting | None, seen: View) -> Setting | None:
     """Return what is in force now: live where it counts, else what was applied; None for nothing.
 
     A missing row where disabled was confirmed is that disabled setting.
@@ -328,7 +328,7 @@ def _in_force(applied: Setting, seen: View) -> Setting | None:
         case LiveRow(setting=live):
             return live
         case Absent():
-            return applied if applied.disabled else None
+            return applied if applied is not None and applied.disabled else None
         case NotRead() | Doubtful():
             return applied
 
@@ -340,29 +340,19 @@ def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, 
     another value, the desired one is sent at once and only a read begun after that attempt's L
     settles; without live reads, one more acknowledged write after it does.
     """
-    last = known.last.setting if known.last else None
     others = [attempt for attempt in known.unresolved if attempt.setting != after]
     until = max((attempt.effect_until for attempt in others), default=float("-inf"))
-    if _shows(after, known, seen) and reads.latest is not None and reads.latest.begun_at > until:
+    before = _in_force(known.last.setting if known.last else None, seen)
+    begun_at = reads.latest.begun_at if reads.latest and isinstance(seen, LiveRow | Absent) else None
+    if begun_at is not None and before == after and begun_at > until:
         return _Adopt(Reason.UNCERTAIN)
-    before = seen.setting if isinstance(seen, LiveRow) else last
     if not others or not _acknowledged_since(after, known, max(other.attempt for other in others)):
         return _Write(Reason.UNCERTAIN, before)
-    if isinstance(seen, LiveRow | Absent) and not _shows(after, known, seen):
+    if begun_at is not None and before != after:
         return _Write(Reason.UNCERTAIN, before)
     if reads.latest is None and now > until:
         return _Write(Reason.UNCERTAIN, before)
     return _Await(until, before)
-
-
-def _shows(after: Setting, known: Uncertain, seen: View) -> bool:
-    match seen:
-        case LiveRow(setting=live):
-            return live == after
-        case Absent():
-            return known.last is not None and known.last.setting == after and after.disabled
-        case NotRead() | Doubtful():
-            return False
 
 
 def _acknowledged_since(after: Setting, known: Uncertain, attempt: int) -> bool:

@@ -1,0 +1,474 @@
+"""The planner, tested exhaustively over a small world and by what must hold everywhere in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from reconciler.core.direction import changed_fields
+from reconciler.core.evidence import Reads
+from reconciler.core.model import (
+    Environment,
+    Family,
+    Field,
+    Known,
+    LiveRow,
+    Setting,
+    Uncertain,
+)
+from reconciler.core.pacing import GUARD_S, Ledger
+from reconciler.core.plan import (
+    Action,
+    Basis,
+    Because,
+    Change,
+    DriftPolicy,
+    Plan,
+    Reason,
+    Rules,
+    in_order,
+    make_plan,
+    with_schedule,
+)
+from tests.unit.core_builders import (
+    BTC,
+    ETH,
+    NOW,
+    SOL,
+    confirmed,
+    desired,
+    plan_of,
+    read,
+    row,
+    setting,
+    unresolved,
+)
+from tests.unit.core_world import (
+    DESIRED,
+    SETTINGS,
+    Answer,
+    Situation,
+    expected,
+    held_situations,
+    known_of,
+    reads_of,
+    rules_of,
+    situations,
+)
+
+World = Callable[[str], Iterator[Situation]]
+NAMES = {value: name for name, value in SETTINGS.items()}
+everywhere = pytest.mark.parametrize("world", [situations, held_situations])
+each_desired = pytest.mark.parametrize("wanted", DESIRED)
+
+
+def plan_for(case: Situation) -> Plan:
+    return plan_of(
+        {BTC: SETTINGS[case.wanted]},
+        {BTC: known_of(case.record)},
+        reads_of(case.record, case.sight),
+        rules_of(case),
+    )
+
+
+def told(plan: Plan) -> Answer:
+    """Return a plan for one family in the oracle's words."""
+    doubtful = plan.doubtful == (BTC,)
+    if not plan.changes:
+        assert plan.unchanged == (BTC,)
+        return Answer("nothing", doubtful=doubtful)
+    (change,) = plan.changes
+    assert plan.unchanged == ()
+    return Answer(
+        "await" if change.known_at is not None else change.action.value,
+        change.reason.value,
+        NAMES[change.before] if change.before else None,
+        change.direction.value if change.direction else None,
+        change.because.value if change.because else None,
+        doubtful,
+    )
+
+
+@everywhere
+@each_desired
+def test_every_situation_gets_what_the_contract_wants_and_what_must_hold_holds(
+    world: World, wanted: str
+) -> None:
+    for case in world(wanted):
+        plan = plan_for(case)
+        assert told(plan) == expected(case), case
+        read_counts = case.sight.how not in ("none", "too-old")
+        frozen = read_counts and (case.sight.now or "").endswith("*")
+        assert not (plan.requests and (frozen or case.paused)), case
+        assert not (case.record.attempts and plan.unchanged), case
+        for change in plan.changes:
+            assert_sound(change, case)
+
+
+def assert_sound(change: Change, case: Situation) -> None:
+    """Hold one change against the invariants of its action."""
+    assert (change.because is not None) == (change.action is Action.HOLD), case
+    assert change.order == (1 if change.action is Action.SET else None), case
+    assert change.after == SETTINGS[case.wanted], case
+    if change.action is Action.ADOPT:
+        assert change.direction is None, case
+        assert change.fields == (), case
+        immediate = change.known_at is None
+        assert not immediate or (case.sight.now or "D").rstrip("*") == case.wanted, case
+    else:
+        assert change.fields == changed_fields(change.before, change.after), case
+        assert change.reason is Reason.UNCERTAIN or change.direction is not None, case
+
+
+@each_desired
+def test_the_worlds_are_not_empty_and_reach_every_answer(wanted: str) -> None:
+    answers = [expected(case) for world in (situations, held_situations) for case in world(wanted)]
+    reached = {answer.because for answer in answers} | {answer.action for answer in answers}
+    guards = {"guard"} if wanted == "D" else set()
+    everything = {"nothing", "adopt", "await", "set", "hold", "paused", "drift-policy", "frozen", "parked"}
+    assert len(answers) > 15_000
+    assert reached == everything | guards | {None}
+
+
+# ---- instants at their edges -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begun_at", "reason"),
+    [(100.0, None), (100.001, "doubtful"), (104.999, "doubtful"), (105.0, "drifted"), (200.0, "drifted")],
+)
+def test_a_single_read_that_differs_counts_from_five_seconds_after_the_proof(
+    begun_at: float, reason: str | None
+) -> None:
+    plan = plan_of(
+        {BTC: SETTINGS["A"]},
+        {BTC: confirmed("5000/2000/100", at=100.0)},
+        Reads(read(begun_at, {BTC: row("5000/2000/400")})),
+    )
+    seen = "doubtful" if plan.doubtful else plan.changes[0].reason.value if plan.changes else None
+    assert seen == reason
+
+
+@pytest.mark.parametrize(
+    ("begun_at", "previous_at", "agreed"),
+    [(104.0, 103.0, True), (104.0, 100.001, True), (104.0, 100.0, False), (104.0, 99.0, False)],
+)
+def test_two_equal_reads_agree_only_if_both_began_after_the_proof(
+    begun_at: float, previous_at: float, agreed: bool
+) -> None:
+    rows = {BTC: row("5000/2000/400")}
+    plan = plan_of(
+        {BTC: SETTINGS["A"]},
+        {BTC: confirmed("5000/2000/100", at=100.0)},
+        Reads(read(begun_at, rows), read(previous_at, rows)),
+    )
+    assert bool(plan.requests) == agreed
+    assert bool(plan.doubtful) != agreed
+
+
+@pytest.mark.parametrize(("begun_at", "adopted"), [(935.999, False), (936.0, False), (936.001, True)])
+def test_an_attempt_of_another_value_binds_until_a_read_begun_after_its_l(
+    begun_at: float, adopted: bool
+) -> None:
+    known = Uncertain(
+        confirmed("5000/2000/100", at=910.0, attempt=6),
+        (unresolved("5000/2000/400", attempt=5, effect_until=936.0),),
+    )
+    plan = plan_of({BTC: SETTINGS["A"]}, {BTC: known}, Reads(read(begun_at, {BTC: row("5000/2000/100")})))
+    (change,) = plan.changes
+    assert change.action is Action.ADOPT
+    assert change.known_at == (None if adopted else 936.0)
+
+
+@pytest.mark.parametrize(("now", "action"), [(935.9, "adopt"), (936.0, "adopt"), (936.1, "set")])
+def test_without_reads_it_binds_until_one_more_write_after_its_l(now: float, action: str) -> None:
+    known = Uncertain(
+        confirmed("5000/2000/100", at=910.0, attempt=6),
+        (unresolved("5000/2000/400", attempt=5, effect_until=936.0),),
+    )
+    (change,) = plan_of({BTC: SETTINGS["A"]}, {BTC: known}, now=now).changes
+    assert change.action.value == action
+
+
+def test_the_latest_l_of_the_other_values_is_waited_for() -> None:
+    known = Uncertain(
+        confirmed("5000/2000/100", at=910.0, attempt=9),
+        (
+            unresolved("5000/2000/400", attempt=5, effect_until=936.0),
+            unresolved("5000/2000/500", attempt=6, effect_until=940.0),
+            unresolved("5000/2000/100", attempt=7, effect_until=990.0),
+        ),
+    )
+    (change,) = plan_of({BTC: SETTINGS["A"]}, {BTC: known}, now=920.0).changes
+    assert change.known_at == 940.0
+
+
+@pytest.mark.parametrize("newest_other", [5, 6, 7])
+def test_an_acknowledgement_counts_only_if_its_attempt_is_newer_than_every_other_value(
+    newest_other: int,
+) -> None:
+    known = Uncertain(
+        confirmed("5000/2000/100", at=910.0, attempt=6),
+        (unresolved("5000/2000/400", attempt=newest_other, reserved_at=905.0),),
+    )
+    (change,) = plan_of({BTC: SETTINGS["A"]}, {BTC: known}).changes
+    assert (change.action is Action.ADOPT) == (newest_other < 6)
+
+
+def test_a_lost_reply_and_a_reverted_file_do_not_look_in_sync() -> None:
+    known = Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/400"),))
+    plan = plan_of({BTC: SETTINGS["A"]}, {BTC: known}, Reads(read(950.0, {BTC: row("5000/2000/100")})))
+    (change,) = plan.requests
+    assert (change.reason, change.direction) == (Reason.UNCERTAIN, None)
+
+
+# ---- drift policies, by direction of the drift --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("live", "healed"),
+    [
+        ("5000/2000/400", True),
+        ("1000/2000/100", True),
+        ("5000/1000/100", True),
+        ("9000/2000/400", True),
+        ("0/2000/100", True),
+        (None, True),
+        ("5000/2000/50", False),
+        ("9000/2000/100", False),
+        ("5000/0/100", False),
+    ],
+)
+def test_heal_loosened_puts_back_only_what_became_less_safe(live: str | None, healed: bool) -> None:
+    rows = {} if live is None else {BTC: row(live)}
+    reads = Reads(read(950.0, rows), read(949.0, rows))
+    known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
+    plans = {
+        policy: plan_of({BTC: SETTINGS["A"]}, known, reads, Rules(drift=policy)) for policy in DriftPolicy
+    }
+    assert plans[DriftPolicy.HEAL].requests
+    assert bool(plans[DriftPolicy.HEAL_LOOSENED].requests) == healed
+    assert not plans[DriftPolicy.WARN].requests
+    assert [change.because for change in plans[DriftPolicy.WARN].changes] == [Because.DRIFT_POLICY]
+
+
+@pytest.mark.parametrize("policy", DriftPolicy)
+def test_a_changed_desired_value_is_always_applied(policy: DriftPolicy) -> None:
+    plan = plan_of(
+        {BTC: SETTINGS["B"]},
+        {BTC: confirmed("5000/2000/100")},
+        Reads(read(950.0, {BTC: row("9000/2000/400")})),
+        Rules(drift=policy),
+    )
+    assert [change.reason for change in plan.requests] == [Reason.CHANGED]
+
+
+# ---- several families --------------------------------------------------------------------------
+
+
+def change_of(family: str, way: str) -> tuple[Family, Setting, Known | None, LiveRow | None]:
+    """Return a family, its desired setting, its record and its live row that make for ``way``."""
+    wanted = SETTINGS["D"] if way == "disable" else SETTINGS["A"]
+    before = {
+        "enable": "0/2000/100",
+        "tighten": "5000/2000/400",
+        "mixed": "9000/2000/400",
+        "loosen": "5000/2000/50",
+        "disable": "5000/2000/100",
+        "hold": "5000/2000/400",
+        "uncertain": "5000/2000/400",
+        "adopt": "5000/2000/100.0",
+        "unchanged": "5000/2000/100",
+    }[way]
+    known: Known | None = confirmed(before) if way != "adopt" else None
+    if way == "uncertain":
+        known = Uncertain(confirmed(before), (unresolved("5000/2000/100"),))
+    return Family(family), wanted, known, row(before, frozen=way == "hold")
+
+
+def plan_of_ways(ways: dict[str, str], shuffle: random.Random | None = None) -> Plan:
+    built = [change_of(family, way) for family, way in ways.items()]
+    if shuffle:
+        shuffle.shuffle(built)
+    rules = Rules(disable_allowed=frozenset(family for family, *_ in built))
+    return plan_of(
+        {family: wanted for family, wanted, _, _ in built},
+        {family: known for family, _, known, _ in built if known},
+        Reads(read(950.0, {family: live for family, _, _, live in built if live})),
+        rules,
+    )
+
+
+IN_ORDER = ["uncertain", "enable", "tighten", "mixed", "loosen", "disable", "adopt", "hold"]
+
+
+def test_protection_goes_out_first_whatever_the_families_are_called() -> None:
+    for seed in range(200):
+        names = random.Random(seed).sample("PQRSTUVW", len(IN_ORDER))
+        ways = dict(zip([f"{name}-USD" for name in names], IN_ORDER, strict=True))
+        plan = plan_of_ways(ways)
+        assert [ways[change.family] for change in plan.changes] == IN_ORDER
+        assert [change.order for change in plan.changes] == [1, 2, 3, 4, 5, 6, None, None]
+
+
+@pytest.mark.parametrize("way", IN_ORDER)
+def test_within_one_direction_families_go_by_name(way: str) -> None:
+    plan = plan_of_ways({"ZZ-USD": way, "AA-USD": way, "AA-USDC": way, "AA-USD_UM": way})
+    assert [change.family for change in plan.changes] == ["AA-USD", "AA-USDC", "AA-USD_UM", "ZZ-USD"]
+
+
+def test_neither_plan_nor_digest_depend_on_the_order_of_the_inputs() -> None:
+    ways = {f"F{place}-USD": way for place, way in enumerate([*IN_ORDER, "unchanged"])}
+    first = plan_of_ways(ways)
+    for seed in range(50):
+        again = plan_of_ways(ways, random.Random(seed))
+        assert again.digest == first.digest
+        assert [change.family for change in again.changes] == [change.family for change in first.changes]
+        assert again.unchanged == first.unchanged == (Family("F8-USD"),)
+
+
+def test_families_the_file_does_not_name_are_listed_and_never_touched() -> None:
+    known: dict[Family, Known] = {
+        ETH: confirmed("5000/2000/400"),
+        SOL: Uncertain(None, (unresolved("1/1/1"),)),
+    }
+    rows = {SOL: row("1/1/1"), ETH: row("5000/2000/100", frozen=True)}
+    plan = plan_of({BTC: SETTINGS["A"]}, known, Reads(read(950.0, rows)))
+    assert [change.family for change in plan.changes] == [BTC]
+    assert list(plan.unmanaged.items()) == [(ETH, setting("5000/2000/100")), (SOL, setting("1/1/1"))]
+    assert plan_of({BTC: SETTINGS["A"]}, known).unmanaged == {}
+
+
+def test_only_the_chosen_families_are_looked_at_and_the_rest_is_not_called_unmanaged() -> None:
+    rows = {family: row("5000/2000/400") for family in (BTC, ETH, SOL)}
+    plan = plan_of(
+        {BTC: SETTINGS["A"], ETH: SETTINGS["A"]}, {}, Reads(read(950.0, rows)), Rules(only=frozenset({ETH}))
+    )
+    assert [change.family for change in plan.changes] == [ETH]
+    assert plan.unchanged == ()
+    assert list(plan.unmanaged) == [SOL]
+
+
+def test_the_plan_says_whose_it_is_and_what_it_was_compared_with() -> None:
+    wanted = desired({BTC: SETTINGS["A"]}, account="desk-2", environment=Environment.DEMO)
+    without = make_plan(wanted, {}, Reads(), Rules(), NOW)
+    with_live = make_plan(wanted, {}, Reads(read(950.0, {})), Rules(), NOW)
+    assert (without.account, without.environment) == ("desk-2", Environment.DEMO)
+    assert (without.basis, with_live.basis) == (Basis.LAST_APPLIED, Basis.LIVE)
+    (change,) = without.changes
+    assert change.source == wanted.families[BTC].source
+
+
+def test_policy_and_guard_are_what_a_review_refuses() -> None:
+    base = plan_of({BTC: SETTINGS["A"]})
+    (change,) = base.changes
+    for because in Because:
+        held = replace(base, changes=(replace(change, action=Action.HOLD, because=because),))
+        assert bool(held.refused) == (because in (Because.POLICY, Because.GUARD))
+
+
+# ---- equal by value, everywhere ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other_text", ["5000/2000/100.0", "5000/2000/100.00000"])
+def test_another_spelling_of_a_quantity_is_no_difference_anywhere(other_text: str) -> None:
+    spelled = setting(other_text)
+    seen = Reads(read(950.0, {BTC: row(other_text)}), read(949.0, {BTC: row("5000/2000/100")}))
+    known = confirmed("5000/2000/100")
+    assert plan_of({BTC: spelled}, {BTC: known}, seen).unchanged == (BTC,)
+    assert plan_of({BTC: spelled}, {}, seen).of(Action.ADOPT)
+    doubts = Uncertain(known, (unresolved(other_text),))
+    assert plan_of({BTC: SETTINGS["A"]}, {BTC: doubts}, seen).of(Action.ADOPT)
+    parked = Rules(parked={BTC: spelled})
+    assert plan_of({BTC: SETTINGS["A"]}, {}, None, parked).changes[0].because is Because.PARKED
+
+
+def test_the_digest_is_of_values_not_of_spellings() -> None:
+    plain = plan_of({BTC: SETTINGS["A"]}, {BTC: confirmed("5000/2000/400")})
+    spelled = plan_of({BTC: setting("5000/2000/100.0")}, {BTC: confirmed("5000/2000/400.00")})
+    assert plain.digest == spelled.digest
+
+
+def test_the_digest_covers_what_a_review_approves() -> None:
+    plan = plan_of({BTC: SETTINGS["A"]}, {BTC: confirmed("5000/2000/400")})
+    (change,) = plan.changes
+    other = setting("1/2/3")
+    variants = [
+        replace(plan, account="other"),
+        replace(plan, environment=Environment.DEMO),
+        replace(plan, changes=()),
+        *(
+            replace(plan, changes=(replaced,))
+            for replaced in (
+                replace(change, family=ETH),
+                replace(change, action=Action.HOLD),
+                replace(change, before=other),
+                replace(change, before=None),
+                replace(change, after=other),
+            )
+        ),
+    ]
+    digests = {plan.digest, *(variant.digest for variant in variants)}
+    assert len(digests) == len(variants) + 1
+    assert all(text.startswith("sha256:") and len(text) == 71 for text in digests)
+
+
+def test_the_digest_leaves_out_order_times_and_places() -> None:
+    plan = plan_of({BTC: SETTINGS["A"], ETH: SETTINGS["B"]})
+    moved = tuple(
+        replace(change, order=9, eta_s=7.5, known_at=1.0, source=None, fields=(Field.QTY_LIMIT,))
+        for change in reversed(plan.changes)
+    )
+    assert replace(plan, changes=moved, basis=Basis.FILE, unchanged=(SOL,)).digest == plan.digest
+
+
+# ---- etas --------------------------------------------------------------------------------------
+
+
+def test_requests_are_given_their_slots_and_unknowns_the_time_they_will_be_known() -> None:
+    waiting = Uncertain(
+        confirmed("5000/2000/100", attempt=9), (unresolved("5000/2000/400", effect_until=1030.0),)
+    )
+    past = Uncertain(
+        confirmed("5000/2000/100", attempt=9), (unresolved("5000/2000/400", effect_until=910.0),)
+    )
+    wanted = {Family(f"F{place}-USD"): SETTINGS["A"] for place in range(3)}
+    reads = Reads(read(899.0, {}))
+    plan = plan_of(wanted | {BTC: SETTINGS["A"], ETH: SETTINGS["A"]}, {BTC: waiting, ETH: past}, reads)
+    timed = with_schedule(plan, Ledger(), NOW, assume_idle=False)
+    etas = {change.family: change.eta_s for change in timed.changes}
+    assert [etas[family] for family in wanted] == [0.0, 0.0, pytest.approx(GUARD_S)]
+    assert (etas[BTC], etas[ETH]) == (30.0, 0.0)
+    assert timed.eta_s == 30.0
+    assert timed.digest == plan.digest
+
+
+def test_what_is_held_or_adopted_has_no_eta() -> None:
+    plan = plan_of_ways({"AA-USD": "adopt", "BB-USD": "hold"})
+    timed = with_schedule(plan, Ledger(), NOW, assume_idle=False)
+    assert [change.eta_s for change in timed.changes] == [None, None]
+    assert timed.eta_s == 0.0
+
+
+def test_numbering_starts_anew_for_every_plan() -> None:
+    changes = [
+        replace(change, order=None)
+        for change in plan_of_ways({"AA-USD": "loosen", "BB-USD": "enable"}).changes
+    ]
+    for given in (changes, list(reversed(changes))):
+        assert [(change.family, change.order) for change in in_order(given)] == [
+            ("BB-USD", 1),
+            ("AA-USD", 2),
+        ]
+
+
+def test_every_subset_of_directions_is_numbered_without_gaps() -> None:
+    for chosen in product((True, False), repeat=len(IN_ORDER)):
+        ways = {f"F{place}-USD": way for place, way in enumerate(IN_ORDER) if chosen[place]}
+        if ways:
+            orders = [change.order for change in plan_of_ways(ways).requests]
+            assert orders == list(range(1, len(orders) + 1))
