@@ -79,8 +79,9 @@ def _faults(exchange: SimulatedExchange, _payload: Payload, _now: float) -> obje
 def _change_settings(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
     """``{"family", "timeInterval", "frozenInterval", "qtyLimit"}``, or ``{"family", "remove": true}``."""
     fields = _only(payload, "uid", "family", "remove", *SETTING_FIELDS)
-    setting = None if fields.pop("remove", False) is True else _setting(fields)
-    exchange.drift(_uid(exchange, payload), _family(exchange, payload), setting, now)
+    uid, family = _uid(exchange, payload), _family(exchange, payload)
+    setting = None if fields.get("remove", False) is True else _setting(fields)
+    exchange.drift(uid, family, setting, now)
     return _settings(exchange, {}, now)
 
 

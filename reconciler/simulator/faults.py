@@ -132,7 +132,7 @@ def _said(fault: Fault, genuine: Envelope | None, ask: Ask) -> Envelope | CutSho
         case FaultKind.SLOW:
             return genuine or Silence()
         case FaultKind.CODE:
-            return refuse(fault.code)
+            return refuse(fault.code, "(scripted)", "(scripted)")
         case FaultKind.HTML_502:
             return Page(502)
         case FaultKind.WRONG_ECHO:
