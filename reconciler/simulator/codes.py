@@ -1,6 +1,6 @@
 """The refusals the simulated exchange can give: code, HTTP status and message.
 
-Statuses and messages are OKX's published error table [doc] except where a comment says [seen].
+Statuses and messages are OKX's published error table [doc] except where a comment says otherwise.
 Codes of the 50xxx class come from the gateway and have no ``data`` member [doc].
 """
 
@@ -54,6 +54,7 @@ REFUSALS: dict[str, Refusal] = {
     "51000": Refusal(400, "Parameter {0} error"),
     "51001": Refusal(200, "Instrument ID, Instrument ID code or Spread ID doesn't exist."),
     "51010": Refusal(200, "You can't complete this request under your current account mode."),
+    # The code is [doc]; its wording here is ours.
     "59509": Refusal(200, "You don't have permission to reset MMP status."),
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import assert_never
 
 from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.limits import LIMITS
@@ -72,6 +73,8 @@ def verdict_of(said: Said) -> str:
             return f"html-{status}"
         case Silence():
             return "silence"
+        case _ as never:
+            assert_never(never)
 
 
 def find_violations(arrivals: Iterable[Arrival]) -> tuple[Violation, ...]:

@@ -98,10 +98,12 @@ class SimulatorServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith(CONTROL_PREFIX):
             return await self._control(request)
+        # Read meanwhile: what was sent whole takes effect even if the caller has gone away since.
+        reading = asyncio.create_task(request.read())
         await self._travel()
         arrived = self.now()
         try:
-            body = await request.read()
+            body = await reading
         except (ConnectionError, web.HTTPException):  # the caller went away, or sent far too much
             return _killed(request)
         if len(body) > MAX_BODY_BYTES:

@@ -73,6 +73,12 @@ def test_a_wrong_echo_of_a_reset_says_it_did_not_work() -> None:
     assert heard.data == ({"result": False},)
 
 
+def test_there_is_nothing_wrong_to_echo_in_an_empty_answer() -> None:
+    world = exchange()
+    world.inject(parse_fault("get/wrong-echo"))
+    assert world.get_mmp(KEY, T0).said == Envelope("0")
+
+
 @pytest.mark.parametrize(("text", "effect"), [("truncated", True), ("truncated-unapplied", False)])
 def test_a_truncated_reply_announces_more_than_comes(text: str, effect: bool) -> None:
     heard, applied = said(text)
