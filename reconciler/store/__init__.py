@@ -1,0 +1,1 @@
+"""The durable memory: implementations of ``ports.Store`` and what they share."""

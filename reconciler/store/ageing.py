@@ -1,0 +1,86 @@
+"""How old a row is, on this process's own clock, never under-stated by what cannot be known.
+
+A row stamped by this boot, not in the future, keeps its own instant. A row of another boot, another
+host or a clock that makes no sense ages from this process's first sight of it: whatever it records
+had happened by then. Wall clocks, the database's too, never count. Forgetting a first sight is always
+safe: the row only seems younger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from reconciler.core.model import Budget
+from reconciler.core.pacing import LATEST_ARRIVAL_S, latest_arrival
+from reconciler.store.rows import AppliedRow, AttemptRow
+
+MAX_SIGHTS = 100_000
+"""First sights kept: ten times the families of the largest file; the oldest are forgotten."""
+
+
+class Stamp(NamedTuple):
+    """An instant as a row records it: seconds on the monotonic clock of one boot."""
+
+    boot: str
+    instant: float
+
+
+class FirstSights:
+    """What one process remembers of when it first saw rows that are not of its own boot."""
+
+    def __init__(self, boot: str) -> None:
+        self.boot = boot
+        self._seen: dict[object, float] = {}
+
+    def local(self, what: object, stamp: Stamp, now: float) -> float:
+        """Return ``stamp`` as an instant of this process; ``what`` names the fact it belongs to.
+
+        ``now`` must have been read after the row was: a first sight may not precede the fact.
+        """
+        if stamp.boot == self.boot and stamp.instant <= now:
+            return stamp.instant
+        return self.first((what, stamp), now)
+
+    def empty_since(self, budget: Budget, now: float) -> float:
+        """Return since when this process knows that ``budget`` has no request on record."""
+        return self.first(budget, now)
+
+    def first(self, what: object, now: float) -> float:
+        """Return the instant of the first call for ``what``; ``now`` if this is it."""
+        if what not in self._seen and len(self._seen) >= MAX_SIGHTS:
+            del self._seen[next(iter(self._seen))]
+        return self._seen.setdefault(what, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """The instants of rows as this process sees them at ``now``, read after the rows were."""
+
+    sights: FirstSights
+    now: float
+
+    def reserved_at(self, row: AttemptRow) -> float:
+        """Return when the attempt was reserved, or a later instant."""
+        return self.sights.local(("reserved", row.id), Stamp(row.boot, row.reserved_at), self.now)
+
+    def hi(self, row: AttemptRow) -> float:
+        """Return the latest moment the attempt can have reached the exchange.
+
+        The definite answer ages from its own first sight: that of the reservation was too early.
+        """
+        return latest_arrival(self.reserved_at(row), self._answered_at(row))
+
+    def effect_until(self, row: AttemptRow) -> float:
+        """Return until when the attempt may still take effect, whatever was answered: L."""
+        return self.reserved_at(row) + LATEST_ARRIVAL_S
+
+    def proven_at(self, row: AppliedRow) -> float:
+        """Return when the setting was proven in force, or a later instant."""
+        what = ("applied", row.account, row.environment, row.kind, row.family, row.attempt)
+        return self.sights.local(what, Stamp(row.boot, row.at), self.now)
+
+    def _answered_at(self, row: AttemptRow) -> float | None:
+        if row.answered_boot is None or row.answered_at is None:
+            return None
+        return self.sights.local(("answered", row.id), Stamp(row.answered_boot, row.answered_at), self.now)

@@ -1,0 +1,188 @@
+"""What the rows of the state mean: rows to core values, and which doubts a proof ends.
+
+A family is in doubt while an attempt of it is *open*: pending, unanswered, or acknowledged in an order
+nobody can know. An open attempt is *quiet* while it cannot matter: it carries the confirmed value and
+was on record when that was proven, so wherever it lands it changes nothing. It is kept all the same,
+because once another value is written its late arrival would undo that. Only time ends an open attempt
+for good: a write reserved, or a read begun, after its L. Pure, and the same for every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.core.model import Budget, Confirmed, Family, Known, LiveRow, Setting, Uncertain, Unresolved
+from reconciler.core.pacing import CALM_SENDS, Ledger, Sent, still_counts
+from reconciler.core.verdict import AttemptStatus
+from reconciler.store.ageing import Ages
+from reconciler.store.rows import AppliedRow, AttemptRow, How, LiveDocument, live_rows, setting_of
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt, for people. ``open``: it still leaves its family in doubt, or may again."""
+
+    id: int
+    family: Family
+    setting: Setting
+    status: AttemptStatus
+    limited: bool
+    open: bool
+    code: str
+    message: str
+    reserved_wall: datetime
+    settled_wall: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRecord:
+    """The last proven setting of a family, for people."""
+
+    setting: Setting
+    how: How
+    attempt: int
+    wall: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRecord:
+    """The last live read on record, for people; never decided on."""
+
+    rows: Mapping[Family, LiveRow]
+    unreadable: Mapping[Family, str]
+    wall: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StateSnapshot:
+    """All that is on record of one account, at one moment.
+
+    ``uid`` and ``host`` are None while nobody identified the account, ``ledger`` likewise; ``live``
+    is None while live was never read.
+    """
+
+    uid: str | None
+    host: str | None
+    known: Mapping[Family, Known]
+    applied: Mapping[Family, AppliedRecord]
+    open_attempts: tuple[AttemptRecord, ...]
+    ledger: Ledger | None
+    live: LiveRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateHistory:
+    """The attempts of one budget that bear on its next slot.
+
+    ``counting``: sent or maybe sent, not yet retired. ``limited`` is the newest one refused for its
+    rate, None without one, and ``sends_since`` the sends after it (beyond CALM_SENDS they need not
+    be counted). ``empty``: nothing that was or may have been sent is on record.
+    """
+
+    budget: Budget
+    counting: tuple[AttemptRow, ...]
+    limited: AttemptRow | None
+    sends_since: int
+    empty: bool
+
+
+def known_from_rows(
+    applied: Iterable[AppliedRow], open_attempts: Iterable[AttemptRow], ages: Ages
+) -> dict[Family, Known]:
+    """Return what is known of every family that either kind of row names (never Never).
+
+    ``open_attempts`` are the unresolved ones of the same account, in the order of their ids.
+    """
+    proofs = {Family(row.family): row for row in applied}
+    doubts: dict[Family, list[AttemptRow]] = {}
+    for attempt in open_attempts:
+        doubts.setdefault(Family(attempt.family), []).append(attempt)
+    return {
+        family: _known(proofs.get(family), doubts.get(family, []), ages)
+        for family in sorted(proofs.keys() | doubts.keys())
+    }
+
+
+def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
+    """Return the pacing ledger: what still counts, as instants of this process."""
+    aged = ((row.id, ages.hi(row)) for row in history.counting)
+    sent = tuple(Sent(number, hi) for number, hi in aged if still_counts(hi, ages.now))
+    empty_since = ages.sights.empty_since(history.budget, ages.now) if history.empty else None
+    limited = history.limited
+    if limited is None or history.sends_since >= CALM_SENDS:
+        return Ledger(sent, empty_since=empty_since)
+    limited_hi = None if limited.retired else ages.hi(limited)
+    return Ledger(sent, history.sends_since, limited_hi, empty_since)
+
+
+def no_longer_counting(history: RateHistory, ages: Ages) -> list[AttemptRow]:
+    """Return the rows that bear on no slot at ``ages.now`` or later, marked so."""
+    return [row._replace(retired=1) for row in history.counting if not still_counts(ages.hi(row), ages.now)]
+
+
+def proves(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
+    """Tell whether the acknowledgement of ``attempt`` proves what is in force now.
+
+    It does not when later proof already ended the attempt, nor when another value was proven while
+    it was in flight: which of the two the exchange took last nobody knows.
+    """
+    if attempt.resolved:
+        return False
+    return prior is None or prior.attempt < attempt.id or setting_of(prior) == setting_of(attempt)
+
+
+def ended_by(open_attempts: Iterable[AttemptRow], begun_at: float, ages: Ages) -> list[AttemptRow]:
+    """Return the open attempts that a proof begun at ``begun_at`` ends for good, marked resolved.
+
+    For a write that is its reservation, for a read the instant before its first byte. An attempt
+    whose L was over by then was overtaken by the proof, wherever it landed; any other may land yet.
+    """
+    return [row._replace(resolved=1) for row in open_attempts if ages.effect_until(row) <= begun_at]
+
+
+def attempt_record(row: AttemptRow) -> AttemptRecord:
+    """Return an attempt row as a record for people."""
+    return AttemptRecord(
+        id=row.id,
+        family=Family(row.family),
+        setting=setting_of(row),
+        status=AttemptStatus(row.status),
+        limited=bool(row.limited),
+        open=not row.resolved,
+        code=row.code,
+        message=row.message,
+        reserved_wall=datetime.fromisoformat(row.reserved_wall),
+        settled_wall=datetime.fromisoformat(row.settled_wall) if row.settled_wall else None,
+    )
+
+
+def applied_record(row: AppliedRow) -> AppliedRecord:
+    """Return an applied row as a record for people."""
+    return AppliedRecord(setting_of(row), How(row.how), row.attempt, datetime.fromisoformat(row.at_wall))
+
+
+def live_record(row: LiveDocument) -> LiveRecord:
+    """Return the stored live read as a record for people."""
+    rows, unreadable = live_rows(row.document)
+    return LiveRecord(rows, unreadable, datetime.fromisoformat(row.read_wall))
+
+
+def _known(proof: AppliedRow | None, doubts: list[AttemptRow], ages: Ages) -> Known:
+    last = None if proof is None else _confirmed(proof, ages)
+    if last is not None and all(_quiet(attempt, last) for attempt in doubts):
+        return last
+    return Uncertain(last, tuple(_unresolved(attempt, ages) for attempt in doubts))
+
+
+def _confirmed(row: AppliedRow, ages: Ages) -> Confirmed:
+    return Confirmed(setting_of(row), ages.proven_at(row), row.attempt)
+
+
+def _quiet(attempt: AttemptRow, proof: Confirmed) -> bool:
+    return attempt.id <= proof.attempt and setting_of(attempt) == proof.setting
+
+
+def _unresolved(row: AttemptRow, ages: Ages) -> Unresolved:
+    return Unresolved(row.id, setting_of(row), ages.reserved_at(row), ages.effect_until(row))

@@ -1,0 +1,177 @@
+"""One pass at a time: who holds an account's lock, and taking it without waiting.
+
+The lock keeps passes from getting in each other's way; the rate is safe without it, in the rows. A
+lock file carries its holder as JSON, so that who waits can name them, and is never deleted: removing
+it would let two processes hold two files of one name. The kernel ends a dead process's lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from reconciler.store import files
+
+MAX_HOLDER_BYTES = 4096
+"""Far more than a holder takes; bounds what is read of a file that is not ours."""
+
+
+class StoreMisuse(Exception):
+    """A caller broke the store's rules: a bug of ours, never of the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock: process id, host name, what for, and since when (ISO 8601 UTC)."""
+
+    pid: int
+    host: str
+    purpose: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {self.host} ({self.purpose}, since {self.since})"
+
+
+class Locks(Protocol):
+    """The locks of one state, by name, as one process sees them."""
+
+    def take(self, name: str, holder: Holder) -> bool:
+        """Take the lock and say who holds it, or return False at once when another does.
+
+        Raises StoreMisuse when this process holds it already.
+        """
+        ...
+
+    def release(self, name: str) -> None:
+        """Give the lock back; harmless when it is not held."""
+        ...
+
+    def holder(self, name: str) -> Holder | None:
+        """Return who holds the lock; None when nobody does, or nobody that can be named."""
+        ...
+
+    def close(self) -> None:
+        """Give back every lock held."""
+        ...
+
+
+class FileLocks:
+    """Locks as ``flock`` on files beside the state, ``<state>.<name>.lock``, mode 0600."""
+
+    def __init__(self, state: str) -> None:
+        self._state = state
+        self._held: dict[str, int] = {}
+
+    def take(self, name: str, holder: Holder) -> bool:
+        """Take the lock if it is free. Raises StateUnusable where there can be no lock file."""
+        if name in self._held:
+            raise StoreMisuse(f"the lock {name} is already held by this process")
+        path = self._path(name)
+        try:
+            descriptor = _try_lock(path)
+        except OSError as error:
+            raise files.unwritable(path, error) from None
+        if descriptor is None:
+            return False
+        self._held[name] = descriptor
+        _write_holder(descriptor, holder)
+        return True
+
+    def release(self, name: str) -> None:
+        """Give the lock back by closing its file."""
+        if name in self._held:
+            descriptor = self._held.pop(name)
+            _write_holder(descriptor, None)
+            os.close(descriptor)
+
+    def holder(self, name: str) -> Holder | None:
+        """Return who holds the lock, as its file says; changes nothing."""
+        try:
+            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            return _read_holder(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Give back every lock held."""
+        for name in tuple(self._held):
+            self.release(name)
+
+    def _path(self, name: str) -> str:
+        return f"{self._state}.{name}.lock"
+
+
+class MemoryLocks:
+    """Locks of simulated processes: one table shared by all of them, each being one owner."""
+
+    def __init__(self, table: dict[str, tuple[object, Holder]]) -> None:
+        self._table = table
+
+    def take(self, name: str, holder: Holder) -> bool:
+        """Take the lock if it is free."""
+        held = self._table.get(name)
+        if held is None:
+            self._table[name] = (self, holder)
+        elif held[0] is self:
+            raise StoreMisuse(f"the lock {name} is already held by this process")
+        return held is None
+
+    def release(self, name: str) -> None:
+        """Give the lock back, if it is this process's."""
+        if name in self._table and self._table[name][0] is self:
+            del self._table[name]
+
+    def holder(self, name: str) -> Holder | None:
+        """Return who holds the lock."""
+        return self._table[name][1] if name in self._table else None
+
+    def close(self) -> None:
+        """Give back every lock held."""
+        for name in tuple(self._table):
+            self.release(name)
+
+
+def _try_lock(path: str) -> int | None:
+    """Return the descriptor of the locked file, or None if another has locked it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, files.FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write_holder(descriptor: int, holder: Holder | None) -> None:
+    """Say who holds the lock. A full disk must not cost us the lock: then nobody is named."""
+    text = b"" if holder is None else json.dumps(asdict(holder)).encode("ascii")
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text, 0)
+
+
+def _read_holder(descriptor: int) -> Holder | None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _parse_holder(os.pread(descriptor, MAX_HOLDER_BYTES, 0))
+    return None
+
+
+def _parse_holder(text: bytes) -> Holder | None:
+    try:
+        return Holder(**json.loads(text))
+    except (ValueError, TypeError):
+        return None

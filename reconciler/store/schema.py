@@ -1,0 +1,150 @@
+"""The tables of the SQLite state and how they came to be, one migration after the other.
+
+``user_version`` counts the migrations a file has had. A migration is never edited once released: a
+file is believed only if its tables read exactly as the migrations of its version make them. Columns
+are in the order of the row types in ``rows``; later ones are appended.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import lru_cache
+
+APPLICATION_ID = 0x4D4D5053
+"""The four bytes ``MMPS`` in the file's header: this program's state and nobody else's."""
+
+Migration = tuple[str, ...]
+
+_FIRST: Migration = (
+    """CREATE TABLE identity (
+        checksum TEXT NOT NULL,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        host TEXT NOT NULL,
+        stamped_wall TEXT NOT NULL,
+        PRIMARY KEY (account, environment)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE attempts (
+        checksum TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        account TEXT NOT NULL,
+        family TEXT NOT NULL,
+        time_interval_ms INTEGER NOT NULL,
+        frozen_interval_ms INTEGER NOT NULL,
+        qty_limit TEXT NOT NULL,
+        signed_at TEXT NOT NULL,
+        boot TEXT NOT NULL,
+        reserved_at REAL NOT NULL,
+        reserved_wall TEXT NOT NULL,
+        status TEXT NOT NULL,
+        definite INTEGER NOT NULL,
+        code TEXT NOT NULL,
+        message TEXT NOT NULL,
+        answered_boot TEXT,
+        answered_at REAL,
+        settled_wall TEXT,
+        limited INTEGER NOT NULL,
+        retired INTEGER NOT NULL,
+        resolved INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE applied (
+        checksum TEXT NOT NULL,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        family TEXT NOT NULL,
+        time_interval_ms INTEGER NOT NULL,
+        frozen_interval_ms INTEGER NOT NULL,
+        qty_limit TEXT NOT NULL,
+        how TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        boot TEXT NOT NULL,
+        at REAL NOT NULL,
+        at_wall TEXT NOT NULL,
+        PRIMARY KEY (account, environment, kind, family)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE live (
+        checksum TEXT NOT NULL,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        document TEXT NOT NULL,
+        read_wall TEXT NOT NULL,
+        PRIMARY KEY (account, environment, kind)
+    ) STRICT""",
+    # Partial indexes, so that a slot and a family's doubts are found without a look at the history;
+    # the queries name them, because without statistics SQLite takes a wider one.
+    "CREATE INDEX attempts_counting ON attempts (kind, environment, uid) WHERE retired = 0",
+    "CREATE INDEX attempts_sent ON attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
+    "CREATE INDEX attempts_limited ON attempts (kind, environment, uid, id) WHERE limited = 1",
+    "CREATE INDEX attempts_open ON attempts (account, environment, kind, family) WHERE resolved = 0",
+    "CREATE INDEX attempts_of_family ON attempts (account, environment, kind, family)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+"""All migrations in order; their number is the newest version this program knows."""
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """Return how many migrations the open database has had."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the open database to the newest version, in one transaction; nothing if it is there."""
+    if version_of(db) == len(MIGRATIONS):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in (s for migration in MIGRATIONS[version_of(db) :] for s in migration):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+
+
+@lru_cache(maxsize=1)
+def as_made(version: int) -> dict[str, str]:
+    """Return the tables and indexes, name to SQL, that the first ``version`` migrations make."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in (s for migration in MIGRATIONS[:version] for s in migration):
+        db.execute(statement)
+    made = as_found(db)
+    db.close()
+    return made
+
+
+def as_found(db: sqlite3.Connection) -> dict[str, str]:
+    """Return the tables and indexes, name to SQL, of the open database; SQLite's own left out."""
+    found = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
+    return dict(found.fetchall())
+
+
+@lru_cache(maxsize=1)
+def empty_image() -> bytes:
+    """Return the bytes of a new state file: all tables, no row, write-ahead logging."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    migrate(db)
+    image = db.serialize()
+    db.close()
+    return with_wal(image, on=True)
+
+
+def with_wal(image: bytes, *, on: bool) -> bytes:
+    """Return a database image marked for write-ahead logging or for a rollback journal.
+
+    Bytes 18 and 19 of the header are the write and read versions, 2 for WAL and 1 for a rollback
+    journal (https://www.sqlite.org/fileformat.html, 1.3.3). Marked in the image, a file is in WAL mode from
+    its first moment; unmarked, an image can be opened in memory, where there is no WAL.
+    """
+    mark = b"\x02\x02" if on else b"\x01\x01"
+    return image[:18] + mark + image[20:]
