@@ -27,9 +27,8 @@ MAX_MESSAGE_CHARS = 200
 
 _PARTS = ("API_KEY", "SECRET_KEY", "PASSPHRASE")
 _KEY_LIKE = re.compile(
-    r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"  # an API key id is a UUID
-    r"|[0-9a-f]{16,}"  # a secret key is 32 hexadecimal digits
-    r"|[a-z0-9+/=_-]{32,}",  # a signature is 44 characters of Base64
+    r"[a-z0-9+/=_-]{32,}"  # a key id (a UUID of 36 characters) or a signature (44 of Base64)
+    r"|[0-9a-f]{16,}",  # a secret key is 32 hexadecimal digits, and part of one is too much
     re.IGNORECASE | re.ASCII,
 )
 

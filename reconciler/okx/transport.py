@@ -10,6 +10,7 @@ to switch TLS verification off.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -195,6 +196,7 @@ def _not_connected(error: Exception, timeout_s: float) -> Failed:
         case aiohttp.ClientSSLError():
             return Failed(False, "tls", "TLS could not be set up with the host")
         case aiohttp.ClientConnectorError():
-            return Failed(False, "connect", f"could not connect: {error.os_error.strerror or 'refused'}")
+            why = os.strerror(error.os_error.errno) if error.os_error.errno else "no reason given"
+            return Failed(False, "connect", f"could not connect: {why}")
         case _:
             return Failed(False, "connect", f"could not connect ({type(error).__name__})")

@@ -1,0 +1,889 @@
+"""The client against a scripted server on loopback: the bytes it sends, and what it makes of every reply.
+
+The server is a bare socket that records what arrives and then does what its script says, so that the
+tests see exactly what an exchange, or someone between us and it, would see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp.connector
+import pytest
+
+from reconciler.core.model import AccountInfo, Environment, LiveRead, Quantity, Setting, parse_family
+from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.okx.client import CLOCK_MAX_AGE_S, OkxClient, OkxConnection, OkxTradingClient
+from reconciler.okx.credentials import Credentials, Secret
+from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
+from reconciler.okx.transport import OneShot
+from reconciler.okx.wire import USER_AGENT, parse_base_url
+from reconciler.ports import Exchange, Signed, TradingExchange
+
+KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"
+SECRET = "22582BD0CFF14C41EDBF1AB98506286D"
+PHRASE = "Sesame-Open!9"
+CREDENTIALS = Credentials(Secret(KEY), Secret(SECRET), Secret(PHRASE))
+
+FAMILY = parse_family("BTC-USD")
+SETTING = Setting(5000, 2000, Quantity("100"))
+BODY = b'{"instFamily":"BTC-USD","timeInterval":"5000","frozenInterval":"2000","qtyLimit":"100"}'
+ROW = {"instFamily": "BTC-USD", **SETTING.wire()}
+LIVE_ROW = {**ROW, "mmpFrozen": False, "mmpFrozenUntil": ""}
+ACCOUNT = {"uid": "7", "mainUid": "7", "acctLv": "4", "perm": "read_only,trade", "ip": "", "label": "d"}
+
+NOON = datetime(2026, 8, 1, 12, 0, 0, tzinfo=UTC)
+SHORT_S = 0.3
+"""The total deadline in tests that run into it."""
+
+
+class HandClock:
+    """A clock that stands still until the test moves it; ``lag`` makes its wall run behind."""
+
+    def __init__(self, *, lag_s: float = 0.0) -> None:
+        self.elapsed_s = 0.0
+        self.lag_s = lag_s
+
+    def now(self) -> float:
+        return 1000.0 + self.elapsed_s
+
+    def wall(self) -> datetime:
+        return NOON + timedelta(seconds=self.elapsed_s - self.lag_s)
+
+    async def pause(self, until: float) -> None:
+        self.elapsed_s = max(self.elapsed_s, until - 1000.0)
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """One request as it arrived: its raw head, its header fields, and its body."""
+
+    method: str
+    target: str
+    names: tuple[str, ...]
+    headers: dict[str, str]
+    body: bytes
+
+
+Script = Callable[[Arrived, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Server:
+    """A raw server: what has arrived, and what to do about the next request to a path."""
+
+    clock: HandClock
+    scripts: dict[str, list[Script]] = field(default_factory=dict)
+    arrived: list[Arrived] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+    greet: Callable[[asyncio.StreamWriter], None] | None = None
+
+    @property
+    def posts(self) -> list[Arrived]:
+        return [request for request in self.arrived if request.method == "POST"]
+
+    def gets(self, target: str) -> int:
+        return sum(request.target == target for request in self.arrived if request.method == "GET")
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            if self.greet is not None:
+                self.greet(writer)
+            while (request := await _read_request(reader)) is not None:
+                self.arrived.append(request)
+                await self._next_script(request)(request, reader, writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    def _next_script(self, request: Arrived) -> Script:
+        queue = self.scripts.get(f"{request.method} {request.target}", [])
+        if queue:
+            return queue.pop(0)
+        if request.target.endswith("/public/time"):
+            epoch_s = NOON.timestamp() + self.clock.elapsed_s
+            return say(envelope({"ts": str(round(epoch_s * 1000))}))
+        return say(envelope(ROW if request.method == "POST" else LIVE_ROW))
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Arrived | None:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head[:-4].decode("ascii").split("\r\n")
+    method, target, version = first.split(" ")
+    assert version == "HTTP/1.1"
+    fields = [line.split(": ", 1) for line in lines]
+    headers = {name.lower(): value for name, value in fields}
+    assert len(headers) == len(fields), "a header was sent twice"
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Arrived(method, target, tuple(name for name, _ in fields), headers, body)
+
+
+def envelope(*rows: object, code: str = "0", msg: str = "") -> bytes:
+    return json.dumps({"code": code, "msg": msg, "data": rows}).encode()
+
+
+def http(body: bytes, status: str = "200 OK", *fields: str) -> bytes:
+    length = f"Content-Length: {len(body)}"
+    return "\r\n".join([f"HTTP/1.1 {status}", length, *fields, "", ""]).encode() + body
+
+
+def say(body: bytes, status: str = "200 OK", *fields: str) -> Script:
+    return raw(http(body, status, *fields))
+
+
+def raw(data: bytes) -> Script:
+    """Write ``data`` as it is and close."""
+
+    async def script(_: Arrived, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        with suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    return script
+
+
+async def silent(_: Arrived, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+    """Answer nothing until the client goes away."""
+    await reader.read()
+
+
+async def reset(_: Arrived, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Break the connection without an orderly end."""
+    writer.transport.abort()
+
+
+def drip(data: bytes, pause_s: float) -> Script:
+    """Write ``data`` one byte at a time."""
+
+    async def script(_: Arrived, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            for number in range(len(data)):
+                writer.write(data[number : number + 1])
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+
+    return script
+
+
+@dataclass
+class World:
+    """A server, a client of it, and a clock."""
+
+    server: Server
+    clock: HandClock
+    client: OkxTradingClient
+
+    def signed(self) -> Signed:
+        return self.client.sign(FAMILY, SETTING)
+
+    async def opened(self) -> OkxConnection:
+        connection = await self.client.open()
+        assert isinstance(connection, OkxConnection), connection
+        return connection
+
+    async def set_mmp(self) -> Reply:
+        connection = await self.opened()
+        return await connection.send(self.signed(), deadline=self.clock.now() + 2.0)
+
+    def on_post(self, *scripts: Script) -> None:
+        self.server.scripts["POST /api/v5/account/mmp-config"] = list(scripts)
+
+    def on_get(self, target: str, *scripts: Script) -> None:
+        self.server.scripts[f"GET /api/v5/{target}"] = list(scripts)
+
+
+def play(
+    story: Callable[[World], Coroutine[Any, Any, None]],
+    *,
+    environment: Environment = Environment.LIVE,
+    timeout_s: float = 5.0,
+    lag_s: float = 0.0,
+    tls: ssl.SSLContext | None = None,
+) -> None:
+    """Run ``story`` in a fresh world, and check that the loop had nothing to complain about."""
+
+    async def run() -> None:
+        complaints: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        async with _world(environment, timeout_s, lag_s, tls) as world:
+            await story(world)
+        assert complaints == []
+
+    asyncio.run(run())
+
+
+@asynccontextmanager
+async def _world(
+    environment: Environment, timeout_s: float, lag_s: float, tls: ssl.SSLContext | None
+) -> Any:
+    clock = HandClock(lag_s=lag_s)
+    server = Server(clock)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    server.port = listener.sockets[0].getsockname()[1]
+    scheme = "http" if tls is None else "https"
+    base_url = parse_base_url(f"{scheme}://127.0.0.1:{server.port}", frozenset({"127.0.0.1"}))
+    client = OkxTradingClient(base_url, environment, CREDENTIALS, clock, timeout_s=timeout_s)
+    try:
+        yield World(server, clock, client)
+    finally:
+        listener.close()
+        await settle()
+
+
+async def settle() -> None:
+    """Let the server's tasks see that their connections are gone."""
+    deadline = time.monotonic() + 2.0
+    while len(asyncio.all_tasks()) > 1 and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
+
+
+def no_secret_in(*values: object) -> None:
+    text = " ".join(f"{value!r} {value!s}" for value in values)
+    assert not any(secret.lower() in text.lower() for secret in (KEY, SECRET, PHRASE)), text
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.DEBUG)
+    yield
+    no_secret_in(*(record.getMessage() for record in caplog.records))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# What is sent
+
+
+def test_the_clients_are_the_ports() -> None:
+    async def story(world: World) -> None:
+        trading: TradingExchange = world.client
+        reading: Exchange = world.client
+        assert trading is reading
+
+    play(story)
+
+
+def test_a_reading_client_has_no_way_to_write() -> None:
+    assert not {"open", "sign", "send", "reset"} & set(dir(OkxClient))
+
+
+def test_opening_connects_and_writes_nothing() -> None:
+    async def story(world: World) -> None:
+        await world.client.sync_clock()
+        connections = world.server.connections
+        connection = await world.opened()
+        await asyncio.sleep(0.02)
+        assert world.server.connections == connections + 1
+        assert world.server.posts == []
+        await connection.send(world.signed(), deadline=world.clock.now())
+        assert world.server.connections == connections + 1
+        assert len(world.server.posts) == 1
+
+    play(story)
+
+
+def test_exactly_the_signed_bytes_arrive() -> None:
+    async def story(world: World) -> None:
+        await world.set_mmp()
+        [request] = world.server.posts
+        assert (request.target, request.body) == ("/api/v5/account/mmp-config", BODY)
+        signed = f"{request.headers['ok-access-timestamp']}POST{request.target}".encode() + request.body
+        digest = hmac.digest(SECRET.encode(), signed, hashlib.sha256)
+        assert base64.b64decode(request.headers["ok-access-sign"]) == digest
+
+    play(story)
+
+
+@pytest.mark.parametrize("environment", list(Environment))
+def test_these_headers_arrive_and_no_others(environment: Environment) -> None:
+    async def story(world: World) -> None:
+        await world.set_mmp()
+        [request] = world.server.posts
+        headers = dict(request.headers)
+        assert headers.pop("host") == f"127.0.0.1:{world.server.port}"
+        assert len(headers.pop("ok-access-sign")) == 44
+        demo = {"x-simulated-trading": "1"} if environment is Environment.DEMO else {}
+        assert headers == demo | {
+            "accept": "*/*",
+            "accept-encoding": "identity",
+            "connection": "close",
+            "content-length": str(len(BODY)),
+            "content-type": "application/json",
+            "ok-access-key": KEY,
+            "ok-access-passphrase": PHRASE,
+            "ok-access-timestamp": "2026-08-01T12:00:00.000Z",
+            "user-agent": USER_AGENT,
+        }
+
+    play(story, environment=environment)
+
+
+def test_reads_are_signed_without_a_body() -> None:
+    async def story(world: World) -> None:
+        await world.client.read_live()
+        request = world.server.arrived[-1]
+        assert (request.method, request.target, request.body) == ("GET", "/api/v5/account/mmp-config", b"")
+        signed = f"{request.headers['ok-access-timestamp']}GET{request.target}".encode()
+        digest = hmac.digest(SECRET.encode(), signed, hashlib.sha256)
+        assert base64.b64decode(request.headers["ok-access-sign"]) == digest
+
+    play(story)
+
+
+def test_the_question_for_the_time_carries_no_key() -> None:
+    async def story(world: World) -> None:
+        await world.client.sync_clock()
+        [request] = world.server.arrived
+        assert not [name for name in request.headers if name.startswith("ok-")]
+
+    play(story)
+
+
+def test_the_environment_cannot_redirect_requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    async def story(world: World) -> None:
+        assert (await world.set_mmp()).reply_class is ReplyClass.ACCEPTED
+        assert isinstance(await world.client.read_live(), LiveRead)
+        assert not [request for request in world.server.arrived if "authorization" in request.headers]
+
+    play(story)
+
+
+def test_a_cookie_is_not_kept() -> None:
+    async def story(world: World) -> None:
+        world.on_get("account/config", say(envelope(ACCOUNT), "200 OK", "Set-Cookie: a=b; Path=/"))
+        await world.client.account()
+        await world.client.read_live()
+        assert "cookie" not in world.server.arrived[-1].headers
+
+    play(story)
+
+
+# What is not sent
+
+
+def test_a_passed_deadline_writes_nothing() -> None:
+    async def story(world: World) -> None:
+        connection = await world.opened()
+        request = world.signed()
+        world.clock.elapsed_s += 2.001
+        reply = await connection.send(request, deadline=1002.0)
+        assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "late")
+        await settle()
+        assert world.server.posts == []
+
+    play(story)
+
+
+def test_a_connection_the_exchange_closed_meanwhile_is_not_written_to() -> None:
+    async def story(world: World) -> None:
+        await world.client.sync_clock()
+        world.server.greet = lambda writer: writer.close()
+        connection = await world.opened()
+        await asyncio.sleep(0.02)
+        reply = await connection.send(world.signed(), deadline=world.clock.now())
+        assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "closed-early")
+        assert world.server.posts == []
+
+    play(story)
+
+
+def test_a_close_the_loop_has_not_seen_yet_is_noticed_before_writing() -> None:
+    async def story() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            connection = await OneShot.open(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            assert isinstance(connection, OneShot)
+            assert await connection.lost() is None
+            accepted, _ = listener.accept()
+            accepted.close()
+            lost = await connection.lost()
+            assert lost is not None
+            assert not lost.sent
+            await connection.close()
+
+    asyncio.run(story())
+
+
+def test_an_answer_before_the_question_is_not_taken_for_one() -> None:
+    async def story(world: World) -> None:
+        await world.client.sync_clock()
+        world.server.greet = lambda writer: writer.write(http(envelope(ROW)))
+        connection = await world.opened()
+        await asyncio.sleep(0.02)
+        reply = await connection.send(world.signed(), deadline=world.clock.now())
+        assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "closed-early")
+        assert world.server.posts == []
+
+    play(story)
+
+
+def test_a_connection_is_good_for_one_request() -> None:
+    async def story(world: World) -> None:
+        connection = await world.opened()
+        request = world.signed()
+        assert (await connection.send(request, deadline=1e9)).reply_class is ReplyClass.ACCEPTED
+        assert (await connection.send(request, deadline=1e9)).reply_class is ReplyClass.NOT_SENT
+        assert len(world.server.posts) == 1
+
+    play(story)
+
+
+def test_closing_is_harmless_at_any_time() -> None:
+    async def story(world: World) -> None:
+        connection = await world.opened()
+        await connection.close()
+        await connection.close()
+        assert (await connection.send(world.signed(), deadline=1e9)).reply_class is ReplyClass.NOT_SENT
+        await settle()
+        assert world.server.posts == []
+
+    play(story)
+
+
+async def _refused_port() -> int:
+    listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port: int = listener.sockets[0].getsockname()[1]
+    listener.close()
+    await listener.wait_closed()
+    return port
+
+
+@pytest.mark.parametrize(("scheme", "code"), [("http", "connect"), ("https", "connect")])
+def test_a_refused_connection_is_not_sent(scheme: str, code: str) -> None:
+    async def story() -> None:
+        base_url = parse_base_url(f"{scheme}://127.0.0.1:{await _refused_port()}", frozenset({"127.0.0.1"}))
+        client = OkxTradingClient(base_url, Environment.LIVE, CREDENTIALS, HandClock())
+        for reply in (await client.open(), await client.read_live(), await client.sync_clock()):
+            assert isinstance(reply, Reply)
+            assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, code)
+            assert "refused" in reply.message
+            no_secret_in(reply)
+
+    asyncio.run(story())
+
+
+def test_a_name_that_cannot_be_resolved_is_not_sent() -> None:
+    async def story() -> None:
+        base_url = parse_base_url("https://no-such-host.invalid", frozenset({"no-such-host.invalid"}))
+        client = OkxTradingClient(base_url, Environment.LIVE, CREDENTIALS, HandClock(), timeout_s=5.0)
+        reply = await client.open()
+        assert isinstance(reply, Reply)
+        assert reply.reply_class is ReplyClass.NOT_SENT
+        assert reply.code in ("dns", "connect-timeout")
+
+    asyncio.run(story())
+
+
+def test_an_exchange_that_accepts_nothing_is_given_up() -> None:
+    async def story(world: World) -> None:
+        # The port answers, but never with TLS: connecting must end all the same.
+        base_url = parse_base_url(f"https://127.0.0.1:{world.server.port}", frozenset({"127.0.0.1"}))
+        client = OkxTradingClient(base_url, Environment.LIVE, CREDENTIALS, world.clock, timeout_s=SHORT_S)
+        reply = await client.sync_clock()
+        assert isinstance(reply, Reply)
+        assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "connect-timeout")
+
+    play(story)
+
+
+# A certificate nobody trusts, and its key, which is good for nothing else.
+_TEST_KEY = """
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg3m4w9HqpZPuXthVM
+JCUHtNiQ1/zQ4staMxVlIL7DY2mhRANCAARMrPgr8J7TyeoiBA0hQEDA+RymEALT
+CsOty7bqUucOZS5v2Kl9Vn6Dc0MomqUmND4qGpomXzft67H7848cFLXD"""
+_TEST_CERTIFICATE = """
+MIIBmjCCAUGgAwIBAgIUDgyGWxqqlh5tIAYrA/aAegMrVrAwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMjIxMTA1NVoYDzIxMjYxMDI5
+MjExMDU1WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARMrPgr8J7TyeoiBA0hQEDA+RymEALTCsOty7bqUucOZS5v2Kl9Vn6D
+c0MomqUmND4qGpomXzft67H7848cFLXDo28wbTAdBgNVHQ4EFgQU2l7oDPB3wZw0
+LmzOP9nxqt6G9K0wHwYDVR0jBBgwFoAU2l7oDPB3wZw0LmzOP9nxqt6G9K0wDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDRwAwRAIgIQg8C6LXviYfgHrt0N/MfzEOtJuQb/m3ikZgGalpWFACIDyb
+c2vo+9I9ByFWUku6R1pRNw6ZgS5R8lw/7BFl6QHE"""
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    parts = (("PRIVATE KEY", _TEST_KEY), ("CERTIFICATE", _TEST_CERTIFICATE))
+    pem = "".join(f"-----BEGIN {name}-----{text}\n-----END {name}-----\n" for name, text in parts)
+    (tmp_path / "server.pem").write_text(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    return context
+
+
+def test_a_certificate_nobody_vouches_for_is_refused(tls: ssl.SSLContext) -> None:
+    async def story(world: World) -> None:
+        reply = await world.client.sync_clock()
+        assert isinstance(reply, Reply)
+        assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "tls")
+        assert "certificate" in reply.message
+        assert world.server.arrived == []
+
+    play(story, tls=tls)
+
+
+def test_a_connection_prepared_over_tls_sends(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", trusting)
+
+    async def story(world: World) -> None:
+        assert (await world.set_mmp()).reply_class is ReplyClass.ACCEPTED
+        assert len(world.server.posts) == 1
+
+    play(story, tls=tls)
+
+
+# What becomes of a request that was sent
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ACCEPTANCE = http(envelope(ROW))
+UNANSWERED: list[tuple[str, Script, str]] = [
+    ("closed without a byte", raw(b""), "broken"),
+    ("reset", reset, "broken"),
+    ("half a status line", raw(b"HTTP/1.1 20"), "broken"),
+    ("half the headers", raw(b"HTTP/1.1 200 OK\r\nContent-Le"), "broken"),
+    ("no body at all", raw(ACCEPTANCE[: -len(envelope(ROW))]), "broken"),
+    ("one byte missing", raw(ACCEPTANCE[:-1]), "broken"),
+    ("not HTTP", raw(b"SSH-2.0-OpenSSH_9.6\r\n"), "broken"),
+    ("header without a colon", raw(b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n"), "broken"),
+    ("two lengths", raw(http(envelope(ROW), "200 OK", "Content-Length: 3")), "broken"),
+    ("negative length", raw(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), "broken"),
+    ("endless header", raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000), "broken"),
+    ("endless headers", raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000), "broken"),
+    ("chunk cut short", raw(CHUNKED + b"100\r\n" + envelope(ROW)), "broken"),
+    ("chunk of no size", raw(CHUNKED + b"zz\r\n" + envelope(ROW)), "broken"),
+    ("gzip", say(b"\x1f\x8b\x08\x00", "200 OK", "Content-Encoding: gzip"), "encoded"),
+    ("said to be gzip", say(envelope(ROW), "200 OK", "Content-Encoding: gzip"), "encoded"),
+    ("too large", say(b" " * REPLY_LIMIT_BYTES + envelope(ROW)), "too-large"),
+    (
+        "too large in chunks",
+        raw(CHUNKED + (b"4000\r\n" + b" " * 0x4000 + b"\r\n") * 5 + b"0\r\n\r\n"),
+        "too-large",
+    ),
+    ("endless body", raw(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2_000_000), "too-large"),
+    ("silence", silent, "timeout"),
+    ("dripping headers", drip(ACCEPTANCE, 0.05), "timeout"),
+    ("dripping body", drip(http(b" " * 1000), 0.01), "timeout"),
+    ("a proxy's page", say(b"<html>504</html>", "504 Gateway Timeout"), "not-okx"),
+    ("a page with status 200", say(b"<html>hello</html>"), "not-okx"),
+    ("nothing to say", raw(b"HTTP/1.1 204 No Content\r\n\r\n"), "not-okx"),
+    ("switching protocols", raw(b"HTTP/1.1 101 X\r\nUpgrade: y\r\nConnection: upgrade\r\n\r\n"), "not-okx"),
+    ("acceptance under 500", say(envelope(ROW), "500 Oops"), "bad-status"),
+]
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [row[1:] for row in UNANSWERED], ids=[row[0] for row in UNANSWERED]
+)
+def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(script: Script, code: str) -> None:
+    async def story(world: World) -> None:
+        world.on_post(script)
+        reply = await world.set_mmp()
+        assert (reply.reply_class, reply.code) == (ReplyClass.NO_ANSWER, code), reply
+        no_secret_in(reply, reply.message)
+        assert len(world.server.posts) == 1
+
+    play(story, timeout_s=SHORT_S)
+
+
+@pytest.mark.parametrize("script", [raw(b""), reset, raw(ACCEPTANCE[:-1])])
+def test_a_read_is_not_repeated_behind_our_back_either(script: Script) -> None:
+    async def story(world: World) -> None:
+        world.on_get("account/mmp-config", script)
+        reply = await world.client.read_live()
+        assert isinstance(reply, Reply)
+        assert (reply.reply_class, reply.code) == (ReplyClass.NO_ANSWER, "broken")
+        assert world.server.gets("/api/v5/account/mmp-config") == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("status", ["301 M", "302 F", "303 S", "307 T", "308 P"])
+def test_a_redirect_is_not_followed(status: str) -> None:
+    async def story(world: World) -> None:
+        other = Server(world.clock)
+        listener = await asyncio.start_server(other.serve, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        here = f"Location: http://127.0.0.1:{world.server.port}/api/v5/account/mmp-config"
+        away = f"Location: http://127.0.0.1:{port}/api/v5/account/mmp-config"
+        for location in (here, away):
+            world.on_post(say(b"", status, location))
+            reply = await world.set_mmp()
+            assert (reply.reply_class, reply.code) == (ReplyClass.NO_ANSWER, "redirect")
+        listener.close()
+        assert (len(world.server.posts), other.connections) == (2, 0)
+
+    play(story)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 B", "401 U", "429 T", "500 S", "503 S"])
+@pytest.mark.parametrize(
+    ("code", "reply_class"),
+    [
+        ("50011", ReplyClass.RATE_LIMITED),
+        ("50013", ReplyClass.BUSY),
+        ("50004", ReplyClass.AMBIGUOUS),
+        ("50102", ReplyClass.CLOCK),
+        ("51000", ReplyClass.WRONG_SETTINGS),
+        ("51021", ReplyClass.NOT_OPEN),
+        ("50119", ReplyClass.ACCOUNT),
+        ("50101", ReplyClass.ENVIRONMENT),
+        ("50022", ReplyClass.UNAVAILABLE),
+        ("50112", ReplyClass.OUR_BUG),
+        ("59999", ReplyClass.AMBIGUOUS),
+    ],
+)
+def test_an_answer_is_judged_by_its_code(status: str, code: str, reply_class: ReplyClass) -> None:
+    async def story(world: World) -> None:
+        world.on_post(say(envelope(code=code, msg=f"key {KEY}, sign {'A' * 43}="), status))
+        reply = await world.set_mmp()
+        assert reply == Reply(reply_class, code, "key ***, sign ***")
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        ACCEPTANCE,
+        http(envelope(ROW), "201 Created"),
+        http(envelope(ROW), "200 OK", "Content-Encoding: identity"),
+        http(envelope(ROW), "200 OK", "Content-Type: text/plain"),
+        b"HTTP/1.1 200 OK\r\n\r\n" + envelope(ROW),
+        CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(envelope(ROW)), envelope(ROW)),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + ACCEPTANCE,
+    ],
+    ids=["plain", "201", "identity", "other type", "until closed", "chunked", "after 100"],
+)
+def test_an_acceptance_in_any_wrapping_is_one(reply: bytes) -> None:
+    async def story(world: World) -> None:
+        world.on_post(raw(reply))
+        assert await world.set_mmp() == Reply(ReplyClass.ACCEPTED, "0", "", ((FAMILY, SETTING),))
+
+    play(story)
+
+
+def test_being_cancelled_in_flight_closes_and_ends() -> None:
+    async def story(world: World) -> None:
+        world.on_post(silent)
+        task = asyncio.create_task(world.set_mmp())
+        while not world.server.posts:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await settle()
+        assert len(asyncio.all_tasks()) == 1, "the server still has the connection"
+
+    play(story)
+
+
+# Reading
+
+
+def test_live_settings_are_read_whole() -> None:
+    async def story(world: World) -> None:
+        rows = [{**LIVE_ROW, "instFamily": f"F{number}-USD"} for number in range(10_000)]
+        world.on_get("account/mmp-config", say(envelope(*rows)))
+        read = await world.client.read_live()
+        assert isinstance(read, LiveRead)
+        assert len(read.rows) == 10_000
+
+    play(story)
+
+
+def test_even_the_list_of_all_families_is_bounded() -> None:
+    async def story(world: World) -> None:
+        world.on_get("account/mmp-config", say(b" " * LIVE_REPLY_LIMIT_BYTES + envelope()))
+        reply = await world.client.read_live()
+        assert isinstance(reply, Reply)
+        assert reply.code == "too-large"
+
+    play(story)
+
+
+def test_a_read_begins_before_its_first_byte() -> None:
+    async def story(world: World) -> None:
+        async def slow(_: Arrived, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            world.clock.elapsed_s += 3.0
+            await say(envelope(LIVE_ROW))(_, __, writer)
+
+        await world.client.sync_clock()
+        world.clock.elapsed_s += 5.0
+        world.on_get("account/mmp-config", slow)
+        read = await world.client.read_live()
+        assert isinstance(read, LiveRead)
+        assert read.begun_at == 1005.0
+
+    play(story)
+
+
+def test_the_account_is_read() -> None:
+    async def story(world: World) -> None:
+        world.on_get("account/config", say(envelope(ACCOUNT)))
+        info = await world.client.account()
+        assert info == AccountInfo("7", "7", "4", frozenset({"read_only", "trade"}), (), "d")
+
+    play(story)
+
+
+# The exchange's clock
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 40.0, -40.0])
+def test_requests_are_signed_by_the_exchanges_clock(lag_s: float) -> None:
+    async def story(world: World) -> None:
+        assert world.client.clock_offset_s is None
+        await world.set_mmp()
+        assert world.client.clock_offset_s == pytest.approx(lag_s)
+        assert world.server.posts[0].headers["ok-access-timestamp"] == "2026-08-01T12:00:00.000Z"
+
+    play(story, lag_s=lag_s)
+
+
+def test_a_step_of_the_wall_clock_changes_no_signature() -> None:
+    async def story(world: World) -> None:
+        await world.client.sync_clock()
+        world.clock.elapsed_s += 1.5
+        world.clock.lag_s = 3600.0
+        assert world.signed().timestamp == "2026-08-01T12:00:01.500Z"
+
+    play(story)
+
+
+def test_the_middle_of_the_round_trip_is_taken_for_the_reading() -> None:
+    async def story(world: World) -> None:
+        world.on_get("public/time", _slow_time(world, 1.0))
+        assert await world.client.sync_clock() is None
+        # Asked at 0 s, answered at 2 s with the time of 1 s: now it is 2 s.
+        assert world.signed().timestamp == "2026-08-01T12:00:02.000Z"
+        assert world.client.clock_offset_s == pytest.approx(0.0)
+
+    play(story)
+
+
+@pytest.mark.parametrize(("half_s", "accepted"), [(1.9, True), (2.1, False)])
+def test_a_slow_measurement_is_refused(half_s: float, accepted: bool) -> None:
+    async def story(world: World) -> None:
+        world.on_get("public/time", _slow_time(world, half_s))
+        reply = await world.client.sync_clock()
+        assert (reply is None) is accepted
+        assert accepted or (reply is not None and reply.code == "slow-clock")
+        assert (world.client.clock_offset_s is not None) is accepted
+
+    play(story)
+
+
+def _slow_time(world: World, half_s: float) -> Script:
+    async def script(request: Arrived, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        world.clock.elapsed_s += half_s
+        read_at = NOON.timestamp() + world.clock.elapsed_s
+        world.clock.elapsed_s += half_s
+        await say(envelope({"ts": str(round(read_at * 1000))}))(request, reader, writer)
+
+    return script
+
+
+def test_a_measurement_is_kept_for_ten_minutes() -> None:
+    async def story(world: World) -> None:
+        for _ in range(3):
+            await (await world.opened()).close()
+            await world.client.read_live()
+        assert world.server.gets("/api/v5/public/time") == 1
+        world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
+        request = world.signed()
+        assert world.server.gets("/api/v5/public/time") == 1, "signing never waits"
+        assert request.timestamp.startswith("2026-08-01T12:10:01")
+        await (await world.opened()).close()
+        assert world.server.gets("/api/v5/public/time") == 2
+
+    play(story)
+
+
+def test_nothing_is_signed_before_the_clock_was_measured() -> None:
+    async def story(world: World) -> None:
+        with pytest.raises(AssertionError):
+            world.signed()
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "script", [say(b"<html>502</html>", "502 Bad"), say(envelope(code="50026")), raw(b"")]
+)
+def test_without_the_exchanges_clock_nothing_is_opened_or_read(script: Script) -> None:
+    async def story(world: World) -> None:
+        world.on_get("public/time", script, script, script)
+        opened = await world.client.open()
+        assert isinstance(opened, Reply)
+        assert opened.reply_class is ReplyClass.NOT_SENT
+        assert isinstance(await world.client.read_live(), Reply)
+        assert isinstance(await world.client.account(), Reply)
+        assert {request.target for request in world.server.arrived} == {"/api/v5/public/time"}
+
+    play(story)
+
+
+def test_a_read_refused_for_its_time_is_measured_again_and_tried_once_more() -> None:
+    async def story(world: World) -> None:
+        late = say(envelope(code="50102", msg="Timestamp request expired"), "401 U")
+        world.on_get("account/mmp-config", late)
+        assert isinstance(await world.client.read_live(), LiveRead)
+        assert world.server.gets("/api/v5/public/time") == 2
+        world.on_get("account/config", late, late, late)
+        reply = await world.client.account()
+        assert isinstance(reply, Reply)
+        assert reply.reply_class is ReplyClass.CLOCK
+        assert world.server.gets("/api/v5/account/config") == 2
+        assert world.server.gets("/api/v5/public/time") == 3
+
+    play(story)
+
+
+def test_a_write_refused_for_its_time_is_left_to_the_pass() -> None:
+    async def story(world: World) -> None:
+        world.on_post(say(envelope(code="50102"), "401 U"))
+        assert (await world.set_mmp()).reply_class is ReplyClass.CLOCK
+        assert len(world.server.posts) == 1
+        assert world.server.gets("/api/v5/public/time") == 1
+
+    play(story)
+
+
+def test_a_signed_request_shows_no_secret() -> None:
+    async def story(world: World) -> None:
+        await world.client.sync_clock()
+        no_secret_in(world.signed(), world.client, vars(world.client))
+
+    play(story)
