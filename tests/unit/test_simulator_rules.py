@@ -138,6 +138,7 @@ def test_a_timestamp_within_30_s_is_taken(utc: float) -> None:
     ("method", "target", "body"),
     [
         ("POST", SET, as_body(BTC)[:-1] + b" }"),
+        ("POST", SET, as_body(BTC) + b"\n"),
         ("POST", SET, as_body({**BTC, "qtyLimit": "101"})),
         ("POST", RESET, as_body(BTC)),
         ("POST", SET + "?", as_body(BTC)),
