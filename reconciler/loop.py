@@ -41,9 +41,16 @@ LOCKED_RETRY_S = 1.0
 """After the lock was not had within the lock timeout."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Identified:
+    """The key's account was checked against this ``expect.uid``; another one is checked anew."""
+
+    expected_uid: str | None
+
+
 @dataclass(slots=True)
 class Loop:
-    """One account's loop. ``identified`` is forgotten whenever the key might have changed."""
+    """One account's loop. Whose key it is, is asked again whenever the exchange objected to it."""
 
     desired: Callable[[], Desired]
     store: Store
@@ -59,13 +66,15 @@ class Loop:
         """Reconcile until asked to stop. Raises StateUnusable when the state cannot be relied on."""
         self.options = replace(self.options, patient=False)
         memory = Memory()
-        identified = False
+        identified: _Identified | None = None
         while not self.stopping():
-            if not identified:
+            expected = _Identified(self.desired().expected_uid)
+            if identified != expected:
                 wait_until = await self._identify(memory)
-                identified = wait_until is None
+                identified = expected if wait_until is None else None
             else:
-                wait_until, identified = await self._one_pass(memory)
+                wait_until, trusted = await self._one_pass(memory)
+                identified = expected if trusted else None
             if wait_until is not None and not self.stopping():
                 await self.clock.pause(wait_until)
 

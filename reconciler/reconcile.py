@@ -197,7 +197,7 @@ async def identify(
 async def survey(
     desired: Desired,
     *,
-    known: Callable[[], Mapping[Family, Known]],
+    known: Mapping[Family, Known],
     ledger: Ledger,
     exchange: Exchange | None,
     clock: Clock,
@@ -215,10 +215,10 @@ async def survey(
         if isinstance(read, Reply):
             return read
         reads = reads.then(read)
-        if not make_plan(desired, known(), reads, rules, clock.now()).doubtful:
+        if not make_plan(desired, known, reads, rules, clock.now()).doubtful:
             break
         await _pause_fully(clock, read.begun_at + 0.5)
-    plan = make_plan(desired, known(), reads, rules, clock.now())
+    plan = make_plan(desired, known, reads, rules, clock.now())
     return with_schedule(plan, ledger, clock.now(), assume_idle=assume_idle)
 
 
@@ -473,6 +473,11 @@ def stop_for(reply: Reply) -> Next | None:
             return Next.STOP_BUG
         case _:
             return None
+
+
+def blames_account(reply: Reply) -> bool:
+    """Tell whether a reply is about the account, the key or the environment."""
+    return stop_for(reply) in (Next.STOP_ACCOUNT, Next.STOP_ENVIRONMENT)
 
 
 async def _read_live(exchange: Exchange, desired: Desired) -> LiveRead | Reply:

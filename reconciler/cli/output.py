@@ -46,7 +46,15 @@ class Output:
         if problem.hint:
             self.note(f"  help: {problem.hint}")
         if self.json:
-            self.document(_problems_document(problem))
+            self.failure_document(problem)
+
+    def failure_document(self, problem: MmpError) -> None:
+        """Write a failure as the document of a command that has no other to write."""
+        self.document(_problems_document(problem))
+
+    def colored_stderr(self) -> bool:
+        """Whether stderr may be coloured."""
+        return self._may_color(sys.stderr)
 
     def paint(self, stream: TextIO | None = None) -> Paint:
         """Return how to decorate text on ``stream`` (default stdout)."""

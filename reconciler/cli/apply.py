@@ -1,0 +1,120 @@
+"""``mmp apply``: one pass until everything is settled, then one line and one status per outcome."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.options import (
+    Duration,
+    config_option,
+    exchange_options,
+    family_option,
+    output_option,
+    state_options,
+    state_path,
+)
+from reconciler.cli.output import Output
+from reconciler.core.model import Family
+from reconciler.errors import UsageError
+
+ALLOW_KINDS = ("loosen", "mixed", "disable", "bounds", "protected")
+
+
+class Allow(click.ParamType[tuple[str, str]]):
+    """``KIND:FAMILY``: one override of a policy or guard, for one family."""
+
+    name = "KIND:FAMILY"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return (kind, family), or fail as a usage error."""
+        if isinstance(value, tuple):
+            return value
+        kind, colon, family = str(value).partition(":")
+        if not colon or kind not in ALLOW_KINDS or not family:
+            self.fail(f"{value!r} is not KIND:FAMILY with KIND one of {', '.join(ALLOW_KINDS)}", param, ctx)
+        return kind, family
+
+
+@click.command()
+@config_option
+@state_options
+@exchange_options
+@family_option
+@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal to ask on.")
+@click.option("--expect", metavar="DIGEST", help="Send nothing unless the plan has this digest.")
+@click.option(
+    "--allow",
+    "allows",
+    type=Allow(),
+    multiple=True,
+    help="Override a guard for one family; may be repeated.",
+)
+@click.option("--reason", metavar="TEXT", help="Why it is allowed.")
+@click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
+@click.option("--no-live", is_flag=True, help="Compare with the last applied state alone.")
+@click.option("--timeout", type=Duration(), help="Give up after this long. [default: ETA + 5 min]")
+@output_option("text", "json")
+@click.pass_context
+def apply(
+    ctx: click.Context,
+    /,
+    config: tuple[str, ...],
+    state: str | None,
+    lock_timeout: float,
+    base_url: str,
+    allow_hosts: tuple[str, ...],
+    globs: tuple[str, ...],
+    yes: bool,
+    expect: str | None,
+    allows: tuple[tuple[str, str], ...],
+    reason: str | None,
+    assume_idle: bool,
+    no_live: bool,
+    timeout: float | None,
+    output_format: str,
+    color: str,
+    log_format: str | None,
+    log_level: str,
+) -> None:
+    """Make the exchange as the file says, in both directions, and exit when everything is settled.
+
+    Needs a key with Trade permission. Asks on a terminal; elsewhere --yes is needed unless nothing
+    is to be sent. Never sends more than two requests in any 10 seconds, whatever happened before.
+
+    \b
+    Exit status: 0 done, 3 refused by a guard, 6 partly, 7 locked, 8 account or key, 9 all held.
+
+    \b
+    Examples:
+      mmp apply --yes
+      mmp apply --yes --family 'BTC-*' --output json
+      mmp apply --yes --allow disable:SOL-USD_UM --reason "delisted"
+    """
+    from reconciler import logs
+    from reconciler.cli.applying import Applying, Order
+
+    out = Output(output_format, color)
+    order = Order(
+        state=state_path(state, config),
+        base=doors.base_url(base_url, allow_hosts),
+        lock_timeout_s=lock_timeout,
+        live=not no_live,
+        assume_idle=assume_idle,
+        yes=yes,
+        expect=expect,
+        timeout_s=timeout,
+        globs=globs,
+        disable_allowed=frozenset(Family(family) for kind, family in allows if kind == "disable"),
+    )
+    desired = doors.read_desired(config, out)
+    if expect is not None and len(desired) != 1:
+        raise UsageError("expect-one", "--expect wants exactly one account", "name one file with -c")
+    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    if allows:
+        logs.log("warning", "guards overridden", allow=[":".join(pair) for pair in allows], reason=reason)
+    ctx.exit(asyncio.run(Applying(desired, order, out).run()))

@@ -1,0 +1,368 @@
+"""How an apply runs: identify every account, review every first plan, then reconcile, then report.
+
+With one account the review happens inside the pass, under the lock. With several, or when a person is
+asked, all plans are made first: a refusal of one means that nothing at all is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from reconciler import logs
+from reconciler.cli import doors
+from reconciler.cli.options import chosen
+from reconciler.cli.output import Output
+from reconciler.cli.progress import BarProgress, LogProgress
+from reconciler.cli.stopping import Stop
+from reconciler.clock import SystemClock
+from reconciler.core.events import Event, Observe
+from reconciler.core.model import Desired, Family
+from reconciler.core.outcome import Outcome, Result, exit_status, results
+from reconciler.core.plan import Because, Plan, Rules
+from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.errors import Exit, MmpError, PlanStale, Refused, UsageError, worst
+from reconciler.okx.client import OkxTradingClient
+from reconciler.okx.wire import BaseUrl
+from reconciler.ports import Store
+from reconciler.reconcile import (
+    Finished,
+    Interrupted,
+    Later,
+    Memory,
+    Options,
+    PassResult,
+    Stopped,
+    TimedOut,
+    Vetoed,
+    back_off_s,
+    identify,
+    reconcile,
+    stop_for,
+    survey,
+)
+from reconciler.report.documents import Context, apply_document, several
+from reconciler.report.text import plan_text, results_text
+from reconciler.report.words import count
+
+GRACE_S = 300.0
+"""Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""
+
+FIRST_CONTACT_S = 30.0
+"""How long a first contact is tried again before giving up, unless --timeout says less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line of ``apply`` ordered. ``timeout_s`` None means ETA + 5 min."""
+
+    state: Path
+    base: BaseUrl
+    lock_timeout_s: float
+    live: bool
+    assume_idle: bool
+    yes: bool
+    expect: str | None
+    timeout_s: float | None
+    globs: tuple[str, ...]
+    disable_allowed: frozenset[Family]
+
+
+@dataclass(slots=True)
+class Run:
+    """One account's apply: its parts, the plan it began with, and how it ended."""
+
+    desired: Desired
+    clock: SystemClock
+    store: Store
+    exchange: OkxTradingClient
+    only: frozenset[Family] | None
+    memory: Memory = field(default_factory=Memory)
+    first: Plan | None = None
+    result: PassResult | None = None
+    problem: MmpError | None = None
+
+
+class Applying:
+    """One ``mmp apply`` over one or several accounts."""
+
+    def __init__(self, desired: tuple[Desired, ...], order: Order, out: Output) -> None:
+        self.order = order
+        self.out = out
+        self.stop = Stop()
+        self.desired = desired
+        self.runs: list[Run] = []
+        self.approved = order.yes
+
+    async def run(self) -> Exit:
+        """Apply everything and report; returns the exit status."""
+        self.runs = self._prepare()
+        self.stop.install()
+        await self.stop.run(self._all())
+        return self._report()
+
+    def _prepare(self) -> list[Run]:
+        base, globs = self.order.base, self.order.globs
+        if globs and not any(chosen(desired, globs) for desired in self.desired):
+            raise UsageError("no-family", f"no desired family matches {', '.join(globs)}")
+        clients = [doors.trading_client(desired, base, self.stop.clock) for desired in self.desired]
+        state = doors.open_state(self.order.state, self.stop.clock, self.order.lock_timeout_s)
+        return [
+            Run(
+                desired,
+                self.stop.clock,
+                state.account(desired.account, desired.environment, base.kind),
+                client,
+                chosen(desired, globs),
+            )
+            for desired, client in zip(self.desired, clients, strict=True)
+        ]
+
+    async def _all(self) -> None:
+        if not await self._each(self._identify):
+            return
+        if len(self.runs) > 1 or self._may_ask():
+            if not await self._each(self._survey):
+                return
+            self._ask()
+        await self._each(self._reconcile)
+
+    async def _each(self, step: Callable[[Run], Coroutine[None, None, None]]) -> bool:
+        """Take one step of every account at once; True when none of them failed."""
+        await asyncio.gather(*(self._guarded(run, step) for run in self.runs))
+        return not any(run.problem for run in self.runs)
+
+    async def _guarded(self, run: Run, step: Callable[[Run], Coroutine[None, None, None]]) -> None:
+        """Take one step of one account; its failure is this account's and nobody else's."""
+        try:
+            await step(run)
+        except MmpError as problem:
+            run.problem = problem
+
+    async def _identify(self, run: Run) -> None:
+        """Learn whose key this is, trying a first contact again for a while."""
+        give_up_at = run.clock.now() + min(FIRST_CONTACT_S, self.order.timeout_s or FIRST_CONTACT_S)
+        failures = 0
+        while True:
+            answer = await identify(
+                run.desired,
+                store=run.store,
+                exchange=run.exchange,
+                host=self.order.base.host,
+                observe=self._observer(run),
+            )
+            if not isinstance(answer, Reply):
+                doors.warn_of_clock(run.exchange)
+                return
+            retry_at = run.clock.now() + back_off_s(failures)
+            if stop_for(answer) is not None or retry_at > give_up_at:
+                raise doors.failure("the exchange did not say whose key this is", answer)
+            failures += 1
+            logs.log("warning", "no answer yet", reason=answer.message or answer.code)
+            await run.clock.pause(retry_at)
+
+    async def _survey(self, run: Run) -> None:
+        """Make one account's plan before any account is written to, and hold it against the order."""
+        plan = await survey(
+            run.desired,
+            known=await run.store.known(),
+            ledger=await run.store.ledger(),
+            exchange=run.exchange if self.order.live else None,
+            clock=run.clock,
+            rules=Rules(disable_allowed=self.order.disable_allowed, only=run.only),
+            assume_idle=self.order.assume_idle,
+        )
+        if isinstance(plan, Reply):
+            raise doors.failure("live settings could not be read", plan)
+        self._show(run, plan)
+        run.problem = self._veto(plan)
+
+    async def _reconcile(self, run: Run) -> None:
+        progress = self._progress(run)
+        observe = self._watching(run, progress.observe)
+        with progress:
+            run.result = await reconcile(
+                lambda: run.desired,
+                store=run.store,
+                exchange=run.exchange,
+                clock=run.clock,
+                observe=observe,
+                options=self._options(run),
+                memory=run.memory,
+                review=lambda plan: self._review(run, plan),
+                stopping=self.stop.asked,
+            )
+
+    def _options(self, run: Run) -> Options:
+        return Options(
+            purpose="apply",
+            live=self.order.live,
+            assume_idle=self.order.assume_idle,
+            disable_allowed=self.order.disable_allowed,
+            only=run.only,
+        )
+
+    def _review(self, run: Run, plan: Plan) -> float | None:
+        """Hold the first plan against the order; None vetoes, else the deadline."""
+        if run.first is None:
+            self._show(run, plan)
+        run.first = plan
+        run.problem = self._veto(plan)
+        if run.problem is not None:
+            return None
+        patience_s = self.order.timeout_s
+        return run.clock.now() + (plan.eta_s + GRACE_S if patience_s is None else patience_s)
+
+    def _show(self, run: Run, plan: Plan) -> None:
+        run.first = plan
+        if not self.out.json:
+            context = Context.of(run.desired, self.order.base.host)
+            simulator = doors.is_simulator(self.order.base)
+            self.out.result(plan_text(plan, context, simulator=simulator, paint=self.out.paint()) + "\n")
+
+    def _veto(self, plan: Plan) -> MmpError | None:
+        """Return why this plan must not be applied as ordered; None when it may."""
+        if plan.refused:
+            return _refusal(plan)
+        if self.order.expect is not None and plan.digest != self.order.expect:
+            return PlanStale(
+                "unexpected-plan",
+                f"the plan's digest is {plan.digest}, not the expected {self.order.expect}",
+                "review the new plan and pass its digest",
+            )
+        if plan.requests and not self.approved and not self._may_ask():
+            return UsageError(
+                "not-approved",
+                f"there is no terminal to ask on, and {len(plan.requests)} to be sent",
+                "pass --yes to apply without being asked",
+            )
+        return None
+
+    def _may_ask(self) -> bool:
+        return not self.approved and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def _ask(self) -> None:
+        """Ask once for all accounts; raises Exit when the answer is no."""
+        requests = sum(len(run.first.requests) for run in self.runs if run.first)
+        if requests and not self.approved:
+            self.approved = click.confirm(f"Send {count(requests, 'request')}?", err=True)
+            if not self.approved:
+                self.out.note("Nothing was sent.")
+                raise click.exceptions.Exit(Exit.FAILED)
+        self.approved = True
+
+    def _progress(self, run: Run) -> LogProgress | BarProgress:
+        log = self._observer(run)
+        if len(self.runs) == 1 and sys.stderr.isatty():
+            return BarProgress(log, run.clock)
+        return LogProgress(log, logs.log, run.clock)
+
+    def _observer(self, run: Run) -> Observe:
+        return logs.observer(
+            run.desired.account,
+            run.desired.environment.value,
+            simulator=doors.is_simulator(self.order.base),
+        )
+
+    def _watching(self, run: Run, observe: Observe) -> Observe:
+        def watch(event: Event) -> None:
+            self.stop.watch(run.desired.account, event)
+            observe(event)
+
+        return watch
+
+    def _report(self) -> Exit:
+        """Write every account's results and failures; returns the exit status of the whole."""
+        outcomes = [_outcomes(run, self.stop.status) for run in self.runs]
+        if self.out.json:
+            self._report_documents(outcomes)
+        for run, told in zip(self.runs, outcomes, strict=True):
+            if run.result is not None and run.problem is None and not self.out.json:
+                self.out.result(results_text(told, paint=self.out.paint()))
+            problem = run.problem or _ending(run)
+            if problem is not None:
+                Output("text", self.out.color).failure(problem)
+        if self.stop.status is not None:
+            return self.stop.status
+        return combined([status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)])
+
+    def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
+        documents = [
+            apply_document(run.first, told, run.first.digest)
+            for run, told in zip(self.runs, outcomes, strict=True)
+            if run.first is not None
+        ]
+        if len(documents) == len(self.runs):
+            self.out.document(several("apply", documents))
+        elif problem := next((run.problem for run in self.runs if run.problem), None):
+            self.out.failure_document(problem)
+
+
+def status_of(run: Run, outcomes: tuple[Result, ...]) -> Exit:
+    """Return the exit status of one account's apply."""
+    problem = run.problem or _ending(run)
+    ended = problem.exit_status if problem else Exit.DONE
+    return exit_status(outcomes, run.result.plan if run.result else run.first, ended)
+
+
+def combined(statuses: list[Exit]) -> Exit:
+    """Return the status of several accounts: partly, once some were settled and some were not."""
+    if Exit.PARTLY in statuses or (Exit.DONE in statuses and set(statuses) != {Exit.DONE}):
+        return Exit.PARTLY
+    return worst(statuses)
+
+
+def _outcomes(run: Run, signalled: Exit | None) -> tuple[Result, ...]:
+    memory = run.memory
+    done = {
+        family: _settled(status, memory.attempts.get(family, 0)) for family, status in memory.done.items()
+    }
+    return results(
+        done=done,
+        left=run.result.plan if run.result else run.first,
+        uncertain=run.result.uncertain if run.result else frozenset(),
+        refusals={family: parked.reply for family, parked in memory.parked.items()},
+        attempts=memory.attempts,
+        ended=_why_not_reached(run, signalled),
+    )
+
+
+def _settled(status: AttemptStatus | None, attempts: int) -> Outcome:
+    """A family adopted after a request of ours was unanswered was applied by that request."""
+    return Outcome.APPLIED if status is AttemptStatus.APPLIED or attempts else Outcome.ADOPTED
+
+
+def _why_not_reached(run: Run, signalled: Exit | None) -> str:
+    if signalled is not None:
+        return "stopped by a signal before its turn"
+    problem = run.problem or _ending(run)
+    return problem.message if problem else ""
+
+
+def _ending(run: Run) -> MmpError | None:
+    """Return what a pass that did not finish has to say."""
+    if run.result is None:
+        return None
+    match run.result.end:
+        case Stopped(reply=reply):
+            return doors.failure("writing was stopped", reply)
+        case TimedOut():
+            return doors.timed_out(run.result.trouble)
+        case Finished() | Later() | Vetoed() | Interrupted():
+            return None
+
+
+def _refusal(plan: Plan) -> Refused:
+    """Name every guarded change and the --allow that would do."""
+    guarded = [change.family for change in plan.refused if change.because is Because.GUARD]
+    allows = " ".join(f"--allow disable:{family}" for family in guarded)
+    return Refused(
+        "guard-disable",
+        f"this would switch off the protection of {', '.join(guarded)}; nothing was sent",
+        f'if that is meant: {allows} --reason "…"',
+    )

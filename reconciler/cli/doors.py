@@ -1,0 +1,180 @@
+"""The doors: configuration files in, exchange and state opened, each with one clear failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import config_paths
+from reconciler.cli.output import Output
+from reconciler.core.model import Desired, Family, Kind, Known
+from reconciler.core.verdict import Reply
+from reconciler.errors import AccountProblem, Exit, MmpError
+
+if TYPE_CHECKING:
+    from reconciler.core.pacing import Ledger
+    from reconciler.desired.reader import Reading
+    from reconciler.okx.client import OkxClient, OkxTradingClient
+    from reconciler.okx.wire import BaseUrl
+    from reconciler.ports import Clock, Exchange
+    from reconciler.store.sqlite import SqliteState, SqliteStore
+
+
+def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
+    """Read all configs; on any error tell every problem and exit 4, warnings only go to stderr."""
+    from reconciler.desired.config import load_configs
+
+    readings = load_configs(config_paths(tuple(config)))
+    if any(reading.desired is None for reading in readings):
+        tell_problems(readings, out)
+        raise click.exceptions.Exit(Exit.INVALID)
+    tell_warnings(readings, out)
+    return tuple(reading.desired for reading in readings if reading.desired is not None)
+
+
+def tell_problems(readings: Sequence[Reading], out: Output) -> None:
+    """Write every problem: to stderr for people, to stdout as a document when one was asked for."""
+    import sys
+
+    from reconciler.report.problems import problems_document, problems_text
+
+    problems = [problem for reading in readings for problem in reading.problems]
+    if out.json:
+        out.document(problems_document(problems))
+    else:
+        out.note(problems_text(readings, paint=out.paint(sys.stderr)).rstrip("\n"))
+
+
+def tell_warnings(readings: Sequence[Reading], out: Output) -> None:
+    """Write warnings to stderr, one line each."""
+    for reading in readings:
+        for problem in reading.problems:
+            out.note(f"warning[{problem.code}] {problem.path}:{problem.line}: {problem.message}")
+
+
+def base_url(text: str, allow_hosts: Sequence[str]) -> BaseUrl:
+    """Return the exchange's address, or raise UsageError."""
+    from reconciler.okx.wire import parse_base_url
+
+    return parse_base_url(text, frozenset(allow_hosts))
+
+
+def reading_client(desired: Desired, base: BaseUrl, clock: Clock) -> OkxClient:
+    """Return a client that cannot send Set MMP, for a dry run."""
+    from reconciler.okx.client import OkxClient
+    from reconciler.okx.credentials import load_credentials
+
+    credentials = load_credentials(desired.credentials_prefix, os.environ)
+    return OkxClient(base, desired.environment, credentials, clock)
+
+
+def trading_client(desired: Desired, base: BaseUrl, clock: Clock) -> OkxTradingClient:
+    """Return a client that can send Set MMP."""
+    from reconciler.okx.client import OkxTradingClient
+    from reconciler.okx.credentials import load_credentials
+
+    credentials = load_credentials(desired.credentials_prefix, os.environ)
+    return OkxTradingClient(base, desired.environment, credentials, clock)
+
+
+def open_state(path: Path, clock: Clock, lock_timeout_s: float) -> SqliteState:
+    """Open the state for writing, bringing it into being when there is none."""
+    from reconciler.clock import boot_identity
+    from reconciler.store.sqlite import open_state as open_sqlite
+
+    return open_sqlite(str(path), clock=clock, boot=boot_identity(), lock_timeout_s=lock_timeout_s)
+
+
+def open_existing_state(path: Path, clock: Clock) -> SqliteState | None:
+    """Return the state for reading only, leaving the file alone; None when there is none."""
+    from reconciler.clock import boot_identity
+    from reconciler.store.sqlite import open_existing
+
+    return open_existing(str(path), clock=clock, boot=boot_identity())
+
+
+def recorded(path: Path, desired: Desired, clock: Clock) -> tuple[SqliteStore, Kind] | None:
+    """Return the account's state for reading, and which kind of exchange it is stamped with.
+
+    None when there is no state, or nothing on record of this account.
+    """
+    state = open_existing_state(path, clock)
+    if state is None:
+        return None
+    for kind in Kind:
+        store = state.account(desired.account, desired.environment, kind)
+        if store.snapshot().uid is not None:
+            return store, kind
+    return None
+
+
+async def on_record(
+    path: Path, desired: Desired, base: BaseUrl, exchange: Exchange | None, clock: Clock
+) -> tuple[Mapping[Family, Known], Ledger]:
+    """Return what a dry run knows and its pacing ledger, writing nothing anywhere.
+
+    With an exchange the key's account is checked against the file and the state. Raises MmpError.
+    """
+    from reconciler.core.account import refusal
+    from reconciler.core.pacing import Ledger
+
+    state = open_existing_state(path, clock)
+    store = state.account(desired.account, desired.environment, base.kind) if state else None
+    if exchange is not None:
+        info = await exchange.account()
+        if isinstance(info, Reply):
+            raise failure("the exchange did not say whose key this is", info)
+        problem = refusal(info, desired, writing=False)
+        if problem is not None:
+            raise problem
+        if store is not None:
+            await store.identify(info.uid, base.host)
+    if store is None:
+        return {}, Ledger(empty_since=clock.now())
+    ledger = store.snapshot().ledger
+    return await store.known(), ledger or Ledger(empty_since=clock.now())
+
+
+def is_simulator(base: BaseUrl) -> bool:
+    """Tell whether the other end is the simulated exchange."""
+    return base.kind is Kind.SIMULATOR
+
+
+def failure(what: str, reply: Reply) -> MmpError:
+    """Return the failure of a question to the exchange, with what to do about it."""
+    from reconciler.okx.codes import fact
+    from reconciler.reconcile import blames_account
+
+    kind = AccountProblem if blames_account(reply) else MmpError
+    if not reply.code.isdigit():
+        return kind(reply.code, f"{what}: {reply.message or reply.reply_class.value}")
+    known = fact(reply.code)
+    said = f' ("{reply.message}")' if reply.message else ""
+    return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", known.advice)
+
+
+def timed_out(trouble: Reply | None) -> MmpError:
+    """Return the failure of an apply that gave up, with the last trouble it had."""
+    last = f"; the last trouble was: {trouble.message or trouble.code}" if trouble else ""
+    return MmpError(
+        "timed-out", f"not everything was settled in time{last}", "run it again, or raise --timeout"
+    )
+
+
+def warn_of_clock(exchange: OkxClient) -> None:
+    """Warn when this machine's clock is off; the difference is compensated."""
+    from reconciler import logs
+    from reconciler.okx.client import LARGE_OFFSET_S
+
+    offset_s = exchange.clock_offset_s
+    if offset_s is not None and abs(offset_s) > LARGE_OFFSET_S:
+        way = "behind" if offset_s > 0 else "ahead of"
+        logs.log(
+            "warning",
+            f"this machine's clock is {abs(offset_s):.1f} s {way} the exchange's: compensated",
+            offset_s=round(offset_s, 1),
+        )

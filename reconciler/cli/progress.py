@@ -1,0 +1,121 @@
+"""How an apply is followed: a bar on a terminal, log lines with a heartbeat elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from reconciler.core.events import Event, Observe, Planned, RequestSettled, Waiting
+from reconciler.core.verdict import AttemptStatus
+from reconciler.ports import Clock
+from reconciler.report.words import count, duration
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+HEARTBEAT_S = 30.0
+"""A pipeline's log shows at least this often that the apply is alive and when it will end."""
+
+
+class LogProgress:
+    """Log lines per event, and a heartbeat while waiting."""
+
+    def __init__(self, log: Observe, say: Callable[..., None], clock: Clock) -> None:
+        self._log = log
+        self._say = say
+        self._clock = clock
+        self._waiting: Waiting | None = None
+        self._heart: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._heart = asyncio.get_running_loop().create_task(self._beat())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._heart is not None:
+            self._heart.cancel()
+
+    def observe(self, event: Event) -> None:
+        """Log ``event`` and remember what is waited for."""
+        self._waiting = event if isinstance(event, Waiting) else self._waiting
+        self._log(event)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if self._waiting is not None:
+                self._say("info", "still waiting", **_words(self._waiting, self._clock))
+
+
+class BarProgress:
+    """One bar: requests done, the next family and its slot, and the clock time of the end."""
+
+    def __init__(self, log: Observe, clock: Clock) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._log = log
+        self._clock = clock
+        self._bar: RichProgress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._total = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def observe(self, event: Event) -> None:
+        """Move the bar; warnings and refusals also become log lines above it."""
+        match event:
+            case Planned(plan) if plan.requests:
+                self._expect(len(plan.requests))
+            case Waiting():
+                self._describe(event)
+            case RequestSettled(status=AttemptStatus.APPLIED, family=family):
+                self._bar.console.print(f"✓ applied {family}", highlight=False)
+                if self._task is not None:
+                    self._bar.advance(self._task)
+            case _:
+                self._log(event)
+
+    def _expect(self, left: int) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task("starting", total=left)
+            self._total = left
+        done = self._bar.tasks[0].completed
+        self._bar.update(self._task, total=done + left)
+
+    def _describe(self, event: Waiting) -> None:
+        if self._task is not None:
+            told = _words(event, self._clock)
+            next_family = f"next {event.family} in {told['next_in']}, " if event.family else ""
+            self._bar.update(self._task, description=f"{next_family}done at {told['done_at']}")
+
+
+def _words(event: Waiting, clock: Clock) -> dict[str, str]:
+    now = clock.now()
+    local: datetime = (clock.wall() + timedelta(seconds=event.done_at - now)).astimezone()
+    return {
+        "for": event.cause.value,
+        "family": event.family or "",
+        "remaining": count(event.remaining, "request"),
+        "next_in": duration(event.until - now),
+        "done_at": f"{local:%H:%M:%S}",
+    }

@@ -1,0 +1,85 @@
+"""``mmp run``: the loop, one per account, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.options import (
+    Duration,
+    config_option,
+    exchange_options,
+    output_option,
+    state_options,
+    state_path,
+)
+from reconciler.cli.output import Output
+from reconciler.core.plan import DriftPolicy
+
+
+@click.command()
+@config_option
+@state_options
+@exchange_options
+@click.option(
+    "--interval",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="Between two live reads when nothing else happens.",
+)
+@click.option(
+    "--drift",
+    type=click.Choice([policy.value for policy in DriftPolicy]),
+    default=DriftPolicy.HEAL_LOOSENED.value,
+    show_default=True,
+    help="What to do about drift: put back what became looser, everything, or nothing.",
+)
+@click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
+@click.option("--no-live", is_flag=True, help="Compare with the last applied state alone.")
+@output_option("text", "json")
+def run(
+    config: tuple[str, ...],
+    state: str | None,
+    lock_timeout: float,
+    base_url: str,
+    allow_hosts: tuple[str, ...],
+    interval: float,
+    drift: str,
+    assume_idle: bool,
+    no_live: bool,
+    output_format: str,
+    color: str,
+    log_format: str | None,
+    log_level: str,
+) -> None:
+    """Keep the exchange as the file says: apply file changes, watch for drift, until SIGTERM.
+
+    A new file that does not hold is refused and said so; the last good one stays in force. SIGHUP
+    reads the files at once. Outages are survived. Stopping settles the request in flight and
+    exits 0.
+
+    \b
+    Examples:
+      mmp run
+      mmp run -c accounts/ --interval 10s --drift warn
+    """
+    from reconciler import logs
+    from reconciler.cli.running import Running, Standing
+
+    out = Output(output_format, color)
+    standing = Standing(
+        config=config,
+        state=state_path(state, config),
+        base=doors.base_url(base_url, allow_hosts),
+        lock_timeout_s=lock_timeout,
+        interval_s=interval,
+        drift=DriftPolicy(drift),
+        assume_idle=assume_idle,
+        live=not no_live,
+    )
+    desired = doors.read_desired(config, out)
+    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    asyncio.run(Running(desired, standing).run())

@@ -1,0 +1,66 @@
+"""Stopping by signal: the request in flight is always settled, everything else is let go at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from reconciler.clock import SystemClock
+from reconciler.core.events import Event, RequestReserved, RequestSettled
+from reconciler.errors import Exit
+
+POLITE_S = 0.5
+"""How long a stopped task may take to end by itself before a wait or a read of it is cancelled."""
+
+_STATUS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+
+
+class Stop:
+    """Whether, and by which signal, this process was asked to stop; knows what is in flight."""
+
+    def __init__(self) -> None:
+        self.status: Exit | None = None
+        self.clock = SystemClock()
+        """A clock whose pauses end when this process is asked to stop."""
+        self._asked = asyncio.Event()
+        self._in_flight: set[tuple[str, int]] = set()
+
+    def install(self) -> None:
+        """Take SIGINT and SIGTERM as a request to stop."""
+        loop = asyncio.get_running_loop()
+        for number in _STATUS:
+            loop.add_signal_handler(number, self._ask, number)
+
+    def asked(self) -> bool:
+        """Tell whether this process was asked to stop."""
+        return self._asked.is_set()
+
+    def watch(self, account: str, event: Event) -> None:
+        """Keep count of what is in flight, from the events of ``account``."""
+        match event:
+            case RequestReserved(attempt=attempt):
+                self._in_flight.add((account, attempt))
+            case RequestSettled(attempt=attempt):
+                self._in_flight.discard((account, attempt))
+            case _:
+                pass
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` to its end; once asked to stop, cancel it as soon as nothing is in flight."""
+        task = asyncio.create_task(work)
+        asked = asyncio.create_task(self._asked.wait())
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        while not task.done():
+            await asyncio.wait({task}, timeout=POLITE_S)
+            if not task.done() and not self._in_flight:
+                task.cancel()
+        if not task.cancelled():
+            task.result()
+
+    def _ask(self, number: signal.Signals) -> None:
+        self.status = self.status or _STATUS[number]
+        self._asked.set()
+        self.clock.nudge()

@@ -1,0 +1,171 @@
+"""What is on record of an account, put beside what is desired: the value behind ``mmp status``.
+
+Decided from the state alone, without asking the exchange; every live value carries the age of the
+read it comes from. Instants are the asking process's own, walls are for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from reconciler.core.evidence import Reads
+from reconciler.core.model import (
+    Confirmed,
+    Desired,
+    Family,
+    Known,
+    LiveRead,
+    LiveRow,
+    Never,
+    Setting,
+    Uncertain,
+)
+from reconciler.core.pacing import Ledger, earliest_slot, still_counts
+from reconciler.core.plan import Action, Because, Change, Reason, Rules, make_plan, with_schedule
+
+
+class FamilyState(StrEnum):
+    """The one word for a family: the most pressing thing that holds for it."""
+
+    UNCERTAIN = "uncertain"
+    FROZEN = "frozen"
+    DRIFTED = "drifted"
+    PENDING = "pending"
+    HELD = "held"
+    IN_SYNC = "in-sync"
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyStatus:
+    """One desired family: desired, applied (None: never), live (None: no row or never read).
+
+    ``change`` is what a plan made from the record alone would do; None when nothing.
+    """
+
+    family: Family
+    state: FamilyState
+    desired: Setting
+    applied: Setting | None
+    live: LiveRow | None
+    change: Change | None
+
+
+@dataclass(frozen=True, slots=True)
+class PacingStatus:
+    """The pacing window: requests that still count, seconds to the next slot, even spacing or not."""
+
+    counting: int
+    next_slot_s: float
+    spaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One account's status. ``live_at`` None: live was never read; ``uid`` None: never identified."""
+
+    desired: Desired
+    uid: str | None
+    host: str | None
+    simulator: bool
+    families: tuple[FamilyStatus, ...]
+    unmanaged: Mapping[Family, LiveRow]
+    live_at: datetime | None
+    asked_at: datetime
+    pacing: PacingStatus | None
+    eta_s: float
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether every family is known to be as desired."""
+        return all(family.state is FamilyState.IN_SYNC for family in self.families)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the state holds of one account; ``live_rows`` and ``live_at`` of the last live read."""
+
+    uid: str | None
+    host: str | None
+    known: Mapping[Family, Known]
+    ledger: Ledger | None
+    live_rows: Mapping[Family, LiveRow]
+    live_at: datetime | None
+
+
+def make_status(desired: Desired, record: Record, *, simulator: bool, now: float, wall: datetime) -> Status:
+    """Put the record beside what is desired, as of ``now`` and ``wall``."""
+    plan = make_plan(desired, record.known, _reads(record, now, wall), Rules(), now)
+    if record.ledger is not None:
+        plan = with_schedule(plan, record.ledger, now, assume_idle=False)
+    changes = {change.family: change for change in plan.changes}
+    return Status(
+        desired=desired,
+        uid=record.uid,
+        host=record.host,
+        simulator=simulator,
+        families=tuple(
+            _family(family, desired, record, changes.get(family)) for family in sorted(desired.families)
+        ),
+        unmanaged={
+            family: row
+            for family, row in sorted(record.live_rows.items())
+            if family not in desired.families
+        },
+        live_at=record.live_at,
+        asked_at=wall,
+        pacing=None if record.ledger is None else _pacing(record.ledger, now),
+        eta_s=plan.eta_s,
+    )
+
+
+def _reads(record: Record, now: float, wall: datetime) -> Reads:
+    """Return the recorded read as one begun that long ago; the wall clock is good enough to show."""
+    if record.live_at is None:
+        return Reads()
+    return Reads(LiveRead(now - (wall - record.live_at).total_seconds(), record.live_rows))
+
+
+def _family(family: Family, desired: Desired, record: Record, change: Change | None) -> FamilyStatus:
+    known = record.known.get(family, Never())
+    live = record.live_rows.get(family)
+    return FamilyStatus(
+        family=family,
+        state=_state(known, live, change),
+        desired=desired.families[family].setting,
+        applied=_applied(known),
+        live=live,
+        change=change,
+    )
+
+
+def _state(known: Known, live: LiveRow | None, change: Change | None) -> FamilyState:
+    if isinstance(known, Uncertain):
+        return FamilyState.UNCERTAIN
+    if (live is not None and live.frozen) or (change and change.because is Because.FROZEN):
+        return FamilyState.FROZEN
+    if change is None:
+        return FamilyState.IN_SYNC
+    if change.reason is Reason.DRIFTED:
+        return FamilyState.DRIFTED
+    return FamilyState.HELD if change.action is Action.HOLD else FamilyState.PENDING
+
+
+def _applied(known: Known) -> Setting | None:
+    match known:
+        case Confirmed(setting=setting):
+            return setting
+        case Uncertain(last=Confirmed(setting=setting)):
+            return setting
+        case _:
+            return None
+
+
+def _pacing(ledger: Ledger, now: float) -> PacingStatus:
+    return PacingStatus(
+        counting=sum(still_counts(sent.hi, now) for sent in ledger.sent),
+        next_slot_s=earliest_slot(ledger, now) - now,
+        spaced=ledger.spaced,
+    )
