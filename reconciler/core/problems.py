@@ -1,0 +1,335 @@
+"""What can be wrong with a file the user wrote, as values: a place, a stable code, what to do next.
+
+This file decides which codes exist, how severe each is, and how each is explained. It never decides
+whether a file has a problem (``desired`` does) nor how one looks (``report`` does). A code never
+changes its meaning: pipelines match on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_SHOWN = 60
+"""Characters of a user's value repeated in a message; a whole file as one value must not be."""
+
+
+class Severity(StrEnum):
+    """How bad a problem is: an error refuses the file, a warning only asks for a second look."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Code(StrEnum):
+    """The stable names of problems."""
+
+    FILE_MISSING = "file-missing"
+    FILE_UNREADABLE = "file-unreadable"
+    NO_CONFIG_FILES = "no-config-files"
+    EMPTY_FILE = "empty-file"
+    TOO_LARGE = "too-large"
+    NOT_UTF8 = "not-utf8"
+    BAD_CHARACTER = "bad-character"
+    YAML_SYNTAX = "yaml-syntax"
+    YAML_ANCHOR = "yaml-anchor"
+    YAML_TAG = "yaml-tag"
+    YAML_MERGE = "yaml-merge"
+    YAML_BLOCK = "yaml-block"
+    YAML_NUMBER = "yaml-number"
+    MULTIPLE_DOCUMENTS = "multiple-documents"
+    TOO_DEEP = "too-deep"
+    NON_STRING_KEY = "non-string-key"
+    DUPLICATE_KEY = "duplicate-key"
+    UNKNOWN_KEY = "unknown-key"
+    MISSING_KEY = "missing-key"
+    WRONG_TYPE = "wrong-type"
+    NULL_VALUE = "null-value"
+    BAD_VERSION = "bad-version"
+    BAD_ACCOUNT = "bad-account"
+    BAD_ENVIRONMENT = "bad-environment"
+    BAD_UID = "bad-uid"
+    BAD_PREFIX = "bad-prefix"
+    NO_FAMILIES = "no-families"
+    TOO_MANY_FAMILIES = "too-many-families"
+    BAD_FAMILY = "bad-family"
+    BAD_INTERVAL = "bad-interval"
+    ZERO_WITH_UNIT = "zero-with-unit"
+    BARE_ZERO = "bare-zero"
+    SHORT_INTERVAL = "short-interval"
+    BAD_QUANTITY = "bad-quantity"
+    DUPLICATE_ACCOUNT = "duplicate-account"
+
+
+WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL})
+"""The codes that do not refuse a file; every other one does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of one file. ``line`` and ``column`` are 1-based, columns count characters.
+
+    A problem without a place of its own is at 1:1. ``hint`` is what to do next, or empty.
+    """
+
+    code: Code
+    severity: Severity
+    path: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether this problem refuses the file."""
+        return self.severity is Severity.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What ``mmp explain`` says of a code: one line, what it means, what to do about it."""
+
+    title: str
+    meaning: str
+    remedy: str
+
+
+def problem(
+    code: Code, path: str, message: str, hint: str = "", *, line: int = 1, column: int = 1
+) -> Problem:
+    """Return a problem of ``code`` with the severity that code always has."""
+    severity = Severity.WARNING if code in WARNINGS else Severity.ERROR
+    return Problem(code, severity, path, line, column, message, hint)
+
+
+def any_error(problems: Iterable[Problem]) -> bool:
+    """Tell whether at least one of ``problems`` refuses its file."""
+    return any(each.is_error for each in problems)
+
+
+def shown(text: str) -> str:
+    """Return a user's ``text`` in double quotes, cut to MAX_SHOWN, safe for a terminal."""
+    cut = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+    return printable(json.dumps(cut, ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with every character that is not printable written as its escape.
+
+    A terminal escape sequence, a line break or an invisible character becomes visible text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+CATALOGUE: dict[Code, Explanation] = {
+    Code.FILE_MISSING: Explanation(
+        "The file is not there",
+        "A path that was named does not exist. A missing file is an error and never means that nothing "
+        "is desired: no family is disabled because a file went away.",
+        "Check the path and the folder you are in, or write a starter file with mmp init.",
+    ),
+    Code.FILE_UNREADABLE: Explanation(
+        "The file cannot be read",
+        "The path exists, but the operating system refuses to give its content.",
+        "Give the user who runs mmp the right to read it; on a mount, check that the mount is there.",
+    ),
+    Code.NO_CONFIG_FILES: Explanation(
+        "The folder holds no desired settings",
+        "A folder was named and has no *.yaml or *.yml file in it. Folders inside it are not looked at; "
+        "neither are hidden files and mmp-policy.yaml.",
+        "Name the right folder, or name the file itself.",
+    ),
+    Code.EMPTY_FILE: Explanation(
+        "The file has no content",
+        "The file is empty or holds only comments. That is never taken as “nothing desired”; it usually "
+        "means that the file was cut short while being written.",
+        "Restore the file from version control, or write a starter file with mmp init.",
+    ),
+    Code.TOO_LARGE: Explanation(
+        "The file is larger than 1 MiB",
+        "No desired settings need that much; 10,000 families fit with room to spare.",
+        "Check that the right file was named.",
+    ),
+    Code.NOT_UTF8: Explanation(
+        "The file is not UTF-8 text",
+        "The bytes at the place named are not UTF-8. A byte order mark at the very start is accepted and "
+        "means nothing; UTF-16, which some editors on Windows write, is not accepted.",
+        "Save the file as UTF-8.",
+    ),
+    Code.BAD_CHARACTER: Explanation(
+        "A character that hides or moves text",
+        "Control characters, invisible direction marks and line breaks other than LF or CR LF can make a "
+        "file look different to a reviewer than to a program, so none may be in it.",
+        "Delete the character at the place named and type the line again.",
+    ),
+    Code.YAML_SYNTAX: Explanation(
+        "This is not YAML",
+        "The file stops being YAML at the place named; the cause is often one line above it: a missing "
+        "colon, quote or bracket, or an indentation that does not fit.",
+        "Correct the line. Nothing after it could be checked, so run mmp validate again.",
+    ),
+    Code.YAML_ANCHOR: Explanation(
+        "Anchors and aliases are not allowed",
+        "An anchor (&name) or alias (*name) gives one place of the file a say over another, which a "
+        "reviewer of a change does not see.",
+        "Write the value out; put what families have in common under defaults.",
+    ),
+    Code.YAML_TAG: Explanation(
+        "Tags are not allowed",
+        "A tag (!name, !!int, %TAG) changes what a value is without changing how it looks.",
+        "Remove the tag and write the value plainly.",
+    ),
+    Code.YAML_MERGE: Explanation(
+        "Merge keys are not allowed",
+        "<< copies keys from elsewhere; YAML libraries do not agree on which of two values wins.",
+        "Put what families have in common under defaults, and write the rest out.",
+    ),
+    Code.YAML_BLOCK: Explanation(
+        "Block text is not allowed",
+        "A value introduced by | or > carries line breaks. No value of this file has any.",
+        "Write the value on the same line as its key.",
+    ),
+    Code.YAML_NUMBER: Explanation(
+        "YAML programs do not agree on this value",
+        "A plain value such as 010, 1_000, 1:30, 0x10, 1e3, .5, +5, yes, on or 2024-01-31 is a number, a "
+        "truth value, a date or a text depending on which version of YAML a program follows.",
+        "Write a number in plain decimal digits; put quotes around what is meant as text.",
+    ),
+    Code.MULTIPLE_DOCUMENTS: Explanation(
+        "More than one document in a file",
+        "A line --- begins a second YAML document; programs that read only the first would miss it.",
+        "Keep one account in one file: move the second document to a file of its own.",
+    ),
+    Code.TOO_DEEP: Explanation(
+        "Nested too deeply",
+        "The file has more levels of nesting than any file of this format can have.",
+        "Look for brackets that are not closed, and compare with mmp schema mmp.",
+    ),
+    Code.NON_STRING_KEY: Explanation(
+        "A key that is not text",
+        "What stands before the colon is a list, a mapping, nothing, or something YAML reads as a number "
+        "or a truth value.",
+        "Use one of the documented keys; family names are text such as BTC-USD.",
+    ),
+    Code.DUPLICATE_KEY: Explanation(
+        "The same key twice",
+        "YAML programs silently keep the last of two equal keys; a reviewer may have read the first.",
+        "Keep the one that is meant and delete the other.",
+    ),
+    Code.UNKNOWN_KEY: Explanation(
+        "A key this format does not have",
+        "An unknown key is refused rather than ignored: a mistyped limit would otherwise be no limit.",
+        "Correct the spelling; field names are OKX's: timeInterval, frozenInterval, qtyLimit.",
+    ),
+    Code.MISSING_KEY: Explanation(
+        "A required key is missing",
+        "Required are version, environment and families, and for every family each of timeInterval, "
+        "frozenInterval and qtyLimit, either its own or from defaults. There are no built-in values: OKX "
+        "replaces all three at every write.",
+        "Add the key to the family, or under defaults for all families.",
+    ),
+    Code.WRONG_TYPE: Explanation(
+        "A value of the wrong kind",
+        "A single value stands where a mapping belongs, or the other way round.",
+        "Compare with the example in the message; mmp schema mmp prints the whole format.",
+    ),
+    Code.NULL_VALUE: Explanation(
+        "Nothing is written after the colon",
+        "An empty value, null or ~ is never a value here. It is not taken as zero, as disabled, as a "
+        "default, nor as “remove”.",
+        "Write the value, or delete the key.",
+    ),
+    Code.BAD_VERSION: Explanation(
+        "The format's version is not 1",
+        "version says which format the file is written in; this program reads version 1 only.",
+        "Write version: 1, a number without quotes.",
+    ),
+    Code.BAD_ACCOUNT: Explanation(
+        "Not an account name",
+        "account is the desk's own name for the account: 1 to 63 lower-case letters, digits, dots, dashes "
+        "and underscores, beginning with a letter or digit. Without it the account is called main.",
+        "Choose such a name; put it in quotes if it looks like a number.",
+    ),
+    Code.BAD_ENVIRONMENT: Explanation(
+        "The environment is neither live nor demo",
+        "OKX has two environments: live trading and demo trading. The program never guesses which.",
+        "Write environment: live or environment: demo.",
+    ),
+    Code.BAD_UID: Explanation(
+        "Not a User ID in quotes",
+        "expect.uid is compared with the uid OKX reports, as text. It has to be digits in quotes, because "
+        "YAML changes plain numbers (0123 is not 123).",
+        'Write it as uid: "446556540"; OKX shows it on the profile page.',
+    ),
+    Code.BAD_PREFIX: Explanation(
+        "Not a prefix of environment variables",
+        "credentials.prefix says where the keys are looked up: prefix OKX_ means OKX_API_KEY, "
+        "OKX_SECRET_KEY and OKX_PASSPHRASE. It is capital letters, digits and underscores, begins with a "
+        "letter and ends with an underscore. The keys themselves never belong in this file.",
+        "Write a prefix such as OKX_DESK2_. If a key stood here, revoke it at OKX.",
+    ),
+    Code.NO_FAMILIES: Explanation(
+        "No families are listed",
+        "families is empty. That is never taken as “nothing desired”: removing a family only stops "
+        "managing it, and a file that manages nothing is a mistake.",
+        "List at least one family, for example BTC-USD: {qtyLimit: 100}.",
+    ),
+    Code.TOO_MANY_FAMILIES: Explanation(
+        "More than 10,000 families",
+        "At 2 requests in 10 seconds so many settings would take over half a day to write.",
+        "Check how the file was made.",
+    ),
+    Code.BAD_FAMILY: Explanation(
+        "Not the name of an instrument family",
+        "A family is named as OKX names it, in capitals: BTC-USD, SOL-USD_UM. An instrument such as "
+        "BTC-USD-240628-60000-C belongs to the family BTC-USD.",
+        "Write the family's own name; mmp import lists what is configured at OKX.",
+    ),
+    Code.BAD_INTERVAL: Explanation(
+        "Not an interval",
+        "An interval is a whole number of milliseconds of at most 10 digits (5000), or a whole number and "
+        "one unit without a space (500ms, 5s, 2m, 1h). Besides these, timeInterval may be disabled and "
+        "frozenInterval may be until-reset.",
+        "Write it in one of these forms, for instance 90s for a minute and a half.",
+    ),
+    Code.ZERO_WITH_UNIT: Explanation(
+        "A zero with a unit",
+        "Zero is not a duration at OKX: as timeInterval it switches the protection off, as frozenInterval "
+        "it freezes until someone resets. 0s looks like “very short” and would be neither.",
+        "Write the word that is meant: timeInterval: disabled or frozenInterval: until-reset.",
+    ),
+    Code.BARE_ZERO: Explanation(
+        "A bare 0 (warning)",
+        "0 is taken as OKX takes it, and the two fields mean opposite things by it: timeInterval 0 is no "
+        "protection at all, frozenInterval 0 is the longest freeze there is.",
+        "Write the word instead, disabled or until-reset, so that a reviewer sees which it is.",
+    ),
+    Code.SHORT_INTERVAL: Explanation(
+        "An interval under 100 ms (warning)",
+        "A plain number is milliseconds. An interval this short protects against next to nothing, and "
+        "usually seconds were meant.",
+        "Write 5s for five seconds; if milliseconds are meant, the warning can be left alone.",
+    ),
+    Code.BAD_QUANTITY: Explanation(
+        "Not a quantity of contracts",
+        "qtyLimit is a plain decimal number greater than 0 of at most 20 digits, such as 100 or 0.5: no "
+        "sign, no exponent, no thousands separator, no unit, no leading zeros.",
+        "Write it so. To switch a family's protection off, use timeInterval: disabled instead.",
+    ),
+    Code.DUPLICATE_ACCOUNT: Explanation(
+        "Two files for one account",
+        "Two of the files name the same account and environment. Which of them should win is not a "
+        "question this program answers.",
+        "Merge the two files, or correct the account of one of them.",
+    ),
+}
+"""Every code, explained. ``mmp explain`` and the documentation are made from this table."""

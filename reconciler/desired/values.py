@@ -1,0 +1,188 @@
+"""One field's value: an interval or a quantity as the file spells it, or what is wrong with it.
+
+This file decides what ``5s``, ``500``, ``disabled``, ``until-reset`` and ``0.5`` mean, and what was
+probably meant by ``5 s``, ``1m30s``, ``never`` and ``1,000``. It knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from reconciler.core.model import (
+    MAX_INTERVAL_DIGITS,
+    MAX_QUANTITY_DIGITS,
+    QUANTITY_PATTERN,
+    Field,
+    Quantity,
+)
+from reconciler.core.problems import Code, shown
+
+SHORT_INTERVAL_MS = 100
+"""Contract: below this a warning; seconds were probably meant."""
+
+UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+ZERO_WORDS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset"}
+"""The word for OKX's "0" in each interval field; the two mean opposite things."""
+
+_ZERO_MEANS = {
+    Field.TIME_INTERVAL: "the protection is switched off",
+    Field.FROZEN_INTERVAL: "frozen until someone resets by hand",
+}
+_INTERVAL_FORMS = "write whole milliseconds (5000) or a number and a unit (500ms, 5s, 2m, 1h)"
+_MEANS_ZERO = {
+    Field.TIME_INTERVAL: frozenset({"disable", "off", "none", "no", "false", "never"}),
+    Field.FROZEN_INTERVAL: frozenset(
+        {
+            "untilreset",
+            "until_reset",
+            "until reset",
+            "reset",
+            "manual",
+            "forever",
+            "never",
+            "infinite",
+            "inf",
+        }
+    ),
+}
+
+_MILLISECONDS = re.compile(r"0|[1-9][0-9]*")
+_WITH_UNIT = re.compile(r"(0|[1-9][0-9]*)(ms|s|m|h)")
+_QUANTITY = re.compile(QUANTITY_PATTERN)
+_LOOSE_UNIT = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,6})?)[ _]*([a-zµ]+)\.?", re.IGNORECASE)
+_COMPOUND = re.compile(r"(?:[0-9]{1,10}(?:ms|s|m|h) ?){2,4}")
+_PART = re.compile(r"([0-9]+)(ms|s|m|h)")
+_THOUSANDS = re.compile(r"[0-9]{1,3}([, _])[0-9]{3}(?:\1[0-9]{3})*(?:\.[0-9]+)?")
+_UNIT_NAMES = {
+    **dict.fromkeys(("ms", "msec", "msecs", "milli", "millis", "millisecond", "milliseconds"), 1),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1000),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60_000),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3_600_000),
+    **dict.fromkeys(("d", "day", "days"), 86_400_000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong with a value, without its place."""
+
+    code: Code
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An interval that was understood, perhaps with a warning."""
+
+    ms: int
+    warning: Complaint | None = None
+
+
+def read_interval(name: Field, text: str) -> Interval | Complaint:
+    """Read ``text`` as the interval field ``name``; ``name`` is one of the two interval fields."""
+    if text == ZERO_WORDS[name]:
+        return Interval(0)
+    if _MILLISECONDS.fullmatch(text) and len(text) <= MAX_INTERVAL_DIGITS:
+        return Interval(int(text), _second_look(name, text, int(text)))
+    if (match := _WITH_UNIT.fullmatch(text)) and len(match[1]) <= MAX_INTERVAL_DIGITS:
+        return _with_unit(name, text, int(match[1]) * UNITS_MS[match[2]])
+    return _not_an_interval(name, text)
+
+
+def read_quantity(text: str) -> Quantity | Complaint:
+    """Read ``text`` as a qtyLimit: a plain decimal greater than 0 of at most 20 digits."""
+    if not _QUANTITY.fullmatch(text):
+        return Complaint(
+            Code.BAD_QUANTITY, f"{shown(text)} is not a plain decimal number", _quantity_hint(text)
+        )
+    if len(text.replace(".", "")) > MAX_QUANTITY_DIGITS:
+        message = f"{shown(text)} has more than {MAX_QUANTITY_DIGITS} digits"
+        return Complaint(Code.BAD_QUANTITY, message, "write the number of contracts, such as 100 or 0.5")
+    if not text.strip("0."):
+        hint = "to switch the family's protection off, write timeInterval: disabled and any quantity"
+        return Complaint(Code.BAD_QUANTITY, "qtyLimit must be greater than 0", hint)
+    return Quantity(text)
+
+
+def spelled(ms: int) -> str:
+    """Return the shortest spelling of ``ms`` milliseconds (more than 0) with a unit."""
+    unit = next(unit for unit in reversed(UNITS_MS) if ms % UNITS_MS[unit] == 0)
+    return f"{ms // UNITS_MS[unit]}{unit}"
+
+
+def _with_unit(name: Field, text: str, ms: int) -> Interval | Complaint:
+    if ms == 0:
+        word = ZERO_WORDS[name]
+        message = f"{name} {text}: zero is not a duration; at OKX it means {_ZERO_MEANS[name]}"
+        return Complaint(Code.ZERO_WITH_UNIT, message, f"if that is meant, write {name}: {word}")
+    if len(str(ms)) > MAX_INTERVAL_DIGITS:
+        message = f"{text} is more than {MAX_INTERVAL_DIGITS} digits of milliseconds"
+        return Complaint(Code.BAD_INTERVAL, message, _longest_hint(name))
+    return Interval(ms, _second_look(name, text, ms))
+
+
+def _second_look(name: Field, text: str, ms: int) -> Complaint | None:
+    if ms == 0:
+        message = f"{name} 0 is taken as OKX takes it: {_ZERO_MEANS[name]}"
+        return Complaint(Code.BARE_ZERO, message, f"write {name}: {ZERO_WORDS[name]}")
+    if ms < SHORT_INTERVAL_MS:
+        message = f"{name} is only {ms} ms; were seconds meant?"
+        hint = (
+            f"write {ms}s for seconds"
+            if text.isdecimal()
+            else f"under {SHORT_INTERVAL_MS} ms protects little"
+        )
+        return Complaint(Code.SHORT_INTERVAL, message, hint)
+    return None
+
+
+def _not_an_interval(name: Field, text: str) -> Complaint:
+    return Complaint(Code.BAD_INTERVAL, f"{shown(text)} is not a {name}", _interval_hint(name, text))
+
+
+def _interval_hint(name: Field, text: str) -> str:
+    other = next(each for each in ZERO_WORDS if each is not name)
+    word = text.strip().casefold()
+    if word in _MEANS_ZERO[name] or word == ZERO_WORDS[name]:
+        return f"did you mean {ZERO_WORDS[name]}?"
+    if word == ZERO_WORDS[other]:
+        return f"{word} is a word for {other}; the word for {name} is {ZERO_WORDS[name]}"
+    if text.isascii() and text.isdecimal():
+        return f"at most {MAX_INTERVAL_DIGITS} digits, without leading zeros"
+    if (ms := _meant_ms(word)) is not None:
+        return f"did you mean {spelled(ms)}?"
+    return f"{_INTERVAL_FORMS}, or {ZERO_WORDS[name]}"
+
+
+def _longest_hint(name: Field) -> str:
+    if name is Field.FROZEN_INTERVAL:
+        return "for a freeze without an end write until-reset"
+    return "check the unit: ms, s, m (minutes) or h"
+
+
+def _meant_ms(word: str) -> int | None:
+    """Return the milliseconds of a duration spelled in another way, if it is a whole number of them."""
+    if match := _LOOSE_UNIT.fullmatch(word):
+        return _product(match[1], _UNIT_NAMES.get(match[2]))
+    if _COMPOUND.fullmatch(word):
+        return sum(int(count) * UNITS_MS[unit] for count, unit in _PART.findall(word)) or None
+    return None
+
+
+def _product(count: str, unit_ms: int | None) -> int | None:
+    whole, _, fraction = count.partition(".")
+    ms, rest = divmod(int(whole + fraction) * (unit_ms or 0), 10 ** len(fraction))
+    return ms if ms and not rest else None
+
+
+def _quantity_hint(text: str) -> str:
+    bare = text.strip().removeprefix("+")
+    if _THOUSANDS.fullmatch(bare):
+        bare = re.sub("[, _]", "", bare)
+    meant = re.sub(r"^0+(?=[0-9])", "", f"0{bare}")
+    if _QUANTITY.fullmatch(meant) and meant.strip("0."):
+        return f"did you mean {meant}?"
+    return "write the number of contracts in plain digits, such as 100 or 0.5"

@@ -1,0 +1,223 @@
+"""How the refusals of the mmp schema are said to a trader: what, why, what to do next.
+
+This file decides only words and codes. That something is wrong has been decided by the schema
+(:mod:`reconciler.desired.shape`) or by the field's own reader (:mod:`reconciler.desired.fields`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from reconciler.core.model import FAMILY_PATTERN, Field
+from reconciler.core.problems import Code, shown
+from reconciler.desired.nodes import Node, Scalar, Table
+from reconciler.desired.shape import Fault, Path
+from reconciler.desired.suggest import nearest_environment, nearest_family, nearest_key
+from reconciler.desired.values import ZERO_WORDS, Complaint
+from reconciler.desired.yaml11 import Surprise, resolve
+
+_FAMILY = re.compile(FAMILY_PATTERN)
+_EXAMPLES: dict[Path, str] = {
+    ("version",): "version: 1",
+    ("account",): "account: main",
+    ("environment",): "environment: live",
+    ("expect",): 'expect: {uid: "446556540"}',
+    ("expect", "uid"): 'uid: "446556540"',
+    ("credentials",): "credentials: {prefix: OKX_}",
+    ("credentials", "prefix"): "prefix: OKX_",
+    ("defaults",): "defaults: {timeInterval: 5s, frozenInterval: 2s}",
+    ("families",): "families: {BTC-USD: {qtyLimit: 100}}",
+}
+
+
+def fault_complaint(fault: Fault, node: Node | None) -> Complaint:
+    """Return what to say of ``fault``; ``node`` is the value it is about, None if it has none."""
+    if fault.key is not None:
+        return _key_complaint(fault, fault.key)
+    if fault.keyword == "maxProperties":
+        return Complaint(Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made")
+    if fault.path == ("families",) and (fault.keyword == "minProperties" or _is_null(node)):
+        return _no_families()
+    if _is_null(node):
+        return null_value(place_name(fault.path))
+    if isinstance(node, Scalar) and fault.path in _VALUE_FAULTS:
+        return _VALUE_FAULTS[fault.path](node)
+    return _wrong_type(fault.path, node)
+
+
+def surprise_complaint(path: Path, text: str, surprise: Surprise) -> Complaint:
+    """Return what to say of a plain value outside the fields that YAML programs disagree on."""
+    hint = f"put it in quotes if it is text: {shown(text)}"
+    if path == ("version",):
+        hint = "write version: 1"
+    return Complaint(Code.YAML_NUMBER, _surprise_message(text, surprise), hint)
+
+
+def field_surprise(name: Field, text: str, surprise: Surprise) -> Complaint:
+    """Return what to say of a field's plain value that YAML programs disagree on."""
+    return Complaint(Code.YAML_NUMBER, _surprise_message(text, surprise), _field_hint(name, text, surprise))
+
+
+def null_value(name: str) -> Complaint:
+    """Return the complaint of a key without a value."""
+    message = f"{name} has no value; nothing is never taken as zero, as disabled or as a default"
+    return Complaint(Code.NULL_VALUE, message, "write the value, or delete the key")
+
+
+def missing_fields(family: str, missing: tuple[Field, ...]) -> Complaint:
+    """Return the complaint of a family that lacks fields, its own and from defaults."""
+    message = f"{_plainly(family)} has no {' and no '.join(missing)}, neither its own nor from defaults"
+    hint = f"add {' and '.join(missing)} to the family, or under defaults for all"
+    return Complaint(Code.MISSING_KEY, message, hint)
+
+
+def place_name(path: Path) -> str:
+    """Return how a place of the file is called in a message: its key, and whose it is."""
+    if not path:
+        return "the file"
+    *parents, last = path
+    if parents == ["families"]:
+        return f"family {_plainly(str(last))}"
+    return f"{_plainly(str(last))} of {place_name(tuple(parents))}" if parents else str(last)
+
+
+def _key_complaint(fault: Fault, key: str) -> Complaint:
+    if fault.keyword == "propertyNames":
+        return _bad_family(key)
+    return _missing_key(fault, key) if fault.keyword == "required" else _unknown_key(fault, key)
+
+
+def _unknown_key(fault: Fault, key: str) -> Complaint:
+    where = f" in {place_name(fault.path)}" if fault.path else ""
+    return Complaint(Code.UNKNOWN_KEY, f"unknown key {shown(key)}{where}", _unknown_hint(fault, key))
+
+
+def _unknown_hint(fault: Fault, key: str) -> str:
+    if meant := nearest_key(key, fault.allowed):
+        return f"did you mean {meant}?"
+    if not fault.path and nearest_key(key, Field):
+        return "the three fields belong to a family, or under defaults for all families"
+    if not fault.path and (family := nearest_family(key)):
+        return f"families are listed under families: {{{family}: …}}"
+    return f"the keys here are: {', '.join(fault.allowed)}"
+
+
+def _missing_key(fault: Fault, key: str) -> Complaint:
+    example = _EXAMPLES.get((*fault.path, key), f"{key}: …")
+    return Complaint(Code.MISSING_KEY, f"{place_name(fault.path)} has no {key}", f"add {example}")
+
+
+def _bad_family(key: str) -> Complaint:
+    message = f"{shown(key)} is not the name of an instrument family"
+    if (meant := nearest_family(key)) and _FAMILY.fullmatch(meant):
+        return Complaint(Code.BAD_FAMILY, message, f"did you mean {meant}?")
+    if nearest_key(key, Field):
+        hint = (
+            "the three fields belong to a family: {BTC-USD: {qtyLimit: 100}}; for all families use defaults"
+        )
+        return Complaint(Code.BAD_FAMILY, message, hint)
+    return Complaint(Code.BAD_FAMILY, message, "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM")
+
+
+def _bad_version(node: Scalar) -> Complaint:
+    hint = "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
+    return Complaint(Code.BAD_VERSION, f"version must be 1, not {_as_written(node)}", hint)
+
+
+def _bad_account(node: Scalar) -> Complaint:
+    if node.plain and not isinstance(resolve(node.text), str):
+        message = f"account must be text, and {node.text[:40]} is a number to YAML"
+        return Complaint(Code.BAD_ACCOUNT, message, f"put it in quotes: {shown(node.text)}")
+    message = f"{shown(node.text)} is not an account name"
+    hint = "1 to 63 lower-case letters, digits, dots, dashes and underscores, such as main or desk-2"
+    return Complaint(Code.BAD_ACCOUNT, message, hint)
+
+
+def _bad_environment(node: Scalar) -> Complaint:
+    meant = nearest_environment(node.text)
+    hint = f"did you mean {meant}?" if meant else "write environment: live or environment: demo"
+    return Complaint(
+        Code.BAD_ENVIRONMENT, f"environment must be live or demo, not {_as_written(node)}", hint
+    )
+
+
+def _bad_uid(node: Scalar) -> Complaint:
+    if node.plain and re.fullmatch("[0-9]{1,20}", node.text):
+        message = "the uid must be in quotes: YAML changes plain numbers (0123 is not 123)"
+        return Complaint(Code.BAD_UID, message, f'write uid: "{node.text}"')
+    return Complaint(
+        Code.BAD_UID, f"{_as_written(node)} is not a User ID", 'digits in quotes, as in uid: "446556540"'
+    )
+
+
+def _bad_prefix(node: Scalar) -> Complaint:
+    # The value is not repeated: somebody may have put a key here.
+    message = "this is not a prefix of environment variables"
+    if re.fullmatch("[A-Z][A-Z0-9_]{0,15}", node.text):
+        return Complaint(Code.BAD_PREFIX, message, f"end it with an underscore: prefix: {node.text}_")
+    return Complaint(
+        Code.BAD_PREFIX, message, "capitals, digits and underscores, ending with one: prefix: OKX_"
+    )
+
+
+def _no_families() -> Complaint:
+    message = "families is empty; that is never taken as “nothing desired”"
+    return Complaint(Code.NO_FAMILIES, message, "list at least one, as in BTC-USD: {qtyLimit: 100}")
+
+
+def _wrong_type(path: Path, node: Node | None) -> Complaint:
+    wanted = "a single value" if path in _VALUE_FAULTS else "a mapping of keys to values"
+    kind = (
+        "a single value"
+        if isinstance(node, Scalar)
+        else "a mapping"
+        if isinstance(node, Table)
+        else "a list"
+    )
+    example = _EXAMPLES.get(
+        path, "BTC-USD: {qtyLimit: 100}" if path else "version: 1, environment: live, …"
+    )
+    return Complaint(
+        Code.WRONG_TYPE, f"{place_name(path)} must be {wanted}, not {kind}", f"write it as {example}"
+    )
+
+
+_VALUE_FAULTS: dict[Path, Callable[[Scalar], Complaint]] = {
+    ("version",): _bad_version,
+    ("account",): _bad_account,
+    ("environment",): _bad_environment,
+    ("expect", "uid"): _bad_uid,
+    ("credentials", "prefix"): _bad_prefix,
+}
+
+
+def _surprise_message(text: str, surprise: Surprise) -> str:
+    return f"YAML programs do not agree on plain {shown(text)}: it can be {surprise.taken_for}"
+
+
+def _field_hint(name: Field, text: str, surprise: Surprise) -> str:
+    if surprise.instead:
+        minutes = (
+            f"; for a duration of {shown(text)} write it in seconds or minutes, such as 90s"
+            if ":" in text
+            else ""
+        )
+        return f"did you mean {surprise.instead}?{minutes}"
+    if name is Field.TIME_INTERVAL and text.casefold() in ("n", "no", "off", "false"):
+        return "to switch the protection off, write timeInterval: disabled"
+    if name is Field.QTY_LIMIT:
+        return "write the number of contracts in plain digits, such as 100 or 0.5"
+    return f"write whole milliseconds or a number and a unit, such as 5s, or {ZERO_WORDS[name]}"
+
+
+def _as_written(node: Scalar) -> str:
+    return shown(node.text) if not node.plain else shown(node.text)[1:-1]
+
+
+def _is_null(node: Node | None) -> bool:
+    return isinstance(node, Scalar) and node.plain and resolve(node.text) is None
+
+
+def _plainly(name: str) -> str:
+    return name if _FAMILY.fullmatch(name) and len(name) <= 40 else shown(name)

@@ -1,0 +1,211 @@
+"""Problems as people and pipelines read them: text with excerpts, JSON, GitHub annotations.
+
+This file decides only how a problem looks. Whatever came from the user's file or its name is shown
+with control characters escaped: an escape sequence in a file must never reach the terminal. Order
+and bytes depend on nothing but the arguments.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from reconciler.core.problems import Problem, Severity, printable
+from reconciler.report.tone import Paint, Tone, plain
+
+FORMAT = "mmp/problems/1"
+
+EXCERPT_CELLS = 100
+"""Terminal cells of an excerpt; a longer line is cut around its caret."""
+
+BEFORE_CARET_CELLS = 60
+"""How much of a cut line is kept before the caret: context reads from the left."""
+
+MAX_LOOKED_AT = 2 * EXCERPT_CELLS
+"""Characters looked at on either side of a caret: one line can be the whole MiB, ten thousand times."""
+
+MAX_ANNOTATIONS = 10
+"""GitHub shows ten errors and ten warnings of a step and silently drops the rest."""
+
+_TOKEN = re.compile(
+    r'"(?:[^"\\]|\\.)*"'  # a quoted value is one piece, blanks included
+    r"|'(?:[^']|'')*'"
+    r"|(?:[^\s,:{}\[\]]|:(?=[^\s,{}\[\]]))+"  # a plain one; 1:30 is one piece, the colon of a key is not
+)
+
+
+class Excerptable(Protocol):
+    """A file as it was read: its problems, and its text for excerpts ("" if there is none)."""
+
+    @property
+    def path(self) -> str:
+        """The file, as it was named."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The file's content."""
+        ...
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the file."""
+        ...
+
+
+def problems_text(readings: Sequence[Excerptable], *, paint: Paint = plain) -> str:
+    """Return the problems of ``readings`` with excerpts and a summary line, ending in a line break.
+
+    A problem of an empty line or an unread file has no excerpt.
+    """
+    blocks: list[str] = []
+    for reading in readings:
+        lines = reading.text.split("\n")
+        blocks += ("".join(f"{line}\n" for line in _block(each, lines, paint)) for each in reading.problems)
+    return "\n".join((*blocks, f"{summary(readings)}\n"))
+
+
+def summary(readings: Sequence[Excerptable]) -> str:
+    """Return one line that counts: ``2 errors, 1 warning in mmp.yaml``, ``no problems in 3 files``."""
+    problems = [each for reading in readings for each in reading.problems]
+    counted = ", ".join(filter(None, (_count(problems, severity) for severity in Severity)))
+    where = printable(readings[0].path) if len(readings) == 1 else f"{len(readings)} files"
+    return f"{counted or 'no problems'} in {where}"
+
+
+def problems_document(problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return the document ``mmp/problems/1`` (schema: ``mmp schema problems``); ``hint`` may be None."""
+    return {"format": FORMAT, "problems": [_as_json(each) for each in problems]}
+
+
+def problems_github(problems: Sequence[Problem]) -> str:
+    """Return workflow commands that annotate the lines of a change, "" when there are no problems.
+
+    At most MAX_ANNOTATIONS a level; a plain line counts the ones left out.
+    """
+    return "".join(line + "\n" for severity in Severity for line in _annotations(problems, severity))
+
+
+def _block(problem: Problem, lines: Sequence[str], paint: Paint) -> Iterator[str]:
+    tone = Tone.BAD if problem.is_error else Tone.WARN
+    place = f"{printable(problem.path)}:{problem.line}:{problem.column}"
+    yield f"{paint(problem.severity, tone)}[{problem.code}] {paint(place, Tone.STRONG)}"
+    line = lines[problem.line - 1].rstrip("\r") if problem.line <= len(lines) else ""
+    margin = " "
+    if line.strip():
+        margin = " " * len(str(problem.line))
+        excerpt, offset, width = _excerpt(line, problem.column)
+        yield f"  {paint(f'{problem.line} |', Tone.QUIET)} {excerpt}"
+        yield f"  {margin} {paint('|', Tone.QUIET)} {' ' * offset}{paint('^' * width, tone)}"
+    yield f"  {margin} {paint('=', Tone.QUIET)} {printable(problem.message)}"
+    if problem.hint:
+        yield f"  {margin} {paint('help:', Tone.GOOD)} {printable(problem.hint)}"
+
+
+def _excerpt(line: str, column: int) -> tuple[str, int, int]:
+    """Return ``line`` as shown, the cells before its caret, and the caret's width in cells."""
+    start = min(column - 1, len(line))
+    end = _token_end(line, start)
+    before = _cells_of(line[max(start - MAX_LOOKED_AT, 0) : start])
+    token = _cells_of(line[start:end])
+    after = _cells_of(line[end : end + MAX_LOOKED_AT])
+    fits = _width(before) + _width(token) + _width(after) <= EXCERPT_CELLS
+    before = before if fits else _cut_left(before, BEFORE_CARET_CELLS)
+    offset = _width(before)
+    token = _cut_right(token, EXCERPT_CELLS - offset)
+    width = _width(token)
+    after = _cut_right(after, max(EXCERPT_CELLS - offset - width, 1))
+    return "".join((*before, *token, *after)), offset, max(width, 1)
+
+
+def _token_end(line: str, start: int) -> int:
+    match = _TOKEN.match(line, start, start + MAX_LOOKED_AT)
+    return match.end() if match else min(start + 1, len(line))
+
+
+def _cells_of(text: str) -> list[str]:
+    """Return what is shown for each character of ``text``."""
+    return [printable(character) for character in text]
+
+
+def _cut_left(pieces: list[str], cells: int) -> list[str]:
+    if _width(pieces) <= cells:
+        return pieces
+    kept: list[str] = []
+    room = cells - 1
+    for piece in reversed(pieces):
+        room -= _width([piece])
+        if room < 0:
+            break
+        kept.append(piece)
+    return ["…", *reversed(kept)]
+
+
+def _cut_right(pieces: list[str], cells: int) -> list[str]:
+    if _width(pieces) <= cells:
+        return pieces
+    kept: list[str] = []
+    room = cells - 1
+    for piece in pieces:
+        room -= _width([piece])
+        if room < 0:
+            break
+        kept.append(piece)
+    return [*kept, "…"]
+
+
+def _width(pieces: Sequence[str]) -> int:
+    return sum(_character_cells(character) for piece in pieces for character in piece)
+
+
+def _character_cells(character: str) -> int:
+    if character.isascii():
+        return 1
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def _count(problems: Sequence[Problem], severity: Severity) -> str:
+    count = sum(each.severity is severity for each in problems)
+    return f"{count} {severity}{'' if count == 1 else 's'}" if count else ""
+
+
+def _as_json(problem: Problem) -> dict[str, Any]:
+    return {
+        "code": problem.code.value,
+        "severity": problem.severity.value,
+        # A name that is no UTF-8 must not be what makes the document fail.
+        "path": problem.path.encode("utf-8", "backslashreplace").decode("utf-8"),
+        "line": problem.line,
+        "column": problem.column,
+        "message": problem.message,
+        "hint": problem.hint or None,
+    }
+
+
+def _annotations(problems: Sequence[Problem], severity: Severity) -> Iterator[str]:
+    chosen = [each for each in problems if each.severity is severity]
+    yield from map(_annotation, chosen[:MAX_ANNOTATIONS])
+    left = len(chosen) - MAX_ANNOTATIONS
+    if left > 0:
+        yield f"and {left} more {severity}{'' if left == 1 else 's'}; mmp validate shows them all"
+
+
+def _annotation(problem: Problem) -> str:
+    places = {"file": problem.path, "line": problem.line, "col": problem.column, "title": problem.code}
+    properties = ",".join(f"{name}={_property(str(value))}" for name, value in places.items())
+    said = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
+    return f"::{problem.severity} {properties}::{_data(said)}"
+
+
+def _data(text: str) -> str:
+    """Escape a message as GitHub's runner reads it; what no terminal should see is spelled out."""
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(escaped)
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
