@@ -23,6 +23,7 @@ from reconciler.core.events import (
     RequestSettled,
     Waiting,
 )
+from reconciler.core.plan import Plan
 from reconciler.core.verdict import AttemptStatus, Reply
 from reconciler.report.text import plan_sentence
 from reconciler.report.words import setting_words
@@ -59,8 +60,12 @@ def observer(account: str, environment: str, *, simulator: bool) -> Observe:
     if simulator:
         logger = logger.bind(exchange="SIMULATOR")
 
+    announced: set[str] = set()
+
     def observe(event: Event) -> None:
         level, message, values = told(event)
+        if isinstance(event, Planned) and not _says_more(event.plan, announced):
+            level = "debug"
         getattr(logger, level)(message, **values)
 
     return observe
@@ -90,7 +95,7 @@ def told(event: Event) -> Told:
         case Adopted(settings):
             return "info", "adopted", {"families": sorted(settings)}
         case RequestReserved(attempt, family, setting):
-            return "info", "request reserved", _request(attempt, family, setting_words(setting))
+            return "debug", "request reserved", _request(attempt, family, setting_words(setting))
         case RequestSettled(attempt, family, setting, status, reply, round_trip_s):
             values = _request(attempt, family, setting_words(setting)) | _reply(reply)
             level = "info" if status is AttemptStatus.APPLIED else "warning"
@@ -104,6 +109,20 @@ def told(event: Event) -> Told:
             return "warning", "state is locked", {"reason": message}
         case _:
             assert_never(event)
+
+
+def _says_more(plan: Plan, announced: set[str]) -> bool:
+    """Tell whether a plan has a change not announced yet; remembers the ones it has.
+
+    After every request there is a new plan with one change less: that is no news.
+    """
+    changes = {
+        f"{change.family} {change.action} {change.after} {change.because}" for change in plan.changes
+    }
+    news = bool(changes - announced)
+    announced.clear()
+    announced.update(changes)
+    return news
 
 
 def _request(attempt: int, family: str, setting: str) -> dict[str, object]:

@@ -105,11 +105,8 @@ def recorded(path: Path, desired: Desired, clock: Clock) -> tuple[SqliteStore, K
     state = open_existing_state(path, clock)
     if state is None:
         return None
-    for kind in Kind:
-        store = state.account(desired.account, desired.environment, kind)
-        if store.snapshot().uid is not None:
-            return store, kind
-    return None
+    kind = state.account(desired.account, desired.environment, Kind.OKX).snapshot().kind
+    return None if kind is None else (state.account(desired.account, desired.environment, kind), kind)
 
 
 async def on_record(

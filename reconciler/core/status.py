@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from reconciler.core.evidence import Reads
+from reconciler.core.evidence import NotRead, Reads, view
 from reconciler.core.model import (
     Confirmed,
     Desired,
@@ -40,7 +40,7 @@ class FamilyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FamilyStatus:
-    """One desired family: desired, applied (None: never), live (None: no row or never read).
+    """One desired family: desired, applied (None: never), live (None: no row, or not read since).
 
     ``change`` is what a plan made from the record alone would do; None when nothing.
     """
@@ -97,7 +97,8 @@ class Record:
 
 def make_status(desired: Desired, record: Record, *, simulator: bool, now: float, wall: datetime) -> Status:
     """Put the record beside what is desired, as of ``now`` and ``wall``."""
-    plan = make_plan(desired, record.known, _reads(record, now, wall), Rules(), now)
+    reads = _reads(record, now, wall)
+    plan = make_plan(desired, record.known, reads, Rules(), now)
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)
     changes = {change.family: change for change in plan.changes}
@@ -107,7 +108,8 @@ def make_status(desired: Desired, record: Record, *, simulator: bool, now: float
         host=record.host,
         simulator=simulator,
         families=tuple(
-            _family(family, desired, record, changes.get(family)) for family in sorted(desired.families)
+            _family(family, desired, record, reads, changes.get(family))
+            for family in sorted(desired.families)
         ),
         unmanaged={
             family: row
@@ -128,9 +130,11 @@ def _reads(record: Record, now: float, wall: datetime) -> Reads:
     return Reads(LiveRead(now - (wall - record.live_at).total_seconds(), record.live_rows))
 
 
-def _family(family: Family, desired: Desired, record: Record, change: Change | None) -> FamilyStatus:
+def _family(
+    family: Family, desired: Desired, record: Record, reads: Reads, change: Change | None
+) -> FamilyStatus:
     known = record.known.get(family, Never())
-    live = record.live_rows.get(family)
+    live = None if isinstance(view(family, known, reads), NotRead) else record.live_rows.get(family)
     return FamilyStatus(
         family=family,
         state=_state(known, live, change),

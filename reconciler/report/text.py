@@ -168,7 +168,8 @@ def _result_line(result: Result, width: int, paint: Paint) -> str:
     head = paint(f"{symbol} {result.outcome.value:<8}", tone)
     line = f"{head} {result.family:<{width}}"
     if result.outcome in SETTLED:
-        return line + (f"  ({count(result.attempts, 'attempt')})" if result.attempts > 1 else "")
+        tries = f"  ({count(result.attempts, 'attempt')})" if result.attempts > 1 else ""
+        return (line + tries).rstrip()
     code = f" [{result.code}]" if result.code.isdigit() else ""
     return f"{line}  {result.message}{code}"
 

@@ -13,7 +13,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.core.model import Budget, Confirmed, Family, Known, LiveRow, Setting, Uncertain, Unresolved
+from reconciler.core.model import (
+    Budget,
+    Confirmed,
+    Family,
+    Kind,
+    Known,
+    LiveRow,
+    Setting,
+    Uncertain,
+    Unresolved,
+)
 from reconciler.core.pacing import CALM_SENDS, Ledger, Sent, still_counts
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
@@ -59,10 +69,11 @@ class LiveRecord:
 class StateSnapshot:
     """All that is on record of one account, at one moment.
 
-    ``uid`` and ``host`` are None while nobody identified the account, ``ledger`` likewise; ``live``
-    is None while live was never read.
+    ``kind``, ``uid`` and ``host`` are None while nobody identified the account, ``ledger`` likewise;
+    ``live`` is None while live was never read. The identity is told whatever kind was asked with.
     """
 
+    kind: Kind | None
     uid: str | None
     host: str | None
     known: Mapping[Family, Known]

@@ -362,6 +362,7 @@ class SqliteStore:
             applied, attempts, live = self._all_applied(db), self._all_open(db), self._live(db)
         ages = self._ages()
         return facts.StateSnapshot(
+            kind=None if identity is None else Kind(identity.kind),
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
             known=facts.known_from_rows(applied, attempts, ages),

@@ -1,0 +1,28 @@
+"""``mmp demo``: a tour against the simulated exchange, with the real program as separate processes."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli.options import output_option
+from reconciler.cli.output import Output
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Run unattended and fail if anything is off.")
+@output_option("text", "json")
+@click.pass_context
+def demo(ctx: click.Context, /, check: bool, output_format: str, color: str, **_unused: object) -> None:
+    """Show the main job on the simulated exchange: plan, apply, drift, healing, a frozen family.
+
+    Takes about a minute, because requests really are paced. Everything happens in a temporary
+    folder and on loopback; nothing is sent to OKX.
+
+    \b
+    Examples:
+      mmp demo
+      mmp demo --check
+    """
+    from reconciler.cli.tour import Tour
+
+    ctx.exit(Tour(Output(output_format, color), pauses=not check).run())

@@ -1,0 +1,277 @@
+"""The tour behind ``mmp demo``: each step runs a real command and states what must come of it.
+
+Steps are data: what is said, what is done to the exchange beforehand, which command runs, and which
+exit status, words and number of requests it must have. The tour fails if any of them is off, or if
+the simulated exchange saw a violation of the pace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli.output import Output
+from reconciler.errors import Exit
+from reconciler.report.tone import Tone
+from reconciler.report.words import count
+
+CONFIG = """\
+version: 1
+account: main
+environment: live
+defaults:
+  timeInterval: 5s
+  frozenInterval: 2s
+families:
+  BTC-USD: {qtyLimit: 100}
+  BTC-USD_UM: {qtyLimit: 150}
+  ETH-USD: {timeInterval: 1s, frozenInterval: until-reset, qtyLimit: 500}
+  ETH-USD_UM: {qtyLimit: 800}
+  SOL-USD_UM: {timeInterval: 2s, qtyLimit: 50}
+"""
+
+LIVE_BEFORE = (
+    "BTC-USD=5000/2000/100",
+    "ETH-USD=1000/0/900",
+    "BTC-USD_UM",
+    "ETH-USD_UM",
+    "SOL-USD_UM",
+    "XAU-USD_UM=5000/2000/10",
+)
+"""BTC-USD is already as desired, ETH-USD is not, XAU-USD_UM is nobody's business."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what is said, done beforehand, run, and expected.
+
+    ``control`` are (endpoint, payload) pairs for the simulator; ``edit`` replaces text in the file.
+    ``says`` must be in the output; ``requests`` is how many Set MMP requests the step must cause.
+    """
+
+    title: str
+    command: tuple[str, ...]
+    control: tuple[tuple[str, dict[str, str]], ...] = ()
+    edit: tuple[str, str] | None = None
+    status: Exit = Exit.DONE
+    says: tuple[str, ...] = ()
+    requests: int = 0
+    seconds: float | None = None
+
+
+STEPS = (
+    Step("The file holds: checked offline, without keys", ("validate",), says=("no problems",)),
+    Step(
+        "What would happen, and when (nothing is sent)",
+        ("plan",),
+        says=("+ enable", "▲ tighten  ETH-USD", "= adopt", "unmanaged XAU-USD_UM", "Plan: 4 to set"),
+    ),
+    Step(
+        "Apply at the real pace: two requests, then the next two 10 s later",
+        ("apply", "--yes", "--assume-idle"),
+        says=("4 applied, 1 adopted",),
+        requests=4,
+    ),
+    Step("A second plan: no changes", ("plan", "--detailed-exitcode"), says=("No changes",)),
+    Step(
+        "Drift: someone loosened BTC-USD behind our back, and the plan shows it",
+        ("plan", "--detailed-exitcode"),
+        control=(
+            (
+                "settings",
+                {"family": "BTC-USD", "timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "9999"},
+            ),
+        ),
+        status=Exit.CHANGES,
+        says=("▲ tighten  BTC-USD", "qtyLimit 9999 → 100", "drifted"),
+    ),
+    Step(
+        "The sidecar puts it back by itself (SIGTERM stops it)",
+        ("run", "--interval", "2s"),
+        says=("request applied", "stopped"),
+        requests=1,
+        seconds=30.0,
+    ),
+    Step(
+        "A frozen family is not written until that is over, even though the file changed",
+        ("apply", "--yes"),
+        control=(("freeze", {"family": "ETH-USD"}),),
+        edit=("qtyLimit: 500", "qtyLimit: 450"),
+        status=Exit.HELD,
+        says=("! held", "frozen by the exchange"),
+    ),
+    Step(
+        "The freeze is over: now it is applied",
+        ("apply", "--yes"),
+        control=(("unfreeze", {"family": "ETH-USD"}),),
+        says=("✓ applied", "ETH-USD"),
+        requests=1,
+    ),
+    Step("What is on record", ("status",), says=("As desired", "Pacing:")),
+    Step("Every attempt and what came of it", ("history",), says=("6 attempts",)),
+)
+
+
+class Tour:
+    """One tour in a temporary folder; ``pauses`` waits for Enter between steps on a terminal."""
+
+    def __init__(self, out: Output, *, pauses: bool) -> None:
+        self._out = out
+        self._paint = out.paint()
+        self._pauses = pauses and sys.stdin.isatty()
+        self._failures: list[str] = []
+        self._report: list[dict[str, Any]] = []
+
+    def run(self) -> Exit:
+        """Run every step; DONE when all of them came out as expected."""
+        with tempfile.TemporaryDirectory(prefix="mmp-demo-") as folder, _simulator() as exchange:
+            (Path(folder) / "mmp.yaml").write_text(CONFIG, encoding="utf-8")
+            self._say(f"SIMULATOR at {exchange.url}. Nothing here reaches OKX. mmp.yaml:\n\n{CONFIG}")
+            for number, step in enumerate(STEPS, 1):
+                self._step(number, step, Path(folder), exchange)
+            self._check(not exchange.violations(), "the exchange saw no violation of the pace")
+        return self._end()
+
+    def _step(self, number: int, step: Step, folder: Path, exchange: _Exchange) -> None:
+        if self._pauses and number > 1:
+            input("\n[Enter] ")
+        self._say(self._paint(f"\n── SIMULATOR {number}/{len(STEPS)} · {step.title}", Tone.STRONG))
+        self._prepare(step, folder, exchange)
+        sent_before = exchange.sets()
+        begun = time.monotonic()
+        status, text = self._command(step, folder, exchange)
+        took = time.monotonic() - begun
+        sent = exchange.sets() - sent_before
+        self._say(self._paint(f"(exit {status}, {count(sent, 'request')}, {took:.1f} s)", Tone.QUIET))
+        self._report.append({"step": step.title, "exit": status, "requests": sent})
+        self._check(status == step.status, f"step {number}: exit {status}, expected {step.status.value}")
+        self._check(sent == step.requests, f"step {number}: {sent} requests, expected {step.requests}")
+        for words in step.says:
+            self._check(words in text, f"step {number}: {words!r} is in the output")
+
+    def _prepare(self, step: Step, folder: Path, exchange: _Exchange) -> None:
+        for endpoint, payload in step.control:
+            exchange.post(endpoint, payload)
+            self._say(self._paint(f"(at the exchange: {endpoint} {json.dumps(payload)})", Tone.QUIET))
+        if step.edit is not None:
+            file = folder / "mmp.yaml"
+            file.write_text(file.read_text(encoding="utf-8").replace(*step.edit), encoding="utf-8")
+            self._say(self._paint(f"(in mmp.yaml: {step.edit[0]} → {step.edit[1]})", Tone.QUIET))
+
+    def _command(self, step: Step, folder: Path, exchange: _Exchange) -> tuple[int, str]:
+        self._say(f"$ mmp {' '.join(step.command)}")
+        command = [sys.executable, "-m", "reconciler", *step.command]
+        flags = [] if step.command[0] == "validate" else ["--log-format", "console"]
+        if step.command[0] in ("plan", "apply", "run"):
+            flags += ["--log-level", "info" if step.command[0] == "run" else "warning"]
+        with subprocess.Popen(  # noqa: S603  # our own program, our own arguments
+            [*command, *flags],
+            cwd=folder,
+            env={**_clean_environment(), **exchange.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            if step.seconds is not None:
+                exchange.wait_for_set(step.seconds)
+                process.terminate()
+            text, _ = process.communicate()
+        self._say(_indented(text))
+        return process.returncode, text
+
+    def _check(self, holds: bool, what: str) -> None:
+        if not holds:
+            self._failures.append(what)
+
+    def _say(self, text: str) -> None:
+        if not self._out.json:
+            self._out.result(text.rstrip("\n") + "\n")
+
+    def _end(self) -> Exit:
+        if self._out.json:
+            self._out.document({"format": "mmp/demo/1", "steps": self._report, "failures": self._failures})
+        for failure in self._failures:
+            self._out.note(f"✗ {failure}")
+        if self._failures:
+            return Exit.FAILED
+        self._say(self._paint("\n✓ Everything came out as expected. Nothing was sent to OKX.", Tone.GOOD))
+        return Exit.DONE
+
+
+class _Exchange:
+    """The simulator's process as the tour sees it: its address, keys and control endpoint."""
+
+    def __init__(self, announced: dict[str, Any]) -> None:
+        self.url: str = announced["url"]
+        self.variables: dict[str, str] = announced["variables"]
+        self._control: str = announced["control"]
+
+    def sets(self) -> int:
+        """Return how many Set MMP requests have arrived so far."""
+        return sum(arrival["endpoint"] == "set" for arrival in self._get("arrivals"))
+
+    def violations(self) -> list[Any]:
+        """Return the violations the exchange saw."""
+        return list(self._get("violations"))
+
+    def wait_for_set(self, seconds: float) -> None:
+        """Wait until one more Set MMP has arrived, and a moment for it to be recorded."""
+        before, give_up_at = self.sets(), time.monotonic() + seconds
+        while self.sets() == before and time.monotonic() < give_up_at:
+            time.sleep(0.2)
+        time.sleep(0.5)
+
+    def post(self, endpoint: str, payload: dict[str, str]) -> None:
+        """Tell the exchange to do something of its own."""
+        request = urllib.request.Request(  # noqa: S310  # our own loopback address
+            f"{self._control}/{endpoint}",
+            data=json.dumps(payload).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=5).close()  # noqa: S310  # as above
+
+    def _get(self, endpoint: str) -> Any:
+        with urllib.request.urlopen(f"{self._control}/{endpoint}", timeout=5) as reply:  # noqa: S310  # as above
+            answer = json.load(reply)
+        return answer[endpoint] if isinstance(answer, dict) else answer
+
+
+@contextmanager
+def _simulator() -> Iterator[_Exchange]:
+    """Run the simulated exchange as a process of its own, as ``mmp simulator`` does."""
+    command = [sys.executable, "-m", "reconciler", "simulator", "--output", "json"]
+    with subprocess.Popen(  # noqa: S603  # our own program, our own arguments
+        [*command, "--families", ",".join(LIVE_BEFORE), "--latency", "50ms", "--jitter", "20ms"],
+        env=_clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield _Exchange(json.loads(process.stdout.readline()))
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def _clean_environment() -> dict[str, str]:
+    """Return the environment without anything that points at a real account or configuration."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OKX_", "MMP_")) and name not in ("FORCE_COLOR",)
+    }
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())
