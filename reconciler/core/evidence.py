@@ -9,6 +9,7 @@ reads unless disabled was confirmed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from reconciler.core.model import (
     Confirmed,
@@ -81,6 +82,8 @@ def counts_after(known: Known) -> float:
         case Uncertain(last=last, unresolved=unresolved):
             newest = max(attempt.reserved_at for attempt in unresolved)
             return newest if last is None else max(newest, last.at)
+        case _:
+            assert_never(known)
 
 
 def unreadable_managed(read: LiveRead, desired: Desired) -> tuple[Family, str] | None:
@@ -100,6 +103,8 @@ def last_proof(known: Known) -> Confirmed | None:
             return known
         case Uncertain(last=last):
             return last
+        case _:
+            assert_never(known)
 
 
 def _one_read_is_enough(row: LiveRow | None, known: Known, read: LiveRead) -> bool:

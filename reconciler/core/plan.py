@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import assert_never
 
 from reconciler.core.direction import (
     LESS_SAFE,
@@ -25,6 +26,7 @@ from reconciler.core.evidence import Absent, Doubtful, NotRead, Reads, View, las
 from reconciler.core.model import (
     Confirmed,
     Desired,
+    DesiredFamily,
     Environment,
     Family,
     Field,
@@ -268,7 +270,8 @@ def _change(
 ) -> Change | None:
     wanted = desired.families[family]
     after = wanted.setting
-    match _need(after, known, seen, reads, now):
+    need = _need(after, known, seen, reads, now)
+    match need:
         case None:
             return None
         case _Adopt(reason):
@@ -277,19 +280,27 @@ def _change(
             return Change(
                 family, Action.ADOPT, Reason.UNCERTAIN, before, after, wanted.source, known_at=until
             )
-        case _Write(reason, before):
-            change = Change(
-                family,
-                Action.SET,
-                reason,
-                before,
-                after,
-                wanted.source,
-                direction=direction(before, after),
-                fields=changed_fields(before, after),
-            )
-            because = _held(change, known, seen, rules)
-            return replace(change, action=Action.HOLD, because=because) if because else change
+        case _Write():
+            return _set_or_hold(family, wanted, need, known, seen, rules)
+        case _:
+            assert_never(need)
+
+
+def _set_or_hold(
+    family: Family, wanted: DesiredFamily, need: _Write, known: Known, seen: View, rules: Rules
+) -> Change:
+    change = Change(
+        family,
+        Action.SET,
+        need.reason,
+        need.before,
+        wanted.setting,
+        wanted.source,
+        direction=direction(need.before, wanted.setting),
+        fields=changed_fields(need.before, wanted.setting),
+    )
+    because = _held(change, known, seen, rules)
+    return replace(change, action=Action.HOLD, because=because) if because else change
 
 
 def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) -> _Need:
@@ -300,6 +311,8 @@ def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) ->
             return _need_confirmed(after, applied, seen)
         case Uncertain():
             return _need_uncertain(after, known, seen, reads, now)
+        case _:
+            assert_never(known)
 
 
 def _need_never_applied(after: Setting, seen: View) -> _Need:
@@ -331,6 +344,8 @@ def _in_force(applied: Setting | None, seen: View) -> Setting | None:
             return applied if applied is not None and applied.disabled else None
         case NotRead() | Doubtful():
             return applied
+        case _:
+            assert_never(seen)
 
 
 def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, now: float) -> _Need:
@@ -384,6 +399,8 @@ def _healed(change: Change, policy: DriftPolicy) -> bool:
         case DriftPolicy.HEAL_LOOSENED:
             became = Direction.DISABLE if change.before is None else direction(change.after, change.before)
             return became in LESS_SAFE
+        case _:
+            assert_never(policy)
 
 
 def _disables(change: Change, known: Known) -> bool:
@@ -405,6 +422,8 @@ def _frozen(seen: View) -> bool:
             return row is not None and row.frozen
         case NotRead() | Absent():
             return False
+        case _:
+            assert_never(seen)
 
 
 def _unmanaged(desired: Desired, reads: Reads) -> dict[Family, Setting]:

@@ -98,9 +98,8 @@ def _towards_sending(
 
 
 def _fresh(reads: Reads, known: Known, now: float) -> bool:
-    if reads.latest is None:
-        return False
-    return reads.latest.begun_at > max(counts_after(known), now - FRESH_S)
+    latest = reads.latest
+    return latest is not None and latest.begun_at > max(counts_after(known), now - FRESH_S)
 
 
 def _towards_knowing(plan: Plan, reads: Reads, now: float, not_before: float, live: bool) -> Step:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (
@@ -288,7 +288,7 @@ def _read(begun_at: float, shown: str | None) -> LiveRead:
 def records() -> Iterator[Record]:
     """Yield every record: never, three proofs, and each with every one or two unresolved attempts."""
     attempts = [Attempt(value, spent) for value, spent in product(DESIRED, (True, False))]
-    doubts = [(one,) for one in attempts] + list(product(attempts, repeat=2))
+    doubts = [(one,) for one in attempts] + list(combinations_with_replacement(attempts, 2))
     for proof in (None, *DESIRED):
         yield Record(proof)
         for doubt in doubts:
@@ -322,9 +322,9 @@ def situations(wanted: str) -> Iterator[Situation]:
 
 def held_situations(wanted: str) -> Iterator[Situation]:
     """Yield every record of at most one attempt, seen in few ways, under every combination of rules."""
-    few = [Sight("none"), Sight("early", "B")]
-    few += [Sight(how, shown, shown) for how in ("calm-twice", "too-old") for shown in SHOWN]
-    rules = list(product(DriftPolicy, (False, True), (False, True), (None, "A", "B", "D")))
+    few = [Sight("none"), Sight("early", "B"), Sight("too-old", "A*"), Sight("too-old", "B")]
+    few += [Sight("calm-twice", shown, shown) for shown in SHOWN]
+    rules = list(product(DriftPolicy, (False, True), (False, True), (None, "A", wanted)))
     for record in records():
         if len(record.attempts) > 1:
             continue
