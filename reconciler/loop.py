@@ -25,9 +25,9 @@ from reconciler.reconcile import (
     Stopped,
     TimedOut,
     Vetoed,
-    back_off_s,
     identify,
     reconcile,
+    retry_after_s,
     stop_for,
 )
 
@@ -94,7 +94,7 @@ class Loop:
             memory.failures = 0
             return None
         stopped = stop_for(answer) is not None
-        wait_s = STOPPED_RETRY_S if stopped else back_off_s(memory.failures)
+        wait_s = STOPPED_RETRY_S if stopped else retry_after_s(answer, memory.failures)
         memory.failures += 1
         retry_at = self.clock.now() + wait_s
         self.observe(ExchangeFailed("asking whose key this is", answer, retry_at))

@@ -58,6 +58,7 @@ class Options:
 
     ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
     (``run``), so that others get in. ``live`` False compares with last applied alone.
+    ``patience_s``: how long a patient pass tries until its review sets a deadline.
     """
 
     purpose: str = "apply"
@@ -68,6 +69,7 @@ class Options:
     paused: frozenset[Family] = frozenset()
     disable_allowed: frozenset[Family] = frozenset()
     only: frozenset[Family] | None = None
+    patience_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ class _Pass:
         self.review = review
         self.stopping = stopping
         self.reads = Reads()
-        self.deadline = float("inf")
+        self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
         self.known: Mapping[Family, Known] = {}
         self.trouble: Reply | None = None
@@ -344,7 +346,7 @@ class _Pass:
     async def _read(self) -> End | None:
         read = await _read_live(self.exchange, self.desired())
         if isinstance(read, Reply):
-            return await self._failed("reading live settings", read)
+            return self._failed("reading live settings", read)
         self.memory.failures = 0
         self.reads = self.reads.then(read)
         await self.store.record_live(read)
@@ -367,7 +369,7 @@ class _Pass:
         """Open, wait for the slot, reserve, send once, settle; any doubt on the way plans again."""
         connection = await self.exchange.open()
         if isinstance(connection, Reply):
-            return await self._failed("connecting", connection)
+            return self._failed("connecting", connection)
         try:
             await self.clock.pause(at)
             if self.clock.now() < at or self.stopping():
@@ -401,10 +403,8 @@ class _Pass:
         match verdict.next:
             case Next.PROCEED:
                 self._proceed(change, verdict)
-            case Next.BACK_OFF:
-                return await self._failed("setting " + change.family, reply)
-            case Next.LONG_BACK_OFF:
-                return await self._failed("setting " + change.family, reply, LONG_BACK_OFF_S)
+            case Next.BACK_OFF | Next.LONG_BACK_OFF:
+                return self._failed(f"setting {change.family}", reply)
             case Next.PARK:
                 self._park(change, reply, None)
             case Next.PARK_AND_RETRY:
@@ -434,19 +434,19 @@ class _Pass:
             return Stopped(Next.STOP_ACCOUNT, reply)
         failed = await self.exchange.sync_clock()
         if failed is not None:
-            return await self._failed("measuring the exchange's clock", failed)
+            return self._failed("measuring the exchange's clock", failed)
         self.memory.clock_synced = True
         self.observe(ClockSynced())
         return None
 
-    async def _failed(self, doing: str, reply: Reply, at_least_s: float = 0.0) -> End | None:
+    def _failed(self, doing: str, reply: Reply) -> End | None:
         """Back off after a failure, or stop when the failure is about the account or the key."""
         stop = stop_for(reply)
         if stop is not None:
             self.observe(ExchangeFailed(doing, reply, None))
             return Stopped(stop, reply)
         self.trouble = reply
-        retry_at = self.clock.now() + max(at_least_s, back_off_s(self.memory.failures))
+        retry_at = self.clock.now() + retry_after_s(reply, self.memory.failures)
         self.memory.failures += 1
         self.memory.not_before = retry_at
         self.observe(ExchangeFailed(doing, reply, retry_at))
@@ -460,6 +460,12 @@ class _Pass:
 def back_off_s(failures: int) -> float:
     """Return how long to back off after ``failures`` earlier failures in a row: 1, 2, 4 … 30 s."""
     return float(min(MAX_BACK_OFF_S, FIRST_BACK_OFF_S * 2 ** min(failures, 10)))
+
+
+def retry_after_s(reply: Reply, failures: int) -> float:
+    """Return how long to wait after ``reply``: longer when the exchange said it is down for longer."""
+    usual = back_off_s(failures)
+    return max(usual, LONG_BACK_OFF_S) if reply.reply_class is ReplyClass.UNAVAILABLE else usual
 
 
 def stop_for(reply: Reply) -> Next | None:

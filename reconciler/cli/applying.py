@@ -7,6 +7,7 @@ asked, all plans are made first: a refusal of one means that nothing at all is s
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -205,6 +206,7 @@ class Applying:
             assume_idle=self.order.assume_idle,
             disable_allowed=self.order.disable_allowed,
             only=run.only,
+            patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
         )
 
     def _review(self, run: Run, plan: Plan) -> float | None:
@@ -250,7 +252,7 @@ class Applying:
         """Ask once for all accounts; raises Exit when the answer is no."""
         requests = sum(len(run.first.requests) for run in self.runs if run.first)
         if requests and not self.approved:
-            self.approved = click.confirm(f"Send {count(requests, 'request')}?", err=True)
+            self.approved = _confirmed(f"Send {count(requests, 'request')}?")
             if not self.approved:
                 self.out.note("Nothing was sent.")
                 raise click.exceptions.Exit(Exit.FAILED)
@@ -301,6 +303,15 @@ class Applying:
             self.out.document(several("apply", documents))
         elif problem := next((run.problem for run in self.runs if run.problem), None):
             self.out.failure_document(problem)
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on the terminal; ctrl-C is an answer here, not a request to finish what is in flight."""
+    asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(question, err=True)
+    finally:
+        signal.signal(signal.SIGINT, asyncios)
 
 
 def status_of(run: Run, outcomes: tuple[Result, ...]) -> Exit:
