@@ -1,0 +1,202 @@
+"""What must hold at every moment of every history, one small function each.
+
+A checker returns None, or what is wrong in one sentence. They know the documented promises and the
+truth of the world, and share no rule with the production code: its constants are restated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from reconciler.core.model import Confirmed, Family, Known, LiveRow, Setting, Uncertain, Unresolved
+from tests.simulation.truth import Attempt, Proof, SeenRead, Truth
+
+WINDOW_S = 10.0
+LANDS_WITHIN_S = 35.0
+SETTLING_S = 5.0
+VALID_S = 30.0
+"""The exchange refuses a signature that is older."""
+
+MAX_CALLS_IN_A_SECOND = 150
+MAX_ASKS_IN_TEN_SECONDS = 45
+"""Twice the most that any of 20,000 histories needed."""
+
+STALE_AFTER_S = 3.5
+"""How old the read behind a request may be, not counting delays that were none of the program's."""
+
+
+def rate(arrivals: Sequence[float]) -> str | None:
+    """The exchange never sees three Set MMP requests of one User ID within 10 s."""
+    if len(arrivals) < 3:
+        return None
+    last = sorted(arrivals[-12:])
+    for first, third in zip(last, last[2:], strict=False):
+        if third - first < WINDOW_S:
+            return f"three requests arrived within {third - first:.3f} s"
+    return None
+
+
+def one_transmission_per_reservation(attempt: Attempt | None) -> str | None:
+    """What is written was reserved, and not written before."""
+    if attempt is None:
+        return "a request was written without a reservation on record"
+    return f"attempt {attempt.number} was written twice" if attempt.written else None
+
+
+def only_accepted_settings(request: tuple[Family, Setting], wanted: Setting | None) -> str | None:
+    """Only what the newest accepted file wants is reserved."""
+    family, setting = request
+    return None if wanted == setting else f"{family}: {setting} was reserved, but {wanted} is desired"
+
+
+def one_request_in_flight(unsettled: Iterable[str], process: str) -> str | None:
+    """While a living process waits for its reply, no other one of that account sends."""
+    others = sorted(set(unsettled) - {process})
+    return f"{process} sends while {others} wait for a reply" if others else None
+
+
+def frozen_not_written(family: Family, seen: SeenRead | None) -> str | None:
+    """A family that the newest read shows frozen is not written."""
+    row = seen.read.rows.get(family) if seen else None
+    return f"{family} is frozen in the newest read" if row is not None and row.frozen else None
+
+
+def read_before_write(now: float, seen: SeenRead | None, held_up_s: float) -> str | None:
+    """A request rests on a fresh read of live settings."""
+    if seen is None:
+        return "a request without any read of live settings"
+    age = now - seen.begun_at
+    return f"the newest read is {age:.2f} s old" if age > STALE_AFTER_S + held_up_s else None
+
+
+def no_request_without_difference(
+    family: Family, setting: Setting, known: Known | None, reads: Sequence[SeenRead], local_now: float
+) -> str | None:
+    """A request is reserved only where the newest evidence differs from it, or is in doubt."""
+    newest = reads[0] if reads else None
+    match known:
+        case Confirmed():
+            needed = _evidence(family, known, reads) != setting
+        case Uncertain():
+            needed = _doubt_needs_a_write(family, setting, known, reads, local_now)
+        case _:
+            row = newest.read.rows.get(family) if newest else None
+            needed = row is None or row.setting != setting
+    return None if needed else f"{family}: {setting} was already in force, by all that is known: {known}"
+
+
+def doubt_survives(family: Family, known: Known | None, doubts: Iterable[Attempt]) -> str | None:
+    """An attempt without a verdict leaves its family uncertain until something is proven."""
+    unsettled = [attempt.number for attempt in doubts]
+    if unsettled and not isinstance(known, Uncertain):
+        return f"{family}: attempts {unsettled} have no verdict, yet it counts as {known}"
+    return None
+
+
+def proof_survives(family: Family, known: Known | None, proof: Proof) -> str | None:
+    """What was acknowledged or adopted stays on record, whatever is killed."""
+    last = known if isinstance(known, Confirmed) else known.last if isinstance(known, Uncertain) else None
+    if last is not None and last.setting == proof.setting:
+        return None
+    return f"{family}: {proof.setting} was proven, but {last} is on record"
+
+
+def applied_implies_live(family: Family, setting: Setting, since: float, truth: Truth) -> str | None:
+    """What is recorded as applied was in force at some time since it was asked for."""
+    if truth.was_in_force(family, setting, since):
+        return None
+    return f"{family}: {setting} is recorded, but was never in force since {since:.3f}"
+
+
+def settled_stays_settled(family: Family, known: Known | None, flights: Iterable[Attempt]) -> str | None:
+    """While a request of ours can still change a family, the family is not settled."""
+    if not isinstance(known, Confirmed):
+        return None
+    for attempt in flights:
+        if attempt.setting != known.setting:
+            return f"{family} counts as settled while attempt {attempt.number} is still under way"
+    return None
+
+
+def in_sync_is_true(
+    family: Family, setting: Setting, truth: Truth, newest: SeenRead | None, read_delay_s: float
+) -> str | None:
+    """A family reported in sync is in sync, unless it changed behind our back since the last read."""
+    live = truth.now_in_force(family)
+    if live == setting or (live is None and setting.disabled):
+        return None
+    seen_until = newest.begun_at - read_delay_s if newest else float("-inf")
+    if truth.last_change_behind.get(family, float("-inf")) > seen_until:
+        return None
+    return f"{family} is reported in sync, but {live} is in force, not {setting}"
+
+
+def no_busy_loop(calls_in_second: int, asks_in_ten: int) -> str | None:
+    """Nothing is done over and over without time passing."""
+    if calls_in_second > MAX_CALLS_IN_A_SECOND:
+        return f"{calls_in_second} port calls within a second"
+    if asks_in_ten > MAX_ASKS_IN_TEN_SECONDS:
+        return f"{asks_in_ten} questions to the exchange within ten seconds"
+    return None
+
+
+def no_secret(text: str, secrets: Iterable[str]) -> str | None:
+    """No output of any kind holds a secret or a key id."""
+    return f"a secret in: {text[:200]}" if any(secret in text for secret in secrets) else None
+
+
+def stop_leaves_nothing_pending(unsettled: Mapping[str, Attempt], process: str) -> str | None:
+    """A process that ends by itself has settled its request in flight."""
+    attempt = unsettled.get(process)
+    return f"{process} ended while attempt {attempt.number} has no verdict" if attempt else None
+
+
+def no_crash(error: BaseException) -> str | None:
+    """No error but the expected ones ends a process."""
+    return f"{type(error).__name__}: {error}"
+
+
+def converges(late_s: float, waiting: Sequence[str]) -> str | None:
+    """Once nothing fails any more, everything is in sync within a bound."""
+    return f"{late_s:.0f} s after the last fault not in sync: {', '.join(waiting)}" if waiting else None
+
+
+def _evidence(family: Family, known: Confirmed, reads: Sequence[SeenRead]) -> Setting | None:
+    """Return what is in force by all evidence; within 5 s of a proof it takes two equal reads."""
+    counting = [seen.read for seen in reads if seen.read.begun_at > known.at]
+    if not counting:
+        return known.setting
+    shown = [_shown(read.rows.get(family), known) for read in counting]
+    missing = family not in counting[0].rows
+    settled = counting[0].begun_at >= known.at + SETTLING_S and not missing
+    agreed = len(shown) > 1 and shown[0] == shown[1]
+    return shown[0] if shown[0] == known.setting or settled or agreed else known.setting
+
+
+def _shown(row: LiveRow | None, known: Confirmed) -> Setting | None:
+    if row is not None:
+        return row.setting
+    return known.setting if known.setting.disabled else None
+
+
+def _doubt_needs_a_write(
+    family: Family, setting: Setting, known: Uncertain, reads: Sequence[SeenRead], local_now: float
+) -> bool:
+    others = [attempt for attempt in known.unresolved if attempt.setting != setting]
+    until = max((attempt.effect_until for attempt in others), default=float("-inf"))
+    after = max(attempt.reserved_at for attempt in known.unresolved)
+    if known.last is not None:
+        after = max(after, known.last.at)
+    counting = [seen.read for seen in reads if seen.read.begun_at > after]
+    shown = [row.setting if (row := read.rows.get(family)) else None for read in counting]
+    if shown and shown[0] == setting and counting[0].begun_at > until:
+        return False
+    if shown and shown[0] != setting and (shown[0] or shown == [None, None]):
+        return True
+    due_without_reads = not reads and local_now > until
+    return due_without_reads or not others or not _written_since(setting, known, others)
+
+
+def _written_since(setting: Setting, known: Uncertain, others: Sequence[Unresolved]) -> bool:
+    newest = max(attempt.attempt for attempt in others)
+    return known.last is not None and known.last.setting == setting and known.last.attempt > newest

@@ -1,0 +1,341 @@
+"""Production code broken on purpose: each mutant is one mistake somebody could make, or has made.
+
+A mutant that no history within the bound tells from the real program would mean that the world or
+its checkers are blind to that mistake. The name of each says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from reconciler import loop, reconcile
+from reconciler.core import evidence, pacing, plan, step, verdict
+from reconciler.core.model import Setting, Uncertain
+from reconciler.core.pacing import Ledger
+from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
+from reconciler.ports import NotYet, Reserved
+from reconciler.store import ageing, facts, sqlite
+from reconciler.store.ageing import Ages, FirstSights, Stamp
+from reconciler.store.facts import RateHistory
+from reconciler.store.rows import AttemptRow
+from reconciler.store.sqlite import SqliteStore
+from tests.simulation.host import Host
+from tests.simulation.runner import without_collector
+from tests.simulation.world import Violation, play
+
+BOUND = 2000
+"""Every mutant has to be caught within this many seeds."""
+
+NEVER = float("-inf")
+FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One attribute of production code and what it is replaced with."""
+
+    target: Any
+    attribute: str
+    instead: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mistake: its name, and the attributes that make it."""
+
+    name: str
+    patches: tuple[Patch, ...]
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Break the production code for a while."""
+        with ExitStack() as stack:
+            for patch in self.patches:
+                stack.enter_context(mock.patch.object(patch.target, patch.attribute, patch.instead))
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """How a mutant was caught: the first seed that did; ``violation`` None when none did."""
+
+    name: str
+    seeds: int
+    violation: Violation | None
+
+    def line(self) -> str:
+        """Say so in one line."""
+        if self.violation is None:
+            return f"ESCAPED  {self.name:34} {self.seeds} seeds"
+        return f"caught   {self.name:34} seed {self.seeds - 1:<5} by {self.violation.checker}"
+
+
+def hunt(name: str, seeds: int = BOUND) -> Hunt:
+    """Play histories with the mutant in force until a checker objects."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    with mutant.in_force(), without_collector():
+        for seed in range(seeds):
+            violation = play(seed).violation
+            if violation is not None:
+                return Hunt(name, seed + 1, violation)
+    return Hunt(name, seeds, None)
+
+
+def hunt_all(seeds: int, jobs: int) -> Iterator[Hunt]:
+    """Hunt every mutant, in the order of the list."""
+    names = [(mutant.name, seeds) for mutant in MUTANTS]
+    if jobs <= 1:
+        yield from (hunt(*name) for name in names)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(_hunt_one, names)
+
+
+def _hunt_one(asked: tuple[str, int]) -> Hunt:
+    return hunt(*asked)
+
+
+# -- pacing ----------------------------------------------------------------------------------------
+
+
+def _from_sending(reserved_at: float, answered_at: float | None) -> float:
+    return reserved_at
+
+
+def _short_l(reserved_at: float, answered_at: float | None) -> float:
+    return reserved_at + 2.0 if answered_at is None else answered_at
+
+
+def _leaky_bucket(ledger: Ledger, *, assume_idle: bool) -> Sequence[float]:
+    """Two tokens, one more every 5 s: what a rate limiter from the shelf does."""
+    empty_at, tokens_since = 0.0, NEVER
+    for sent in sorted(ledger.sent, key=lambda sent: sent.hi):
+        empty_at = max(empty_at, sent.hi) + 5.0
+        tokens_since = max(tokens_since, empty_at - 5.0)
+    bounds = [tokens_since if len(ledger.sent) >= 2 else NEVER]
+    if ledger.empty_since is not None and not assume_idle:
+        bounds.append(ledger.empty_since + pacing.GUARD_S)
+    return bounds
+
+
+_real_ledger = facts.ledger_from_rows
+
+
+def _ledger_of_this_life(history: RateHistory, ages: Ages) -> Ledger:
+    """Count only what this process sent itself."""
+    newest = max((row.id for row in history.counting), default=0)
+    before = ages.sights.first("newest at the start", newest)
+    mine = tuple(row for row in history.counting if row.id > before)
+    return _real_ledger(replace(history, counting=mine), ages)
+
+
+def _ledger_of_answered(history: RateHistory, ages: Ages) -> Ledger:
+    answered = tuple(row for row in history.counting if row.status != AttemptStatus.PENDING)
+    return _real_ledger(replace(history, counting=answered), ages)
+
+
+def _own_instant(self: FirstSights, what: object, stamp: Stamp, now: float) -> float:
+    return stamp.instant
+
+
+def _long_ago(self: FirstSights, what: object, stamp: Stamp, now: float) -> float:
+    return stamp.instant if stamp.boot == self.boot else NEVER
+
+
+def _slot_not_checked_again(ledger: Ledger, now: float, *, assume_idle: bool = False) -> float:
+    return now
+
+
+_real_identify = SqliteStore.identify
+
+
+async def _budget_by_account(self: SqliteStore, uid: str, host: str) -> str | None:
+    previous = await _real_identify(self, uid, host)
+    assert self._budget is not None
+    self._budget = replace(self._budget, uid=self._account)
+    return previous
+
+
+def _wall_as_monotonic(self: Host, now: float) -> float:
+    return self.wall(now).timestamp()
+
+
+def _wall_to_true_time(self: Host, instant: float) -> float:
+    return instant - self.wall(0.0).timestamp()
+
+
+# -- what is known ---------------------------------------------------------------------------------
+
+_real_open = SqliteStore._all_open
+
+
+def _open_without_pending(self: SqliteStore, db: Any) -> list[AttemptRow]:
+    return [row for row in _real_open(self, db) if row.status != AttemptStatus.PENDING]
+
+
+_real_need_uncertain = plan._need_uncertain
+
+
+def _uncertain_equals_last(after: Setting, known: Uncertain, *rest: Any) -> Any:
+    if known.last is not None and known.last.setting == after:
+        return None
+    return _real_need_uncertain(after, known, *rest)
+
+
+def _no_effect_window(after: Setting, known: Uncertain, *rest: Any) -> Any:
+    landed = tuple(replace(attempt, effect_until=NEVER) for attempt in known.unresolved)
+    return _real_need_uncertain(after, replace(known, unresolved=landed), *rest)
+
+
+def _no_late_effect(self: Ages, row: AttemptRow) -> float:
+    return self.reserved_at(row) + 2.0
+
+
+def _everything_ended(open_attempts: Sequence[AttemptRow], begun_at: float, ages: Ages) -> list[AttemptRow]:
+    return [row._replace(resolved=1) for row in open_attempts]
+
+
+def _any_acceptance(family: object, sent: object, reply: Reply) -> Verdict:
+    if reply.reply_class is ReplyClass.ACCEPTED:
+        return verdict._APPLIED
+    return verdict._BY_CLASS[reply.reply_class]
+
+
+def _table_with(reply_class: ReplyClass, instead: Verdict) -> Mapping[ReplyClass, Verdict]:
+    return {**verdict._BY_CLASS, reply_class: instead}
+
+
+# -- the pass --------------------------------------------------------------------------------------
+
+Transmit = Callable[[Any, Any, Any, Reserved], Awaitable[Any]]
+
+
+def _sending(transmit: Transmit) -> Callable[[Any, Any, float], Awaitable[Any]]:
+    """Return a ``_Pass._send`` that does ``transmit`` where it should send once and then settle."""
+
+    async def send(self: Any, change: Any, at: float) -> Any:
+        connection = await self.exchange.open()
+        if isinstance(connection, Reply):
+            return await self._failed("connecting", connection)
+        await self.clock.pause(at)
+        if self.clock.now() < at or self.stopping():
+            return None
+        request = self.exchange.sign(change.family, change.after)
+        slot = await self.store.reserve(request, assume_idle=self.options.assume_idle)
+        if isinstance(slot, NotYet):
+            return None
+        return await transmit(self, change, (connection, request), slot)
+
+    return send
+
+
+async def _marked_first(self: Any, change: Any, how: Any, slot: Reserved) -> None:
+    connection, request = how
+    await self.store.settle(
+        slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+    )
+    await connection.send(request, deadline=slot.reserved_at + pacing.SEND_DEADLINE_S)
+
+
+async def _sent_again(self: Any, change: Any, how: Any, slot: Reserved) -> Any:
+    connection, request = how
+    reply = await connection.send(request, deadline=slot.reserved_at + pacing.SEND_DEADLINE_S)
+    if reply.reply_class is ReplyClass.NO_ANSWER:
+        another = await self.exchange.open()
+        if not isinstance(another, Reply):
+            reply = await another.send(request, deadline=FOREVER)
+    return await self._settle(change, slot, reply)
+
+
+@asynccontextmanager
+async def _unlocked(self: SqliteStore, purpose: str) -> AsyncIterator[None]:
+    yield
+
+
+_real_run = loop.Loop.run
+
+
+async def _first_file_for_ever(self: loop.Loop) -> None:
+    first = self.desired()
+    self.desired = lambda: first
+    await _real_run(self)
+
+
+_real_insert = SqliteStore._insert
+
+
+def _headers_on_record(self: SqliteStore, db: Any, budget: Any, request: Any, now: float) -> int:
+    return _real_insert(self, db, budget, replace(request, timestamp=str(request.headers)), now)
+
+
+MUTANTS = (
+    Mutant("counted from the moment of sending", (Patch(ageing, "latest_arrival", _from_sending),)),
+    Mutant("unanswered counts for 2 s only", (Patch(ageing, "latest_arrival", _short_l),)),
+    Mutant("leaky bucket", (Patch(pacing, "_bounds", _leaky_bucket),)),
+    Mutant("no slack on the window", (Patch(pacing, "GUARD_S", pacing.WINDOW_S),)),
+    Mutant("ledger forgotten at restart", (Patch(facts, "ledger_from_rows", _ledger_of_this_life),)),
+    Mutant("pending not in the ledger", (Patch(facts, "ledger_from_rows", _ledger_of_answered),)),
+    Mutant("foreign rows keep their instants", (Patch(FirstSights, "local", _own_instant),)),
+    Mutant("foreign rows are long past", (Patch(FirstSights, "local", _long_ago),)),
+    Mutant("no history means idle", (Patch(FirstSights, "empty_since", lambda *_: NEVER),)),
+    Mutant("slot not checked in reserving", (Patch(sqlite, "earliest_slot", _slot_not_checked_again),)),
+    Mutant("one ledger per account name", (Patch(SqliteStore, "identify", _budget_by_account),)),
+    Mutant(
+        "wall clock",
+        (
+            Patch(Host, "monotonic", _wall_as_monotonic),
+            Patch(Host, "true_time", _wall_to_true_time),
+        ),
+    ),
+    Mutant("pending attempts unknown", (Patch(SqliteStore, "_all_open", _open_without_pending),)),
+    Mutant("uncertain equals last applied", (Patch(plan, "_need_uncertain", _uncertain_equals_last),)),
+    Mutant("other values settled before L", (Patch(plan, "_need_uncertain", _no_effect_window),)),
+    Mutant("late effects after 2 s ignored", (Patch(Ages, "effect_until", _no_late_effect),)),
+    Mutant("a proof ends every doubt", (Patch(facts, "ended_by", _everything_ended),)),
+    Mutant("no echo check", (Patch(reconcile, "judge", _any_acceptance),)),
+    Mutant(
+        "no answer means refused",
+        (
+            Patch(
+                verdict,
+                "_BY_CLASS",
+                _table_with(ReplyClass.NO_ANSWER, Verdict(AttemptStatus.REJECTED, False, Next.PROCEED)),
+            ),
+        ),
+    ),
+    Mutant(
+        "no answer means not sent",
+        (
+            Patch(
+                verdict,
+                "_BY_CLASS",
+                _table_with(ReplyClass.NO_ANSWER, Verdict(AttemptStatus.NOT_SENT, False, Next.BACK_OFF)),
+            ),
+        ),
+    ),
+    Mutant(
+        "50004 means refused",
+        (
+            Patch(
+                verdict,
+                "_BY_CLASS",
+                _table_with(ReplyClass.AMBIGUOUS, Verdict(AttemptStatus.REJECTED, True, Next.PROCEED)),
+            ),
+        ),
+    ),
+    Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _sending(_marked_first)),)),
+    Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _sending(_sent_again)),)),
+    Mutant("lock not taken", (Patch(SqliteStore, "locked", _unlocked),)),
+    Mutant("frozen ignored", (Patch(plan, "_frozen", lambda seen: False),)),
+    Mutant("an old read is fresh enough", (Patch(step, "_fresh", lambda *_: True),)),
+    Mutant("a read before a write counts", (Patch(evidence, "counts_after", lambda known: NEVER),)),
+    Mutant("one doubtful read is enough", (Patch(evidence, "_one_read_is_enough", lambda *_: True),)),
+    Mutant("no pause after a failure", (Patch(reconcile, "back_off_s", lambda failures: 0.0),)),
+    Mutant("changes of the file unnoticed", (Patch(loop.Loop, "run", _first_file_for_ever),)),
+    Mutant("headers on record", (Patch(SqliteStore, "_insert", _headers_on_record),)),
+)

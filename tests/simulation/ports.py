@@ -1,0 +1,295 @@
+"""The ports of one simulated process: its clock, its view of the state, and its way to the exchange.
+
+Every call may be the last one, before it does anything or after it did; every call may take long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+from reconciler.core.model import (
+    AccountInfo,
+    Environment,
+    Family,
+    Kind,
+    Known,
+    LiveRead,
+    LiveRow,
+    Quantity,
+    Setting,
+)
+from reconciler.core.pacing import Ledger
+from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from reconciler.okx.codes import fact
+from reconciler.ports import NotYet, Reserved, Signed
+from reconciler.simulator.messages import Envelope, Row, Said
+from tests.simulation.scenario import Fate
+from tests.simulation.scheduler import suspend
+from tests.simulation.truth import SeenRead
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+
+ANSWER_WITHIN_S = 10.0
+"""After this long without a reply a client gives up."""
+
+T = TypeVar("T")
+
+NOT_SENT = Reply(ReplyClass.NOT_SENT, "connect", "the connection failed before a byte was written")
+TIMEOUT = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
+
+
+class ProcessClock:
+    """The clock of one process: that of its machine, with pauses that end late, or early."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._scheduler = process.world.scheduler
+        self._host = process.host
+
+    def now(self) -> float:
+        """Return the machine's monotonic time."""
+        return self._host.monotonic(self._scheduler.now)
+
+    def wall(self) -> datetime:
+        """Return the machine's idea of the time of day."""
+        return self._host.wall(self._scheduler.now)
+
+    async def pause(self, until: float) -> None:
+        """Wait, a little too long, or not long enough."""
+        process = self._process
+        process.call("pause")
+        await process.hold_up()
+        nudged, process.nudged = process.nudged, False
+        if until <= self.now() or nudged:
+            return
+        rng = process.rng
+        when = self._host.true_time(until) + rng.uniform(0.0001, 0.004)
+        if rng.random() < 0.03:
+            when = rng.uniform(self._scheduler.now, min(when, self._scheduler.now + 60.0))
+        process.idle = True
+        process.task.wake_at(when)
+        await suspend()
+        process.idle = False
+
+
+class WatchedStore:
+    """The real store; every call may be the last, and the truth keeps track of what was recorded."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.world
+        self._store = process.state.account(process.account, Environment.LIVE, Kind.SIMULATOR)
+
+    @asynccontextmanager
+    async def locked(self, purpose: str) -> AsyncIterator[None]:
+        """Hold the real lock; in some worlds it does not keep others out."""
+        self._process.call("store.locked")
+        if not self._world.scenario.lock_works:
+            yield
+            return
+        async with self._store.locked(purpose):
+            self._process.perhaps_die()
+            yield
+
+    async def identify(self, uid: str, host: str) -> str | None:
+        self._process.call("store.identify")
+        previous = await self._store.identify(uid, host)
+        self._process.perhaps_die()
+        return previous
+
+    async def known(self) -> Mapping[Family, Known]:
+        self._process.call("store.known")
+        known = await self._store.known()
+        self._world.check_record(self._process.account, known)
+        return known
+
+    async def ledger(self) -> Ledger:
+        self._process.call("store.ledger")
+        return await self._store.ledger()
+
+    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
+        process = self._process
+        process.call("store.reserve")
+        await process.hold_up()
+        known = await self._store.known()
+        slot = await self._store.reserve(request, assume_idle=assume_idle)
+        if isinstance(slot, Reserved):
+            self._world.reserved(process, request, slot, known)
+        process.perhaps_die()
+        await process.hold_up()
+        return slot
+
+    async def settle(
+        self,
+        attempt: int,
+        status: AttemptStatus,
+        *,
+        definite: bool,
+        limited: bool,
+        code: str,
+        message: str,
+    ) -> None:
+        process = self._process
+        process.call("store.settle")
+        await process.hold_up()
+        await self._store.settle(
+            attempt, status, definite=definite, limited=limited, code=code, message=message
+        )
+        self._world.settled(process, attempt, status, await self._store.known())
+        process.perhaps_die()
+
+    async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
+        process = self._process
+        process.call("store.adopt")
+        await self._store.adopt(settings, read_begun_at=read_begun_at)
+        self._world.adopted(process, settings, await self._store.known())
+        process.perhaps_die()
+
+    async def record_live(self, read: LiveRead) -> None:
+        self._process.call("store.record_live")
+        await self._store.record_live(read)
+
+
+class SimulatedClient:
+    """The exchange as one process sees it: questions and answers over a network that fails."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.world
+        self._clock = process.clock
+        bad = self._world.scenario.bad_clock and process.rng.random() < 0.5
+        self._clock_error_s = process.rng.uniform(33.0, 60.0) if bad else process.rng.uniform(-2.5, 2.5)
+
+    async def account(self) -> AccountInfo | Reply:
+        return await self._ask("exchange.account", self._account)
+
+    async def read_live(self) -> LiveRead | Reply:
+        process = self._process
+        process.held_up_s = 0.0
+        begun_at, begun_local = self._world.scheduler.now, self._clock.now()
+        read = await self._ask("exchange.read_live", lambda: self._live(begun_local))
+        if isinstance(read, LiveRead):
+            process.reads.appendleft(SeenRead(begun_at, read))
+        return read
+
+    async def sync_clock(self) -> Reply | None:
+        failed = await self._ask("exchange.sync_clock", lambda: None)
+        if failed is None:
+            self._clock_error_s = self._process.rng.uniform(-2.5, 2.5)
+        return failed
+
+    async def open(self) -> SimulatedConnection | Reply:
+        process, world = self._process, self._world
+        process.call("exchange.open")
+        took = world.latency(process)
+        failing = world.is_out or process.rng.random() < world.open_trouble
+        if failing:
+            took = process.rng.choice((took, process.rng.uniform(0.1, 8.0)))
+        process.held_up_s += took
+        process.task.wake_at(world.scheduler.now + took)
+        await suspend()
+        process.perhaps_die()
+        if failing and (world.is_out or process.rng.random() < 0.6):
+            return NOT_SENT
+        return SimulatedConnection(process)
+
+    def sign(self, family: Family, setting: Setting) -> Signed:
+        self._process.perhaps_die()
+        stamp = self._world.scheduler.now + self._clock_error_s
+        return Signed(family, setting, f"{stamp:.6f}", b"", self._world.signing_headers)
+
+    def _account(self) -> AccountInfo | Reply:
+        said = self._world.exchange.account_config(self._world.key_id, self._world.scheduler.now).said
+        if not isinstance(said, Envelope) or not said.accepted:
+            return reply_of(said)
+        row = (said.data or ())[0]
+        permissions = frozenset(str(row["perm"]).split(","))
+        return AccountInfo(str(row["uid"]), str(row["mainUid"]), str(row["acctLv"]), permissions)
+
+    def _live(self, begun_local: float) -> LiveRead | Reply:
+        said = self._world.exchange.get_mmp(self._world.key_id, self._world.scheduler.now).said
+        if not isinstance(said, Envelope) or not said.accepted:
+            return reply_of(said)
+        rows = {Family(str(row["instFamily"])): _live_row(row) for row in said.data or ()}
+        return LiveRead(begun_local, rows)
+
+    async def _ask(self, name: str, answer: Callable[[], T | Reply]) -> T | Reply:
+        """Ask over the network: out, answered when it arrives, and back, unless it fails."""
+        process, world = self._process, self._world
+        process.call(name)
+        wake = process.task.waker()
+        if process.rng.random() < world.read_trouble:
+            took = process.rng.choice((0.05, 1.0, ANSWER_WITHIN_S))
+            world.scheduler.after(took, wake, _failed_read(process))
+        else:
+            out, back = world.latency(process), world.latency(process)
+            world.scheduler.after(out, lambda: world.scheduler.after(back, wake, answer()))
+        answered: T | Reply = await suspend()
+        process.perhaps_die()
+        await process.hold_up()
+        return answered
+
+
+class SimulatedConnection:
+    """A connection good for one request, which may be written once and answered once, or not."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._closed = False
+
+    async def send(self, request: Signed, *, deadline: float) -> Reply:
+        process, world = self._process, self._process.world
+        process.call("exchange.send")
+        await process.hold_up()
+        assert not self._closed, "a connection is good for one request"
+        self._closed = True
+        if process.clock.now() > deadline:
+            return NOT_SENT
+        wake = process.task.waker()
+        fate = world.draw_fate(process)
+        if fate is Fate.NOT_WRITTEN:
+            world.scheduler.after(world.latency(process), wake, NOT_SENT)
+        else:
+            world.write(process, request, fate, wake)
+            process.perhaps_die()
+        reply: Reply = await suspend()
+        process.perhaps_die()
+        await process.hold_up()
+        return reply
+
+    async def close(self) -> None:
+        self._process.call("exchange.close")
+
+
+def reply_of(said: Said) -> Reply:
+    """Return what a client makes of what the exchange said."""
+    if not isinstance(said, Envelope):
+        return Reply(ReplyClass.NO_ANSWER, "not-okx", "no reply of the exchange's own")
+    if not said.accepted:
+        return Reply(fact(said.code).reply_class, said.code, said.message)
+    echo = tuple((Family(str(row["instFamily"])), _setting(row)) for row in said.data or ())
+    return Reply(ReplyClass.ACCEPTED, "0", "", echo)
+
+
+def _failed_read(process: Process) -> Reply:
+    if process.rng.random() < 0.3:
+        return Reply(ReplyClass.BUSY, "50013", "Systems are busy.")
+    return TIMEOUT
+
+
+def _live_row(row: Row) -> LiveRow:
+    return LiveRow(_setting(row), bool(row["mmpFrozen"]), str(row["mmpFrozenUntil"]))
+
+
+def _setting(row: Row) -> Setting:
+    return _parsed(str(row["timeInterval"]), str(row["frozenInterval"]), str(row["qtyLimit"]))
+
+
+@cache
+def _parsed(time_interval: str, frozen_interval: str, qty_limit: str) -> Setting:
+    return Setting(int(time_interval), int(frozen_interval), Quantity(qty_limit))

@@ -1,0 +1,102 @@
+"""Virtual time: a heap of things to do, and coroutines that only ever await this world.
+
+No asyncio: the production code awaits its ports and nothing else, so a task is a coroutine that is
+sent a value when what it waits for has happened. Equal instants keep the order they were asked for.
+"""
+
+from __future__ import annotations
+
+import heapq
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+
+class Killed(BaseException):
+    """The process was killed: raised at a port call, and again at every later one."""
+
+
+@types.coroutine
+def suspend() -> Generator[None, Any, Any]:
+    """Give way until the task is resumed; returns the value it is resumed with."""
+    return (yield)
+
+
+class Scheduler:
+    """The only clock that is true, and what happens on it. ``now`` is in seconds from 0."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._count = 0
+
+    def at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Do ``action`` at ``when``; at once if that is past."""
+        self._count += 1
+        heapq.heappush(self._heap, (max(when, self.now), self._count, action, arguments))
+
+    def after(self, delay: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Do ``action`` in ``delay`` seconds."""
+        self.at(self.now + delay, action, *arguments)
+
+    def step(self) -> bool:
+        """Do the next thing; False when nothing is left."""
+        if not self._heap:
+            return False
+        self.now, _, action, arguments = heapq.heappop(self._heap)
+        action(*arguments)
+        return True
+
+
+class Task:
+    """One coroutine on the scheduler. ``on_end`` is given the exception it ended with, or None."""
+
+    __slots__ = ("_coroutine", "_on_end", "_scheduler", "_ticket", "ended")
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        coroutine: Coroutine[Any, Any, None],
+        on_end: Callable[[BaseException | None], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._coroutine = coroutine
+        self._on_end = on_end
+        self._ticket = 0
+        self.ended = False
+        scheduler.at(scheduler.now, self._resume, 0, None)
+
+    def wake_at(self, when: float, value: Any = None) -> None:
+        """Resume the coroutine at ``when``, unless something else resumes it before."""
+        self._scheduler.at(when, self._resume, self._ticket, value)
+
+    def waker(self) -> Callable[[Any], None]:
+        """Return what resumes the coroutine from the wait it is about to begin, and from no other."""
+        ticket = self._ticket
+        return lambda value: self._resume(ticket, value)
+
+    def wake(self) -> None:
+        """Resume the coroutine now from whatever it waits for."""
+        self._resume(self._ticket, None)
+
+    def kill(self) -> None:
+        """End the coroutine where it stands; its cleanup finds every port dead."""
+        if not self.ended:
+            self._advance(self._coroutine.throw, Killed())
+
+    def _resume(self, ticket: int, value: Any) -> None:
+        if ticket == self._ticket and not self.ended:
+            self._advance(self._coroutine.send, value)
+
+    def _advance(self, how: Callable[[Any], Any], value: Any) -> None:
+        self._ticket += 1
+        try:
+            how(value)
+        except StopIteration:
+            self._end(None)
+        except (Killed, Exception) as error:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self.ended = True
+        self._on_end(error)

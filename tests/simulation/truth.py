@@ -1,0 +1,100 @@
+"""What truly happened, beside what the program believes: settings in force, requests, proofs.
+
+The checkers compare the program's words with this record; nothing of it is ever shown to the program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reconciler.core.model import Family, LiveRead, Setting
+from reconciler.ports import Signed
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A setting of the exchange's since ``at``; None: no row. ``own``: by a request of ours."""
+
+    at: float
+    setting: Setting | None
+    own: bool
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One reservation and the request sent on it, in true time.
+
+    ``lands_at`` is when the request reaches the exchange, None while nothing was written or when it
+    never does. ``settled_as`` is the status on record, None while it is pending.
+    """
+
+    number: int
+    process: str
+    account: str
+    request: Signed
+    reserved_at: float
+    reserved_local: float
+    written: bool = False
+    lands_at: float | None = None
+    landed: bool = False
+    signed_for: float = 0.0
+    settled_as: str | None = None
+
+    @property
+    def family(self) -> Family:
+        """The family it is for."""
+        return self.request.family
+
+    @property
+    def setting(self) -> Setting:
+        """What it sets."""
+        return self.request.setting
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRead:
+    """A live read as one process got it; ``begun_at`` in true time, ``read`` on the process's clock."""
+
+    begun_at: float
+    read: LiveRead
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """An acknowledgement or adoption that the store has on record, in true time."""
+
+    setting: Setting
+    begun_at: float
+    recorded_at: float
+
+
+@dataclass(slots=True)
+class Truth:
+    """The record of one history."""
+
+    in_force: dict[Family, list[InForce]] = field(default_factory=dict)
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    open_by_family: dict[Family, list[Attempt]] = field(default_factory=dict)
+    proofs: dict[Family, Proof] = field(default_factory=dict)
+    arrivals: list[float] = field(default_factory=list)
+    last_change_behind: dict[Family, float] = field(default_factory=dict)
+
+    def now_in_force(self, family: Family) -> Setting | None:
+        """Return the family's setting at the exchange at this moment."""
+        log = self.in_force.get(family)
+        return log[-1].setting if log else None
+
+    def was_in_force(self, family: Family, setting: Setting, since: float) -> bool:
+        """Tell whether the setting was in force at any moment from ``since`` on."""
+        log = self.in_force.get(family, [])
+        ends = [entry.at for entry in log[1:]] + [float("inf")]
+        return any(entry.setting == setting and end >= since for entry, end in zip(log, ends, strict=True))
+
+    def put_in_force(self, at: float, family: Family, setting: Setting | None, *, own: bool) -> None:
+        """Note a change at the exchange; equal ones are no change."""
+        log = self.in_force.setdefault(family, [])
+        if log and log[-1].setting == setting:
+            return
+        log.append(InForce(at, setting, own))
+        if not own:
+            self.last_change_behind[family] = at
