@@ -182,17 +182,19 @@ def live_record(row: LiveDocument) -> LiveRecord:
 
 def _known(proof: AppliedRow | None, doubts: list[AttemptRow], ages: Ages) -> Known:
     last = None if proof is None else _confirmed(proof, ages)
-    if last is not None and all(_quiet(attempt, last) for attempt in doubts):
+    # Aged even when quiet: a first sight taken only once it matters would start its L anew.
+    unresolved = tuple(_unresolved(attempt, ages) for attempt in doubts)
+    if last is not None and all(_quiet(attempt, last) for attempt in unresolved):
         return last
-    return Uncertain(last, tuple(_unresolved(attempt, ages) for attempt in doubts))
+    return Uncertain(last, unresolved)
 
 
 def _confirmed(row: AppliedRow, ages: Ages) -> Confirmed:
     return Confirmed(setting_of(row), ages.proven_at(row), row.attempt)
 
 
-def _quiet(attempt: AttemptRow, proof: Confirmed) -> bool:
-    return attempt.id <= proof.attempt and setting_of(attempt) == proof.setting
+def _quiet(doubt: Unresolved, proof: Confirmed) -> bool:
+    return doubt.attempt <= proof.attempt and doubt.setting == proof.setting
 
 
 def _unresolved(row: AttemptRow, ages: Ages) -> Unresolved:

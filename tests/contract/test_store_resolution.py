@@ -1,0 +1,261 @@
+"""Every short history of one family, held against an oracle that knows nothing of the store's rules.
+
+The oracle is the exchange itself with its luck left open: the set of all (value in force, requests
+that did not land) that fit what was observed. A request may land at any moment until its L is over;
+an acknowledged one has landed; a refused one never does. Two properties are checked after every
+step of every history: what the store calls confirmed is in force in every possible world and stays so,
+and a doubt always ends: by a read, or by an acknowledged write, after one L.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from reconciler.core.model import Confirmed, Environment, Kind, Known, Never, Setting, Uncertain
+from reconciler.core.pacing import LATEST_ARRIVAL_S
+from reconciler.core.verdict import AttemptStatus
+from reconciler.ports import NotYet, Store
+from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
+
+EVENTS = ("A+", "B+", "A?", "B?", "A-", "A…", "B…", "+", "?", "read", "wait")
+"""Write A or B and have it acknowledged, unanswered or refused; begin one and leave it pending; have the
+oldest pending one acknowledged or given up; read live and adopt it; wait out one L."""
+
+T = TypeVar("T")
+
+FIRST = ("A+", "A?", "A-", "A…")
+"""Histories begin with A, without loss: the values are alike, and nothing else matters before a write."""
+
+DEPTHS = {"sqlite-memory": 3}
+"""Histories of this many events; 1 where commits reach a disk, which runs the same rules. One more
+in two of the rows below."""
+
+VALUES = {"A": setting("1"), "B": setting("2")}
+World = tuple[str, frozenset[int]]
+
+
+class Run(Protocol):
+    """Runs a coroutine to its end, in one event loop for all: starting one takes longer than a step."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> T: ...
+
+
+@dataclass(slots=True)
+class Oracle:
+    """All that may be the case at the exchange, in true time."""
+
+    worlds: set[World] = field(default_factory=lambda: {("nothing", frozenset())})
+    values: dict[int, str] = field(default_factory=dict)
+    latest: dict[int, float] = field(default_factory=dict)
+
+    def begin(self, attempt: int, value: str, now: float) -> None:
+        self.values[attempt], self.latest[attempt] = value, now + LATEST_ARRIVAL_S
+        self.worlds = {(live, not_landed | {attempt}) for live, not_landed in self.worlds}
+
+    def landed(self, attempt: int) -> None:
+        self.worlds = {world for world in self.worlds if attempt not in world[1]}
+
+    def refused(self, attempt: int) -> None:
+        self.worlds = {world for world in self.worlds if attempt in world[1]}
+        self.latest[attempt] = float("-inf")
+
+    def showed(self, value: str) -> None:
+        self.worlds = {world for world in self.worlds if world[0] == value}
+
+    def pass_time(self, since: float) -> None:
+        """Let anything land that could after ``since``, in any order."""
+        todo = list(self.worlds)
+        while todo:
+            _, not_landed = todo.pop()
+            for attempt in not_landed:
+                world = (self.values[attempt], not_landed - {attempt})
+                if self.latest[attempt] >= since and world not in self.worlds:
+                    self.worlds.add(world)
+                    todo.append(world)
+
+    @property
+    def possible(self) -> set[str]:
+        return {live for live, _ in self.worlds}
+
+
+class Unreachable(Exception):
+    """Pacing, or what happened before, does not let this history happen."""
+
+
+@dataclass(slots=True)
+class Tale:
+    """One history being told to a store and to the oracle; clocks differ from boot to boot."""
+
+    place: Place
+    run: Run
+    name: str
+    gap_s: float
+    true_time: float = 0.0
+    boots: int = 0
+    clock: ScriptedClock = field(default_factory=ScriptedClock)
+    oracle: Oracle = field(default_factory=Oracle)
+    pending: list[int] = field(default_factory=list)
+    store: Store = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.boot()
+
+    def boot(self) -> None:
+        """Become another process on a machine whose clock starts anew."""
+        self.boots += 1
+        self.clock = ScriptedClock(10_000.0 / self.boots)
+        self.store = self.place.open(
+            self.clock,
+            boot=f"boot-{self.boots}",
+            account=self.name,
+            environment=Environment.LIVE,
+            kind=Kind.OKX,
+        )
+        self.run(self.store.identify(self.name, "host"))
+
+    def known(self) -> Known:
+        return self.run(self.store.known()).get(BTC, Never())
+
+    def pass_time(self, seconds: float) -> None:
+        self.oracle.pass_time(self.true_time)
+        self.true_time += seconds
+        self.clock.time += seconds
+
+    def tell(self, event: str) -> None:
+        match event:
+            case "wait":
+                self.pass_time(LATEST_ARRIVAL_S + 1)
+            case "read":
+                self.read()
+            case "+" | "?":
+                if not self.pending:
+                    raise Unreachable
+                self.settle(self.pending.pop(0), event)
+            case _:
+                self.write(event[0], event[1])
+        self.pass_time(self.gap_s)
+
+    def write(self, value: str, outcome: str) -> None:
+        slot = self.run(self.store.reserve(signed(VALUES[value]), assume_idle=True))
+        if isinstance(slot, NotYet):
+            raise Unreachable
+        self.oracle.begin(slot.attempt, value, self.true_time)
+        self.pass_time(0.5)
+        if outcome == "…":
+            self.pending.append(slot.attempt)
+        else:
+            self.settle(slot.attempt, outcome)
+
+    def settle(self, attempt: int, outcome: str) -> None:
+        status = {
+            "+": AttemptStatus.APPLIED,
+            "?": AttemptStatus.UNKNOWN,
+            "-": AttemptStatus.REJECTED,
+        }[outcome]
+        definite = status is not AttemptStatus.UNKNOWN
+        self.run(self.store.settle(attempt, status, definite=definite, limited=False, code="", message=""))
+        if status is AttemptStatus.APPLIED:
+            self.oracle.landed(attempt)
+        elif status is AttemptStatus.REJECTED:
+            self.oracle.refused(attempt)
+        if not self.oracle.worlds:
+            raise Unreachable
+
+    def read(self) -> None:
+        """Read live: of all it may be, the value least like what is on record, to be hard on it."""
+        begun_at = self.clock.time
+        self.pass_time(0.5)
+        known = self.known()
+        proof = known.last if isinstance(known, Uncertain) else known
+        expected = proof.setting if isinstance(proof, Confirmed) else None
+        value = min(self.oracle.possible, key=lambda value: (VALUES.get(value) == expected, value))
+        self.oracle.showed(value)
+        if value in VALUES:
+            self.run(self.store.adopt({BTC: VALUES[value]}, read_begun_at=begun_at))
+
+    def check_sound(self) -> None:
+        known = self.known()
+        if isinstance(known, Confirmed):
+            assert {_name(known.setting)} == self.oracle.possible
+        elif isinstance(known, Never):
+            assert self.oracle.possible == {"nothing"}
+
+    def check_ends(self, how: str) -> None:
+        """Tell what must end any doubt; ``how`` is a read or a write after one L of this process."""
+        self.known()
+        self.pass_time(LATEST_ARRIVAL_S + 12)
+        if how == "read" and self.oracle.possible == {"nothing"}:
+            return
+        self.tell(how)
+        self.check_sound()
+        assert isinstance(self.known(), Confirmed)
+
+
+def _name(value: Setting) -> str:
+    return next(name for name, known in VALUES.items() if known == value)
+
+
+@pytest.fixture(params=sorted(PLACES))
+def named_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Place, Run]]:
+    with PLACES[request.param](tmp_path) as opened, asyncio.Runner() as runner:
+        yield request.param, opened, runner.run
+
+
+def _histories(depth: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+    return enumerate(product(FIRST, *[EVENTS] * (depth - 1)))
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "reboot_after", "more"), [(0.5, None, 0), (12.0, None, 1), (12.0, 1, 0), (12.0, 2, 1)]
+)
+def test_confirmed_is_true_in_every_possible_world_and_doubt_ends(
+    named_place: tuple[str, Place, Run], gap_s: float, reboot_after: int | None, more: int
+) -> None:
+    name, place, run = named_place
+    told = 0
+    for number, events in _histories(DEPTHS.get(name, 1) + more):
+        tale = Tale(place, run, f"a{number}", gap_s)
+        try:
+            for done, event in enumerate(events):
+                if done == reboot_after:
+                    tale.boot()
+                tale.tell(event)
+                tale.check_sound()
+            tale.check_ends(("read", "A+", "B+")[number % 3])
+            told += 1
+        except Unreachable:
+            continue
+        except AssertionError as failure:
+            raise AssertionError(f"{' '.join(events)}, gap {gap_s}, reboot {reboot_after}") from failure
+    assert told > 1
+
+
+def test_an_acknowledged_resend_settles_at_once_when_all_doubts_carry_its_value(
+    named_place: tuple[str, Place, Run],
+) -> None:
+    name, place, run = named_place
+    settled = 0
+    for number, events in _histories(DEPTHS.get(name, 1)):
+        for value in VALUES:
+            tale = Tale(place, run, f"{value.lower()}{number}", 12.0)
+            try:
+                for event in events:
+                    tale.tell(event)
+                known = tale.known()
+                if not isinstance(known, Uncertain):
+                    continue
+                if any(doubt.setting != VALUES[value] for doubt in known.unresolved):
+                    continue
+                tale.tell(f"{value}+")
+            except Unreachable:
+                continue
+            settled += 1
+            assert isinstance(tale.known(), Confirmed), " ".join(events)
+    assert settled > 0
