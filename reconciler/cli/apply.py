@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
 from reconciler.cli import doors
@@ -95,6 +93,8 @@ def apply(
       mmp apply --yes --family 'BTC-*' --output json
       mmp apply --yes --allow disable:SOL-USD_UM --reason "delisted"
     """
+    import asyncio  # late: help texts and usage errors need no event loop
+
     from reconciler import logs
     from reconciler.cli.applying import Applying, Order
 

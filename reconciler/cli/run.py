@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
 from reconciler.cli import doors
@@ -66,6 +64,8 @@ def run(
       mmp run
       mmp run -c accounts/ --interval 10s --drift warn
     """
+    import asyncio  # late: help texts and usage errors need no event loop
+
     from reconciler import logs
     from reconciler.cli.running import Running, Standing
 

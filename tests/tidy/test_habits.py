@@ -1,0 +1,153 @@
+"""What no module does: read a clock in the core, weaken TLS, hide an unfinished end, grow too long."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from statistics import median, quantiles
+
+import pytest
+
+from tests.tidy.source import ROOT, Function, Module, files, module, modules
+
+LONGEST_MEDIAN = 8
+LONGEST_NINTH_DECILE = 30
+
+CLOCKS = {"now", "utcnow", "today", "fromtimestamp"}
+OUTSIDE = {"print", "open", "input", "breakpoint", "exec", "eval"}
+TLS_SWITCHES = {"ssl", "verify", "verify_ssl", "check_hostname", "server_hostname"}
+TLS_OFF = {"CERT_NONE", "_create_unverified_context"}
+
+
+def impurities(one: Module) -> list[str]:
+    """Return every use of a clock or of the outside world in a module of the core."""
+    names = [node.id for node in ast.walk(one.tree) if isinstance(node, ast.Name)]
+    members = [node.attr for node in ast.walk(one.tree) if isinstance(node, ast.Attribute)]
+    return sorted(
+        {name for name in names if name in OUTSIDE} | {name for name in members if name in CLOCKS}
+    )
+
+
+def weakened_tls(one: Module) -> list[str]:
+    """Return every place that switches certificate checks off."""
+    found = []
+    for node in ast.walk(one.tree):
+        if isinstance(node, ast.keyword) and node.arg in TLS_SWITCHES and _is_off(node.value):
+            found.append(f"{node.arg}= in line {node.value.lineno}")
+        if isinstance(node, ast.Assign) and _is_off(node.value):
+            members = [each.attr for each in node.targets if isinstance(each, ast.Attribute)]
+            found += [f".{name} in line {node.lineno}" for name in members if name in TLS_SWITCHES]
+        if isinstance(node, ast.Attribute) and node.attr in TLS_OFF:
+            found.append(f"{node.attr} in line {node.lineno}")
+    return found
+
+
+def _is_off(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is False
+
+
+@pytest.mark.parametrize(
+    "one", [one for one in modules() if one.layer == "core"], ids=lambda one: one.place
+)
+def test_the_core_reads_no_clock_and_touches_nothing(one: Module) -> None:
+    assert impurities(one) == []
+
+
+@pytest.mark.parametrize("source", ["datetime.now()", "date.today()", "print(1)", "open('x')"])
+def test_a_clock_or_a_print_in_the_core_is_caught(source: str) -> None:
+    assert impurities(module(source))
+
+
+@pytest.mark.parametrize("one", modules(), ids=lambda one: one.place)
+def test_certificates_are_always_checked(one: Module) -> None:
+    assert weakened_tls(one) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "Session(ssl=False)",
+        "get(verify=False)",
+        "context.check_hostname = False",
+        "c.verify_mode = ssl.CERT_NONE",
+    ],
+)
+def test_weakened_tls_is_caught(source: str) -> None:
+    assert weakened_tls(module(source))
+
+
+def test_every_module_says_in_its_own_words_what_it_is_for() -> None:
+    said = {one.place: ast.get_docstring(one.tree) for one in modules()}
+    assert [place for place, text in said.items() if not text or len(text) < 20] == []
+    repeated = [text for text, times in Counter(said.values()).items() if times > 1]
+    assert repeated == []
+
+
+# ---- functions stay short ----------------------------------------------------------------------
+
+
+def length(function: Function) -> int:
+    """Return the lines of a function's body, its docstring left out."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_functions_stay_short() -> None:
+    lengths = {f"{one.place}: {each.name}": length(each) for one in modules() for each in one.functions()}
+    worst = sorted(lengths.items(), key=lambda item: -item[1])[:10]
+    assert median(lengths.values()) <= LONGEST_MEDIAN, worst
+    assert quantiles(lengths.values(), n=10)[8] <= LONGEST_NINTH_DECILE, worst
+
+
+# ---- nothing unfinished, nothing switched off without a reason -----------------------------------
+
+# Split, so that this file does not find itself.
+UNFINISHED = re.compile(
+    r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "NotImplemented" + "Error"]) + r")\b"
+)
+SWITCHED_OFF = re.compile(r"pytest\.(mark\.)?(sk" + r"ip|xf" + "ail|importorsk" + "ip)")
+IGNORE_WITH_REASON = r"type: ignore\[[\w, -]+\] +(# |- )?\w|noqa: [A-Z]+\d+(, ?[A-Z]+\d+)* +(# |- )?\w"
+BARE_IGNORE = re.compile(rf"# (?=type: ignore|noqa)(?!{IGNORE_WITH_REASON})")
+NO_COVER = re.compile("pragma: no " + r"(cover|branch)(?! # \w)")
+
+
+def found(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{path}:{number}: {line.strip()[:80]}"
+        for path, text in files().items()
+        if not path.startswith("requirements/")
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+@pytest.mark.parametrize("pattern", [UNFINISHED, SWITCHED_OFF], ids=["unfinished", "switched off"])
+def test_nothing_is_left_unfinished_or_switched_off(pattern: re.Pattern[str]) -> None:
+    assert found(pattern) == []
+
+
+@pytest.mark.parametrize("pattern", [BARE_IGNORE, NO_COVER], ids=["ignore", "no cover"])
+def test_whatever_silences_a_tool_says_why(pattern: re.Pattern[str]) -> None:
+    assert found(pattern) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "bare"),
+    [
+        ("type: ignore", True),
+        ("type: ignore[arg-type]", True),
+        ("type: ignore[arg-type] # the stub is wrong", False),
+        ("noqa", True),
+        ("noqa: S603", True),
+        ("noqa: S603 # our own interpreter", False),
+        ("noqa: S603 our own interpreter", False),
+    ],
+)
+def test_a_bare_ignore_is_caught(line: str, bare: bool) -> None:
+    assert bool(BARE_IGNORE.search(f"x = f()  # {line}")) == bare
+
+
+def test_no_file_names_the_place_it_was_written_in() -> None:
+    here = re.compile(re.escape(f"{ROOT}/"))
+    assert len(ROOT.parts) < 3 or found(here) == []

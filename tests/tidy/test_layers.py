@@ -1,0 +1,128 @@
+"""Who may import whom: the architecture's table, and one home for every library."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.tidy.source import Module, module, modules
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "schema_files": set(),
+    "core": {"errors"},
+    "ports": {"core", "errors"},
+    "clock": {"ports"},
+    "desired": {"core", "errors", "schema_files"},
+    "okx": {"core", "errors", "ports"},
+    "store": {"core", "errors", "ports"},
+    "reconcile": {"core", "errors", "ports"},
+    "loop": {"core", "errors", "ports", "reconcile"},
+    "report": {"core", "errors"},
+    "logs": {"core", "report"},
+    "simulator": {"okx"},
+    "sidecar": {"core", "errors", "report"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+"""By place; ``cli`` alone may import everything, because wiring happens there and nowhere else."""
+
+VALUE_MODULES = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "hashlib",
+    "json",
+    "re",
+    "typing",
+}
+"""All that the core may import from the standard library: modules of values."""
+
+HOMES = {
+    "aiohttp": ("okx/transport.py", "simulator/", "sidecar/"),
+    "yarl": ("okx/transport.py",),
+    "click": ("cli/",),
+    "jinja2": ("sidecar/",),
+    "jsonschema": ("desired/",),
+    "prometheus_client": ("sidecar/",),
+    "psycopg": ("store/",),
+    "rich": ("cli/progress.py",),
+    "structlog": ("logs.py",),
+    "yaml": ("desired/nodes.py",),
+    # Of the standard library: what tempts, and belongs to one place.
+    "sqlite3": ("store/",),
+    "logging": ("logs.py",),
+    "ssl": ("okx/transport.py",),
+    "subprocess": ("cli/",),
+    "random": ("simulator/",),
+}
+
+
+def forbidden_layers(one: Module) -> list[str]:
+    """Return what ``one`` imports of the package beyond what its place allows."""
+    if one.layer == "cli":
+        return []
+    assert one.layer in MAY_IMPORT, f"{one.place}: a new place, which the table has to say something about"
+    allowed = MAY_IMPORT[one.layer] | {one.layer, "__version__"}
+    inside = [name.split(".")[1] for name in one.imports() if name.split(".")[0] == "reconciler"]
+    return sorted(set(inside) - allowed)
+
+
+def homeless_libraries(one: Module) -> list[str]:
+    """Return the libraries ``one`` imports although they live elsewhere, or nowhere."""
+    found = {name.split(".")[0] for name in one.imports()} - {"reconciler"}
+    return sorted(
+        name
+        for name in found
+        if not one.place.startswith(HOMES.get(name, () if name not in sys.stdlib_module_names else ("",)))
+    )
+
+
+def beyond_values(one: Module) -> list[str]:
+    """Return what a module of the core imports that is no module of values."""
+    return sorted({name.split(".")[0] for name in one.imports()} - VALUE_MODULES - {"reconciler"})
+
+
+@pytest.mark.parametrize("one", modules(), ids=lambda one: one.place)
+def test_a_module_imports_only_what_its_place_allows(one: Module) -> None:
+    assert forbidden_layers(one) == []
+    assert homeless_libraries(one) == []
+    assert one.layer != "core" or beyond_values(one) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("from reconciler.store import sqlite", "core/plan.py"),
+        ("import reconciler.okx.client", "reconcile.py"),
+        ("def late():\n    from reconciler.cli import main", "report/text.py"),
+        ("from reconciler.okx.client import Client", "store/sqlite.py"),
+    ],
+)
+def test_an_import_across_layers_is_caught(source: str, place: str) -> None:
+    assert forbidden_layers(module(source, place))
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("import aiohttp", "okx/client.py"),
+        ("from aiohttp import web", "cli/run.py"),
+        ("def late():\n    import sqlite3", "cli/status.py"),
+        ("import requests", "okx/transport.py"),
+        ("from rich.text import Text", "report/text.py"),
+    ],
+)
+def test_a_library_away_from_home_is_caught(source: str, place: str) -> None:
+    assert homeless_libraries(module(source, place))
+
+
+@pytest.mark.parametrize(
+    "source", ["import time", "import asyncio", "from os import environ", "import random"]
+)
+def test_anything_but_values_in_the_core_is_caught(source: str) -> None:
+    assert beyond_values(module(source))

@@ -1,0 +1,72 @@
+"""Offline commands stay light: they import neither network, nor event loop, nor the state."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tidy.source import ROOT
+
+HEAVY = (
+    "aiohttp",
+    "asyncio",
+    "sqlite3",
+    "structlog",
+    "rich",
+    "reconciler.store",
+    "reconciler.okx",
+    "reconciler.simulator",
+)
+"""What an offline command must never have imported when it is done."""
+
+RUN = """
+import json, sys
+from reconciler.cli.main import main
+try:
+    main()
+except SystemExit as done:
+    status = done.code or 0
+print(json.dumps({"status": status, "modules": sorted(sys.modules)}), file=sys.stderr)
+"""
+
+# The coverage tool would import sqlite3 itself into a process it measures.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+OFFLINE = [
+    (["--help"], 0),
+    (["--version"], 0),
+    (["validate", str(ROOT / "mmp.yaml")], 0),
+    (["validate", "--output", "json", str(ROOT / "mmp.yaml")], 0),
+    (["validate", "missing.yaml"], 4),
+    (["validate", "--help"], 0),
+    (["apply", "--help"], 0),
+    (["plan", "--help"], 0),
+    (["run", "--help"], 0),
+    (["schema", "mmp"], 0),
+    (["no-such-command"], 64),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), OFFLINE, ids=lambda value: " ".join(value) if isinstance(value, list) else None
+)
+def test_an_offline_command_imports_nothing_heavy(
+    arguments: list[str], status: int, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    told = json.loads(done.stderr.splitlines()[-1])
+    assert told["status"] == status
+    assert [name for name in HEAVY if name in told["modules"]] == []
