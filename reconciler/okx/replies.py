@@ -189,8 +189,8 @@ def _no_constant(_: str) -> NoReturn:
 
 def _code(value: object) -> str:
     """Return a reply's code; it was once seen as a JSON number."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    if isinstance(value, int):
+        value = str(value)  # true and false become words, which no code is
     if not isinstance(value, str) or not _CODE.fullmatch(value):
         raise Unreadable("no code of OKX's")
     return value

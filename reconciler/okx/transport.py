@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from yarl import URL
+from yarl import URL  # aiohttp's own URL type; given as one, a target is sent as it stands
 
 TOTAL_TIMEOUT_S = 10.0
 """Bound on connecting, and again on a request with its whole reply: longer than OKX ever takes to
@@ -190,9 +190,9 @@ def _not_connected(error: Exception, timeout_s: float) -> Failed:
         case aiohttp.ClientConnectorDNSError():
             return Failed(False, "dns", "the host's name cannot be resolved")
         case aiohttp.ClientConnectorCertificateError(
-            certificate_error=ssl.SSLCertVerificationError() as why
+            certificate_error=ssl.SSLCertVerificationError(verify_message=why)
         ):
-            return Failed(False, "tls", f"the host's TLS certificate is not trusted: {why.verify_message}")
+            return Failed(False, "tls", f"the host's TLS certificate is not trusted: {why}")
         case aiohttp.ClientSSLError():
             return Failed(False, "tls", "TLS could not be set up with the host")
         case aiohttp.ClientConnectorError():

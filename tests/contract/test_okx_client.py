@@ -30,7 +30,7 @@ from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.okx.client import CLOCK_MAX_AGE_S, OkxClient, OkxConnection, OkxTradingClient
 from reconciler.okx.credentials import Credentials, Secret
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
-from reconciler.okx.transport import OneShot
+from reconciler.okx.transport import Failed, OneShot
 from reconciler.okx.wire import USER_AGENT, parse_base_url
 from reconciler.ports import Exchange, Signed, TradingExchange
 
@@ -427,6 +427,20 @@ def test_a_close_the_loop_has_not_seen_yet_is_noticed_before_writing() -> None:
             assert lost is not None
             assert not lost.sent
             await connection.close()
+
+    asyncio.run(story())
+
+
+def test_a_request_that_found_its_connection_closed_was_not_sent() -> None:
+    async def story() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            connection = await OneShot.open(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            assert isinstance(connection, OneShot)
+            listener.accept()[0].close()
+            await asyncio.sleep(0.02)
+            failed = await connection.send("GET", "/", b"", {}, limit_bytes=10)
+            assert isinstance(failed, Failed)
+            assert not failed.sent
 
     asyncio.run(story())
 

@@ -197,6 +197,7 @@ def test_secrets_compare_by_value_and_do_not_change() -> None:
         (f"key {KEY.upper()}!", "key ***!"),
         (f"secret {SECRET.lower()}.", "secret ***."),
         (f"phrase {PHRASE}.", "phrase ***."),
+        (f"phrase {PHRASE.upper()}.", "phrase ***."),
         ("another 7f0c9c1e-5f0a-4a52-9d7e-abcdefabcdef here", "another *** here"),
         ("hex deadbeefdeadbeef here", "hex *** here"),
         ("sign Iidrjjf0Rw/qC5xDC4pBYLiwXUHPIAG+iC/vqFd96kU= here", "sign *** here"),
