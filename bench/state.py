@@ -1,0 +1,85 @@
+"""What a durable step costs: a reservation and its verdict, against one bare commit of the same kind."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.measure import Ratio, compare
+from reconciler.core.model import Environment, Family, Kind, Quantity, Setting
+from reconciler.core.verdict import AttemptStatus
+from reconciler.ports import Reserved, Signed
+from reconciler.store.sqlite import SqliteStore, open_state
+
+BATCH = 50
+"""Steps per measurement, so that one slow flush of the disk does not decide."""
+
+REQUEST = Signed(
+    family=Family("BTC-USD"),
+    setting=Setting(5000, 2000, Quantity("100")),
+    timestamp="2026-01-01T00:00:00.000Z",
+    body=b"{}",
+    headers={},
+)
+
+
+class LeapingClock:
+    """A clock on which every look is a minute later, so that there is always a slot."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        """Return a minute more than the last time."""
+        self._now += 60.0
+        return self._now
+
+    def wall(self) -> datetime:
+        """Return a fixed time of day."""
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    async def pause(self, until: float) -> None:
+        """Return at once."""
+
+
+def durable_steps(folder: Path, *, rounds: int) -> Ratio:
+    """Compare reserve and settle with one bare durable commit, per step, in ``folder``."""
+    state = open_state(str(folder / "state.db"), clock=LeapingClock(), boot="bench", lock_timeout_s=1.0)
+    store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    bare = _bare(folder / "bare.db")
+    with asyncio.Runner() as runner:
+        runner.run(store.identify("1", "localhost"))
+        ratio = compare(
+            lambda: runner.run(_steps(store)),
+            lambda: _commits(bare),
+            rounds=rounds,
+        )
+    bare.close()
+    state.close()
+    return Ratio(ratio.ours_s / BATCH, ratio.theirs_s / BATCH)
+
+
+async def _steps(store: SqliteStore) -> None:
+    for _ in range(BATCH):
+        slot = await store.reserve(REQUEST, assume_idle=True)
+        assert isinstance(slot, Reserved)
+        await store.settle(
+            slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+        )
+
+
+def _bare(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("CREATE TABLE attempts (id INTEGER PRIMARY KEY, body TEXT)")
+    return db
+
+
+def _commits(db: sqlite3.Connection) -> None:
+    for number in range(BATCH):
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("INSERT INTO attempts (body) VALUES (?)", (f"{number}:" + "x" * 100,))
+        db.execute("COMMIT")
