@@ -12,6 +12,7 @@ import click
 from reconciler.cli.options import config_paths
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Family, Kind, Known
+from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
 from reconciler.errors import AccountProblem, Exit, MmpError
 
@@ -53,7 +54,8 @@ def tell_warnings(readings: Sequence[Reading], out: Output) -> None:
     """Write warnings to stderr, one line each."""
     for reading in readings:
         for problem in reading.problems:
-            out.note(f"warning[{problem.code}] {problem.path}:{problem.line}: {problem.message}")
+            place = f"{printable(problem.path)}:{problem.line}"
+            out.note(f"warning[{problem.code}] {place}: {printable(problem.message)}")
 
 
 def base_url(text: str, allow_hosts: Sequence[str]) -> BaseUrl:

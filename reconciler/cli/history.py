@@ -9,7 +9,7 @@ import click
 from reconciler.cli import doors
 from reconciler.cli.options import config_option, exchange_options, output_option, state_options, state_path
 from reconciler.cli.output import Output
-from reconciler.core.model import Desired
+from reconciler.core.model import Desired, Kind
 from reconciler.report.status import HistoryLine
 
 DEFAULT_LIMIT = 50
@@ -48,20 +48,30 @@ def history(
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
     path = state_path(state, config)
-    lines = [_lines(one, path, limit, glob) for one in desired]
-    told = [(one.account, one.environment.value, some) for one, some in zip(desired, lines, strict=True)]
+    told = [_lines(one, path, limit, glob) for one in desired]
+    pairs = list(zip(desired, told, strict=True))
     if out.json:
-        out.document(several("history", [history_document(*each) for each in told]))
-    else:
-        out.result("\n".join(history_text(*each) for each in told))
+        documents = [
+            history_document(one.account, one.environment.value, lines) for one, (lines, _) in pairs
+        ]
+        out.document(several("history", documents))
+        return
+    texts = [
+        history_text(one.account, one.environment.value, lines, simulator=simulator, paint=out.paint())
+        for one, (lines, simulator) in pairs
+    ]
+    out.result("\n".join(texts))
 
 
-def _lines(desired: Desired, path: Path, limit: int, glob: str) -> list[HistoryLine]:
+def _lines(desired: Desired, path: Path, limit: int, glob: str) -> tuple[list[HistoryLine], bool]:
+    """Return one account's attempts, and whether they were made at the simulated exchange."""
     from reconciler.clock import SystemClock
 
     found = doors.recorded(path, desired, SystemClock())
-    records = found[0].history(limit, glob) if found else []
-    return [
+    if found is None:
+        return [], False
+    store, kind = found
+    lines = [
         HistoryLine(
             attempt=record.id,
             family=record.family,
@@ -73,5 +83,6 @@ def _lines(desired: Desired, path: Path, limit: int, glob: str) -> list[HistoryL
             settled_at=record.settled_wall,
             open=record.open,
         )
-        for record in records
+        for record in store.history(limit, glob)
     ]
+    return lines, kind is Kind.SIMULATOR

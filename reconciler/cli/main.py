@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as done:
         status = done.exit_code
     except click.ClickException as mistake:
-        status = _fail(argv, UsageError("usage", mistake.format_message(), _usage_hint(mistake)))
+        status = _fail(argv, UsageError("usage", _in_one_line(mistake), _usage_hint(mistake)))
     except MmpError as problem:
         status = _fail(argv, problem)
     except (KeyboardInterrupt, click.Abort):
@@ -121,6 +121,11 @@ def _internal(bug: Exception) -> MmpError:
 def _usage_hint(mistake: click.ClickException) -> str:
     context = mistake.ctx if isinstance(mistake, click.UsageError) else None
     return f"see '{context.command_path} --help'" if context else "see 'mmp --help'"
+
+
+def _in_one_line(mistake: click.ClickException) -> str:
+    """Return click's message on one line: it lists choices on lines of their own."""
+    return " ".join(mistake.format_message().split())
 
 
 def _nearest(name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from reconciler.core.problems import printable
 from reconciler.errors import MmpError
 from reconciler.report.tone import Paint, Tone, ansi, plain
 
@@ -42,9 +43,9 @@ class Output:
     def failure(self, problem: MmpError) -> None:
         """Tell about a failure: to stderr for people, and as a document when one was asked for."""
         paint = self.paint(sys.stderr)
-        self.note(f"{paint('error', Tone.BAD)}[{problem.code}]: {problem.message}")
+        self.note(f"{paint('error', Tone.BAD)}[{problem.code}]: {printable(problem.message)}")
         if problem.hint:
-            self.note(f"  help: {problem.hint}")
+            self.note(f"  help: {printable(problem.hint)}")
         if self.json:
             self.failure_document(problem)
 

@@ -74,7 +74,7 @@ STEPS = (
     Step(
         "What would happen, and when (nothing is sent)",
         ("plan",),
-        says=("+ enable", "▲ tighten  ETH-USD", "= adopt", "unmanaged XAU-USD_UM", "Plan: 4 to set"),
+        says=("+ enable", "▲ tighten    ETH-USD", "= adopt", "unmanaged  XAU-USD_UM", "Plan: 4 to set"),
     ),
     Step(
         "Apply at the real pace: two requests, then the next two 10 s later",
@@ -93,7 +93,7 @@ STEPS = (
             ),
         ),
         status=Exit.CHANGES,
-        says=("▲ tighten  BTC-USD", "qtyLimit 9999 → 100", "drifted"),
+        says=("▲ tighten    BTC-USD", "qtyLimit 9999 → 100", "drifted"),
     ),
     Step(
         "The sidecar puts it back by itself (SIGTERM stops it)",

@@ -79,8 +79,8 @@ class Status:
 
     @property
     def in_sync(self) -> bool:
-        """Whether every family is known to be as desired."""
-        return all(family.state is FamilyState.IN_SYNC for family in self.families)
+        """Whether every family is as desired, as far as is on record; a frozen one may be, too."""
+        return all(family.change is None for family in self.families)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""The status and history of an account: documents and text of the same values."""
+"""The status and history of an account: documents and text of the same values.
+
+Text is read at 3 a.m.: one sentence first, then a line per family with whatever is not as it should
+be. What came from outside (paths, hosts, the exchange's messages) is escaped.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler.core.model import LiveRow, Setting
+from reconciler.core.outcome import HOLD_WORDS
+from reconciler.core.plan import Action
+from reconciler.core.problems import printable
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.report.documents import ETA_DIGITS, Document
 from reconciler.report.tone import Paint, Tone, plain
-from reconciler.report.words import count, duration, setting_words
+from reconciler.report.words import count, due, duration, families, head, setting_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +63,11 @@ def status_document(status: Status) -> Document:
 
 def status_text(status: Status, *, paint: Paint = plain) -> str:
     """Return the status as text: one sentence, one line per family, then the pacing window."""
-    width = max(len(family.family) for family in status.families)
-    lines = [_head(status, paint), _sentence(status, paint), ""]
+    width = max(map(len, (*(family.family for family in status.families), *status.unmanaged)))
+    lines = [_place(status, paint), _sentence(status, paint), ""]
     lines += [_family_line(family, width, paint) for family in status.families]
     lines += [
-        paint(f"  · unmanaged  {family}: {setting_words(row.setting)}", Tone.QUIET)
+        paint(f"  {head('·', 'unmanaged')}{family:<{width}}  {setting_words(row.setting)}", Tone.QUIET)
         for family, row in status.unmanaged.items()
     ]
     return "\n".join([*lines, "", _pacing_line(status)]) + "\n"
@@ -89,11 +96,23 @@ def history_document(account: str, environment: str, lines: Sequence[HistoryLine
     }
 
 
-def history_text(account: str, environment: str, lines: Sequence[HistoryLine]) -> str:
+def history_text(
+    account: str,
+    environment: str,
+    lines: Sequence[HistoryLine],
+    *,
+    simulator: bool = False,
+    paint: Paint = plain,
+) -> str:
     """Return one line per attempt, newest first."""
-    head = f"{account} ({environment}) · {count(len(lines), 'attempt')}, newest first"
+    banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
+    told = f"{count(len(lines), 'attempt')}, newest first" if lines else "no attempt on record"
     width = max((len(line.family) for line in lines), default=0)
-    return "\n".join([head, *(_history_line(line, width) for line in lines)]) + "\n"
+    place = paint(f"{account} ({environment})", Tone.STRONG)
+    return (
+        "\n".join([f"{banner}{place} · {told}", *(_history_line(line, width, paint) for line in lines)])
+        + "\n"
+    )
 
 
 _LOOK = {
@@ -106,20 +125,28 @@ _LOOK = {
 }
 
 
-def _head(status: Status, paint: Paint) -> str:
+_OUTCOME_TONES = {"applied": Tone.GOOD, "rejected": Tone.BAD, "unknown": Tone.BAD}
+
+
+def _place(status: Status, paint: Paint) -> str:
     simulator = paint("SIMULATOR ", Tone.WARN) if status.simulator else ""
     place = paint(f"{status.desired.account} ({status.desired.environment.value})", Tone.STRONG)
-    who = f" · uid {status.uid} at {status.host}" if status.uid else " · nothing on record yet"
-    return f"{simulator}{place}{who} · {status.desired.path}"
+    who = " · nothing on record yet"
+    if status.uid is not None:
+        who = f" · uid {printable(status.uid)} at {printable(status.host or '?')}"
+    return f"{simulator}{place}{who} · {printable(status.desired.path)}"
 
 
 def _sentence(status: Status, paint: Paint) -> str:
-    behind = [family for family in status.families if family.state is not FamilyState.IN_SYNC]
-    told = _live_words(status)
-    if not behind:
-        return paint(f"As desired, as far as is on record; {told}.", Tone.GOOD)
-    number = f"{len(behind)} of {count(len(status.families), 'family').replace('familys', 'families')}"
-    return paint(f"{number} not known to be as desired; {told}.", Tone.BAD)
+    behind = sum(family.change is not None for family in status.families)
+    frozen = sum(family.state is FamilyState.FROZEN for family in status.families)
+    told = f"; {families(frozen)} frozen" if frozen else ""
+    told += f"; {_live_words(status)}."
+    if behind:
+        return paint(
+            f"{behind} of {families(len(status.families))} not known to be as desired{told}", Tone.BAD
+        )
+    return paint(f"As desired, as far as is on record{told}", Tone.WARN if frozen else Tone.GOOD)
 
 
 def _live_words(status: Status) -> str:
@@ -130,7 +157,7 @@ def _live_words(status: Status) -> str:
 
 def _family_line(family: FamilyStatus, width: int, paint: Paint) -> str:
     symbol, tone = _LOOK[family.state]
-    line = f"  {paint(f'{symbol} {family.state.value:<9}', tone)}  {family.family:<{width}}"
+    line = f"  {paint(head(symbol, family.state.value), tone)}{family.family:<{width}}"
     line += f"  desired {setting_words(family.desired)}"
     if family.applied is None:
         line += " · never applied"
@@ -138,7 +165,7 @@ def _family_line(family: FamilyStatus, width: int, paint: Paint) -> str:
         line += f" · applied {setting_words(family.applied)}"
     if family.live is not None and family.live.setting != family.desired:
         line += f" · live {setting_words(family.live.setting)}"
-    return line + _frozen_words(family.live) + _due_words(family)
+    return line + _frozen_words(family.live) + _pending_words(family)
 
 
 def _frozen_words(live: LiveRow | None) -> str:
@@ -149,28 +176,41 @@ def _frozen_words(live: LiveRow | None) -> str:
     return " · frozen" + (f" (until {live.frozen_until})" if live.frozen_until else "")
 
 
-def _due_words(family: FamilyStatus) -> str:
+def _pending_words(family: FamilyStatus) -> str:
+    """Say what a plan made now would do about the family, and when."""
     change = family.change
-    if change is None or change.eta_s is None:
+    if change is None:
         return ""
-    return f" · due {'now' if change.eta_s < 0.5 else 'in ' + duration(change.eta_s)}"
+    if change.because is not None:
+        told = "" if family.live is not None and family.live.frozen else HOLD_WORDS[change.because]
+        return told and f" · held: {told}"
+    if change.action is Action.ADOPT and change.known_at is None:
+        return " · live is already as desired: to be recorded, no request"
+    word = "known" if change.action is Action.ADOPT else "due"
+    return "" if change.eta_s is None else f" · {word} {due(change.eta_s)}"
 
 
 def _pacing_line(status: Status) -> str:
     if status.pacing is None:
         return "Pacing: no request of this User ID is on record; the first one waits for one window."
-    next_slot = duration(status.pacing.next_slot_s)
     spaced = ", evenly spaced since the exchange said 50011" if status.pacing.spaced else ""
-    slot = "now" if next_slot == "now" else f"in {next_slot}"
+    slot = due(status.pacing.next_slot_s)
     return f"Pacing: {status.pacing.counting} of 2 requests count, next slot {slot}{spaced}."
 
 
-def _history_line(line: HistoryLine, width: int) -> str:
-    told = f"[{line.code}] {line.message}".strip() if line.outcome != "applied" and line.code else ""
-    doubt = "; not known what is in force" if line.open and line.outcome in ("pending", "unknown") else ""
-    when = f"{line.reserved_at:%Y-%m-%d %H:%M:%S}Z"
-    text = f"  {when}  {line.family:<{width}}  {line.outcome:<9} {setting_words(line.setting)}"
-    return f"{text}  {told}{doubt}".rstrip()
+def _history_line(line: HistoryLine, width: int, paint: Paint) -> str:
+    text = f"  {line.reserved_at:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
+    outcome = f"{line.outcome:<9}"
+    if line.outcome in _OUTCOME_TONES:
+        outcome = paint(outcome, _OUTCOME_TONES[line.outcome])
+    return "  ".join([text, outcome, setting_words(line.setting), *_what_came_of_it(line)])
+
+
+def _what_came_of_it(line: HistoryLine) -> list[str]:
+    """Return the words of the exchange, and whether it is still unknown what is in force."""
+    said = printable(f"[{line.code}] {line.message}".strip()) if line.code not in ("", "0") else ""
+    doubt = "not known what is in force" if line.open and line.outcome in ("pending", "unknown") else ""
+    return ["; ".join(filter(None, (said, doubt)))] if said or doubt else []
 
 
 def _family_document(family: FamilyStatus, asked_at: datetime) -> Document:

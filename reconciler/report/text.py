@@ -1,20 +1,30 @@
 """Plans and results as text, one family a line: old, new, why.
 
-Every line carries a symbol and a word beside any colour. Nothing is cut and nothing is hidden; values
-come from the same plan the JSON document is made of.
+Every line carries a symbol and a word beside any colour, and families stand under each other. Nothing
+is cut and nothing is hidden; values come from the same plan the JSON document is made of. What came
+from outside (paths, the exchange's messages) is escaped: it must never reach the terminal raw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import assert_never
 
 from reconciler.core.direction import Direction
-from reconciler.core.model import Field
 from reconciler.core.outcome import HOLD_WORDS, SETTLED, Outcome, Result
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
+from reconciler.core.problems import printable
 from reconciler.report.documents import Context, plan_summary
 from reconciler.report.tone import Paint, Tone, plain
-from reconciler.report.words import count, duration, field_value
+from reconciler.report.words import (
+    count,
+    due,
+    duration,
+    families,
+    field_value,
+    head,
+    setting_words,
+)
 
 _LOOK: dict[Direction, tuple[str, Tone]] = {
     Direction.ENABLE: ("+", Tone.GOOD),
@@ -54,7 +64,8 @@ def plan_sentence(plan: Plan) -> str:
     """Return the one sentence that says what a plan comes to."""
     summary = plan_summary(plan)
     if not plan.changes:
-        return f"No changes. {_families(summary['unchanged'])} as desired."
+        verb = "is" if summary["unchanged"] == 1 else "are"
+        return f"No changes. {families(summary['unchanged'])} {verb} as desired."
     parts = [f"{summary['set']} to set{_directions(plan)}"]
     parts += [f"{summary['adopt']} to adopt"] if summary["adopt"] else []
     parts += [f"{summary['hold']} held"] if summary["hold"] else []
@@ -65,16 +76,16 @@ def plan_sentence(plan: Plan) -> str:
 
 def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> Iterator[str]:
     place = f"{plan.account} ({plan.environment.value})"
-    at = f" at {context.host}" if context.host else ""
+    at = f" at {printable(context.host)}" if context.host else ""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
-    yield banner + paint(place, Tone.STRONG) + f"{at} · {context.path} · {_BASIS[plan.basis]}"
+    yield banner + paint(place, Tone.STRONG) + f"{at} · {printable(context.path)} · {_BASIS[plan.basis]}"
     yield ""
-    width = max((len(change.family) for change in plan.changes), default=0)
+    width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
     for change in plan.changes:
         yield f"  {_change_line(change, width, paint)}"
     for family, live in plan.unmanaged.items():
-        words = ", ".join(f"{field.value} {field_value(live, field)}" for field in Field)
-        yield paint(f"  · unmanaged {family}: {words} (not in the file, not touched)", Tone.QUIET)
+        told = f"{family:<{width}}  {setting_words(live)}  (not in the file: not touched)"
+        yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
     if plan.changes or plan.unmanaged:
         yield ""
     yield plan_sentence(plan)
@@ -83,37 +94,35 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
 
 
 def _change_line(change: Change, width: int, paint: Paint) -> str:
+    symbol, word, tone = _look(change)
+    family = f"{change.family:<{width}}"
     match change.action:
-        case Action.ADOPT:
-            return _adopt_line(change, width, paint)
-        case Action.HOLD:
-            return _hold_line(change, width, paint)
         case Action.SET:
-            symbol, word, tone = _look(change)
-            head = paint(f"{symbol} {word:<8}", tone)
-            when = f"request {change.order}" + (
-                f", in {duration(change.eta_s)}" if change.eta_s and change.eta_s >= 0.5 else ", now"
-            )
-            return f"{head} {change.family:<{width}}  {_moves(change)}  ({_REASONS[change.reason]}; {when})"
+            when = due(change.eta_s or 0.0)
+            told = f"{_moves(change)}  ({_REASONS[change.reason]}; request {change.order}, {when})"
+        case Action.ADOPT:
+            symbol, word, tone = "=", "adopt", Tone.QUIET
+            told = f"{setting_words(change.after)}  ({_why_no_request(change)})"
+        case Action.HOLD:
+            assert change.because is not None
+            told = f"{_moves(change)}  ({word}; {HOLD_WORDS[change.because]}){_way_out(change)}"
+            symbol, word, tone = "!", "hold", Tone.WARN
+        case _:
+            assert_never(change.action)
+    return f"{paint(head(symbol, word), tone)}{family}  {told}"
 
 
-def _adopt_line(change: Change, width: int, paint: Paint) -> str:
+def _why_no_request(change: Change) -> str:
     if change.known_at is None:
-        why = "live is already as desired: recorded, no request"
-    else:
-        why = f"acknowledged; an older attempt may still land, known in {duration(change.eta_s or 0.0)}"
-    head = paint(f"= {'adopt':<8}", Tone.QUIET)
-    return f"{head} {change.family:<{width}}  ({why})"
+        return "live is already as desired: recorded, no request"
+    return f"acknowledged, but an older attempt may still land: known {due(change.eta_s or 0.0)}"
 
 
-def _hold_line(change: Change, width: int, paint: Paint) -> str:
-    assert change.because is not None
-    _, word, _ = _look(change)
-    head = paint(f"! {'hold':<8}", Tone.WARN)
-    line = f"{head} {change.family:<{width}}  {_moves(change)}  ({word}; {HOLD_WORDS[change.because]})"
-    if change.because is Because.GUARD:
-        line += f'; to do it: --allow disable:{change.family} --reason "…"'
-    return line
+def _way_out(change: Change) -> str:
+    """Say what lets a held change through, where the command line can."""
+    if change.because is not Because.GUARD:
+        return ""
+    return f'; if that is meant: --allow disable:{change.family} --reason "…"'
 
 
 def _look(change: Change) -> tuple[str, str, Tone]:
@@ -125,14 +134,12 @@ def _look(change: Change) -> tuple[str, str, Tone]:
 
 def _moves(change: Change) -> str:
     """Write the changed fields as ``old → new``; the whole setting when nothing was there before."""
-    if change.before is None:
-        return ", ".join(f"{field.value} {field_value(change.after, field)}" for field in Field)
-    fields = change.fields or tuple(Field)
-    if change.before == change.after:
-        return ", ".join(f"{field.value} {field_value(change.after, field)}" for field in fields)
+    before = change.before
+    if before is None or before == change.after:
+        return setting_words(change.after)
     return ", ".join(
-        f"{field.value} {field_value(change.before, field)} → {field_value(change.after, field)}"
-        for field in fields
+        f"{field.value} {field_value(before, field)} → {field_value(change.after, field)}"
+        for field in change.fields
     )
 
 
@@ -143,13 +150,10 @@ def _directions(plan: Plan) -> str:
 
 
 def _takes(plan: Plan) -> str:
-    if not plan.requests and plan.eta_s < 0.5:
-        return ""
-    return " Takes no waiting." if plan.eta_s < 0.5 else f" Takes about {duration(plan.eta_s)}."
-
-
-def _families(number: int) -> str:
-    return "1 family is" if number == 1 else f"{number} families are"
+    takes = duration(plan.eta_s)
+    if takes != "now":
+        return f" Takes about {takes}."
+    return " No waiting." if plan.requests else ""
 
 
 _RESULT_LOOK = {
@@ -165,17 +169,24 @@ _RESULT_LOOK = {
 
 def _result_line(result: Result, width: int, paint: Paint) -> str:
     symbol, tone = _RESULT_LOOK[result.outcome]
-    head = paint(f"{symbol} {result.outcome.value:<8}", tone)
-    line = f"{head} {result.family:<{width}}"
+    line = f"{paint(head(symbol, result.outcome.value), tone)}{result.family:<{width}}"
     if result.outcome in SETTLED:
         tries = f"  ({count(result.attempts, 'attempt')})" if result.attempts > 1 else ""
         return (line + tries).rstrip()
-    code = f" [{result.code}]" if result.code.isdigit() else ""
-    return f"{line}  {result.message}{code}"
+    code = f"[{printable(result.code)}]" if result.code[:1].isdigit() else ""
+    return f"{line}  {printable(result.message)} {code}".rstrip()
 
 
 def _results_summary(outcomes: tuple[Result, ...]) -> str:
     if not outcomes:
         return "Nothing to do: everything is as desired."
     counts = {name: sum(result.outcome is name for result in outcomes) for name in Outcome}
-    return "Done: " + ", ".join(f"{number} {name.value}" for name, number in counts.items() if number) + "."
+    told = ", ".join(f"{number} {name.value}" for name, number in counts.items() if number)
+    settled = sum(counts[name] for name in SETTLED)
+    return f"{_how_far(settled, len(outcomes))}: {told}."
+
+
+def _how_far(settled: int, of: int) -> str:
+    if settled == of:
+        return "Done"
+    return "Partly done" if settled else "Nothing done"

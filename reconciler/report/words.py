@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from reconciler.core.model import Field, Setting
 
+HEAD_WORD_CELLS = 9
+"""As wide as the widest words a line begins with: unmanaged, uncertain."""
+
 _UNITS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000))
 
 
@@ -45,11 +48,22 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def printable(text: str) -> str:
-    """Return ``text`` with every control character escaped, safe for a terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def due(seconds: float) -> str:
+    """Write when something comes: ``now``, ``in 8 s``."""
+    told = duration(seconds)
+    return told if told == "now" else f"in {told}"
 
 
 def count(number: int, thing: str) -> str:
     """Write ``1 request``, ``2 requests``; for words whose plural takes an s."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def families(number: int) -> str:
+    """Write ``1 family``, ``2 families``."""
+    return "1 family" if number == 1 else f"{number} families"
+
+
+def head(symbol: str, word: str) -> str:
+    """Write what a line begins with, padded so that what follows stands in one column."""
+    return f"{symbol} {word:<{HEAD_WORD_CELLS}}  "
