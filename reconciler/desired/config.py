@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.core.model import Environment
-from reconciler.core.problems import Code, Problem, problem
+from reconciler.core.problems import Code, Problem, printable, problem
 from reconciler.desired.nodes import MAX_BYTES
 from reconciler.desired.reader import Reading, read_config
 
@@ -40,7 +40,7 @@ def load_configs(paths: Sequence[str]) -> tuple[Reading, ...]:
 
 
 def _load(path: str) -> Iterator[Reading]:
-    if not _is_folder(path):
+    if not os.path.isdir(path):
         yield _load_file(path)
         return
     try:
@@ -87,7 +87,7 @@ def _refused(reading: Reading, other: str) -> Reading:
     found = problem(
         Code.DUPLICATE_ACCOUNT,
         reading.path,
-        f"account {owner.account} in {owner.environment} is already set in {other}",
+        f"account {owner.account} in {owner.environment} is already set in {printable(other)}",
         "merge the two files, or correct the account of one of them",
         line=owner.at.line,
         column=owner.at.column,
@@ -108,13 +108,6 @@ def _unreadable(path: str, error: Exception) -> Problem:
 
 def _is_config_name(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith(".") and name not in POLICY_NAMES
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return os.path.isdir(path)
-    except ValueError:  # a NUL in the name; opening it will say so
-        return False
 
 
 def _identity(path: str) -> str:

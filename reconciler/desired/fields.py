@@ -54,10 +54,10 @@ def read_fields(table: Table) -> Fields:
 
     An unknown key that looks like a slip of a field makes that field broken, not missing.
     """
-    values: dict[Field, Value] = {}
+    values: dict[Field, Value] = {} if table.whole else dict(ALL_BROKEN.values)
     complaints: list[tuple[Field, Place, Complaint]] = []
     for key in table.entries.keys() - FIELD_NAMES:
-        if meant := nearest_key(key, FIELD_NAMES):
+        if meant := nearest_key(key, Field):
             values[Field(meant)] = Broken.BROKEN
     for name in Field:
         if (entry := table.entries.get(name)) is None:

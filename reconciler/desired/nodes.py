@@ -76,10 +76,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A mapping: entries by their key's text, in the order of the file."""
+    """A mapping: entries by their key's text, in the order of the file.
+
+    Not ``whole`` means that keys were refused: what seems to be missing may be behind one of them.
+    """
 
     entries: dict[str, Entry]
     at: Place
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +138,13 @@ class _Open:
     entries: dict[str, Entry] | None
     items: list[Node] = field(default_factory=list)
     key: Node | None = None
+    whole: bool = True
 
     def closed(self) -> Node:
         return (
-            Sequence(tuple(self.items), self.at) if self.entries is None else Table(self.entries, self.at)
+            Sequence(tuple(self.items), self.at)
+            if self.entries is None
+            else Table(self.entries, self.at, self.whole)
         )
 
 
@@ -213,12 +220,13 @@ class _Builder:
         elif parent.key is None:
             parent.key = node
         else:
-            self._enter(parent.entries, parent.key, node)
+            parent.whole &= self._enter(parent.entries, parent.key, node)
             parent.key = None
 
-    def _enter(self, entries: dict[str, Entry], key: Node, value: Node) -> None:
+    def _enter(self, entries: dict[str, Entry], key: Node, value: Node) -> bool:
+        """Enter a key with its value; tell whether the table then has what the key stands for."""
         if isinstance(key, Opaque):
-            return
+            return False
         if not isinstance(key, Scalar):
             self._complain(Code.NON_STRING_KEY, key.at, "a list or mapping cannot be a key")
         elif key.plain and key.text == "<<":
@@ -231,8 +239,11 @@ class _Builder:
             )
         elif first := entries.get(key.text):
             self._duplicate(key, first.key)
+            return True
         else:
             entries[key.text] = Entry(key, value)
+            return True
+        return False
 
     def _duplicate(self, key: Scalar, first: Scalar) -> None:
         message = f"the key {shown(key.text)} is already on line {first.at.line}"
@@ -312,6 +323,7 @@ def _bad_character_problems(text: str, path: str) -> Iterator[Problem]:
 _SYNTAX_HINTS = (
     ("mapping values are not allowed", "check the line above, the indentation, and quotes around a colon"),
     ("tab character", "indent with spaces; YAML does not allow tabs"),
+    ("escape character", "write the text without the backslash, or in single quotes"),
     ("quoted scalar", "a quote is opened and not closed"),
     ("flow mapping", "a brace { is opened and not closed, or a comma is missing"),
     ("flow sequence", "a bracket [ is opened and not closed, or a comma is missing"),
@@ -326,17 +338,36 @@ _SYNTAX_HINTS = (
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
-    mark: yaml.Mark | None = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    at = Place(mark.line + 1, mark.column + 1) if mark else START
+    at = _syntax_place(error, text.split("\n"))
     said = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or 'unreadable'}"
     message = f"this is not YAML: {printable(' '.join(said.split()))}"
-    return problem(
-        Code.YAML_SYNTAX, path, message, _syntax_hint(said, text, at), line=at.line, column=at.column
-    )
+    hint = _syntax_hint(said, text, at)
+    return problem(Code.YAML_SYNTAX, path, message, hint, line=at.line, column=at.column)
+
+
+def _syntax_place(error: yaml.YAMLError, lines: list[str]) -> Place:
+    """Return where the parser stopped, or where it began when it only stopped at nothing.
+
+    Of a bracket that is never closed the bracket is worth showing, not the end of the file; of a
+    key without a colon the key, not what comes after it.
+    """
+    marks: list[yaml.Mark | None] = [
+        getattr(error, "problem_mark", None),
+        getattr(error, "context_mark", None),
+    ]
+    if "expected ':'" in str(getattr(error, "problem", "")):
+        marks.reverse()
+    places = [Place(mark.line + 1, mark.column + 1) for mark in marks if mark is not None]
+    at_something = (at for at in places if at.line <= len(lines) and lines[at.line - 1].strip())
+    return next(at_something, START)
 
 
 def _syntax_hint(said: str, text: str, at: Place) -> str:
     lines = text.split("\n")
+    if conflict := next(
+        (number for number, line in enumerate(lines, 1) if line.startswith("<<<<<<< ")), None
+    ):
+        return f"line {conflict} begins a merge conflict that has not been resolved"
     line = lines[at.line - 1] if at.line <= len(lines) else ""
     character = line[at.column - 1 : at.column]
     if character == "\t":

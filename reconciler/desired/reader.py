@@ -25,8 +25,8 @@ from reconciler.core.model import (
 )
 from reconciler.core.problems import Problem, any_error, problem
 from reconciler.desired.fields import ALL_BROKEN, FIELD_NAMES, Fields, merged, read_fields
-from reconciler.desired.nodes import Entry, Node, Place, Table, read_nodes
-from reconciler.desired.shape import Document, Path, faults, key_place, node_at, place_of, to_document
+from reconciler.desired.nodes import Entry, Node, Opaque, Place, Table, read_nodes
+from reconciler.desired.shape import Document, Path, fault_place, faults, node_at, place_of, to_document
 from reconciler.desired.values import Complaint
 from reconciler.desired.wording import fault_complaint, missing_fields, surprise_complaint
 
@@ -84,12 +84,13 @@ class _Families:
 def read_config(content: bytes, path: str) -> Reading:
     """Read one file's ``content``; ``path`` names it in problems and sources. Never raises for content."""
     tree = read_nodes(content, path)
-    if tree.root is None:
+    if tree.root is None or isinstance(tree.root, Opaque):
         return Reading(path, tree.text, None, _sorted(tree.problems))
     families = _read_families(tree.root, path)
     rest = _without(tree.root, families.accepted)
     document = to_document(rest)
-    found = (*families.found, *_schema_findings(rest, document, families.found))
+    # Of one value the schema may refuse two things that are said in the same words.
+    found = dict.fromkeys((*families.found, *_schema_findings(rest, document, families.found)))
     problems = _sorted((*tree.problems, *(_problem(each, path) for each in found)))
     owner = _owner(tree.root, document.value)
     if any_error(problems) or owner is None:
@@ -150,7 +151,8 @@ def _without(root: Node, accepted: frozenset[str]) -> Node:
     keep = next(iter(accepted), None)
     left = {name: entry for name, entry in families.entries.items() if name == keep or name not in accepted}
     section = root.entries["families"]
-    return Table({**root.entries, "families": Entry(section.key, Table(left, families.at))}, root.at)
+    fewer = Table(left, families.at, families.whole)
+    return Table({**root.entries, "families": Entry(section.key, fewer)}, root.at, root.whole)
 
 
 def _schema_findings(root: Node, document: Document, found: tuple[_Found, ...]) -> Iterator[_Found]:
@@ -162,14 +164,7 @@ def _schema_findings(root: Node, document: Document, found: tuple[_Found, ...]) 
     for fault in faults(root, document, SCHEMA):
         if fault.key is None and fault.path in explained:
             continue
-        node = node_at(root, fault.path)
-        missing = fault.keyword == "required"
-        at = (
-            place_of(root, fault.path)
-            if fault.key is None or missing
-            else key_place(root, fault.path, fault.key)
-        )
-        yield _Found(at, fault_complaint(fault, node))
+        yield _Found(fault_place(root, fault), fault_complaint(fault, node_at(root, fault.path)))
 
 
 def _owner(root: Node, value: Any) -> Owner | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from reconciler.desired.nodes import START, Node, Opaque, Place, Scalar, Sequence, Table
+from reconciler.desired.nodes import START, Node, Place, Scalar, Sequence, Table
 from reconciler.desired.yaml11 import Surprise, resolve
 from reconciler.schema_files import load_schema
 
@@ -53,7 +53,7 @@ def to_document(root: Node) -> Document:
 
 
 def faults(root: Node, document: Document, schema_name: str) -> tuple[Fault, ...]:
-    """Return each refusal of ``document`` by the schema, once. What is opaque does not count as missing."""
+    """Return each refusal of ``document`` by the schema, once; what is opaque does not count as missing."""
     from jsonschema.validators import Draft202012Validator  # late: it costs more than all the rest
 
     validator = Draft202012Validator(load_schema(schema_name))
@@ -74,23 +74,28 @@ def node_at(root: Node, path: Path) -> Node | None:
     return node
 
 
-def place_of(root: Node, path: Path) -> Place:
-    """Return where the value at ``path`` is; an empty value is where its key is.
+def fault_place(root: Node, fault: Fault) -> Place:
+    """Return where to look for ``fault``: at the key it is about if the file has it, else at the value."""
+    if fault.key is None or fault.keyword == "required":
+        return place_of(root, fault.path)
+    return _key_place(root, fault.path, fault.key)
 
-    A table's place is its key's too: that is the word a reader looks for.
+
+def place_of(root: Node, path: Path) -> Place:
+    """Return where the value at ``path`` is.
+
+    A table and an empty value are looked for at their key; the root table is everywhere, thus at 1:1.
     """
     node = node_at(root, path)
-    if node is None or (not path and isinstance(node, Table)):
+    if node is None:
         return START
-    if not path:
-        return node.at
-    is_value = isinstance(node, Sequence | Opaque) or (
-        isinstance(node, Scalar) and (node.text or not node.plain)
-    )
-    return node.at if is_value else key_place(root, path[:-1], path[-1])
+    if isinstance(node, Table):
+        return _key_place(root, path[:-1], path[-1]) if path else START
+    is_empty = isinstance(node, Scalar) and node.plain and not node.text
+    return _key_place(root, path[:-1], path[-1]) if is_empty else node.at
 
 
-def key_place(root: Node, path: Path, key: str | int) -> Place:
+def _key_place(root: Node, path: Path, key: str | int) -> Place:
     """Return where ``key`` is written in the table at ``path``; an item of a list is where it begins."""
     parent = node_at(root, path)
     if isinstance(parent, Table) and key in parent.entries:
@@ -135,14 +140,20 @@ def _faults(root: Node, error: ValidationError) -> Iterator[Fault]:
         yield from _unknown(
             path, cast("dict[str, Any]", error.schema), cast("dict[str, Any]", error.instance)
         )
-    else:
+    elif keyword != "minProperties" or _is_empty(root, path):
         yield Fault(path, keyword, None)
 
 
 def _missing(root: Node, path: Path, required: list[str]) -> Iterator[Fault]:
     table = node_at(root, path)
-    present = table.entries.keys() if isinstance(table, Table) else ()
-    yield from (Fault(path, "required", key) for key in required if key not in present)
+    if isinstance(table, Table) and table.whole:
+        yield from (Fault(path, "required", key) for key in required if key not in table.entries)
+
+
+def _is_empty(root: Node, path: Path) -> bool:
+    """Tell whether a table is empty in the file too, not only in the document made of it."""
+    table = node_at(root, path)
+    return isinstance(table, Table) and table.whole and not table.entries
 
 
 def _unknown(path: Path, schema: dict[str, Any], instance: dict[str, Any]) -> Iterator[Fault]:

@@ -29,10 +29,12 @@ MAX_LOOKED_AT = 2 * EXCERPT_CELLS
 MAX_ANNOTATIONS = 10
 """GitHub shows ten errors and ten warnings of a step and silently drops the rest."""
 
+_WORD = r"(?:[^\s,:{}\[\]]|:(?=[^\s,{}\[\]]))+"
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"'  # a quoted value is one piece, blanks included
     r"|'(?:[^']|'')*'"
-    r"|(?:[^\s,:{}\[\]]|:(?=[^\s,{}\[\]]))+"  # a plain one; 1:30 is one piece, the colon of a key is not
+    r"|[&*!][^\s,{}\[\]]*"  # an anchor, alias or tag, without the value it is on
+    rf"|{_WORD}(?: (?!#){_WORD})*"  # plain words; 1:30 is one, but the colon of a key is not in it
 )
 
 
@@ -113,11 +115,9 @@ def _excerpt(line: str, column: int) -> tuple[str, int, int]:
     after = _cells_of(line[end : end + MAX_LOOKED_AT])
     fits = _width(before) + _width(token) + _width(after) <= EXCERPT_CELLS
     before = before if fits else _cut_left(before, BEFORE_CARET_CELLS)
-    offset = _width(before)
-    token = _cut_right(token, EXCERPT_CELLS - offset)
-    width = _width(token)
-    after = _cut_right(after, max(EXCERPT_CELLS - offset - width, 1))
-    return "".join((*before, *token, *after)), offset, max(width, 1)
+    room = EXCERPT_CELLS - _width(before)
+    rest = _cut_right([*token, *after], room)
+    return "".join((*before, *rest)), _width(before), max(min(_width(token), room), 1)
 
 
 def _token_end(line: str, start: int) -> int:
