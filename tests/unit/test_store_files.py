@@ -1,0 +1,416 @@
+"""The state as a file: whole or not there, and refused with what to do when it cannot be believed."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.model import Environment, Kind
+from reconciler.errors import StateUnusable
+from reconciler.store import files, schema
+from reconciler.store.schema import APPLICATION_ID
+from reconciler.store.sqlite import SqliteState, open_existing, open_state
+from tests.contract.stores import ScriptedClock
+
+
+def opened(path: Path) -> SqliteState:
+    return open_state(str(path), clock=ScriptedClock(), boot="boot-1", lock_timeout_s=0.0)
+
+
+def read(path: Path) -> SqliteState | None:
+    return open_existing(str(path), clock=ScriptedClock(), boot="boot-1")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / ".mmp" / "state.db"
+
+
+@pytest.fixture
+def made(path: Path) -> Path:
+    opened(path).close()
+    return path
+
+
+def test_a_new_state_is_closed_to_others_and_alone_in_its_directory(made: Path) -> None:
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
+    assert [entry.name for entry in made.parent.iterdir()] == ["state.db"]
+
+
+def test_a_new_state_is_marked_as_ours_with_its_version_and_wal(made: Path) -> None:
+    db = sqlite3.connect(made)
+    assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+    assert db.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
+def test_every_commit_waits_for_the_disk(made: Path) -> None:
+    state = opened(made)
+    assert state._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    state.close()
+
+
+def test_a_state_is_opened_again_and_through_a_symbolic_link(made: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(made)
+    state = opened(link)
+    assert state.place == str(made)
+    state.close()
+
+
+def test_a_path_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    odd = tmp_path / "a?mode=memory#b %41 ü" / "state.db"
+    opened(odd).close()
+    assert odd.exists()
+
+
+# -- coming into being --------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process ended here; nothing of it runs any more."""
+
+
+class MortalOs:
+    """The operating system as a process sees it that dies after ``lives`` calls."""
+
+    def __init__(self, lives: int) -> None:
+        self.lives = lives
+
+    def __getattr__(self, name: str) -> object:
+        real = getattr(os, name)
+        if name not in {"open", "write", "fsync", "close", "link", "unlink", "makedirs"}:
+            return real
+
+        def call(*values: object, **named: object) -> object:
+            if self.lives <= 0:
+                raise Killed
+            self.lives -= 1
+            return real(*values, **named)
+
+        return call
+
+
+def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for lives in range(30):
+        path = tmp_path / str(lives) / "state.db"
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "os", MortalOs(lives))
+            try:
+                opened(path).close()
+                completed = True
+            except Killed:
+                completed = False
+        found.append((completed, path.exists()))
+        opened(path).close()
+    assert found[0] == (False, False)
+    assert (False, True) in found
+    assert found[-1] == (True, True)
+    assert found == sorted(found)
+
+
+def test_the_loser_of_a_race_uses_the_winners_state(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def beaten(source: str, target: str) -> None:
+        monkeypatch.undo()
+        winner = opened(path)
+        db = winner._db
+        db.execute("INSERT INTO live VALUES ('', 'winner', '', '', '', '')")
+        winner.close()
+        os.link(source, target)
+
+    monkeypatch.setattr(os, "link", beaten)
+    state = opened(path)
+    assert state._db.execute("SELECT account FROM live").fetchall() == [("winner",)]
+    state.close()
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.db"]
+
+
+def test_an_image_is_written_to_its_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:1000]))
+    opened(tmp_path / "state.db").close()
+
+
+@pytest.mark.parametrize("call", ["link", "write", "open", "makedirs"])
+def test_a_place_that_cannot_hold_a_state_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(StateUnusable) as refused:
+        opened(path)
+    assert refused.value.code == "state-unwritable"
+    assert "Operation not permitted" in refused.value.message
+    monkeypatch.undo()
+    assert not path.exists()
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+def foreign(path: Path) -> None:
+    path.unlink()
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE theirs (a)")
+    db.close()
+    path.chmod(0o600)
+
+
+def newer(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    db.close()
+
+
+def without_a_table(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("DROP TABLE applied")
+    db.close()
+
+
+def without_an_index(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("DROP INDEX attempts_counting")
+    db.close()
+
+
+def with_a_broken_page(path: Path) -> None:
+    image = bytearray(path.read_bytes())
+    image[4096:4196] = b"\xff" * 100
+    path.write_bytes(image)
+
+
+def with_an_index_that_lost_a_row(path: Path) -> None:
+    """Every page is readable, but the page of one index is that of another, empty one."""
+    db = sqlite3.connect(path)
+    db.execute(
+        "INSERT INTO attempts VALUES"
+        " ('', 1, '', '', '', '', '', 0, 0, '', '', '', 0, '', '', 0, '', '', '', 0, '', 0, 0, 0)"
+    )
+    db.commit()
+    roots = dict(db.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0").fetchall())
+    db.close()
+    image = bytearray(path.read_bytes())
+    lost, empty = ((roots[name] - 1) * 4096 for name in ("attempts_counting", "attempts_limited"))
+    image[lost : lost + 4096] = image[empty : empty + 4096]
+    path.write_bytes(image)
+
+
+def a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+REFUSALS: list[tuple[str, Callable[[Path], object]]] = [
+    ("state-empty", lambda path: path.write_bytes(b"")),
+    ("state-not-sqlite", lambda path: path.write_bytes(b"families: {}\n")),
+    ("state-not-sqlite", lambda path: path.write_bytes(b"x" * 5000)),
+    ("state-truncated", lambda path: os.truncate(path, 10)),
+    ("state-truncated", lambda path: os.truncate(path, 99)),
+    ("state-truncated", lambda path: os.truncate(path, 100)),
+    ("state-truncated", lambda path: os.truncate(path, 4096)),
+    ("state-truncated", lambda path: os.truncate(path, 4096 * 5 + 7)),
+    ("state-foreign-file", foreign),
+    ("state-newer", newer),
+    ("state-incomplete", without_a_table),
+    ("state-incomplete", without_an_index),
+    ("state-damaged", with_a_broken_page),
+    ("state-damaged", with_an_index_that_lost_a_row),
+    ("state-not-a-file", a_directory),
+    ("state-exposed", lambda path: path.chmod(0o640)),
+    ("state-exposed", lambda path: path.chmod(0o602)),
+]
+
+
+@pytest.mark.parametrize("opener", [opened, read])
+@pytest.mark.parametrize(("code", "spoil"), REFUSALS)
+def test_a_file_that_cannot_be_believed_is_refused_and_left_as_it_is(
+    made: Path,
+    code: str,
+    spoil: Callable[[Path], object],
+    opener: Callable[[Path], SqliteState | None],
+) -> None:
+    spoil(made)
+    before = made.read_bytes() if made.is_file() else None
+    with pytest.raises(StateUnusable) as refused:
+        opener(made)
+    assert refused.value.code == code
+    assert str(made) in refused.value.message
+    assert refused.value.hint
+    assert (made.read_bytes() if made.is_file() else None) == before
+
+
+def test_a_file_that_cannot_be_read_is_told(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(StateUnusable) as refused:
+        opened(made)
+    monkeypatch.undo()
+    assert refused.value.code == "state-unreadable"
+
+
+def test_a_state_that_is_removed_or_replaced_is_not_written_to_any_more(made: Path) -> None:
+    state = opened(made)
+    store = state.account("main", Environment.LIVE, Kind.OKX)
+    asyncio.run(store.identify("1", "host"))
+    made.rename(made.with_name("aside.db"))
+    for replaced in (False, True):
+        if replaced:
+            opened(made).close()
+        with pytest.raises(StateUnusable) as refused:
+            asyncio.run(store.identify("1", "host"))
+        assert refused.value.code == "state-replaced"
+    state.close()
+
+
+# -- network file systems -------------------------------------------------------------------------
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:30 / /home rw shared:2 master:1 - nfs4 server:/home rw,vers=4.2
+31 30 8:2 / /home/desk/local rw - xfs /dev/sdb1 rw
+32 22 0:40 / /mnt/with\\040space rw - fuse.sshfs desk@host:/ rw
+33 22 0:41 / /srv rw - cifs //server/share rw
+34 22 8:3 / /srv rw - ext4 /dev/sdc1 rw
+35 22 0:42 / /odd\\134back\\011tab\\012line rw - 9p none rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/state.db", "ext4"),
+        ("/home", "nfs4"),
+        ("/home/desk/.mmp/state.db", "nfs4"),
+        ("/homework/state.db", "ext4"),
+        ("/home/desk/local/state.db", "xfs"),
+        ("/mnt/with space/state.db", "fuse.sshfs"),
+        ("/mnt/with", "ext4"),
+        ("/srv/state.db", "ext4"),
+        ("/odd\\back\ttab\nline/state.db", "9p"),
+    ],
+)
+def test_the_longest_and_latest_mount_point_says_what_a_path_is_on(path: str, expected: str) -> None:
+    assert files.file_system_of(path, MOUNTS) == expected
+
+
+def test_without_mounts_nothing_is_known() -> None:
+    assert files.file_system_of("/state.db", "") is None
+
+
+@pytest.mark.parametrize("kind", sorted(files.NETWORK_FILE_SYSTEMS))
+def test_every_network_file_system_is_refused(kind: str) -> None:
+    with pytest.raises(StateUnusable) as refused:
+        files.refuse_network("/net/state.db", f"30 22 0:30 / /net rw - {kind} server rw")
+    assert refused.value.code == "state-network-fs"
+    assert f"({kind})" in refused.value.message
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "apfs", "fuse.ntfs"])
+def test_local_file_systems_are_welcome(kind: str) -> None:
+    files.refuse_network("/net/state.db", f"30 22 0:30 / /net rw - {kind} disk rw")
+
+
+@pytest.mark.parametrize("opener", [opened, read])
+def test_opening_asks_where_the_file_is(
+    made: Path, monkeypatch: pytest.MonkeyPatch, opener: Callable[[Path], object]
+) -> None:
+    monkeypatch.setattr(files, "read_mountinfo", lambda: "30 22 0:30 / / rw - nfs server rw")
+    with pytest.raises(StateUnusable) as refused:
+        opener(made)
+    assert refused.value.code == "state-network-fs"
+
+
+def test_a_system_that_does_not_tell_its_mounts_is_not_held_against_anyone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOUNTINFO", str(tmp_path / "nowhere"))
+    assert files.read_mountinfo() == ""
+
+
+# -- reading without touching -----------------------------------------------------------------------
+
+
+def test_reading_a_state_that_is_not_there_makes_nothing(path: Path) -> None:
+    assert read(path) is None
+    assert not path.parent.exists()
+    error = files.missing(str(path))
+    assert (error.code, str(path) in error.message, bool(error.hint)) == ("state-missing", True, True)
+
+
+def test_reading_leaves_file_and_directory_as_they_are(made: Path) -> None:
+    made.parent.chmod(0o500)
+    before = (made.read_bytes(), made.stat().st_mtime_ns, os.listdir(made.parent))
+    state = read(made)
+    assert state is not None
+    state.close()
+    assert (made.read_bytes(), made.stat().st_mtime_ns, os.listdir(made.parent)) == before
+    made.parent.chmod(0o700)
+
+
+def test_reading_sees_what_another_process_committed_a_moment_ago(made: Path) -> None:
+    writer = opened(made)
+    writer._db.execute("INSERT INTO live VALUES ('', 'fresh', '', '', '', '')")
+    state = read(made)
+    assert state is not None
+    assert state._db.execute("SELECT account FROM live").fetchall() == [("fresh",)]
+    state.close()
+    writer.close()
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_by_sqlite(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = iter([(1, 1, 1), (1, 1, 2)])
+    monkeypatch.setattr("reconciler.store.sqlite._mark", lambda _: next(marks))
+    state = read(made)
+    assert state is not None
+    state.close()
+    assert next(marks, None) is None
+
+
+# -- migrations -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opener", [opened, read])
+def test_an_older_state_is_brought_up_to_date_with_its_rows(
+    made: Path, monkeypatch: pytest.MonkeyPatch, opener: Callable[[Path], SqliteState | None]
+) -> None:
+    db = sqlite3.connect(made)
+    db.execute("INSERT INTO live VALUES ('', 'kept', '', '', '', '')")
+    db.commit()
+    db.close()
+    second = ("ALTER TABLE live ADD COLUMN more TEXT", "CREATE TABLE extra (a TEXT) STRICT")
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
+    for _ in range(2):
+        state = opener(made)
+        assert state is not None
+        assert state._db.execute("SELECT account, more FROM live").fetchall() == [("kept", None)]
+        assert schema.version_of(state._db) == 2
+        state.close()
+
+
+def test_a_migration_that_fails_changes_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = ("CREATE TABLE extra (a TEXT) STRICT", "ALTER TABLE nowhere ADD COLUMN more TEXT")
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
+        with pytest.raises(StateUnusable) as refused:
+            opened(made)
+    assert refused.value.code == "state-failed"
+    opened(made).close()

@@ -1,0 +1,180 @@
+"""Rows and their checks, ages and locks: the parts every engine shares."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.model import Budget, Environment, Kind
+from reconciler.errors import StateUnusable
+from reconciler.store import ageing
+from reconciler.store.ageing import FirstSights, Stamp
+from reconciler.store.locks import FileLocks, Holder, Locks, MemoryLocks, StoreMisuse
+from reconciler.store.rows import (
+    AppliedRow,
+    IdentityRow,
+    LiveDocument,
+    RowDamaged,
+    check,
+    clean,
+    sealed,
+    verified,
+    wall_text,
+)
+from tests.contract.stores import NOON
+
+ROW = IdentityRow("", "main", "live", "okx", "446556540", "openapi.okx.com", "2026-01-02T12:00:00.000Z")
+HOLDER = Holder(4242, "host-a", "apply", "2026-01-02T12:03:04.000Z")
+
+
+def test_the_check_of_a_row_never_changes_between_versions() -> None:
+    """States outlive versions of this program and of Python: these are facts of the format."""
+    assert check(ROW) == "9cc047e83f57ead0"
+    assert check(ROW._replace(host="π\u0378\x00'\"\\")) == "acc90f822e473a4c"
+    applied = AppliedRow(
+        "", "main", "live", "okx", "BTC-USD", 5000, 0, "100.0", "applied", 7, "b", 0.1, "w"
+    )
+    assert check(applied) == "fd7c35fd42d1f468"
+
+
+def test_a_sealed_row_is_believed_and_every_other_is_not() -> None:
+    good = sealed(ROW)
+    assert verified(good) is good
+    for column in IdentityRow._fields:
+        with pytest.raises(RowDamaged) as refused:
+            verified(good._replace(**{column: "x"}))
+        assert refused.value.place.startswith("identity row ")
+
+
+def test_a_row_of_one_table_is_not_believed_in_another() -> None:
+    values = ("main", "live", "okx", "{}", "w")
+    assert check(LiveDocument("", *values)) != check(IdentityRow._make(["", *values, ""]))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("plain π", "plain π"), ("a\x00b", "ab"), ("\ud800", "?"), ("x" * 501, "x" * 500), ("", "")],
+)
+def test_text_of_others_is_made_fit_for_every_engine(text: str, kept: str) -> None:
+    assert clean(text) == kept
+
+
+def test_a_wall_time_is_utc_with_milliseconds() -> None:
+    assert wall_text(NOON) == "2026-01-02T12:00:00.000Z"
+
+
+# -- ages -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stamp", "local"),
+    [
+        (Stamp("mine", 5.0), 5.0),
+        (Stamp("mine", 10.0), 10.0),
+        (Stamp("mine", 10.1), 10.0),
+        (Stamp("other", 5.0), 10.0),
+        (Stamp("other", 50.0), 10.0),
+        (Stamp("", -5.0), 10.0),
+    ],
+)
+def test_only_a_stamp_of_this_boot_that_is_not_in_the_future_is_an_instant(
+    stamp: Stamp, local: float
+) -> None:
+    sights = FirstSights("mine")
+    assert sights.local("fact", stamp, 10.0) == local
+    assert sights.local("other fact", stamp, 99.0) == (99.0 if stamp.boot != "mine" else stamp.instant)
+
+
+def test_a_first_sight_is_of_one_fact_with_one_stamp() -> None:
+    sights = FirstSights("mine")
+    assert sights.local("fact", Stamp("other", 1.0), 10.0) == 10.0
+    assert sights.local("fact", Stamp("other", 1.0), 20.0) == 10.0
+    assert sights.local("fact", Stamp("other", 2.0), 20.0) == 20.0
+    assert sights.local("fact", Stamp("third", 1.0), 30.0) == 30.0
+    budget = Budget(Kind.OKX, Environment.LIVE, "1")
+    assert sights.empty_since(budget, 40.0) == sights.empty_since(budget, 50.0) == 40.0
+
+
+def test_first_sights_are_bounded_and_forgetting_one_only_makes_a_row_younger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ageing, "MAX_SIGHTS", 2)
+    sights = FirstSights("mine")
+    for fact, now in (("a", 1.0), ("b", 2.0), ("c", 3.0), ("c", 4.0)):
+        sights.local(fact, Stamp("other", 0.0), now)
+    assert sights.local("b", Stamp("other", 0.0), 9.0) == 2.0
+    assert sights.local("a", Stamp("other", 0.0), 9.0) == 9.0
+
+
+# -- locks ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["file", "memory"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Locks, Locks]:
+    if request.param == "file":
+        return FileLocks(str(tmp_path / "state.db")), FileLocks(str(tmp_path / "state.db"))
+    table: dict[str, tuple[object, Holder]] = {}
+    return MemoryLocks(table), MemoryLocks(table)
+
+
+def test_one_process_at_a_time_and_it_is_named(pair: tuple[Locks, Locks]) -> None:
+    one, two = pair
+    assert two.holder("main") is None
+    assert one.take("main", HOLDER)
+    assert not two.take("main", HOLDER)
+    assert two.take("other", HOLDER)
+    assert two.holder("main") == one.holder("main") == HOLDER
+    with pytest.raises(StoreMisuse):
+        one.take("main", HOLDER)
+    two.release("main")
+    assert two.holder("main") == HOLDER
+    one.release("main")
+    one.release("main")
+    assert two.holder("main") is None
+    assert two.take("main", HOLDER)
+    two.close()
+    assert one.take("main", HOLDER)
+    assert one.take("other", HOLDER)
+    one.close()
+
+
+def test_a_lock_file_is_closed_to_others_and_stays(tmp_path: Path) -> None:
+    locks = FileLocks(str(tmp_path / "state.db"))
+    locks.take("main.live.okx", HOLDER)
+    locks.close()
+    path = tmp_path / "state.db.main.live.okx.lock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[1, 2]", b"7", b'{"pid": 1}', b"\xff\xfe"])
+def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(tmp_path: Path, text: bytes) -> None:
+    one, two = (FileLocks(str(tmp_path / "state.db")) for _ in range(2))
+    one.take("main", HOLDER)
+    (tmp_path / "state.db.main.lock").write_bytes(text)
+    assert two.holder("main") is None
+    assert not two.take("main", HOLDER)
+    one.close()
+
+
+def test_a_place_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StateUnusable) as refused:
+        FileLocks(str(tmp_path / "state.db")).take("main", HOLDER)
+    assert refused.value.code == "state-unwritable"
+    assert "No locks available" in refused.value.message
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_lock_is_never_taken_through_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "state.db.main.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateUnusable):
+        FileLocks(str(tmp_path / "state.db")).take("main", HOLDER)
+    assert not (tmp_path / "elsewhere").exists()

@@ -1,0 +1,346 @@
+"""The SQLite state beyond the port: readers for people, damage, and failures of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.model import (
+    Confirmed,
+    Environment,
+    Kind,
+    LiveRead,
+    LiveRow,
+    Uncertain,
+    Unresolved,
+)
+from reconciler.core.pacing import LATEST_ARRIVAL_S, Ledger, Sent
+from reconciler.core.verdict import AttemptStatus
+from reconciler.errors import StateUnusable
+from reconciler.ports import Reserved
+from reconciler.store import sqlite as engine
+from reconciler.store.facts import AppliedRecord, AttemptRecord, LiveRecord, StateSnapshot
+from reconciler.store.locks import StoreMisuse
+from reconciler.store.rows import How
+from reconciler.store.sqlite import SqliteState, SqliteStore, open_existing, open_state
+from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
+
+START = 1000.0
+
+
+@pytest.fixture
+def clock() -> ScriptedClock:
+    return ScriptedClock(START)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "state.db")
+
+
+@pytest.fixture
+def state(path: str, clock: ScriptedClock) -> Iterator[SqliteState]:
+    opened = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(state: SqliteState) -> SqliteStore:
+    main = state.account("main", Environment.LIVE, Kind.OKX)
+    asyncio.run(main.identify(UID, HOST))
+    return main
+
+
+def copy_of(path: str, clock: ScriptedClock) -> SqliteStore:
+    """Return the account as a dry run or a status sees it."""
+    state = open_existing(path, clock=clock, boot="boot-1")
+    assert state is not None
+    return state.account("main", Environment.LIVE, Kind.OKX)
+
+
+def write(store: SqliteStore, quantity: str, status: AttemptStatus, family: str = BTC) -> int:
+    slot = asyncio.run(store.reserve(signed(quantity, family), assume_idle=True))  # type: ignore[arg-type]  # a family is text
+    assert isinstance(slot, Reserved)
+    if status is not AttemptStatus.PENDING:
+        definite = status in (AttemptStatus.APPLIED, AttemptStatus.REJECTED)
+        asyncio.run(
+            store.settle(
+                slot.attempt, status, definite=definite, limited=False, code="51000", message="too \x00odd"
+            )
+        )
+    return slot.attempt
+
+
+def fill(store: SqliteStore, clock: ScriptedClock) -> None:
+    """Leave one confirmed and one doubtful family and a live read on record."""
+    write(store, "100.0", AttemptStatus.APPLIED, BTC)
+    clock.time += 1
+    write(store, "7", AttemptStatus.PENDING, ETH)
+    clock.time += 1
+    read = LiveRead(clock.time, {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")}, {ETH: "odd"})
+    asyncio.run(store.record_live(read))
+
+
+# -- readers ------------------------------------------------------------------------------------
+
+
+def test_history_tells_every_attempt_newest_first(store: SqliteStore, clock: ScriptedClock) -> None:
+    fill(store, clock)
+    pending, applied = store.history(10)
+    assert applied == AttemptRecord(
+        id=1,
+        family=BTC,
+        setting=setting("100.0"),
+        status=AttemptStatus.APPLIED,
+        limited=False,
+        open=False,
+        code="51000",
+        message="too odd",
+        reserved_wall=NOON + timedelta(seconds=START),
+        settled_wall=NOON + timedelta(seconds=START),
+    )
+    assert applied.setting.qty_limit.text == "100.0"
+    assert (pending.id, pending.status, pending.open) == (2, AttemptStatus.PENDING, True)
+    assert pending.settled_wall is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "family", "ids"),
+    [
+        (10, "*", [2, 1]),
+        (1, "*", [2]),
+        (0, "*", []),
+        (10, "BTC-*", [1]),
+        (10, "btc-usd", []),
+        (1, "B*", [1]),
+    ],
+)
+def test_history_is_bounded_and_chosen_by_a_glob(
+    store: SqliteStore, clock: ScriptedClock, limit: int, family: str, ids: list[int]
+) -> None:
+    fill(store, clock)
+    assert [attempt.id for attempt in store.history(limit, family)] == ids
+
+
+def test_an_empty_state_has_an_empty_snapshot(state: SqliteState) -> None:
+    store = state.account("main", Environment.LIVE, Kind.OKX)
+    assert store.snapshot() == StateSnapshot(None, None, None, {}, {}, (), None, None)
+
+
+def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
+    store: SqliteStore, path: str, clock: ScriptedClock
+) -> None:
+    fill(store, clock)
+    told = store.snapshot()
+    doubt = Unresolved(2, setting("7"), START + 1, START + 1 + LATEST_ARRIVAL_S)
+    assert told == StateSnapshot(
+        uid=UID,
+        kind=Kind.OKX,
+        host=HOST,
+        known={BTC: Confirmed(setting("100"), START, 1), ETH: Uncertain(None, (doubt,))},
+        applied={BTC: AppliedRecord(setting("100"), How.APPLIED, 1, NOON + timedelta(seconds=START))},
+        open_attempts=tuple(store.history(1)),
+        ledger=Ledger(sent=(Sent(1, START), Sent(2, START + 1 + LATEST_ARRIVAL_S))),
+        live=LiveRecord(
+            {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")},
+            {ETH: "odd"},
+            NOON + timedelta(seconds=START + 2),
+        ),
+    )
+    reader = copy_of(path, clock)
+    assert reader.snapshot() == told
+    assert reader.history(10) == store.history(10)
+    reader._state.close()
+
+
+def test_a_snapshot_for_another_kind_has_no_ledger(store: SqliteStore, state: SqliteState) -> None:
+    told = state.account("main", Environment.LIVE, Kind.SIMULATOR).snapshot()
+    assert (told.uid, told.ledger, told.known) == (UID, None, {})
+
+
+def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
+    store: SqliteStore, path: str, clock: ScriptedClock
+) -> None:
+    fill(store, clock)
+    reader = copy_of(path, clock)
+    assert asyncio.run(reader.identify(UID, "elsewhere")) == HOST
+    assert asyncio.run(reader.known()) == asyncio.run(store.known())
+    assert asyncio.run(reader.ledger()) == asyncio.run(store.ledger())
+    assert reader.lock_holder() is None
+    for forbidden in (
+        reader.reserve(signed(), assume_idle=True),
+        reader.settle(2, AttemptStatus.UNKNOWN, definite=False, limited=False, code="", message=""),
+        reader.adopt({BTC: setting()}, read_begun_at=START),
+        reader.record_live(LiveRead(START, {})),
+    ):
+        with pytest.raises(StoreMisuse):
+            asyncio.run(forbidden)
+    reader._state.close()
+    assert asyncio.run(store.identify(UID, HOST)) is None
+
+
+# -- damage ---------------------------------------------------------------------------------------
+
+TAMPERED = [
+    ("identity", "uid", "'1'", "main/live"),
+    ("identity", "host", "'1'", "main/live"),
+    ("attempts", "checksum", "'0123456789abcdef'", "1"),
+    ("attempts", "id", "77", "77"),
+    ("attempts", "time_interval_ms", "1", "1"),
+    ("attempts", "frozen_interval_ms", "1", "1"),
+    ("attempts", "qty_limit", "'100.00'", "1"),
+    ("attempts", "boot", "'boot-2'", "1"),
+    ("attempts", "reserved_at", "reserved_at - 1", "1"),
+    ("attempts", "status", "'rejected'", "1"),
+    ("attempts", "answered_at", "answered_at - 1e-9", "1"),
+    ("attempts", "answered_boot", "NULL", "1"),
+    ("attempts", "limited", "1", "1"),
+    ("attempts", "message", "''", "1"),
+    ("applied", "qty_limit", "'100.00'", "main/live/BTC-USD"),
+    ("applied", "how", "'adopted'", "main/live/BTC-USD"),
+    ("applied", "attempt", "0", "main/live/BTC-USD"),
+    ("applied", "family", "'BTC-USC'", "main/live/BTC-USC"),
+    ("live", "document", "'{}'", "main/live"),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "value", "row"), TAMPERED)
+def test_a_changed_row_is_not_believed_and_named(
+    store: SqliteStore, clock: ScriptedClock, table: str, column: str, value: str, row: str
+) -> None:
+    fill(store, clock)
+    where = "id = 1" if table == "attempts" else "true"
+    store._state._db.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
+    with pytest.raises(StateUnusable) as refused:
+        store.snapshot()
+    assert refused.value.code == "state-damaged"
+    assert f"{table} row {row} " in refused.value.message
+    assert refused.value.hint
+
+
+def test_a_step_that_meets_damage_changes_nothing(store: SqliteStore, clock: ScriptedClock) -> None:
+    write(store, "1", AttemptStatus.APPLIED)
+    attempt = write(store, "2", AttemptStatus.PENDING)
+    db = store._state._db
+    db.execute("UPDATE applied SET attempt = 0")
+    before = list(db.iterdump())
+    with pytest.raises(StateUnusable):
+        asyncio.run(
+            store.settle(attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="", message="")
+        )
+    assert list(db.iterdump()) == before
+    assert not db.in_transaction
+
+
+# -- failures of the engine -------------------------------------------------------------------------
+
+
+def fill_the_disk(db: sqlite3.Connection) -> None:
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def forbid_writing(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA query_only = ON")
+
+
+def close(db: sqlite3.Connection) -> None:
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "spoil"),
+    [("state-disk-full", fill_the_disk), ("state-unwritable", forbid_writing), ("state-failed", close)],
+)
+def test_a_failing_engine_is_told_and_nothing_half_done_is_kept(
+    store: SqliteStore,
+    path: str,
+    clock: ScriptedClock,
+    code: str,
+    spoil: Callable[[sqlite3.Connection], None],
+) -> None:
+    rows = {BTC: LiveRow(setting("9"), frozen_until="x" * 100_000)}
+    write(store, "1", AttemptStatus.PENDING)
+    known = asyncio.run(store.known())
+    spoil(store._state._db)
+    for _ in range(2):
+        with pytest.raises(StateUnusable) as refused:
+            asyncio.run(store.record_live(LiveRead(START, rows)))
+        assert refused.value.code == code
+        assert refused.value.hint
+    again = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    same = again.account("main", Environment.LIVE, Kind.OKX)
+    assert asyncio.run(same.known()) == known
+    assert same.snapshot().live is None
+    again.close()
+
+
+def test_a_state_kept_busy_is_told_after_a_bounded_wait(
+    path: str, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.01)
+    one = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    two = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    store = two.account("main", Environment.LIVE, Kind.OKX)
+    with one.writing(), pytest.raises(StateUnusable) as refused:
+        asyncio.run(store.identify(UID, HOST))
+    assert refused.value.code == "state-busy"
+    assert asyncio.run(store.identify(UID, HOST)) is None
+    one.close()
+    two.close()
+
+
+def test_a_file_broken_under_an_open_state_is_told_as_damage(store: SqliteStore, path: str) -> None:
+    db = store._state._db
+    write(store, "1", AttemptStatus.APPLIED)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.execute("PRAGMA cache_size = 0")
+    db.execute("PRAGMA shrink_memory")
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (Path(path).stat().st_size - 4096))
+    with pytest.raises(StateUnusable) as refused:
+        store.history(10)
+    assert refused.value.code == "state-damaged"
+
+
+@contextmanager
+def _a_bug() -> Iterator[None]:
+    yield
+    raise ZeroDivisionError
+
+
+def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: SqliteStore) -> None:
+    with pytest.raises(ZeroDivisionError), store._state.writing() as db, _a_bug():
+        db.execute("DELETE FROM identity")
+    assert store.snapshot().uid == UID
+
+
+# -- cost -------------------------------------------------------------------------------------------
+
+
+def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqliteStore, clock: ScriptedClock) -> None:
+    told: list[str] = []
+    db = store._state._db
+    fill(store, clock)
+    db.set_trace_callback(told.append)
+    clock.time += 100
+    write(store, "1", AttemptStatus.APPLIED)
+    asyncio.run(store.adopt({ETH: setting("7")}, read_begun_at=clock.time))
+    asyncio.run(store.known())
+    asyncio.run(store.ledger())
+    asyncio.run(store.identify(UID, HOST))
+    db.set_trace_callback(None)
+    statements = {text for text in told if text.startswith(("SELECT", "UPDATE", "DELETE"))}
+    assert len(statements) > 8
+    for text in statements:
+        plan = " | ".join(row[3] for row in db.execute("EXPLAIN QUERY PLAN " + text))
+        assert "SCAN attempts" not in plan, f"{text}: {plan}"
+        assert "SCAN applied" not in plan, f"{text}: {plan}"
