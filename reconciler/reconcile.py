@@ -51,6 +51,10 @@ LONG_BACK_OFF_S = 60.0
 NOT_OPEN_RETRY_S = 600.0
 """When a family whose instrument is not open is tried again, by ``run``."""
 
+TOO_LATE_S = 10.0
+"""How late after it was due a request may still be reserved: a connection may take that long to open.
+Later (a suspended process) it is decided on again, because its read says little by then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -372,7 +376,7 @@ class _Pass:
             return self._failed("connecting", connection)
         try:
             await self.clock.pause(at)
-            if self.clock.now() < at or self.stopping():
+            if not at <= self.clock.now() <= at + TOO_LATE_S or self.stopping():
                 return None
             request = self.exchange.sign(change.family, change.after)
             slot = await self.store.reserve(request, assume_idle=self.options.assume_idle)
