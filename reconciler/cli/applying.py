@@ -57,6 +57,11 @@ GRACE_S = 300.0
 FIRST_CONTACT_S = 30.0
 """How long a first contact is tried again before giving up, unless --timeout says less."""
 
+STOPPED = MmpError(
+    "stopped", "stopped by a signal, with no request in flight", "what is on record is true; run it again"
+)
+"""What is told of an apply that was asked to stop; its exit status is the signal's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -290,10 +295,12 @@ class Applying:
             if problem is not None:
                 Output("text", self.out.color).failure(problem)
         if self.stop.status is not None:
+            self.out.note(f"{STOPPED.message}; {STOPPED.hint}")
             return self.stop.status
         return combined([status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)])
 
     def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
+        """Write one document, whatever happened: the applies, or why there was not even a plan."""
         documents = [
             apply_document(run.first, told, run.first.digest)
             for run, told in zip(self.runs, outcomes, strict=True)
@@ -301,8 +308,9 @@ class Applying:
         ]
         if len(documents) == len(self.runs):
             self.out.document(several("apply", documents))
-        elif problem := next((run.problem for run in self.runs if run.problem), None):
-            self.out.failure_document(problem)
+            return
+        problems = [problem for run in self.runs if (problem := run.problem or _ending(run))]
+        self.out.failure_document(*(problems or [STOPPED]))
 
 
 def _confirmed(question: str) -> bool:

@@ -49,9 +49,9 @@ class Output:
         if self.json:
             self.failure_document(problem)
 
-    def failure_document(self, problem: MmpError) -> None:
-        """Write a failure as the document of a command that has no other to write."""
-        self.document(_problems_document(problem))
+    def failure_document(self, *problems: MmpError) -> None:
+        """Write failures as the document of a command that has no other to write."""
+        self.document(_problems_document(problems))
 
     def colored_stderr(self) -> bool:
         """Whether stderr may be coloured."""
@@ -79,8 +79,8 @@ def wanted_output(arguments: Sequence[str]) -> str:
     return "text"
 
 
-def _problems_document(problem: MmpError) -> dict[str, Any]:
-    """Return the failure as a ``mmp/problems/1`` document; it has no place of its own."""
+def _problems_document(problems: Sequence[MmpError]) -> dict[str, Any]:
+    """Return failures as a ``mmp/problems/1`` document; they have no place of their own."""
     return {
         "format": "mmp/problems/1",
         "problems": [
@@ -93,5 +93,6 @@ def _problems_document(problem: MmpError) -> dict[str, Any]:
                 "message": problem.message,
                 "hint": problem.hint or None,
             }
+            for problem in problems
         ],
     }
