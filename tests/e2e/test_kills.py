@@ -1,4 +1,4 @@
-"""SIGKILL at any moment and started again: the rate holds, nothing confirmed is sent again, all gets in sync."""
+"""SIGKILL at any moment and started again: the rate holds, nothing is sent twice for nothing."""
 
 from __future__ import annotations
 
