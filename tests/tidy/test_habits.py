@@ -84,6 +84,35 @@ def test_every_module_says_in_its_own_words_what_it_is_for() -> None:
     assert repeated == []
 
 
+def changeable(one: Module) -> list[str]:
+    """Return the dataclasses of a module that are not both frozen and slotted."""
+    found = []
+    for node in ast.walk(one.tree):
+        marks = node.decorator_list if isinstance(node, ast.ClassDef) else []
+        written = [ast.unparse(mark) for mark in marks]
+        if any(
+            mark.startswith("dataclass")
+            and not {"frozen=True", "slots=True"} <= set(re.split(r"[(), ]", mark))
+            for mark in written
+        ):
+            found.append(ast.unparse(node).splitlines()[1])
+    return found
+
+
+@pytest.mark.parametrize(
+    "one", [one for one in modules() if one.layer == "core"], ids=lambda one: one.place
+)
+def test_every_value_of_the_core_is_frozen_and_slotted(one: Module) -> None:
+    assert changeable(one) == []
+
+
+@pytest.mark.parametrize(
+    "mark", ["dataclass", "dataclass(frozen=True)", "dataclass(frozen=False, slots=True)"]
+)
+def test_a_changeable_value_in_the_core_is_caught(mark: str) -> None:
+    assert changeable(module(f"@{mark}\nclass Value:\n    x: int"))
+
+
 # ---- functions stay short ----------------------------------------------------------------------
 
 

@@ -229,6 +229,8 @@ def test_with_no_history_at_all_one_window_is_waited_first() -> None:
     unknown = Ledger(empty_since=100.0)
     assert earliest_slot(unknown, 100.0) == 100.0 + GUARD_S
     assert earliest_slot(unknown, 200.0) == 200.0
+    assert not admits(unknown, 100.0)
+    assert admits(unknown, 100.0, assume_idle=True)
 
 
 def test_assume_idle_waives_the_wait_for_unknown_history_only() -> None:

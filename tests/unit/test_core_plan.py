@@ -207,16 +207,18 @@ def test_the_latest_l_of_the_other_values_is_waited_for() -> None:
     assert change.known_at == 940.0
 
 
-@pytest.mark.parametrize("newest_other", [5, 6, 7])
+@pytest.mark.parametrize(
+    ("others", "counts"), [((5,), True), ((6,), False), ((7,), False), ((4, 5), True), ((5, 7), False)]
+)
 def test_an_acknowledgement_counts_only_if_its_attempt_is_newer_than_every_other_value(
-    newest_other: int,
+    others: tuple[int, ...], counts: bool
 ) -> None:
     known = Uncertain(
         confirmed("5000/2000/100", at=910.0, attempt=6),
-        (unresolved("5000/2000/400", attempt=newest_other, reserved_at=905.0),),
+        tuple(unresolved("5000/2000/400", attempt=other, reserved_at=905.0) for other in others),
     )
     (change,) = plan_of({BTC: SETTINGS["A"]}, {BTC: known}).changes
-    assert (change.action is Action.ADOPT) == (newest_other < 6)
+    assert (change.action is Action.ADOPT) == counts
 
 
 def test_a_lost_reply_and_a_reverted_file_do_not_look_in_sync() -> None:

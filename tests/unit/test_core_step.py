@@ -77,7 +77,7 @@ def moments() -> Iterator[Moment]:
             now = (reads.latest.begun_at if reads.latest else 950.0) + after_s
             rules = Rules(paused=frozenset({BTC} if paused else ()))
             plan = plan_of({BTC: SETTINGS["A"]}, {BTC: known_of(record)}, reads, rules, now=now)
-            for to_slot_s, back_off_s in product((-5.0, 0.99, 1.01), (NEVER_BACKED_OFF, 0.0, 0.01)):
+            for to_slot_s, back_off_s in product((-5.0, 0.99, 1.0, 1.01), (NEVER_BACKED_OFF, 0.0, 0.01)):
                 yield Moment(
                     record, plan, reads, now, now + to_slot_s, now + back_off_s, reads.latest is not None
                 )
