@@ -310,11 +310,7 @@ class _Pass:
         now = self.clock.now()
         plan = make_plan(self.desired(), self.known, self.reads, self._rules(now), now)
         plan = with_schedule(plan, ledger, now, assume_idle=self.options.assume_idle)
-        if (self.reads.latest is not None or not self.options.live) and not _same(
-            plan, self.memory.planned
-        ):
-            self.observe(Planned(plan))
-            self.memory.planned = plan
+        self._tell(plan)
         self.plan = plan
         return plan, earliest_slot(ledger, now, assume_idle=self.options.assume_idle)
 
@@ -508,4 +504,11 @@ def _same(plan: Plan, before: Plan | None) -> bool:
     """Tell whether two plans say the same; etas pass with time and do not count."""
     if before is None:
         return False
-    return plan.digest == before.digest and plan.unchanged == before.unchanged
+    return plan.unchanged == before.unchanged and _said(plan) == _said(before)
+
+
+def _said(plan: Plan) -> list[tuple[object, ...]]:
+    return [
+        (change.family, change.action, change.because, change.before, change.after)
+        for change in plan.changes
+    ]
