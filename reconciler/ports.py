@@ -151,13 +151,20 @@ class Store(Protocol):
 
         ``limited``: the exchange refused it for its rate, which makes pacing more careful.
         ``definite`` bounds the attempt's arrival by this moment. APPLIED makes the attempt's setting
-        the confirmed one and resolves every attempt of the family that carried the same setting;
-        unresolved attempts of other values stay. REJECTED and NOT_SENT leave the family as it was.
+        the confirmed one, unless another value was confirmed while it was in flight. Attempts of
+        the same setting are then no doubt any more while it stays the confirmed one; any attempt is
+        over for good if it can last have arrived before this one was reserved. REJECTED and
+        NOT_SENT leave the family as it was. An attempt is settled once.
         """
         ...
 
     async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
-        """Record settings a live read proved in force; resolves those families' attempts."""
+        """Record settings a live read proved in force.
+
+        Attempts of the same setting are no doubt any more while it stays the confirmed one; any
+        attempt is over for good if it can last have arrived before the read began. Others still
+        leave their family uncertain.
+        """
         ...
 
     async def record_live(self, read: LiveRead) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reconciler.core.model import Budget
-from reconciler.core.pacing import LATEST_ARRIVAL_S, latest_arrival
+from reconciler.core.pacing import latest_arrival
 from reconciler.store.rows import AppliedRow, AttemptRow
 
 MAX_SIGHTS = 100_000
@@ -72,8 +72,8 @@ class Ages:
         return latest_arrival(self.reserved_at(row), self._answered_at(row))
 
     def effect_until(self, row: AttemptRow) -> float:
-        """Return until when the attempt may still take effect, whatever was answered: L."""
-        return self.reserved_at(row) + LATEST_ARRIVAL_S
+        """Return until when the attempt may still take effect: its L, or its acknowledgement."""
+        return self.hi(row)
 
     def proven_at(self, row: AppliedRow) -> float:
         """Return when the setting was proven in force, or a later instant."""

@@ -292,14 +292,17 @@ def test_an_instant_in_the_future_is_not_believed(place: Place, clock: ScriptedC
     assert Process(place, early).hi(attempt) == 5.0
 
 
-def test_an_answer_seen_later_ages_from_its_own_first_sight(place: Place, clock: ScriptedClock) -> None:
+@pytest.mark.parametrize("answered_after_s", [0.0, 4.0])
+def test_an_answer_seen_later_ages_from_its_own_first_sight(
+    place: Place, clock: ScriptedClock, answered_after_s: float
+) -> None:
     """Seen pending at 7 and answered at 20: it may have arrived until 20, never only until 7."""
     other = Process(place, clock, boot="boot-1")
     attempt = other.send(at=START)
     mine = ScriptedClock(7.0)
     watcher = Process(place, mine, boot="boot-2")
     assert watcher.hi(attempt) == 7.0 + L
-    other.settle(attempt, AttemptStatus.APPLIED, at=START + 4)
+    other.settle(attempt, AttemptStatus.APPLIED, at=START + answered_after_s)
     mine.time = 20.0
     assert watcher.hi(attempt) == 20.0
 
@@ -374,6 +377,17 @@ def test_old_attempts_are_dropped_once_nothing_depends_on_them(place: Place, clo
         clock.time += 100
     one.adopt("9", read_begun_at=clock.time)
     assert one.known() == Confirmed(setting("9"), clock.time, 0)
+
+
+def test_an_attempt_that_still_counts_is_never_dropped(place: Place, clock: ScriptedClock) -> None:
+    store = place.open(clock, keep_attempts=1)
+    asyncio.run(store.identify(UID, HOST))
+    one = Process(place, clock)
+    for _ in range(2):
+        slot = asyncio.run(store.reserve(signed(), assume_idle=True))
+        assert isinstance(slot, Reserved)
+        one.settle(slot.attempt, AttemptStatus.APPLIED)
+    assert one.reserve() == NotYet(START + GUARD_S)
 
 
 # -- what is known -----------------------------------------------------------------------------
@@ -503,9 +517,9 @@ def test_two_acknowledged_values_in_flight_together_prove_neither(
         one.settle(sent[first], AttemptStatus.APPLIED)
         two.settle(sent[second], AttemptStatus.APPLIED)
         assert isinstance(one.known(), Uncertain)
-        clock.time += L
+        clock.time += 1
         one.adopt("1", read_begun_at=clock.time)
-        assert isinstance(one.known(), Confirmed)
+        assert one.known() == Confirmed(setting("1"), clock.time, sent[1])
 
 
 def test_an_answer_that_later_proof_overtook_changes_nothing(place: Place, clock: ScriptedClock) -> None:
