@@ -1,0 +1,149 @@
+"""Plans, results and statuses in every shape the program can make them, for whatever renders them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import product
+
+from reconciler.core.model import Environment, Family, Known, LiveRow, Uncertain
+from reconciler.core.outcome import Outcome, Result, results
+from reconciler.core.pacing import Ledger, Sent
+from reconciler.core.plan import Basis, Plan, in_order, make_plan, with_schedule
+from reconciler.core.status import Record, Status, make_status
+from reconciler.core.verdict import Reply, ReplyClass
+from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, row, setting, unresolved
+from tests.unit.core_world import (
+    DESIRED,
+    SETTINGS,
+    Situation,
+    held_situations,
+    known_of,
+    reads_of,
+    rules_of,
+    situations,
+)
+
+WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+XAU = Family("XAU-USD_UM")
+HOSTILE = 'odd \x1b[2J\x1b[31m "words"\r\n\u202egnp.\x00\x9b1A and more'
+
+LEDGERS = {
+    "free": Ledger(sent=(Sent(1, NOW - 60),)),
+    "full": Ledger(sent=(Sent(1, NOW - 4), Sent(2, NOW - 3))),
+    "unknown": Ledger(empty_since=NOW - 1),
+    "spaced": Ledger(sent=(Sent(1, NOW - 4),), sends_since_limited=3, limited_hi=NOW - 4),
+}
+
+KNOWN: dict[str, dict[Family, Known]] = {
+    "nothing": {},
+    "in sync": {BTC: confirmed("5000/2000/100"), ETH: confirmed("1000/0/500")},
+    "changed": {BTC: confirmed("5000/2000/400"), ETH: confirmed("0/0/500")},
+    "uncertain": {
+        BTC: Uncertain(confirmed("5000/2000/400"), (unresolved("5000/2000/100"),)),
+        ETH: Uncertain(None, (unresolved("1000/0/900", effect_until=NOW + 30),)),
+    },
+    "acknowledged": {
+        BTC: Uncertain(
+            confirmed("5000/2000/100", at=950.0, attempt=6),
+            (unresolved("9000/2000/100", effect_until=NOW + 20),),
+        )
+    },
+}
+
+LIVE: dict[str, Mapping[Family, LiveRow] | None] = {
+    "never read": None,
+    "nothing": {},
+    "as desired": {BTC: row("5000/2000/100"), ETH: row("1000/0/500"), XAU: row("5000/2000/10")},
+    "drifted": {BTC: row("5000/2000/9999"), ETH: row("1000/0/100")},
+    "frozen": {
+        BTC: LiveRow(setting("5000/2000/100"), frozen=True, frozen_until="1772334000000"),
+        ETH: row("1000/0/900", frozen=True),
+    },
+}
+
+
+@cache
+def small_plans() -> tuple[Plan, ...]:
+    """Return the plans of the small world's situations, each shape of change once, with times."""
+    found: dict[object, Plan] = {}
+    for wanted in DESIRED:
+        for case in (*situations(wanted), *held_situations(wanted)):
+            plan = _planned(case)
+            shape = tuple(replace(change, known_at=None) for change in plan.changes)
+            found.setdefault(shape, plan)
+    return tuple(with_schedule(plan, LEDGERS["full"], NOW, assume_idle=False) for plan in found.values())
+
+
+def large_plans(count: int = 100) -> Iterator[Plan]:
+    """Yield plans of many families: a mixture of changes, of every basis, with and without times."""
+    chance = random.Random(1)
+    changes = [change for plan in small_plans() for change in plan.changes]
+    for number in range(count):
+        chosen = chance.sample(changes, chance.randrange(1, 12))
+        named = [
+            replace(change, family=Family(f"F{place}-USD"), order=None)
+            for place, change in enumerate(chosen)
+        ]
+        plan = Plan(
+            account="desk-2",
+            environment=chance.choice(list(Environment)),
+            basis=chance.choice(list(Basis)),
+            changes=in_order(named),
+            unchanged=(SOL,) if number % 3 else (),
+            unmanaged={XAU: SETTINGS["B"]} if number % 2 else {},
+        )
+        ledger = chance.choice(list(LEDGERS.values()))
+        yield with_schedule(plan, ledger, NOW, assume_idle=False) if number % 5 else plan
+
+
+def result_sets() -> tuple[tuple[Result, ...], ...]:
+    """Return what the core makes of the plans an apply can end with, each once; the first is empty."""
+    found: dict[tuple[Result, ...], None] = {(): None}
+    refusals = [Reply(ReplyClass.WRONG_SETTINGS, code, HOSTILE) for code in ("51000", "404_1", "timeout")]
+    for plan in small_plans():
+        for uncertain, refusal in product((False, True), (None, *refusals)):
+            told = results(
+                done={ETH: Outcome.APPLIED, SOL: Outcome.ADOPTED},
+                left=plan,
+                uncertain=frozenset({BTC} if uncertain else ()),
+                refusals={BTC: refusal} if refusal else {},
+                attempts={BTC: 3, ETH: 1},
+                ended="stopped by a signal before its turn",
+            )
+            found[told] = None
+    return tuple(found)
+
+
+def status(known: str, live: str, ledger: str | None = "free", *, age_s: float = 5.0) -> Status:
+    """Return the status of BTC-USD and ETH-USD, of what is on record under these names."""
+    rows = LIVE[live]
+    record = Record(
+        uid=None if ledger is None else "446556540",
+        host=None if ledger is None else "openapi.okx.com",
+        known=KNOWN[known],
+        ledger=None if ledger is None else LEDGERS[ledger],
+        live_rows=rows or {},
+        live_at=None if rows is None else WALL - timedelta(seconds=age_s),
+    )
+    wanted = desired({BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")})
+    return make_status(wanted, record, simulator=ledger == "spaced", now=NOW, wall=WALL)
+
+
+def statuses() -> Iterator[Status]:
+    """Yield the status of every combination of what can be on record."""
+    for known, live, ledger in product(KNOWN, LIVE, (None, *LEDGERS)):
+        yield status(known, live, ledger)
+
+
+def _planned(case: Situation) -> Plan:
+    return make_plan(
+        desired({BTC: SETTINGS[case.wanted]}),
+        {BTC: known_of(case.record)},
+        reads_of(case.record, case.sight),
+        rules_of(case),
+        NOW,
+    )
