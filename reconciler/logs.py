@@ -23,9 +23,10 @@ from reconciler.core.events import (
     RequestSettled,
     Waiting,
 )
-from reconciler.core.plan import Plan
+from reconciler.core.outcome import HOLD_WORDS
+from reconciler.core.plan import Change, Plan, Reason
 from reconciler.core.verdict import AttemptStatus, Reply
-from reconciler.report.text import plan_sentence
+from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
 
 
@@ -59,14 +60,23 @@ def observer(account: str, environment: str, *, simulator: bool) -> Observe:
     logger = structlog.get_logger().bind(account=account, environment=environment)
     if simulator:
         logger = logger.bind(exchange="SIMULATOR")
-
     announced: set[str] = set()
+    failing = False
 
     def observe(event: Event) -> None:
+        nonlocal failing
         level, message, values = told(event)
-        if isinstance(event, Planned) and not _says_more(event.plan, announced):
-            level = "debug"
+        if isinstance(event, Planned):
+            news = _news(event.plan, announced)
+            level = level if news else "debug"
         getattr(logger, level)(message, **values)
+        if isinstance(event, Planned):
+            for change in news:
+                _point_out(logger, change)
+        if failing and isinstance(event, LiveReadDone):
+            logger.info("the exchange answers again")
+            failing = False
+        failing = failing or isinstance(event, ExchangeFailed)
 
     return observe
 
@@ -111,18 +121,28 @@ def told(event: Event) -> Told:
             assert_never(event)
 
 
-def _says_more(plan: Plan, announced: set[str]) -> bool:
-    """Tell whether a plan has a change not announced yet; remembers the ones it has.
+def _news(plan: Plan, announced: set[str]) -> list[Change]:
+    """Return the changes of ``plan`` that were not announced yet, and remember the ones it has.
 
     After every request there is a new plan with one change less: that is no news.
     """
-    changes = {
-        f"{change.family} {change.action} {change.after} {change.because}" for change in plan.changes
+    marks = {
+        f"{change.family} {change.action} {change.before} {change.after} {change.because}": change
+        for change in plan.changes
     }
-    news = bool(changes - announced)
+    news = [change for mark, change in marks.items() if mark not in announced]
     announced.clear()
-    announced.update(changes)
+    announced.update(marks)
     return news
+
+
+def _point_out(logger: Any, change: Change) -> None:
+    """Log what a person has to know of a change: that it is held, or that it is drift."""
+    values = {"family": change.family, "change": change_words(change)}
+    if change.because is not None:
+        logger.warning("held", **values, reason=HOLD_WORDS[change.because])
+    elif change.reason is Reason.DRIFTED:
+        logger.warning("drift: to be put back", **values)
 
 
 def _request(attempt: int, family: str, setting: str) -> dict[str, object]:

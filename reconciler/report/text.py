@@ -74,6 +74,17 @@ def plan_sentence(plan: Plan) -> str:
     return f"Plan: {', '.join(parts)}.{_takes(plan)}"
 
 
+def change_words(change: Change) -> str:
+    """Write the changed fields as ``old → new``; the whole setting when nothing was there before."""
+    before = change.before
+    if before is None or before == change.after:
+        return setting_words(change.after)
+    return ", ".join(
+        f"{field.value} {field_value(before, field)} → {field_value(change.after, field)}"
+        for field in change.fields
+    )
+
+
 def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> Iterator[str]:
     place = f"{plan.account} ({plan.environment.value})"
     at = f" at {printable(context.host)}" if context.host else ""
@@ -99,13 +110,13 @@ def _change_line(change: Change, width: int, paint: Paint) -> str:
     match change.action:
         case Action.SET:
             when = due(change.eta_s or 0.0)
-            told = f"{_moves(change)}  ({_REASONS[change.reason]}; request {change.order}, {when})"
+            told = f"{change_words(change)}  ({_REASONS[change.reason]}; request {change.order}, {when})"
         case Action.ADOPT:
             symbol, word, tone = "=", "adopt", Tone.QUIET
             told = f"{setting_words(change.after)}  ({_why_no_request(change)})"
         case Action.HOLD:
             assert change.because is not None
-            told = f"{_moves(change)}  ({word}; {HOLD_WORDS[change.because]}){_way_out(change)}"
+            told = f"{change_words(change)}  ({word}; {HOLD_WORDS[change.because]}){_way_out(change)}"
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)
@@ -130,17 +141,6 @@ def _look(change: Change) -> tuple[str, str, Tone]:
         return "?", "resend", Tone.WARN
     symbol, tone = _LOOK[change.direction]
     return symbol, change.direction.value, tone
-
-
-def _moves(change: Change) -> str:
-    """Write the changed fields as ``old → new``; the whole setting when nothing was there before."""
-    before = change.before
-    if before is None or before == change.after:
-        return setting_words(change.after)
-    return ", ".join(
-        f"{field.value} {field_value(before, field)} → {field_value(change.after, field)}"
-        for field in change.fields
-    )
 
 
 def _directions(plan: Plan) -> str:
@@ -173,8 +173,8 @@ def _result_line(result: Result, width: int, paint: Paint) -> str:
     if result.outcome in SETTLED:
         tries = f"  ({count(result.attempts, 'attempt')})" if result.attempts > 1 else ""
         return (line + tries).rstrip()
-    code = f"[{printable(result.code)}]" if result.code[:1].isdigit() else ""
-    return f"{line}  {printable(result.message)} {code}".rstrip()
+    code = f"[{result.code}]" if result.code[:1].isdigit() or not result.message else ""
+    return f"{line}  {printable(f'{code} {result.message}'.strip())}"
 
 
 def _results_summary(outcomes: tuple[Result, ...]) -> str:
