@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,14 +110,25 @@ class Exchange:
         eventually(lambda: len(self.arrivals()) >= number, within_s, f"{number} Set MMP requests")
 
     def _ask(self, endpoint: str, payload: Mapping[str, object] | None = None) -> Any:
+        """Ask once it listens: it may have been unplugged."""
+        told = eventually(lambda: self._try_to_ask(endpoint, payload), 15.0, "the simulator to listen")
+        assert told is not None
+        return told[0]
+
+    def _try_to_ask(self, endpoint: str, payload: Mapping[str, object] | None) -> tuple[Any] | None:
         request = urllib.request.Request(
             f"{self.url}/_control/{endpoint}",
             data=None if payload is None else json.dumps(payload).encode(),
             headers={} if payload is None else {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as reply:
-            answer = json.load(reply)
-        return answer[endpoint] if isinstance(answer, dict) and endpoint in answer else answer
+        try:
+            with urllib.request.urlopen(request, timeout=10) as reply:
+                answer = json.load(reply)
+        except urllib.error.HTTPError:
+            raise
+        except (urllib.error.URLError, ConnectionError):
+            return None
+        return (answer[endpoint] if isinstance(answer, dict) and endpoint in answer else answer,)
 
 
 @dataclass
@@ -264,8 +275,7 @@ def simulator(*flags: str, families: str = "", latency: str = "10ms") -> Iterato
         try:
             exchange = Exchange(json.loads(process.stdout.readline()))
             yield exchange
-            with suppress(urllib.error.URLError, ConnectionError):  # a test may have unplugged it
-                assert exchange.violations() == []
+            assert exchange.violations() == []
         finally:
             process.terminate()
             process.wait(timeout=10)

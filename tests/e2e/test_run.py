@@ -1,0 +1,214 @@
+"""``mmp run`` as a sidecar: files change and break, settings drift, families freeze, exchanges go away."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
+
+pytestmark = pytest.mark.e2e
+
+RUN = ("run", "--assume-idle", "--interval", "1s")
+BTC = {"BTC-USD": "5s/2s/100"}
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    """An exchange where BTC-USD is as BTC says."""
+    with simulator(families=configured("BTC-USD", "ETH-USD")) as running:
+        yield running
+
+
+def begun(desk: Desk, *flags: str) -> Running:
+    """Start a sidecar over BTC and return it once it has taken note of what is live."""
+    desk.wants(BTC)
+    sidecar = desk.start(*RUN, *flags)
+    sidecar.wait_for_log("adopted")
+    return sidecar
+
+
+def in_force(exchange: Exchange, family: str, setting: str) -> None:
+    eventually(lambda: exchange.live().get(family) == setting, 15.0, f"{family} to be {setting}")
+
+
+def ends_well(sidecar: Running) -> None:
+    """Stop the sidecar with SIGTERM: exit 0 within 2 s."""
+    began = time.monotonic()
+    sidecar.signal(signal.SIGTERM)
+    ended = sidecar.wait()
+    assert (ended.status, ended.stdout) == (0, "")
+    assert time.monotonic() - began < 2.0
+    assert ended.log[-1]["event"] == "stopped"
+
+
+def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange: Exchange) -> None:
+    sidecar = begun(desk)
+    desk.wants({"BTC-USD": "5s/2s/90"})
+    in_force(exchange, "BTC-USD", "5000/2000/90")
+    sidecar.wait_for_log("config accepted")
+
+    put_in_place(desk.config, desk.config.read_text().replace("qtyLimit: 90", "qtyLimt: 50"))
+    rejected = sidecar.wait_for_log("config rejected")
+    assert "last good one stays in force" in rejected["event"]
+    assert rejected["code"] == "unknown-key"
+    assert rejected["at"] == "mmp.yaml:5:51"
+    assert "qtyLimit" in rejected["hint"]
+    exchange.change("BTC-USD", "5000/2000/9999")
+    in_force(exchange, "BTC-USD", "5000/2000/90")
+
+    desk.config.unlink()
+    sidecar.wait_for_log("config rejected", number=2)
+    ends_well(sidecar)
+    assert exchange.live()["BTC-USD"] == "5000/2000/90"
+
+
+def test_loosened_is_healed_within_the_interval_and_tightened_is_only_told(
+    desk: Desk, exchange: Exchange
+) -> None:
+    sidecar = begun(desk)
+    exchange.change("BTC-USD", "5000/2000/101")
+    in_force(exchange, "BTC-USD", "5000/2000/100")
+    exchange.change("BTC-USD", "5000/2000/60")
+    told = sidecar.wait_for_log("held")
+    assert (told["family"], told["change"]) == ("BTC-USD", "qtyLimit 60 → 100")
+    assert told["reason"] == "drifted tighter: reported, not touched"
+    told_so = "a status that shows it, 5 s after the last write"
+    eventually(lambda: "≠ drifted" in desk.mmp("status").stdout, 15.0, told_so)
+    assert exchange.live()["BTC-USD"] == "5000/2000/60"
+    assert exchange.written() == ["BTC-USD"]
+    ends_well(sidecar)
+
+
+@pytest.mark.parametrize(
+    ("policy", "requests"), [("heal", ["BTC-USD"]), ("warn", [])], ids=["heal-both-ways", "only-warn"]
+)
+def test_drift_is_treated_as_ordered(
+    desk: Desk, exchange: Exchange, policy: str, requests: list[str]
+) -> None:
+    sidecar = begun(desk, "--drift", policy)
+    drift = "5000/2000/60" if policy == "heal" else "5000/2000/9999"
+    exchange.change("BTC-USD", drift)
+    if requests:
+        in_force(exchange, "BTC-USD", "5000/2000/100")
+    else:
+        assert sidecar.wait_for_log("held")["change"] == "qtyLimit 9999 → 100"
+        time.sleep(1.5)
+    assert exchange.written() == requests
+    ends_well(sidecar)
+
+
+def test_a_frozen_family_is_not_written_until_that_is_over(desk: Desk, exchange: Exchange) -> None:
+    sidecar = begun(desk)
+    exchange.tell("freeze", family="BTC-USD", ms=0)
+    desk.wants({"BTC-USD": "5s/2s/90", "ETH-USD": "5s/2s/90"})
+    in_force(exchange, "ETH-USD", "5000/2000/90")
+    time.sleep(1.5)
+    assert exchange.written() == ["ETH-USD"]
+    exchange.tell("unfreeze", family="BTC-USD")
+    in_force(exchange, "BTC-USD", "5000/2000/90")
+    ends_well(sidecar)
+
+
+def test_sighup_reads_the_file_at_once(desk: Desk, exchange: Exchange) -> None:
+    desk.wants(BTC)
+    sidecar = desk.start("run", "--assume-idle", "--interval", "10m")
+    sidecar.wait_for_log("adopted")
+    desk.wants({"BTC-USD": "5s/2s/90"})
+    began = time.monotonic()
+    sidecar.signal(signal.SIGHUP)
+    in_force(exchange, "BTC-USD", "5000/2000/90")
+    assert time.monotonic() - began < 2.0
+    ends_well(sidecar)
+
+
+@pytest.mark.parametrize("kind", ["unplug", "outage"])
+def test_an_outage_is_survived(desk: Desk, exchange: Exchange, kind: str) -> None:
+    sidecar = begun(desk)
+    exchange.tell(kind, seconds=4)
+    desk.wants({"BTC-USD": "5s/2s/90"})
+    sidecar.wait_for_log("failed: reading live settings", number=2)
+    in_force(exchange, "BTC-USD", "5000/2000/90")
+    sidecar.wait_for_log("the exchange answers again")
+    assert exchange.written() == ["BTC-USD"]
+    ends_well(sidecar)
+
+
+def test_it_starts_during_an_outage_and_waits_for_the_end(desk: Desk, exchange: Exchange) -> None:
+    exchange.tell("outage", seconds=4)
+    desk.wants({"BTC-USD": "5s/2s/90"})
+    sidecar = desk.start(*RUN)
+    sidecar.wait_for_log("failed: asking whose key this is")
+    in_force(exchange, "BTC-USD", "5000/2000/90")
+    ends_well(sidecar)
+
+
+def test_switching_protection_off_is_held_and_the_rest_goes_on(desk: Desk, exchange: Exchange) -> None:
+    sidecar = begun(desk)
+    desk.wants({"BTC-USD": "disabled/2s/100", "ETH-USD": "5s/2s/90"})
+    in_force(exchange, "ETH-USD", "5000/2000/90")
+    time.sleep(1.5)
+    assert exchange.live()["BTC-USD"] == "5000/2000/100"
+    assert sidecar.wait_for_log("held")["reason"] == "would switch protection off"
+    assert "held: would switch protection off" in desk.mmp("status").stdout
+    ends_well(sidecar)
+    assert exchange.written() == ["ETH-USD"]
+
+
+def test_a_family_taken_out_of_the_file_is_left_as_it_is(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({**BTC, "ETH-USD": "5s/2s/100"})
+    sidecar = desk.start(*RUN)
+    sidecar.wait_for_log("adopted")
+    desk.wants(BTC)
+    sidecar.wait_for_log("config accepted")
+    exchange.change("ETH-USD", "5000/2000/9999")
+    time.sleep(2.0)
+    assert exchange.written() == []
+    ends_well(sidecar)
+
+
+def test_sigterm_lets_the_request_in_flight_come_to_its_end(desk: Desk, exchange: Exchange) -> None:
+    sidecar = begun(desk)
+    exchange.tell("fault", fault="set/slow@1.5")
+    desk.wants({"BTC-USD": "5s/2s/90", "ETH-USD": "5s/2s/90"})
+    exchange.wait_for_requests(1)
+    sidecar.signal(signal.SIGTERM)
+    assert sidecar.wait().status == 0
+    (attempt,) = desk.mmp("history", "--output", "json").document["attempts"]
+    assert (attempt["family"], attempt["outcome"]) == ("BTC-USD", "applied")
+    assert exchange.written() == ["BTC-USD"]
+
+
+def test_a_key_that_loses_its_right_stops_the_writing_and_not_the_program(
+    desk: Desk, exchange: Exchange
+) -> None:
+    sidecar = begun(desk)
+    exchange.tell("accounts", permissions=["read_only"])
+    desk.wants({"BTC-USD": "5s/2s/90"})
+    refused = sidecar.wait_for_log("request rejected")
+    assert refused["code"] == "50120"
+    time.sleep(2.5)
+    assert len(exchange.written()) == 1, "no second try before somebody had time to mend it"
+    exchange.tell("accounts", permissions=["read_only", "trade"])
+    ends_well(sidecar)
+
+
+def test_a_file_that_does_not_hold_at_the_start_is_exit_4(desk: Desk, exchange: Exchange) -> None:
+    desk.config.write_text("version: 1\n")
+    ended = desk.mmp(*RUN)
+    assert ended.status == 4
+    assert "error[missing-key]" in ended.stderr
+    assert exchange.arrivals("account") == []
+
+
+def test_a_file_for_another_account_is_refused_while_running(desk: Desk, exchange: Exchange) -> None:
+    sidecar = begun(desk)
+    desk.wants({"BTC-USD": "5s/2s/90"}, account="other")
+    rejected = sidecar.wait_for_log("config rejected")
+    assert "restart mmp run" in rejected["hint"]
+    time.sleep(1.0)
+    assert exchange.written() == []
+    ends_well(sidecar)
