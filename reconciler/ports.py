@@ -167,6 +167,10 @@ class Store(Protocol):
         """
         ...
 
+    async def paused(self) -> frozenset[Family]:
+        """Return the families paused by hand at this moment; pauses end by themselves."""
+        ...
+
     async def record_live(self, read: LiveRead) -> None:
         """Keep the latest live read for ``mmp status``; never used to decide anything."""
         ...

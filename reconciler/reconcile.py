@@ -37,6 +37,7 @@ from reconciler.core.plan import (
     make_plan,
     with_schedule,
 )
+from reconciler.core.policy import Allow, Policy
 from reconciler.core.step import Adopt, Read, Send, Settled, Wait, next_step
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
 from reconciler.ports import Clock, Exchange, NotYet, Reserved, Store, TradingExchange
@@ -62,6 +63,7 @@ class Options:
 
     ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
     (``run``), so that others get in. ``live`` False compares with last applied alone.
+    ``policy`` is asked before every plan, since its file may change under ``run``.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
     """
 
@@ -70,8 +72,9 @@ class Options:
     assume_idle: bool = False
     patient: bool = True
     drift: DriftPolicy = DriftPolicy.HEAL
-    paused: frozenset[Family] = frozenset()
-    disable_allowed: frozenset[Family] = frozenset()
+    policy: Callable[[], Policy | None] = lambda: None
+    allowed: frozenset[Allow] = frozenset()
+    reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
     only: frozenset[Family] | None = None
     patience_s: float = float("inf")
 
@@ -256,6 +259,7 @@ class _Pass:
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
         self.known: Mapping[Family, Known] = {}
+        self.paused: frozenset[Family] = frozenset()
         self.trouble: Reply | None = None
 
     async def run(self) -> PassResult:
@@ -306,6 +310,7 @@ class _Pass:
 
     async def _plan_again(self) -> tuple[Plan, float]:
         self.known = await self.store.known()
+        self.paused = await self.store.paused()
         ledger = await self.store.ledger()
         now = self.clock.now()
         plan = make_plan(self.desired(), self.known, self.reads, self._rules(now), now)
@@ -329,9 +334,11 @@ class _Pass:
         return Rules(
             drift=self.options.drift,
             parked=parked,
-            paused=self.options.paused,
-            disable_allowed=self.options.disable_allowed,
+            paused=self.paused,
+            policy=self.options.policy(),
+            allowed=self.options.allowed,
             only=self.options.only,
+            reviewed=self.options.reviewed,
         )
 
     def _has_whole_picture(self, plan: Plan) -> bool:

@@ -16,12 +16,13 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Family
+from reconciler.core.policy import Allow, Kind
 from reconciler.errors import UsageError
 
-ALLOW_KINDS = ("loosen", "mixed", "disable", "bounds", "protected")
+ALLOW_KINDS = tuple(kind.value for kind in Kind)
 
 
-class Allow(click.ParamType[tuple[str, str]]):
+class AllowType(click.ParamType[tuple[str, str]]):
     """``KIND:FAMILY``: one override of a policy or guard, for one family."""
 
     name = "KIND:FAMILY"
@@ -48,7 +49,7 @@ class Allow(click.ParamType[tuple[str, str]]):
 @click.option(
     "--allow",
     "allows",
-    type=Allow(),
+    type=AllowType(),
     multiple=True,
     help="Override a guard for one family; may be repeated.",
 )
@@ -109,7 +110,9 @@ def apply(
         expect=expect,
         timeout_s=timeout,
         globs=globs,
-        disable_allowed=frozenset(Family(family) for kind, family in allows if kind == "disable"),
+        policy=None,
+        allowed=frozenset(Allow(Kind(kind), Family(family)) for kind, family in allows),
+        reason=reason,
     )
     desired = doors.read_desired(config, out)
     if expect is not None and len(desired) != 1:

@@ -25,7 +25,8 @@ from reconciler.clock import SystemClock
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import Outcome, Result, exit_status, results
-from reconciler.core.plan import Because, Plan, Rules
+from reconciler.core.plan import Plan, Rules
+from reconciler.core.policy import GUARD_RULE, Allow, Policy
 from reconciler.core.verdict import AttemptStatus, Reply
 from reconciler.errors import Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
@@ -76,7 +77,9 @@ class Order:
     expect: str | None
     timeout_s: float | None
     globs: tuple[str, ...]
-    disable_allowed: frozenset[Family]
+    policy: Policy | None
+    allowed: frozenset[Allow]
+    reason: str | None
 
 
 @dataclass(slots=True)
@@ -180,7 +183,7 @@ class Applying:
             ledger=await run.store.ledger(),
             exchange=run.exchange if self.order.live else None,
             clock=run.clock,
-            rules=Rules(disable_allowed=self.order.disable_allowed, only=run.only),
+            rules=Rules(policy=self.order.policy, allowed=self.order.allowed, only=run.only),
             assume_idle=self.order.assume_idle,
         )
         if isinstance(plan, Reply):
@@ -209,7 +212,8 @@ class Applying:
             purpose="apply",
             live=self.order.live,
             assume_idle=self.order.assume_idle,
-            disable_allowed=self.order.disable_allowed,
+            policy=lambda: self.order.policy,
+            allowed=self.order.allowed,
             only=run.only,
             patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
         )
@@ -234,7 +238,7 @@ class Applying:
 
     def _veto(self, plan: Plan) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may."""
-        if plan.refused:
+        if plan.refusals:
             return _refusal(plan)
         if self.order.expect is not None and plan.digest != self.order.expect:
             return PlanStale(
@@ -377,11 +381,12 @@ def _ending(run: Run) -> MmpError | None:
 
 
 def _refusal(plan: Plan) -> Refused:
-    """Name every guarded change and the --allow that would do."""
-    guarded = [change.family for change in plan.refused if change.because is Because.GUARD]
-    allows = " ".join(f"--allow disable:{family}" for family in guarded)
+    """Name every refused change, the rule and the numbers, and the overrides that would do."""
+    told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
+    guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
+    allows = " ".join(dict.fromkeys(refusal.allow for refusal in plan.refusals))
     return Refused(
-        "guard-disable",
-        f"this would switch off the protection of {', '.join(guarded)}; nothing was sent",
+        "guard-disable" if guard else "policy",
+        f"nothing was sent, because the {'guard' if guard else 'policy'} refuses {told}",
         f'if that is meant: {allows} --reason "…"',
     )

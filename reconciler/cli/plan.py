@@ -169,7 +169,7 @@ def _is_there(kind: str, made: Plan) -> bool:
         case "drift":
             return any(change.reason is Reason.DRIFTED for change in made.changes)
         case "policy":
-            return bool(made.refused)
+            return bool(made.refusals)
         case _:
             return any(change.direction == kind for change in made.changes)
 

@@ -88,6 +88,8 @@ def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts:
     family = change.family
     if change.because is Because.PARKED and refusal is not None:
         return Result(family, Outcome.REJECTED, refusal.code, refusal.message, attempts)
+    if change.because is Because.STALE:
+        return Result(family, Outcome.STALE, "stale", HOLD_WORDS[Because.STALE], attempts)
     if change.action is Action.HOLD and change.because is not None:
         return Result(family, Outcome.HELD, change.because.value, HOLD_WORDS[change.because], attempts)
     if uncertain:
@@ -98,6 +100,8 @@ def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts:
 def _status_of(result: Result, waiting: set[Family]) -> Exit:
     if result.outcome is Outcome.HELD and result.family in waiting:
         return Exit.HELD
+    if result.outcome is Outcome.STALE:
+        return Exit.STALE
     return Exit.REFUSED if result.outcome is Outcome.HELD else Exit.FAILED
 
 
@@ -110,5 +114,6 @@ HOLD_WORDS = {
     Because.GUARD: "would switch protection off",
     Because.DRIFT_POLICY: "drifted tighter: reported, not touched",
     Because.PARKED: "refused by the exchange",
+    Because.STALE: "not as the plan file says any more: skipped",
 }
 """Why a family is held, as people read it."""

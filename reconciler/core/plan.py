@@ -38,6 +38,7 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.pacing import Ledger, schedule
+from reconciler.core.policy import Allow, Policy, Proposal, Refusal, judge
 
 
 class Basis(StrEnum):
@@ -74,10 +75,12 @@ class Because(StrEnum):
     GUARD = "guard"
     DRIFT_POLICY = "drift-policy"
     PARKED = "parked"
+    STALE = "stale"
+    """The family is not as the applied plan file says: only ever within an ``apply PLAN``."""
 
 
-REVIEW_HOLDS = frozenset({Because.POLICY, Because.GUARD})
-"""Holds that a reviewer decides on: ``apply`` refuses as a whole while there is one."""
+NOT_PROPOSED = frozenset({Because.PAUSED, Because.DRIFT_POLICY, Because.STALE})
+"""Holds decided before a policy is asked: these changes are not about to be made."""
 
 
 class DriftPolicy(StrEnum):
@@ -93,15 +96,18 @@ class Rules:
     """What is looked at in this plan, and what holds a family back.
 
     ``parked``: settings the exchange refused, by family; another desired value is tried again.
-    ``disable_allowed``: families whose disabling was explicitly allowed.
-    ``only``: the families looked at, None for all that are desired.
+    ``policy``: None is the guard alone. ``allowed``: refusals overridden by name.
+    ``only``: the families looked at, None for all that are desired. ``reviewed``: before and after
+    of each change in an applied plan file, None when there is none; any other change is stale.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL
     parked: Mapping[Family, Setting] = field(default_factory=dict)
     paused: frozenset[Family] = frozenset()
-    disable_allowed: frozenset[Family] = frozenset()
+    policy: Policy | None = None
+    allowed: frozenset[Allow] = frozenset()
     only: frozenset[Family] | None = None
+    reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,9 @@ class Change:
 class Plan:
     """What would be done for one account; ``changes`` requests first in sending order.
 
-    ``doubtful`` names families for which a second live read is needed before anything is concluded.
+    ``refusals`` are the policy's or guard's, each naming its family; while there is one, ``apply``
+    sends nothing. ``doubtful`` names families for which a second live read is needed before
+    anything is concluded.
     """
 
     account: str
@@ -142,6 +150,7 @@ class Plan:
     unchanged: tuple[Family, ...]
     unmanaged: Mapping[Family, Setting]
     doubtful: tuple[Family, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
     def of(self, action: Action) -> tuple[Change, ...]:
         """Return the changes with ``action``, in plan order."""
@@ -151,11 +160,6 @@ class Plan:
     def requests(self) -> tuple[Change, ...]:
         """The changes that take a request, in sending order."""
         return self.of(Action.SET)
-
-    @property
-    def refused(self) -> tuple[Change, ...]:
-        """The changes a policy or guard holds."""
-        return tuple(change for change in self.changes if change.because in REVIEW_HOLDS)
 
     @property
     def eta_s(self) -> float:
@@ -178,11 +182,13 @@ def make_plan(
     """Compare three ways and return the plan as of ``now``; etas come by :func:`with_schedule`."""
     chosen = [family for family in sorted(desired.families) if rules.only is None or family in rules.only]
     views = {family: view(family, known.get(family, Never()), reads) for family in chosen}
-    changes = [
+    proposed = [
         change
         for family, seen in views.items()
         if (change := _change(family, desired, known.get(family, Never()), seen, reads, rules, now))
     ]
+    refusals = _refusals(proposed, known, desired, rules)
+    changes = _refused(proposed, refusals, rules)
     touched = {change.family for change in changes}
     return Plan(
         account=desired.account,
@@ -192,6 +198,7 @@ def make_plan(
         unchanged=tuple(family for family in views if family not in touched),
         unmanaged=_unmanaged(desired, reads),
         doubtful=tuple(family for family, seen in views.items() if isinstance(seen, Doubtful)),
+        refusals=refusals,
     )
 
 
@@ -281,14 +288,12 @@ def _change(
                 family, Action.ADOPT, Reason.UNCERTAIN, before, after, wanted.source, known_at=until
             )
         case _Write():
-            return _set_or_hold(family, wanted, need, known, seen, rules)
+            return _set_or_hold(family, wanted, need, seen, rules)
         case _:
             assert_never(need)
 
 
-def _set_or_hold(
-    family: Family, wanted: DesiredFamily, need: _Write, known: Known, seen: View, rules: Rules
-) -> Change:
+def _set_or_hold(family: Family, wanted: DesiredFamily, need: _Write, seen: View, rules: Rules) -> Change:
     change = Change(
         family,
         Action.SET,
@@ -299,7 +304,7 @@ def _set_or_hold(
         direction=direction(need.before, wanted.setting),
         fields=changed_fields(need.before, wanted.setting),
     )
-    because = _held(change, known, seen, rules)
+    because = _held(change, seen, rules)
     return replace(change, action=Action.HOLD, because=because) if because else change
 
 
@@ -375,14 +380,14 @@ def _acknowledged_since(after: Setting, known: Uncertain, attempt: int) -> bool:
     return last is not None and last.setting == after and last.attempt > attempt
 
 
-def _held(change: Change, known: Known, seen: View, rules: Rules) -> Because | None:
+def _held(change: Change, seen: View, rules: Rules) -> Because | None:
     """Return the first hold that applies: what people decided before what the moment decides."""
     if change.family in rules.paused:
         return Because.PAUSED
     if change.reason is Reason.DRIFTED and not _healed(change, rules.drift):
         return Because.DRIFT_POLICY
-    if _disables(change, known) and change.family not in rules.disable_allowed:
-        return Because.GUARD
+    if rules.reviewed is not None and rules.reviewed.get(change.family) != (change.before, change.after):
+        return Because.STALE
     if _frozen(seen):
         return Because.FROZEN
     if rules.parked.get(change.family) == change.after:
@@ -403,10 +408,40 @@ def _healed(change: Change, policy: DriftPolicy) -> bool:
             assert_never(policy)
 
 
-def _disables(change: Change, known: Known) -> bool:
-    """Tell whether the change switches off a family that is, or may be, enabled."""
-    if not change.after.disabled:
-        return False
+def _refusals(
+    proposed: list[Change], known: Mapping[Family, Known], desired: Desired, rules: Rules
+) -> tuple[Refusal, ...]:
+    """Ask the policy about every change that is about to be made."""
+    proposals = [
+        Proposal(
+            family=change.family,
+            before=change.before,
+            after=change.after,
+            direction=change.direction,
+            may_be_enabled=_may_be_enabled(change, known.get(change.family, Never())),
+        )
+        for change in proposed
+        if change.action is not Action.ADOPT and change.because not in NOT_PROPOSED
+    ]
+    return judge(proposals, desired, rules.policy, rules.allowed)
+
+
+def _refused(proposed: list[Change], refusals: tuple[Refusal, ...], rules: Rules) -> list[Change]:
+    """Hold the refused changes; a refusal outweighs what the moment holds them for."""
+    families = {refusal.family for refusal in refusals}
+    because = Because.GUARD if rules.policy is None else Because.POLICY
+    return [
+        replace(change, action=Action.HOLD, because=because)
+        if change.family in families
+        and change.action is not Action.ADOPT
+        and change.because not in NOT_PROPOSED
+        else change
+        for change in proposed
+    ]
+
+
+def _may_be_enabled(change: Change, known: Known) -> bool:
+    """Tell whether the family is, or may be, enabled before the change."""
     in_force = [change.before]
     if isinstance(known, Uncertain):
         in_force += [attempt.setting for attempt in known.unresolved]

@@ -27,7 +27,16 @@ from reconciler.core.model import (
 from reconciler.core.pacing import CALM_SENDS, Ledger, Sent, still_counts
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
-from reconciler.store.rows import AppliedRow, AttemptRow, How, LiveDocument, live_rows, setting_of
+from reconciler.store.rows import (
+    AppliedRow,
+    AttemptRow,
+    How,
+    LiveDocument,
+    OverrideRow,
+    PauseRow,
+    live_rows,
+    setting_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,30 @@ class AppliedRecord:
     how: How
     attempt: int
     wall: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRecord:
+    """A family paused by hand, for people and for the pass. ``until`` None: until it is resumed."""
+
+    family: Family
+    reason: str
+    since: datetime
+    until: datetime | None
+
+    def holds(self, wall: datetime) -> bool:
+        """Tell whether the pause is in force at ``wall``."""
+        return self.until is None or wall < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideRecord:
+    """A refusal somebody overrode by name, for people."""
+
+    family: Family
+    refusal: str
+    reason: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +205,17 @@ def attempt_record(row: AttemptRow) -> AttemptRecord:
 def applied_record(row: AppliedRow) -> AppliedRecord:
     """Return an applied row as a record for people."""
     return AppliedRecord(setting_of(row), How(row.how), row.attempt, datetime.fromisoformat(row.at_wall))
+
+
+def pause_record(row: PauseRow) -> PauseRecord:
+    """Return a pause row as a record."""
+    until = datetime.fromisoformat(row.until_wall) if row.until_wall else None
+    return PauseRecord(Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until)
+
+
+def override_record(row: OverrideRow) -> OverrideRecord:
+    """Return an override row as a record for people."""
+    return OverrideRecord(Family(row.family), row.refusal, row.reason, datetime.fromisoformat(row.at_wall))
 
 
 def live_record(row: LiveDocument) -> LiveRecord:

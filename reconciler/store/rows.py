@@ -106,13 +106,40 @@ class LiveDocument(NamedTuple):
     read_wall: str
 
 
-Row = TypeVar("Row", IdentityRow, AttemptRow, AppliedRow, LiveDocument)
+class PauseRow(NamedTuple):
+    """A family paused by hand; ``until_wall`` None is until it is resumed."""
+
+    checksum: str
+    account: str
+    environment: str
+    family: str
+    reason: str
+    since_wall: str
+    until_wall: str | None
+
+
+class OverrideRow(NamedTuple):
+    """A refusal somebody overrode by name, with the reason given; ``refusal`` is its rule's sentence."""
+
+    checksum: str
+    id: int
+    account: str
+    environment: str
+    family: str
+    refusal: str
+    reason: str
+    at_wall: str
+
+
+Row = TypeVar("Row", IdentityRow, AttemptRow, AppliedRow, LiveDocument, PauseRow, OverrideRow)
 
 TABLES: Mapping[type[tuple[object, ...]], str] = {
     IdentityRow: "identity",
     AttemptRow: "attempts",
     AppliedRow: "applied",
     LiveDocument: "live",
+    PauseRow: "pauses",
+    OverrideRow: "overrides",
 }
 
 
@@ -182,11 +209,14 @@ def _live_row(wire: Mapping[str, str]) -> LiveRow:
     return LiveRow(setting, frozen=bool(wire["frozen"]), frozen_until=wire["frozenUntil"])
 
 
-def _name(row: IdentityRow | AttemptRow | AppliedRow | LiveDocument) -> str:
+def _name(row: IdentityRow | AttemptRow | AppliedRow | LiveDocument | PauseRow | OverrideRow) -> str:
     match row:
-        case AttemptRow(id=number):
+        case AttemptRow(id=number) | OverrideRow(id=number):
             return str(number)
-        case AppliedRow(account=account, environment=environment, family=family):
+        case (
+            AppliedRow(account=account, environment=environment, family=family)
+            | PauseRow(account=account, environment=environment, family=family)
+        ):
             return f"{account}/{environment}/{family}"
         case _:
             return f"{row.account}/{row.environment}"

@@ -86,7 +86,30 @@ _FIRST: Migration = (
     "CREATE INDEX attempts_of_family ON attempts (account, environment, kind, family)",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+_SECOND: Migration = (
+    """CREATE TABLE pauses (
+        checksum TEXT NOT NULL,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        family TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        since_wall TEXT NOT NULL,
+        until_wall TEXT,
+        PRIMARY KEY (account, environment, family)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE overrides (
+        checksum TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        family TEXT NOT NULL,
+        refusal TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        at_wall TEXT NOT NULL
+    ) STRICT""",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND)
 """All migrations in order; their number is the newest version this program knows."""
 
 

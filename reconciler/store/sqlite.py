@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -32,6 +33,8 @@ from reconciler.store.rows import (
     How,
     IdentityRow,
     LiveDocument,
+    OverrideRow,
+    PauseRow,
     RowDamaged,
     clean,
     live_document,
@@ -344,6 +347,55 @@ class SqliteStore:
         row = LiveDocument("", account, environment, kind, live_document(read), wall)
         with self._state.writing() as db:
             db.execute("INSERT OR REPLACE INTO live VALUES (?,?,?,?,?,?)", sealed(row))
+
+    async def paused(self) -> frozenset[Family]:
+        """Return the families paused by hand at this moment; pauses end by themselves."""
+        return frozenset(pause.family for pause in self.pauses())
+
+    def pauses(self) -> list[facts.PauseRecord]:
+        """Return the pauses in force at this moment, by family."""
+        wall = self._state.clock.wall()
+        query = "SELECT * FROM pauses WHERE account=? AND environment=? ORDER BY family"
+        with self._state.reading() as db:
+            rows = [verified(PauseRow._make(values)) for values in db.execute(query, self._key[:2])]
+        return [pause for pause in map(facts.pause_record, rows) if pause.holds(wall)]
+
+    def pause(self, families: Iterable[Family], *, until: datetime | None, reason: str) -> None:
+        """Pause families until a time of day (None: until resumed); a newer pause replaces an older."""
+        account, environment, _ = self._key
+        since = wall_text(self._state.clock.wall())
+        ends = None if until is None else wall_text(until)
+        with self._state.writing() as db:
+            for family in families:
+                row = PauseRow("", account, environment, family, clean(reason), since, ends)
+                db.execute("INSERT OR REPLACE INTO pauses VALUES (?,?,?,?,?,?,?)", sealed(row))
+
+    def resume(self, families: Iterable[Family]) -> None:
+        """End the pauses of families; harmless where there is none."""
+        with self._state.writing() as db:
+            for family in families:
+                db.execute(
+                    "DELETE FROM pauses WHERE account=? AND environment=? AND family=?",
+                    (*self._key[:2], family),
+                )
+
+    def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
+        """Keep for the history that a refusal was overridden by name, and why."""
+        account, environment, _ = self._key
+        wall = wall_text(self._state.clock.wall())
+        with self._state.writing() as db:
+            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name='overrides'").fetchone()
+            number = 1 if found is None else found[0] + 1
+            row = OverrideRow("", number, account, environment, family, clean(refusal), clean(reason), wall)
+            db.execute("INSERT INTO overrides VALUES (?,?,?,?,?,?,?,?)", sealed(row))
+
+    def overrides(self, limit: int, family: str = "*") -> list[facts.OverrideRecord]:
+        """Return at most ``limit`` overrides of families matching the glob, newest first."""
+        query = "SELECT * FROM overrides WHERE account=? AND environment=? ORDER BY id DESC"
+        with self._state.reading() as db:
+            rows = [verified(OverrideRow._make(values)) for values in db.execute(query, self._key[:2])]
+        chosen = (row for row in rows if fnmatchcase(row.family, family))
+        return [facts.override_record(row) for row in islice(chosen, limit)]
 
     def history(self, limit: int, family: str = "*") -> list[facts.AttemptRecord]:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""

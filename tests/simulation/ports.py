@@ -150,6 +150,10 @@ class WatchedStore:
         self._world.adopted(process, settings, await self._store.known())
         process.perhaps_die()
 
+    async def paused(self) -> frozenset[Family]:
+        self._process.call("store.paused")
+        return await self._store.paused()
+
     async def record_live(self, read: LiveRead) -> None:
         self._process.call("store.record_live")
         await self._store.record_live(read)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from reconciler.core.events import Event, LiveReadDone, Planned
 from reconciler.core.model import Desired
 from reconciler.core.plan import Plan
+from reconciler.core.policy import Allow, Kind
 from reconciler.core.verdict import Reply
 from reconciler.loop import Loop
 from reconciler.reconcile import Options, identify, reconcile
@@ -187,7 +188,7 @@ class Process:
             live=scenario.live,
             assume_idle=scenario.assume_idle,
             drift=scenario.drift if self.role is Role.RUN else healing.drift,
-            disable_allowed=frozenset(scenario.families),
+            allowed=frozenset(Allow(Kind.DISABLE, family) for family in scenario.families),
         )
 
 

@@ -23,6 +23,7 @@ from reconciler.core.model import (
     Unresolved,
 )
 from reconciler.core.plan import DriftPolicy, Rules
+from reconciler.core.policy import Allow, Kind
 from tests.unit.core_builders import BTC, setting
 
 SETTINGS = {
@@ -272,7 +273,7 @@ def rules_of(case: Situation, family: Family = BTC) -> Rules:
         drift=case.drift,
         parked={family: SETTINGS[case.parked]} if case.parked else {},
         paused=frozenset({family} if case.paused else ()),
-        disable_allowed=frozenset({family} if case.disable_allowed else ()),
+        allowed=frozenset({Allow(Kind.DISABLE, family)} if case.disable_allowed else ()),
     )
 
 

@@ -34,6 +34,7 @@ from reconciler.core.plan import (
     make_plan,
     with_schedule,
 )
+from reconciler.core.policy import Allow, Kind
 from tests.unit.core_builders import (
     BTC,
     ETH,
@@ -296,7 +297,7 @@ def plan_of_ways(ways: dict[str, str], shuffle: random.Random | None = None) -> 
     built = [change_of(family, way) for family, way in ways.items()]
     if shuffle:
         shuffle.shuffle(built)
-    rules = Rules(disable_allowed=frozenset(family for family, *_ in built))
+    rules = Rules(allowed=frozenset(Allow(Kind.DISABLE, family) for family, *_ in built))
     return plan_of(
         {family: wanted for family, wanted, _, _ in built},
         {family: known for family, _, known, _ in built if known},
@@ -363,14 +364,6 @@ def test_the_plan_says_whose_it_is_and_what_it_was_compared_with() -> None:
     assert (without.basis, with_live.basis) == (Basis.LAST_APPLIED, Basis.LIVE)
     (change,) = without.changes
     assert change.source == wanted.families[BTC].source
-
-
-def test_policy_and_guard_are_what_a_review_refuses() -> None:
-    base = plan_of({BTC: SETTINGS["A"]})
-    (change,) = base.changes
-    for because in Because:
-        held = replace(base, changes=(replace(change, action=Action.HOLD, because=because),))
-        assert bool(held.refused) == (because in (Because.POLICY, Because.GUARD))
 
 
 # ---- equal by value, everywhere ----------------------------------------------------------------
