@@ -27,6 +27,9 @@ CLOCK_MAX_ROUND_TRIP_S = 4.0
 """A slower measurement is refused: its error, half the round trip, must stay within 2 s. Pacing
 allows 3 s between a signature's timestamp and the exchange's clock."""
 
+MAX_UNDERLYINGS = 20
+"""Asked about in one go: OKX allows 20 questions in 2 s, and options have fewer underlyings [doc]."""
+
 LARGE_OFFSET_S = 1.0
 """From here on a local clock's offset deserves a warning."""
 
@@ -81,6 +84,26 @@ class OkxClient:
         """Read every configured family at once."""
         return await self._read_signed(self._live_once)
 
+    async def listed_families(self) -> frozenset[Family] | Reply:
+        """Return every family that has options listed, asked underlying by underlying; needs no key."""
+        answer = await self._ask_public(wire.public_underlyings(), REPLY_LIMIT_BYTES)
+        if isinstance(answer, Reply):
+            return answer
+        underlyings = replies.parse_underlyings(answer.status, answer.body, self._credentials.scrub)
+        if isinstance(underlyings, Reply):
+            return underlyings
+        if len(underlyings) > MAX_UNDERLYINGS:
+            return replies.no_answer(
+                "too-many", f"{len(underlyings)} underlyings are too many to ask about"
+            )
+        found: set[Family] = set()
+        for underlying in underlyings:
+            families = await self._families_of(underlying)
+            if isinstance(families, Reply):
+                return families
+            found |= families
+        return frozenset(found)
+
     async def sync_clock(self) -> Reply | None:
         """Measure the offset to the exchange's clock; None when it was measured."""
         connection = await self._connect()
@@ -125,6 +148,18 @@ class OkxClient:
         if isinstance(answer, Reply):
             return answer
         return replies.parse_live(answer.status, answer.body, self._credentials.scrub, begun_at=begun_at)
+
+    async def _families_of(self, underlying: str) -> frozenset[Family] | Reply:
+        answer = await self._ask_public(wire.public_instruments(underlying), LIVE_REPLY_LIMIT_BYTES)
+        if isinstance(answer, Reply):
+            return answer
+        return replies.parse_families(answer.status, answer.body, self._credentials.scrub)
+
+    async def _ask_public(self, request: Request, limit_bytes: int) -> RawReply | Reply:
+        connection = await self._connect()
+        if isinstance(connection, Reply):
+            return connection
+        return await self._ask(connection, request, wire.public_headers(self._environment), limit_bytes)
 
     async def _read_signed(self, read: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
         """Read with a fresh clock; if the exchange still objects to the time, measure and try once more."""
@@ -189,6 +224,23 @@ class OkxTradingClient(OkxClient):
         timestamp = self._timestamp()
         headers = wire.signed_headers(request, self._credentials, self._environment, timestamp)
         return Signed(family, setting, timestamp, request.body, headers)
+
+    async def reset(self, family: Family) -> bool | Reply:
+        """Reset one family's MMP status, once; False means that the exchange did not do it.
+
+        A reply that is no data leaves open whether it did, unless its class says otherwise.
+        """
+        unsynced = await self._ensure_clock()
+        if unsynced is not None:
+            return Reply(ReplyClass.NOT_SENT, unsynced.code, unsynced.message)
+        connection = await self._connect()
+        if isinstance(connection, Reply):
+            return connection
+        request = wire.reset_mmp(family)
+        answer = await self._ask(connection, request, self._signed_headers(request), REPLY_LIMIT_BYTES)
+        if isinstance(answer, Reply):
+            return answer
+        return replies.parse_reset(answer.status, answer.body, self._credentials.scrub)
 
 
 class OkxConnection:

@@ -55,6 +55,7 @@ _QUANTITY = re.compile(r"0*([0-9]+(?:\.[0-9]+)?)", re.ASCII)
 _USER_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _MOMENT = re.compile(r"[0-9TZ:.+ -]{0,32}", re.ASCII)
 _TIME_MS = re.compile(r"[0-9]{13}", re.ASCII)
+_UNDERLYING = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}", re.ASCII)
 # Possessive (++, *+), so that an unterminated string cannot make this quadratic.
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|([\[{])|([\]}])', re.DOTALL)
 
@@ -97,6 +98,21 @@ def parse_account(status: int, body: bytes, scrub: Scrub) -> AccountInfo | Reply
 def parse_time(status: int, body: bytes, scrub: Scrub) -> int | Reply:
     """Return the exchange's clock in milliseconds since 1970 UTC, or why it cannot be had."""
     return _parse(status, body, scrub, lambda data: _time_ms(_only_row(data)))
+
+
+def parse_reset(status: int, body: bytes, scrub: Scrub) -> bool | Reply:
+    """Return the result of Reset MMP Status, which can be false with code 0 [doc], or why there is none."""
+    return _parse(status, body, scrub, lambda data: _result(_only_row(data)))
+
+
+def parse_underlyings(status: int, body: bytes, scrub: Scrub) -> tuple[str, ...] | Reply:
+    """Return the underlyings options are listed of, from a list inside the list of data [doc]."""
+    return _parse(status, body, scrub, _underlyings)
+
+
+def parse_families(status: int, body: bytes, scrub: Scrub) -> frozenset[Family] | Reply:
+    """Return the families of the listed instruments; there may be none."""
+    return _parse(status, body, scrub, lambda data: frozenset(_family(row) for row in map(_row, data)))
 
 
 def no_answer(code: str, message: str) -> Reply:
@@ -299,6 +315,24 @@ def _account(row: Mapping[str, object], scrub: Scrub) -> AccountInfo:
 
 def _time_ms(row: Mapping[str, object]) -> int:
     return int(_matching(row, "ts", _TIME_MS))
+
+
+def _result(row: Mapping[str, object]) -> bool:
+    result = row.get("result")
+    if not isinstance(result, bool):
+        raise Unreadable(f"result is {_shown(result)}")
+    return result
+
+
+def _underlyings(data: tuple[object, ...]) -> tuple[str, ...]:
+    """Return the names in the one inner list; they are checked, because they go into an address."""
+    names = data[0] if len(data) == 1 else None
+    if not isinstance(names, list):
+        raise Unreadable("no list of underlyings")
+    for name in names:
+        if not isinstance(name, str) or not _UNDERLYING.fullmatch(name):
+            raise Unreadable(f"an underlying is {_shown(name)}")
+    return tuple(names)
 
 
 def _comma_list(row: Mapping[str, object], field: str) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ MMP_CONFIG_PATH = "/api/v5/account/mmp-config"
 MMP_RESET_PATH = "/api/v5/account/mmp-reset"
 ACCOUNT_CONFIG_PATH = "/api/v5/account/config"
 PUBLIC_TIME_PATH = "/api/v5/public/time"
+PUBLIC_UNDERLYING_PATH = "/api/v5/public/underlying"
+PUBLIC_INSTRUMENTS_PATH = "/api/v5/public/instruments"
 
 DEMO_HEADER = "x-simulated-trading"
 USER_AGENT = f"mmp-reconciler/{__version__}"
@@ -112,6 +114,16 @@ def account_config() -> Request:
 def public_time() -> Request:
     """Return the question for the exchange's clock; it needs no key."""
     return Request("GET", PUBLIC_TIME_PATH)
+
+
+def public_underlyings() -> Request:
+    """Return the question for the underlyings options are listed of; it needs no key."""
+    return Request("GET", f"{PUBLIC_UNDERLYING_PATH}?instType=OPTION")
+
+
+def public_instruments(underlying: str) -> Request:
+    """Return the question for the options of one underlying, each naming its family; it needs no key."""
+    return Request("GET", f"{PUBLIC_INSTRUMENTS_PATH}?instType=OPTION&uly={underlying}")
 
 
 def format_timestamp(epoch_s: float) -> str:

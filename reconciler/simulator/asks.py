@@ -19,13 +19,15 @@ from reconciler.simulator.messages import Envelope, SimRequest
 
 
 class Endpoint(StrEnum):
-    """The five endpoints this exchange has; the value is their name in scripts and records."""
+    """The endpoints this exchange has; the value is their name in scripts and records."""
 
     SET = "set"
     GET = "get"
     RESET = "reset"
     ACCOUNT = "account"
     TIME = "time"
+    UNDERLYING = "underlying"
+    INSTRUMENTS = "instruments"
 
 
 ROUTES: dict[str, dict[str, Endpoint]] = {
@@ -33,7 +35,12 @@ ROUTES: dict[str, dict[str, Endpoint]] = {
     "/api/v5/account/mmp-reset": {"POST": Endpoint.RESET},
     "/api/v5/account/config": {"GET": Endpoint.ACCOUNT},
     "/api/v5/public/time": {"GET": Endpoint.TIME},
+    "/api/v5/public/underlying": {"GET": Endpoint.UNDERLYING},
+    "/api/v5/public/instruments": {"GET": Endpoint.INSTRUMENTS},
 }
+PUBLIC = frozenset({Endpoint.TIME, Endpoint.UNDERLYING, Endpoint.INSTRUMENTS})
+"""Endpoints that need no key and are counted by address."""
+
 WRITES = frozenset({Endpoint.SET, Endpoint.RESET})
 MMP_ENDPOINTS = frozenset({Endpoint.SET, Endpoint.GET, Endpoint.RESET})
 
@@ -64,12 +71,16 @@ class MmpSetting:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request understood, or the ``refusal`` that says why its content cannot be meant."""
+    """A request understood, or the ``refusal`` that says why its content cannot be meant.
+
+    ``underlying`` is only ever of a question for instruments.
+    """
 
     endpoint: Endpoint
     family: str | None = None
     setting: MmpSetting | None = None
     refusal: Envelope | None = None
+    underlying: str | None = None
 
 
 class _Refused(Exception):
@@ -101,6 +112,13 @@ def read_ask(endpoint: Endpoint, request: SimRequest) -> Ask:
             case Endpoint.ACCOUNT | Endpoint.TIME:
                 _no_query(request)
                 return Ask(endpoint)
+            case Endpoint.UNDERLYING:
+                _options_only(_query(request, "instType"))
+                return Ask(endpoint)
+            case Endpoint.INSTRUMENTS:
+                asked = _query(request, "instType", "uly")
+                _options_only(asked)
+                return Ask(endpoint, underlying=asked.get("uly"))
             case _ as never:
                 assert_never(never)
     except _Refused as refused:
@@ -168,12 +186,24 @@ def _check_values(texts: Mapping[str, str]) -> None:
 
 
 def _asked_family(request: SimRequest) -> str | None:
-    family: str | None = None
+    return _query(request, "instFamily").get("instFamily")
+
+
+def _query(request: SimRequest, *allowed: str) -> dict[str, str]:
+    """Return the query's values by name: allowed names only, each once and not empty."""
+    values: dict[str, str] = {}
     for name, value in parse_qsl(request.query, keep_blank_values=True):
-        if name != "instFamily" or family is not None or not value:
+        if name not in allowed or name in values or not value:
             raise _Refused("51000", name)
-        family = value
-    return family
+        values[name] = value
+    return values
+
+
+def _options_only(query: Mapping[str, str]) -> None:
+    if "instType" not in query:
+        raise _Refused("50014", "instType")
+    if query["instType"] != "OPTION":
+        raise _Refused("51000", "instType")
 
 
 def _no_query(request: SimRequest) -> None:

@@ -63,6 +63,13 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("HTTP status of 50011", _DOC, "200 and 429 in turn", "limit_status"),
     Behaviour("Get, Reset, account config: 5 per 2 s per User ID", _DOC, "50011 beyond; sliding"),
     Behaviour("public time: 10 per 2 s per address", _DOC, "50011 beyond; sliding"),
+    Behaviour(
+        "public underlying and instruments: 20 per 2 s per address", _DOC, "50011 beyond; sliding each"
+    ),
+    Behaviour("public underlying", _DOC, "a list of the families' underlyings inside the list of data"),
+    Behaviour("public instruments", _DOC, "one option of every family; uly narrows to one underlying"),
+    Behaviour("the underlying of a family", _ASSUMED, "the part before _: BTC-USD_UM is of BTC-USD"),
+    Behaviour("public instruments of an unknown underlying", _UNKNOWN, "empty data"),
     Behaviour("empty body", _DOC, "50000"),
     Behaviour("body not one strict JSON object", _DOC, "50002; duplicate keys and NaN too"),
     Behaviour("field missing or empty", _DOC, "50014"),

@@ -79,7 +79,7 @@ def parse_fault(text: str) -> ScriptedFault:
     """Return the fault written as ``[ENDPOINT/]KIND[-applied|-unapplied][@SECONDS][:COUNT]``.
 
     KIND is a name of ``NAMED`` or any five-digit code of OKX (without effect unless ``-applied``);
-    ENDPOINT is set (default), get, reset, account or time. Raises ValueError saying what is wrong.
+    ENDPOINT is set (default) or the value of another ``Endpoint``. Raises ValueError saying what is wrong.
     """
     match = _SCRIPTED.fullmatch(text)
     if match is None:

@@ -1,4 +1,4 @@
-"""Rate limits, counted at the exchange: by arrival time and User ID (public/time: by address).
+"""Rate limits, counted at the exchange: by arrival time and User ID (public endpoints: by address).
 
 The limits are OKX's [doc]; how they are counted is [unknown], so Set MMP can be counted three ways.
 The other endpoints always slide, which is the strictest reading of "n per w" that allows bursts.
@@ -29,6 +29,8 @@ LIMITS: dict[Endpoint, Limit] = {
     Endpoint.RESET: Limit(5, 2.0),
     Endpoint.ACCOUNT: Limit(5, 2.0),
     Endpoint.TIME: Limit(10, 2.0),
+    Endpoint.UNDERLYING: Limit(20, 2.0),
+    Endpoint.INSTRUMENTS: Limit(20, 2.0),
 }
 
 

@@ -49,12 +49,16 @@ class SimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """OKX's own JSON reply. ``data`` None: the member is missing, as in gateway errors [doc]."""
+    """OKX's own JSON reply. ``data`` None: the member is missing, as in gateway errors [doc].
+
+    ``names`` is a list inside the list of data, which one endpoint answers with; None: rows.
+    """
 
     code: str
     message: str = ""
     data: tuple[Row, ...] | None = ()
     status: int = 200
+    names: tuple[str, ...] | None = None
 
     @property
     def accepted(self) -> bool:
@@ -132,7 +136,9 @@ def render(outcome: Outcome) -> SimReply:
 def to_json(envelope: Envelope) -> bytes:
     """Return the envelope's bytes, compact, in OKX's order of members."""
     members: dict[str, object] = {"code": envelope.code, "msg": envelope.message}
-    if envelope.data is not None:
+    if envelope.names is not None:
+        members["data"] = [envelope.names]
+    elif envelope.data is not None:
         members["data"] = envelope.data
     return json.dumps(members, separators=(",", ":")).encode()
 

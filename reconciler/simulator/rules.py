@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import assert_never
 
 from reconciler.simulator.accounts import Account, Holder
-from reconciler.simulator.asks import Ask, Endpoint, MmpSetting, ask_to_set, find_endpoint, read_ask
+from reconciler.simulator.asks import PUBLIC, Ask, Endpoint, MmpSetting, ask_to_set, find_endpoint, read_ask
 from reconciler.simulator.book import FamilyBook
 from reconciler.simulator.checks import AccountCall, authenticate, authorise
 from reconciler.simulator.codes import refuse
@@ -92,7 +92,7 @@ class SimulatedExchange:
             return render(Outcome(endpoint))
         holder = self._holders.get(request.header("OK-ACCESS-KEY"))
         utc = now + self.options.clock_skew_s
-        is_public = endpoint is Endpoint.TIME
+        is_public = endpoint in PUBLIC
         visit = Visit(
             ask=read_ask(endpoint, request),
             holder=None if is_public else holder,
@@ -243,7 +243,7 @@ class SimulatedExchange:
 
     def _counted(self, visit: Visit) -> bool:
         """Count the arrival against its budget; True when it is over the limit."""
-        is_public = visit.ask.endpoint is Endpoint.TIME
+        is_public = visit.ask.endpoint in PUBLIC
         budget = visit.remote if is_public else visit.uid
         if not budget:  # an unknown key has no User ID whose budget could be used up
             return False
@@ -270,6 +270,10 @@ class SimulatedExchange:
                 return Envelope("0", data=(_account_row(visit.holder),))
             case Endpoint.TIME:
                 return Envelope("0", data=({"ts": self._milliseconds(visit.at)},))
+            case Endpoint.UNDERLYING:
+                return Envelope("0", names=tuple(sorted({*map(underlying_of, self.families)})))
+            case Endpoint.INSTRUMENTS:
+                return Envelope("0", data=self._instruments(ask.underlying))
             case _ as never:
                 assert_never(never)
 
@@ -299,6 +303,20 @@ class SimulatedExchange:
             "mmpFrozen": until is not None,
             "mmpFrozenUntil": "" if until is None or until == math.inf else self._milliseconds(until),
         }
+
+    def _instruments(self, underlying: str | None) -> tuple[Row, ...]:
+        """Return one option of every family of ``underlying`` (None: of all)."""
+        return tuple(
+            {
+                "instFamily": family,
+                "instId": f"{family}-271231-100000-C",
+                "instType": "OPTION",
+                "state": "live",
+                "uly": underlying_of(family),
+            }
+            for family in sorted(self.families)
+            if underlying in (None, underlying_of(family))
+        )
 
     def _setting_row(self, family: str, setting: MmpSetting) -> Row:
         return {
@@ -349,6 +367,11 @@ class SimulatedExchange:
 
     def _milliseconds(self, at: float) -> str:
         return str(round((at + self.options.clock_skew_s) * 1000))
+
+
+def underlying_of(family: str) -> str:
+    """Return the underlying a family is of: ``BTC-USD_UM`` is of ``BTC-USD``, as far as was seen."""
+    return family.partition("_")[0]
 
 
 def shown(quantity: str, form: NumberForm) -> str:

@@ -901,3 +901,100 @@ def test_a_signed_request_shows_no_secret() -> None:
         no_secret_in(world.signed(), world.client, vars(world.client))
 
     play(story)
+
+
+# Resetting, and what is listed
+
+
+RESET_PATH = "POST /api/v5/account/mmp-reset"
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_reset_is_one_signed_request_for_one_family(done: bool) -> None:
+    async def story(world: World) -> None:
+        world.server.scripts[RESET_PATH] = [say(envelope({"result": done}))]
+        assert await world.client.reset(FAMILY) is done
+        [request] = world.server.posts
+        assert request.body == b'{"instType":"OPTION","instFamily":"BTC-USD"}'
+        signed = f"{request.headers['ok-access-timestamp']}POST{request.target}".encode() + request.body
+        digest = hmac.digest(SECRET.encode(), signed, hashlib.sha256)
+        assert base64.b64decode(request.headers["ok-access-sign"]) == digest
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("script", "reply_class"),
+    [
+        (say(envelope(code="59509", msg="no permission")), ReplyClass.ACCOUNT),
+        (say(envelope(code="50102")), ReplyClass.CLOCK),
+        (reset, ReplyClass.NO_ANSWER),
+        (say(envelope()), ReplyClass.NO_ANSWER),
+    ],
+)
+def test_a_reset_without_a_result_is_told_and_never_repeated(
+    script: Script, reply_class: ReplyClass
+) -> None:
+    async def story(world: World) -> None:
+        world.server.scripts[RESET_PATH] = [script]
+        reply = await world.client.reset(FAMILY)
+        assert isinstance(reply, Reply)
+        assert reply.reply_class is reply_class
+        assert len(world.server.posts) == 1
+
+    play(story)
+
+
+def test_without_the_exchanges_clock_nothing_is_reset() -> None:
+    async def story(world: World) -> None:
+        world.on_get("public/time", say(b"<html>"))
+        reply = await world.client.reset(FAMILY)
+        assert isinstance(reply, Reply)
+        assert reply.reply_class is ReplyClass.NOT_SENT
+        assert world.server.posts == []
+
+    play(story)
+
+
+INSTRUMENTS = "public/instruments?instType=OPTION&uly="
+
+
+def listed(*families: str) -> Script:
+    return say(envelope(*({"instFamily": family} for family in families)))
+
+
+def test_listed_families_are_asked_for_underlying_by_underlying_without_a_key() -> None:
+    async def story(world: World) -> None:
+        world.on_get("public/underlying?instType=OPTION", say(envelope(["BTC-USD", "ETH-USD"])))
+        world.on_get(f"{INSTRUMENTS}BTC-USD", listed("BTC-USD", "BTC-USD_UM", "BTC-USD"))
+        world.on_get(f"{INSTRUMENTS}ETH-USD", listed("ETH-USD"))
+        expected = frozenset(map(parse_family, ("BTC-USD", "BTC-USD_UM", "ETH-USD")))
+        assert await world.client.listed_families() == expected
+        names = {name for request in world.server.arrived for name in request.headers}
+        assert not [name for name in names if name.startswith("ok-")]
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("underlyings", "instruments", "code"),
+    [
+        (say(b"<html>"), None, "not-okx"),
+        (reset, None, "broken"),
+        (say(envelope([f"U{number}-USD" for number in range(21)])), None, "too-many"),
+        (say(envelope(["BTC-USD"])), say(envelope(code="50011")), "50011"),
+        (say(envelope(["BTC-USD"])), reset, "broken"),
+    ],
+)
+def test_a_list_that_cannot_be_had_whole_is_none(
+    underlyings: Script, instruments: Script | None, code: str
+) -> None:
+    async def story(world: World) -> None:
+        world.on_get("public/underlying?instType=OPTION", underlyings)
+        if instruments is not None:
+            world.on_get(f"{INSTRUMENTS}BTC-USD", instruments)
+        reply = await world.client.listed_families()
+        assert isinstance(reply, Reply)
+        assert reply.code == code
+
+    play(story)

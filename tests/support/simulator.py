@@ -24,6 +24,8 @@ SET = "/api/v5/account/mmp-config"
 RESET = "/api/v5/account/mmp-reset"
 ACCOUNT = "/api/v5/account/config"
 TIME = "/api/v5/public/time"
+UNDERLYING = "/api/v5/public/underlying"
+INSTRUMENTS = "/api/v5/public/instruments"
 BTC = {"instFamily": "BTC-USD", "timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "100"}
 SETTING = MmpSetting("5000", "2000", "100")
 

@@ -110,7 +110,10 @@ def test_faults_come_in_order_one_a_request_and_by_endpoint() -> None:
     world = exchange()
     for text in ("50013:2", "get/50026", "lost-before"):
         world.inject(parse_fault(text))
-    assert world.faults.pending() == {"set": 3, "get": 1, "reset": 0, "account": 0, "time": 0}
+    assert {name: number for name, number in world.faults.pending().items() if number} == {
+        "set": 3,
+        "get": 1,
+    }
     for second in range(5):
         world.set_mmp(KEY, "BTC-USD", SETTING, T0 + 10 * second)
     world.get_mmp(KEY, T0 + 100)

@@ -11,7 +11,20 @@ from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.limits import LIMITS, Rates
 from reconciler.simulator.messages import Envelope, SimRequest, render
 from reconciler.simulator.options import LimitStatus, RateMode
-from tests.support.simulator import KEY, RESET, SET, SETTING, T0, TIME, UID, as_body, exchange, request
+from tests.support.simulator import (
+    INSTRUMENTS,
+    KEY,
+    RESET,
+    SET,
+    SETTING,
+    T0,
+    TIME,
+    UID,
+    UNDERLYING,
+    as_body,
+    exchange,
+    request,
+)
 
 GAPS = (0.0, 1.0, 4.0, 5.0, 6.0, 10.0)
 PATTERNS = tuple(tuple(accumulate(gaps, initial=T0)) for gaps in product(GAPS, repeat=4))
@@ -89,7 +102,10 @@ REQUESTS: dict[Endpoint, SimRequest] = {
     Endpoint.RESET: request("POST", RESET, as_body({"instFamily": "BTC-USD"})),
     Endpoint.ACCOUNT: request("GET", "/api/v5/account/config"),
     Endpoint.TIME: SimRequest("GET", TIME),
+    Endpoint.UNDERLYING: SimRequest("GET", f"{UNDERLYING}?instType=OPTION"),
+    Endpoint.INSTRUMENTS: SimRequest("GET", f"{INSTRUMENTS}?instType=OPTION"),
 }
+DOCUMENTED = {"set": (2, 10), "time": (10, 2), "underlying": (20, 2), "instruments": (20, 2)}
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)
@@ -98,9 +114,9 @@ def test_each_endpoint_has_its_documented_limit_of_its_own(endpoint: Endpoint) -
     count, window_s = LIMITS[endpoint].count, LIMITS[endpoint].window_s
     statuses = [world.handle(REQUESTS[endpoint], T0).status for _ in range(count + 1)]
     assert statuses == [200] * count + [429]
-    assert (count, window_s) == {"set": (2, 10), "time": (10, 2)}.get(endpoint.value, (5, 2))
+    assert (count, window_s) == DOCUMENTED.get(endpoint.value, (5, 2))
     others = [world.handle(REQUESTS[other], T0).status for other in Endpoint if other is not endpoint]
-    assert others == [200] * 4
+    assert others == [200] * (len(Endpoint) - 1)
 
 
 def test_public_time_is_counted_by_address() -> None:

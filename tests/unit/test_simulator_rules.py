@@ -20,6 +20,7 @@ from reconciler.simulator.rules import SimulatedExchange, shown
 from tests.support.simulator import (
     ACCOUNT,
     BTC,
+    INSTRUMENTS,
     KEY,
     RESET,
     SET,
@@ -27,6 +28,7 @@ from tests.support.simulator import (
     T0,
     TIME,
     UID,
+    UNDERLYING,
     as_body,
     exchange,
     post_set,
@@ -42,7 +44,7 @@ def code(reply: SimReply) -> str:
     return str(json.loads(reply.body)["code"])
 
 
-def rows(reply: SimReply) -> list[dict[str, Any]]:
+def rows(reply: SimReply) -> list[Any]:
     document = json.loads(reply.body)
     assert document["code"] == "0", document
     return list(document["data"])
@@ -292,6 +294,11 @@ def test_the_edges_of_a_setting_are_taken(changes: dict[str, str]) -> None:
         (request("POST", RESET, as_body({})), "50014"),
         (request("POST", RESET, as_body({"instFamily": "BTC-USD", "instType": "SWAP"})), "51000"),
         (request("POST", RESET, as_body({"instFamily": "BTC-USD", "instType": "OPTION"})), "0"),
+        (SimRequest("GET", UNDERLYING), "50014"),
+        (SimRequest("GET", UNDERLYING + "?instType=SWAP"), "51000"),
+        (SimRequest("GET", UNDERLYING + "?instType=OPTION&uly=BTC-USD"), "51000"),
+        (SimRequest("GET", INSTRUMENTS + "?uly=BTC-USD"), "50014"),
+        (SimRequest("GET", INSTRUMENTS + "?instType=OPTION&uly="), "51000"),
     ],
 )
 def test_the_other_endpoints_are_as_strict(asked: SimRequest, expected: str) -> None:
@@ -302,6 +309,20 @@ def test_gateway_errors_have_no_data_and_others_an_empty_list() -> None:
     world = exchange()
     assert "data" not in json.loads(world.handle(SimRequest("GET", SET), T0).body)
     assert json.loads(world.handle(get("DOGE-USD"), T0).body)["data"] == []
+
+
+def test_underlyings_are_a_list_in_the_list_and_instruments_name_their_family() -> None:
+    world = exchange()
+    assert rows(world.handle(SimRequest("GET", UNDERLYING + "?instType=OPTION"), T0)) == [
+        ["BTC-USD", "ETH-USD", "SOL-USD", "XAU-USD"]
+    ]
+    listed = rows(world.handle(SimRequest("GET", INSTRUMENTS + "?instType=OPTION&uly=BTC-USD"), T0))
+    assert [(row["instFamily"], row["uly"]) for row in listed] == [
+        ("BTC-USD", "BTC-USD"),
+        ("BTC-USD_UM", "BTC-USD"),
+    ]
+    assert len(rows(world.handle(SimRequest("GET", INSTRUMENTS + "?instType=OPTION"), T0))) == 6
+    assert rows(world.handle(SimRequest("GET", INSTRUMENTS + "?instType=OPTION&uly=DOGE-USD"), T0)) == []
 
 
 def test_account_config_names_the_user_and_the_rights_of_the_key() -> None:

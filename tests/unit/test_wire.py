@@ -53,6 +53,13 @@ def test_the_signature_vectors_hold(request_: Request, signature: str) -> None:
         (wire.get_mmp(), "GET", "/api/v5/account/mmp-config", b""),
         (wire.account_config(), "GET", "/api/v5/account/config", b""),
         (wire.public_time(), "GET", "/api/v5/public/time", b""),
+        (wire.public_underlyings(), "GET", "/api/v5/public/underlying?instType=OPTION", b""),
+        (
+            wire.public_instruments("BTC-USD"),
+            "GET",
+            "/api/v5/public/instruments?instType=OPTION&uly=BTC-USD",
+            b"",
+        ),
         (
             wire.reset_mmp(FAMILY),
             "POST",
@@ -60,7 +67,7 @@ def test_the_signature_vectors_hold(request_: Request, signature: str) -> None:
             b'{"instType":"OPTION","instFamily":"BTC-USD"}',
         ),
     ],
-    ids=["set", "set zeroes", "get", "account", "time", "reset"],
+    ids=["set", "set zeroes", "get", "account", "time", "underlyings", "instruments", "reset"],
 )
 def test_requests_are_these_bytes(request_: Request, method: str, target: str, body: bytes) -> None:
     assert request_ == Request(method, target, body)

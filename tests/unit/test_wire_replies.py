@@ -397,3 +397,36 @@ def test_a_time_that_makes_no_sense_is_no_answer(ts: object) -> None:
     reply = replies.parse_time(200, envelope({"ts": ts}), SCRUB)
     assert isinstance(reply, Reply)
     assert reply.code == "bad-data"
+
+
+@pytest.mark.parametrize("result", [True, False])
+def test_the_result_of_a_reset_is_read_and_may_be_false(result: bool) -> None:
+    assert replies.parse_reset(200, envelope({"result": result}), SCRUB) is result
+
+
+def test_listed_names_are_read() -> None:
+    assert replies.parse_underlyings(200, envelope(["BTC-USD", "ETH-USD"]), SCRUB) == ("BTC-USD", "ETH-USD")
+    listed = [{"instFamily": "BTC-USD", "instId": str(number)} for number in range(3)]
+    assert replies.parse_families(200, envelope(*listed), SCRUB) == frozenset({BTC})
+    assert replies.parse_families(200, envelope(), SCRUB) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("parse", "rows"),
+    [
+        (replies.parse_reset, []),
+        (replies.parse_reset, [{"result": "true"}]),
+        (replies.parse_reset, [{}]),
+        (replies.parse_underlyings, []),
+        (replies.parse_underlyings, ["BTC-USD"]),
+        (replies.parse_underlyings, [["BTC-USD"], ["ETH-USD"]]),
+        (replies.parse_underlyings, [[7]]),
+        (replies.parse_underlyings, [["BTC-USD&x=y"]]),
+        (replies.parse_families, [{"instFamily": ""}]),
+        (replies.parse_families, [None]),
+    ],
+)
+def test_names_and_results_that_make_no_sense_are_no_answer(parse: Any, rows: list[object]) -> None:
+    reply = parse(200, envelope(*rows), SCRUB)
+    assert isinstance(reply, Reply)
+    assert (reply.reply_class, reply.code) == (ReplyClass.NO_ANSWER, "bad-data")
