@@ -9,26 +9,55 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from reconciler.core.model import Environment
 from reconciler.core.problems import Code, Problem, printable, problem
 from reconciler.desired.nodes import MAX_BYTES
 from reconciler.desired.reader import Reading, read_config
 
-__all__ = ["Reading", "load_configs", "read_config"]
+__all__ = ["Files", "Reading", "load_configs", "read_config"]
 
 SUFFIXES = (".yaml", ".yml")
 POLICY_NAMES = frozenset({"mmp-policy.yaml", "mmp-policy.yml"})
 """Files of a folder that hold the policy, not desired settings."""
 
 
-def load_configs(paths: Sequence[str]) -> tuple[Reading, ...]:
+class Files(Protocol):
+    """Where files are read from: the disk, or a revision of them."""
+
+    def names(self, folder: str) -> list[str] | None:
+        """Return the names of the files in ``folder``; None if it is none. Raises OSError."""
+        ...
+
+    def content(self, path: str, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of the file. Raises OSError, or ValueError for its name."""
+        ...
+
+
+class OnDisk:
+    """The files of this machine."""
+
+    def names(self, folder: str) -> list[str] | None:
+        """Return the names of the files in ``folder``; None if it is none."""
+        if not os.path.isdir(folder):
+            return None
+        return [name for name in os.listdir(folder) if not os.path.isdir(os.path.join(folder, name))]
+
+    def content(self, path: str, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of the file."""
+        with open(path, "rb") as file:
+            return file.read(limit)
+
+
+def load_configs(paths: Sequence[str], files: Files | None = None) -> tuple[Reading, ...]:
     """Read the files and folders of ``paths``, in that order, a folder's files sorted by name.
 
     A folder's hidden files, its policy file and the folders in it are passed over. A file reached
     twice, also through links, is read once. An account named twice is an error of the later file.
+    ``files`` is where they are, None: on disk.
     """
-    readings = (reading for path in paths for reading in _load(path))
+    readings = (reading for path in paths for reading in _load(path, files or OnDisk()))
     seen: set[str] = set()
     once: list[Reading] = []
     for reading in readings:
@@ -39,28 +68,27 @@ def load_configs(paths: Sequence[str]) -> tuple[Reading, ...]:
     return tuple(_one_file_an_account(once))
 
 
-def _load(path: str) -> Iterator[Reading]:
-    if not os.path.isdir(path):
-        yield _load_file(path)
-        return
+def _load(path: str, files: Files) -> Iterator[Reading]:
     try:
-        names = sorted(filter(_is_config_name, os.listdir(path)))
+        names = files.names(path)
     except OSError as error:
         yield _failed(_unreadable(path, error))
         return
-    files = [file for file in (os.path.join(path, name) for name in names) if not os.path.isdir(file)]
-    if not files:
+    if names is None:
+        yield _load_file(path, files)
+        return
+    chosen = sorted(filter(_is_config_name, names))
+    if not chosen:
         hint = "name another folder, or the file itself; folders inside it are not looked at"
         yield _failed(problem(Code.NO_CONFIG_FILES, path, "the folder has no *.yaml or *.yml file", hint))
-    for file in files:
-        yield _load_file(file)
+    for name in chosen:
+        yield _load_file(os.path.join(path, name), files)
 
 
-def _load_file(path: str) -> Reading:
+def _load_file(path: str, files: Files) -> Reading:
     try:
-        with open(path, "rb") as file:
-            # One byte more than is allowed is enough to know that it is too large.
-            content = file.read(MAX_BYTES + 1)
+        # One byte more than is allowed is enough to know that it is too large.
+        content = files.content(path, MAX_BYTES + 1)
     except FileNotFoundError:
         hint = "check the path and the folder you are in, or run mmp init for a starter file"
         message = "there is no such file; that never means “nothing desired”"
