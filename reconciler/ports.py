@@ -171,6 +171,10 @@ class Store(Protocol):
         """Return the families paused by hand at this moment; pauses end by themselves."""
         ...
 
+    async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
+        """Keep for the history, durably, that a refusal was overridden by name, and why."""
+        ...
+
     async def record_live(self, read: LiveRead) -> None:
         """Keep the latest live read for ``mmp status``; never used to decide anything."""
         ...

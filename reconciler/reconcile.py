@@ -64,6 +64,7 @@ class Options:
     ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
     (``run``), so that others get in. ``live`` False compares with last applied alone.
     ``policy`` is asked before every plan, since its file may change under ``run``.
+    ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
     """
 
@@ -74,6 +75,7 @@ class Options:
     drift: DriftPolicy = DriftPolicy.HEAL
     policy: Callable[[], Policy | None] = lambda: None
     allowed: frozenset[Allow] = frozenset()
+    reason: str = ""
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
     only: frozenset[Family] | None = None
     patience_s: float = float("inf")
@@ -104,6 +106,8 @@ class Memory:
     attempts: dict[Family, int] = field(default_factory=dict)
     done: dict[Family, AttemptStatus | None] = field(default_factory=dict)
     """Families settled by this process: APPLIED, or None for adopted."""
+    overridden: set[tuple[Allow, str]] = field(default_factory=set)
+    """Overrides on record already, each with the rule it was needed for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +385,7 @@ class _Pass:
             await self.clock.pause(at)
             if not at <= self.clock.now() <= at + TOO_LATE_S or self.stopping():
                 return None
+            await self._record_overrides()
             request = self.exchange.sign(change.family, change.after)
             slot = await self.store.reserve(request, assume_idle=self.options.assume_idle)
             if isinstance(slot, NotYet):
@@ -390,6 +395,16 @@ class _Pass:
         finally:
             await connection.close()
         return await self._settle(change, slot, reply)
+
+    async def _record_overrides(self) -> None:
+        """Put on record, before anything is sent on their strength, the overrides this plan needed."""
+        assert self.plan is not None
+        for refusal in self.plan.overridden:
+            key = refusal.override, refusal.rule
+            if key not in self.memory.overridden:
+                told = f"{refusal.kind.value}: {refusal.sentence}"
+                await self.store.record_override(refusal.family, refusal=told, reason=self.options.reason)
+                self.memory.overridden.add(key)
 
     async def _settle(self, change: Change, slot: Reserved, reply: Reply) -> End | None:
         verdict = judge(change.family, change.after, reply)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import NewType
@@ -25,6 +26,7 @@ MAX_QUANTITY_DIGITS = 20
 
 _FAMILY = re.compile(FAMILY_PATTERN, re.ASCII)
 _QUANTITY = re.compile(QUANTITY_PATTERN, re.ASCII)
+_UNITS_MS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000))
 
 
 class Environment(StrEnum):
@@ -93,6 +95,14 @@ class Quantity:
 
     def __str__(self) -> str:
         return self.text
+
+
+def interval_text(milliseconds: int) -> str:
+    """Write an interval as the file format would: ``5s``, ``1500ms``, ``2m``. Zero is ``0``."""
+    for unit, size in _UNITS_MS:
+        if milliseconds and milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms" if milliseconds else "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +239,20 @@ class Uncertain:
 
 
 Known = Never | Confirmed | Uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A family paused by hand: not written, not even healed. ``until`` None: until it is resumed."""
+
+    family: Family
+    reason: str
+    since: datetime
+    until: datetime | None
+
+    def holds(self, wall: datetime) -> bool:
+        """Tell whether the pause is in force at ``wall``."""
+        return self.until is None or wall < self.until
 
 
 @dataclass(frozen=True, slots=True)

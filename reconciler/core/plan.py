@@ -38,7 +38,7 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.pacing import Ledger, schedule
-from reconciler.core.policy import Allow, Policy, Proposal, Refusal, judge
+from reconciler.core.policy import Allow, Judgement, Policy, Proposal, Refusal, judge
 
 
 class Basis(StrEnum):
@@ -139,8 +139,8 @@ class Plan:
     """What would be done for one account; ``changes`` requests first in sending order.
 
     ``refusals`` are the policy's or guard's, each naming its family; while there is one, ``apply``
-    sends nothing. ``doubtful`` names families for which a second live read is needed before
-    anything is concluded.
+    sends nothing. ``overridden`` are those that only an override by name lets pass. ``doubtful``
+    names families for which a second live read is needed before anything is concluded.
     """
 
     account: str
@@ -151,6 +151,7 @@ class Plan:
     unmanaged: Mapping[Family, Setting]
     doubtful: tuple[Family, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    overridden: tuple[Refusal, ...] = ()
 
     def of(self, action: Action) -> tuple[Change, ...]:
         """Return the changes with ``action``, in plan order."""
@@ -187,8 +188,8 @@ def make_plan(
         for family, seen in views.items()
         if (change := _change(family, desired, known.get(family, Never()), seen, reads, rules, now))
     ]
-    refusals = _refusals(proposed, known, desired, rules)
-    changes = _refused(proposed, refusals, rules)
+    judgement = _judged(proposed, known, desired, rules)
+    changes = _refused(proposed, judgement.refusals, rules)
     touched = {change.family for change in changes}
     return Plan(
         account=desired.account,
@@ -198,7 +199,8 @@ def make_plan(
         unchanged=tuple(family for family in views if family not in touched),
         unmanaged=_unmanaged(desired, reads),
         doubtful=tuple(family for family, seen in views.items() if isinstance(seen, Doubtful)),
-        refusals=refusals,
+        refusals=judgement.refusals,
+        overridden=judgement.overridden,
     )
 
 
@@ -288,12 +290,14 @@ def _change(
                 family, Action.ADOPT, Reason.UNCERTAIN, before, after, wanted.source, known_at=until
             )
         case _Write():
-            return _set_or_hold(family, wanted, need, seen, rules)
+            return _set_or_hold(family, wanted, need, seen, reads, rules)
         case _:
             assert_never(need)
 
 
-def _set_or_hold(family: Family, wanted: DesiredFamily, need: _Write, seen: View, rules: Rules) -> Change:
+def _set_or_hold(
+    family: Family, wanted: DesiredFamily, need: _Write, seen: View, reads: Reads, rules: Rules
+) -> Change:
     change = Change(
         family,
         Action.SET,
@@ -304,7 +308,7 @@ def _set_or_hold(family: Family, wanted: DesiredFamily, need: _Write, seen: View
         direction=direction(need.before, wanted.setting),
         fields=changed_fields(need.before, wanted.setting),
     )
-    because = _held(change, seen, rules)
+    because = _held(change, seen, reads, rules)
     return replace(change, action=Action.HOLD, because=because) if because else change
 
 
@@ -380,19 +384,39 @@ def _acknowledged_since(after: Setting, known: Uncertain, attempt: int) -> bool:
     return last is not None and last.setting == after and last.attempt > attempt
 
 
-def _held(change: Change, seen: View, rules: Rules) -> Because | None:
+def _held(change: Change, seen: View, reads: Reads, rules: Rules) -> Because | None:
     """Return the first hold that applies: what people decided before what the moment decides."""
     if change.family in rules.paused:
         return Because.PAUSED
     if change.reason is Reason.DRIFTED and not _healed(change, rules.drift):
         return Because.DRIFT_POLICY
-    if rules.reviewed is not None and rules.reviewed.get(change.family) != (change.before, change.after):
+    if rules.reviewed is not None and not _as_reviewed(change, seen, reads, rules.reviewed):
         return Because.STALE
     if _frozen(seen):
         return Because.FROZEN
     if rules.parked.get(change.family) == change.after:
         return Because.PARKED
     return None
+
+
+def _as_reviewed(
+    change: Change,
+    seen: View,
+    reads: Reads,
+    reviewed: Mapping[Family, tuple[Setting | None, Setting]],
+) -> bool:
+    """Tell whether a change is one that was reviewed.
+
+    After a request of ours that was not answered only a new read tells what is in force, so until
+    then nothing is stale; and sending again what is in force by now, because an older attempt may
+    still land, is the reviewed change, too.
+    """
+    promised = reviewed.get(change.family)
+    if promised is None:
+        return False
+    if isinstance(seen, NotRead) and reads.latest is not None:
+        return change.after == promised[1]
+    return change.after == promised[1] and change.before in promised
 
 
 def _healed(change: Change, policy: DriftPolicy) -> bool:
@@ -408,9 +432,9 @@ def _healed(change: Change, policy: DriftPolicy) -> bool:
             assert_never(policy)
 
 
-def _refusals(
+def _judged(
     proposed: list[Change], known: Mapping[Family, Known], desired: Desired, rules: Rules
-) -> tuple[Refusal, ...]:
+) -> Judgement:
     """Ask the policy about every change that is about to be made."""
     proposals = [
         Proposal(

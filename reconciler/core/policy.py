@@ -1,20 +1,21 @@
 """The policy: what a change of settings may not do without someone saying so by name.
 
 This file decides which changes a policy refuses, by which rule, by how much, and which ``--allow``
-would override it. A refusal never stops planning: it is a value that holds the family. Without a
-policy file there is one guard: an enabled family is not disabled unless that is allowed.
+would override it. A refusal never stops planning: it is a value that holds the family. A change that
+moves a field back towards its bounds is never refused for them: a guard must not stand between the
+desk and more protection. Without a policy there is one guard: an enabled family is not disabled.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
-from fnmatch import fnmatchcase
 
 from reconciler.core.direction import Direction
-from reconciler.core.model import Desired, Family, Field, Setting
+from reconciler.core.model import Desired, Family, Field, Setting, interval_text
 
 
 class Kind(StrEnum):
@@ -29,23 +30,29 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """One override: this kind of refusal does not hold this family."""
+    """One override: this kind of refusal does not hold this family. Written ``KIND:FAMILY``."""
 
     kind: Kind
     family: Family
 
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.family}"
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What one field may be: inclusive limits (ms or contracts, None: no limit), and the zero word.
+    """What one field may be: inclusive limits (ms or contracts), and its zero word.
 
-    ``zero_allowed`` is about ``disabled`` (timeInterval) or ``until-reset`` (frozenInterval).
+    ``zero_allowed`` is about ``disabled`` (timeInterval) and ``until-reset`` (frozenInterval), to
+    which the limits do not apply. None: nothing is said, so a less specific bound decides, or none.
     """
 
     minimum: Decimal | None = None
     maximum: Decimal | None = None
-    zero_allowed: bool = True
+    zero_allowed: bool | None = None
 
+
+NO_BOUND = Bound()
 
 Bounds = Mapping[Field, Bound]
 
@@ -54,8 +61,9 @@ Bounds = Mapping[Field, Bound]
 class Loosening:
     """How far one plan may loosen: per field, and in how many families at once.
 
-    ``max_factor``: qtyLimit after/before, interval before/after. ``max_families``: families made
-    looser in one plan. ``max_share``: the same as a share (0 to 1) of the desired families. None: no limit.
+    ``max_factor``: qtyLimit after/before, intervals before/after. ``max_families``: families made
+    looser or disabled in one plan. ``max_share``: the same as a share (0 to 1) of the desired
+    families. None: no limit.
     """
 
     max_factor: Decimal | None = None
@@ -65,14 +73,15 @@ class Loosening:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file, accepted whole. ``bounds`` are (glob, bounds), the most specific first."""
+    """A policy file, accepted whole. ``families`` are bounds by family name or pattern (``ETH-*``)."""
 
     path: str
     sha256: str
-    bounds: tuple[tuple[str, Bounds], ...] = ()
+    default: Bounds = field(default_factory=dict)
+    families: Mapping[str, Bounds] = field(default_factory=dict)
     loosening: Loosening = field(default_factory=Loosening)
     disable_allowed: bool = False
-    protected: tuple[Family, ...] = ()
+    protected: frozenset[Family] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ class Proposal:
 class Refusal:
     """One rule that does not let a family pass.
 
-    ``rule`` names it as the policy file does (``loosening.maxFactor``), ``measured`` and ``limit``
+    ``rule`` names it as the policy file does (``loosening.maxFactor``); ``measured`` and ``limit``
     are what was compared, as people write it. ``field`` is None where the rule is not about one.
     """
 
@@ -105,9 +114,14 @@ class Refusal:
     field: Field | None = None
 
     @property
+    def override(self) -> Allow:
+        """The override that would let it pass."""
+        return Allow(self.kind, self.family)
+
+    @property
     def allow(self) -> str:
-        """The override that would let it pass, as the command line takes it."""
-        return f"--allow {self.kind.value}:{self.family}"
+        """The override as the command line takes it."""
+        return f"--allow {self.override}"
 
     @property
     def sentence(self) -> str:
@@ -116,178 +130,269 @@ class Refusal:
         return f"{self.rule}: {subject}{self.measured}, limit {self.limit}"
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a policy says of a plan: what it refuses, and what it would have without the overrides.
+
+    An override that was not needed leaves no trace in ``overridden``. Both are sorted by family.
+    """
+
+    refusals: tuple[Refusal, ...]
+    overridden: tuple[Refusal, ...]
+
+
 GUARD_RULE = "guard"
 """The rule's name where there is no policy file."""
+
+ZERO_WORDS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset"}
+"""What a bound of an interval calls the zero of its field; the two mean opposite things."""
 
 
 def judge(
     proposals: Iterable[Proposal], desired: Desired, policy: Policy | None, allowed: frozenset[Allow]
-) -> tuple[Refusal, ...]:
-    """Return every refusal of these changes that is not overridden, by family.
+) -> Judgement:
+    """Return what is refused of these changes, and what only the overrides let pass.
 
-    ``policy`` None is the guard alone: an enabled family is not disabled. Protected families the
-    file does not manage are refused whether or not they change.
+    ``policy`` None is the guard alone. A protected family that the file does not manage is refused
+    whether or not anything changes.
     """
     listed = tuple(proposals)
-    refusals = list(_disabling(listed, policy))
-    if policy is not None:
-        refusals += _too_far(listed, policy.loosening)
-        refusals += _too_many(listed, desired, policy.loosening, allowed)
-        refusals += [*_unprotected(listed, policy), *removed(desired, policy)]
-        changed = {proposal.family for proposal in listed}
-        refusals += [refusal for refusal in out_of_bounds(desired, policy) if refusal.family in changed]
-    passing = [refusal for refusal in refusals if Allow(refusal.kind, refusal.family) not in allowed]
-    return tuple(sorted(passing, key=_by_family))
-
-
-def out_of_bounds(desired: Desired, policy: Policy) -> tuple[Refusal, ...]:
-    """Return every desired value outside the policy's bounds; needs no plan."""
-    return tuple(
-        refusal
-        for family in sorted(desired.families)
-        for refusal in _bounds_of(family, desired.families[family].setting, policy)
+    without = _refusals(listed, desired, policy, frozenset())
+    refused = _refusals(listed, desired, policy, allowed) if allowed else without
+    return Judgement(
+        refusals=tuple(refusal for refusal in refused if refusal.override not in allowed),
+        overridden=tuple(refusal for refusal in without if refusal.override in allowed),
     )
 
 
-def removed(desired: Desired, policy: Policy) -> tuple[Refusal, ...]:
-    """Return a refusal for every protected family the file does not manage; needs no plan."""
-    return tuple(
-        Refusal(Kind.PROTECTED, family, "protected", "is not in the file", "must be managed")
-        for family in policy.protected
-        if family not in desired.families
-    )
+def refused_as_written(desired: Desired, policy: Policy) -> tuple[Refusal, ...]:
+    """Return what the policy refuses of the file itself, whatever is in force now; needs no plan."""
+    settings = {family: wanted.setting for family, wanted in desired.families.items()}
+    found = [refusal for family in settings for refusal in _unfit(family, None, settings[family], policy)]
+    return _sorted([*found, *_removed(desired, policy)])
 
 
 def effective_bounds(family: Family, policy: Policy) -> dict[Field, Bound]:
-    """Return the bounds of one family: per field, the first whose glob matches."""
-    found: dict[Field, Bound] = {}
-    for glob, bounds in policy.bounds:
-        if fnmatchcase(family, glob):
-            for name, bound in bounds.items():
-                found.setdefault(name, bound)
-    return found
+    """Return the bounds of one family, limit by limit: its own, else the patterns', else the default.
+
+    Where several patterns match, the strictest counts, so that their order means nothing.
+    """
+    own = policy.families.get(family, {})
+    matching = [
+        bounds
+        for pattern, bounds in policy.families.items()
+        if is_pattern(pattern) and _fits(pattern, family)
+    ]
+    return {
+        name: _over(
+            own.get(name, NO_BOUND),
+            _over(
+                _strictest([bounds.get(name, NO_BOUND) for bounds in matching]),
+                policy.default.get(name, NO_BOUND),
+            ),
+        )
+        for name in Field
+    }
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether a key of the families' bounds is a pattern: a ``*`` stands for any characters."""
+    return "*" in name
 
 
 def loosening_factors(before: Setting, after: Setting) -> dict[Field, Decimal | None]:
     """Return by what factor each field gets looser; None where there is no finite factor.
 
-    Only fields that do get looser are in it. From until-reset to any freeze has no finite factor,
-    nor has a quantity from 0.
+    Only fields that do get looser are in it, disabling is not one. From until-reset to any freeze
+    has no finite factor, nor has a quantity from 0.
     """
-    found: dict[Field, Decimal | None] = {}
-    if after.qty_limit.value > before.qty_limit.value:
-        found[Field.QTY_LIMIT] = _ratio(after.qty_limit.value, before.qty_limit.value)
-    if 0 < after.time_interval_ms < before.time_interval_ms:
-        found[Field.TIME_INTERVAL] = _ratio(
-            Decimal(before.time_interval_ms), Decimal(after.time_interval_ms)
-        )
+    return {
+        name: larger / smaller if smaller else None
+        for name, (larger, smaller) in _looser_fields(before, after).items()
+    }
+
+
+_LOOSER = {
+    Direction.LOOSEN: Kind.LOOSEN,
+    Direction.MIXED: Kind.MIXED,
+    Direction.DISABLE: Kind.DISABLE,
+}
+"""Directions a loosening limit is about, and the kind of override each takes."""
+
+_EXACT = Context(prec=100)
+"""Far more digits than a quantity times a factor can have: what is compared is never rounded."""
+
+
+def _refusals(
+    proposals: tuple[Proposal, ...], desired: Desired, policy: Policy | None, allowed: frozenset[Allow]
+) -> tuple[Refusal, ...]:
+    """Return all refusals; the overridden ones are among them, but are not counted as loosened."""
+    if policy is None:
+        return _sorted(_disabling(proposals, GUARD_RULE))
+    found = [*_removed(desired, policy)]
+    found += [] if policy.disable_allowed else _disabling(proposals, "disable")
+    for each in proposals:
+        found += _unfit(each.family, each.before, each.after, policy)
+        found += _too_far(each, policy.loosening.max_factor)
+    looser = [each for each in proposals if _is_looser(each) and _looser_allow(each) not in allowed]
+    found += _too_many(looser, len(desired.families), policy.loosening)
+    return _sorted(found)
+
+
+def _disabling(proposals: tuple[Proposal, ...], rule: str) -> Iterator[Refusal]:
+    for each in proposals:
+        if each.after.disabled and each.may_be_enabled:
+            yield Refusal(Kind.DISABLE, each.family, rule, "would switch protection off", "deny")
+
+
+def _removed(desired: Desired, policy: Policy) -> Iterator[Refusal]:
+    return (_protected(family, "not in the file") for family in policy.protected - desired.families.keys())
+
+
+def _unfit(family: Family, before: Setting | None, after: Setting, policy: Policy) -> Iterator[Refusal]:
+    """Yield what is wrong with a family's setting itself; ``before`` None: nothing is in force."""
+    if family in policy.protected and after.disabled:
+        yield _protected(family, "disabled")
+    for name, bound in effective_bounds(family, policy).items():
+        limit = _limit_broken(after, name, bound)
+        if limit is not None and not _no_worse(before, after, name, limit):
+            yield _out_of_bounds(family, after, name, limit, bound)
+
+
+def _limit_broken(setting: Setting, name: Field, bound: Bound) -> str | None:
+    """Return the one limit of ``bound`` that a field is outside of; a zero has a rule of its own."""
+    value = _value(setting, name)
+    if value == 0 and name in ZERO_WORDS:
+        return ZERO_WORDS[name] if bound.zero_allowed is False else None
+    if bound.minimum is not None and value < bound.minimum:
+        return "min"
+    return "max" if bound.maximum is not None and value > bound.maximum else None
+
+
+def _no_worse(before: Setting | None, after: Setting, name: Field, limit: str) -> bool:
+    """Tell whether the field was at least as far outside of the same limit before."""
+    if before is None:
+        return False
+    was, now = _value(before, name), _value(after, name)
+    match limit:
+        case "min":
+            return 0 < was <= now
+        case "max":
+            return was >= now
+        case _:
+            return was == 0
+
+
+def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bound: Bound) -> Refusal:
+    rule = f"bounds.{name.value}.{limit}"
+    if limit == ZERO_WORDS.get(name):
+        return Refusal(Kind.BOUNDS, family, rule, limit, "deny", name)
+    most = bound.minimum if limit == "min" else bound.maximum
+    assert most is not None
+    return Refusal(Kind.BOUNDS, family, rule, _told(name, _value(setting, name)), _told(name, most), name)
+
+
+def _too_far(proposal: Proposal, limit: Decimal | None) -> Iterator[Refusal]:
+    """Refuse each field that gets looser by more than the factor ``limit``."""
+    if limit is None or proposal.before is None or not _is_looser(proposal):
+        return
+    kind, family = _looser_allow(proposal).kind, proposal.family
+    for name, (larger, smaller) in _looser_fields(proposal.before, proposal.after).items():
+        if not smaller or larger > _EXACT.multiply(limit, smaller):
+            told = f"×{_rounded_up(larger / smaller)}" if smaller else "without a finite factor"
+            yield Refusal(kind, family, "loosening.maxFactor", told, f"×{plainly(limit)}", name)
+
+
+def _too_many(looser: list[Proposal], managed: int, limit: Loosening) -> Iterator[Refusal]:
+    """Refuse all loosenings when there are too many at once."""
+    count = len(looser)
+    broken: list[tuple[str, str, str]] = []
+    if limit.max_families is not None and count > limit.max_families:
+        broken.append(("loosening.maxFamilies", f"{count} at once", str(limit.max_families)))
+    if limit.max_share is not None and count > _EXACT.multiply(limit.max_share, Decimal(managed)):
+        told = f"{count} of {managed} at once"
+        broken.append(("loosening.maxShare", told, f"{plainly(limit.max_share * 100)}%"))
+    for rule, measured, most in broken:
+        for each in looser:
+            yield Refusal(_looser_allow(each).kind, each.family, rule, measured, most)
+
+
+def _is_looser(proposal: Proposal) -> bool:
+    """Tell whether a change takes protection away; disabling what is disabled does not."""
+    if proposal.direction is Direction.DISABLE:
+        return proposal.may_be_enabled
+    return proposal.direction in _LOOSER
+
+
+def _looser_allow(proposal: Proposal) -> Allow:
+    assert proposal.direction is not None
+    return Allow(_LOOSER[proposal.direction], proposal.family)
+
+
+def _looser_fields(before: Setting, after: Setting) -> dict[Field, tuple[Decimal, Decimal]]:
+    """Return (larger, smaller) of each field that gets looser; smaller 0: no finite factor."""
+    found: dict[Field, tuple[Decimal, Decimal]] = {}
+    for name in Field:
+        was, now = _value(before, name), _value(after, name)
+        if name is Field.QTY_LIMIT and now > was:
+            found[name] = now, was
+        if name is not Field.QTY_LIMIT and 0 < now < was:
+            found[name] = was, now
     if before.until_reset and not after.until_reset:
-        found[Field.FROZEN_INTERVAL] = None
-    elif 0 < after.frozen_interval_ms < before.frozen_interval_ms:
-        found[Field.FROZEN_INTERVAL] = _ratio(
-            Decimal(before.frozen_interval_ms), Decimal(after.frozen_interval_ms)
-        )
+        found[Field.FROZEN_INTERVAL] = Decimal(after.frozen_interval_ms), Decimal(0)
     return found
 
 
-_LOOSER = {Direction.LOOSEN: Kind.LOOSEN, Direction.MIXED: Kind.MIXED}
-"""Directions a loosening limit is about, and the kind of override each takes."""
+def _protected(family: Family, measured: str) -> Refusal:
+    return Refusal(Kind.PROTECTED, family, "protected", measured, "managed and enabled")
 
 
-def _disabling(proposals: tuple[Proposal, ...], policy: Policy | None) -> Iterator[Refusal]:
-    if policy is not None and policy.disable_allowed:
-        return
-    rule = GUARD_RULE if policy is None else "disable"
-    for proposal in proposals:
-        if proposal.after.disabled and proposal.may_be_enabled:
-            yield Refusal(Kind.DISABLE, proposal.family, rule, "would switch protection off", "deny")
+def _fits(pattern: str, family: Family) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), family) is not None
 
 
-def _too_far(proposals: tuple[Proposal, ...], limit: Loosening) -> Iterator[Refusal]:
-    if limit.max_factor is None:
-        return
-    for proposal in proposals:
-        kind = _LOOSER.get(proposal.direction) if proposal.direction else None
-        if kind is None or proposal.before is None:
-            continue
-        for name, factor in loosening_factors(proposal.before, proposal.after).items():
-            if factor is None or factor > limit.max_factor:
-                told = "without a finite factor" if factor is None else f"×{shown(factor)}"
-                yield Refusal(
-                    kind, proposal.family, "loosening.maxFactor", told, f"×{shown(limit.max_factor)}", name
-                )
+def _over(first: Bound, then: Bound) -> Bound:
+    return Bound(
+        then.minimum if first.minimum is None else first.minimum,
+        then.maximum if first.maximum is None else first.maximum,
+        then.zero_allowed if first.zero_allowed is None else first.zero_allowed,
+    )
 
 
-def _too_many(
-    proposals: tuple[Proposal, ...], desired: Desired, limit: Loosening, allowed: frozenset[Allow]
-) -> Iterator[Refusal]:
-    """Refuse all loosenings when there are too many at once; overridden ones do not count."""
-    looser = [
-        (proposal.family, kind)
-        for proposal in proposals
-        if proposal.direction
-        and (kind := _LOOSER.get(proposal.direction))
-        and Allow(kind, proposal.family) not in allowed
-    ]
-    count, managed = len(looser), len(desired.families)
-    broken: list[tuple[str, str, str]] = []
-    if limit.max_families is not None and count > limit.max_families:
-        broken.append(("loosening.maxFamilies", f"{count} families at once", str(limit.max_families)))
-    if limit.max_share is not None and Decimal(count) / managed > limit.max_share:
-        told = f"{count} of {managed} families at once"
-        broken.append(("loosening.maxShare", told, f"{shown(limit.max_share * 100)}%"))
-    for rule, measured, most in broken:
-        for family, kind in looser:
-            yield Refusal(kind, family, rule, measured, most)
+def _strictest(bounds: list[Bound]) -> Bound:
+    return Bound(
+        max((bound.minimum for bound in bounds if bound.minimum is not None), default=None),
+        min((bound.maximum for bound in bounds if bound.maximum is not None), default=None),
+        min((bound.zero_allowed for bound in bounds if bound.zero_allowed is not None), default=None),
+    )
 
 
-def _unprotected(proposals: tuple[Proposal, ...], policy: Policy) -> Iterator[Refusal]:
-    for proposal in proposals:
-        if proposal.family in policy.protected and proposal.after.disabled and proposal.may_be_enabled:
-            yield Refusal(Kind.PROTECTED, proposal.family, "protected", "would be disabled", "never")
-
-
-def _bounds_of(family: Family, setting: Setting, policy: Policy) -> Iterator[Refusal]:
-    for name, bound in effective_bounds(family, policy).items():
-        told = _outside(setting, name, bound)
-        if told is not None:
-            measured, limit = told
-            yield Refusal(Kind.BOUNDS, family, f"bounds.{name.value}", measured, limit, name)
-
-
-def _outside(setting: Setting, name: Field, bound: Bound) -> tuple[str, str] | None:
-    """Return (measured, limit) when the field is outside its bound; a zero has its own rule."""
+def _value(setting: Setting, name: Field) -> Decimal:
     match name:
-        case Field.TIME_INTERVAL if setting.disabled:
-            return None if bound.zero_allowed else ("is disabled", "disabled: deny")
-        case Field.FROZEN_INTERVAL if setting.until_reset:
-            return None if bound.zero_allowed else ("is until-reset", "until-reset: deny")
         case Field.TIME_INTERVAL:
-            return _beyond(Decimal(setting.time_interval_ms), bound, " ms")
+            return Decimal(setting.time_interval_ms)
         case Field.FROZEN_INTERVAL:
-            return _beyond(Decimal(setting.frozen_interval_ms), bound, " ms")
+            return Decimal(setting.frozen_interval_ms)
         case Field.QTY_LIMIT:
-            return _beyond(setting.qty_limit.value, bound, " contracts")
+            return setting.qty_limit.value
 
 
-def _beyond(value: Decimal, bound: Bound, unit: str) -> tuple[str, str] | None:
-    if bound.minimum is not None and value < bound.minimum:
-        return f"is {shown(value)}{unit}", f"at least {shown(bound.minimum)}{unit}"
-    if bound.maximum is not None and value > bound.maximum:
-        return f"is {shown(value)}{unit}", f"at most {shown(bound.maximum)}{unit}"
-    return None
+def _told(name: Field, value: Decimal) -> str:
+    return plainly(value) if name is Field.QTY_LIMIT else interval_text(int(value))
 
 
-def _ratio(larger: Decimal, smaller: Decimal) -> Decimal | None:
-    return larger / smaller if smaller else None
+def _rounded_up(factor: Decimal) -> str:
+    """Write a factor to three places, never as small as a limit it is beyond."""
+    return plainly(factor.quantize(Decimal("0.001"), ROUND_CEILING, _EXACT))
 
 
-def shown(value: Decimal) -> str:
-    """Write a decimal plainly, to at most three places: ``4``, ``2.5``, ``1.333``."""
-    rounded = value.quantize(Decimal("0.001")) if value == value.to_integral() or value < 10**9 else value
-    text = f"{rounded:f}"
+def plainly(value: Decimal) -> str:
+    """Write a decimal in full without needless zeros: ``4``, ``2.5``."""
+    text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _by_family(refusal: Refusal) -> tuple[str, str, str]:
-    return refusal.family, refusal.rule, refusal.field.value if refusal.field else ""
+def _sorted(refusals: Iterable[Refusal]) -> tuple[Refusal, ...]:
+    return tuple(
+        sorted(refusals, key=lambda one: (one.family, one.rule, one.field.value if one.field else ""))
+    )

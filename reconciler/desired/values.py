@@ -15,6 +15,7 @@ from reconciler.core.model import (
     QUANTITY_PATTERN,
     Field,
     Quantity,
+    interval_text,
 )
 from reconciler.core.problems import Code, shown
 
@@ -107,12 +108,6 @@ def read_quantity(text: str) -> Quantity | Complaint:
     return Quantity(text)
 
 
-def spelled(ms: int) -> str:
-    """Return the shortest spelling of ``ms`` milliseconds (more than 0) with a unit."""
-    unit = next(unit for unit in reversed(UNITS_MS) if ms % UNITS_MS[unit] == 0)
-    return f"{ms // UNITS_MS[unit]}{unit}"
-
-
 def _with_unit(name: Field, text: str, ms: int) -> Interval | Complaint:
     if ms == 0:
         word = ZERO_WORDS[name]
@@ -153,7 +148,7 @@ def _interval_hint(name: Field, text: str) -> str:
     if text.isascii() and text.isdecimal():
         return f"at most {MAX_INTERVAL_DIGITS} digits, without leading zeros"
     if (ms := _meant_ms(word)) is not None:
-        return f"did you mean {spelled(ms)}?"
+        return f"did you mean {interval_text(ms)}?"
     return f"{_INTERVAL_FORMS}, or {ZERO_WORDS[name]}"
 
 

@@ -13,6 +13,7 @@ from reconciler.core.direction import Direction
 from reconciler.core.model import Desired, Setting
 from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Action, Change, Plan
+from reconciler.core.policy import Policy, Refusal
 
 Document = dict[str, Any]
 
@@ -21,17 +22,30 @@ ETA_DIGITS = 1
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """Which policy a plan was held against."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
-    """Where a plan belongs: the file it was made from and the host it is for (None offline)."""
+    """Where a plan belongs: the file it was made from and the host it is for (None offline).
+
+    ``policy`` None: there is no policy file, only the guard.
+    """
 
     host: str | None
     path: str
     sha256: str
+    policy: PolicyFile | None = None
 
     @classmethod
-    def of(cls, desired: Desired, host: str | None) -> Context:
-        """Return the context of ``desired`` at ``host``."""
-        return cls(host, desired.path, desired.sha256)
+    def of(cls, desired: Desired, host: str | None, policy: Policy | None = None) -> Context:
+        """Return the context of ``desired`` at ``host``, under ``policy``."""
+        file = PolicyFile(policy.path, policy.sha256) if policy else None
+        return cls(host, desired.path, desired.sha256, file)
 
 
 def plan_document(plan: Plan, context: Context) -> Document:
@@ -43,9 +57,13 @@ def plan_document(plan: Plan, context: Context) -> Document:
         "host": context.host,
         "basis": plan.basis.value,
         "config": {"path": context.path, "sha256": context.sha256},
+        "policy": {"path": context.policy.path, "sha256": context.policy.sha256}
+        if context.policy
+        else None,
         "digest": plan.digest,
         "summary": plan_summary(plan),
         "changes": [_change(change) for change in plan.changes],
+        "refusals": [_refusal(refusal) for refusal in plan.refusals],
         "unchanged": list(plan.unchanged),
         "unmanaged": [
             {"family": family, "live": setting.wire()} for family, setting in plan.unmanaged.items()
@@ -99,12 +117,15 @@ def apply_document(plan: Plan, outcomes: tuple[Result, ...], digest: str) -> Doc
 def several(kind: str, documents: list[Document]) -> Document:
     """Return one account's document as it is, several wrapped as ``mmp/<kind>s/1``.
 
-    The list is named after the kind: ``plans``, ``applies``, ``statuses``, ``histories``.
+    The list is named after the kind: ``plans``, ``applies``, ``statuses``, ``histories``, ``pauses``.
     """
     if len(documents) == 1:
         return documents[0]
-    plural = {"plan": "plans", "apply": "applies", "status": "statuses", "history": "histories"}[kind]
+    plural = _PLURALS.get(kind, f"{kind}s")
     return {"format": f"mmp/{plural}/1", plural: documents}
+
+
+_PLURALS = {"apply": "applies", "status": "statuses", "history": "histories"}
 
 
 def _change(change: Change) -> Document:
@@ -121,6 +142,18 @@ def _change(change: Change) -> Document:
         "eta_seconds": None if change.eta_s is None else round(change.eta_s, ETA_DIGITS),
         "source": {"path": source.path, "line": source.line, "column": source.column} if source else None,
         "because": change.because.value if change.because else None,
+    }
+
+
+def _refusal(refusal: Refusal) -> Document:
+    return {
+        "kind": refusal.kind.value,
+        "family": refusal.family,
+        "rule": refusal.rule,
+        "field": refusal.field.value if refusal.field else None,
+        "measured": refusal.measured,
+        "limit": refusal.limit,
+        "allow": str(refusal.override),
     }
 
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from reconciler.core.model import Field, Setting
+from reconciler.core.model import Field, Setting, interval_text
 
 HEAD_WORD_CELLS = 9
 """As wide as the widest words a line begins with: unmanaged, uncertain."""
-
-_UNITS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000))
-
-
-def interval(milliseconds: int) -> str:
-    """Write an interval as the file format would: ``5s``, ``1500ms``, ``2m``. Zero is ``0``."""
-    for unit, size in _UNITS:
-        if milliseconds and milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms" if milliseconds else "0"
 
 
 def field_value(setting: Setting, field: Field) -> str:
     """Write one field of a setting, with the words for the two zeroes."""
     match field:
         case Field.TIME_INTERVAL:
-            return "disabled" if setting.disabled else interval(setting.time_interval_ms)
+            return "disabled" if setting.disabled else interval_text(setting.time_interval_ms)
         case Field.FROZEN_INTERVAL:
-            return "until-reset" if setting.until_reset else interval(setting.frozen_interval_ms)
+            return "until-reset" if setting.until_reset else interval_text(setting.frozen_interval_ms)
         case Field.QTY_LIMIT:
             return setting.qty_limit.canonical
 

@@ -20,6 +20,7 @@ from reconciler.core.model import (
     Kind,
     Known,
     LiveRow,
+    Pause,
     Setting,
     Uncertain,
     Unresolved,
@@ -63,20 +64,6 @@ class AppliedRecord:
     how: How
     attempt: int
     wall: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class PauseRecord:
-    """A family paused by hand, for people and for the pass. ``until`` None: until it is resumed."""
-
-    family: Family
-    reason: str
-    since: datetime
-    until: datetime | None
-
-    def holds(self, wall: datetime) -> bool:
-        """Tell whether the pause is in force at ``wall``."""
-        return self.until is None or wall < self.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +194,10 @@ def applied_record(row: AppliedRow) -> AppliedRecord:
     return AppliedRecord(setting_of(row), How(row.how), row.attempt, datetime.fromisoformat(row.at_wall))
 
 
-def pause_record(row: PauseRow) -> PauseRecord:
-    """Return a pause row as a record."""
+def pause_of(row: PauseRow) -> Pause:
+    """Return the pause a row keeps."""
     until = datetime.fromisoformat(row.until_wall) if row.until_wall else None
-    return PauseRecord(Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until)
+    return Pause(Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until)
 
 
 def override_record(row: OverrideRow) -> OverrideRecord:

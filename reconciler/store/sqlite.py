@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
 
-from reconciler.core.model import Budget, Environment, Family, Kind, Known, LiveRead, Setting
+from reconciler.core.model import Budget, Environment, Family, Kind, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import CALM_SENDS, Ledger, earliest_slot
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateForeign, StateLocked, StateUnusable
@@ -352,13 +352,13 @@ class SqliteStore:
         """Return the families paused by hand at this moment; pauses end by themselves."""
         return frozenset(pause.family for pause in self.pauses())
 
-    def pauses(self) -> list[facts.PauseRecord]:
+    def pauses(self) -> list[Pause]:
         """Return the pauses in force at this moment, by family."""
         wall = self._state.clock.wall()
         query = "SELECT * FROM pauses WHERE account=? AND environment=? ORDER BY family"
         with self._state.reading() as db:
             rows = [verified(PauseRow._make(values)) for values in db.execute(query, self._key[:2])]
-        return [pause for pause in map(facts.pause_record, rows) if pause.holds(wall)]
+        return [pause for pause in map(facts.pause_of, rows) if pause.holds(wall)]
 
     def pause(self, families: Iterable[Family], *, until: datetime | None, reason: str) -> None:
         """Pause families until a time of day (None: until resumed); a newer pause replaces an older."""
@@ -379,7 +379,7 @@ class SqliteStore:
                     (*self._key[:2], family),
                 )
 
-    def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
+    async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Keep for the history that a refusal was overridden by name, and why."""
         account, environment, _ = self._key
         wall = wall_text(self._state.clock.wall())

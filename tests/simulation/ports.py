@@ -154,6 +154,10 @@ class WatchedStore:
         self._process.call("store.paused")
         return await self._store.paused()
 
+    async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
+        self._process.call("store.record_override")
+        await self._store.record_override(family, refusal=refusal, reason=reason)
+
     async def record_live(self, read: LiveRead) -> None:
         self._process.call("store.record_live")
         await self._store.record_live(read)

@@ -6,16 +6,29 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from itertools import product
 
-from reconciler.core.model import Environment, Family, Known, LiveRow, Uncertain
+from reconciler.core.model import Environment, Family, Field, Known, LiveRow, Uncertain
 from reconciler.core.outcome import Outcome, Result, results
 from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import Basis, Plan, in_order, make_plan, with_schedule
+from reconciler.core.plan import Basis, Plan, Rules, in_order, make_plan, with_schedule
+from reconciler.core.policy import Bound, Loosening, Policy
 from reconciler.core.status import Record, Status, make_status
 from reconciler.core.verdict import Reply, ReplyClass
-from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, row, setting, unresolved
+from tests.unit.core_builders import (
+    BTC,
+    ETH,
+    NOW,
+    SOL,
+    confirmed,
+    desired,
+    plan_of,
+    row,
+    setting,
+    unresolved,
+)
 from tests.unit.core_world import (
     DESIRED,
     SETTINGS,
@@ -75,7 +88,41 @@ def small_plans() -> tuple[Plan, ...]:
             plan = _planned(case)
             shape = tuple(replace(change, known_at=None) for change in plan.changes)
             found.setdefault(shape, plan)
+    found["refused"] = refused_plan()
     return tuple(with_schedule(plan, LEDGERS["full"], NOW, assume_idle=False) for plan in found.values())
+
+
+STRICT = Policy(
+    path="mmp-policy.yaml",
+    sha256="1" * 64,
+    default={
+        Field.TIME_INTERVAL: Bound(minimum=Decimal(1000)),
+        Field.FROZEN_INTERVAL: Bound(zero_allowed=False),
+        Field.QTY_LIMIT: Bound(maximum=Decimal("300.5")),
+    },
+    loosening=Loosening(Decimal(2), 1, Decimal("0.5")),
+    protected=frozenset({XAU}),
+)
+
+
+def refused_plan() -> Plan:
+    """Return a plan that a policy refuses in every way there is, and one family that passes."""
+    return plan_of(
+        {
+            BTC: setting("5000/2000/400"),
+            ETH: setting("500/0/50"),
+            SOL: setting("0/2000/100"),
+            XAU: setting("0/2000/10"),
+            Family("ADA-USD"): setting("5000/2000/100"),
+        },
+        {
+            BTC: confirmed("5000/2000/100"),
+            ETH: confirmed("5000/500/100"),
+            SOL: confirmed("5000/2000/100"),
+            XAU: confirmed("0/2000/11"),
+        },
+        rules=Rules(policy=STRICT),
+    )
 
 
 def large_plans(count: int = 100) -> Iterator[Plan]:

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from reconciler.core.model import Field, Quantity
+from reconciler.core.model import Field, Quantity, interval_text
 from reconciler.core.problems import Code
-from reconciler.desired.values import Complaint, Interval, read_interval, read_quantity, spelled
+from reconciler.desired.values import Complaint, Interval, read_interval, read_quantity
 from reconciler.desired.yaml11 import Surprise, is_text, resolve
 
 TIME, FROZEN = Field.TIME_INTERVAL, Field.FROZEN_INTERVAL
@@ -171,7 +171,7 @@ def test_what_is_no_quantity_is_answered_with_what_was_meant(text: str, hint: st
     [(1, "1ms"), (1500, "1500ms"), (5000, "5s"), (90_000, "90s"), (120_000, "2m"), (3_600_000, "1h")],
 )
 def test_an_interval_is_spelled_with_its_largest_whole_unit(ms: int, text: str) -> None:
-    assert spelled(ms) == text
+    assert interval_text(ms) == text
     read = read_interval(TIME, text)
     assert isinstance(read, Interval)
     assert read.ms == ms

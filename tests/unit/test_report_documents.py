@@ -13,12 +13,15 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.output import Output
 from reconciler.core.direction import Direction
+from reconciler.core.model import Field
 from reconciler.core.plan import Action, Because, Reason
+from reconciler.core.policy import Kind
 from reconciler.core.status import FamilyState
 from reconciler.errors import MmpError
 from reconciler.report.documents import (
     Context,
     Document,
+    PolicyFile,
     apply_document,
     plan_document,
     plan_summary,
@@ -29,12 +32,12 @@ from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting
 from tests.unit.report_samples import large_plans, result_sets, small_plans, status, statuses
 
-CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile("mmp-policy.yaml", "1" * 64))
 KINDS = ("plan", "apply", "status")
-FREE_TEXT = {"message", "path", "host"}
+FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit"}
 """Keys whose text may be anything but the wrong type."""
 
-NULLABLE = {"before", "live", "applied", "pending", "source", "pacing"}
+NULLABLE = {"before", "live", "applied", "pending", "source", "pacing", "policy"}
 """Keys whose object may be null as far as a type goes; what null contradicts is tested on its own."""
 
 
@@ -110,8 +113,10 @@ def test_the_samples_hold_every_word_a_document_can_say() -> None:
     assert {change["action"] for change in changes} == {*Action}
     assert {change["reason"] for change in changes} == {*Reason}
     assert {change["direction"] for change in changes} == {*Direction, None}
-    # Policies come later; nothing can be held by one yet.
-    assert {change["because"] for change in changes} == {*Because, None} - {Because.POLICY}
+    assert {change["because"] for change in changes} == {*Because, None} - {Because.STALE}
+    refusals = [refusal for document in plan_documents() for refusal in document["refusals"]]
+    assert {refusal["kind"] for refusal in refusals} == {*Kind}
+    assert {refusal["field"] for refusal in refusals} == {*Field, None}
     states = {family["state"] for document in status_documents() for family in document["families"]}
     assert states == {*FamilyState} - {FamilyState.HELD}
     outcomes = {told["outcome"] for document in apply_documents() for told in document["results"]}
@@ -277,8 +282,8 @@ def test_a_plan_document_has_the_promised_fields_in_the_promised_order() -> None
         CONTEXT,
     )
     assert list(document) == [
-        "format", "account", "environment", "host", "basis", "config", "digest", "summary",
-        "changes", "unchanged", "unmanaged",
+        "format", "account", "environment", "host", "basis", "config", "policy", "digest", "summary",
+        "changes", "refusals", "unchanged", "unmanaged",
     ]  # fmt: skip
     assert list(document["summary"]) == [
         "set", "adopt", "hold", "unchanged", "unmanaged",
