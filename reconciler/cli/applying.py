@@ -183,7 +183,12 @@ class Applying:
             ledger=await run.store.ledger(),
             exchange=run.exchange if self.order.live else None,
             clock=run.clock,
-            rules=Rules(policy=self.order.policy, allowed=self.order.allowed, only=run.only),
+            rules=Rules(
+                paused=await run.store.paused(),
+                policy=self.order.policy,
+                allowed=self.order.allowed,
+                only=run.only,
+            ),
             assume_idle=self.order.assume_idle,
         )
         if isinstance(plan, Reply):

@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli.options import config_paths
 from reconciler.cli.output import Output
-from reconciler.core.model import Desired, Family, Kind, Known
+from reconciler.core.model import Desired, Family, Kind, Known, Pause
 from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
 from reconciler.errors import AccountProblem, Exit, MmpError
@@ -109,6 +109,15 @@ def recorded(path: Path, desired: Desired, clock: Clock) -> tuple[SqliteStore, K
         return None
     kind = state.account(desired.account, desired.environment, Kind.OKX).snapshot().kind
     return None if kind is None else (state.account(desired.account, desired.environment, kind), kind)
+
+
+def pauses(path: Path, desired: Desired, clock: Clock) -> tuple[Pause, ...]:
+    """Return the account's pauses in force; none where there is no state."""
+    state = open_existing_state(path, clock)
+    if state is None:
+        return ()
+    # A pause is of the account, whichever kind of exchange is at the other end.
+    return tuple(state.account(desired.account, desired.environment, Kind.OKX).pauses())
 
 
 async def on_record(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
@@ -23,6 +24,8 @@ VERBS = {
     "run": "Keep the exchange as the file says until stopped.",
     "status": "Show desired, applied, live, and what is pending.",
     "history": "Show every attempt and what came of it.",
+    "pause": "Leave families alone for a while, drift included.",
+    "resume": "End a pause.",
     "schema": "Print a published JSON Schema.",
     "simulator": "Run the simulated exchange on loopback.",
     "demo": "A tour: the simulated exchange and the real program.",
@@ -41,7 +44,8 @@ class Verbs(click.Group):
         """Import and return one verb; None when there is no such verb."""
         if cmd_name not in VERBS:
             return None
-        command = getattr(import_module(f"reconciler.cli.{cmd_name}"), cmd_name)
+        place = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command = getattr(import_module(f"reconciler.cli.{place}"), place)
         assert isinstance(command, click.Command)
         return command
 

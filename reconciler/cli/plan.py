@@ -149,13 +149,14 @@ async def _plan_one(desired: Desired, asked: Question) -> Plan:
     clock = SystemClock()
     client = doors.reading_client(desired, asked.base, clock) if asked.live else None
     known, ledger = await doors.on_record(asked.state, desired, asked.base, client, clock)
+    paused = frozenset(pause.family for pause in doors.pauses(asked.state, desired, clock))
     made = await survey(
         desired,
         known=known,
         ledger=ledger,
         exchange=client,
         clock=clock,
-        rules=Rules(only=chosen(desired, asked.globs)),
+        rules=Rules(paused=paused, only=chosen(desired, asked.globs)),
     )
     if client is not None:
         doors.warn_of_clock(client)

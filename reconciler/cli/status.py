@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ def _status(desired: Desired, path: Path) -> Status:
     if found is not None:
         store, kind = found
         record, simulator = _record(store.snapshot()), kind is Kind.SIMULATOR
+    record = replace(record, pauses=doors.pauses(path, desired, clock))
     return make_status(desired, record, simulator=simulator, now=clock.now(), wall=clock.wall())
 
 

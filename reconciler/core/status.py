@@ -20,6 +20,7 @@ from reconciler.core.model import (
     LiveRead,
     LiveRow,
     Never,
+    Pause,
     Setting,
     Uncertain,
 )
@@ -64,7 +65,10 @@ class PacingStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One account's status. ``live_at`` None: live was never read; ``uid`` None: never identified."""
+    """One account's status. ``live_at`` None: live was never read; ``uid`` None: never identified.
+
+    ``pauses`` are those in force, by family, of families the file no longer names as well.
+    """
 
     desired: Desired
     uid: str | None
@@ -76,6 +80,7 @@ class Status:
     asked_at: datetime
     pacing: PacingStatus | None
     eta_s: float
+    pauses: tuple[Pause, ...] = ()
 
     @property
     def in_sync(self) -> bool:
@@ -93,12 +98,15 @@ class Record:
     ledger: Ledger | None
     live_rows: Mapping[Family, LiveRow]
     live_at: datetime | None
+    pauses: tuple[Pause, ...] = ()
 
 
 def make_status(desired: Desired, record: Record, *, simulator: bool, now: float, wall: datetime) -> Status:
     """Put the record beside what is desired, as of ``now`` and ``wall``."""
     reads = _reads(record, now, wall)
-    plan = make_plan(desired, record.known, reads, Rules(), now)
+    pauses = tuple(pause for pause in record.pauses if pause.holds(wall))
+    rules = Rules(paused=frozenset(pause.family for pause in pauses))
+    plan = make_plan(desired, record.known, reads, rules, now)
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)
     changes = {change.family: change for change in plan.changes}
@@ -120,6 +128,7 @@ def make_status(desired: Desired, record: Record, *, simulator: bool, now: float
         asked_at=wall,
         pacing=None if record.ledger is None else _pacing(record.ledger, now),
         eta_s=plan.eta_s,
+        pauses=pauses,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler.core.model import LiveRow, Setting
+from reconciler.core.model import LiveRow, Pause, Setting
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Action
 from reconciler.core.problems import printable
@@ -51,6 +51,7 @@ def status_document(status: Status) -> Document:
         "eta_seconds": round(status.eta_s, ETA_DIGITS),
         "families": [_family_document(family, status.asked_at) for family in status.families],
         "unmanaged": [{"family": family, "live": _live(row)} for family, row in status.unmanaged.items()],
+        "pauses": [_pause_document(pause) for pause in status.pauses],
         "pacing": None
         if status.pacing is None
         else {
@@ -63,14 +64,37 @@ def status_document(status: Status) -> Document:
 
 def status_text(status: Status, *, paint: Paint = plain) -> str:
     """Return the status as text: one sentence, one line per family, then the pacing window."""
-    width = max(map(len, (*(family.family for family in status.families), *status.unmanaged)))
+    paused = (pause.family for pause in status.pauses)
+    width = max(map(len, (*(family.family for family in status.families), *status.unmanaged, *paused)))
     lines = [_place(status, paint), _sentence(status, paint), ""]
     lines += [_family_line(family, width, paint) for family in status.families]
     lines += [
         paint(f"  {head('·', 'unmanaged')}{family:<{width}}  {setting_words(row.setting)}", Tone.QUIET)
         for family, row in status.unmanaged.items()
     ]
+    lines += [_pause_line(pause, status.asked_at, width, paint) for pause in status.pauses]
     return "\n".join([*lines, "", _pacing_line(status)]) + "\n"
+
+
+def pauses_document(account: str, environment: str, pauses: Sequence[Pause]) -> Document:
+    """Return the ``mmp/pause/1`` document: the pauses in force, by family."""
+    return {
+        "format": "mmp/pause/1",
+        "account": account,
+        "environment": environment,
+        "pauses": [_pause_document(pause) for pause in pauses],
+    }
+
+
+def pauses_text(
+    account: str, environment: str, pauses: Sequence[Pause], now: datetime, *, paint: Paint = plain
+) -> str:
+    """Return one line per pause in force at ``now``, or one that says that there is none."""
+    told = f"{families(len(pauses))} paused" if pauses else "no family is paused"
+    width = max((len(pause.family) for pause in pauses), default=0)
+    place = paint(f"{account} ({environment})", Tone.STRONG)
+    lines = [f"{place} · {told}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
+    return "\n".join(lines) + "\n"
 
 
 def history_document(account: str, environment: str, lines: Sequence[HistoryLine]) -> Document:
@@ -196,6 +220,24 @@ def _pacing_line(status: Status) -> str:
     spaced = ", evenly spaced since the exchange said 50011" if status.pacing.spaced else ""
     slot = due(status.pacing.next_slot_s)
     return f"Pacing: {status.pacing.counting} of 2 requests count, next slot {slot}{spaced}."
+
+
+def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
+    until = "until it is resumed"
+    if pause.until is not None:
+        left_s = (pause.until - now).total_seconds()
+        until = f"until {pause.until:%Y-%m-%d %H:%M:%S}Z ({due(left_s)})"
+    reason = printable(pause.reason) or "no reason given"
+    return f"  {paint(head('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
+
+
+def _pause_document(pause: Pause) -> Document:
+    return {
+        "family": pause.family,
+        "since": _iso(pause.since),
+        "until": _iso(pause.until),
+        "reason": pause.reason,
+    }
 
 
 def _history_line(line: HistoryLine, width: int, paint: Paint) -> str:

@@ -1,0 +1,63 @@
+"""``mmp pause``: families nobody writes for a while, not even to put back drift."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.options import Duration, config_option, output_option, state_options, state_path
+from reconciler.cli.output import Output
+from reconciler.errors import UsageError
+
+LONGEST_S = 30 * 86_400.0
+"""Bound on a pause that ends by itself; a longer one should be a change of the file."""
+
+
+@click.command()
+@config_option
+@state_options
+@click.option(
+    "--family",
+    "globs",
+    multiple=True,
+    required=True,
+    metavar="GLOB",
+    help="Families that match, such as 'BTC-*'; may be repeated.",
+)
+@click.option("--for", "for_s", type=Duration(), default="30m", show_default=True, help="How long.")
+@click.option("--until-resumed", is_flag=True, help="Do not end by itself.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks at it next.")
+@output_option("text", "json")
+def pause(
+    config: tuple[str, ...],
+    state: str | None,
+    lock_timeout: float,
+    globs: tuple[str, ...],
+    for_s: float,
+    until_resumed: bool,
+    reason: str,
+    output_format: str,
+    color: str,
+    **_logging: str | None,
+) -> None:
+    """Leave desired families alone for a while: not written, not even to put back drift.
+
+    Kept in the state and ended by time or by mmp resume. A running mmp run honours it from its next
+    step on. What is live stays as it is: pausing sends nothing and protects nothing. A new pause
+    replaces an older one of the same family. Families the policy protects cannot be paused.
+
+    \b
+    Examples:
+      mmp pause --family BTC-USD --for 30m --reason "testing by hand"
+      mmp pause --family '*' --until-resumed --reason "maintenance at OKX"
+    """
+    if not until_resumed and not 0 < for_s <= LONGEST_S:
+        raise UsageError("pause-span", "--for is more than 0 and at most 30d", "or use --until-resumed")
+
+    from reconciler.cli.pausing import Meant, pause_families
+
+    out = Output(output_format, color)
+    desired = doors.read_desired(config, out)
+    meant = Meant(desired, state_path(state, config), lock_timeout, globs)
+    policies = [None for _ in desired]
+    pause_families(meant, for_s=None if until_resumed else for_s, reason=reason, policies=policies, out=out)

@@ -1,0 +1,46 @@
+"""``mmp resume``: end a pause before its time."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.options import config_option, output_option, state_options, state_path
+from reconciler.cli.output import Output
+
+
+@click.command()
+@config_option
+@state_options
+@click.option(
+    "--family",
+    "globs",
+    multiple=True,
+    required=True,
+    metavar="GLOB",
+    help="Families that match, such as 'BTC-*'; may be repeated.",
+)
+@output_option("text", "json")
+def resume(
+    config: tuple[str, ...],
+    state: str | None,
+    lock_timeout: float,
+    globs: tuple[str, ...],
+    output_format: str,
+    color: str,
+    **_logging: str | None,
+) -> None:
+    """End the pauses of families; harmless where there is none. What is still paused is shown.
+
+    From then on they are kept as the file says again: the next mmp apply or mmp run looks at them.
+
+    \b
+    Examples:
+      mmp resume --family BTC-USD
+      mmp resume --family '*'
+    """
+    from reconciler.cli.pausing import Meant, resume_families
+
+    out = Output(output_format, color)
+    desired = doors.read_desired(config, out)
+    resume_families(Meant(desired, state_path(state, config), lock_timeout, globs), out=out)
