@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from reconciler.core.model import Family
 from reconciler.core.plan import Action, Because, Change, Plan
+from reconciler.core.saved import Reviewed, moved
 from reconciler.core.verdict import Reply
 from reconciler.errors import Exit, worst
 
@@ -53,11 +54,13 @@ def results(
     refusals: Mapping[Family, Reply],
     attempts: Mapping[Family, int],
     ended: str,
+    reviewed: Reviewed | None = None,
 ) -> tuple[Result, ...]:
     """Return one result for every family touched or left, by name.
 
     ``left`` is the plan at the end, ``refusals`` the exchange's words on parked families, ``ended``
-    why the pass ended, for families it did not come to.
+    why the pass ended, for families it did not come to. ``reviewed`` is what an applied plan file
+    lets through, None when there is none.
     """
     remaining = {change.family: change for change in left.changes} if left else {}
     found = {
@@ -65,9 +68,11 @@ def results(
         for family, outcome in done.items()
     }
     for family, change in remaining.items():
-        found[family] = _unsettled(
-            change, family in uncertain, refusals.get(family), attempts.get(family, 0), ended
-        )
+        tries = attempts.get(family, 0)
+        if change.because is Because.STALE:
+            found[family] = Result(family, Outcome.STALE, "stale", moved(change, reviewed or {}), tries)
+        else:
+            found[family] = _unsettled(change, family in uncertain, refusals.get(family), tries, ended)
     return tuple(found[family] for family in sorted(found))
 
 
@@ -81,15 +86,14 @@ def exit_status(outcomes: tuple[Result, ...], left: Plan | None, ended: Exit = E
     waiting = (
         {change.family for change in left.changes if change.because in WAITING_HOLDS} if left else set()
     )
-    return worst([ended, *(_status_of(result, waiting) for result in unsettled)])
+    sent = any(result.attempts for result in outcomes)
+    return worst([ended, *(_status_of(result, waiting, sent) for result in unsettled)])
 
 
 def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts: int, ended: str) -> Result:
     family = change.family
     if change.because is Because.PARKED and refusal is not None:
         return Result(family, Outcome.REJECTED, refusal.code, refusal.message, attempts)
-    if change.because is Because.STALE:
-        return Result(family, Outcome.STALE, "stale", HOLD_WORDS[Because.STALE], attempts)
     if change.action is Action.HOLD and change.because is not None:
         return Result(family, Outcome.HELD, change.because.value, HOLD_WORDS[change.because], attempts)
     if uncertain:
@@ -97,11 +101,12 @@ def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts:
     return Result(family, Outcome.SKIPPED, "not-reached", ended, attempts)
 
 
-def _status_of(result: Result, waiting: set[Family]) -> Exit:
+def _status_of(result: Result, waiting: set[Family], sent: bool) -> Exit:
+    """Return what one unsettled family comes to; "stale" promises that nothing at all was sent."""
     if result.outcome is Outcome.HELD and result.family in waiting:
         return Exit.HELD
     if result.outcome is Outcome.STALE:
-        return Exit.STALE
+        return Exit.FAILED if sent else Exit.STALE
     return Exit.REFUSED if result.outcome is Outcome.HELD else Exit.FAILED
 
 

@@ -7,6 +7,7 @@ seconds. The same inputs give the same document, byte for byte.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.core.direction import Direction
@@ -30,16 +31,37 @@ class PolicyFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """The published status that stood in for a live read: where it is, and how old its read was."""
+
+    source: str
+    live_at: datetime
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OldSide:
+    """The older of two files that are compared. Its policy counts, too: a change has to pass both."""
+
+    path: str
+    policy: PolicyFile | None
+    policy_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """Where a plan belongs: the file it was made from and the host it is for (None offline).
 
-    ``policy`` None: there is no policy file, only the guard.
+    ``policy`` None: there is no policy file, only the guard. ``against`` None: live was read.
+    ``old`` is None unless two files are compared.
     """
 
     host: str | None
     path: str
     sha256: str
     policy: PolicyFile | None = None
+    against: Published | None = None
+    old: OldSide | None = None
 
     @classmethod
     def of(cls, desired: Desired, host: str | None, policy: Policy | None = None) -> Context:
@@ -57,9 +79,9 @@ def plan_document(plan: Plan, context: Context) -> Document:
         "host": context.host,
         "basis": plan.basis.value,
         "config": {"path": context.path, "sha256": context.sha256},
-        "policy": {"path": context.policy.path, "sha256": context.policy.sha256}
-        if context.policy
-        else None,
+        "policy": _policy(context.policy),
+        **({"against": _published(context.against)} if context.against else {}),
+        **({"old": _old(context.old)} if context.old else {}),
         "digest": plan.digest,
         "summary": plan_summary(plan),
         "changes": [_change(change) for change in plan.changes],
@@ -145,6 +167,22 @@ def _change(change: Change) -> Document:
     }
 
 
+def _published(against: Published) -> Document:
+    return {
+        "source": against.source,
+        "live_at": moment(against.live_at),
+        "age_seconds": round(against.age_s, ETA_DIGITS),
+    }
+
+
+def _old(old: OldSide) -> Document:
+    return {"path": old.path, "policy": _policy(old.policy), "policy_changed": old.policy_changed}
+
+
+def _policy(policy: PolicyFile | None) -> Document | None:
+    return {"path": policy.path, "sha256": policy.sha256} if policy else None
+
+
 def _refusal(refusal: Refusal) -> Document:
     return {
         "kind": refusal.kind.value,
@@ -155,6 +193,11 @@ def _refusal(refusal: Refusal) -> Document:
         "limit": refusal.limit,
         "allow": str(refusal.override),
     }
+
+
+def moment(wall: datetime) -> str:
+    """Write a time of day, UTC, to the millisecond: ``2026-03-01T03:00:00.000Z``."""
+    return wall.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _wire(setting: Setting | None) -> dict[str, str] | None:

@@ -1,0 +1,114 @@
+"""A saved plan's file: written whole and for its owner alone, and read with every doubt told.
+
+Used by ``plan --out``, ``show`` and ``apply PLAN``. Offline: it imports neither network nor state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reconciler.core.problems import printable
+from reconciler.core.saved import SavedPlan, out_of_time
+from reconciler.errors import InvalidInput, MmpError
+from reconciler.report.documents import Context, Document
+
+PRIVATE = stat.S_IRUSR | stat.S_IWUSR
+"""0600: a plan tells which protection a desk has, and when it is about to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A saved plan as it was found in a file: the plan, what it is about, and the document itself."""
+
+    path: str
+    saved: SavedPlan
+    context: Context
+    document: Document
+
+
+def write_plan(path: Path, document: Document) -> None:
+    """Write ``document`` to ``path``: aside first, then in one step, readable by its owner alone.
+
+    Raises MmpError when it cannot be written, or when there is something there that is no file.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        if path.exists() and not path.is_file():
+            raise _unwritable(path, "there is something there that is not a file")
+        _write_aside(aside, text.encode())
+        aside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise _unwritable(path, error.strerror or "it cannot be written") from None
+
+
+def load_plan(path: str) -> Loaded:
+    """Read a saved plan. Raises InvalidInput: unreadable, foreign, too new, malformed, edited."""
+    from reconciler.desired.documents import read_document
+    from reconciler.report.saved import context_of, read_saved
+
+    source = printable(path)
+    document = read_document(read_bounded(path, "plan"), source, "plan")
+    return Loaded(path, read_saved(document, source), context_of(document), document)
+
+
+def read_bounded(path: str, kind: str) -> bytes:
+    """Return a file's bytes, one more than may be at most. Raises InvalidInput ``<kind>-unreadable``."""
+    from reconciler.desired.documents import MAX_DOCUMENT_BYTES
+
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_DOCUMENT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        message = f"{printable(path)} cannot be read: {why}"
+        raise InvalidInput(f"{kind}-unreadable", message, "check the path") from None
+
+
+def why_stale(loaded: Loaded) -> tuple[str, ...]:
+    """Return every reason, known offline, for which ``apply`` would refuse the plan; none when fresh."""
+    late = out_of_time(loaded.saved, datetime.now(UTC))
+    changed = _config_has_changed(loaded)
+    about_config = (f"{printable(loaded.context.path)} has changed since",) if changed else ()
+    return (*((late,) if late else ()), *about_config)
+
+
+def _config_has_changed(loaded: Loaded) -> bool:
+    """Tell whether the config can be read, here or beside the plan, and nowhere is the plan's own."""
+    named = Path(loaded.context.path)
+    found = [_sha256(place) for place in {named, Path(loaded.path).parent / named}]
+    hashes = {sha256 for sha256 in found if sha256 is not None}
+    return bool(hashes) and loaded.context.sha256 not in hashes
+
+
+def _sha256(path: Path) -> str | None:
+    from reconciler.desired.documents import MAX_DOCUMENT_BYTES
+
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(MAX_DOCUMENT_BYTES)).hexdigest()
+    except (OSError, ValueError):
+        return None
+
+
+def _write_aside(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, PRIVATE)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _unwritable(path: Path, why: str) -> MmpError:
+    return MmpError("out-unwritable", f"the plan was not saved to {printable(str(path))}: {why}")

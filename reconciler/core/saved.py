@@ -1,0 +1,109 @@
+"""A plan saved for review: what it lets through, and what makes it stale.
+
+This file decides whether a saved plan may still be applied here and now, which changes were reviewed
+with it, and how a family that has moved since is told about. It never relaxes anything: what a saved
+plan does not name as a change is not made. Files and documents are read elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler.core.direction import changed_fields
+from reconciler.core.model import Environment, Family, Setting
+from reconciler.core.plan import Action, Change, Plan
+
+CLOCK_TOLERANCE = timedelta(minutes=1)
+"""How far the clock of the machine that made a plan or a snapshot may be ahead of this one's."""
+
+Reviewed = Mapping[Family, tuple[Setting | None, Setting]]
+"""Before and after of every change that was reviewed, by family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a plan is for. A plan of one place says nothing about any other.
+
+    ``host`` is the exchange's, ``simulator`` who answers there, ``sha256`` of the config's bytes.
+    """
+
+    account: str
+    environment: Environment
+    host: str
+    simulator: bool
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """A plan as it was saved. ``uid`` is None when nobody had said whose account it is."""
+
+    plan: Plan
+    place: Place
+    made_at: datetime
+    expires_at: datetime
+    uid: str | None
+    version: str
+
+
+def reviewed(plan: Plan) -> Reviewed:
+    """Return what a review of ``plan`` approves: requests, and held changes once nothing holds them."""
+    return {
+        change.family: (change.before, change.after)
+        for change in plan.changes
+        if change.action is not Action.ADOPT
+    }
+
+
+def covered(plan: Plan) -> frozenset[Family]:
+    """Return the families ``plan`` looked at; it says nothing about any other."""
+    return frozenset(change.family for change in plan.changes) | frozenset(plan.unchanged)
+
+
+def elsewhere(saved: Place, here: Place) -> tuple[str, ...]:
+    """Return each way in which ``here`` is not the place the plan was made for; none when it is."""
+    told = (
+        ("account", saved.account, here.account),
+        ("environment", saved.environment.value, here.environment.value),
+        ("host", _who(saved), _who(here)),
+    )
+    differing = [f"its {name} is {theirs}, not {ours}" for name, theirs, ours in told if theirs != ours]
+    changed = ["the config has changed since (another sha256)"] if saved.sha256 != here.sha256 else []
+    return (*differing, *changed)
+
+
+def out_of_time(saved: SavedPlan, wall: datetime) -> str | None:
+    """Return why the plan's time is not now; None while it may be applied."""
+    if wall >= saved.expires_at:
+        return f"it expired at {instant(saved.expires_at)}"
+    if saved.made_at > wall + CLOCK_TOLERANCE:
+        return f"it was made at {instant(saved.made_at)}, which is in the future by this machine's clock"
+    return None
+
+
+def moved(change: Change, promised: Reviewed) -> str:
+    """Return in one sentence how the family of a stale ``change`` is not as the plan file says."""
+    if change.family not in promised:
+        return "not a change of the plan file: skipped"
+    before, after = promised[change.family]
+    if change.after != after:
+        return "the plan file wants another value: skipped"
+    if before is None or change.before is None:
+        was = "nothing" if before is None else "a setting"
+        now = "none is" if change.before is None else "one is"
+        return f"the plan file found {was} in force, now {now}: skipped"
+    then, now_ = before.canonical(), change.before.canonical()
+    fields = [name.value for name in changed_fields(before, change.before)]
+    differing = ", ".join(f"{name} is {now_[name]}, not {then[name]}" for name in fields)
+    return f"moved since the plan file was made: {differing}: skipped"
+
+
+def instant(wall: datetime) -> str:
+    """Write a time of day, UTC, to the second: ``2026-03-01 03:00:00Z``."""
+    return f"{wall:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _who(place: Place) -> str:
+    return f"{place.host} (simulator)" if place.simulator else place.host

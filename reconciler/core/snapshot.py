@@ -1,0 +1,113 @@
+"""A published status, used in place of a live read: a plan without keys, as good as its age.
+
+This file decides what a snapshot proves of each family, and when it is too old to prove anything. It
+rests on what :mod:`reconciler.core.status` publishes: ``live`` is only there when its read began after
+the family's last proof or attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler.core.evidence import Reads
+from reconciler.core.model import (
+    Confirmed,
+    Environment,
+    Family,
+    Known,
+    LiveRead,
+    LiveRow,
+    Setting,
+    Uncertain,
+    Unresolved,
+)
+from reconciler.core.pacing import Ledger
+from reconciler.core.saved import CLOCK_TOLERANCE, instant
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One family of a snapshot: ``applied`` None: never; ``live`` None: no row, or none that counts.
+
+    ``wanted`` is what was desired when the snapshot was made.
+    """
+
+    wanted: Setting
+    applied: Setting | None
+    live: LiveRow | None
+    uncertain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One account's published status. ``live_at`` None: live was never read.
+
+    ``paused`` gives the end of each pause, None for one without an end. ``paced`` tells whether the
+    pacing window is known at all, ``spaced`` whether requests go evenly spaced.
+    """
+
+    source: str
+    account: str
+    environment: Environment
+    uid: str | None
+    host: str | None
+    simulator: bool
+    live_at: datetime | None
+    families: Mapping[Family, Seen]
+    unmanaged: Mapping[Family, LiveRow]
+    paused: Mapping[Family, datetime | None]
+    paced: bool
+    spaced: bool
+
+
+def too_old(snapshot: Snapshot, wall: datetime, max_age: timedelta) -> str | None:
+    """Return why the snapshot says nothing about now; None when it does."""
+    if snapshot.live_at is None or snapshot.host is None:
+        return "it holds no live read"
+    if snapshot.live_at > wall + CLOCK_TOLERANCE:
+        return f"its live read is of {instant(snapshot.live_at)}, in the future by this machine's clock"
+    if wall - snapshot.live_at > max_age:
+        return f"its live read is of {instant(snapshot.live_at)}"
+    return None
+
+
+def known_by(snapshot: Snapshot, now: float) -> dict[Family, Known]:
+    """Return what the snapshot's record knows of each family it was asked to keep."""
+    known = {family: _known(seen, now) for family, seen in snapshot.families.items()}
+    return {family: each for family, each in known.items() if each is not None}
+
+
+def reads_of(snapshot: Snapshot, now: float) -> Reads:
+    """Return the snapshot's live read, taken as begun just now: its age is judged by :func:`too_old`."""
+    rows = {family: seen.live for family, seen in snapshot.families.items() if seen.live is not None}
+    return Reads(LiveRead(now, {**rows, **snapshot.unmanaged}))
+
+
+def paused_by(snapshot: Snapshot, wall: datetime) -> frozenset[Family]:
+    """Return the families whose pause is still in force."""
+    return frozenset(family for family, until in snapshot.paused.items() if until is None or until > wall)
+
+
+def ledger_of(snapshot: Snapshot, now: float) -> Ledger:
+    """Return a pacing ledger for times as they will be once this is applied: a window later, at least."""
+    if not snapshot.paced:
+        return Ledger(empty_since=now)
+    return Ledger(sends_since_limited=0 if snapshot.spaced else None)
+
+
+def _known(seen: Seen, now: float) -> Known | None:
+    """Return what is known of a family.
+
+    A read counts if it began after the last proof or attempt. A missing live value may mean either
+    that there is no row or that no read counts; both mean that what was applied last is in force, as
+    far as is known, which is what a proof of just now says.
+    """
+    at = float("-inf") if seen.live is not None else now
+    proof = Confirmed(seen.applied, at) if seen.applied is not None else None
+    if not seen.uncertain:
+        return proof
+    # What was attempted is not published. That it was the value desired then is nearly always so.
+    attempt = Unresolved(1, seen.wanted, reserved_at=at, effect_until=float("inf"))
+    return Uncertain(proof, (attempt,))

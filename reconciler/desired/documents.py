@@ -1,0 +1,95 @@
+"""The door for documents of our own that come back in: saved plans, published statuses.
+
+This file decides when a file is such a document at all: strict JSON (no duplicate key, no NaN, no
+endless nesting), of a format and version this program knows, and exactly as its published schema
+says. Whatever is not, is refused whole (exit 4) with a code that begins with what it should have been.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from reconciler.core.problems import MAX_SHOWN, printable
+from reconciler.errors import InvalidInput
+from reconciler.schema_files import load_schema
+
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+"""A plan of 10,000 changed families, written for people, takes half of it."""
+
+_FORMAT = re.compile(r"mmp/([a-z]{1,20})/([0-9]{1,9})", re.ASCII)
+_VERSION = 1
+
+
+def read_document(content: bytes, source: str, *kinds: str) -> dict[str, Any]:
+    """Return the document ``content`` is, one of ``kinds`` (``plan``, or ``status`` and ``statuses``).
+
+    The schema is that of the first kind. ``source`` names it in messages. Raises InvalidInput:
+    ``<kind>-too-large``, ``-not-json``, ``-foreign`` (another format), ``-too-new``, ``-malformed``.
+    """
+    kind = kinds[0]
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise _refused(kind, "too-large", source, f"is larger than {MAX_DOCUMENT_BYTES >> 20} MiB")
+    try:
+        document = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise _refused(kind, "not-json", source, f"is not strict JSON: {_cut(why)}") from None
+    _check_format(document, source, kinds)
+    _check_schema(document, source, kind)
+    assert isinstance(document, dict)
+    return document
+
+
+def _check_format(document: object, source: str, kinds: tuple[str, ...]) -> None:
+    kind = kinds[0]
+    said = document.get("format") if isinstance(document, dict) else None
+    match = _FORMAT.fullmatch(said) if isinstance(said, str) else None
+    if match is None or match[1] not in kinds:
+        told = f"says its format is {_cut(json.dumps(said))}" if said is not None else "names no format"
+        wanted = " or ".join(f"mmp/{name}/{_VERSION}" for name in kinds)
+        raise _refused(kind, "foreign", source, f"{told}; wanted is {wanted}")
+    if int(match[2]) != _VERSION:
+        raise _refused(kind, "too-new", source, f"has format {match[0]}, which this version does not know")
+
+
+def _check_schema(document: object, source: str, kind: str) -> None:
+    from jsonschema.exceptions import best_match  # late: it costs more than all the rest
+    from jsonschema.validators import Draft202012Validator
+
+    error = best_match(Draft202012Validator(load_schema(kind)).iter_errors(document))
+    if error is not None:
+        place = "".join(
+            f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
+        )
+        told = f"is not as the schema says at {_cut(place.lstrip('.') or 'its top')}: {_cut(error.message)}"
+        raise _refused(kind, "malformed", source, told)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key is there twice")
+    return table
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _cut(text: str) -> str:
+    """Return somebody else's text, at most so long, safe for a terminal."""
+    return printable(text if len(text) <= 2 * MAX_SHOWN else text[: 2 * MAX_SHOWN - 1] + "…")
+
+
+def _refused(kind: str, what: str, source: str, message: str) -> InvalidInput:
+    return InvalidInput(f"{kind}-{what}", f"{source} {message}", _HINTS.get(kind, ""))
+
+
+_HINTS = {
+    "plan": "make it again: mmp plan --out FILE",
+    "status": "publish it again: mmp status --output json",
+}

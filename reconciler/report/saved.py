@@ -1,0 +1,163 @@
+"""A saved plan and its document: the ``mmp/plan/1`` document with a ``saved`` object of its own.
+
+This file decides how a plan is written down and taken up again, value for value, and how an edit
+shows: ``integrity`` is a hash over everything else in the document. It is a check against edits and
+damage, not a signature: who can write the file can write the hash. Documents come here already
+checked against the published schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from reconciler import __version__
+from reconciler.core.direction import Direction
+from reconciler.core.model import Environment, Family, Field, Quantity, Setting, Source
+from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
+from reconciler.core.policy import Kind, Refusal
+from reconciler.core.saved import Place, SavedPlan
+from reconciler.errors import InvalidInput
+from reconciler.report.documents import Context, Document, PolicyFile, Published, moment
+
+DEFAULT_EXPIRY = timedelta(hours=24)
+MAX_EXPIRY = timedelta(days=30)
+"""A review older than a month is no review of what is live today."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a plan document alone does not say: who answers at its host, and whose account it is."""
+
+    simulator: bool
+    uid: str | None
+
+
+def saved_document(plan: Document, origin: Origin, *, made_at: datetime, expires_at: datetime) -> Document:
+    """Return a plan's document with what it takes to apply it later."""
+    saved = {
+        "made_at": moment(made_at),
+        "expires_at": moment(expires_at),
+        "simulator": origin.simulator,
+        "uid": origin.uid,
+        "mmp": __version__,
+    }
+    document = {**plan, "saved": saved}
+    return {**plan, "saved": {**saved, "integrity": integrity(document)}}
+
+
+def integrity(document: Document) -> str:
+    """Return ``sha256:…`` over everything in ``document`` but the integrity itself.
+
+    Layout, the order of keys and the spelling of numbers (``0`` or ``0.0``) do not count.
+    """
+    saved = {name: value for name, value in document["saved"].items() if name != "integrity"}
+    told = json.loads(json.dumps({**document, "saved": saved}), parse_int=float)
+    canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_saved(document: Document, source: str) -> SavedPlan:
+    """Return the plan a document holds. Raises InvalidInput when it was not saved, or was edited."""
+    saved = document.get("saved")
+    if saved is None:
+        hint = "save it with mmp plan --out FILE"
+        raise InvalidInput("plan-not-saved", f"{source} is a plan that was only printed", hint)
+    plan = _plan(document)
+    if saved["integrity"] != integrity(document) or document["digest"] != plan.digest:
+        hint = "make it again: mmp plan --out FILE"
+        raise InvalidInput("plan-edited", f"{source} is not as mmp wrote it: edited, or damaged", hint)
+    return SavedPlan(
+        plan=plan,
+        place=Place(
+            document["account"],
+            Environment(document["environment"]),
+            document["host"],
+            saved["simulator"],
+            document["config"]["sha256"],
+        ),
+        made_at=parse_moment(saved["made_at"], source),
+        expires_at=parse_moment(saved["expires_at"], source),
+        uid=saved["uid"],
+        version=saved["mmp"],
+    )
+
+
+def context_of(document: Document) -> Context:
+    """Return the context a plan's document was made in."""
+    policy, against = document["policy"], document.get("against")
+    return Context(
+        host=document["host"],
+        path=document["config"]["path"],
+        sha256=document["config"]["sha256"],
+        policy=PolicyFile(policy["path"], policy["sha256"]) if policy else None,
+        against=Published(
+            against["source"], parse_moment(against["live_at"], against["source"]), against["age_seconds"]
+        )
+        if against
+        else None,
+    )
+
+
+def parse_moment(text: str, source: str) -> datetime:
+    """Read a moment of a document. Raises InvalidInput for a day that does not exist."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput("no-such-day", f"{source} names a day that does not exist: {text}") from None
+
+
+def setting_of(row: dict[str, Any]) -> Setting:
+    """Return the setting of three wire strings, already known to be of the right shape."""
+    return Setting(
+        int(row[Field.TIME_INTERVAL]), int(row[Field.FROZEN_INTERVAL]), Quantity(row[Field.QTY_LIMIT])
+    )
+
+
+def _plan(document: Document) -> Plan:
+    return Plan(
+        account=document["account"],
+        environment=Environment(document["environment"]),
+        basis=Basis(document["basis"]),
+        changes=tuple(_change(change) for change in document["changes"]),
+        unchanged=tuple(Family(name) for name in document["unchanged"]),
+        unmanaged={Family(one["family"]): setting_of(one["live"]) for one in document["unmanaged"]},
+        refusals=tuple(_refusal(refusal) for refusal in document["refusals"]),
+    )
+
+
+def _change(row: dict[str, Any]) -> Change:
+    source = row["source"]
+    return Change(
+        family=Family(row["family"]),
+        action=Action(row["action"]),
+        reason=Reason(row["reason"]),
+        before=setting_of(row["before"]) if row["before"] else None,
+        after=setting_of(row["after"]),
+        source=Source(source["path"], source["line"], source["column"]) if source else None,
+        because=Because(row["because"]) if row["because"] else None,
+        direction=Direction(row["direction"]) if row["direction"] else None,
+        fields=tuple(Field(name) for name in row["fields"]),
+        order=row["order"],
+        eta_s=row["eta_seconds"],
+        known_at=_known_at(row),
+    )
+
+
+def _known_at(row: dict[str, Any]) -> float | None:
+    """Return an instant for an adopt that has to wait; which one does not matter any more."""
+    return row["eta_seconds"] if row["action"] == Action.ADOPT else None
+
+
+def _refusal(row: dict[str, Any]) -> Refusal:
+    return Refusal(
+        kind=Kind(row["kind"]),
+        family=Family(row["family"]),
+        rule=row["rule"],
+        measured=row["measured"],
+        limit=row["limit"],
+        field=Field(row["field"]) if row["field"] else None,
+    )

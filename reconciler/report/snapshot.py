@@ -1,0 +1,54 @@
+"""A published ``mmp/status/1`` document, taken up again as the value it was written from.
+
+Documents come here already checked against the published schema.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconciler.core.model import Environment, Family, LiveRow
+from reconciler.core.snapshot import Seen, Snapshot
+from reconciler.core.status import FamilyState
+from reconciler.report.documents import Document
+from reconciler.report.saved import parse_moment, setting_of
+
+
+def read_snapshots(document: Document, source: str) -> tuple[Snapshot, ...]:
+    """Return every account's status in ``document``, one or several. Raises InvalidInput."""
+    documents = document.get("statuses", [document])
+    return tuple(_snapshot(one, source) for one in documents)
+
+
+def _snapshot(document: Document, source: str) -> Snapshot:
+    live_at, pacing = document["live_at"], document["pacing"]
+    return Snapshot(
+        source=source,
+        account=document["account"],
+        environment=Environment(document["environment"]),
+        uid=document["uid"],
+        host=document["host"],
+        simulator=document["simulator"],
+        live_at=None if live_at is None else parse_moment(live_at, source),
+        families={Family(one["family"]): _seen(one) for one in document["families"]},
+        unmanaged={Family(one["family"]): _row(one["live"]) for one in document["unmanaged"]},
+        paused={
+            Family(one["family"]): None if one["until"] is None else parse_moment(one["until"], source)
+            for one in document["pauses"]
+        },
+        paced=pacing is not None,
+        spaced=pacing is not None and pacing["spaced"],
+    )
+
+
+def _seen(row: dict[str, Any]) -> Seen:
+    return Seen(
+        wanted=setting_of(row["desired"]),
+        applied=setting_of(row["applied"]) if row["applied"] else None,
+        live=_row(row["live"]) if row["live"] else None,
+        uncertain=row["state"] == FamilyState.UNCERTAIN,
+    )
+
+
+def _row(row: dict[str, Any]) -> LiveRow:
+    return LiveRow(setting_of(row), frozen=row["mmpFrozen"], frozen_until=row["mmpFrozenUntil"])
