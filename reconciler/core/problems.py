@@ -61,6 +61,16 @@ class Code(StrEnum):
     SHORT_INTERVAL = "short-interval"
     BAD_QUANTITY = "bad-quantity"
     DUPLICATE_ACCOUNT = "duplicate-account"
+    BAD_PATTERN = "bad-pattern"
+    BAD_CHOICE = "bad-choice"
+    BAD_FACTOR = "bad-factor"
+    BAD_COUNT = "bad-count"
+    BAD_SHARE = "bad-share"
+    MIN_OVER_MAX = "min-over-max"
+    DUPLICATE_FAMILY = "duplicate-family"
+    TWO_POLICIES = "two-policies"
+    POLICY_BOUNDS = "policy-bounds"
+    POLICY_PROTECTED = "policy-protected"
 
 
 WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL})
@@ -330,6 +340,67 @@ CATALOGUE: dict[Code, Explanation] = {
         "Two of the files name the same account and environment. Which of them should win is not a "
         "question this program answers.",
         "Merge the two files, or correct the account of one of them.",
+    ),
+    Code.BAD_PATTERN: Explanation(
+        "Not a pattern of families (policy)",
+        "In a policy's bounds a key with a * is a pattern: capitals, digits, dashes and underscores as in "
+        "family names, and * for any characters. It begins with * only in quotes, or YAML takes it for an "
+        "alias.",
+        'Write it like "ETH-*" or "*-USD_UM".',
+    ),
+    Code.BAD_CHOICE: Explanation(
+        "Neither deny nor allow (policy)",
+        "disable, disabled and until-reset are answered in a policy with one of two words; a truth value "
+        "would not say which of the two it means.",
+        "Write deny or allow.",
+    ),
+    Code.BAD_FACTOR: Explanation(
+        "Not a factor (policy)",
+        "loosening.maxFactor is a plain decimal number of at least 1: by how much a field may get looser "
+        "in one plan. 2 lets qtyLimit go from 100 to 200 and timeInterval from 10s to 5s; 1 lets nothing "
+        "get looser.",
+        "Write a number such as 2 or 1.5.",
+    ),
+    Code.BAD_COUNT: Explanation(
+        "Not a number of families (policy)",
+        "loosening.maxFamilies is a whole number without quotes: how many families may get looser in one "
+        "plan; 0 lets none.",
+        "Write a number such as 3.",
+    ),
+    Code.BAD_SHARE: Explanation(
+        "Not a share (policy)",
+        "loosening.maxShare is a percentage from 0% to 100% of the families in the file. 0.5 and 50 are "
+        "not taken, because people mean different things by them.",
+        "Write a percentage such as 50%.",
+    ),
+    Code.MIN_OVER_MAX: Explanation(
+        "A min above its max (policy)",
+        "No value is at least min and at most max, so everything would be refused.",
+        "Exchange the two, or correct the unit of one of them.",
+    ),
+    Code.DUPLICATE_FAMILY: Explanation(
+        "A family listed twice (policy)",
+        "protected names the same family twice; perhaps another one was meant.",
+        "Delete one of the two, or correct it.",
+    ),
+    Code.TWO_POLICIES: Explanation(
+        "Two policies in one folder",
+        "mmp-policy.yaml and mmp-policy.yml lie beside each other. Which of them should hold is not a "
+        "question this program answers.",
+        "Merge the two files into one, or name one with --policy.",
+    ),
+    Code.POLICY_BOUNDS: Explanation(
+        "A value outside the policy's bounds",
+        "The policy limits the field, for this family, a pattern or all of them, and the file wants a "
+        "value beyond the limit. mmp validate exits 3; plan holds the family and apply sends nothing.",
+        "Choose a value within the limit, change the policy, or override it once: mmp apply --allow "
+        "bounds:FAMILY --reason TEXT.",
+    ),
+    Code.POLICY_PROTECTED: Explanation(
+        "A protected family is missing or disabled",
+        "The policy lists the family as protected: it has to stay in the file and enabled.",
+        "Put the family back, change the policy, or override it once: mmp apply --allow protected:FAMILY "
+        "--reason TEXT.",
     ),
 }
 """Every code, explained. ``mmp explain`` and the documentation are made from this table."""

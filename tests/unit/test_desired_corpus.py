@@ -55,8 +55,19 @@ BY_OTHER_MEANS = {
     Code.DUPLICATE_ACCOUNT,
     Code.TOO_LARGE,
     Code.TOO_MANY_FAMILIES,
+    Code.BAD_PATTERN,
+    Code.BAD_CHOICE,
+    Code.BAD_FACTOR,
+    Code.BAD_COUNT,
+    Code.BAD_SHARE,
+    Code.MIN_OVER_MAX,
+    Code.DUPLICATE_FAMILY,
+    Code.TWO_POLICIES,
+    Code.POLICY_BOUNDS,
+    Code.POLICY_PROTECTED,
 }
-"""Codes that are not about one small file; ``test_desired_config.py`` has them."""
+"""Codes that are not about one small file, or about policies; ``test_desired_config.py`` and
+``test_desired_policy.py`` have them."""
 
 
 def name_of(file: Path) -> str:

@@ -22,7 +22,7 @@ from reconciler.core.problems import (
 )
 from reconciler.schema_files import SCHEMA_NAMES, load_schema, schema_text
 
-MINE = ("mmp", "problems")
+MINE = ("mmp", "policy", "problems")
 
 
 def properties(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -51,12 +51,14 @@ def test_every_property_has_a_title_to_hover_over(name: str) -> None:
     assert [key for key, value in found if not value.get("title")] == []
 
 
-def test_every_property_of_the_config_is_described() -> None:
-    assert [key for key, value in properties(load_schema("mmp")) if not value.get("description")] == []
+@pytest.mark.parametrize("name", ["mmp", "policy"])
+def test_every_property_of_a_file_people_write_is_described(name: str) -> None:
+    assert [key for key, value in properties(load_schema(name)) if not value.get("description")] == []
 
 
-def test_every_example_is_valid_where_it_stands() -> None:
-    schema = load_schema("mmp")
+@pytest.mark.parametrize("name", ["mmp", "policy"])
+def test_every_example_is_valid_where_it_stands(name: str) -> None:
+    schema = load_schema(name)
     for key, value in (("", schema), *properties(schema)):
         validator = Draft202012Validator({"$defs": schema["$defs"], **value})
         for example in value.get("examples", ()):

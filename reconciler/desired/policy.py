@@ -1,0 +1,309 @@
+"""mmp-policy.yaml → Policy, or every problem it has at once; and where the file is found.
+
+This file decides whether a policy is accepted, and never half accepts one: with an error anywhere
+there is no Policy, and whoever needs one stops. A policy that is there and cannot be read is an
+error, never "no policy". The published schema is asked about everything; a test holds that what it
+accepts and what is read here agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from reconciler.core.model import Family, Field, interval_text
+from reconciler.core.policy import Bound, Bounds, Loosening, Policy, plainly
+from reconciler.core.problems import Code, Problem, any_error, printable, problem, shown
+from reconciler.desired.config import POLICY_NAMES
+from reconciler.desired.nodes import MAX_BYTES, Node, Opaque, Place, Scalar, Sequence, Table, read_nodes
+from reconciler.desired.policy_values import Value, bad_family, example_of, reader_of
+from reconciler.desired.shape import Fault, Path, fault_place, faults, node_at, place_of, to_document
+from reconciler.desired.suggest import nearest_key
+from reconciler.desired.values import Complaint
+from reconciler.desired.wording import null_value, surprise_complaint
+from reconciler.desired.yaml11 import Surprise, resolve
+
+SCHEMA = "policy"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReading:
+    """What came of one policy file. ``policy`` is None exactly when one of ``problems`` is an error.
+
+    ``problems`` go from top to bottom. ``text`` is the file's content for excerpts ("" if it could
+    not be read).
+    """
+
+    path: str
+    text: str
+    policy: Policy | None
+    problems: tuple[Problem, ...]
+
+
+def policy_for(config_path: str, named: str | None) -> PolicyReading | None:
+    """Read the policy that is ``named``, else the one beside ``config_path``; None: there is none.
+
+    A named file that is missing is an error; so are two policies in one folder.
+    """
+    if named is not None:
+        return load_policy(named)
+    folder = os.path.dirname(config_path)
+    try:
+        present = sorted(POLICY_NAMES & set(os.listdir(folder or os.curdir)))
+    except OSError as error:
+        return _failed(_unreadable(folder or os.curdir, error))
+    paths = [os.path.join(folder, name) for name in present]
+    if len(paths) > 1:
+        message = f"there is {present[0]}, too, and only one policy can hold"
+        return _failed(problem(Code.TWO_POLICIES, paths[1], message, "merge the two files into one"))
+    return load_policy(paths[0]) if paths else None
+
+
+def load_policy(path: str) -> PolicyReading:
+    """Read the policy file at ``path``."""
+    try:
+        with open(path, "rb") as file:
+            # One byte more than is allowed is enough to know that it is too large.
+            return read_policy(file.read(MAX_BYTES + 1), path)
+    except FileNotFoundError:
+        message = "there is no such file; without it nothing would be held to its policy"
+        return _failed(
+            problem(Code.FILE_MISSING, path, message, "check the path and the folder you are in")
+        )
+    except (OSError, ValueError) as error:
+        return _failed(_unreadable(path, error))
+
+
+def read_policy(content: bytes, path: str) -> PolicyReading:
+    """Read one policy's ``content``; ``path`` names it in problems. Never raises for content."""
+    tree = read_nodes(content, path)
+    problems = [_in_words_of_a_policy(each) for each in tree.problems]
+    if tree.root is None or isinstance(tree.root, Opaque):
+        return PolicyReading(path, tree.text, None, _sorted(problems))
+    values, found = _read_values(tree.root)
+    found += [*_crossed(tree.root, values), *_twice(tree.root, values)]
+    found += _schema_findings(tree.root, found)
+    problems += [_problem(each, path) for each in dict.fromkeys(found)]
+    policy = None if any_error(problems) else _policy(values, path, content)
+    return PolicyReading(path, tree.text, policy, _sorted(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A complaint with its place; ``path`` is the value it is about, None if about a key."""
+
+    at: Place
+    complaint: Complaint
+    path: Path | None = None
+
+
+Values = Mapping[Path, Value]
+"""The single values of the file that hold, by where they are."""
+
+
+def _read_values(root: Node) -> tuple[dict[Path, Value], list[_Found]]:
+    values: dict[Path, Value] = {}
+    found: list[_Found] = []
+    for path, node in _scalars(root, ()):
+        reader = reader_of(path)
+        if reader is None:
+            continue
+        refused = _refused(path, node)
+        value, complaint = (None, refused) if refused else reader(node)
+        if value is not None:
+            values[path] = value
+        if complaint is not None:
+            at = place_of(root, path) if complaint.code is Code.NULL_VALUE else node.at
+            found.append(_Found(at, complaint, path))
+    return values, found
+
+
+def _scalars(node: Node, path: Path) -> Iterator[tuple[Path, Scalar]]:
+    match node:
+        case Scalar():
+            yield path, node
+        case Table(entries=entries):
+            for key, entry in entries.items():
+                yield from _scalars(entry.value, (*path, key))
+        case Sequence(items=items):
+            for place, item in enumerate(items):
+                yield from _scalars(item, (*path, place))
+        case Opaque():
+            return
+
+
+def _refused(path: Path, node: Scalar) -> Complaint | None:
+    """Complain of a plain value YAML makes nothing of, or something else by version."""
+    resolved = resolve(node.text) if node.plain else node.text
+    if resolved is None:
+        return null_value(_name(path))
+    if not isinstance(resolved, Surprise):
+        return None
+    complaint = surprise_complaint(path, node.text, resolved)
+    hint = f"did you mean {resolved.instead}?" if resolved.instead else f"write it as {example_of(path)}"
+    return Complaint(complaint.code, complaint.message, hint)
+
+
+def _crossed(root: Node, values: Values) -> Iterator[_Found]:
+    """Find a min above its max: no value could be within the two."""
+    for path, least in values.items():
+        most = values.get((*path[:-1], "max"))
+        if path[-1] == "min" and isinstance(least, Decimal) and isinstance(most, Decimal) and least > most:
+            told = [_told(path, value) for value in (least, most)]
+            message = f"{_name(path)} is {told[0]}, which is more than the max of {told[1]}"
+            yield _Found(
+                place_of(root, path), Complaint(Code.MIN_OVER_MAX, message, "nothing fits between"), path
+            )
+
+
+def _told(path: Path, value: Decimal) -> str:
+    return plainly(value) if path[-2] == Field.QTY_LIMIT else interval_text(int(value))
+
+
+def _twice(root: Node, values: Values) -> Iterator[_Found]:
+    """Find a protected family that is listed twice."""
+    seen: set[Value] = set()
+    for path, value in values.items():
+        if path[0] == "protected" and value in seen:
+            complaint = Complaint(
+                Code.DUPLICATE_FAMILY, f"{value} is listed already", "delete one of the two"
+            )
+            yield _Found(place_of(root, path), complaint, path)
+        if path[0] == "protected":
+            seen.add(value)
+
+
+def _schema_findings(root: Node, found: list[_Found]) -> list[_Found]:
+    """Return what the schema refuses, and surprises, except of values already complained about."""
+    explained = {each.path for each in found}
+    document = to_document(root)
+    surprises = [
+        _Found(scalar.at, surprise_complaint(path, scalar.text, surprise))
+        for path, scalar, surprise in document.surprises
+        if path not in explained
+    ]
+    refused = [
+        _Found(fault_place(root, fault), _fault_complaint(fault, node_at(root, fault.path)))
+        for fault in faults(root, document, SCHEMA)
+        # That items are unique is said better of the one that is not.
+        if fault.keyword != "uniqueItems" and (fault.key is not None or fault.path not in explained)
+    ]
+    return surprises + refused
+
+
+def _fault_complaint(fault: Fault, node: Node | None) -> Complaint:
+    if fault.key is not None:
+        return _key_complaint(fault, fault.key)
+    if isinstance(node, Scalar) and node.plain and resolve(node.text) is None:
+        return null_value(_name(fault.path))
+    if fault.path == ("version",) and isinstance(node, Scalar):
+        hint = (
+            "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
+        )
+        return Complaint(Code.BAD_VERSION, f"version must be 1, not {shown(node.text)}", hint)
+    if fault.keyword == "maxItems":
+        return Complaint(Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made")
+    message = f"{_name(fault.path)} must be {_kind_of(fault.path)}"
+    return Complaint(Code.WRONG_TYPE, message, f"write it as {example_of(fault.path)}")
+
+
+def _kind_of(path: Path) -> str:
+    if path == ("protected",):
+        return "a list"
+    return "a single value" if reader_of(path) or path == ("version",) else "a mapping of keys to values"
+
+
+def _key_complaint(fault: Fault, key: str) -> Complaint:
+    if fault.keyword == "propertyNames":
+        return bad_family(key, patterns=True)
+    if fault.keyword == "required":
+        return Complaint(Code.MISSING_KEY, f"{_name(fault.path)} has no {key}", f"add {example_of((key,))}")
+    where = f" in {_name(fault.path)}" if fault.path else ""
+    meant = nearest_key(key, fault.allowed)
+    hint = f"did you mean {meant}?" if meant else f"the keys here are: {', '.join(fault.allowed)}"
+    return Complaint(Code.UNKNOWN_KEY, f"unknown key {shown(key)}{where}", hint)
+
+
+def _name(path: Path) -> str:
+    """Return how a place of the file is called, as its refusals call rules: ``loosening.maxFactor``."""
+    steps = (str(step + 1) if isinstance(step, int) else printable(step[:40]) for step in path)
+    return ".".join(steps) or "the file"
+
+
+def _policy(values: Values, path: str, content: bytes) -> Policy:
+    named = dict.fromkeys(place[2] for place in values if place[:2] == ("bounds", "families"))
+    return Policy(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        default=_bounds(values, ("bounds", "default")),
+        families={str(name): _bounds(values, ("bounds", "families", name)) for name in named},
+        loosening=Loosening(
+            _said(values, Decimal, "loosening", "maxFactor"),
+            _said(values, int, "loosening", "maxFamilies"),
+            _said(values, Decimal, "loosening", "maxShare"),
+        ),
+        disable_allowed=_said(values, bool, "disable") or False,
+        protected=frozenset(
+            Family(str(value)) for place, value in values.items() if place[0] == "protected"
+        ),
+    )
+
+
+def _bounds(values: Values, table: Path) -> Bounds:
+    return {
+        name: Bound(
+            _said(values, Decimal, *table, name.value, "min"),
+            _said(values, Decimal, *table, name.value, "max"),
+            _said(values, bool, *table, name.value, _ZERO_KEYS[name]),
+        )
+        for name in Field
+        if any(place[: len(table) + 1] == (*table, name.value) for place in values)
+    }
+
+
+_ZERO_KEYS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset", Field.QTY_LIMIT: ""}
+
+
+def _said(values: Values, kind: type[T], *path: Any) -> T | None:
+    value = values.get(path)
+    return value if isinstance(value, kind) else None
+
+
+_OTHER_WORDS = {
+    Code.EMPTY_FILE: (
+        "the file has no content; that never means “no policy”",
+        "restore it, or delete it if there shall be none",
+    ),
+    Code.MULTIPLE_DOCUMENTS: ("a second document begins here", "a policy is one document: merge the two"),
+}
+"""What the reader of nodes says of mmp.yaml and is said otherwise of a policy."""
+
+
+def _in_words_of_a_policy(found: Problem) -> Problem:
+    message, hint = _OTHER_WORDS.get(found.code, (found.message, found.hint))
+    hint = hint.replace("mmp schema mmp", "mmp schema policy")
+    return problem(found.code, found.path, message, hint, line=found.line, column=found.column)
+
+
+def _problem(found: _Found, path: str) -> Problem:
+    complaint, at = found.complaint, found.at
+    return problem(complaint.code, path, complaint.message, complaint.hint, line=at.line, column=at.column)
+
+
+def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda each: (each.line, each.column, each.code, each.message)))
+
+
+def _failed(found: Problem) -> PolicyReading:
+    return PolicyReading(found.path, "", None, (found,))
+
+
+def _unreadable(path: str, error: Exception) -> Problem:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    hint = "check the path, and that the user who runs mmp may read it"
+    return problem(Code.FILE_UNREADABLE, path, f"cannot be read: {why}", hint)

@@ -1,0 +1,184 @@
+"""The single values of a policy file: limits, factors, shares, deny or allow, or what is wrong with them.
+
+This file decides what ``2``, ``50%``, ``500ms`` and ``deny`` mean where the format puts them, and what
+was probably meant by ``x2``, ``0.5`` and ``forbid``. It knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+
+from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field
+from reconciler.core.policy import ZERO_WORDS
+from reconciler.core.problems import Code, shown
+from reconciler.desired.nodes import Scalar
+from reconciler.desired.shape import Path
+from reconciler.desired.suggest import nearest_family
+from reconciler.desired.values import Complaint, read_interval, read_quantity
+
+MAX_FAMILIES = 10_000
+
+Value = Decimal | int | bool | Family
+"""A limit, factor or share; a count; allowed or not; a family."""
+
+Read = tuple[Value | None, Complaint | None]
+"""A value, perhaps with a warning; or None with what is wrong."""
+
+_FAMILY = re.compile(FAMILY_PATTERN)
+_FACTOR = re.compile(r"[1-9][0-9]*(\.[0-9]+)?")
+_COUNT = re.compile(r"0|[1-9][0-9]{0,4}")
+_SHARE = re.compile(r"(100|[1-9]?[0-9](?:\.[0-9]{1,4})?)%")
+_NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})?")
+_MEANS_DENY = frozenset({"denied", "deny", "forbid", "forbidden", "never", "refuse", "block", "reject"})
+_MEANS_ALLOW = frozenset({"allowed", "allow", "permit", "permitted", "ok", "accept"})
+
+
+def reader_of(path: Path) -> Callable[[Scalar], Read] | None:
+    """Return how the single value at ``path`` is read; None where there is none."""
+    match path:
+        case ("bounds", *_, "timeInterval" | "frozenInterval" as name, "min" | "max"):
+            return partial(_interval, Field(name))
+        case ("bounds", *_, "qtyLimit", "min" | "max"):
+            return _quantity
+        case ("bounds", *_, "timeInterval", "disabled") | ("bounds", *_, "frozenInterval", "until-reset"):
+            return _choice
+        case ("disable",):
+            return _choice
+        case ("loosening", "maxFactor"):
+            return _factor
+        case ("loosening", "maxFamilies"):
+            return _count
+        case ("loosening", "maxShare"):
+            return _share
+        case ("protected", int()):
+            return _family
+        case _:
+            return None
+
+
+def example_of(path: Path) -> str:
+    """Return how a value at ``path`` may be written."""
+    if path[:1] == ("protected",) and len(path) > 1:
+        return "BTC-USD"
+    if path[:2] == ("bounds", "families") and len(path) == 3:
+        return "{qtyLimit: {max: 200}}"
+    return next((text for place, text in _EXAMPLES if place == path[-len(place) :]), "version: 1")
+
+
+_EXAMPLES: tuple[tuple[Path, str], ...] = (
+    (("version",), "version: 1"),
+    (("timeInterval", "min"), "min: 500ms"),
+    (("timeInterval", "max"), "max: 1m"),
+    (("frozenInterval", "min"), "min: 500ms"),
+    (("frozenInterval", "max"), "max: 1m"),
+    (("qtyLimit", "min"), "min: 1"),
+    (("qtyLimit", "max"), "max: 1000"),
+    (("disabled",), "disabled: deny"),
+    (("until-reset",), "until-reset: allow"),
+    (("timeInterval",), "timeInterval: {min: 500ms, max: 1m, disabled: deny}"),
+    (("frozenInterval",), "frozenInterval: {min: 1s, until-reset: allow}"),
+    (("qtyLimit",), "qtyLimit: {max: 1000}"),
+    (("maxFactor",), "maxFactor: 2"),
+    (("maxFamilies",), "maxFamilies: 3"),
+    (("maxShare",), "maxShare: 50%"),
+    (("loosening",), "loosening: {maxFactor: 2, maxFamilies: 3, maxShare: 50%}"),
+    (("disable",), "disable: deny"),
+    (("protected",), "protected: [BTC-USD]"),
+    (("bounds",), "bounds: {default: {qtyLimit: {max: 1000}}}"),
+    (("bounds", "default"), "default: {qtyLimit: {max: 1000}}"),
+    (("bounds", "families"), "families: {BTC-USD: {qtyLimit: {max: 200}}}"),
+)
+"""By the end of a path, the first that fits."""
+
+
+def _interval(name: Field, node: Scalar) -> Read:
+    read = read_interval(name, node.text)
+    word = ZERO_WORDS[name]
+    if isinstance(read, Complaint):
+        hint = read.hint.removesuffix(f", or {word}")
+        return (None, _zero_limit(name)) if word in hint else (None, replace(read, hint=hint))
+    return (Decimal(read.ms), read.warning) if read.ms else (None, _zero_limit(name))
+
+
+def _zero_limit(name: Field) -> Complaint:
+    hint = f"whether {ZERO_WORDS[name]} may be is said on its own: {ZERO_WORDS[name]}: deny"
+    return Complaint(Code.BAD_INTERVAL, f"a limit of {name} is longer than zero", hint)
+
+
+def _quantity(node: Scalar) -> Read:
+    read = read_quantity(node.text)
+    if not isinstance(read, Complaint):
+        return read.value, None
+    return None, replace(read, hint=read.hint if "timeInterval" not in read.hint else "leave the limit out")
+
+
+def _choice(node: Scalar) -> Read:
+    if node.text in ("deny", "allow"):
+        return node.text == "allow", None
+    word = node.text.strip().casefold()
+    meant = "deny" if word in _MEANS_DENY else "allow" if word in _MEANS_ALLOW else None
+    hint = f"did you mean {meant}?" if meant else "write deny or allow"
+    return None, Complaint(Code.BAD_CHOICE, f"this is deny or allow, not {shown(node.text)}", hint)
+
+
+def _factor(node: Scalar) -> Read:
+    text = node.text
+    if _FACTOR.fullmatch(text) and len(text.replace(".", "")) <= MAX_QUANTITY_DIGITS:
+        return Decimal(text), None
+    bare = text.strip().strip("xX×*")
+    hint = "write a plain number such as 2 or 1.5; 1 lets nothing get looser"
+    if bare != text and _FACTOR.fullmatch(bare):
+        hint = f"did you mean {bare}?"
+    return None, Complaint(Code.BAD_FACTOR, f"{shown(text)} is not a factor of at least 1", hint)
+
+
+def _count(node: Scalar) -> Read:
+    if node.plain and _COUNT.fullmatch(node.text) and int(node.text) <= MAX_FAMILIES:
+        return int(node.text), None
+    hint = "write it without quotes" if _COUNT.fullmatch(node.text) and not node.plain else ""
+    message = f"{shown(node.text)} is not a whole number of families up to {MAX_FAMILIES}"
+    return None, Complaint(Code.BAD_COUNT, message, hint or "write a whole number such as 3; 0 lets none")
+
+
+def _share(node: Scalar) -> Read:
+    if match := _SHARE.fullmatch(node.text):
+        return Decimal(match[1]) / 100, None
+    return None, Complaint(
+        Code.BAD_SHARE, f"{shown(node.text)} is not a share from 0% to 100%", _meant(node)
+    )
+
+
+def _meant(node: Scalar) -> str:
+    """Return a hint: 50 and 0.5 both mean 50%, one of them for certain people."""
+    bare = node.text.removesuffix("%").strip()
+    if _NUMBER.fullmatch(bare):
+        value = Decimal(bare)
+        percent = value * 100 if 0 < value < 1 and "%" not in node.text else value
+        if percent <= 100:
+            return f"did you mean {percent.normalize():f}%?"
+    return "write a percentage such as 50% or 12.5%"
+
+
+def _family(node: Scalar) -> Read:
+    if _FAMILY.fullmatch(node.text):
+        return Family(node.text), None
+    return None, bad_family(node.text)
+
+
+def bad_family(name: str, *, patterns: bool = False) -> Complaint:
+    """Return the complaint of a key or item that names no family (nor a pattern, where one may be)."""
+    if patterns and "*" in name:
+        message = f"{shown(name)} is not a pattern of families"
+        hint = 'capitals, digits, dashes, underscores and *, at most 64 characters: "ETH-*"'
+        return Complaint(Code.BAD_PATTERN, message, hint)
+    message = f"{shown(name)} is not the name of an instrument family"
+    if "*" in name:
+        return Complaint(Code.BAD_FAMILY, message, "patterns are not for this: name each family")
+    meant = nearest_family(name)
+    if meant and _FAMILY.fullmatch(meant):
+        return Complaint(Code.BAD_FAMILY, message, f"did you mean {meant}?")
+    return Complaint(Code.BAD_FAMILY, message, "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM")
