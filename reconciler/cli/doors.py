@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,17 @@ import click
 
 from reconciler.cli.options import config_paths
 from reconciler.cli.output import Output
-from reconciler.core.model import Desired, Family, Kind, Known, Pause
+from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
 from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
 from reconciler.errors import AccountProblem, Exit, MmpError
 
 if TYPE_CHECKING:
     from reconciler.core.pacing import Ledger
-    from reconciler.desired.reader import Reading
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import Clock, Exchange
+    from reconciler.report.problems import Excerptable
     from reconciler.store.sqlite import SqliteState, SqliteStore
 
 
@@ -37,7 +38,23 @@ def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
     return tuple(reading.desired for reading in readings if reading.desired is not None)
 
 
-def tell_problems(readings: Sequence[Reading], out: Output) -> None:
+def read_policies(desired: Sequence[Desired], named: str | None, out: Output) -> tuple[Policy | None, ...]:
+    """Read each account's policy: the one named, else the one beside its config, else None.
+
+    On any error every problem of every policy is told and the status is 4.
+    """
+    from reconciler.desired.policy import policy_for
+
+    found = [policy_for(one.path, named) for one in desired]
+    readings = list({reading.path: reading for reading in found if reading is not None}.values())
+    if any(reading.policy is None for reading in readings):
+        tell_problems(readings, out)
+        raise click.exceptions.Exit(Exit.INVALID)
+    tell_warnings(readings, out)
+    return tuple(reading.policy if reading else None for reading in found)
+
+
+def tell_problems(readings: Sequence[Excerptable], out: Output) -> None:
     """Write every problem: to stderr for people, to stdout as a document when one was asked for."""
     import sys
 
@@ -50,7 +67,7 @@ def tell_problems(readings: Sequence[Reading], out: Output) -> None:
         out.note(problems_text(readings, paint=out.paint(sys.stderr)).rstrip("\n"))
 
 
-def tell_warnings(readings: Sequence[Reading], out: Output) -> None:
+def tell_warnings(readings: Sequence[Excerptable], out: Output) -> None:
     """Write warnings to stderr, one line each."""
     for reading in readings:
         for problem in reading.problems:
@@ -120,31 +137,54 @@ def pauses(path: Path, desired: Desired, clock: Clock) -> tuple[Pause, ...]:
     return tuple(state.account(desired.account, desired.environment, Kind.OKX).pauses())
 
 
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """What a dry run starts from; ``uid`` None: neither the exchange nor the state said."""
+
+    known: Mapping[Family, Known]
+    ledger: Ledger
+    uid: str | None
+
+
 async def on_record(
     path: Path, desired: Desired, base: BaseUrl, exchange: Exchange | None, clock: Clock
-) -> tuple[Mapping[Family, Known], Ledger]:
-    """Return what a dry run knows and its pacing ledger, writing nothing anywhere.
+) -> OnRecord:
+    """Return what a dry run knows, its pacing ledger and whose account it is; writes nothing anywhere.
 
     With an exchange the key's account is checked against the file and the state. Raises MmpError.
     """
-    from reconciler.core.account import refusal
     from reconciler.core.pacing import Ledger
 
     state = open_existing_state(path, clock)
     store = state.account(desired.account, desired.environment, base.kind) if state else None
+    uid = None
     if exchange is not None:
-        info = await exchange.account()
-        if isinstance(info, Reply):
-            raise failure("the exchange did not say whose key this is", info)
-        problem = refusal(info, desired, writing=False)
-        if problem is not None:
-            raise problem
-        if store is not None:
-            await store.identify(info.uid, base.host)
+        uid = (await owner(desired, base, exchange, store, writing=False)).uid
+    nothing_sent = Ledger(empty_since=clock.now())
     if store is None:
-        return {}, Ledger(empty_since=clock.now())
-    ledger = store.snapshot().ledger
-    return await store.known(), ledger or Ledger(empty_since=clock.now())
+        return OnRecord({}, nothing_sent, uid)
+    snapshot = store.snapshot()
+    return OnRecord(await store.known(), snapshot.ledger or nothing_sent, uid or snapshot.uid)
+
+
+async def owner(
+    desired: Desired, base: BaseUrl, exchange: Exchange, store: SqliteStore | None, *, writing: bool
+) -> AccountInfo:
+    """Return whose key this is, checked against the file and, where there is one, the state.
+
+    Raises MmpError where the account must not be used so, or the exchange did not tell.
+    """
+    from reconciler.core.account import refusal
+
+    info = await exchange.account()
+    if isinstance(info, Reply):
+        raise failure("the exchange did not say whose key this is", info)
+    problem = refusal(info, desired, writing=writing)
+    if problem is not None:
+        raise problem
+    if store is not None:
+        await store.identify(info.uid, base.host)
+    return info
 
 
 def is_simulator(base: BaseUrl) -> bool:

@@ -26,6 +26,7 @@ VERBS = {
     "history": "Show every attempt and what came of it.",
     "pause": "Leave families alone for a while, drift included.",
     "resume": "End a pause.",
+    "reset": "Reset one frozen family, by hand.",
     "schema": "Print a published JSON Schema.",
     "simulator": "Run the simulated exchange on loopback.",
     "demo": "A tour: the simulated exchange and the real program.",

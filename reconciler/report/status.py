@@ -139,6 +139,13 @@ def history_text(
     )
 
 
+def frozen_words(live: LiveRow) -> str:
+    """Write how long a frozen family stays so, as the exchange tells it."""
+    if live.setting.until_reset:
+        return "frozen until someone resets it"
+    return "frozen" + (f" (until {live.frozen_until})" if live.frozen_until else "")
+
+
 _LOOK = {
     FamilyState.IN_SYNC: ("✓", Tone.GOOD),
     FamilyState.PENDING: ("▸", Tone.WARN),
@@ -189,15 +196,9 @@ def _family_line(family: FamilyStatus, width: int, paint: Paint) -> str:
         line += f" · applied {setting_words(family.applied)}"
     if family.live is not None and family.live.setting != family.desired:
         line += f" · live {setting_words(family.live.setting)}"
-    return line + _frozen_words(family.live) + _pending_words(family)
-
-
-def _frozen_words(live: LiveRow | None) -> str:
-    if live is None or not live.frozen:
-        return ""
-    if live.setting.until_reset:
-        return " · frozen until someone resets it"
-    return " · frozen" + (f" (until {live.frozen_until})" if live.frozen_until else "")
+    if family.live is not None and family.live.frozen:
+        line += f" · {frozen_words(family.live)}"
+    return line + _pending_words(family)
 
 
 def _pending_words(family: FamilyStatus) -> str:

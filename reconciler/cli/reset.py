@@ -1,0 +1,190 @@
+"""``mmp reset``: Reset MMP Status of one frozen family. Only ever by hand; nothing else calls it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.options import config_option, exchange_options, output_option, state_options, state_path
+from reconciler.cli.output import Output
+from reconciler.core.model import Desired, Family, LiveRow, parse_family
+from reconciler.errors import Exit, MmpError, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.core.verdict import Reply
+    from reconciler.okx.client import OkxClient, OkxTradingClient
+    from reconciler.okx.wire import BaseUrl
+
+
+@click.command()
+@click.argument("family")
+@config_option
+@state_options
+@exchange_options
+@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal to ask on.")
+@output_option("text", "json")
+@click.pass_context
+def reset(
+    ctx: click.Context,
+    /,
+    family: str,
+    config: tuple[str, ...],
+    state: str | None,
+    base_url: str,
+    allow_hosts: tuple[str, ...],
+    yes: bool,
+    output_format: str,
+    color: str,
+    log_format: str | None,
+    log_level: str,
+    **_unused: object,
+) -> None:
+    """End the freeze of FAMILY, so that its quotes are taken again. Needs a key with Trade permission.
+
+    Says nothing to do, and exits 0, when the family is not frozen. It changes no setting, puts no
+    quote back, and looks into nothing that made the family freeze: do that first. It is not recorded
+    as applied and does not count against the rate of Set MMP.
+
+    \b
+    Exit status: 0 done or not frozen, 1 the exchange did not do it, 8 account or key (59509: no
+    permission to reset), 64 not approved.
+
+    \b
+    Examples:
+      mmp reset BTC-USD
+      mmp reset BTC-USD --yes --output json
+    """
+    import asyncio  # late: help texts and usage errors need no event loop
+
+    from reconciler import logs
+
+    out = Output(output_format, color)
+    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    chosen = _family(family)
+    base = doors.base_url(base_url, allow_hosts)
+    desired = _the_one(doors.read_desired(config, out))
+    resetting = Resetting(desired, chosen, base, state_path(state, config), out, approved=yes)
+    ctx.exit(asyncio.run(resetting.run()))
+
+
+class Resetting:
+    """One reset: look first, ask, send once, tell."""
+
+    def __init__(
+        self, desired: Desired, family: Family, base: BaseUrl, state: Path, out: Output, *, approved: bool
+    ) -> None:
+        self.desired = desired
+        self.family = family
+        self.base = base
+        self.state = state
+        self.out = out
+        self.approved = approved
+
+    async def run(self) -> Exit:
+        """Reset the family if it is frozen and that is approved; returns the exit status."""
+        client = await self._identified()
+        row = await self._row(client)
+        if row is None or not row.frozen:
+            self._tell("not-frozen", f"{self.family} is not frozen: there is nothing to reset.")
+            return Exit.DONE
+        if not self._approve(row):
+            self.out.note("Nothing was sent.")
+            return Exit.FAILED
+        self._judge(await client.reset(self.family))
+        self._tell("reset", f"{self.family} was reset. Its settings are as they were; quotes are yours.")
+        return Exit.DONE
+
+    async def _identified(self) -> OkxTradingClient:
+        from reconciler.clock import SystemClock
+
+        clock = SystemClock()
+        client = doors.trading_client(self.desired, self.base, clock)
+        state = doors.open_existing_state(self.state, clock)
+        account, environment = self.desired.account, self.desired.environment
+        store = state.account(account, environment, self.base.kind) if state else None
+        await doors.owner(self.desired, self.base, client, store, writing=True)
+        doors.warn_of_clock(client)
+        return client
+
+    async def _row(self, client: OkxClient) -> LiveRow | None:
+        from reconciler.core.verdict import Reply
+
+        read = await client.read_live()
+        if isinstance(read, Reply):
+            raise doors.failure("live settings could not be read", read)
+        if why := read.unreadable.get(self.family):
+            raise MmpError("bad-row", f"the live row of {self.family} makes no sense: {why}")
+        return read.rows.get(self.family)
+
+    def _approve(self, row: LiveRow) -> bool:
+        from reconciler.report.status import frozen_words
+        from reconciler.report.words import setting_words
+
+        if self.approved:
+            return True
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(
+                "not-approved",
+                f"{self.family} is frozen, and there is no terminal to ask on",
+                "pass --yes to reset it without being asked",
+            )
+        self.out.note(f"{self.family} is {frozen_words(row)} ({setting_words(row.setting)}).")
+        return click.confirm("Was it looked into, and should its quotes be taken again?", err=True)
+
+    def _judge(self, result: bool | Reply) -> None:
+        if result is True:
+            return
+        if result is False:
+            raise MmpError(
+                "reset-refused",
+                f"the exchange took the request and did not reset {self.family} (result false)",
+                "look at the family at OKX; mmp plan shows whether it is still frozen",
+            )
+        raise self._unconfirmed(result)
+
+    def _unconfirmed(self, reply: Reply) -> MmpError:
+        from reconciler.core.verdict import ReplyClass
+
+        if reply.reply_class in (ReplyClass.NO_ANSWER, ReplyClass.AMBIGUOUS):
+            return MmpError(
+                "reset-unconfirmed",
+                f"{self.family} may or may not have been reset: {reply.message or reply.code}",
+                "run it again: it looks first whether the family is still frozen",
+            )
+        return doors.failure(f"{self.family} was not reset", reply)
+
+    def _tell(self, outcome: str, text: str) -> None:
+        if not self.out.json:
+            simulator = "SIMULATOR " if doors.is_simulator(self.base) else ""
+            self.out.result(f"{simulator}{text}\n")
+            return
+        self.out.document(
+            {
+                "format": "mmp/reset/1",
+                "account": self.desired.account,
+                "environment": self.desired.environment.value,
+                "family": self.family,
+                "outcome": outcome,
+            }
+        )
+
+
+def _family(text: str) -> Family:
+    from reconciler.desired.suggest import nearest_family
+
+    try:
+        return parse_family(text)
+    except ValueError:
+        near = nearest_family(text)
+        hint = f"did you mean {near}?" if near else "write it as OKX does, such as BTC-USD or SOL-USD_UM"
+        raise UsageError("bad-family", f"{text!r} is not an instrument family", hint) from None
+
+
+def _the_one(desired: tuple[Desired, ...]) -> Desired:
+    if len(desired) != 1:
+        raise UsageError("one-account", "a reset is of exactly one account", "name one file with -c")
+    return desired[0]

@@ -1,0 +1,170 @@
+"""Getting started and operating, with the installed command, and every exit status it can end with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.e2e.rig import MMP, Desk, Exchange, eventually, simulator
+
+pytestmark = pytest.mark.e2e
+
+BTC = {"BTC-USD": "5s/2s/100"}
+APPLY = ("apply", "--yes", "--assume-idle")
+
+
+def resets(exchange: Exchange) -> list[str]:
+    return [one["family"] for one in exchange.arrivals("reset")]
+
+
+# Resetting ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frozen(desk: Desk, exchange: Exchange) -> Desk:
+    """A desk whose BTC-USD is in force and frozen until someone resets it."""
+    exchange.change("BTC-USD", "5000/0/100")
+    exchange.tell("freeze", family="BTC-USD")
+    desk.wants({"BTC-USD": "5s/until-reset/100", "ETH-USD": "5s/2s/100"})
+    return desk
+
+
+def test_a_frozen_family_is_reset_once_and_only_it(frozen: Desk, exchange: Exchange) -> None:
+    exchange.change("ETH-USD", "5000/0/100")
+    exchange.tell("freeze", family="ETH-USD")
+    ended = frozen.mmp("reset", "BTC-USD", "--yes")
+    assert ended.status == 0, ended.stderr
+    assert ended.stdout.startswith("SIMULATOR BTC-USD was reset.")
+    assert resets(exchange) == ["BTC-USD"]
+    assert exchange.written() == []
+    again = frozen.mmp("reset", "BTC-USD", "--yes", "--output", "json")
+    assert (again.status, again.document["outcome"]) == (0, "not-frozen")
+    assert resets(exchange) == ["BTC-USD"]
+    assert not frozen.state.exists(), "nothing is recorded"
+
+
+def test_a_reset_needs_approval_only_when_there_is_something_to_reset(
+    frozen: Desk, exchange: Exchange
+) -> None:
+    assert frozen.mmp("reset", "ETH-USD").status == 0
+    ended = frozen.mmp("reset", "BTC-USD")
+    assert (ended.status, ended.error_code) == (64, "not-approved")
+    assert "--yes" in ended.stderr
+    assert resets(exchange) == []
+
+
+@pytest.mark.parametrize(("answer", "status", "sent"), [("y", 0, ["BTC-USD"]), ("n", 1, []), ("", 1, [])])
+def test_on_a_terminal_a_reset_asks(
+    frozen: Desk, exchange: Exchange, answer: str, status: int, sent: list[str]
+) -> None:
+    child = pexpect.spawn(
+        MMP, ["reset", "BTC-USD"], cwd=str(frozen.folder), env=frozen.environment_with(None), timeout=30
+    )
+    child.expect("BTC-USD is frozen until someone resets it")
+    child.expect(r"\[y/N\]")
+    child.sendline(answer)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert (child.exitstatus, resets(exchange)) == (status, sent)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        ("reset/wrong-echo", 1, "reset-refused"),
+        ("reset/59509", 8, "okx-59509"),
+        ("reset/50011", 1, "okx-50011"),
+        ("reset/lost-after", 1, "reset-unconfirmed"),
+        ("reset/50004-applied", 1, "reset-unconfirmed"),
+    ],
+)
+def test_a_reset_that_was_not_confirmed_is_a_failure_and_never_repeated(
+    frozen: Desk, exchange: Exchange, fault: str, status: int, code: str
+) -> None:
+    exchange.tell("fault", fault=fault)
+    ended = frozen.mmp("reset", "BTC-USD", "--yes")
+    assert (ended.status, ended.error_code) == (status, code), ended.stderr
+    assert len(resets(exchange)) == 1
+
+
+@pytest.mark.parametrize("family", ["btc-usd", "BTC-USD-240628-60000-C", "BTC-*", ""])
+def test_a_reset_takes_exactly_one_family(frozen: Desk, exchange: Exchange, family: str) -> None:
+    ended = frozen.mmp("reset", family, "--yes")
+    assert (ended.status, ended.error_code) == (64, "bad-family")
+    assert exchange.arrivals("account") == []
+
+
+def test_a_reset_wants_the_right_account_and_a_trade_key(tmp_path: Path) -> None:
+    with simulator("--permissions", "read_only") as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants(BTC)
+        assert desk.mmp("reset", "BTC-USD", "--yes").error_code == "no-trade-permission"
+        desk.wants(BTC, expect='{uid: "1"}')
+        assert desk.mmp("reset", "BTC-USD", "--yes").error_code == "wrong-account"
+        desk.close()
+
+
+# Pausing --------------------------------------------------------------------------------------
+
+
+def test_a_pause_works_before_anything_else_and_is_shown_everywhere(desk: Desk) -> None:
+    desk.wants({**BTC, "ETH-USD": "5s/2s/100"})
+    paused = desk.mmp("pause", "--family", "BTC-*", "--for", "10m", "--reason", "by hand")
+    assert paused.status == 0, paused.stderr
+    (pause,) = desk.mmp("status", "--output", "json").document["pauses"]
+    assert (pause["family"], pause["reason"]) == ("BTC-USD", "by hand")
+    assert "): by hand" in desk.mmp("status").stdout
+    plan = desk.mmp("plan", "--output", "json").document
+    held = {change["family"]: change["because"] for change in plan["changes"]}
+    assert held == {"ETH-USD": None, "BTC-USD": "paused"}
+
+
+def test_what_is_paused_is_not_written_until_it_is_resumed(desk: Desk, exchange: Exchange) -> None:
+    desk.wants(BTC)
+    desk.mmp("pause", "--family", "*", "--until-resumed")
+    ended = desk.mmp(*APPLY)
+    assert (ended.status, exchange.written()) == (9, [])
+    resumed = desk.mmp("resume", "--family", "*", "--output", "json")
+    assert resumed.document["pauses"] == []
+    assert (desk.mmp(*APPLY).status, exchange.written()) == (0, ["BTC-USD"])
+
+
+def test_a_running_loop_leaves_a_paused_family_alone_and_heals_it_afterwards(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants(BTC)
+    running = desk.start("run", "--assume-idle", "--interval", "1s")
+    exchange.wait_for_requests(1)
+    running.wait_for_log("request applied")
+    desk.mmp("pause", "--family", "BTC-USD")
+    exchange.change("BTC-USD", "5000/2000/900")
+    running.wait_for_log("held")
+    reads = len(exchange.arrivals("get"))
+    eventually(lambda: len(exchange.arrivals("get")) > reads + 1, 10.0, "two more reads")
+    assert exchange.written() == ["BTC-USD"]
+    desk.mmp("resume", "--family", "BTC-USD")
+    exchange.wait_for_requests(2)
+    assert exchange.live()["BTC-USD"] == "5000/2000/100"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("pause", "--family", "DOGE-*"), "no-family"),
+        (("resume", "--family", "DOGE-*"), "no-family"),
+        (("pause", "--family", "BTC-USD", "--for", "0s"), "pause-span"),
+        (("pause", "--family", "BTC-USD", "--for", "31d"), "pause-span"),
+        (("pause", "--family", "BTC-USD", "--for", "soon"), "usage"),
+        (("pause",), "usage"),
+    ],
+)
+def test_a_pause_that_cannot_be_meant_is_a_usage_error(
+    desk: Desk, arguments: tuple[str, ...], code: str
+) -> None:
+    desk.wants(BTC)
+    ended = desk.mmp(*arguments, "--output", "json")
+    assert ended.status == 64
+    assert [one["code"] for one in json.loads(ended.stdout)["problems"]] == [code]
