@@ -11,36 +11,36 @@ from reconciler.cli.options import (
     exchange_options,
     family_option,
     output_option,
+    policy_option,
     state_options,
     state_path,
 )
 from reconciler.cli.output import Output
-from reconciler.core.model import Family
+from reconciler.core.model import parse_family
 from reconciler.core.policy import Allow, Kind
 from reconciler.errors import UsageError
 
-ALLOW_KINDS = tuple(kind.value for kind in Kind)
 
-
-class AllowType(click.ParamType[tuple[str, str]]):
+class AllowType(click.ParamType[Allow]):
     """``KIND:FAMILY``: one override of a policy or guard, for one family."""
 
     name = "KIND:FAMILY"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """Return (kind, family), or fail as a usage error."""
-        if isinstance(value, tuple):
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Allow:
+        """Return the override, or fail as a usage error."""
+        if isinstance(value, Allow):
             return value
-        kind, colon, family = str(value).partition(":")
-        if not colon or kind not in ALLOW_KINDS or not family:
-            self.fail(f"{value!r} is not KIND:FAMILY with KIND one of {', '.join(ALLOW_KINDS)}", param, ctx)
-        return kind, family
+        kind, _, family = str(value).partition(":")
+        try:
+            return Allow(Kind(kind), parse_family(family))
+        except ValueError:
+            kinds = ", ".join(Kind)
+            self.fail(f"{value!r} is not KIND:FAMILY with KIND one of {kinds}", param, ctx)
 
 
 @click.command()
 @config_option
+@policy_option
 @state_options
 @exchange_options
 @family_option
@@ -51,9 +51,9 @@ class AllowType(click.ParamType[tuple[str, str]]):
     "allows",
     type=AllowType(),
     multiple=True,
-    help="Override a guard for one family; may be repeated.",
+    help="Override the policy or guard for one family; may be repeated.",
 )
-@click.option("--reason", metavar="TEXT", help="Why it is allowed.")
+@click.option("--reason", metavar="TEXT", help="Why it is allowed; kept in the history.")
 @click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
 @click.option("--no-live", is_flag=True, help="Compare with the last applied state alone.")
 @click.option("--timeout", type=Duration(), help="Give up after this long. [default: ETA + 5 min]")
@@ -63,6 +63,7 @@ def apply(
     ctx: click.Context,
     /,
     config: tuple[str, ...],
+    policy_file: str | None,
     state: str | None,
     lock_timeout: float,
     base_url: str,
@@ -70,7 +71,7 @@ def apply(
     globs: tuple[str, ...],
     yes: bool,
     expect: str | None,
-    allows: tuple[tuple[str, str], ...],
+    allows: tuple[Allow, ...],
     reason: str | None,
     assume_idle: bool,
     no_live: bool,
@@ -110,14 +111,14 @@ def apply(
         expect=expect,
         timeout_s=timeout,
         globs=globs,
-        policy=None,
-        allowed=frozenset(Allow(Kind(kind), Family(family)) for kind, family in allows),
+        allowed=frozenset(allows),
         reason=reason,
     )
     desired = doors.read_desired(config, out)
+    policies = doors.read_policies(desired, policy_file, out)
     if expect is not None and len(desired) != 1:
         raise UsageError("expect-one", "--expect wants exactly one account", "name one file with -c")
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     if allows:
-        logs.log("warning", "guards overridden", allow=[":".join(pair) for pair in allows], reason=reason)
-    ctx.exit(asyncio.run(Applying(desired, order, out).run()))
+        logs.log("warning", "guards overridden", allow=[str(each) for each in allows], reason=reason)
+    ctx.exit(asyncio.run(Applying(desired, policies, order, out).run()))

@@ -77,7 +77,6 @@ class Order:
     expect: str | None
     timeout_s: float | None
     globs: tuple[str, ...]
-    policy: Policy | None
     allowed: frozenset[Allow]
     reason: str | None
 
@@ -87,6 +86,7 @@ class Run:
     """One account's apply: its parts, the plan it began with, and how it ended."""
 
     desired: Desired
+    policy: Policy | None
     clock: SystemClock
     store: Store
     exchange: OkxTradingClient
@@ -100,11 +100,18 @@ class Run:
 class Applying:
     """One ``mmp apply`` over one or several accounts."""
 
-    def __init__(self, desired: tuple[Desired, ...], order: Order, out: Output) -> None:
+    def __init__(
+        self,
+        desired: tuple[Desired, ...],
+        policies: tuple[Policy | None, ...],
+        order: Order,
+        out: Output,
+    ) -> None:
         self.order = order
         self.out = out
         self.stop = Stop()
         self.desired = desired
+        self.policies = policies
         self.runs: list[Run] = []
         self.approved = order.yes
 
@@ -124,12 +131,13 @@ class Applying:
         return [
             Run(
                 desired,
+                policy,
                 self.stop.clock,
                 state.account(desired.account, desired.environment, base.kind),
                 client,
                 chosen(desired, globs),
             )
-            for desired, client in zip(self.desired, clients, strict=True)
+            for desired, policy, client in zip(self.desired, self.policies, clients, strict=True)
         ]
 
     async def _all(self) -> None:
@@ -185,7 +193,7 @@ class Applying:
             clock=run.clock,
             rules=Rules(
                 paused=await run.store.paused(),
-                policy=self.order.policy,
+                policy=run.policy,
                 allowed=self.order.allowed,
                 only=run.only,
             ),
@@ -217,8 +225,9 @@ class Applying:
             purpose="apply",
             live=self.order.live,
             assume_idle=self.order.assume_idle,
-            policy=lambda: self.order.policy,
+            policy=lambda: run.policy,
             allowed=self.order.allowed,
+            reason=self.order.reason or "",
             only=run.only,
             patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
         )
@@ -237,12 +246,14 @@ class Applying:
     def _show(self, run: Run, plan: Plan) -> None:
         run.first = plan
         if not self.out.json:
-            context = Context.of(run.desired, self.order.base.host)
+            context = Context.of(run.desired, self.order.base.host, run.policy)
             simulator = doors.is_simulator(self.order.base)
             self.out.result(plan_text(plan, context, simulator=simulator, paint=self.out.paint()) + "\n")
 
     def _veto(self, plan: Plan) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may."""
+        if plan.overridden and not (self.order.reason or "").strip():
+            return _reason_missing(plan)
         if plan.refusals:
             return _refusal(plan)
         if self.order.expect is not None and plan.digest != self.order.expect:
@@ -383,6 +394,16 @@ def _ending(run: Run) -> MmpError | None:
             return doors.timed_out(run.result.trouble)
         case Finished() | Later() | Vetoed() | Interrupted():
             return None
+
+
+def _reason_missing(plan: Plan) -> UsageError:
+    """Ask for what the history shall say of the overrides that are needed."""
+    told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.overridden)
+    return UsageError(
+        "no-reason",
+        f"nothing was sent, because --allow is needed here and nobody said why: {told}",
+        'add --reason "…"; it is kept in the history',
+    )
 
 
 def _refusal(plan: Plan) -> Refused:

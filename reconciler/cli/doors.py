@@ -19,6 +19,7 @@ from reconciler.errors import AccountProblem, Exit, MmpError
 
 if TYPE_CHECKING:
     from reconciler.core.pacing import Ledger
+    from reconciler.core.policy import Policy
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import Clock, Exchange

@@ -58,6 +58,14 @@ config_option = click.option(
     help=f"File or folder of desired settings; may be repeated. [default: {DEFAULT_CONFIG}]",
 )
 
+policy_option = click.option(
+    "--policy",
+    "policy_file",
+    envvar="MMP_POLICY",
+    type=click.Path(),
+    help="Policy file. [default: mmp-policy.yaml beside the config, where there is one]",
+)
+
 state_options = together(
     click.option(
         "--state",

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from reconciler.cli import doors
-from reconciler.cli.options import Duration, config_option, output_option, state_options, state_path
+from reconciler.cli.options import (
+    Duration,
+    config_option,
+    output_option,
+    policy_option,
+    state_options,
+    state_path,
+)
 from reconciler.cli.output import Output
 from reconciler.errors import UsageError
 
@@ -15,6 +22,7 @@ LONGEST_S = 30 * 86_400.0
 
 @click.command()
 @config_option
+@policy_option
 @state_options
 @click.option(
     "--family",
@@ -30,6 +38,7 @@ LONGEST_S = 30 * 86_400.0
 @output_option("text", "json")
 def pause(
     config: tuple[str, ...],
+    policy_file: str | None,
     state: str | None,
     lock_timeout: float,
     globs: tuple[str, ...],
@@ -59,5 +68,5 @@ def pause(
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
     meant = Meant(desired, state_path(state, config), lock_timeout, globs)
-    policies = [None for _ in desired]
+    policies = doors.read_policies(desired, policy_file, out)
     pause_families(meant, for_s=None if until_resumed else for_s, reason=reason, policies=policies, out=out)
