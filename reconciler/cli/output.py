@@ -42,12 +42,16 @@ class Output:
 
     def failure(self, problem: MmpError) -> None:
         """Tell about a failure: to stderr for people, and as a document when one was asked for."""
+        self.tell(problem)
+        if self.json:
+            self.failure_document(problem)
+
+    def tell(self, problem: MmpError) -> None:
+        """Write a failure to stderr, for people; for when the one document is written already."""
         paint = self.paint(sys.stderr)
         self.note(f"{paint('error', Tone.BAD)}[{problem.code}]: {printable(problem.message)}")
         if problem.hint:
             self.note(f"  help: {printable(problem.hint)}")
-        if self.json:
-            self.failure_document(problem)
 
     def failure_document(self, *problems: MmpError) -> None:
         """Write failures as the document of a command that has no other to write."""

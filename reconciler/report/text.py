@@ -17,6 +17,7 @@ from reconciler.core.problems import printable
 from reconciler.report.documents import Context, plan_summary
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
+    POLICY_CHANGED,
     count,
     due,
     duration,
@@ -45,6 +46,13 @@ _BASIS = {
     Basis.LIVE: "compared with live",
     Basis.LAST_APPLIED: "compared with last applied only (live was not read)",
     Basis.FILE: "compared with another file",
+}
+
+
+_UNMANAGED = {
+    Basis.LIVE: "not in the file: not touched",
+    Basis.LAST_APPLIED: "not in the file: not touched",
+    Basis.FILE: "no longer in the file: left as it is",
 }
 
 
@@ -89,13 +97,16 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
     place = f"{plan.account} ({plan.environment.value})"
     at = f" at {printable(context.host)}" if context.host else ""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
-    yield banner + paint(place, Tone.STRONG) + f"{at} · {printable(context.path)} · {_BASIS[plan.basis]}"
+    basis = f"compared with {printable(context.old.path)}" if context.old else _BASIS[plan.basis]
+    yield banner + paint(place, Tone.STRONG) + f"{at} · {printable(context.path)} · {basis}"
+    if context.old and context.old.policy_changed:
+        yield paint(POLICY_CHANGED, Tone.WARN)
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
     for change in plan.changes:
         yield f"  {_change_line(change, width, paint)}"
     for family, live in plan.unmanaged.items():
-        told = f"{family:<{width}}  {setting_words(live)}  (not in the file: not touched)"
+        told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
     if plan.changes or plan.unmanaged:
         yield ""

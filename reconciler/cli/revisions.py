@@ -1,0 +1,271 @@
+"""Git revisions as a place to read files from: read only, without network, prompt or pager.
+
+This file decides what ``REF`` and ``REF:path`` mean. Nothing the user wrote ever begins an argument of
+git: a text that begins with a dash is refused, and all but the first question is about the commit git
+has answered with. Of the environment git is given what says where the repository is, and no key.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from reconciler.errors import InvalidInput
+
+GIT_TIMEOUT_S = 30.0
+"""How long one question to git may take; each reads a few objects of the repository on this disk."""
+
+_FLAGS = ("--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs")
+
+_KEPT = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "XDG_CONFIG_HOME",
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_COMMON_DIR",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_CEILING_DIRECTORIES",
+        "GIT_DISCOVERY_ACROSS_FILESYSTEM",
+    }
+)
+"""Variables git is given: where things are. ``GIT_CONFIG…`` too, for ``safe.directory``."""
+
+_SET = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    # A clone without all of its objects must not go and fetch them.
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+}
+
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
+_FILE_MODE = "100"
+_FOLDER_MODE = "040000"
+_OTHER_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a tree has under a name: git's mode and object."""
+
+    mode: str
+    object: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.mode == _FOLDER_MODE
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One commit, under the name the user gave it; paths are from the repository's top folder."""
+
+    name: str
+    commit: str
+
+    @cached_property
+    def prefix(self) -> str:
+        """The current folder, from the repository's top: empty or ``a/b/``."""
+        return _asked("rev-parse", "--show-prefix").removesuffix("\n")
+
+    def path(self, written: str) -> str:
+        """Return the path from the top of one written in ``REF:path``: as git reads it.
+
+        ``./`` and ``../`` begin at the current folder. Raises InvalidInput beyond the repository.
+        """
+        relative = written in (".", "..") or written.startswith(("./", "../"))
+        return self._normal(self.prefix + written if relative else written, written)
+
+    def path_of_file(self, path: str) -> str:
+        """Return the path from the top of a file or folder as the system names it."""
+        folder, name = os.path.split(os.path.abspath(path))
+        here = os.path.realpath(os.curdir)
+        relative = os.path.relpath(os.path.join(os.path.realpath(folder), name), here)
+        return self._normal(self.prefix + relative.replace(os.sep, "/"), path)
+
+    def shown(self, path: str) -> str:
+        """Return how a path of this revision is told: ``REF:path``."""
+        return f"{self.name}:{path or '.'}"
+
+    def entry(self, path: str) -> Entry | None:
+        """Return what is at ``path`` ("" is the top folder); None when nothing is."""
+        if not path:
+            return Entry(_FOLDER_MODE, self.commit)
+        return _entries(self.commit, "--", path).get(path)
+
+    def content(self, path: str, limit: int) -> bytes | None:
+        """Return at most ``limit`` bytes of the file at ``path``; None when nothing is there."""
+        found = self.entry(path)
+        return None if found is None else _content(found, self.shown(path), limit)
+
+    def _normal(self, path: str, written: str) -> str:
+        normal = posixpath.normpath(path.lstrip("/")) if path else "."
+        if normal == ".." or normal.startswith("../"):
+            raise InvalidInput(
+                "outside-repository",
+                f"{written} is not in the git repository here",
+                "a revision holds only what is in its repository; run mmp in there, or name a file instead",
+            )
+        return "" if normal == "." else normal
+
+
+@dataclass(frozen=True, slots=True)
+class InRevision:
+    """The files of one file or folder of a revision, under the names they are told by."""
+
+    folders: Mapping[str, list[str]]
+    files: Mapping[str, Entry]
+
+    @classmethod
+    def at(cls, revision: Revision, path: str) -> InRevision:
+        """Look ``path`` up in ``revision``. Raises InvalidInput when nothing is there."""
+        found, shown = revision.entry(path), revision.shown(path)
+        if found is None:
+            raise _not_there(revision, path)
+        if not found.is_folder:
+            return cls({}, {shown: found})
+        entries = _entries(found.object)
+        files = {name: entry for name, entry in entries.items() if not entry.is_folder}
+        return cls({shown: list(files)}, {os.path.join(shown, name): files[name] for name in files})
+
+    def names(self, folder: str) -> list[str] | None:
+        """Return the names of the files in ``folder``; None if it is none."""
+        return self.folders.get(folder)
+
+    def content(self, path: str, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of the file told as ``path``. Raises InvalidInput for a link."""
+        return _content(self.files[path], path, limit)
+
+
+def split(text: str) -> tuple[str, str | None]:
+    """Return ``REF`` and the path behind its colon, None without one; a colon in braces is REF's."""
+    depth = 0
+    for place, character in enumerate(text):
+        if character == ":" and not depth:
+            return text[:place], text[place + 1 :]
+        depth += {"{": 1, "}": -1}.get(character, 0)
+    return text, None
+
+
+def find_revision(ref: str) -> Revision:
+    """Return the commit ``ref`` names here. Raises InvalidInput, saying what to do about it."""
+    if ref and not ref.startswith(("-", "^")) and "\0" not in ref:
+        answer = _git("rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}")
+        commit = answer.stdout.decode("ascii", "replace").strip()
+        if answer.returncode == 0 and _COMMIT.fullmatch(commit):
+            return Revision(ref, commit)
+    raise _unknown(ref)
+
+
+def _unknown(ref: str) -> InvalidInput:
+    """Return why ``ref`` names no commit here: each cause has its own way out."""
+    if _asked("rev-parse", "--is-shallow-repository").strip() == "true":
+        return InvalidInput(
+            "shallow-clone",
+            f"{ref} is not in this clone, which is a shallow one",
+            "clone with the whole history: fetch-depth: 0 for actions/checkout, GIT_DEPTH: 0 in GitLab CI, "
+            "git fetch --unshallow by hand",
+        )
+    return InvalidInput(
+        "unknown-revision",
+        f"{ref} is neither a file or folder nor a revision of the git repository here",
+        "check the name; a branch of the remote is known after git fetch, as origin/NAME",
+    )
+
+
+def _not_there(revision: Revision, path: str) -> InvalidInput:
+    return InvalidInput(
+        "not-in-revision",
+        f"{revision.name} has no {path}; that never means “nothing desired”",
+        "name the config with --config, or, where it was elsewhere then, as REF:path (from the top folder)",
+    )
+
+
+def _entries(*arguments: str) -> dict[str, Entry]:
+    """Return what ``git ls-tree`` lists, by the name it tells."""
+    answer = _asked("ls-tree", "-z", "--full-tree", *arguments)
+    found = {}
+    for line in filter(None, answer.split("\0")):
+        about, _, name = line.partition("\t")
+        mode, _, identity = about.split(" ")
+        found[name] = Entry(mode, identity)
+    return found
+
+
+def _content(entry: Entry, shown: str, limit: int) -> bytes:
+    if not entry.mode.startswith(_FILE_MODE):
+        what = _OTHER_MODES.get(entry.mode, "a folder")
+        raise InvalidInput("not-a-file", f"{shown} is {what} there", "name the file itself, as REF:path")
+    with _started("cat-file", "blob", entry.object) as process:
+        assert process.stdout is not None
+        content = process.stdout.read(limit)
+        # What is beyond the limit is not read: git ends on the closed pipe.
+        process.stdout.close()
+        status = process.wait(GIT_TIMEOUT_S)
+    if status and len(content) < limit:
+        raise InvalidInput(
+            "git-failed",
+            f"git does not give the content of {shown}",
+            "in a clone without all objects (--filter) fetch them first; git fsck tells what is damaged",
+        )
+    return content
+
+
+def _asked(*arguments: str) -> str:
+    """Return git's answer, or raise InvalidInput with what it said instead."""
+    answer = _git(*arguments)
+    if answer.returncode == 0:
+        return os.fsdecode(answer.stdout)
+    said = os.fsdecode(answer.stderr).strip().partition("\n")[0]
+    if "not a git repository" in said:
+        raise InvalidInput(
+            "not-a-repository",
+            "what was named is no file or folder, and here is no git repository to find a revision in",
+            "check the path, or run mmp inside the repository",
+        )
+    if "dubious ownership" in said:
+        raise InvalidInput(
+            "git-failed",
+            "git does not trust this repository: it belongs to another user",
+            "git config --global --add safe.directory PATH, with the path of the repository",
+        )
+    raise InvalidInput("git-failed", f"git failed: {said or f'exit status {answer.returncode}'}")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    with _started(*arguments) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=GIT_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise InvalidInput("git-failed", f"git did not answer within {GIT_TIMEOUT_S:.0f} s") from None
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def _started(*arguments: str) -> subprocess.Popen[bytes]:
+    kept = {
+        name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("GIT_CONFIG")
+    }
+    try:
+        return subprocess.Popen(  # noqa: S603  # no shell, and no argument begins with the user's text
+            ["git", *_FLAGS, *arguments],  # noqa: S607  # git is where PATH says it is
+            env={**kept, **_SET},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise InvalidInput(
+            "git-missing",
+            f"git cannot be started: {error.strerror}",
+            "install git for comparing revisions; two files or folders are compared without it",
+        ) from None

@@ -1,0 +1,97 @@
+"""How plans leave the program, whichever verb made them: one rendering each, and one exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import together
+from reconciler.cli.output import Output
+from reconciler.core.plan import Action, Plan, Reason
+from reconciler.errors import Exit, Refused
+
+if TYPE_CHECKING:
+    from reconciler.report.documents import Context
+
+PLAN_FORMATS = ("text", "json", "markdown", "gitlab")
+"""What ``--output`` of a plan may be."""
+
+FAIL_ON = ("loosen", "mixed", "disable", "drift", "policy")
+
+
+class FailOn(click.ParamType[frozenset[str]]):
+    """A comma-separated list of the kinds ``--fail-on`` knows."""
+
+    name = "kind,…"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> frozenset[str]:
+        """Return the kinds, or fail as a usage error."""
+        if isinstance(value, frozenset):
+            return value
+        kinds = frozenset(str(value).split(","))
+        unknown = sorted(kinds - set(FAIL_ON))
+        if unknown:
+            self.fail(f"unknown kind {unknown[0]!r}; the kinds are {', '.join(FAIL_ON)}", param, ctx)
+        return kinds
+
+
+fail_on_option = together(
+    click.option(
+        "--fail-on", type=FailOn(), default=frozenset(), help=f"Exit 3 on any of {', '.join(FAIL_ON)}."
+    )
+)
+
+
+def show_plans(
+    plans: Sequence[Plan], contexts: Sequence[Context], out: Output, *, simulator: bool = False
+) -> None:
+    """Write the plans, at least one, in the format that was asked for."""
+    pages = list(zip(plans, contexts, strict=True))
+    match out.format:
+        case "json":
+            from reconciler.report.documents import plan_document, several
+
+            out.document(several("plan", [plan_document(*page) for page in pages]))
+        case "markdown":
+            from reconciler.report.markdown import plans_markdown
+
+            out.result(plans_markdown(pages, simulator=simulator))
+        case "gitlab":
+            from reconciler.report.gitlab import plans_gitlab
+
+            out.document(plans_gitlab(plans))
+        case _:
+            from reconciler.report.text import plan_text
+
+            paint = out.paint()
+            out.result("\n".join(plan_text(*page, simulator=simulator, paint=paint) for page in pages))
+
+
+def status_of(plans: Sequence[Plan], out: Output, *, fail_on: frozenset[str], changes_count: bool) -> Exit:
+    """Return the exit status of plans that were shown, telling on stderr why it is a refusal."""
+    found = [kind for kind in sorted(fail_on) if any(_has(kind, plan) for plan in plans)]
+    if found:
+        # The document is written already: stdout holds one.
+        out.tell(Refused("fail-on", f"the plan has what --fail-on names: {', '.join(found)}"))
+        return Exit.REFUSED
+    if changes_count and any(_changes(plan) for plan in plans):
+        return Exit.CHANGES
+    return Exit.DONE
+
+
+def _has(kind: str, plan: Plan) -> bool:
+    match kind:
+        case "drift":
+            return any(change.reason is Reason.DRIFTED for change in plan.changes)
+        case "policy":
+            return bool(plan.refusals)
+        case _:
+            return any(change.direction == kind for change in plan.changes)
+
+
+def _changes(plan: Plan) -> bool:
+    return any(change.action is not Action.ADOPT for change in plan.changes)

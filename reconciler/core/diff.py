@@ -1,0 +1,142 @@
+"""Two files against each other: what changes for a reviewer, with no state and nothing live.
+
+This file decides which families of two accepted files differ and which of those a policy refuses. Its
+plan is of the same shape as every other: before is what the older file wanted, and the times are of
+an apply that begins with an idle budget. A family only the older file has is no longer managed, which
+is never a reason to write it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from reconciler.core.direction import changed_fields, direction
+from reconciler.core.model import Desired, DesiredFamily, Environment, Family, Setting
+from reconciler.core.pacing import Ledger
+from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order, with_schedule
+from reconciler.core.policy import GUARD_RULE, Policy, Proposal, Refusal, judge
+
+Account = tuple[str, Environment]
+"""What two files are matched by."""
+
+Pair = tuple[Desired | None, Desired]
+"""One account before and after: (None, new) has just come, (old, new) is in both."""
+
+
+def paired(old: Sequence[Desired], new: Sequence[Desired]) -> tuple[tuple[Pair, ...], tuple[Desired, ...]]:
+    """Return the accounts of ``new`` with what they were, and the accounts only ``old`` has."""
+    before = {account_of(one): one for one in old}
+    kept = {account_of(one) for one in new}
+    gone = tuple(one for one in old if account_of(one) not in kept)
+    return tuple((before.get(account_of(one)), one) for one in new), gone
+
+
+def account_of(desired: Desired) -> Account:
+    """Return what a file's account is known by."""
+    return desired.account, desired.environment
+
+
+def compare(old: Desired | None, new: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
+    """Return what ``new`` changes of ``old``; None: the account has just come, all of it is new.
+
+    Each of ``policies`` is asked (None is the guard alone), and a change has to pass all of them.
+    """
+    before = old.families if old else {}
+    changes = [
+        change
+        for family in new.families
+        if (change := _change(family, before.get(family), new)) is not None
+    ]
+    refusals = _refusals(changes, new, policies)
+    touched = {change.family for change in changes}
+    plan = Plan(
+        account=new.account,
+        environment=new.environment,
+        basis=Basis.FILE,
+        changes=in_order(_held(changes, refusals)),
+        unchanged=tuple(family for family in sorted(new.families) if family not in touched),
+        unmanaged=_settings(before, without=new.families),
+        refusals=refusals,
+    )
+    return with_schedule(plan, Ledger(), 0.0, assume_idle=True)
+
+
+def gone(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
+    """Return the plan of an account that is not there any more: none of its families is managed."""
+    nothing = replace(old, families={})
+    refusals = {
+        refusal
+        for policy in policies
+        for refusal in judge((), nothing, policy, frozenset()).refusals
+        if refusal.family in old.families
+    }
+    return Plan(
+        account=old.account,
+        environment=old.environment,
+        basis=Basis.FILE,
+        changes=(),
+        unchanged=(),
+        unmanaged=_settings(old.families, without={}),
+        refusals=_sorted(refusals),
+    )
+
+
+def _change(family: Family, was: DesiredFamily | None, new: Desired) -> Change | None:
+    wanted = new.families[family]
+    before, after = was.setting if was else None, wanted.setting
+    if before == after:
+        return None
+    return Change(
+        family,
+        Action.SET,
+        Reason.NEW if before is None else Reason.CHANGED,
+        before,
+        after,
+        wanted.source,
+        direction=direction(before, after),
+        fields=changed_fields(before, after),
+    )
+
+
+def _refusals(
+    changes: list[Change], new: Desired, policies: Sequence[Policy | None]
+) -> tuple[Refusal, ...]:
+    proposals = [_proposal(change) for change in changes]
+    return _sorted(
+        {refusal for policy in policies for refusal in judge(proposals, new, policy, frozenset()).refusals}
+    )
+
+
+def _proposal(change: Change) -> Proposal:
+    before = change.before
+    enabled = before is not None and not before.disabled
+    return Proposal(change.family, before, change.after, change.direction, may_be_enabled=enabled)
+
+
+def _held(changes: list[Change], refusals: tuple[Refusal, ...]) -> list[Change]:
+    rules: dict[Family, set[str]] = {}
+    for refusal in refusals:
+        rules.setdefault(refusal.family, set()).add(refusal.rule)
+    return [
+        replace(change, action=Action.HOLD, because=_because(rules[change.family]))
+        if change.family in rules
+        else change
+        for change in changes
+    ]
+
+
+def _because(rules: set[str]) -> Because:
+    return Because.GUARD if rules == {GUARD_RULE} else Because.POLICY
+
+
+def _settings(
+    families: Mapping[Family, DesiredFamily], *, without: Mapping[Family, DesiredFamily]
+) -> dict[Family, Setting]:
+    return {family: families[family].setting for family in sorted(families) if family not in without}
+
+
+def _sorted(refusals: Iterable[Refusal]) -> tuple[Refusal, ...]:
+    return tuple(
+        sorted(refusals, key=lambda one: (one.family, one.rule, one.field or "", one.measured, one.limit))
+    )

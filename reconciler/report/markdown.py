@@ -1,0 +1,358 @@
+"""Plans as one comment on a merge request: the verdict first, then what gets looser, then the rest.
+
+The first line is a hidden marker, so that a pipeline finds its comment again and updates it in place.
+The comment is always shorter than the platforms allow: rows are left out and counted, never the verdict
+and never the foot. The same inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_CEILING, Decimal
+from decimal import Context as Precision
+from typing import assert_never
+
+from reconciler import __version__
+from reconciler.core.direction import LESS_SAFE, Direction
+from reconciler.core.model import Family, Field, Setting
+from reconciler.core.outcome import HOLD_WORDS
+from reconciler.core.plan import Action, Basis, Change, Plan
+from reconciler.core.policy import loosening_factors
+from reconciler.report.documents import Context
+from reconciler.report.markup import Piece, Rows, cell, code, fitted, least, size
+from reconciler.report.words import (
+    POLICY_CHANGED,
+    count,
+    due,
+    duration,
+    families,
+    field_value,
+    setting_words,
+)
+
+MAX_BYTES = 59_999
+"""Fewer than 60,000: GitHub takes 65,536 characters, and a pipeline may want to add a line."""
+
+MAX_ACCOUNT = 63
+"""Characters of an account's name, as the file format has it."""
+
+SHA_SHOWN = 12
+"""Digits of a sha256 that people compare; the documents hold all of them."""
+
+Page = tuple[Plan, Context]
+"""One account's plan and where it belongs."""
+
+_TABLE = (
+    "| Family | Field | Old → new | Factor | Rate | Direction | Why and when |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
+
+_LOOKS = {
+    Direction.DISABLE: "✗ disable",
+    Direction.LOOSEN: "▼ loosen",
+    Direction.MIXED: "◆ mixed",
+    Direction.ENABLE: "+ enable",
+    Direction.TIGHTEN: "▲ tighten",
+}
+"""Symbol and word of each direction, in the order in which a reviewer should see them."""
+
+_IN_VERDICT = {
+    Direction.DISABLE: "disabled",
+    Direction.LOOSEN: "looser",
+    Direction.MIXED: "looser in one field and tighter in another",
+    Direction.ENABLE: "enabled",
+    Direction.TIGHTEN: "tighter",
+}
+
+_MORE_SAFE = frozenset(Direction) - LESS_SAFE
+
+_COMPARED = {
+    Basis.LIVE: "what is live",
+    Basis.LAST_APPLIED: "what was last applied (live was not read)",
+    Basis.FILE: "another file",
+}
+
+_PRECISE = Precision(prec=100)
+"""More digits than a factor of two quantities can have."""
+
+_LESS_RANK, _HELD_RANK, _OTHER_RANK, _UNMANAGED_RANK, _DIFF_RANK = range(5)
+"""Which blocks keep their rows longest, over all accounts."""
+
+
+def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
+    """Return the comment on ``pages``, at least one, in fewer than 60,000 bytes."""
+    banner = "**SIMULATOR** " if simulator else ""
+    if len(pages) == 1:
+        ((plan, context),) = pages
+        begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
+        return fitted([begin, *_section(plan, context)], MAX_BYTES)
+    begin = f"{_marker('*', '*')}{banner}{_verdict([plan for plan, _ in pages])}"
+    sections = [[f"\n### {_name(plan)}\n\n", *_section(plan, context)] for plan, context in pages]
+    return _several(begin, sections, [_concern(plan) for plan, _ in pages])
+
+
+def _several(begin: str, sections: list[list[Piece]], concerns: list[int]) -> str:
+    """Join what fits of ``sections``; where even their summaries do not, the quietest are left out."""
+    end = (
+        "\n… and {} more accounts, left out to fit a comment; the counts at the top are of all accounts.\n"
+    )
+    room = MAX_BYTES - size(begin) - size(end) - len(str(len(sections)))
+    kept: set[int] = set()
+    for place in sorted(range(len(sections)), key=lambda place: (concerns[place], place)):
+        if least(sections[place]) <= room:
+            kept.add(place)
+            room -= least(sections[place])
+    pieces = [piece for place in sorted(kept) for piece in sections[place]]
+    left = len(sections) - len(kept)
+    return fitted([begin, *pieces, end.format(left) if left else ""], MAX_BYTES)
+
+
+def _concern(plan: Plan) -> int:
+    """Return 0 for a plan that takes protection away or is refused, 1 for any other change, 2 for none."""
+    if plan.refusals or any(change.direction in LESS_SAFE for change in plan.changes):
+        return 0
+    return 1 if plan.changes or plan.unmanaged else 2
+
+
+def _section(plan: Plan, context: Context) -> list[Piece]:
+    less = [change for change in plan.changes if change.direction in LESS_SAFE]
+    other = [change for change in plan.changes if change.direction not in LESS_SAFE]
+    held = _held(plan)
+    diff = tuple(_diff(plan))
+    found: list[Piece] = [_verdict([plan]), _warning(context)]
+    if less:
+        found.append(_table(_LESS_RANK, "Less protection", less))
+    if held:
+        found.append(Rows(_HELD_RANK, "\n#### Held: not sent\n\n", held))
+    if other:
+        found.append(_table(_OTHER_RANK, "Other changes" if less else "Changes", other))
+    if plan.unmanaged:
+        found.append(_unmanaged(plan))
+    if diff:
+        begin = f"\n<details><summary>Diff of {families(len(diff))}</summary>\n\n```diff\n"
+        found.append(Rows(_DIFF_RANK, begin, diff, "```\n", "\n</details>\n"))
+    return [*found, _foot(plan, context)]
+
+
+def _marker(account: str, environment: str) -> str:
+    """Return the hidden first line, the same for every plan of an account (``*``: of several)."""
+    name = re.sub(r"[^a-z0-9._*-]", "_", account[:MAX_ACCOUNT])
+    return f"<!-- mmp-plan account={name} environment={environment} -->\n"
+
+
+def _name(plan: Plan) -> str:
+    return f"{code(plan.account)} ({plan.environment.value})"
+
+
+# ---- the verdict -------------------------------------------------------------------------------
+
+
+def _verdict(plans: Sequence[Plan]) -> str:
+    told = [f"**{_headline(plans)}**"]
+    if len(plans) > 1:
+        told.append(f"{sum(bool(plan.changes) for plan in plans)} of {len(plans)} accounts change.")
+    if more := _counted(plans, _MORE_SAFE):
+        told.append(f"More protection: {more}.")
+    if rest := ", ".join(f"{number} {word}" for word, number in _others(plans).items() if number):
+        told.append(f"{rest}.")
+    return " ".join(told) + "\n"
+
+
+def _headline(plans: Sequence[Plan]) -> str:
+    less = _counted(plans, LESS_SAFE)
+    if less:
+        return f"Less protection: {less}."
+    if any(plan.changes for plan in plans):
+        return "Nothing gets looser."
+    dropped = sum(len(plan.unmanaged) for plan in plans if plan.basis is Basis.FILE)
+    return f"No changes, but {families(dropped)} will no longer be managed." if dropped else "No changes."
+
+
+def _counted(plans: Sequence[Plan], directions: frozenset[Direction]) -> str:
+    found = [change.direction for plan in plans for change in plan.changes]
+    counts = {name: found.count(name) for name in _LOOKS if name in directions}
+    return ", ".join(f"{number} {_IN_VERDICT[name]}" for name, number in counts.items() if number)
+
+
+def _others(plans: Sequence[Plan]) -> dict[str, int]:
+    """Count the changes that are held, and what is no change of a setting, by the words for it."""
+    changes = [change for plan in plans for change in plan.changes]
+    unmanaged = "no longer managed" if plans[0].basis is Basis.FILE else "not managed"
+    return {
+        "held": sum(change.action is Action.HOLD for change in changes),
+        "to send again": sum(
+            change.action is Action.SET and change.direction is None for change in changes
+        ),
+        "to record without a request": sum(change.action is Action.ADOPT for change in changes),
+        "unchanged": sum(len(plan.unchanged) for plan in plans),
+        unmanaged: sum(len(plan.unmanaged) for plan in plans),
+    }
+
+
+def _warning(context: Context) -> str:
+    if not (context.old and context.old.policy_changed):
+        return ""
+    return f"\n> **{POLICY_CHANGED}**\n"
+
+
+# ---- the blocks --------------------------------------------------------------------------------
+
+
+def _table(rank: int, title: str, changes: list[Change]) -> Rows:
+    ordered = sorted(changes, key=lambda change: (_place(change), change.family))
+    rows = tuple("".join(_rows(change)) for change in ordered)
+    return Rows(rank, f"\n#### {title}\n\n{_TABLE}", rows)
+
+
+def _place(change: Change) -> int:
+    return list(_LOOKS).index(change.direction) if change.direction else len(_LOOKS)
+
+
+def _rows(change: Change) -> Iterator[str]:
+    """Yield one line of the table per changed field; the rate stands in the first."""
+    name, look, why = cell(change.family), _look(change), _why(change)
+    if not change.fields:
+        value, rate = setting_words(change.after), _rate(change.after)
+        yield f"| {name} | all | {value} | | {rate} | {look} | {why} |\n"
+    factors, rate = _factors(change), _rates(change)
+    for field in change.fields:
+        old = field_value(change.before, field) if change.before else "—"
+        moved = f"{old} → {field_value(change.after, field)}"
+        yield f"| {name} | {field.value} | {moved} | {factors.get(field, '')} | {rate} | {look} | {why} |\n"
+        rate = ""
+
+
+def _look(change: Change) -> str:
+    if change.direction is not None:
+        return _LOOKS[change.direction]
+    return "= adopt" if change.action is Action.ADOPT else "? resend"
+
+
+def _why(change: Change) -> str:
+    match change.action:
+        case Action.SET:
+            return f"{change.reason.value}; request {change.order}, {due(change.eta_s or 0.0)}"
+        case Action.ADOPT:
+            return f"{change.reason.value}; no request"
+        case Action.HOLD:
+            assert change.because is not None
+            return f"{change.reason.value}; held: {HOLD_WORDS[change.because]}"
+        case _:
+            assert_never(change.action)
+
+
+def _factors(change: Change) -> dict[Field, str]:
+    """Return how much looser or tighter each field gets, where that is a number."""
+    if change.before is None:
+        return {}
+    looser = loosening_factors(change.before, change.after)
+    tighter = loosening_factors(change.after, change.before)
+    return {
+        field: f"×{_shown(factor)} {word}"
+        for word, factors in (("looser", looser), ("tighter", tighter))
+        for field, factor in factors.items()
+        if factor is not None
+    }
+
+
+def _shown(factor: Decimal) -> str:
+    """Write a factor to three places at most, rounded up: one above 1 is never told as 1."""
+    return f"{factor.quantize(Decimal('0.001'), ROUND_CEILING, _PRECISE):f}".rstrip("0").rstrip(".")
+
+
+def _rates(change: Change) -> str:
+    """Write before and after as ``100 → 400 contracts per 5 s``; empty where neither has moved."""
+    before, after = change.before, change.after
+    if before is None:
+        return _rate(after)
+    if change.fields == (Field.FROZEN_INTERVAL,):
+        return ""
+    if before.time_interval_ms == after.time_interval_ms and not after.disabled:
+        return f"{before.qty_limit.canonical} → {_rate(after)}"
+    return f"{_rate(before)} → {_rate(after)}"
+
+
+def _rate(setting: Setting) -> str:
+    if setting.disabled:
+        return "no limit"
+    contracts = setting.qty_limit.canonical
+    thing = "contract" if contracts == "1" else "contracts"
+    return f"{contracts} {thing} per {_spaced(field_value(setting, Field.TIME_INTERVAL))}"
+
+
+def _spaced(interval: str) -> str:
+    number = interval.rstrip("hms")
+    unit = interval.removeprefix(number)
+    return f"{number} {'min' if unit == 'm' else unit}"
+
+
+def _held(plan: Plan) -> tuple[str, ...]:
+    """Return what is held and by what, a family a row: refusals first, each with its way out."""
+    refused: dict[Family, str] = {}
+    for one in plan.refusals:
+        way_out = f'{one.allow} --reason "…"'
+        told = f"- {code(one.family)} {code(one.sentence)}; if that is meant: {code(way_out)}\n"
+        refused[one.family] = refused.get(one.family, "") + told
+    others = [
+        f"- {code(change.family)} {HOLD_WORDS[change.because]}\n"
+        for change in plan.changes
+        if change.because is not None and change.family not in refused
+    ]
+    return (*refused.values(), *others)
+
+
+def _unmanaged(plan: Plan) -> Rows:
+    title = "No longer managed" if plan.basis is Basis.FILE else "Not managed"
+    rows = tuple(f"- {code(family)} {setting_words(live)}\n" for family, live in plan.unmanaged.items())
+    begin = f"\n#### {title}: left as it is\n\n"
+    return Rows(_UNMANAGED_RANK, begin, rows)
+
+
+def _diff(plan: Plan) -> Iterator[str]:
+    """Yield what changes as lines with − and +, a family a row, by name."""
+    for change in sorted(plan.changes, key=lambda change: change.family):
+        if change.before is None:
+            yield f"+{change.family}:\n" + "".join(_lines("+", change.after, change.fields))
+        elif change.fields:
+            pairs = (
+                (*_lines("-", change.before, (field,)), *_lines("+", change.after, (field,)))
+                for field in change.fields
+            )
+            yield f" {change.family}:\n" + "".join(line for pair in pairs for line in pair)
+    if plan.basis is Basis.FILE:
+        for family, setting in plan.unmanaged.items():
+            yield f"-{family}:\n" + "".join(_lines("-", setting, tuple(Field)))
+
+
+def _lines(sign: str, setting: Setting, fields: tuple[Field, ...]) -> Iterator[str]:
+    return (f"{sign}  {field.value}: {field_value(setting, field)}\n" for field in fields)
+
+
+def _foot(plan: Plan, context: Context) -> str:
+    at = f" at {code(context.host)}" if context.host else ""
+    told = [
+        f"{plan.environment.value}{at}",
+        f"{code(context.path)} (sha256 {code(context.sha256[:SHA_SHOWN])})",
+        f"compared with {_compared(plan, context)}",
+        f"policy {code(context.policy.path)}" if context.policy else "no policy file",
+        _takes(plan),
+        f"digest {code(plan.digest)}",
+        f"mmp {__version__}",
+    ]
+    return f"\n---\n\n{' · '.join(told)}\n"
+
+
+def _compared(plan: Plan, context: Context) -> str:
+    if context.old:
+        return code(context.old.path)
+    if context.against:
+        return f"what {code(context.against.source)} says is live, {duration(context.against.age_s)} old"
+    return _COMPARED[plan.basis]
+
+
+def _takes(plan: Plan) -> str:
+    idle = " from an idle start" if plan.basis is Basis.FILE and plan.requests else ""
+    waiting = duration(plan.eta_s)
+    told = "no waiting" if waiting == "now" else f"takes about {waiting}"
+    return f"{count(len(plan.requests), 'request')}, {told}{idle}"

@@ -1,0 +1,104 @@
+"""Markdown that says what it is given: text that cannot become markup, and documents that fit.
+
+This file decides how text from outside is written (as a code span: there GitHub and GitLab link no
+mention, no issue and no address either) and which rows are left out when a document would get too long.
+What is left out is always counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.core.problems import printable
+from reconciler.report.words import families
+
+MAX_TEXT = 200
+"""Characters of one text from outside: a path may be 4,096 bytes long, and the summary has to fit."""
+
+NOTE_BYTES = 120
+"""Kept free in every block for the sentence that counts what was left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A block that may be cut: what begins it, its rows (one a family), and what ends it.
+
+    The block with the smallest ``rank`` is the last to lose rows. ``close`` comes before the sentence
+    on what was left out, ``end`` after it.
+    """
+
+    rank: int
+    begin: str
+    rows: tuple[str, ...]
+    close: str = ""
+    end: str = ""
+
+    @property
+    def least(self) -> int:
+        """The bytes it takes without any row."""
+        return NOTE_BYTES + size(self.begin + self.close + self.end)
+
+    def text(self, kept: int) -> str:
+        """Return the block with its first ``kept`` rows."""
+        left = len(self.rows) - kept
+        note = f"\n… and {families(left)} more, left out to fit a comment.\n" if left else ""
+        return self.begin + "".join(self.rows[:kept]) + self.close + note + self.end
+
+
+Piece = str | Rows
+"""Text that has to stay whole, or a block that may be cut."""
+
+
+def code(text: str) -> str:
+    """Return ``text`` as a code span of one line, whatever is in it. Not for a table: see :func:`cell`."""
+    shown = _cut(printable(text)) or "(empty)"
+    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
+    # One space on each side is taken away again, unless there is nothing else.
+    pad = " " if shown.strip(" ") and (shown[0] in " `" or shown[-1] in " `") else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def cell(text: str) -> str:
+    """Return ``text`` as a code span inside a table, where a bar would end the cell: it is spelled out."""
+    return code(printable(text).replace("|", "\\x7c"))
+
+
+def least(pieces: Sequence[Piece]) -> int:
+    """Return the bytes ``pieces`` take with every row left out."""
+    return sum(size(piece) if isinstance(piece, str) else piece.least for piece in pieces)
+
+
+def fitted(pieces: Sequence[Piece], limit: int) -> str:
+    """Return the document of ``pieces`` in at most ``limit`` bytes, rows left out by rank.
+
+    ``least(pieces)`` must not be above ``limit``.
+    """
+    room = limit - least(pieces)
+    assert room >= 0
+    blocks = {place: piece for place, piece in enumerate(pieces) if isinstance(piece, Rows)}
+    kept: dict[int, int] = {}
+    for place in sorted(blocks, key=lambda place: (blocks[place].rank, place)):
+        kept[place], room = _kept(blocks[place].rows, room)
+    return "".join(
+        piece if isinstance(piece, str) else piece.text(kept[place]) for place, piece in enumerate(pieces)
+    )
+
+
+def size(text: str) -> int:
+    """Return the bytes of ``text``."""
+    return len(text.encode())
+
+
+def _kept(rows: tuple[str, ...], room: int) -> tuple[int, int]:
+    """Return how many rows fit into ``room``, and the room that is left."""
+    for number, row in enumerate(rows):
+        if size(row) > room:
+            return number, room
+        room -= size(row)
+    return len(rows), room
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
