@@ -10,6 +10,7 @@ from reconciler.cli.options import (
     config_option,
     exchange_options,
     output_option,
+    policy_option,
     state_options,
     state_path,
 )
@@ -19,6 +20,7 @@ from reconciler.core.plan import DriftPolicy
 
 @click.command()
 @config_option
+@policy_option
 @state_options
 @exchange_options
 @click.option(
@@ -40,6 +42,7 @@ from reconciler.core.plan import DriftPolicy
 @output_option("text", "json")
 def run(
     config: tuple[str, ...],
+    policy_file: str | None,
     state: str | None,
     lock_timeout: float,
     base_url: str,
@@ -55,8 +58,9 @@ def run(
 ) -> None:
     """Keep the exchange as the file says: apply file changes, watch for drift, until SIGTERM.
 
-    A new file that does not hold is refused and said so; the last good one stays in force. SIGHUP
-    reads the files at once. Outages are survived. Stopping settles the request in flight and
+    A new file that does not hold is refused and said so; the last good one stays in force, and so
+    does the last good policy. A family the policy refuses is held; the others go on. SIGHUP reads
+    the files at once. Outages are survived. Stopping settles the request in flight and
     exits 0.
 
     \b
@@ -72,6 +76,7 @@ def run(
     out = Output(output_format, color)
     standing = Standing(
         config=config,
+        policy_file=policy_file,
         state=state_path(state, config),
         base=doors.base_url(base_url, allow_hosts),
         lock_timeout_s=lock_timeout,
@@ -81,5 +86,6 @@ def run(
         live=not no_live,
     )
     desired = doors.read_desired(config, out)
+    policies = doors.read_policies(desired, policy_file, out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
-    asyncio.run(Running(desired, standing).run())
+    asyncio.run(Running(desired, policies, standing).run())

@@ -1,4 +1,4 @@
-"""How ``run`` is wired: one loop per account, one watcher over their files, signals to all.
+"""How ``run`` is wired: one loop per account, one watcher over their files and policies, signals to all.
 
 The watcher looks at the files' contents every second. New content is accepted after two equal looks a
 second apart, since a half-written file can parse; content that does not hold leaves the last good one
@@ -8,6 +8,7 @@ in force. Which account a file is for cannot change while running.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from reconciler.clock import SystemClock
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.policy import Policy
 from reconciler.core.problems import Problem
-from reconciler.desired.watch import Accepted, Rejected, WatchedFile
+from reconciler.desired.watch import Accepted, PolicyAccepted, Rejected, WatchedFile, WatchedPolicy
 from reconciler.loop import Loop
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
@@ -36,6 +38,7 @@ class Standing:
     """What the command line of ``run`` ordered, to hold until it is stopped."""
 
     config: tuple[str, ...]
+    policy_file: str | None
     state: Path
     base: BaseUrl
     lock_timeout_s: float
@@ -48,11 +51,14 @@ class Standing:
 class Running:
     """One ``mmp run`` over one or several accounts."""
 
-    def __init__(self, desired: tuple[Desired, ...], standing: Standing) -> None:
+    def __init__(
+        self, desired: tuple[Desired, ...], policies: tuple[Policy | None, ...], standing: Standing
+    ) -> None:
         self.standing = standing
         self.stop = Stop()
         self.clock: SystemClock = self.stop.clock
         self.files = [WatchedFile(one) for one in desired]
+        self.policies = _watched(desired, policies, standing.policy_file)
         self.simulator = doors.is_simulator(standing.base)
 
     async def run(self) -> None:
@@ -61,7 +67,10 @@ class Running:
             doors.trading_client(file.desired, self.standing.base, self.clock) for file in self.files
         ]
         state = doors.open_state(self.standing.state, self.clock, self.standing.lock_timeout_s)
-        loops = [self._loop(file, client, state) for file, client in zip(self.files, clients, strict=True)]
+        loops = [
+            self._loop(file, policy, client, state)
+            for file, policy, client in zip(self.files, self.policies, clients, strict=True)
+        ]
         self.stop.install()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look, True)
         try:
@@ -77,7 +86,9 @@ class Running:
         finally:
             watching.cancel()
 
-    def _loop(self, file: WatchedFile, client: OkxTradingClient, state: SqliteState) -> Loop:
+    def _loop(
+        self, file: WatchedFile, policy: WatchedPolicy, client: OkxTradingClient, state: SqliteState
+    ) -> Loop:
         desired = file.desired
         return Loop(
             desired=lambda: file.desired,
@@ -91,6 +102,7 @@ class Running:
                 live=self.standing.live,
                 assume_idle=self.standing.assume_idle,
                 drift=self.standing.drift,
+                policy=lambda: policy.policy,
             ),
             interval_s=self.standing.interval_s,
             stopping=self.stop.asked,
@@ -112,24 +124,40 @@ class Running:
 
     def _look(self, at_once: bool) -> None:
         """Look at every file; ``at_once`` (SIGHUP) does not wait for a second equal look."""
+        for policy in dict.fromkeys(self.policies):
+            self._tell("policy", policy.look(at_once=at_once))
         for file in self.files:
-            match file.look(at_once=at_once):
-                case Accepted(desired):
-                    logs.log("info", "config accepted", path=desired.path, sha256=desired.sha256)
-                    self.clock.nudge()
-                case Rejected(problems):
-                    for problem in problems:
-                        _tell(problem)
-                case None:
-                    pass
+            self._tell("config", file.look(at_once=at_once))
         if at_once:
             self.clock.nudge()
 
+    def _tell(self, what: str, seen: Accepted | PolicyAccepted | Rejected | None) -> None:
+        match seen:
+            case Accepted(accepted) | PolicyAccepted(accepted):
+                logs.log("info", f"{what} accepted", path=accepted.path, sha256=accepted.sha256)
+                self.clock.nudge()
+            case Rejected(problems):
+                for problem in problems:
+                    _tell(what, problem)
+            case None:
+                pass
 
-def _tell(problem: Problem) -> None:
+
+def _watched(
+    desired: tuple[Desired, ...], policies: tuple[Policy | None, ...], named: str | None
+) -> list[WatchedPolicy]:
+    """Return each account's policy; accounts whose files lie in one folder share it."""
+    shared: dict[str, WatchedPolicy] = {}
+    return [
+        shared.setdefault(os.path.dirname(one.path), WatchedPolicy(policy, one.path, named))
+        for one, policy in zip(desired, policies, strict=True)
+    ]
+
+
+def _tell(what: str, problem: Problem) -> None:
     logs.log(
         "error",
-        "config rejected, the last good one stays in force",
+        f"{what} rejected, the last good one stays in force",
         code=problem.code,
         at=f"{problem.path}:{problem.line}:{problem.column}",
         reason=problem.message,

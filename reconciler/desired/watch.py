@@ -1,8 +1,8 @@
-"""A desired-settings file that may change while it is in force.
+"""Files that may change while they are in force: desired settings and the policy beside them.
 
-Decides when new content replaces the good one: it must hold, it must be for the same account, and it
-must have been read twice the same, since a half-written file can parse. What does not hold is told
-once, and the last good one stays in force.
+Decides when new content replaces the good one: it must hold, settings must be for the same account,
+and it must have been read twice the same, since a half-written file can parse. What does not hold is
+told once, and the last good one stays in force. A policy that goes away does not hold, either.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.core.model import Desired
+from reconciler.core.policy import Policy
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.desired.config import load_configs
+from reconciler.desired.policy import PolicyReading, policy_for
 from reconciler.desired.reader import Reading
 
 
@@ -22,6 +24,13 @@ class Accepted:
     """New content is in force."""
 
     desired: Desired
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAccepted:
+    """New content of the policy is in force."""
+
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +46,7 @@ class WatchedFile:
     def __init__(self, desired: Desired, load: Callable[[str], Reading] | None = None) -> None:
         self.desired = desired
         self._load = load or _load
-        self._candidate: str | None = None
-        self._rejected: str | None = None
+        self._looks = _Looks()
 
     def look(self, *, at_once: bool = False) -> Accepted | Rejected | None:
         """Read the file once more; None when there is nothing new to say.
@@ -46,25 +54,70 @@ class WatchedFile:
         ``at_once`` decides on this one look, for when someone says that the file is whole.
         """
         reading = self._load(self.desired.path)
-        mark = _mark(reading)
-        if mark == self.desired.sha256:
-            self._candidate = self._rejected = None
+        mark = _mark(reading.desired, reading)
+        if not self._looks.are_enough(mark, self.desired.sha256, at_once=at_once):
             return None
-        if mark == self._rejected:
-            return None
-        if mark != self._candidate and not at_once:
-            self._candidate = mark
-            return None
-        return self._decide(reading, mark)
-
-    def _decide(self, reading: Reading, mark: str) -> Accepted | Rejected:
         moved = None if reading.desired is None else _moved(self.desired, reading.desired)
         if reading.desired is None or moved is not None:
-            self._rejected = mark
             return Rejected(reading.problems if moved is None else (moved,))
         self.desired = reading.desired
-        self._candidate = self._rejected = None
         return Accepted(reading.desired)
+
+
+class WatchedPolicy:
+    """One config's policy; ``policy`` is always the last good one, None: there never was one.
+
+    ``named`` is the file of ``--policy``, None: whichever lies beside ``config_path``.
+    """
+
+    def __init__(self, policy: Policy | None, config_path: str, named: str | None) -> None:
+        self.policy = policy
+        self._config_path = config_path
+        self._named = named
+        self._looks = _Looks()
+
+    def look(self, *, at_once: bool = False) -> PolicyAccepted | Rejected | None:
+        """Look for the policy once more; None when there is nothing new to say."""
+        reading = policy_for(self._config_path, self._named)
+        if reading is None:
+            reading = self._gone()
+        mark = _mark(reading.policy, reading)
+        in_force = _mark(self.policy, self._gone())
+        if not self._looks.are_enough(mark, in_force, at_once=at_once):
+            return None
+        if reading.policy is None:
+            return Rejected(reading.problems)
+        self.policy = reading.policy
+        return PolicyAccepted(reading.policy)
+
+    def _gone(self) -> PolicyReading:
+        """Return what there is to say where no policy is found."""
+        path = self.policy.path if self.policy else ""
+        hint = "put it back; to run without one, restart mmp run"
+        return PolicyReading(
+            path, "", None, (problem(Code.FILE_MISSING, path, "the policy is gone", hint),)
+        )
+
+
+@dataclass(slots=True)
+class _Looks:
+    """What was seen of a file that is not in force: new content, or content that does not hold."""
+
+    candidate: str | None = None
+    decided: str | None = None
+
+    def are_enough(self, mark: str, in_force: str, *, at_once: bool) -> bool:
+        """Tell whether to decide about ``mark`` now: seen twice, or at once, and not decided before."""
+        if mark == in_force:
+            self.candidate = self.decided = None
+            return False
+        if mark == self.decided:
+            return False
+        if mark != self.candidate and not at_once:
+            self.candidate = mark
+            return False
+        self.candidate, self.decided = None, mark
+        return True
 
 
 def _load(path: str) -> Reading:
@@ -72,10 +125,10 @@ def _load(path: str) -> Reading:
     return reading
 
 
-def _mark(reading: Reading) -> str:
+def _mark(accepted: Desired | Policy | None, reading: Reading | PolicyReading) -> str:
     """Return what tells this content from any other: its hash, or the hash of what is wrong with it."""
-    if reading.desired is not None:
-        return reading.desired.sha256
+    if accepted is not None:
+        return accepted.sha256
     told = reading.text + "".join(f"{found.code}{found.message}" for found in reading.problems)
     return "refused:" + hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()
 
