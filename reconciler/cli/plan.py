@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,41 +11,31 @@ import click
 
 from reconciler.cli import doors
 from reconciler.cli.options import (
+    Duration,
     chosen,
     config_option,
     exchange_options,
     family_option,
     output_option,
+    policy_option,
     state_options,
     state_path,
 )
 from reconciler.cli.output import Output
-from reconciler.core.plan import Action, Plan, Reason, Rules
-from reconciler.errors import Exit, Refused, UsageError
+from reconciler.cli.saving import save_plan
+from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
+from reconciler.core.plan import Plan, Rules
+from reconciler.errors import UsageError
 
 if TYPE_CHECKING:
     from reconciler.core.model import Desired
+    from reconciler.core.policy import Policy
     from reconciler.okx.wire import BaseUrl
+    from reconciler.report.documents import Context
+    from reconciler.report.saved import Origin
 
-FAIL_ON = ("loosen", "mixed", "disable", "drift", "policy")
-
-
-class FailOn(click.ParamType[frozenset[str]]):
-    """A comma-separated list of the kinds ``--fail-on`` knows."""
-
-    name = "kind,…"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> frozenset[str]:
-        """Return the kinds, or fail as a usage error."""
-        if isinstance(value, frozenset):
-            return value
-        kinds = frozenset(str(value).split(","))
-        unknown = sorted(kinds - set(FAIL_ON))
-        if unknown:
-            self.fail(f"unknown kind {unknown[0]!r}; the kinds are {', '.join(FAIL_ON)}", param, ctx)
-        return kinds
+MAX_AGE_S = 300.0
+"""How old the live read of a published status may be by default: ten drift checks of ``run``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +46,52 @@ class Question:
     base: BaseUrl
     live: bool
     globs: tuple[str, ...]
+    against: str | None
+    max_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One account's plan, and what it is about."""
+
+    plan: Plan
+    context: Context
+    origin: Origin
 
 
 @click.command()
 @config_option
+@policy_option
 @state_options
 @exchange_options
 @family_option
 @click.option("--no-live", is_flag=True, help="Compare with the last applied state alone; needs no key.")
-@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is something to set or held.")
 @click.option(
-    "--fail-on", type=FailOn(), default=frozenset(), help=f"Exit 3 on any of {', '.join(FAIL_ON)}."
+    "--against",
+    metavar="STATUS.json|URL",
+    help="Compare with a published status instead of asking; needs no key.",
 )
-@output_option("text", "json")
+@click.option("--max-age", type=Duration(), help="How old the live read of --against may be. [default: 5m]")
+@click.option("--out", "out_file", metavar="FILE", help="Save the plan for review and for apply FILE.")
+@click.option("--expires", type=Duration(), help="How long the saved plan may be applied. [default: 24h]")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is something to set or held.")
+@fail_on_option
+@output_option(*PLAN_FORMATS)
 @click.pass_context
 def plan(
     ctx: click.Context,
     /,
     config: tuple[str, ...],
+    policy_file: str | None,
     state: str | None,
     base_url: str,
     allow_hosts: tuple[str, ...],
     globs: tuple[str, ...],
     no_live: bool,
+    against: str | None,
+    max_age: float | None,
+    out_file: str | None,
+    expires: float | None,
     detailed_exitcode: bool,
     fail_on: frozenset[str],
     output_format: str,
@@ -88,92 +102,116 @@ def plan(
 ) -> None:
     """Show what apply would do, family by family, in order and with times. Sends nothing.
 
-    Needs a key with Read permission (none with --no-live). Exit status 0 whether or not there are
-    changes, unless --detailed-exitcode or --fail-on asks otherwise.
+    Needs a key with Read permission (none with --no-live or --against). Exit status 0 whether or
+    not there are changes, unless --detailed-exitcode or --fail-on asks otherwise.
 
     \b
     Examples:
       mmp plan
       mmp plan --detailed-exitcode --output json
       mmp plan --family 'BTC-*' --fail-on loosen,disable
+      mmp plan --output markdown > comment.md
+      mmp plan --out plan.json            then: mmp apply plan.json --yes
+      mmp plan --against status.json
     """
     from reconciler import logs
 
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
-    asked = Question(state_path(state, config), doors.base_url(base_url, allow_hosts), not no_live, globs)
+    _check_together(
+        out=out_file is not None,
+        expires=expires is not None,
+        against=against is not None,
+        max_age=max_age is not None,
+        no_live=no_live,
+    )
+    asked = Question(
+        state=state_path(state, config),
+        base=doors.base_url(base_url, allow_hosts),
+        live=not no_live,
+        globs=globs,
+        against=against,
+        max_age_s=MAX_AGE_S if max_age is None else max_age,
+    )
     desired = doors.read_desired(config, out)
-    plans = make_plans(desired, asked)
-    show_plans(plans, desired, asked.base, out)
-    refused = [kind for kind in sorted(fail_on) if any(_is_there(kind, made) for made in plans)]
-    if refused:
-        raise Refused("fail-on", f"the plan has what --fail-on names: {', '.join(refused)}")
-    if detailed_exitcode and any(_changes(made) for made in plans):
-        ctx.exit(Exit.CHANGES)
+    if out_file is not None and len(desired) != 1:
+        raise UsageError("out-one", "--out wants exactly one account", "name one file with -c")
+    made = make_plans(desired, asked, doors.read_policies(desired, policy_file, out))
+    plans, contexts = [one.plan for one in made], [one.context for one in made]
+    if out_file is not None:
+        save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=expires)
+    show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
+    ctx.exit(status_of(plans, out, fail_on=fail_on, changes_count=detailed_exitcode))
 
 
-def make_plans(desired: tuple[Desired, ...], asked: Question) -> list[Plan]:
+def make_plans(
+    desired: tuple[Desired, ...], asked: Question, policies: Sequence[Policy | None]
+) -> list[Made]:
     """Return one plan per account, in the order of the files. Raises MmpError when one cannot be made."""
+    if asked.globs and not any(chosen(one, asked.globs) for one in desired):
+        raise UsageError("no-family", f"no desired family matches {', '.join(asked.globs)}")
+    under = list(zip(desired, policies, strict=True))
+    if asked.against is not None:
+        return _plans_against(under, asked, asked.against)
     import asyncio
 
-    async def gathered() -> list[Plan]:
-        return list(await asyncio.gather(*(_plan_one(one, asked) for one in desired)))
+    async def gathered() -> list[Made]:
+        return list(await asyncio.gather(*(_plan_one(one, policy, asked) for one, policy in under)))
 
-    if len({*asked.globs}) and not any(chosen(one, asked.globs) for one in desired):
-        raise UsageError("no-family", f"no desired family matches {', '.join(asked.globs)}")
     return asyncio.run(gathered())
 
 
-def show_plans(plans: list[Plan], desired: tuple[Desired, ...], base: BaseUrl, out: Output) -> None:
-    """Write the plans as text or as one document."""
-    from reconciler.report.documents import Context, plan_document, several
-    from reconciler.report.text import plan_text
-
-    contexts = [Context.of(one, base.host) for one in desired]
-    if out.json:
-        documents = [plan_document(*pair) for pair in zip(plans, contexts, strict=True)]
-        out.document(several("plan", documents))
-        return
-    texts = [
-        plan_text(made, context, simulator=doors.is_simulator(base), paint=out.paint())
-        for made, context in zip(plans, contexts, strict=True)
-    ]
-    out.result("\n".join(texts))
-
-
-async def _plan_one(desired: Desired, asked: Question) -> Plan:
+async def _plan_one(desired: Desired, policy: Policy | None, asked: Question) -> Made:
     from reconciler.clock import SystemClock
     from reconciler.core.verdict import Reply
     from reconciler.reconcile import survey
+    from reconciler.report.documents import Context
+    from reconciler.report.saved import Origin
 
     clock = SystemClock()
     client = doors.reading_client(desired, asked.base, clock) if asked.live else None
-    known, ledger = await doors.on_record(asked.state, desired, asked.base, client, clock)
+    record = await doors.on_record(asked.state, desired, asked.base, client, clock)
     paused = frozenset(pause.family for pause in doors.pauses(asked.state, desired, clock))
     made = await survey(
         desired,
-        known=known,
-        ledger=ledger,
+        known=record.known,
+        ledger=record.ledger,
         exchange=client,
         clock=clock,
-        rules=Rules(paused=paused, only=chosen(desired, asked.globs)),
+        rules=Rules(paused=paused, policy=policy, only=chosen(desired, asked.globs)),
     )
     if client is not None:
         doors.warn_of_clock(client)
     if isinstance(made, Reply):
         raise doors.failure("live settings could not be read", made)
+    origin = Origin(doors.is_simulator(asked.base), record.uid)
+    return Made(made, Context.of(desired, asked.base.host, policy), origin)
+
+
+def _plans_against(
+    under: Sequence[tuple[Desired, Policy | None]], asked: Question, source: str
+) -> list[Made]:
+    """Make every plan from a published status: no key, no state, no exchange."""
+    from reconciler.cli.against import load_snapshots, paused_in, plan_against, published, snapshot_for
+    from reconciler.report.documents import Context
+    from reconciler.report.saved import Origin
+
+    snapshots = load_snapshots(source)
+    made = []
+    for one, policy in under:
+        snapshot = snapshot_for(one, snapshots, asked.max_age_s)
+        rules = Rules(paused=paused_in(snapshot), policy=policy, only=chosen(one, asked.globs))
+        context = replace(Context.of(one, snapshot.host, policy), against=published(snapshot))
+        origin = Origin(snapshot.simulator, snapshot.uid)
+        made.append(Made(plan_against(one, snapshot, rules), context, origin))
     return made
 
 
-def _is_there(kind: str, made: Plan) -> bool:
-    match kind:
-        case "drift":
-            return any(change.reason is Reason.DRIFTED for change in made.changes)
-        case "policy":
-            return bool(made.refusals)
-        case _:
-            return any(change.direction == kind for change in made.changes)
-
-
-def _changes(made: Plan) -> bool:
-    return any(change.action is not Action.ADOPT for change in made.changes)
+def _check_together(*, out: bool, expires: bool, against: bool, max_age: bool, no_live: bool) -> None:
+    """Refuse flags that mean nothing without, or beside, another."""
+    if expires and not out:
+        raise UsageError("expires-alone", "--expires is about the file that --out writes")
+    if max_age and not against:
+        raise UsageError("max-age-alone", "--max-age is about the status that --against names")
+    if no_live and against:
+        raise UsageError("no-live-against", "--no-live and --against contradict each other")

@@ -12,13 +12,15 @@ import secrets
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from reconciler.core.plan import Plan
 from reconciler.core.problems import printable
 from reconciler.core.saved import SavedPlan, out_of_time
-from reconciler.errors import InvalidInput, MmpError
+from reconciler.errors import InvalidInput, MmpError, UsageError
 from reconciler.report.documents import Context, Document
+from reconciler.report.saved import Origin
 
 PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 """0600: a plan tells which protection a desk has, and when it is about to change."""
@@ -34,22 +36,20 @@ class Loaded:
     document: Document
 
 
-def write_plan(path: Path, document: Document) -> None:
-    """Write ``document`` to ``path``: aside first, then in one step, readable by its owner alone.
+def save_plan(path: Path, plan: Plan, context: Context, origin: Origin, *, expires_s: float | None) -> None:
+    """Save ``plan`` to ``path`` so that it can be applied as it was reviewed, for 24 h unless told.
 
-    Raises MmpError when it cannot be written, or when there is something there that is no file.
+    Raises UsageError for a time span that is none, MmpError when the file cannot be written.
     """
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        if path.exists() and not path.is_file():
-            raise _unwritable(path, "there is something there that is not a file")
-        _write_aside(aside, text.encode())
-        aside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink()
-        raise _unwritable(path, error.strerror or "it cannot be written") from None
+    from reconciler.report.documents import plan_document
+    from reconciler.report.saved import DEFAULT_EXPIRY, MAX_EXPIRY, saved_document
+
+    span = DEFAULT_EXPIRY if expires_s is None else timedelta(seconds=min(expires_s, 2**31))
+    if not timedelta(0) < span <= MAX_EXPIRY:
+        raise UsageError("expires", f"--expires is more than 0 and at most {MAX_EXPIRY.days} days")
+    now = datetime.now(UTC)
+    document = saved_document(plan_document(plan, context), origin, made_at=now, expires_at=now + span)
+    _write(path, document)
 
 
 def load_plan(path: str) -> Loaded:
@@ -99,6 +99,21 @@ def _sha256(path: Path) -> str | None:
             return hashlib.sha256(file.read(MAX_DOCUMENT_BYTES)).hexdigest()
     except (OSError, ValueError):
         return None
+
+
+def _write(path: Path, document: Document) -> None:
+    """Write ``document`` aside first, then in one step to ``path``, readable by its owner alone."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        if path.exists() and not path.is_file():
+            raise _unwritable(path, "there is something there that is not a file")
+        _write_aside(aside, text.encode())
+        aside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise _unwritable(path, error.strerror or "it cannot be written") from None
 
 
 def _write_aside(path: Path, content: bytes) -> None:

@@ -1,0 +1,163 @@
+"""``plan --against``: a published status, from a file or an address, in place of a live read.
+
+This file decides where a status may be fetched from, how much of it is read and how long is waited,
+and that it is of the right account. No key is ever sent there: the request carries nothing of ours.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
+
+from reconciler.cli.saving import read_bounded
+from reconciler.core.model import Desired
+from reconciler.core.plan import Plan, Rules, make_plan, with_schedule
+from reconciler.core.problems import printable
+from reconciler.core.snapshot import Snapshot, known_by, ledger_of, paused_by, reads_of, too_old
+from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError
+from reconciler.report.documents import Published
+from reconciler.report.words import duration
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+TIMEOUT_S = 10.0
+"""For the whole of a fetch: the same patience as for the exchange."""
+
+_CHUNK_BYTES = 64 * 1024
+
+
+def load_snapshots(source: str) -> tuple[Snapshot, ...]:
+    """Return every account's status published at ``source``, a path or an http(s) address.
+
+    Raises UsageError for an address that may not be asked, MmpError when it does not answer, and
+    InvalidInput for anything but a status.
+    """
+    from reconciler.desired.documents import read_document
+    from reconciler.report.snapshot import read_snapshots
+
+    if "://" in source:
+        address = _address(source)
+        named = address._replace(query="", fragment="").geturl()
+        content = _fetch(source, named)
+    else:
+        named, content = printable(source), read_bounded(source, "status")
+    return read_snapshots(read_document(content, named, "status", "statuses"), named)
+
+
+def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: float) -> Snapshot:
+    """Return the status of the account ``desired`` is about.
+
+    Raises AccountProblem when there is none, or when it is of another User ID; PlanStale when its
+    live read is older than ``max_age_s``.
+    """
+    wanted = desired.account, desired.environment
+    found = [one for one in snapshots if (one.account, one.environment) == wanted]
+    if not found:
+        there = ", ".join(sorted(f"{one.account} ({one.environment})" for one in snapshots))
+        message = f"{snapshots[0].source} is of {there}, not of {desired.account} ({desired.environment})"
+        raise AccountProblem("another-account", message, "name the status of this account")
+    snapshot = found[0]
+    if desired.expected_uid is not None and snapshot.uid not in (None, desired.expected_uid):
+        told = f"{snapshot.source} is of User ID {snapshot.uid}, but {desired.path} expects"
+        raise AccountProblem("wrong-account", f"{told} {desired.expected_uid}", "name its own status")
+    why = too_old(snapshot, datetime.now(UTC), timedelta(seconds=max_age_s))
+    if why is not None:
+        told = f"{snapshot.source} is no basis for a plan: {why}, and --max-age is {duration(max_age_s)}"
+        raise PlanStale("status-too-old", told, "publish a newer one, or allow more with --max-age")
+    return snapshot
+
+
+def plan_against(desired: Desired, snapshot: Snapshot, rules: Rules) -> Plan:
+    """Return the plan as the snapshot's record and live read suggest it. ``rules`` lack its pauses."""
+    now = time.monotonic()
+    plan = make_plan(desired, known_by(snapshot, now), reads_of(snapshot, now), rules, now)
+    return with_schedule(plan, ledger_of(snapshot, now), now, assume_idle=False)
+
+
+def published(snapshot: Snapshot) -> Published:
+    """Return where the snapshot is and how old its live read is by now."""
+    assert snapshot.live_at is not None
+    age_s = (datetime.now(UTC) - snapshot.live_at).total_seconds()
+    return Published(snapshot.source, snapshot.live_at, max(0.0, age_s))
+
+
+def paused_in(snapshot: Snapshot) -> frozenset[Any]:
+    """Return the families the snapshot has paused still."""
+    return paused_by(snapshot, datetime.now(UTC))
+
+
+def _address(source: str) -> SplitResult:
+    """Return the parts of an address that may be asked: https, or plain http on loopback."""
+    try:
+        parts = urlsplit(source)
+        host = parts.hostname or ""
+    except ValueError:
+        raise _not_asked("it cannot be read") from None
+    if not source.isascii() or not source.isprintable() or " " in source:
+        raise _not_asked("it has blanks, control characters or characters that are not ASCII")
+    if parts.username is not None or parts.password is not None:
+        # Said without the address: it holds a password.
+        raise _not_asked("it has a user name or password in it")
+    if parts.scheme not in ("http", "https") or not host:
+        raise _not_asked("it is neither a path nor an http(s) address")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise _not_asked(f"plain http is for loopback addresses only, and {host} is not one")
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _fetch(source: str, named: str) -> bytes:
+    """Return what an address answers with, of bounded size and in bounded time."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+    class _NoRedirect(HTTPRedirectHandler):
+        """What is named is what is asked: a status that moved is not the one that was meant."""
+
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    opener = build_opener(ProxyHandler({}), _NoRedirect)
+    request = Request(source, headers={"Accept": "application/json"})  # noqa: S310 the scheme was checked
+    give_up_at = time.monotonic() + TIMEOUT_S
+    try:
+        with opener.open(request, timeout=TIMEOUT_S) as reply:
+            return _read(reply, give_up_at)
+    except HTTPError as error:
+        raise _no_answer(named, f"it answered with status {error.code}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise _no_answer(named, str(getattr(error, "reason", error)) or type(error).__name__) from None
+
+
+def _read(reply: HTTPResponse, give_up_at: float) -> bytes:
+    from reconciler.desired.documents import MAX_DOCUMENT_BYTES
+
+    content = b""
+    while len(content) <= MAX_DOCUMENT_BYTES:
+        if time.monotonic() >= give_up_at:
+            raise TimeoutError(f"no whole reply within {TIMEOUT_S:g} s")
+        chunk = reply.read1(_CHUNK_BYTES)
+        if not chunk:
+            break
+        content += chunk
+    return content
+
+
+def _not_asked(why: str) -> UsageError:
+    return UsageError("against", f"the address given with --against cannot be asked: {why}")
+
+
+def _no_answer(named: str, why: str) -> MmpError:
+    message = f"the published status at {printable(named)} could not be fetched: {printable(why)}"
+    return MmpError("status-unreachable", message, "fetch it another way and name the file")
