@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from reconciler.cli import doors
 from reconciler.cli.options import config_option, exchange_options, output_option, state_options, state_path
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
-from reconciler.report.status import HistoryLine
+from reconciler.report.status import HistoryLine, OverrideLine
 
 DEFAULT_LIMIT = 50
 
@@ -35,6 +36,8 @@ def history(
 ) -> None:
     """Show every Set MMP attempt on record and what came of it, newest first.
 
+    Refusals of a policy or guard that someone overrode with --allow are shown with their reason.
+
     Reads the state only: no keys and no network.
 
     \b
@@ -48,28 +51,43 @@ def history(
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
     path = state_path(state, config)
-    told = [_lines(one, path, limit, glob) for one in desired]
-    pairs = list(zip(desired, told, strict=True))
+    pairs = [(one, _told(one, path, limit, glob)) for one in desired]
     if out.json:
         documents = [
-            history_document(one.account, one.environment.value, lines) for one, (lines, _) in pairs
+            history_document(one.account, one.environment.value, told.lines, told.overrides)
+            for one, told in pairs
         ]
         out.document(several("history", documents))
         return
     texts = [
-        history_text(one.account, one.environment.value, lines, simulator=simulator, paint=out.paint())
-        for one, (lines, simulator) in pairs
+        history_text(
+            one.account,
+            one.environment.value,
+            told.lines,
+            told.overrides,
+            simulator=told.simulator,
+            paint=out.paint(),
+        )
+        for one, told in pairs
     ]
     out.result("\n".join(texts))
 
 
-def _lines(desired: Desired, path: Path, limit: int, glob: str) -> tuple[list[HistoryLine], bool]:
-    """Return one account's attempts, and whether they were made at the simulated exchange."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is on record of one account, and whether it was made at the simulated exchange."""
+
+    lines: list[HistoryLine] = field(default_factory=list)
+    overrides: list[OverrideLine] = field(default_factory=list)
+    simulator: bool = False
+
+
+def _told(desired: Desired, path: Path, limit: int, glob: str) -> Told:
     from reconciler.clock import SystemClock
 
     found = doors.recorded(path, desired, SystemClock())
     if found is None:
-        return [], False
+        return Told()
     store, kind = found
     lines = [
         HistoryLine(
@@ -85,4 +103,8 @@ def _lines(desired: Desired, path: Path, limit: int, glob: str) -> tuple[list[Hi
         )
         for record in store.history(limit, glob)
     ]
-    return lines, kind is Kind.SIMULATOR
+    overrides = [
+        OverrideLine(record.family, record.refusal, record.reason, record.at)
+        for record in store.overrides(limit, glob)
+    ]
+    return Told(lines, overrides, kind is Kind.SIMULATOR)

@@ -35,6 +35,16 @@ class HistoryLine:
     open: bool
 
 
+@dataclass(frozen=True, slots=True)
+class OverrideLine:
+    """One refusal that someone overrode by name, as people see it."""
+
+    family: str
+    refusal: str
+    reason: str
+    at: datetime
+
+
 def status_document(status: Status) -> Document:
     """Return the ``mmp/status/1`` document."""
     return {
@@ -97,8 +107,13 @@ def pauses_text(
     return "\n".join(lines) + "\n"
 
 
-def history_document(account: str, environment: str, lines: Sequence[HistoryLine]) -> Document:
-    """Return the ``mmp/history/1`` document, newest attempt first."""
+def history_document(
+    account: str,
+    environment: str,
+    lines: Sequence[HistoryLine],
+    overrides: Sequence[OverrideLine] = (),
+) -> Document:
+    """Return the ``mmp/history/1`` document, newest attempts and overrides first."""
     return {
         "format": "mmp/history/1",
         "account": account,
@@ -117,6 +132,15 @@ def history_document(account: str, environment: str, lines: Sequence[HistoryLine
             }
             for line in lines
         ],
+        "overrides": [
+            {
+                "family": override.family,
+                "refusal": override.refusal,
+                "reason": override.reason,
+                "at": _iso(override.at),
+            }
+            for override in overrides
+        ],
     }
 
 
@@ -124,19 +148,23 @@ def history_text(
     account: str,
     environment: str,
     lines: Sequence[HistoryLine],
+    overrides: Sequence[OverrideLine] = (),
     *,
     simulator: bool = False,
     paint: Paint = plain,
 ) -> str:
-    """Return one line per attempt, newest first."""
+    """Return one line per attempt and override, newest first."""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
-    told = f"{count(len(lines), 'attempt')}, newest first" if lines else "no attempt on record"
-    width = max((len(line.family) for line in lines), default=0)
+    counted = [count(len(lines), "attempt")] if lines else []
+    counted += [count(len(overrides), "override")] if overrides else []
+    told = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
+    width = max(map(len, (*(line.family for line in lines), *(one.family for one in overrides))), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
-    return (
-        "\n".join([f"{banner}{place} · {told}", *(_history_line(line, width, paint) for line in lines)])
-        + "\n"
-    )
+    # An override comes before the requests it let pass; written newest first, after them.
+    told_lines = [(line.reserved_at, 1, _history_line(line, width, paint)) for line in lines]
+    told_lines += [(override.at, 0, _override_line(override, width, paint)) for override in overrides]
+    told_lines.sort(key=lambda one: one[:2], reverse=True)
+    return "\n".join([f"{banner}{place} · {told}", *(line for _, _, line in told_lines)]) + "\n"
 
 
 def frozen_words(live: LiveRow) -> str:
@@ -247,6 +275,12 @@ def _history_line(line: HistoryLine, width: int, paint: Paint) -> str:
     if line.outcome in _OUTCOME_TONES:
         outcome = paint(outcome, _OUTCOME_TONES[line.outcome])
     return "  ".join([text, outcome, setting_words(line.setting), *_what_came_of_it(line)])
+
+
+def _override_line(override: OverrideLine, width: int, paint: Paint) -> str:
+    word = paint(f"{'allowed':<9}", Tone.WARN)
+    when = f"  {override.at:%Y-%m-%d %H:%M:%S}Z  {override.family:<{width}}"
+    return "  ".join([when, word, f"{printable(override.refusal)}: {printable(override.reason)}"])
 
 
 def _what_came_of_it(line: HistoryLine) -> list[str]:

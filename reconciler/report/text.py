@@ -13,6 +13,7 @@ from typing import assert_never
 from reconciler.core.direction import Direction
 from reconciler.core.outcome import HOLD_WORDS, SETTLED, Outcome, Result
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
+from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import printable
 from reconciler.report.documents import Context, plan_summary
 from reconciler.report.tone import Paint, Tone, plain
@@ -108,11 +109,27 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
     for family, live in plan.unmanaged.items():
         told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
+    yield from _refused_by_policy(plan, context, paint)
     if plan.changes or plan.unmanaged:
         yield ""
     yield plan_sentence(plan)
     if plan.changes:
         yield paint(f"digest {plan.digest}", Tone.QUIET)
+
+
+def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[str]:
+    """Name each rule with its numbers and the override that would do; the guard's are on their line."""
+    refusals = [refusal for refusal in plan.refusals if refusal.rule != GUARD_RULE]
+    if not refusals:
+        return
+    width = max(len(refusal.family) for refusal in refusals)
+    yield ""
+    yield paint(
+        f"Refused by {printable(context.policy.path) if context.policy else 'the policy'}:", Tone.WARN
+    )
+    for refusal in refusals:
+        way_out = f'if that is meant: {refusal.allow} --reason "…"'
+        yield f"  {refusal.family:<{width}}  {refusal.sentence}; {way_out}"
 
 
 def _change_line(change: Change, width: int, paint: Paint) -> str:

@@ -334,6 +334,7 @@ def test_a_history_of_nothing_is_a_document_too() -> None:
         "account": "main",
         "environment": "live",
         "attempts": [],
+        "overrides": [],
     }
 
 
