@@ -18,7 +18,10 @@ from reconciler.cli.output import Output, wanted_output
 from reconciler.errors import Exit, MmpError, UsageError
 
 VERBS = {
+    "init": "Write a commented starter file.",
+    "import": "Write what is live as a file, and take it for applied.",
     "validate": "Check the file: every problem at once, with its place.",
+    "diff": "Show what changes between two files or revisions. Offline.",
     "plan": "Show what apply would do, and when. Sends nothing.",
     "apply": "Make the exchange as the file says, one pass, then exit.",
     "run": "Keep the exchange as the file says until stopped.",

@@ -20,6 +20,84 @@ def resets(exchange: Exchange) -> list[str]:
     return [one["family"] for one in exchange.arrivals("reset")]
 
 
+# Starting -------------------------------------------------------------------------------------
+
+
+def test_a_starter_file_holds_and_is_never_overwritten(desk: Desk) -> None:
+    assert desk.mmp("init").status == 0
+    assert desk.mmp("validate").stdout == "no problems in mmp.yaml\n"
+    text = desk.config.read_text()
+    again = desk.mmp("init", "--environment", "live", "--output", "json")
+    assert (again.status, again.document["problems"][0]["code"]) == (4, "file-exists")
+    assert desk.config.read_text() == text
+    assert desk.mmp("init", "-").stdout == text
+    assert [path.name for path in desk.folder.iterdir()] == ["mmp.yaml"]
+
+
+def test_what_cannot_be_written_is_a_runtime_failure(desk: Desk) -> None:
+    ended = desk.mmp("init", "no-such-folder/mmp.yaml")
+    assert (ended.status, ended.error_code) == (1, "file-unwritable")
+
+
+IMPORTED = "BTC-USD=5000/2000/100,ETH-USD=1500/0/100.0,SOL-USD_UM=0/2000/0.5,XAU-USD_UM,BTC-USD_UM=7/7/7"
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--decimals",), ("--list-unconfigured",), ("--missing-when-disabled",)]
+)
+def test_after_an_import_there_is_nothing_to_do(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    with simulator(*flags, families=IMPORTED) as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        exchange.tell("freeze", family="BTC-USD")
+        ended = desk.mmp("import", "--output", "json")
+        assert ended.status == 0, ended.stderr
+        listed = {"BTC-USD", "BTC-USD_UM", "ETH-USD"}
+        assert {*ended.document["families"]} - {"SOL-USD_UM"} == listed
+        plan = desk.mmp("plan", "--detailed-exitcode", "--output", "json")
+        assert (plan.status, plan.document["changes"]) == (0, []), "not even anything to adopt"
+        offline = desk.mmp("plan", "--no-live", "--output", "json", env={"OKX_API_KEY": None})
+        assert offline.document["changes"] == []
+        assert exchange.written() == []
+        assert exchange.arrivals("reset") == []
+        desk.close()
+
+
+def test_an_import_overwrites_nothing_and_asks_nobody_when_it_could_not_write(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants(BTC)
+    ended = desk.mmp("import")
+    assert (ended.status, ended.error_code) == (4, "file-exists")
+    assert exchange.arrivals("account") == []
+
+
+def test_an_import_to_stdout_leaves_no_trace(tmp_path: Path) -> None:
+    with simulator(families=IMPORTED) as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        ended = desk.mmp("import", "--out", "-", "--account", "desk-2")
+        assert ended.status == 0, ended.stderr
+        assert list(desk.folder.iterdir()) == []
+        desk.config.write_text(ended.stdout)
+        assert desk.mmp("validate").status == 0
+        plan = desk.mmp("plan", "--output", "json").document
+        assert {change["action"] for change in plan["changes"]} == {"adopt"}
+        assert desk.mmp("import", "--out", "-", "--output", "json").status == 64
+        desk.close()
+
+
+def test_an_import_of_nothing_says_what_to_do_instead(desk: Desk) -> None:
+    ended = desk.mmp("import")
+    assert (ended.status, ended.error_code) == (1, "nothing-live")
+    assert "mmp init" in ended.stderr
+    assert list(desk.folder.iterdir()) == []
+
+
+def test_an_import_with_a_key_of_the_other_environment_writes_no_file(desk: Desk) -> None:
+    ended = desk.mmp("import", "--environment", "demo")
+    assert (ended.status, ended.error_code) == (8, "okx-50101")
+    assert list(desk.folder.iterdir()) == []
+
+
 # Resetting ------------------------------------------------------------------------------------
 
 

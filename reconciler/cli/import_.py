@@ -1,0 +1,215 @@
+"""``mmp import``: what is live as a file, and on record as adopted. Writes nothing to the exchange."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.naming import naming_options
+from reconciler.cli.newfile import STDOUT, refuse_existing, write_new
+from reconciler.cli.options import (
+    DEFAULT_CONFIG,
+    exchange_options,
+    output_option,
+    state_options,
+    state_path,
+)
+from reconciler.cli.output import Output
+from reconciler.core.model import Desired, Environment, LiveRead
+from reconciler.core.problems import printable
+from reconciler.core.verdict import Reply
+from reconciler.errors import MmpError, UsageError
+from reconciler.report.starter import DEFAULT_PREFIX, Naming
+from reconciler.report.words import families
+
+if TYPE_CHECKING:
+    from reconciler.okx.wire import BaseUrl
+    from reconciler.report.starter import Imported
+
+
+class PrefixType(click.ParamType[str]):
+    """A prefix of environment variables, as the file format takes it."""
+
+    name = "prefix_"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the prefix, or fail as a usage error that does not repeat it: it may be a key."""
+        if not re.fullmatch("[A-Z][A-Z0-9_]{0,61}_", str(value), re.ASCII):
+            self.fail("capitals, digits and underscores, ending with an underscore, as OKX_", param, ctx)
+        return str(value)
+
+
+@click.command("import")
+@click.option(
+    "--out",
+    "path",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    type=click.Path(),
+    help="The file to write; '-' is stdout, and then the state is left alone.",
+)
+@naming_options(Environment.LIVE)
+@click.option(
+    "--prefix",
+    type=PrefixType(),
+    default=DEFAULT_PREFIX,
+    show_default=True,
+    help="Where the keys are looked up.",
+)
+@state_options
+@exchange_options
+@output_option("text", "json")
+def import_(
+    path: str,
+    account: str,
+    environment: str,
+    prefix: str,
+    state: str | None,
+    lock_timeout: float,
+    base_url: str,
+    allow_hosts: tuple[str, ...],
+    output_format: str,
+    color: str,
+    log_format: str | None,
+    log_level: str,
+) -> None:
+    """Write a minimal file of what is live: what families share under defaults, a comment on each line.
+
+    Needs a key with Read permission and sends nothing. What was read is recorded as adopted, so that
+    mmp plan shows no changes afterwards. Nothing is overwritten.
+
+    \b
+    Examples:
+      mmp import && mmp plan
+      mmp import --environment demo --account paper --out accounts/paper.yaml
+      mmp import --out -
+    """
+    import asyncio  # late: help texts and usage errors need no event loop
+
+    from reconciler import logs
+
+    out = Output(output_format, color)
+    if path == STDOUT and out.json:
+        raise UsageError("one-stdout", "--out - and --output json both want stdout", "leave one out")
+    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    asked = Asked(
+        path=path,
+        naming=Naming(account, Environment(environment), prefix),
+        state=state_path(state, () if path == STDOUT else (path,)),
+        lock_timeout_s=lock_timeout,
+        base=doors.base_url(base_url, allow_hosts),
+    )
+    refuse_existing(path)
+    _tell(asked, asyncio.run(_import(asked)), out)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line of ``import`` asked for."""
+
+    path: str
+    naming: Naming
+    state: Path
+    lock_timeout_s: float
+    base: BaseUrl
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was found, and the file's text."""
+
+    found: Imported
+    text: str
+
+
+async def _import(asked: Asked) -> Written:
+    """Read live, write the file, and take what was read for applied."""
+    from reconciler.clock import SystemClock
+    from reconciler.report.starter import import_text, imported
+
+    clock = SystemClock()
+    nobody_yet = _desired(asked.naming)
+    client = doors.reading_client(nobody_yet, asked.base, clock)
+    info = await doors.owner(nobody_yet, asked.base, client, None, writing=False)
+    doors.warn_of_clock(client)
+    read = await client.read_live()
+    if isinstance(read, Reply):
+        raise doors.failure("live settings could not be read", read)
+    found = imported(read)
+    if not found.settings:
+        raise _nothing(found)
+    text = import_text(found, asked.naming, info, host=asked.base.host, wall=clock.wall())
+    _check(text, asked, found)
+    if asked.path != STDOUT:
+        await _keep(asked, text, info.uid, found, read)
+    return Written(found, text)
+
+
+async def _keep(asked: Asked, text: str, uid: str, found: Imported, read: LiveRead) -> None:
+    """Write the file, and record what the read proved; a foreign state is refused before either."""
+    from reconciler.clock import SystemClock
+
+    naming = asked.naming
+    state = doors.open_state(asked.state, SystemClock(), asked.lock_timeout_s)
+    store = state.account(naming.account, naming.environment, asked.base.kind)
+    try:
+        async with store.locked("import"):
+            await store.identify(uid, asked.base.host)
+            write_new(asked.path, text)
+            await store.record_live(read)
+            await store.adopt(found.settings, read_begun_at=read.begun_at)
+    finally:
+        state.close()
+
+
+def _check(text: str, asked: Asked, found: Imported) -> None:
+    """Hold the file to what was read, before anybody relies on it."""
+    from reconciler.desired.reader import read_config
+
+    reading = read_config(text.encode(), asked.path)
+    assert reading.desired is not None, reading.problems
+    said = {family: wanted.setting for family, wanted in reading.desired.families.items()}
+    assert said == found.settings, "the file does not say what was read"
+
+
+def _desired(naming: Naming) -> Desired:
+    """Return the account as it is before its file: named, and wanting nothing yet."""
+    return Desired(naming.account, naming.environment, {}, "", "", naming.prefix)
+
+
+def _nothing(found: Imported) -> MmpError:
+    told = "; ".join(f"{family}: {why}" for family, why in found.left_out.items())
+    return MmpError(
+        "nothing-live",
+        "the exchange lists no family that a file could hold" + (f" ({told})" if told else ""),
+        "write a starter file with mmp init, and put your families in",
+    )
+
+
+def _tell(asked: Asked, written: Written, out: Output) -> None:
+    found, naming = written.found, asked.naming
+    for family, why in found.left_out.items():
+        out.note(f"warning[left-out] {family} is not in the file: {printable(why)}")
+    if asked.path == STDOUT:
+        out.result(written.text)
+    elif out.json:
+        left_out = [{"family": family, "reason": why} for family, why in found.left_out.items()]
+        out.document(
+            {
+                "format": "mmp/import/1",
+                "path": asked.path,
+                "account": naming.account,
+                "environment": naming.environment.value,
+                "families": list(found.settings),
+                "left_out": left_out,
+            }
+        )
+    else:
+        told = families(len(found.settings))
+        simulator = "SIMULATOR " if doors.is_simulator(asked.base) else ""
+        out.result(f"{simulator}Wrote {printable(asked.path)}: {told}. mmp plan shows no changes now.\n")

@@ -1,0 +1,48 @@
+"""``mmp init``: a commented starter file. Offline; overwrites nothing."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli.naming import naming_options
+from reconciler.cli.newfile import STDOUT, write_new
+from reconciler.cli.options import DEFAULT_CONFIG, output_option
+from reconciler.cli.output import Output
+from reconciler.core.model import Environment
+from reconciler.core.problems import printable
+
+
+@click.command()
+@click.argument("file", default=DEFAULT_CONFIG, type=click.Path())
+@naming_options(Environment.DEMO)
+@output_option("text", "json")
+def init(
+    file: str,
+    account: str,
+    environment: str,
+    output_format: str,
+    color: str,
+    **_logging: str | None,
+) -> None:
+    """Write a commented starter FILE (default mmp.yaml) that holds as it stands; '-' is stdout.
+
+    Nothing is overwritten. It begins in the demo environment, with families to be replaced by yours;
+    mmp import writes the ones that are live instead.
+
+    \b
+    Examples:
+      mmp init
+      mmp init accounts/desk-2.yaml --account desk-2 --environment live
+    """
+    from reconciler.report.starter import Naming, starter_text
+
+    out = Output(output_format, color)
+    text = starter_text(Naming(account, Environment(environment)))
+    if file == STDOUT:
+        out.result(text)
+        return
+    write_new(file, text)
+    if out.json:
+        out.document({"format": "mmp/init/1", "path": file, "account": account, "environment": environment})
+        return
+    out.result(f"Wrote {printable(file)}. Next: put your families in, then mmp validate, mmp doctor.\n")

@@ -1,0 +1,176 @@
+"""Files of desired settings written for people: the commented starter, and what is live as a file.
+
+This file decides how such a file reads: which values go under defaults, and what each line's comment
+says. It holds no setting back and invents none; what the format cannot hold is left out and named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from reconciler.core.model import (
+    MAX_QUANTITY_DIGITS,
+    AccountInfo,
+    Environment,
+    Family,
+    Field,
+    LiveRead,
+    LiveRow,
+    Setting,
+)
+from reconciler.report.words import field_value
+
+DEFAULT_PREFIX = "OKX_"
+"""The prefix a file need not mention."""
+
+_COMMENT_COLUMN = 36
+"""Where comments begin, as long as the line is not longer."""
+
+_FIELD_COMMENTS = {
+    Field.TIME_INTERVAL: "the window over which fills are counted",
+    Field.FROZEN_INTERVAL: "how long quotes stay pulled once the limit is hit",
+    Field.QTY_LIMIT: "contracts filled within the window that pull the quotes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What the file calls its account, and where the keys are looked up."""
+
+    account: str
+    environment: Environment
+    prefix: str = DEFAULT_PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What of a live read goes into a file, and what does not, with the reason."""
+
+    settings: Mapping[Family, Setting]
+    left_out: Mapping[Family, str] = field(default_factory=dict)
+
+
+def imported(read: LiveRead) -> Imported:
+    """Split a live read into what a file can say and what it cannot."""
+    left_out = dict(read.unreadable)
+    settings: dict[Family, Setting] = {}
+    for family, row in sorted(read.rows.items()):
+        if reason := _unsayable(row):
+            left_out[family] = reason
+        else:
+            settings[family] = row.setting
+    return Imported(settings, dict(sorted(left_out.items())))
+
+
+def import_text(found: Imported, naming: Naming, info: AccountInfo, *, host: str, wall: datetime) -> str:
+    """Return a minimal file that says what is live: what families share is under defaults."""
+    common = common_values(found.settings)
+    lines = [
+        f"# What was live at {host} on {wall:%Y-%m-%d %H:%M} UTC, written by mmp import.",
+        "# A family that is not in this file is left alone. mmp explain FIELD says more of each field.",
+        *_head(naming),
+        _line(f'expect: {{uid: "{info.uid}"}}', "refuse to write to any other account"),
+        *_defaults(common),
+        "families:",
+        *(_family_line(family, setting, common) for family, setting in found.settings.items()),
+        *(f"  # {family} was left out: {reason}" for family, reason in found.left_out.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def starter_text(naming: Naming) -> str:
+    """Return the commented starter file; it holds as it stands, for families most desks have."""
+    lines = [
+        "# Desired Market Maker Protection settings of one account. Check it with: mmp validate",
+        "# A family that is not in this file is left alone: never written, never disabled.",
+        *_head(naming),
+        _line('# expect: {uid: "446556540"}', "refuse to write to any other account; with its quotes"),
+        "",
+        "# What every family has that does not say otherwise. Intervals: 500ms, 5s, 2m, 1h.",
+        "defaults:",
+        _line("  timeInterval: 5s", f"{_FIELD_COMMENTS[Field.TIME_INTERVAL]}; disabled: no protection"),
+        _line("  frozenInterval: until-reset", "how long quotes stay pulled: 2s, or until someone resets"),
+        "",
+        "# The families as OKX names them. Replace these with yours; mmp import writes what is live.",
+        "families:",
+        _line("  BTC-USD: {qtyLimit: 10}", "10 contracts filled within the window pull the quotes"),
+        _line("  ETH-USD: {timeInterval: 1s, qtyLimit: 100}", "its own window, tighter or looser"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def common_values(settings: Mapping[Family, Setting]) -> dict[Field, str]:
+    """Return, per field, the value most families have, where at least two have it.
+
+    Of values that are equally frequent the first in alphabetical order: the same input, the same file.
+    """
+    found: dict[Field, str] = {}
+    for name in Field:
+        counts = Counter(field_value(setting, name) for setting in settings.values())
+        value, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
+        if count > 1:
+            found[name] = value
+    return found
+
+
+def meaning(setting: Setting) -> str:
+    """Say in one phrase what a setting does."""
+    if setting.disabled:
+        return "protection is switched off"
+    window, limit = field_value(setting, Field.TIME_INTERVAL), field_value(setting, Field.QTY_LIMIT)
+    freeze = field_value(setting, Field.FROZEN_INTERVAL)
+    pulled = "until someone resets" if setting.until_reset else f"for {freeze}"
+    contracts = "contract" if limit == "1" else "contracts"
+    return f"{limit} {contracts} within {window} pull the quotes {pulled}"
+
+
+def _unsayable(row: LiveRow) -> str:
+    """Return why a file cannot say a row's setting; empty when it can."""
+    digits = row.setting.qty_limit.canonical.replace(".", "")
+    if len(digits) > MAX_QUANTITY_DIGITS:
+        return f"its qtyLimit has more than {MAX_QUANTITY_DIGITS} digits"
+    return ""
+
+
+def _head(naming: Naming) -> Iterator[str]:
+    yield _line("version: 1", "of this file's format")
+    yield _line(f"account: {_text(naming.account)}", "the desk's own name for the account")
+    yield _line(f"environment: {naming.environment.value}", "which of OKX's two: live or demo")
+    if naming.prefix != DEFAULT_PREFIX:
+        key = f"{naming.prefix}API_KEY"
+        yield _line(f"credentials: {{prefix: {naming.prefix}}}", f"where the keys are looked up: {key}, …")
+
+
+def _defaults(common: Mapping[Field, str]) -> Iterator[str]:
+    if common:
+        yield _line("defaults:", "for every family that does not say otherwise")
+    for name, value in common.items():
+        yield _line(f"  {name.value}: {value}", _FIELD_COMMENTS[name])
+
+
+def _family_line(family: Family, setting: Setting, common: Mapping[Field, str]) -> str:
+    own = [
+        f"{name.value}: {value}"
+        for name in Field
+        if (value := field_value(setting, name)) != common.get(name)
+    ]
+    # Quoted where YAML could take the beginning of a key for a number.
+    key = f'"{family}"' if family[0].isdigit() else family
+    return _line(f"  {key}: {{{', '.join(own)}}}", meaning(setting))
+
+
+def _text(name: str) -> str:
+    """Return an account's name as YAML text: in quotes, unless no YAML could take it for a number."""
+    return name if name.isascii() and name[0].isalpha() and name not in _TRUTHS else f'"{name}"'
+
+
+_TRUTHS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+def _line(text: str, comment: str) -> str:
+    return (
+        f"{text:<{_COMMENT_COLUMN}}# {comment}" if len(text) < _COMMENT_COLUMN else f"{text}  # {comment}"
+    )
