@@ -11,7 +11,7 @@ import os
 import posixpath
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -96,16 +96,27 @@ class Revision:
         """Return how a path of this revision is told: ``REF:path``."""
         return f"{self.name}:{path or '.'}"
 
+    def folder_of(self, shown: str) -> str:
+        """Return the folder, from the top, that has what is told as ``shown``; itself if it is one."""
+        path = posixpath.normpath(shown.removeprefix(f"{self.name}:"))
+        path = "" if path == "." else path
+        found = self.entry(path)
+        return path if found and found.is_folder else posixpath.dirname(path)
+
     def entry(self, path: str) -> Entry | None:
         """Return what is at ``path`` ("" is the top folder); None when nothing is."""
         if not path:
             return Entry(_FOLDER_MODE, self.commit)
         return _entries(self.commit, "--", path).get(path)
 
-    def content(self, path: str, limit: int) -> bytes | None:
-        """Return at most ``limit`` bytes of the file at ``path``; None when nothing is there."""
+    def folder(self, path: str) -> dict[str, Entry]:
+        """Return what the folder at ``path`` has, by name; nothing when it is no folder."""
         found = self.entry(path)
-        return None if found is None else _content(found, self.shown(path), limit)
+        return _entries(found.object) if found and found.is_folder else {}
+
+    def content(self, entry: Entry, shown: str, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of a file. Raises InvalidInput when it is none."""
+        return _content(entry, shown, limit)
 
     def _normal(self, path: str, written: str) -> str:
         normal = posixpath.normpath(path.lstrip("/")) if path else "."
@@ -118,32 +129,36 @@ class Revision:
         return "" if normal == "." else normal
 
 
-@dataclass(frozen=True, slots=True)
 class InRevision:
-    """The files of one file or folder of a revision, under the names they are told by."""
+    """Files and folders of a revision, under the names they are told by: ``REF:path``."""
 
-    folders: Mapping[str, list[str]]
-    files: Mapping[str, Entry]
-
-    @classmethod
-    def at(cls, revision: Revision, path: str) -> InRevision:
-        """Look ``path`` up in ``revision``. Raises InvalidInput when nothing is there."""
-        found, shown = revision.entry(path), revision.shown(path)
-        if found is None:
-            raise _not_there(revision, path)
-        if not found.is_folder:
-            return cls({}, {shown: found})
-        entries = _entries(found.object)
-        files = {name: entry for name, entry in entries.items() if not entry.is_folder}
-        return cls({shown: list(files)}, {os.path.join(shown, name): files[name] for name in files})
+    def __init__(self, revision: Revision, paths: Sequence[str]) -> None:
+        """Look ``paths`` up, each from the top. Raises InvalidInput where nothing is."""
+        self._revision = revision
+        self._folders: dict[str, list[str]] = {}
+        self._files: dict[str, Entry] = {}
+        for path in paths:
+            self._find(path)
 
     def names(self, folder: str) -> list[str] | None:
         """Return the names of the files in ``folder``; None if it is none."""
-        return self.folders.get(folder)
+        return self._folders.get(folder)
 
     def content(self, path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of the file told as ``path``. Raises InvalidInput for a link."""
-        return _content(self.files[path], path, limit)
+        return _content(self._files[path], path, limit)
+
+    def _find(self, path: str) -> None:
+        found, shown = self._revision.entry(path), self._revision.shown(path)
+        if found is None:
+            raise _not_there(self._revision, path)
+        if not found.is_folder:
+            self._files[shown] = found
+            return
+        entries = self._revision.folder(path)
+        files = {name: entry for name, entry in entries.items() if not entry.is_folder}
+        self._folders[shown] = list(files)
+        self._files.update({os.path.join(shown, name): entry for name, entry in files.items()})
 
 
 def split(text: str) -> tuple[str, str | None]:
@@ -166,9 +181,19 @@ def find_revision(ref: str) -> Revision:
     raise _unknown(ref)
 
 
-def _unknown(ref: str) -> InvalidInput:
-    """Return why ``ref`` names no commit here: each cause has its own way out."""
-    if _asked("rev-parse", "--is-shallow-repository").strip() == "true":
+def _unknown(named: str) -> InvalidInput:
+    """Return why what was ``named`` is no commit here: each cause has its own way out."""
+    ref = named or "an empty name"
+    answer = _git("rev-parse", "--is-shallow-repository")
+    if b"not a git repository" in answer.stderr:
+        return InvalidInput(
+            "not-a-repository",
+            f"{ref} is no file or folder, and here is no git repository to find it in as a revision",
+            "check the path, or run mmp inside the repository",
+        )
+    if answer.returncode:
+        return _failed(answer)
+    if answer.stdout.strip() == b"true":
         return InvalidInput(
             "shallow-clone",
             f"{ref} is not in this clone, which is a shallow one",
@@ -207,11 +232,9 @@ def _content(entry: Entry, shown: str, limit: int) -> bytes:
         raise InvalidInput("not-a-file", f"{shown} is {what} there", "name the file itself, as REF:path")
     with _started("cat-file", "blob", entry.object) as process:
         assert process.stdout is not None
-        content = process.stdout.read(limit)
         # What is beyond the limit is not read: git ends on the closed pipe.
-        process.stdout.close()
-        status = process.wait(GIT_TIMEOUT_S)
-    if status and len(content) < limit:
+        content = process.stdout.read(limit)
+    if process.returncode and len(content) < limit:
         raise InvalidInput(
             "git-failed",
             f"git does not give the content of {shown}",
@@ -223,22 +246,20 @@ def _content(entry: Entry, shown: str, limit: int) -> bytes:
 def _asked(*arguments: str) -> str:
     """Return git's answer, or raise InvalidInput with what it said instead."""
     answer = _git(*arguments)
-    if answer.returncode == 0:
-        return os.fsdecode(answer.stdout)
+    if answer.returncode:
+        raise _failed(answer)
+    return os.fsdecode(answer.stdout)
+
+
+def _failed(answer: subprocess.CompletedProcess[bytes]) -> InvalidInput:
     said = os.fsdecode(answer.stderr).strip().partition("\n")[0]
-    if "not a git repository" in said:
-        raise InvalidInput(
-            "not-a-repository",
-            "what was named is no file or folder, and here is no git repository to find a revision in",
-            "check the path, or run mmp inside the repository",
-        )
     if "dubious ownership" in said:
-        raise InvalidInput(
+        return InvalidInput(
             "git-failed",
             "git does not trust this repository: it belongs to another user",
             "git config --global --add safe.directory PATH, with the path of the repository",
         )
-    raise InvalidInput("git-failed", f"git failed: {said or f'exit status {answer.returncode}'}")
+    return InvalidInput("git-failed", f"git failed: {said or f'exit status {answer.returncode}'}")
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli.options import together
 from reconciler.cli.output import Output
-from reconciler.core.plan import Action, Plan, Reason
+from reconciler.core.plan import Action, Basis, Plan, Reason
 from reconciler.errors import Exit, Refused
 
 if TYPE_CHECKING:
@@ -94,4 +94,5 @@ def _has(kind: str, plan: Plan) -> bool:
 
 
 def _changes(plan: Plan) -> bool:
-    return any(change.action is not Action.ADOPT for change in plan.changes)
+    dropped = plan.basis is Basis.FILE and plan.unmanaged
+    return bool(dropped) or any(change.action is not Action.ADOPT for change in plan.changes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -54,14 +54,20 @@ def policy_for(config_path: str, named: str | None) -> PolicyReading | None:
         return load_policy(named)
     folder = os.path.dirname(config_path)
     try:
-        present = sorted(POLICY_NAMES & set(os.listdir(folder or os.curdir)))
+        names = os.listdir(folder or os.curdir)
     except OSError as error:
         return _failed(_unreadable(folder or os.curdir, error))
-    paths = [os.path.join(folder, name) for name in present]
-    if len(paths) > 1:
+    return policy_among({name: os.path.join(folder, name) for name in names}, load_policy)
+
+
+def policy_among(paths: Mapping[str, str], load: Callable[[str], PolicyReading]) -> PolicyReading | None:
+    """Read the policy among the files of one folder, paths by name, with ``load``; None: there is none."""
+    present = sorted(POLICY_NAMES & paths.keys())
+    if len(present) > 1:
         message = f"there is {present[0]}, too, and only one policy can hold"
-        return _failed(problem(Code.TWO_POLICIES, paths[1], message, "merge the two files into one"))
-    return load_policy(paths[0]) if paths else None
+        hint = "merge the two files into one"
+        return _failed(problem(Code.TWO_POLICIES, paths[present[1]], message, hint))
+    return load(paths[present[0]]) if present else None
 
 
 def load_policy(path: str) -> PolicyReading:

@@ -352,7 +352,9 @@ def _compared(plan: Plan, context: Context) -> str:
 
 
 def _takes(plan: Plan) -> str:
-    idle = " from an idle start" if plan.basis is Basis.FILE and plan.requests else ""
-    waiting = duration(plan.eta_s)
-    told = "no waiting" if waiting == "now" else f"takes about {waiting}"
-    return f"{count(len(plan.requests), 'request')}, {told}{idle}"
+    """Say how long the requests take; two files know no history, so theirs begin with a free budget."""
+    requests, waiting = count(len(plan.requests), "request"), duration(plan.eta_s)
+    if waiting == "now":
+        return f"{requests}, no waiting" if plan.requests else requests
+    idle = " from an idle start" if plan.basis is Basis.FILE else ""
+    return f"{requests} in about {waiting}{idle}"

@@ -124,12 +124,16 @@ def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[s
         return
     width = max(len(refusal.family) for refusal in refusals)
     yield ""
-    yield paint(
-        f"Refused by {printable(context.policy.path) if context.policy else 'the policy'}:", Tone.WARN
-    )
+    yield paint(f"Refused by {_refuser(context)}:", Tone.WARN)
     for refusal in refusals:
         way_out = f'if that is meant: {refusal.allow} --reason "…"'
         yield f"  {refusal.family:<{width}}  {refusal.sentence}; {way_out}"
+
+
+def _refuser(context: Context) -> str:
+    if context.old and context.old.policy_changed:
+        return "the policy before or after"
+    return printable(context.policy.path) if context.policy else "the policy"
 
 
 def _change_line(change: Change, width: int, paint: Paint) -> str:
