@@ -189,17 +189,24 @@ async def reconcile(
 
 
 async def identify(
-    desired: Desired, *, store: Store, exchange: Exchange, host: str, observe: Observe
+    desired: Desired,
+    *,
+    store: Store,
+    exchange: Exchange,
+    host: str,
+    observe: Observe,
+    reviewed_uid: str | None = None,
 ) -> AccountInfo | Reply:
     """Ask whose key this is and stamp or check the state with it, before any writing.
 
+    ``reviewed_uid`` is whom an applied plan file was made for, None when there is none.
     Raises AccountProblem when the account must not be written to, StateForeign when the state
     belongs to another. A Reply means that the exchange did not tell.
     """
     info = await exchange.account()
     if isinstance(info, Reply):
         return info
-    problem = accounts.refusal(info, desired, writing=True)
+    problem = accounts.refusal(info, desired, writing=True, reviewed_uid=reviewed_uid)
     if problem is not None:
         raise problem
     previous = await store.identify(info.uid, host)

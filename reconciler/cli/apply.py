@@ -16,8 +16,11 @@ from reconciler.cli.options import (
     state_path,
 )
 from reconciler.cli.output import Output
+from reconciler.cli.saving import load_fresh_plan
 from reconciler.core.model import parse_family
+from reconciler.core.plan import Basis
 from reconciler.core.policy import Allow, Kind
+from reconciler.core.saved import instant
 from reconciler.errors import UsageError
 
 
@@ -39,6 +42,7 @@ class AllowType(click.ParamType[Allow]):
 
 
 @click.command()
+@click.argument("plan_file", metavar="[PLAN]", required=False, type=click.Path())
 @config_option
 @policy_option
 @state_options
@@ -62,6 +66,7 @@ class AllowType(click.ParamType[Allow]):
 def apply(
     ctx: click.Context,
     /,
+    plan_file: str | None,
     config: tuple[str, ...],
     policy_file: str | None,
     state: str | None,
@@ -83,15 +88,21 @@ def apply(
 ) -> None:
     """Make the exchange as the file says, in both directions, and exit when everything is settled.
 
+    With PLAN, a file that mmp plan --out wrote: make exactly the changes that were reviewed. A family
+    that has moved since is skipped, the others proceed. A plan that has expired, or is of another
+    account, environment, host or config, is refused.
+
     Needs a key with Trade permission. Asks on a terminal; elsewhere --yes is needed unless nothing
     is to be sent. Never sends more than two requests in any 10 seconds, whatever happened before.
 
     \b
-    Exit status: 0 done, 3 refused by a guard, 6 partly, 7 locked, 8 account or key, 9 all held.
+    Exit status: 0 done, 3 refused by a guard, 4 invalid config or plan, 5 plan is stale,
+    6 partly, 7 locked, 8 account or key, 9 all held.
 
     \b
     Examples:
       mmp apply --yes
+      mmp apply plan.json --yes
       mmp apply --yes --family 'BTC-*' --output json
       mmp apply --yes --allow disable:SOL-USD_UM --reason "delisted"
     """
@@ -101,24 +112,33 @@ def apply(
     from reconciler.cli.applying import Applying, Order
 
     out = Output(output_format, color)
+    base = doors.base_url(base_url, allow_hosts)
+    desired = doors.read_desired(config, out)
+    for flag, given in (("--expect", expect is not None), ("PLAN", plan_file is not None)):
+        if given and len(desired) != 1:
+            raise UsageError("one-account", f"{flag} wants exactly one account", "name one file with -c")
+    loaded = None if plan_file is None else load_fresh_plan(plan_file, desired[0], base, expect)
+    if loaded is not None and no_live and loaded.saved.plan.basis is not Basis.LAST_APPLIED:
+        raise UsageError("no-live-plan", "--no-live is only for a plan that was made with it")
     order = Order(
         state=state_path(state, config),
-        base=doors.base_url(base_url, allow_hosts),
+        base=base,
         lock_timeout_s=lock_timeout,
         live=not no_live,
         assume_idle=assume_idle,
         yes=yes,
-        expect=expect,
+        expect=expect if loaded is None else None,
         timeout_s=timeout,
         globs=globs,
         allowed=frozenset(allows),
         reason=reason,
+        saved=None if loaded is None else loaded.saved,
     )
-    desired = doors.read_desired(config, out)
     policies = doors.read_policies(desired, policy_file, out)
-    if expect is not None and len(desired) != 1:
-        raise UsageError("expect-one", "--expect wants exactly one account", "name one file with -c")
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    if loaded is not None:
+        made_at = instant(loaded.saved.made_at)
+        logs.log("info", "applying a reviewed plan", made_at=made_at, digest=loaded.saved.plan.digest)
     if allows:
         logs.log("warning", "guards overridden", allow=[str(each) for each in allows], reason=reason)
     ctx.exit(asyncio.run(Applying(desired, policies, order, out).run()))

@@ -27,6 +27,7 @@ from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import Outcome, Result, exit_status, results
 from reconciler.core.plan import Plan, Rules
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
+from reconciler.core.saved import Reviewed, SavedPlan, covered, reviewed
 from reconciler.core.verdict import AttemptStatus, Reply
 from reconciler.errors import Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
@@ -66,7 +67,10 @@ STOPPED = MmpError(
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the command line of ``apply`` ordered. ``timeout_s`` None means ETA + 5 min."""
+    """What the command line of ``apply`` ordered. ``timeout_s`` None means ETA + 5 min.
+
+    ``saved`` is the plan file to be applied as it was reviewed, None when there is none.
+    """
 
     state: Path
     base: BaseUrl
@@ -79,6 +83,20 @@ class Order:
     globs: tuple[str, ...]
     allowed: frozenset[Allow]
     reason: str | None
+    saved: SavedPlan | None = None
+
+    @property
+    def reviewed(self) -> Reviewed | None:
+        """What the plan file lets through; None when there is none."""
+        return None if self.saved is None else reviewed(self.saved.plan)
+
+    def only(self, desired: Desired) -> frozenset[Family] | None:
+        """Return the families to look at; None for all that are desired."""
+        named = chosen(desired, self.globs)
+        if self.saved is None:
+            return named
+        planned = covered(self.saved.plan)
+        return planned if named is None else planned & named
 
 
 @dataclass(slots=True)
@@ -124,8 +142,9 @@ class Applying:
 
     def _prepare(self) -> list[Run]:
         base, globs = self.order.base, self.order.globs
-        if globs and not any(chosen(desired, globs) for desired in self.desired):
-            raise UsageError("no-family", f"no desired family matches {', '.join(globs)}")
+        if globs and not any(self.order.only(desired) for desired in self.desired):
+            of = "desired family" if self.order.saved is None else "family of the plan"
+            raise UsageError("no-family", f"no {of} matches {', '.join(globs)}")
         clients = [doors.trading_client(desired, base, self.stop.clock) for desired in self.desired]
         state = doors.open_state(self.order.state, self.stop.clock, self.order.lock_timeout_s)
         return [
@@ -135,7 +154,7 @@ class Applying:
                 self.stop.clock,
                 state.account(desired.account, desired.environment, base.kind),
                 client,
-                chosen(desired, globs),
+                self.order.only(desired),
             )
             for desired, policy, client in zip(self.desired, self.policies, clients, strict=True)
         ]
@@ -172,6 +191,7 @@ class Applying:
                 exchange=run.exchange,
                 host=self.order.base.host,
                 observe=self._observer(run),
+                reviewed_uid=self.order.saved.uid if self.order.saved else None,
             )
             if not isinstance(answer, Reply):
                 doors.warn_of_clock(run.exchange)
@@ -196,6 +216,7 @@ class Applying:
                 policy=run.policy,
                 allowed=self.order.allowed,
                 only=run.only,
+                reviewed=self.order.reviewed,
             ),
             assume_idle=self.order.assume_idle,
         )
@@ -228,6 +249,7 @@ class Applying:
             policy=lambda: run.policy,
             allowed=self.order.allowed,
             reason=self.order.reason or "",
+            reviewed=self.order.reviewed,
             only=run.only,
             patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
         )
@@ -305,7 +327,7 @@ class Applying:
 
     def _report(self) -> Exit:
         """Write every account's results and failures; returns the exit status of the whole."""
-        outcomes = [_outcomes(run, self.stop.status) for run in self.runs]
+        outcomes = [_outcomes(run, self.stop.status, self.order.reviewed) for run in self.runs]
         if self.out.json:
             self._report_documents(outcomes)
         for run, told in zip(self.runs, outcomes, strict=True):
@@ -356,7 +378,7 @@ def combined(statuses: list[Exit]) -> Exit:
     return worst(statuses)
 
 
-def _outcomes(run: Run, signalled: Exit | None) -> tuple[Result, ...]:
+def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tuple[Result, ...]:
     memory = run.memory
     done = {
         family: _settled(status, memory.attempts.get(family, 0)) for family, status in memory.done.items()
@@ -368,6 +390,7 @@ def _outcomes(run: Run, signalled: Exit | None) -> tuple[Result, ...]:
         refusals={family: parked.reply for family, parked in memory.parked.items()},
         attempts=memory.attempts,
         ended=_why_not_reached(run, signalled),
+        reviewed=promised,
     )
 
 

@@ -20,10 +20,12 @@ from reconciler.errors import Exit, MmpError, UsageError
 VERBS = {
     "init": "Write a commented starter file.",
     "import": "Write what is live as a file, and take it for applied.",
+    "doctor": "Check file, key, account, host, clock and state: what to do about each.",
     "validate": "Check the file: every problem at once, with its place.",
     "diff": "Show what changes between two files or revisions. Offline.",
     "plan": "Show what apply would do, and when. Sends nothing.",
     "apply": "Make the exchange as the file says, one pass, then exit.",
+    "show": "Show a saved plan, and whether it is still good.",
     "run": "Keep the exchange as the file says until stopped.",
     "status": "Show desired, applied, live, and what is pending.",
     "history": "Show every attempt and what came of it.",

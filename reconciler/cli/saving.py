@@ -14,13 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from reconciler.core.model import Desired, Kind
 from reconciler.core.plan import Plan
 from reconciler.core.problems import printable
-from reconciler.core.saved import SavedPlan, out_of_time
-from reconciler.errors import InvalidInput, MmpError, UsageError
-from reconciler.report.documents import Context, Document
+from reconciler.core.saved import Place, SavedPlan, elsewhere, out_of_time
+from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
+from reconciler.report.documents import Context, Document, Kept
 from reconciler.report.saved import Origin
+
+if TYPE_CHECKING:
+    from reconciler.okx.wire import BaseUrl
 
 PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 """0600: a plan tells which protection a desk has, and when it is about to change."""
@@ -34,6 +39,12 @@ class Loaded:
     saved: SavedPlan
     context: Context
     document: Document
+
+    @property
+    def kept(self) -> Kept:
+        """When it was saved and until when it may be applied."""
+        assert self.context.kept is not None
+        return self.context.kept
 
 
 def save_plan(path: Path, plan: Plan, context: Context, origin: Origin, *, expires_s: float | None) -> None:
@@ -59,7 +70,31 @@ def load_plan(path: str) -> Loaded:
 
     source = printable(path)
     document = read_document(read_bounded(path, "plan"), source, "plan")
-    return Loaded(path, read_saved(document, source), context_of(document), document)
+    saved = read_saved(document, source)
+    return Loaded(path, saved, context_of(document, saved), document)
+
+
+def load_fresh_plan(path: str, desired: Desired, base: BaseUrl, expect: str | None) -> Loaded:
+    """Read a saved plan that is about to be applied to ``desired`` at ``base``; asks nobody.
+
+    Raises InvalidInput as :func:`load_plan` does, and PlanStale when it has expired, is of another
+    account, environment, host or config, or has not the digest ``expect``.
+    """
+    loaded = load_plan(path)
+    simulator = base.kind is Kind.SIMULATOR
+    here = Place(desired.account, desired.environment, base.host, simulator, desired.sha256)
+    late = out_of_time(loaded.saved, datetime.now(UTC))
+    digest = loaded.saved.plan.digest
+    other = () if expect in (None, digest) else (f"its digest is {digest}, not the expected {expect}",)
+    reasons = (*((late,) if late else ()), *elsewhere(loaded.saved.place, here), *other)
+    if reasons:
+        raise PlanStale(
+            "plan-stale",
+            f"nothing was sent, because {printable(path)} is not a plan for here and now: "
+            + "; ".join(reasons),
+            f"make a new plan and have it reviewed; the config read was {printable(desired.path)}",
+        )
+    return loaded
 
 
 def read_bounded(path: str, kind: str) -> bytes:
@@ -78,9 +113,8 @@ def read_bounded(path: str, kind: str) -> bytes:
 def why_stale(loaded: Loaded) -> tuple[str, ...]:
     """Return every reason, known offline, for which ``apply`` would refuse the plan; none when fresh."""
     late = out_of_time(loaded.saved, datetime.now(UTC))
-    changed = _config_has_changed(loaded)
-    about_config = (f"{printable(loaded.context.path)} has changed since",) if changed else ()
-    return (*((late,) if late else ()), *about_config)
+    changed = "the config has changed since" if _config_has_changed(loaded) else None
+    return tuple(reason for reason in (late, changed) if reason is not None)
 
 
 def _config_has_changed(loaded: Loaded) -> bool:

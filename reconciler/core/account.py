@@ -9,16 +9,25 @@ PORTFOLIO_MARGIN = "4"
 """acctLv of portfolio margin, the only mode in which Set MMP works [doc]."""
 
 
-def refusal(info: AccountInfo, desired: Desired, *, writing: bool) -> AccountProblem | None:
+def refusal(
+    info: AccountInfo, desired: Desired, *, writing: bool, reviewed_uid: str | None = None
+) -> AccountProblem | None:
     """Return why this account must not be used for ``desired``; None when it may.
 
     Reading needs the right account only; writing needs portfolio margin and the Trade permission.
+    ``reviewed_uid`` is whom an applied plan file was made for, None when there is none.
     """
     if desired.expected_uid is not None and info.uid != desired.expected_uid:
         return AccountProblem(
             "wrong-account",
             f"the key belongs to User ID {info.uid}, but {desired.path} expects {desired.expected_uid}",
             "use the key of that account, or correct expect.uid",
+        )
+    if reviewed_uid is not None and info.uid != reviewed_uid:
+        return AccountProblem(
+            "wrong-account",
+            f"the key belongs to User ID {info.uid}, but the plan file was made for {reviewed_uid}",
+            "use the key of that account, or make a new plan with this one",
         )
     if not writing:
         return None

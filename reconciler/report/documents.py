@@ -15,6 +15,7 @@ from reconciler.core.model import Desired, Setting
 from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.policy import Policy, Refusal
+from reconciler.core.saved import instant
 
 Document = dict[str, Any]
 
@@ -49,11 +50,34 @@ class OldSide:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """When a plan was saved, until when it may be applied, and why it may not, even so (``stale``)."""
+
+    made_at: datetime
+    expires_at: datetime
+    version: str
+    stale: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """When it was saved, by what, and until when it may be applied."""
+        until = instant(self.expires_at)
+        return f"saved {instant(self.made_at)} by mmp {self.version}, may be applied until {until}"
+
+    @property
+    def banner(self) -> str:
+        """What stands above a plan that may not be applied any more; empty above any other."""
+        if not self.stale:
+            return ""
+        return f"STALE: {'; '.join(self.stale)}. mmp apply refuses it; make a new plan."
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """Where a plan belongs: the file it was made from and the host it is for (None offline).
 
     ``policy`` None: there is no policy file, only the guard. ``against`` None: live was read.
-    ``old`` is None unless two files are compared.
+    ``old`` is None unless two files are compared, ``kept`` unless the plan comes out of a file.
     """
 
     host: str | None
@@ -62,6 +86,7 @@ class Context:
     policy: PolicyFile | None = None
     against: Published | None = None
     old: OldSide | None = None
+    kept: Kept | None = None
 
     @classmethod
     def of(cls, desired: Desired, host: str | None, policy: Policy | None = None) -> Context:

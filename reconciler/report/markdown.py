@@ -23,6 +23,7 @@ from reconciler.report.documents import Context
 from reconciler.report.markup import Piece, Rows, cell, code, fitted, least, size
 from reconciler.report.words import (
     POLICY_CHANGED,
+    age,
     count,
     due,
     duration,
@@ -85,6 +86,8 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
     banner = "**SIMULATOR** " if simulator else ""
     if len(pages) == 1:
         ((plan, context),) = pages
+        if context.kept and context.kept.stale:
+            banner = f"> **{context.kept.banner}**\n\n{banner}"
         begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
         return fitted([begin, *_section(plan, context)], MAX_BYTES)
     begin = f"{_marker('*', '*')}{banner}{_verdict([plan for plan, _ in pages])}"
@@ -337,6 +340,7 @@ def _foot(plan: Plan, context: Context) -> str:
         f"compared with {_compared(plan, context)}",
         f"policy {code(context.policy.path)}" if context.policy else "no policy file",
         _takes(plan),
+        *([context.kept.words] if context.kept else []),
         f"digest {code(plan.digest)}",
         f"mmp {__version__}",
     ]
@@ -347,7 +351,7 @@ def _compared(plan: Plan, context: Context) -> str:
     if context.old:
         return code(context.old.path)
     if context.against:
-        return f"what {code(context.against.source)} says is live, {duration(context.against.age_s)} old"
+        return f"what {code(context.against.source)} says is live, {age(context.against.age_s)}"
     return _COMPARED[plan.basis]
 
 

@@ -21,7 +21,7 @@ from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.saved import Place, SavedPlan
 from reconciler.errors import InvalidInput
-from reconciler.report.documents import Context, Document, PolicyFile, Published, moment
+from reconciler.report.documents import Context, Document, Kept, PolicyFile, Published, moment
 
 DEFAULT_EXPIRY = timedelta(hours=24)
 MAX_EXPIRY = timedelta(days=30)
@@ -86,8 +86,8 @@ def read_saved(document: Document, source: str) -> SavedPlan:
     )
 
 
-def context_of(document: Document) -> Context:
-    """Return the context a plan's document was made in."""
+def context_of(document: Document, saved: SavedPlan) -> Context:
+    """Return the context of a saved plan; nothing is known yet of why it may be stale."""
     policy, against = document["policy"], document.get("against")
     return Context(
         host=document["host"],
@@ -99,6 +99,7 @@ def context_of(document: Document) -> Context:
         )
         if against
         else None,
+        kept=Kept(saved.made_at, saved.expires_at, saved.version, ()),
     )
 
 

@@ -19,6 +19,7 @@ from reconciler.report.documents import Context, plan_summary
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
     POLICY_CHANGED,
+    age,
     count,
     due,
     duration,
@@ -98,8 +99,11 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
     place = f"{plan.account} ({plan.environment.value})"
     at = f" at {printable(context.host)}" if context.host else ""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
-    basis = f"compared with {printable(context.old.path)}" if context.old else _BASIS[plan.basis]
-    yield banner + paint(place, Tone.STRONG) + f"{at} · {printable(context.path)} · {basis}"
+    if context.kept and context.kept.stale:
+        yield paint(context.kept.banner, Tone.BAD)
+    yield banner + paint(place, Tone.STRONG) + f"{at} · {printable(context.path)} · {_basis(plan, context)}"
+    if context.kept:
+        yield paint(context.kept.words, Tone.QUIET)
     if context.old and context.old.policy_changed:
         yield paint(POLICY_CHANGED, Tone.WARN)
     yield ""
@@ -115,6 +119,15 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
     yield plan_sentence(plan)
     if plan.changes:
         yield paint(f"digest {plan.digest}", Tone.QUIET)
+
+
+def _basis(plan: Plan, context: Context) -> str:
+    if context.old:
+        return f"compared with {printable(context.old.path)}"
+    if context.against:
+        source = printable(context.against.source)
+        return f"compared with what {source} says is live, {age(context.against.age_s)}"
+    return _BASIS[plan.basis]
 
 
 def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[str]:

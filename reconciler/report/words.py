@@ -50,6 +50,11 @@ def due(seconds: float) -> str:
     return told if told == "now" else f"in {told}"
 
 
+def age(seconds: float) -> str:
+    """Write how old something is: ``8 s old``; whatever is younger than a second is 1 s old."""
+    return f"{duration(max(1.0, seconds))} old"
+
+
 def count(number: int, thing: str) -> str:
     """Write ``1 request``, ``2 requests``; for words whose plural takes an s."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

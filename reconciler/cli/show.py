@@ -1,0 +1,42 @@
+"""``mmp show``: a saved plan as its reviewer saw it, and whether it could still be applied. Offline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from reconciler.cli.options import output_option
+from reconciler.cli.output import Output
+from reconciler.cli.saving import load_plan, why_stale
+from reconciler.cli.showing import show_plans
+
+
+@click.command()
+@click.argument("plan_file", metavar="PLAN", type=click.Path())
+@output_option("text", "json", "markdown")
+def show(plan_file: str, output_format: str, color: str, **_logging: str | None) -> None:
+    """Show the saved plan in the file PLAN, under a banner when it is stale.
+
+    Needs no keys, no network and no state. A plan is stale when it has expired, or when the config
+    it was made from can be read and has changed. JSON is the file's own document; its banner goes
+    to stderr.
+
+    \b
+    Exit status: 0 shown, stale or not; 4 unreadable, edited, too new, or not a saved plan.
+
+    \b
+    Examples:
+      mmp show plan.json
+      mmp show plan.json --output markdown > comment.md
+    """
+    out = Output(output_format, color)
+    loaded = load_plan(plan_file)
+    kept = replace(loaded.kept, stale=why_stale(loaded))
+    if not out.json:
+        context = replace(loaded.context, kept=kept)
+        show_plans([loaded.saved.plan], [context], out, simulator=loaded.saved.place.simulator)
+        return
+    if kept.stale:
+        out.note(kept.banner)
+    out.document(loaded.document)
