@@ -1,17 +1,27 @@
-"""``mmp validate``: every problem of the file at once. Offline; needs neither keys nor state."""
+"""``mmp validate``: every problem of the files at once. Offline; needs neither keys nor state."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import click
 
-from reconciler.cli.options import config_option, config_paths, output_option
+from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
 from reconciler.errors import Exit
+
+if TYPE_CHECKING:
+    from reconciler.desired.policy import PolicyReading
+    from reconciler.desired.reader import Reading
+    from reconciler.report.problems import Excerptable
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path())
 @config_option
+@policy_option
 @output_option("text", "json", "github")
 @click.pass_context
 def validate(
@@ -19,25 +29,29 @@ def validate(
     /,
     files: tuple[str, ...],
     config: tuple[str, ...],
+    policy_file: str | None,
     output_format: str,
     color: str,
     **_logging: str | None,
 ) -> None:
     """Check FILEs (or folders of them) and tell every problem at once, with its place.
 
-    Needs no keys, no network and no state. Exit status 0 when there is no error (warnings are
-    allowed), 4 otherwise.
+    Each file is held to the policy named, or the one beside it. A FILE called mmp-policy.yaml is
+    checked as a policy. Needs no keys, no network and no state.
+
+    \b
+    Exit status: 0 no error (warnings are allowed), 4 a file does not hold, 3 the policy refuses one.
 
     \b
     Examples:
       mmp validate
       mmp validate accounts/ --output github
     """
-    from reconciler.desired.config import load_configs
     from reconciler.report.problems import problems_document, problems_github, problems_text
 
     out = Output(output_format, color)
-    readings = load_configs(files or config_paths(config))
+    configs, policies = read_all(files or config_paths(config), policy_file)
+    readings: tuple[Excerptable, ...] = (*configs, *policies)
     problems = [problem for reading in readings for problem in reading.problems]
     match output_format:
         case "json":
@@ -46,5 +60,48 @@ def validate(
             out.result(problems_github(problems))
         case _:
             out.result(problems_text(readings, paint=out.paint()))
-    if any(reading.desired is None for reading in readings):
-        ctx.exit(Exit.INVALID)
+    ctx.exit(_status(configs, policies))
+
+
+def read_all(
+    paths: Sequence[str], named: str | None
+) -> tuple[tuple[Reading, ...], tuple[PolicyReading, ...]]:
+    """Read the files and folders of ``paths`` and hold each config to its policy.
+
+    Returns the configs and the policies that were looked at, each once.
+    """
+    from reconciler.desired.config import POLICY_NAMES, load_configs
+    from reconciler.desired.policy import load_policy
+    from reconciler.desired.policy_check import held_to
+
+    given = [path for path in paths if os.path.basename(path) in POLICY_NAMES]
+    configs = load_configs([path for path in paths if path not in given])
+    policies = {path: load_policy(path) for path in given + ([named] if named else [])}
+    found = list(_policies_for(configs, named))
+    policies |= {policy.path: policy for policy in found if policy is not None}
+    held = (
+        held_to(policy.policy if policy else None, reading)
+        for reading, policy in zip(configs, found, strict=True)
+    )
+    return tuple(held), tuple(policies.values())
+
+
+def _policies_for(configs: Sequence[Reading], named: str | None) -> Iterator[PolicyReading | None]:
+    """Yield the policy of each config; a folder's is read once, a file that is not there has none."""
+    from reconciler.desired.policy import policy_for
+
+    read: dict[str, PolicyReading | None] = {}
+    for reading in configs:
+        folder = os.path.dirname(reading.path)
+        if reading.text and folder not in read:
+            read[folder] = policy_for(reading.path, named)
+        yield read.get(folder)
+
+
+def _status(configs: Sequence[Reading], policies: Sequence[PolicyReading]) -> Exit:
+    from reconciler.desired.policy_check import CODES
+
+    if any(reading.desired is None for reading in configs) or any(one.policy is None for one in policies):
+        return Exit.INVALID
+    codes = {problem.code for reading in configs for problem in reading.problems}
+    return Exit.REFUSED if codes & set(CODES.values()) else Exit.DONE

@@ -1,0 +1,57 @@
+"""An accepted file against a policy: what it refuses of the file as written, each at its place.
+
+This file decides only places and words: what is refused is the core's decision. The places of single
+fields are not kept when a file is read, so the file is looked at once more where something is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.core.policy import Kind, Policy, Refusal, refused_as_written
+from reconciler.core.problems import Code, Problem, printable, problem
+from reconciler.desired.nodes import START, Node, Place, read_nodes
+from reconciler.desired.reader import Reading
+from reconciler.desired.shape import Path, node_at, place_of
+
+CODES = {Kind.BOUNDS: Code.POLICY_BOUNDS, Kind.PROTECTED: Code.POLICY_PROTECTED}
+"""What a file alone can be refused for, and the code of it; other kinds need to know what is in force."""
+
+
+def held_to(policy: Policy | None, reading: Reading) -> Reading:
+    """Return ``reading`` with what the policy refuses of it among its problems.
+
+    It stays accepted: a refusal is no error of the file. None: there is no policy.
+    """
+    if reading.desired is None or policy is None:
+        return reading
+    refusals = refused_as_written(reading.desired, policy)
+    if not refusals:
+        return reading
+    root = read_nodes(reading.text.encode(), reading.path).root
+    assert root is not None
+    found = [_problem(refusal, root, reading.path, policy) for refusal in refusals]
+    problems = sorted((*reading.problems, *found), key=lambda each: (each.line, each.column))
+    return replace(reading, problems=tuple(problems))
+
+
+def _problem(refusal: Refusal, root: Node, path: str, policy: Policy) -> Problem:
+    at = _place(refusal, root)
+    return problem(
+        CODES[refusal.kind],
+        path,
+        f"{refusal.family} is refused by {printable(policy.path)}: {refusal.sentence}",
+        f'change one of the two, or override it once: mmp apply {refusal.allow} --reason "…"',
+        line=at.line,
+        column=at.column,
+    )
+
+
+def _place(refusal: Refusal, root: Node) -> Place:
+    """Return where the value is written, in the family or in defaults; else the family, else families."""
+    places: list[Path] = [("families", refusal.family), ("families",)]
+    if refusal.kind is Kind.PROTECTED:
+        places.insert(0, ("families", refusal.family, "timeInterval"))
+    if refusal.field is not None:
+        places = [("families", refusal.family, refusal.field.value), ("defaults", refusal.field.value)]
+    return next((place_of(root, path) for path in places if node_at(root, path) is not None), START)
