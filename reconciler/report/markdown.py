@@ -20,7 +20,7 @@ from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Action, Basis, Change, Plan
 from reconciler.core.policy import loosening_factors
 from reconciler.report.documents import Context
-from reconciler.report.markup import Piece, Rows, cell, code, fitted, least, size
+from reconciler.report.markup import Piece, Rows, cell, code, fenced, fitted, least, size
 from reconciler.report.words import (
     POLICY_CHANGED,
     age,
@@ -111,11 +111,14 @@ def _several(begin: str, sections: list[list[Piece]], concerns: list[int]) -> st
     return fitted([begin, *pieces, end.format(left) if left else ""], MAX_BYTES)
 
 
+_GREAT, _SOME, _NONE = range(3)
+
+
 def _concern(plan: Plan) -> int:
-    """Return 0 for a plan that takes protection away or is refused, 1 for any other change, 2 for none."""
+    """Return how much a plan asks for a reviewer: less protection or a refusal, any change, or nothing."""
     if plan.refusals or any(change.direction in LESS_SAFE for change in plan.changes):
-        return 0
-    return 1 if plan.changes or plan.unmanaged else 2
+        return _GREAT
+    return _SOME if plan.changes or (plan.basis is Basis.FILE and plan.unmanaged) else _NONE
 
 
 def _section(plan: Plan, context: Context) -> list[Piece]:
@@ -140,7 +143,7 @@ def _section(plan: Plan, context: Context) -> list[Piece]:
 
 def _marker(account: str, environment: str) -> str:
     """Return the hidden first line, the same for every plan of an account (``*``: of several)."""
-    name = re.sub(r"[^a-z0-9._*-]", "_", account[:MAX_ACCOUNT])
+    name = re.sub(r"[^a-z0-9._*-]", "_", account[:MAX_ACCOUNT]) or "_"
     return f"<!-- mmp-plan account={name} environment={environment} -->\n"
 
 
@@ -154,7 +157,7 @@ def _name(plan: Plan) -> str:
 def _verdict(plans: Sequence[Plan]) -> str:
     told = [f"**{_headline(plans)}**"]
     if len(plans) > 1:
-        told.append(f"{sum(bool(plan.changes) for plan in plans)} of {len(plans)} accounts change.")
+        told.append(f"Changes in {sum(_concern(plan) < _NONE for plan in plans)} of {len(plans)} accounts.")
     if more := _counted(plans, _MORE_SAFE):
         told.append(f"More protection: {more}.")
     if rest := ", ".join(f"{number} {word}" for word, number in _others(plans).items() if number):
@@ -316,16 +319,16 @@ def _diff(plan: Plan) -> Iterator[str]:
     """Yield what changes as lines with − and +, a family a row, by name."""
     for change in sorted(plan.changes, key=lambda change: change.family):
         if change.before is None:
-            yield f"+{change.family}:\n" + "".join(_lines("+", change.after, change.fields))
+            yield f"+{fenced(change.family)}:\n" + "".join(_lines("+", change.after, change.fields))
         elif change.fields:
             pairs = (
                 (*_lines("-", change.before, (field,)), *_lines("+", change.after, (field,)))
                 for field in change.fields
             )
-            yield f" {change.family}:\n" + "".join(line for pair in pairs for line in pair)
+            yield f" {fenced(change.family)}:\n" + "".join(line for pair in pairs for line in pair)
     if plan.basis is Basis.FILE:
         for family, setting in plan.unmanaged.items():
-            yield f"-{family}:\n" + "".join(_lines("-", setting, tuple(Field)))
+            yield f"-{fenced(family)}:\n" + "".join(_lines("-", setting, tuple(Field)))
 
 
 def _lines(sign: str, setting: Setting, fields: tuple[Field, ...]) -> Iterator[str]:
@@ -333,7 +336,7 @@ def _lines(sign: str, setting: Setting, fields: tuple[Field, ...]) -> Iterator[s
 
 
 def _foot(plan: Plan, context: Context) -> str:
-    at = f" at {code(context.host)}" if context.host else ""
+    at = f" at {code(context.host)}" if context.host is not None else ""
     told = [
         f"{plan.environment.value}{at}",
         f"{code(context.path)} (sha256 {code(context.sha256[:SHA_SHOWN])})",

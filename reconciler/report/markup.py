@@ -65,6 +65,11 @@ def cell(text: str) -> str:
     return code(printable(text).replace("|", "\\x7c"))
 
 
+def fenced(text: str) -> str:
+    """Return ``text`` for a line inside a fenced block, which no backtick of it can end."""
+    return printable(text).replace("`", "\\x60")
+
+
 def least(pieces: Sequence[Piece]) -> int:
     """Return the bytes ``pieces`` take with every row left out."""
     return sum(size(piece) if isinstance(piece, str) else piece.least for piece in pieces)

@@ -1,0 +1,171 @@
+"""Two files against each other: what is a change, what is not, and what the policies of both refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import pytest
+
+from reconciler.core.diff import compare, gone, paired
+from reconciler.core.direction import Direction, direction
+from reconciler.core.model import Desired, Environment, Family, Field, Setting
+from reconciler.core.pacing import GUARD_S
+from reconciler.core.plan import Action, Basis, Because, Plan, Reason
+from reconciler.core.policy import Loosening, Policy
+from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
+from tests.unit.core_world import SETTINGS
+
+
+def file_of(account: str = "main", environment: Environment = Environment.LIVE, **families: str) -> Desired:
+    """Return a file; families are BTC, ETH, SOL with a setting as text."""
+    names = {"BTC": BTC, "ETH": ETH, "SOL": SOL}
+    wanted = {names[name]: setting(text) for name, text in families.items()}
+    return desired(wanted, account=account, environment=environment)
+
+
+def policy(
+    *, factor: str | None = None, disable: bool = False, protected: tuple[Family, ...] = ()
+) -> Policy:
+    return Policy(
+        path="mmp-policy.yaml",
+        sha256="1" * 64,
+        loosening=Loosening(max_factor=Decimal(factor) if factor else None),
+        disable_allowed=disable,
+        protected=frozenset(protected),
+    )
+
+
+def because(plan: Plan) -> dict[Family, Because | None]:
+    return {change.family: change.because for change in plan.changes}
+
+
+@pytest.mark.parametrize("was", SETTINGS)
+@pytest.mark.parametrize("now", SETTINGS)
+def test_a_family_in_both_files_is_changed_exactly_if_its_value_differs(was: str, now: str) -> None:
+    before, after = SETTINGS[was], SETTINGS[now]
+    plan = compare(desired({BTC: before}), desired({BTC: after}), [policy(disable=True)])
+    if was == now:
+        assert (plan.changes, plan.unchanged) == ((), (BTC,))
+        return
+    (change,) = plan.changes
+    assert (change.before, change.after, change.reason) == (before, after, Reason.CHANGED)
+    assert (change.action, change.direction) == (Action.SET, direction(before, after))
+    assert change.source is not None
+
+
+def test_numbers_are_compared_by_value_and_fields_are_named() -> None:
+    same = compare(file_of(BTC="5000/2000/100"), file_of(BTC="5000/2000/100.0"))
+    assert same.unchanged == (BTC,)
+    changed = compare(file_of(BTC="5000/2000/100"), file_of(BTC="6000/2000/50"))
+    assert changed.changes[0].fields == (Field.TIME_INTERVAL, Field.QTY_LIMIT)
+
+
+def test_a_family_that_has_come_is_new_and_one_that_has_gone_is_unmanaged() -> None:
+    plan = compare(
+        file_of(BTC="1/1/1", ETH="0/1/1"), file_of(BTC="1/1/1", SOL="2/2/2"), [policy(disable=True)]
+    )
+    (change,) = plan.changes
+    assert (change.family, change.reason, change.direction) == (SOL, Reason.NEW, Direction.ENABLE)
+    assert change.before is None
+    assert plan.unchanged == (BTC,)
+    assert plan.unmanaged == {ETH: setting("0/1/1")}
+    assert (plan.basis, plan.account, plan.environment) == (Basis.FILE, "main", Environment.LIVE)
+
+
+def test_an_account_that_has_come_is_all_new() -> None:
+    plan = compare(None, file_of(BTC="1/1/1", ETH="0/1/1"))
+    assert [(change.family, change.direction) for change in plan.changes] == [
+        (BTC, Direction.ENABLE),
+        (ETH, Direction.DISABLE),
+    ]
+    assert {change.reason for change in plan.changes} == {Reason.NEW}
+    assert (plan.unmanaged, plan.refusals) == ({}, ())
+
+
+def test_an_account_that_has_gone_is_all_unmanaged() -> None:
+    plan = gone(file_of(BTC="1/1/1", ETH="0/1/1"))
+    assert (plan.changes, plan.unchanged, plan.refusals) == ((), (), ())
+    assert list(plan.unmanaged) == [BTC, ETH]
+    assert plan.basis is Basis.FILE
+
+
+def test_accounts_are_matched_by_name_and_environment_in_the_order_of_the_newer_side() -> None:
+    old_a, old_b = file_of("a", BTC="1/1/1"), file_of("b", BTC="2/2/2")
+    new_b = file_of("b", BTC="3/3/3")
+    demo = file_of("a", Environment.DEMO, BTC="4/4/4")
+    pairs, dropped = paired([old_a, old_b], [new_b, demo])
+    assert pairs == ((old_b, new_b), (None, demo))
+    assert dropped == (old_a,)
+
+
+def test_times_are_those_of_an_apply_that_begins_with_a_free_budget() -> None:
+    families: Mapping[Family, Setting] = {Family(f"F{n}-USD"): setting("1/1/1") for n in range(5)}
+    plan = compare(None, desired(families))
+    assert [change.order for change in plan.changes] == [1, 2, 3, 4, 5]
+    assert [change.eta_s for change in plan.changes] == [0, 0, GUARD_S, GUARD_S, 2 * GUARD_S]
+
+
+def test_more_protection_is_sent_first() -> None:
+    old = file_of(BTC="5000/2000/100", ETH="5000/2000/100", SOL="0/2000/100")
+    plan = compare(old, file_of(BTC="5000/2000/400", ETH="5000/2000/50", SOL="5000/2000/100"))
+    assert [change.family for change in plan.changes] == [SOL, ETH, BTC]
+
+
+def test_without_a_policy_the_guard_holds_whatever_disables() -> None:
+    plan = compare(file_of(BTC="5000/2000/100", ETH="1/1/1"), file_of(BTC="0/2000/100", ETH="1/1/2"))
+    assert because(plan) == {BTC: Because.GUARD, ETH: None}
+    assert [refusal.rule for refusal in plan.refusals] == ["guard"]
+
+
+def test_a_policy_holds_what_it_refuses() -> None:
+    plan = compare(file_of(BTC="1/1/100"), file_of(BTC="1/1/400"), [policy(factor="2")])
+    assert because(plan) == {BTC: Because.POLICY}
+    assert plan.refusals[0].sentence == "loosening.maxFactor: qtyLimit ×4, limit ×2"
+
+
+STRICT, LAX = policy(factor="2"), policy(factor="8", disable=True)
+
+
+@pytest.mark.parametrize(
+    ("policies", "held"),
+    [
+        ([STRICT], {BTC: Because.POLICY, ETH: Because.POLICY}),
+        ([LAX], {BTC: None, ETH: None}),
+        ([STRICT, LAX], {BTC: Because.POLICY, ETH: Because.POLICY}),
+        ([LAX, STRICT], {BTC: Because.POLICY, ETH: Because.POLICY}),
+        ([None, LAX], {BTC: None, ETH: Because.GUARD}),
+        ([LAX, None], {BTC: None, ETH: Because.GUARD}),
+        ([None, STRICT], {BTC: Because.POLICY, ETH: Because.POLICY}),
+    ],
+)
+def test_a_change_has_to_pass_the_policy_before_and_the_policy_after(
+    policies: list[Policy | None], held: dict[Family, Because | None]
+) -> None:
+    old = file_of(BTC="5000/2000/100", ETH="5000/2000/100")
+    plan = compare(old, file_of(BTC="5000/2000/400", ETH="0/2000/100"), policies)
+    assert because(plan) == held
+
+
+def test_what_both_policies_refuse_in_the_same_words_is_told_once() -> None:
+    plan = compare(file_of(BTC="1/1/1"), file_of(BTC="0/1/1"), [policy(), policy()])
+    assert len(plan.refusals) == 1
+
+
+def test_a_protected_family_that_is_removed_is_refused_though_there_is_no_change_to_hold() -> None:
+    guard = policy(protected=(ETH,))
+    plan = compare(file_of(BTC="1/1/1", ETH="1/1/1"), file_of(BTC="1/1/1"), [guard])
+    assert plan.changes == ()
+    assert [(refusal.family, refusal.rule) for refusal in plan.refusals] == [(ETH, "protected")]
+
+
+def test_removing_an_account_is_refused_for_its_own_protected_families_alone() -> None:
+    guard = policy(protected=(ETH, SOL))
+    plan = gone(file_of(BTC="1/1/1", ETH="1/1/1"), [guard, None])
+    assert [refusal.family for refusal in plan.refusals] == [ETH]
+
+
+def test_the_same_files_give_the_same_digest_wherever_they_are() -> None:
+    old, new = file_of(BTC="1/1/1", ETH="2/2/2"), file_of(ETH="3/3/3", BTC="1/1/4")
+    turned = file_of(BTC="1/1/4", ETH="3/3/3")
+    assert compare(old, new).digest == compare(old, turned).digest

@@ -1,0 +1,194 @@
+"""The comment on a merge request says the verdict first, and of each change what a reviewer weighs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from reconciler import __version__
+from reconciler.cli.output import Output
+from reconciler.core.diff import compare, gone
+from reconciler.core.direction import LESS_SAFE
+from reconciler.core.model import Environment, Family
+from reconciler.core.plan import Action, Because
+from reconciler.report.documents import Context, Published
+from reconciler.report.gitlab import plans_gitlab
+from reconciler.report.markdown import Page, plans_markdown
+from tests.unit.core_builders import BTC, ETH, SOL, desired, plan_of, setting
+from tests.unit.markdown_form import BEFORE, BETWEEN, OLD, POLICY, between, hold_to_the_form, sections
+from tests.unit.report_samples import large_plans, small_plans
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+
+
+# ---- what it says ------------------------------------------------------------------------------
+
+
+def test_it_is_as_the_golden_file() -> None:
+    told = plans_markdown([(between(), BETWEEN)]).replace(f"mmp {__version__}", "mmp VERSION")
+    assert told == (GOLDEN / "markdown.md").read_text(encoding="utf-8")
+
+
+def test_several_accounts_are_as_the_golden_file() -> None:
+    desk = desired({BTC: setting("1/1/1")}, account="desk-2", environment=Environment.DEMO)
+    pages = [
+        (between(), BETWEEN),
+        (compare(desk, desk), BETWEEN),
+        (gone(desired({ETH: setting("1/1/1")}, account="old")), BETWEEN),
+    ]
+    told = plans_markdown(pages).replace(f"mmp {__version__}", "mmp VERSION")
+    hold_to_the_form(told)
+    assert told == (GOLDEN / "markdown-several.md").read_text(encoding="utf-8")
+
+
+def test_what_takes_protection_away_comes_first_and_alone() -> None:
+    told = sections(plans_markdown([(between(), BETWEEN)]))
+    assert list(told) == [
+        "Less protection",
+        "Held: not sent",
+        "Other changes",
+        "No longer managed: left as it is",
+    ]
+    rows = re.findall(r"^\| `([^`]+)`", told["Less protection"], re.MULTILINE)
+    assert list(dict.fromkeys(rows)) == [SOL, "BNB-USD", BTC, ETH]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "row"),
+    [
+        (
+            "5000/2000/100",
+            "5000/2000/400",
+            "qtyLimit | 100 → 400 | ×4 looser | 100 → 400 contracts per 5 s",
+        ),
+        ("5000/2000/400", "5000/2000/1", "qtyLimit | 400 → 1 | ×400 tighter | 400 → 1 contract per 5 s"),
+        (
+            "5000/2000/3",
+            "1500/2000/3",
+            "timeInterval | 5s → 1500ms | ×3.334 looser | 3 contracts per 5 s → 3 contracts per 1500 ms",
+        ),
+        ("5000/2000/3", "5000/4000/3", "frozenInterval | 2s → 4s | ×2 tighter | "),
+        ("5000/0/3", "5000/4000/3", "frozenInterval | until-reset → 4s |  | "),
+        ("5000/4000/3", "5000/0/3", "frozenInterval | 4s → until-reset |  | "),
+        ("5000/1/3", "0/1/3", "timeInterval | 5s → disabled |  | 3 contracts per 5 s → no limit"),
+        ("0/1/3", "120000/1/3", "timeInterval | disabled → 2m |  | no limit → 3 contracts per 2 min"),
+        ("0/1/3", "0/1/6", "qtyLimit | 3 → 6 | ×2 looser | no limit → no limit"),
+        (
+            "1/1/10000000000000000000",
+            "1/1/0.00000000000000000001",
+            "×1000000000000000000000000000000000000000 t",
+        ),
+        ("1/1/10000", "1/1/10001", "10000 → 10001 | ×1.001 looser"),
+        (
+            "3600000/1/5",
+            "3600000/1/6",
+            "qtyLimit | 5 → 6 | ×1.2 looser | 5 → 6 contracts per 1 h",
+        ),
+    ],
+)
+def test_a_row_tells_field_values_factor_and_rate(before: str, after: str, row: str) -> None:
+    assert row in plans_markdown([(between({BTC: setting(before)}, {BTC: setting(after)}), BETWEEN)])
+
+
+def test_exactly_the_changed_fields_are_named() -> None:
+    told = sections(plans_markdown([(between(), BETWEEN)]))
+    rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", "".join(told.values()), re.MULTILINE)
+    expected = [(change.family, name.value) for change in between().changes for name in change.fields]
+    assert sorted(rows) == sorted(expected)
+
+
+def test_a_refusal_is_told_with_rule_numbers_and_the_very_override() -> None:
+    held = sections(plans_markdown([(between(), BETWEEN)]))["Held: not sent"]
+    assert "- `BTC-USD` `loosening.maxFactor: qtyLimit ×4, limit ×2`; if that is meant: " in held
+    assert '; if that is meant: `--allow loosen:BTC-USD --reason "…"`' in held
+    assert "`--allow disable:SOL-USD_UM " in held
+
+
+@pytest.mark.parametrize("hold", [each for each in Because if each not in (Because.POLICY, Because.GUARD)])
+def test_what_is_held_by_the_moment_is_told_with_the_reason(hold: Because) -> None:
+    (change,) = plan_of({BTC: setting("1/1/1")}).changes
+    plan = plan_of({BTC: setting("1/1/1")})
+    held = replace(plan, changes=(replace(change, action=Action.HOLD, because=hold, order=None),))
+    assert sections(plans_markdown([(held, CONTEXT)]))["Held: not sent"].startswith(f"- `{BTC}` ")
+
+
+def test_a_removed_protected_family_is_refused_though_nothing_changes() -> None:
+    guard = replace(POLICY, protected=frozenset({ETH}))
+    plan = compare(
+        desired({BTC: setting("1/1/1"), ETH: setting("1/1/1")}), desired({BTC: setting("1/1/1")}), [guard]
+    )
+    told = plans_markdown([(plan, BETWEEN)])
+    assert "No changes, but 1 family will no longer be managed." in told
+    assert "--allow protected:ETH-USD" in told
+
+
+def test_unchanged_families_are_counted_and_not_named() -> None:
+    names = {Family(f"QUIET{n}-USD"): setting("1/1/1") for n in range(9)}
+    told = plans_markdown(
+        [(between({**names, BTC: setting("1/1/1")}, {**names, BTC: setting("1/1/2")}), BETWEEN)]
+    )
+    assert "9 unchanged" in told
+    assert "QUIET" not in told
+
+
+def test_the_simulator_is_always_named() -> None:
+    page = (plan_of({BTC: setting("1/1/1")}), CONTEXT)
+    for pages in ([page], [page, page]):
+        assert "**SIMULATOR**" in plans_markdown(pages, simulator=True)
+        assert "SIMULATOR" not in plans_markdown(pages)
+
+
+def test_a_published_status_is_named_with_its_age() -> None:
+    read_at = datetime(2026, 3, 1, tzinfo=UTC)
+    context = replace(CONTEXT, against=Published("status.json", read_at, 75.0))
+    told = plans_markdown([(plan_of({BTC: setting("1/1/1")}), context)])
+    assert "compared with what `status.json` says is live, 1 min 15 s old" in told
+
+
+def test_a_changed_policy_is_flagged_and_an_unchanged_one_is_not() -> None:
+    quiet = replace(BETWEEN, old=replace(OLD, policy_changed=False))
+    assert "The policy changes together with the settings" in plans_markdown([(between(), BETWEEN)])
+    assert "The policy changes" not in plans_markdown([(between(), quiet)])
+
+
+# ---- every plan there is ------------------------------------------------------------------------
+
+
+def every_page() -> Iterator[Page]:
+    for plan in (*small_plans(), *large_plans()):
+        yield plan, CONTEXT
+
+
+def test_every_plan_the_program_can_make_is_well_formed() -> None:
+    for page in every_page():
+        plan = page[0]
+        told = plans_markdown([page])
+        hold_to_the_form(told)
+        assert told == plans_markdown([page])
+        named = {change.family for change in plan.changes} | {*plan.unmanaged}
+        assert [family for family in named if f"`{family}`" not in told] == []
+        loosening = any(change.direction in LESS_SAFE for change in plan.changes)
+        assert ("**Less protection: " in told) == loosening == ("#### Less protection" in told)
+
+
+def test_gitlab_counts_requests_by_what_they_do() -> None:
+    plans = [between(), gone(desired(BEFORE)), compare(None, desired({BTC: setting("0/1/1")}))]
+    assert plans_gitlab(plans) == {"create": 2, "update": 2, "delete": 1}
+    assert list(plans_gitlab([])) == ["create", "update", "delete"]
+
+
+def test_gitlab_counts_every_request_once() -> None:
+    for plan, _ in every_page():
+        assert sum(plans_gitlab([plan]).values()) == len(plan.requests)
+
+
+def test_the_gitlab_report_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    Output("gitlab").document(plans_gitlab([between()]))
+    assert json.loads(capsys.readouterr().out) == {"create": 2, "update": 2, "delete": 0}
