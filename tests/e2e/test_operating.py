@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from tests.e2e.rig import MMP, Desk, Exchange, eventually, simulator
+from tests.e2e.rig import MMP, Desk, Ended, Exchange, eventually, simulator
 
 pytestmark = pytest.mark.e2e
 
@@ -96,6 +97,106 @@ def test_an_import_with_a_key_of_the_other_environment_writes_no_file(desk: Desk
     ended = desk.mmp("import", "--environment", "demo")
     assert (ended.status, ended.error_code) == (8, "okx-50101")
     assert list(desk.folder.iterdir()) == []
+
+
+# The doctor -----------------------------------------------------------------------------------
+
+
+def marks(ended: Ended) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for one in ended.document["findings"]:
+        found.setdefault(one["check"], set()).add(one["mark"])
+    return found
+
+
+def test_a_desk_in_good_order_gets_advice_at_most(desk: Desk, exchange: Exchange) -> None:
+    desk.wants(BTC, expect=f'{{uid: "{exchange.uid}"}}')
+    (desk.folder / "mmp-policy.yaml").write_text("version: 1\nprotected: [BTC-USD]\n")
+    assert desk.mmp(*APPLY).status == 0
+    exchange.tell("accounts", ip=["127.0.0.1"])
+    ended = desk.mmp("doctor", "--output", "json")
+    assert ended.status == 0, ended.stdout
+    assert set().union(*marks(ended).values()) == {"ok"}
+    assert len(ended.document["findings"]) == 15
+    assert [one["endpoint"] for one in exchange.arrivals("reset")] == []
+    assert exchange.written() == ["BTC-USD"]
+    text = desk.mmp("doctor").stdout
+    assert text.count("✓") == 15
+    assert text.endswith("\nNothing stands in the way.\n")
+
+
+def test_the_doctor_leaves_no_trace(desk: Desk) -> None:
+    desk.wants(BTC)
+    ended = desk.mmp("doctor", "--output", "json")
+    assert (ended.status, marks(ended)["address"]) == (0, {"advice"})
+    assert [path.name for path in desk.folder.iterdir()] == ["mmp.yaml"]
+
+
+@dataclass(frozen=True)
+class Ill:
+    """What is wrong, which checks fail for it, and with what status the doctor ends."""
+
+    fails: str
+    status: int
+    says: str
+    flags: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    top: tuple[tuple[str, str], ...] = ()
+
+
+ILL = {
+    "file": Ill("config", 4, "unknown key", top=(("enviroment", "live"),)),
+    "passphrase": Ill("account", 8, "50105", variables=(("OKX_PASSPHRASE", "a-wrong-passphrase"),)),
+    "region": Ill("account", 8, "https://eea.okx.com", variables=(("OKX_API_KEY", "of-another-region"),)),
+    "environment": Ill("account", 8, "50101", top=(("environment", "demo"),)),
+    "expect": Ill("account", 8, "expects 123", top=(("expect", '{uid: "123"}'),)),
+    "keys": Ill("credentials", 8, "OKX_PASSPHRASE", variables=(("OKX_PASSPHRASE", ""),)),
+    "trade": Ill("permissions", 8, "Trade", flags=("--permissions", "read_only")),
+    "withdraw": Ill(
+        "permissions", 8, "--allow-withdraw", flags=("--permissions", "read_only,trade,withdraw")
+    ),
+    "mode": Ill("mode mmp", 8, "acctLv is 2", flags=("--account-level", "2")),
+    "privilege": Ill("mmp", 8, "50030", flags=("--no-privilege",)),
+    "silence": Ill("host", 1, "--base-url", flags=("--fault", "time/lost-before")),
+    "page": Ill("mmp", 1, "HTTP 502", flags=("--fault", "get/html-502")),
+}
+
+
+@pytest.mark.parametrize("name", ILL)
+def test_what_is_in_the_way_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
+    ill = ILL[name]
+    with simulator(*ill.flags) as exchange:
+        desk = Desk(tmp_path / "desk", {**exchange.variables, **dict(ill.variables)})
+        desk.wants(BTC, **dict(ill.top))
+        ended = desk.mmp("doctor", "--output", "json")
+        assert ended.status == ill.status, ended.stdout
+        failed = [one for one in ended.document["findings"] if one["mark"] == "failed"]
+        assert [one["check"] for one in failed] == ill.fails.split()
+        assert any(ill.says in f"{one['message']} {one['hint']}" for one in failed), failed
+        assert all(one["hint"] for one in failed if one["check"] != "mmp"), failed
+        desk.close()
+
+
+def test_a_key_for_plans_alone_passes_when_that_is_said(tmp_path: Path) -> None:
+    with simulator("--permissions", "read_only,withdraw") as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants({**BTC, "DOGE-USD": "5s/2s/1"})
+        ended = desk.mmp("doctor", "--for", "plan", "--allow-withdraw", "--output", "json")
+        assert ended.status == 0, ended.stdout
+        assert marks(ended)["families"] == {"advice"}
+        desk.close()
+
+
+def test_a_state_that_cannot_be_used_is_in_the_way(desk: Desk, exchange: Exchange) -> None:
+    desk.wants(BTC)
+    assert desk.mmp(*APPLY).status == 0
+    desk.mmp("pause", "--family", "BTC-USD", "--reason", "by hand")
+    exchange.tell("freeze", family="BTC-USD", ms=0)
+    fine = desk.mmp("doctor", "--output", "json")
+    assert (fine.status, marks(fine)["pause"], marks(fine)["frozen"]) == (0, {"advice"}, {"advice"})
+    desk.state.write_bytes(b"")
+    ended = desk.mmp("doctor", "--output", "json")
+    assert (ended.status, marks(ended)["state"]) == (1, {"failed"})
 
 
 # Resetting ------------------------------------------------------------------------------------

@@ -1,0 +1,197 @@
+"""How a doctor's examination goes: from the file to the state, each check once, none of them writing.
+
+What a check means is ``core.doctor``'s. Here it is only found out, and what cannot be found out
+because something before it failed is said to be unchecked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.cli import doors
+from reconciler.clock import SystemClock
+from reconciler.core import doctor
+from reconciler.core.doctor import Finding, Purpose
+from reconciler.core.model import AccountInfo, Desired
+from reconciler.core.problems import Problem
+from reconciler.core.verdict import Reply
+from reconciler.desired.config import Reading
+from reconciler.desired.policy import policy_for
+from reconciler.errors import InvalidInput, MmpError, StateUnusable
+from reconciler.okx.client import OkxClient
+from reconciler.okx.wire import BaseUrl
+from reconciler.report.doctor import Checkup
+from reconciler.report.words import count, families
+
+ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
+"""What is asked of the exchange, in this order; what fails leaves the rest unchecked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What the command line of ``doctor`` asked for."""
+
+    base: BaseUrl
+    state: Path
+    policy_file: str | None
+    purpose: Purpose
+    allow_withdraw: bool
+
+
+async def examine(reading: Reading, asked: Examination) -> Checkup:
+    """Examine the account of one file; whatever is wrong is a finding, never an exception."""
+    findings = [_config(reading)]
+    if reading.desired is None:
+        findings += doctor.skipped(("policy", "credentials"), "the file does not hold")
+        findings += doctor.skipped((*ASKED_WITH_THE_KEY, "state"), "the file does not hold")
+    else:
+        patient = _Patient(reading.desired, asked)
+        findings += await patient.examined()
+    owner = reading.owner
+    return Checkup(
+        path=reading.path,
+        account=owner.account if owner else None,
+        environment=owner.environment.value if owner else None,
+        host=asked.base.host,
+        simulator=doors.is_simulator(asked.base),
+        findings=tuple(findings),
+    )
+
+
+class _Patient:
+    """One account under examination: what was found so far, and whose key it is once that is known."""
+
+    def __init__(self, desired: Desired, asked: Examination) -> None:
+        self.desired = desired
+        self.asked = asked
+        self.clock = SystemClock()
+        self.findings: list[Finding] = []
+        self.info: AccountInfo | None = None
+
+    async def examined(self) -> list[Finding]:
+        """Make every check that can be made."""
+        self.findings.append(_policy(self.desired, self.asked))
+        client = self._client()
+        if client is not None and await self._host(client):
+            await self._account(client)
+            await self._families(client)
+        try:
+            await self._state()
+        except MmpError as problem:
+            self.findings.append(doctor.failed("state", problem))
+        return self.findings
+
+    def _client(self) -> OkxClient | None:
+        try:
+            client = doors.reading_client(self.desired, self.asked.base, self.clock)
+        except MmpError as problem:
+            self._failed("credentials", problem, "there is no usable key", ASKED_WITH_THE_KEY)
+            return None
+        prefix = self.desired.credentials_prefix
+        self.findings.append(doctor.ok("credentials", f"the variables {prefix}… hold a key"))
+        return client
+
+    async def _host(self, client: OkxClient) -> bool:
+        host = self.asked.base.host
+        unsynced = await client.sync_clock()
+        if unsynced is not None:
+            problem = _unreachable(host, unsynced)
+            self._failed("host", problem, "the exchange does not answer", ASKED_WITH_THE_KEY[1:])
+            return False
+        assert client.clock_offset_s is not None, "it was just measured"
+        self.findings += [doctor.ok("host", f"{host} answers"), doctor.clock_off(client.clock_offset_s)]
+        return True
+
+    async def _account(self, client: OkxClient) -> None:
+        info = await client.account()
+        if isinstance(info, Reply):
+            problem = doors.failure("the exchange did not say whose key this is", info)
+            self._failed("account", problem, "the account is not known", ASKED_WITH_THE_KEY[3:-1])
+            return
+        self.info = info
+        may = doctor.permissions(info, purpose=self.asked.purpose, allow_withdraw=self.asked.allow_withdraw)
+        self.findings += [doctor.ownership(info, self.desired), *may]
+        self.findings += [doctor.account_mode(info), doctor.address_binding(info)]
+        read = await client.read_live()
+        if isinstance(read, Reply):
+            self._failed("mmp", doors.failure("live settings could not be read", read))
+        else:
+            self.findings += doctor.live_readable(read, self.desired)
+
+    async def _families(self, client: OkxClient) -> None:
+        listed = await client.listed_families()
+        if isinstance(listed, Reply):
+            told = f"not known which exist: {listed.message or listed.code}"
+            self.findings.append(doctor.advice("families", told))
+        else:
+            self.findings.append(doctor.families_listed(self.desired, listed))
+
+    async def _state(self) -> None:
+        """Look at the state and leave it alone. Raises MmpError where it cannot be used."""
+        path = self.asked.state
+        state = doors.open_existing_state(path, self.clock)
+        _refuse_unwritable(path)
+        if state is None:
+            self.findings.append(doctor.ok("state", f"none yet at {path}; the first apply makes it"))
+            return
+        store = state.account(self.desired.account, self.desired.environment, self.asked.base.kind)
+        if self.info is not None:
+            await store.identify(self.info.uid, self.asked.base.host)
+        self.findings.append(doctor.ok("state", f"{path} is whole and can be written"))
+        holder = store.lock_holder()
+        self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
+        self.findings += doctor.pauses_in_force(store.pauses(), self.clock.wall())
+
+    def _failed(self, check: str, problem: MmpError, why: str = "", unchecked: Sequence[str] = ()) -> None:
+        self.findings += [doctor.failed(check, problem), *doctor.skipped(unchecked, why)]
+
+
+def _config(reading: Reading) -> Finding:
+    path, problems = reading.path, reading.problems
+    if reading.desired is None:
+        return _broken("config", path, problems)
+    told = f"{path} holds: {families(len(reading.desired.families))}"
+    if problems:
+        warned = f"{told}, {count(len(problems), 'warning')}"
+        return doctor.advice("config", warned, f"mmp validate {path} shows them")
+    return doctor.ok("config", told)
+
+
+def _policy(desired: Desired, asked: Examination) -> Finding:
+    reading = policy_for(desired.path, asked.policy_file)
+    if reading is not None and reading.policy is None:
+        return _broken("policy", reading.path, reading.problems)
+    return doctor.policy_found(reading.policy if reading else None)
+
+
+def _broken(check: str, path: str, problems: Sequence[Problem]) -> Finding:
+    errors = [problem for problem in problems if problem.is_error]
+    message = f"{path} has {count(len(errors), 'error')}; line {errors[0].line}: {errors[0].message}"
+    return doctor.failed(check, InvalidInput(errors[0].code, message, "mmp validate shows all of them"))
+
+
+def _unreachable(host: str, reply: Reply) -> MmpError:
+    problem = doors.failure(f"{host} does not answer as OKX does", reply)
+    problem.hint = problem.hint or "check the network, its firewalls, and --base-url"
+    return problem
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise StateUnusable unless the state, and files beside it, could be written; tries nothing."""
+    for place in _must_be_writable(Path(os.path.realpath(path))):
+        if not os.access(place, os.W_OK):
+            raise StateUnusable(
+                "state-unwritable",
+                f"the state {path} cannot be written: no right to write {place}",
+                "give this user the right to write there, or name another file with --state",
+            )
+
+
+def _must_be_writable(path: Path) -> Iterator[Path]:
+    """Yield the file if there is one, and the nearest folder that exists."""
+    if path.exists():
+        yield path
+    yield next(folder for folder in path.parents if folder.exists())

@@ -1,0 +1,89 @@
+"""``mmp doctor``: look at everything that can stand in the way, and say what to do about each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.options import (
+    config_option,
+    config_paths,
+    exchange_options,
+    output_option,
+    policy_option,
+    state_options,
+    state_path,
+)
+from reconciler.cli.output import Output
+from reconciler.core.doctor import Purpose
+
+
+@click.command()
+@config_option
+@policy_option
+@state_options
+@exchange_options
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice([purpose.value for purpose in Purpose]),
+    default=Purpose.APPLY.value,
+    show_default=True,
+    help="What the key is meant for: plan wants Read alone, apply wants Trade too.",
+)
+@click.option("--allow-withdraw", is_flag=True, help="Do not refuse a key that may withdraw.")
+@output_option("text", "json")
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    /,
+    config: tuple[str, ...],
+    policy_file: str | None,
+    state: str | None,
+    base_url: str,
+    allow_hosts: tuple[str, ...],
+    purpose: str,
+    allow_withdraw: bool,
+    output_format: str,
+    color: str,
+    **_unused: object,
+) -> None:
+    """Check file, policy, keys, host, clock, account, MMP and state; a line each with what to do.
+
+    Sends nothing that changes anything, and leaves the state alone. Marks: ✓ all right, ! worth
+    knowing, ✗ in the way, - could not be checked.
+
+    \b
+    Exit status: 0 nothing in the way, 8 account or key, 4 a file does not hold, 1 host or state.
+
+    \b
+    Examples:
+      mmp doctor
+      mmp doctor --for plan --output json
+    """
+    import asyncio  # late: help texts and usage errors need no event loop
+
+    from reconciler.cli.checkup import Examination, examine
+    from reconciler.core.doctor import exit_status
+    from reconciler.desired.config import load_configs
+    from reconciler.errors import worst
+    from reconciler.report.doctor import doctor_document, doctor_text
+    from reconciler.report.documents import several
+
+    out = Output(output_format, color)
+    examination = Examination(
+        base=doors.base_url(base_url, allow_hosts),
+        state=Path(state_path(state, config)),
+        policy_file=policy_file,
+        purpose=Purpose(purpose),
+        allow_withdraw=allow_withdraw,
+    )
+    readings = load_configs(config_paths(config))
+    checkups = [asyncio.run(examine(reading, examination)) for reading in readings]
+    if out.json:
+        out.document(several("doctor", [doctor_document(checkup) for checkup in checkups]))
+    else:
+        out.result("\n".join(doctor_text(checkup, paint=out.paint()) for checkup in checkups))
+    ctx.exit(worst([exit_status(checkup.findings) for checkup in checkups]))

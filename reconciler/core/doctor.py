@@ -1,0 +1,239 @@
+"""What ``mmp doctor`` makes of what it found: one finding per check, with what to do about it.
+
+This file decides what is all right, what is only worth knowing (advice) and what stands in the way,
+and which exit status that is. Finding out is the caller's; nothing here asks anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from reconciler.core.account import PORTFOLIO_MARGIN, refusal
+from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause
+from reconciler.core.policy import Policy
+from reconciler.errors import Exit, MmpError, worst
+
+LARGE_OFFSET_S = 1.0
+"""From here on a local clock's offset is worth knowing; it is compensated."""
+
+MOST_NAMED = 5
+"""Families named in one finding; the rest are counted."""
+
+UNBOUND_KEY_EXPIRY_DAYS = 14
+"""A trade key bound to no address expires after so long without an authenticated call [doc]."""
+
+
+class Mark(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    ADVICE = "advice"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Purpose(StrEnum):
+    """What the key is meant for."""
+
+    PLAN = "plan"
+    APPLY = "apply"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. ``remedy`` says what to do, empty when nothing is; ``status`` is FAILED's."""
+
+    check: str
+    mark: Mark
+    told: str
+    remedy: str = ""
+    status: Exit = Exit.DONE
+
+
+def exit_status(findings: Iterable[Finding]) -> Exit:
+    """Return the exit status of all findings: advice and skipped checks are no failure."""
+    return worst([finding.status for finding in findings if finding.mark is Mark.FAILED])
+
+
+def ok(check: str, told: str) -> Finding:
+    """Return a finding that all is well."""
+    return Finding(check, Mark.OK, told)
+
+
+def advice(check: str, told: str, remedy: str = "") -> Finding:
+    """Return a finding that stands in nobody's way."""
+    return Finding(check, Mark.ADVICE, told, remedy)
+
+
+def failed(check: str, problem: MmpError) -> Finding:
+    """Return the finding that ``problem`` stands in the way."""
+    return Finding(check, Mark.FAILED, problem.message, problem.hint, problem.exit_status)
+
+
+def skipped(checks: Sequence[str], why: str) -> tuple[Finding, ...]:
+    """Return a finding for each of ``checks`` that could not be made."""
+    return tuple(Finding(check, Mark.SKIPPED, f"not checked: {why}") for check in checks)
+
+
+def policy_found(policy: Policy | None) -> Finding:
+    """Judge whether changes are held to a policy."""
+    if policy is not None:
+        protected = f", {len(policy.protected)} protected" if policy.protected else ""
+        return ok("policy", f"{policy.path} holds{protected}")
+    return advice(
+        "policy",
+        "no policy file: the only guard is that disabling a family needs --allow",
+        "write mmp-policy.yaml beside the config; mmp schema policy prints its format",
+    )
+
+
+def clock_off(offset_s: float) -> Finding:
+    """Judge how far the exchange's clock is ahead of this machine's time of day."""
+    if abs(offset_s) <= LARGE_OFFSET_S:
+        return ok("clock", f"within {LARGE_OFFSET_S:g} s of the exchange's")
+    way = "behind" if offset_s > 0 else "ahead of"
+    told = f"this machine's clock is {abs(offset_s):.1f} s {way} the exchange's; that is compensated"
+    return advice("clock", told, "set it by NTP all the same: times in logs are this machine's")
+
+
+def ownership(info: AccountInfo, desired: Desired) -> Finding:
+    """Judge whether the key belongs to the account the file means."""
+    problem = refusal(info, desired, writing=False)
+    if problem is not None:
+        return failed("account", problem)
+    label = f", key {info.label!r}" if info.label else ""
+    whose = f"User ID {info.uid}{label}"
+    if desired.expected_uid is None:
+        remedy = f'add expect: {{uid: "{info.uid}"}} to {desired.path}, and no other account is written to'
+        return advice("account", f"{whose}; the file does not say which it expects", remedy)
+    return ok("account", f"{whose}, as the file expects")
+
+
+def permissions(info: AccountInfo, *, purpose: Purpose, allow_withdraw: bool) -> tuple[Finding, ...]:
+    """Judge what the key may do: Read for plans, Trade for applying, and better not Withdraw."""
+    return (
+        *_granted(info, "read_only", "Read", "mmp plan and everything else that looks"),
+        *(
+            _granted(info, "trade", "Trade", "mmp apply and run; for plans alone say --for plan")
+            if purpose is Purpose.APPLY
+            else ()
+        ),
+        _withdrawal("withdraw" in info.permissions, allow_withdraw),
+    )
+
+
+def account_mode(info: AccountInfo) -> Finding:
+    """Judge the account's mode: Set MMP works in portfolio margin only [doc]."""
+    if info.level == PORTFOLIO_MARGIN:
+        return ok("mode", "portfolio margin (acctLv 4)")
+    return Finding(
+        "mode",
+        Mark.FAILED,
+        f"acctLv is {info.level}, not portfolio margin (4)",
+        "switch the account to portfolio margin mode at OKX; Set MMP works in no other",
+        Exit.ACCOUNT,
+    )
+
+
+def address_binding(info: AccountInfo) -> Finding:
+    """Judge whether the key is bound to addresses."""
+    if info.ip:
+        number = len(info.ip)
+        return ok("address", f"the key is bound to {number} {'address' if number == 1 else 'addresses'}")
+    return advice(
+        "address",
+        f"the key is bound to no address: a trade key so expires after {UNBOUND_KEY_EXPIRY_DAYS} days"
+        " without an authenticated call, and works from anywhere if it leaks",
+        "bind it at OKX to the addresses requests leave from",
+    )
+
+
+def live_readable(read: LiveRead, desired: Desired) -> tuple[Finding, ...]:
+    """Judge what a live read showed of the desired families."""
+    configured = len(desired.families.keys() & read.rows.keys())
+    told = f"live is readable: {configured} of {len(desired.families)} desired families are configured"
+    frozen = [family for family in sorted(desired.families) if _is_frozen(family, read)]
+    unreadable = sorted(desired.families.keys() & read.unreadable.keys())
+    return (
+        ok("mmp", told),
+        *([_frozen(frozen)] if frozen else ()),
+        *([_senseless(unreadable)] if unreadable else ()),
+    )
+
+
+def families_listed(desired: Desired, listed: Collection[Family]) -> Finding:
+    """Judge whether the desired families exist. Advice only: a delisted one must stay manageable."""
+    missing = sorted(desired.families.keys() - set(listed))
+    if not missing:
+        return ok("families", "every desired family has options listed")
+    return advice(
+        "families",
+        f"no options are listed of {_named(missing)}",
+        "check the spelling; a family that was delisted can stay in the file",
+    )
+
+
+def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[Finding, ...]:
+    """Tell of every pause that holds at ``wall``."""
+    holding = [pause for pause in pauses if pause.holds(wall)]
+    return tuple(
+        advice(
+            "pause",
+            f"{pause.family} is paused {_until(pause)}" + (f": {pause.reason}" if pause.reason else ""),
+            f"mmp resume --family {pause.family} ends it",
+        )
+        for pause in holding
+    )
+
+
+def lock_held(holder: str | None) -> Finding:
+    """Tell who holds the account's lock; ``holder`` None: nobody."""
+    if holder is None:
+        return ok("lock", "nobody holds the state")
+    return advice("lock", f"held by {holder}", "wait until it is done; apply waits for --lock-timeout")
+
+
+def _granted(info: AccountInfo, permission: str, name: str, needed_by: str) -> tuple[Finding, ...]:
+    if permission in info.permissions:
+        return (ok("permissions", f"the key may {name}"),)
+    told = f"the key has no {name} permission"
+    remedy = f"give it {name} at OKX, which is needed by {needed_by}"
+    return (Finding("permissions", Mark.FAILED, told, remedy, Exit.ACCOUNT),)
+
+
+def _withdrawal(may: bool, allowed: bool) -> Finding:
+    if not may:
+        return ok("permissions", "the key may not Withdraw")
+    told, remedy = "the key may Withdraw, which nothing here needs", "use a key without it"
+    if allowed:
+        return advice("permissions", told, remedy)
+    return Finding(
+        "permissions", Mark.FAILED, told, f"{remedy}, or waive this with --allow-withdraw", Exit.ACCOUNT
+    )
+
+
+def _is_frozen(family: Family, read: LiveRead) -> bool:
+    return family in read.rows and read.rows[family].frozen
+
+
+def _frozen(frozen: Sequence[Family]) -> Finding:
+    remedy = "look into why; mmp reset FAMILY ends a freeze that does not end by itself"
+    return advice("frozen", f"frozen now, so not written: {_named(frozen)}", remedy)
+
+
+def _senseless(unreadable: Sequence[Family]) -> Finding:
+    told = f"the live rows of {_named(unreadable)} make no sense, so nothing is written"
+    return Finding("mmp", Mark.FAILED, told, "look at them at OKX", Exit.FAILED)
+
+
+def _named(families: Sequence[Family]) -> str:
+    told = ", ".join(families[:MOST_NAMED])
+    more = len(families) - MOST_NAMED
+    return f"{told} and {more} more" if more > 0 else told
+
+
+def _until(pause: Pause) -> str:
+    return "until it is resumed" if pause.until is None else f"until {pause.until:%Y-%m-%d %H:%M:%S}Z"
