@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
+from typing import assert_never
 
 from reconciler.core.direction import Direction
 from reconciler.core.model import Desired, Family, Field, Setting, interval_text
@@ -207,7 +208,7 @@ def loosening_factors(before: Setting, after: Setting) -> dict[Field, Decimal | 
     has no finite factor, nor has a quantity from 0.
     """
     return {
-        name: larger / smaller if smaller else None
+        name: _EXACT.divide(larger, smaller) if smaller else None
         for name, (larger, smaller) in _looser_fields(before, after).items()
     }
 
@@ -299,7 +300,7 @@ def _too_far(proposal: Proposal, limit: Decimal | None) -> Iterator[Refusal]:
     kind, family = _looser_allow(proposal).kind, proposal.family
     for name, (larger, smaller) in _looser_fields(proposal.before, proposal.after).items():
         if not smaller or larger > _EXACT.multiply(limit, smaller):
-            told = f"×{_rounded_up(larger / smaller)}" if smaller else "without a finite factor"
+            told = f"×{_rounded_up(_EXACT.divide(larger, smaller))}" if smaller else "without a finite factor"
             yield Refusal(kind, family, "loosening.maxFactor", told, f"×{plainly(limit)}", name)
 
 
@@ -375,6 +376,8 @@ def _value(setting: Setting, name: Field) -> Decimal:
             return Decimal(setting.frozen_interval_ms)
         case Field.QTY_LIMIT:
             return setting.qty_limit.value
+        case _:
+            assert_never(name)
 
 
 def _told(name: Field, value: Decimal) -> str:

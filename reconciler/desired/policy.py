@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from reconciler.core.model import Family, Field, interval_text
 from reconciler.core.policy import Bound, Bounds, Loosening, Policy, plainly
@@ -141,6 +141,8 @@ def _scalars(node: Node, path: Path) -> Iterator[tuple[Path, Scalar]]:
                 yield from _scalars(item, (*path, place))
         case Opaque():
             return
+        case _:
+            assert_never(node)
 
 
 def _refused(path: Path, node: Scalar) -> Complaint | None:

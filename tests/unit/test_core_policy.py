@@ -1,0 +1,644 @@
+"""What a policy refuses: rules as tables, and a small world judged by an oracle that shares no code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from itertools import chain, combinations, product
+
+import pytest
+
+from reconciler.core.direction import Direction, direction
+from reconciler.core.model import Family, Field, Known, Uncertain, interval_text
+from reconciler.core.plan import Action, Because, Plan, Rules
+from reconciler.core.policy import (
+    Allow,
+    Bound,
+    Judgement,
+    Kind,
+    Loosening,
+    Policy,
+    Proposal,
+    Refusal,
+    effective_bounds,
+    judge,
+    loosening_factors,
+    plainly,
+    refused_as_written,
+)
+from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting, unresolved
+
+TIME, FREEZE, QTY = Field.TIME_INTERVAL, Field.FROZEN_INTERVAL, Field.QTY_LIMIT
+NOBODY: frozenset[Allow] = frozenset()
+
+
+def policy(
+    *,
+    default: Mapping[Field, Bound] | None = None,
+    families: Mapping[str, Mapping[Field, Bound]] | None = None,
+    factor: str | None = None,
+    count: int | None = None,
+    share: str | None = None,
+    disable_allowed: bool = False,
+    protected: tuple[Family, ...] = (),
+) -> Policy:
+    return Policy(
+        path="mmp-policy.yaml",
+        sha256="1" * 64,
+        default=default or {},
+        families=families or {},
+        loosening=Loosening(Decimal(factor) if factor else None, count, Decimal(share) if share else None),
+        disable_allowed=disable_allowed,
+        protected=frozenset(protected),
+    )
+
+
+def bound(minimum: str | None = None, maximum: str | None = None, zero: bool | None = None) -> Bound:
+    return Bound(Decimal(minimum) if minimum else None, Decimal(maximum) if maximum else None, zero)
+
+
+def proposal(family: Family, before: str | None, after: str) -> Proposal:
+    """Return a change between settings as ``window/freeze/quantity``; what is in force is known."""
+    was, now = setting(before) if before else None, setting(after)
+    enabled = was is not None and not was.disabled
+    return Proposal(family, was, now, direction(was, now), may_be_enabled=enabled)
+
+
+def judged(
+    changes: Mapping[Family, tuple[str | None, str]],
+    under: Policy | None,
+    allowed: frozenset[Allow] = NOBODY,
+    *,
+    unchanged: int = 0,
+) -> Judgement:
+    """Return the judgement on ``changes`` in a file of these families and ``unchanged`` others."""
+    others = {Family(f"U{number}-USD"): setting("5000/2000/100") for number in range(unchanged)}
+    wanted = desired({**{family: setting(after) for family, (_, after) in changes.items()}, **others})
+    proposals = [proposal(family, *values) for family, values in changes.items()]
+    return judge(proposals, wanted, under, allowed)
+
+
+def rules_broken(judgement: Judgement) -> list[tuple[str, str]]:
+    return [(refusal.family, refusal.rule) for refusal in judgement.refusals]
+
+
+def looser(count: int) -> dict[Family, tuple[str | None, str]]:
+    return {Family(f"L{number}-USD"): ("5000/2000/100", "5000/2000/101") for number in range(count)}
+
+
+# ---- the guard -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"),
+    [
+        ("5000/2000/100", "0/2000/100", True),
+        ("0/2000/100", "0/2000/200", False),
+        (None, "0/2000/100", False),
+        ("5000/2000/100", "1/1/999999", False),
+        ("0/2000/100", "5000/2000/100", False),
+    ],
+)
+def test_without_a_policy_only_disabling_what_is_enabled_is_refused(
+    before: str | None, after: str, refused: bool
+) -> None:
+    assert rules_broken(judged({BTC: (before, after)}, None)) == [(BTC, "guard")] * refused
+
+
+def test_what_may_be_enabled_by_an_unanswered_attempt_counts_as_enabled() -> None:
+    known: dict[Family, Known] = {BTC: Uncertain(confirmed("0/2000/100"), (unresolved("5000/2000/100"),))}
+    plan = plan_of({BTC: setting("0/2000/100")}, known)
+    assert [refusal.rule for refusal in plan.refusals] == ["guard"]
+
+
+def test_a_policy_may_allow_disabling_and_then_nothing_else_refuses_it() -> None:
+    change = {BTC: ("5000/2000/100", "0/2000/100")}
+    assert rules_broken(judged(change, policy())) == [(BTC, "disable")]
+    assert rules_broken(judged(change, policy(disable_allowed=True))) == []
+
+
+# ---- how far: factors ----------------------------------------------------------------------------
+
+FACTORS = [
+    ("5000/2000/100", "5000/2000/200", {QTY: "2"}),
+    ("5000/2000/100", "5000/2000/400", {QTY: "4"}),
+    ("5000/2000/100", "5000/2000/50", {}),
+    ("5000/2000/0.1", "5000/2000/0.25", {QTY: "2.5"}),
+    ("5000/2000/100.0", "5000/2000/100", {}),
+    ("9000/2000/100", "4500/2000/100", {TIME: "2"}),
+    ("5000/2000/100", "10000/2000/100", {}),
+    ("5000/3000/100", "5000/1000/100", {FREEZE: "3"}),
+    ("5000/0/100", "5000/3600000/100", {FREEZE: None}),
+    ("5000/2000/100", "5000/0/100", {}),
+    ("5000/0/100", "5000/0/200", {QTY: "2"}),
+    ("5000/2000/100", "0/2000/100", {}),
+    ("0/2000/100", "5000/2000/100", {}),
+    ("9000/4000/100", "3000/2000/400", {TIME: "3", FREEZE: "2", QTY: "4"}),
+    ("5000/2000/0", "5000/2000/1", {QTY: None}),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "factors"), FACTORS)
+def test_each_field_that_gets_looser_has_its_factor(
+    before: str, after: str, factors: dict[Field, str | None]
+) -> None:
+    told = loosening_factors(setting(before), setting(after))
+    assert {name: None if value is None else plainly(value) for name, value in told.items()} == factors
+
+
+@pytest.mark.parametrize(
+    ("limit", "before", "after", "measured"),
+    [
+        ("2", "5000/2000/100", "5000/2000/200", None),
+        ("2", "5000/2000/100", "5000/2000/200.00000000001", "×2.001"),
+        ("2", "5000/2000/100", "5000/2000/400", "×4"),
+        ("1", "5000/2000/100", "5000/2000/100.1", "×1.001"),
+        ("1.5", "5000/2000/1", "5000/2000/1.5", None),
+        ("1.5", "5000/2000/1", "5000/2000/1.6", "×1.6"),
+        ("3", "5000/2000/1", "5000/2000/3", None),
+        ("0.3", "5000/2000/1", "5000/2000/1.1", "×1.1"),
+        # A third has no decimal: nothing may be rounded on the way to the comparison.
+        ("3", "3000/2000/100", "1000/2000/100", None),
+        ("3", "3001/2000/100", "1000/2000/100", "×3.001"),
+        ("2.999", "3000/2000/100", "1000/2000/100", "×3"),
+        ("99999999999999999999", "5000/2000/1", "5000/2000/99999999999999999999", None),
+        (
+            "10000000000000000000",
+            "5000/2000/1",
+            "5000/2000/10000000000000000000.1",
+            "×10000000000000000000.1",
+        ),
+        ("99999999999999999999", "5000/0/100", "5000/2000/100", "without a finite factor"),
+        ("99999999999999999999", "5000/2000/0", "5000/2000/1", "without a finite factor"),
+    ],
+)
+def test_a_factor_is_compared_exactly_and_told_so_that_it_looks_beyond_its_limit(
+    limit: str, before: str, after: str, measured: str | None
+) -> None:
+    refusals = judged({BTC: (before, after)}, policy(factor=limit)).refusals
+    assert [(one.rule, one.measured, one.limit) for one in refusals] == [
+        ("loosening.maxFactor", measured, f"×{limit}")
+    ] * (measured is not None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ("5000/2000/100", "5000/2000/400", Kind.LOOSEN),
+        ("5000/2000/100", "9000/2000/400", Kind.MIXED),
+        ("5000/2000/100", "0/2000/400", Kind.DISABLE),
+        ("0/2000/100", "5000/2000/400", None),
+        (None, "5000/2000/400", None),
+        ("5000/2000/400", "5000/2000/100", None),
+    ],
+)
+def test_the_direction_of_the_change_says_which_override_it_takes(
+    before: str | None, after: str, kind: Kind | None
+) -> None:
+    refusals = judged({BTC: (before, after)}, policy(factor="2", disable_allowed=True)).refusals
+    assert [refusal.kind for refusal in refusals] == ([] if kind is None else [kind])
+
+
+# ---- how many: counts and shares -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "changed", "refused"),
+    [(0, 1, True), (1, 1, False), (1, 2, True), (3, 3, False), (3, 4, True)],
+)
+def test_too_many_families_at_once_are_all_refused(limit: int, changed: int, refused: bool) -> None:
+    judgement = judged(looser(changed), policy(count=limit), unchanged=10)
+    assert len(judgement.refusals) == (changed if refused else 0)
+    assert all(
+        (one.rule, one.measured, one.limit) == ("loosening.maxFamilies", f"{changed} at once", str(limit))
+        for one in judgement.refusals
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "of", "passing"),
+    [
+        ("0", 6, 0),
+        ("0.5", 1, 0),
+        ("0.5", 2, 1),
+        ("0.5", 3, 1),
+        ("0.5", 6, 3),
+        ("0.34", 3, 1),
+        ("0.33", 3, 0),
+        ("0.1", 2, 0),
+        ("0.1", 6, 0),
+        ("0.1", 10, 1),
+        ("0.999999", 6, 5),
+        ("1", 2, 2),
+    ],
+)
+def test_a_share_bites_in_a_small_file_as_in_a_large_one(share: str, of: int, passing: int) -> None:
+    for changed in range(1, of + 1):
+        judgement = judged(looser(changed), policy(share=share), unchanged=of - changed)
+        assert bool(judgement.refusals) == (changed > passing)
+        assert {one.measured for one in judgement.refusals} <= {f"{changed} of {of} at once"}
+
+
+def test_a_limit_in_percent_is_told_in_percent() -> None:
+    judgement = judged(looser(2), policy(share="0.125"))
+    assert judgement.refusals[0].limit == "12.5%"
+
+
+def test_disabling_counts_as_loosening_and_tightening_does_not() -> None:
+    changes = {
+        BTC: ("5000/2000/100", "0/2000/100"),
+        ETH: ("5000/2000/100", "9000/2000/400"),
+        SOL: ("5000/2000/100", "5000/2000/50"),
+        Family("ADA-USD"): ("0/2000/100", "0/2000/400"),
+        Family("XRP-USD"): (None, "0/2000/400"),
+    }
+    assert rules_broken(judged(changes, policy(count=2, disable_allowed=True))) == [
+        # Of a disabled family the quantity still gets looser, and it counts.
+        ("ADA-USD", "loosening.maxFamilies"),
+        (BTC, "loosening.maxFamilies"),
+        (ETH, "loosening.maxFamilies"),
+    ]
+
+
+def test_an_overridden_family_is_not_counted() -> None:
+    changes = looser(3)
+    first, *others = changes
+    judgement = judged(changes, policy(count=2), frozenset({Allow(Kind.LOOSEN, first)}))
+    assert judgement.refusals == ()
+    assert [one.family for one in judgement.overridden] == [first]
+    judgement = judged(changes, policy(count=1), frozenset({Allow(Kind.LOOSEN, first)}))
+    assert [one.family for one in judgement.refusals] == others
+    assert {one.measured for one in judgement.refusals} == {"2 at once"}
+
+
+# ---- bounds --------------------------------------------------------------------------------------
+
+LIMITS = {
+    TIME: bound("500", "60000", False),
+    FREEZE: bound("1000", "3600000", False),
+    QTY: bound("1", "1000"),
+}
+
+
+@pytest.mark.parametrize(
+    ("after", "broken"),
+    [
+        ("500/1000/1", {}),
+        ("60000/3600000/1000", {}),
+        ("499/2000/100", {"bounds.timeInterval.min": ("499ms", "500ms")}),
+        ("60001/2000/100", {"bounds.timeInterval.max": ("60001ms", "1m")}),
+        ("0/2000/100", {"bounds.timeInterval.disabled": ("disabled", "deny")}),
+        ("5000/999/100", {"bounds.frozenInterval.min": ("999ms", "1s")}),
+        ("5000/3600001/100", {"bounds.frozenInterval.max": ("3600001ms", "1h")}),
+        ("5000/0/100", {"bounds.frozenInterval.until-reset": ("until-reset", "deny")}),
+        ("5000/2000/0.999", {"bounds.qtyLimit.min": ("0.999", "1")}),
+        ("5000/2000/1000.50", {"bounds.qtyLimit.max": ("1000.5", "1000")}),
+    ],
+)
+def test_a_field_outside_its_bound_is_refused_with_both_numbers(
+    after: str, broken: dict[str, tuple[str, str]]
+) -> None:
+    under = policy(default=LIMITS, disable_allowed=True)
+    written = refused_as_written(desired({BTC: setting(after)}), under)
+    assert {one.rule: (one.measured, one.limit) for one in written} == broken
+    assert judged({BTC: (None, after)}, under).refusals == written
+    assert {one.kind for one in written} <= {Kind.BOUNDS}
+    assert all(one.rule.startswith(f"bounds.{one.field}.") for one in written)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"),
+    [
+        ("5000/2000/5000", "5000/2000/2000", False),
+        ("5000/2000/2000", "9000/2000/2000", False),
+        ("5000/2000/2000", "5000/2000/2001", True),
+        ("5000/2000/100", "5000/2000/2000", True),
+        ("5000/2000/0.5", "5000/2000/2000", True),
+        ("5000/2000/0.1", "5000/2000/0.2", False),
+        ("5000/2000/0.2", "5000/2000/0.1", True),
+        ("100/2000/100", "200/2000/100", False),
+        ("200/2000/100", "100/2000/100", True),
+        ("0/2000/100", "200/2000/100", True),
+        ("0/2000/100", "0/2000/50", False),
+        ("5000/2000/100", "0/2000/50", True),
+        ("5000/0/100", "5000/0/50", False),
+        ("5000/2000/100", "5000/0/50", True),
+        ("90000/2000/100", "80000/2000/100", False),
+        ("80000/2000/100", "90000/2000/100", True),
+    ],
+)
+def test_a_change_back_towards_the_bounds_is_never_refused_for_them(
+    before: str, after: str, refused: bool
+) -> None:
+    found = judged({BTC: (before, after)}, policy(default=LIMITS, disable_allowed=True)).refusals
+    assert bool(found) == refused
+
+
+def test_only_families_that_change_are_refused_for_their_bounds() -> None:
+    wanted = desired({BTC: setting("5000/2000/5000"), ETH: setting("5000/2000/5000")})
+    under = policy(default=LIMITS)
+    assert [one.family for one in refused_as_written(wanted, under)] == [BTC, ETH]
+    change = proposal(BTC, "5000/2000/100", "5000/2000/5000")
+    assert [one.family for one in judge([change], wanted, under, NOBODY).refusals] == [BTC]
+
+
+@pytest.mark.parametrize(
+    ("family", "limits"),
+    [
+        ("BTC-USD", bound("5", "200", None)),
+        ("BTC-USD_UM", bound("7", "300", None)),
+        ("ETH-USD", bound("7", "1000", None)),
+        ("ETH-USDT", bound("1", "1000", None)),
+        ("XBTC-USD", bound("7", "1000", None)),
+        ("SOL-USD_UM", bound("1", "2000", None)),
+    ],
+)
+def test_the_most_specific_limit_counts_and_of_several_patterns_the_strictest(
+    family: str, limits: Bound
+) -> None:
+    families = {
+        "BTC-*": {QTY: bound("7", "400")},
+        "BTC-USD": {QTY: bound("5", "200")},
+        "*-USD_*M": {QTY: bound("1", "2000")},
+        "*-USD": {QTY: bound("7", None)},
+        "BTC-USD*": {QTY: bound(None, "300")},
+    }
+    for order in (families, dict(reversed(families.items()))):
+        under = policy(default={QTY: bound("1", "1000")}, families=order)
+        found = effective_bounds(Family(family), under)
+        assert found == {TIME: Bound(), FREEZE: Bound(), QTY: limits}
+
+
+@pytest.mark.parametrize(
+    ("own", "pattern", "default", "allowed"),
+    [
+        (own, pattern, default, next((said for said in (own, pattern, default) if said is not None), None))
+        for own, pattern, default in product((True, False, None), repeat=3)
+    ],
+)
+def test_a_word_is_allowed_by_the_most_specific_that_says_so(
+    own: bool | None, pattern: bool | None, default: bool | None, allowed: bool | None
+) -> None:
+    under = policy(
+        default={TIME: bound(zero=default)},
+        families={"BTC-USD": {TIME: bound(zero=own)}, "BTC-*": {TIME: bound(zero=pattern)}},
+    )
+    assert effective_bounds(BTC, under)[TIME].zero_allowed == allowed
+
+
+def test_of_two_patterns_the_one_that_denies_a_word_wins() -> None:
+    families = {"*-USD": {FREEZE: bound(zero=True)}, "BTC-*": {FREEZE: bound(zero=False)}}
+    assert effective_bounds(BTC, policy(families=families))[FREEZE].zero_allowed is False
+    assert effective_bounds(ETH, policy(families=families))[FREEZE].zero_allowed is True
+
+
+@pytest.mark.parametrize(
+    ("pattern", "family", "fits"),
+    [
+        ("*", "BTC-USD", True),
+        ("BTC-*", "BTC-USD_UM", True),
+        ("BTC-*", "XBTC-USD", False),
+        ("*USD", "BTC-USD_UM", False),
+        ("B*-U*D", "BTC-USD", True),
+        ("BTC-USD*", "BTC-USD", True),
+        ("BTC*USD*", "BTC-USD_UM", True),
+    ],
+)
+def test_a_star_stands_for_any_characters(pattern: str, family: str, fits: bool) -> None:
+    found = effective_bounds(Family(family), policy(families={pattern: {QTY: bound("5")}}))
+    assert (found[QTY].minimum is not None) == fits
+
+
+# ---- protected families --------------------------------------------------------------------------
+
+
+def test_a_protected_family_has_to_be_in_the_file_whether_or_not_anything_changes() -> None:
+    under = policy(protected=(BTC, SOL))
+    wanted = desired({BTC: setting("5000/2000/100")})
+    (refusal,) = refused_as_written(wanted, under)
+    assert (refusal.family, refusal.kind, refusal.measured) == (SOL, Kind.PROTECTED, "not in the file")
+    assert judge([], wanted, under, NOBODY).refusals == (refusal,)
+
+
+@pytest.mark.parametrize("before", ["5000/2000/100", "0/2000/50", None])
+def test_a_protected_family_is_not_disabled_even_where_disabling_is_allowed(before: str | None) -> None:
+    under = policy(protected=(BTC,), disable_allowed=True)
+    change = {BTC: (before, "0/2000/100")}
+    assert rules_broken(judged(change, under)) == [(BTC, "protected")]
+    assert rules_broken(judged({BTC: (before, "5000/2000/60")}, under)) == []
+
+
+# ---- overrides, words, plans ---------------------------------------------------------------------
+
+
+def test_an_override_lets_its_own_kind_and_family_pass_and_is_told_only_if_it_was_needed() -> None:
+    under = policy(default=LIMITS, factor="2")
+    change = {BTC: ("5000/2000/100", "5000/2000/5000"), ETH: ("5000/2000/100", "5000/2000/100")}
+    both = {Allow(Kind.BOUNDS, BTC), Allow(Kind.LOOSEN, BTC)}
+    needless = {Allow(Kind.DISABLE, BTC), Allow(Kind.LOOSEN, ETH), Allow(Kind.MIXED, BTC)}
+    for allowed in chain.from_iterable(combinations(both | needless, size) for size in range(6)):
+        judgement = judged(change, under, frozenset(allowed))
+        assert {one.override for one in judgement.refusals} == both - set(allowed)
+        assert {one.override for one in judgement.overridden} == both & set(allowed)
+
+
+def test_a_refusal_says_rule_value_limit_and_the_override_that_would_do() -> None:
+    (refusal,) = judged({BTC: ("5000/2000/100", "5000/2000/400")}, policy(factor="2")).refusals
+    assert refusal.sentence == "loosening.maxFactor: qtyLimit ×4, limit ×2"
+    assert refusal.allow == "--allow loosen:BTC-USD"
+    (refusal,) = judged(looser(1), policy(count=0)).refusals
+    assert refusal.sentence == "loosening.maxFamilies: 1 at once, limit 0"
+
+
+def test_refusals_are_sorted_by_family_rule_and_field() -> None:
+    changes = {ETH: ("9000/4000/100", "3000/1000/900"), BTC: ("9000/4000/100", "3000/1000/900")}
+    refusals = judged(changes, policy(factor="2", count=1)).refusals
+    assert [(one.family, one.rule.partition(".")[2], one.field) for one in refusals] == [
+        (family, *rule)
+        for family in (BTC, ETH)
+        for rule in (("maxFactor", FREEZE), ("maxFactor", QTY), ("maxFactor", TIME), ("maxFamilies", None))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("4", "4"), ("2.50", "2.5"), ("100", "100"), ("1E+3", "1000"), ("0.10", "0.1")]
+)
+def test_a_decimal_is_written_plainly(value: str, text: str) -> None:
+    assert plainly(Decimal(value)) == text
+
+
+def test_no_interval_at_all_is_written_as_a_zero() -> None:
+    assert interval_text(0) == "0"
+
+
+def held(plan: Plan) -> dict[str, Because | None]:
+    return {change.family: change.because for change in plan.changes if change.action is Action.HOLD}
+
+
+def test_a_plan_holds_what_is_refused_and_nothing_else() -> None:
+    wanted = {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/150"), SOL: setting("0/2000/100")}
+    known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
+    under = Rules(policy=policy(factor="2", disable_allowed=True, protected=(Family("XAU-USD"),)))
+    plan = plan_of(wanted, known, rules=under)
+    assert held(plan) == {BTC: Because.POLICY}
+    assert [change.family for change in plan.requests] == [ETH, SOL]
+    assert [(one.family, one.kind) for one in plan.refusals] == [
+        (BTC, Kind.LOOSEN),
+        ("XAU-USD", Kind.PROTECTED),
+    ]
+    assert held(plan_of(wanted, known)) == {SOL: Because.GUARD}
+
+
+def test_a_plan_tells_which_refusals_were_overridden() -> None:
+    known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
+    under = Rules(policy=policy(factor="2"), allowed=frozenset({Allow(Kind.LOOSEN, BTC)}))
+    plan = plan_of({BTC: setting("5000/2000/400")}, known, rules=under)
+    assert plan.requests
+    assert plan.refusals == ()
+    assert [one.sentence for one in plan.overridden] == ["loosening.maxFactor: qtyLimit ×4, limit ×2"]
+
+
+def test_what_is_paused_is_not_about_to_be_made_and_does_not_count() -> None:
+    wanted = {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/400")}
+    known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
+    under = Rules(policy=policy(count=1), paused=frozenset({BTC}))
+    plan = plan_of(wanted, known, rules=under)
+    assert held(plan) == {BTC: Because.PAUSED}
+    assert plan.refusals == ()
+
+
+# ---- the small world -----------------------------------------------------------------------------
+
+WINDOWS, FREEZES, QUANTITIES = (0, 1000, 3000), (0, 1000, 3000), ("1", "2.5", "6")
+SETTINGS = [f"{window}/{freeze}/{qty}" for window, freeze, qty in product(WINDOWS, FREEZES, QUANTITIES)]
+BOUNDS: dict[str, Mapping[Field, Bound]] = {
+    "none": {},
+    "windows": {TIME: bound("2000", None, False)},
+    "freezes": {FREEZE: bound(None, "2000", False), QTY: bound("2", "5")},
+}
+POLICIES = [
+    policy(default=BOUNDS[name], factor=factor, disable_allowed=disable, protected=protected)
+    for name, factor, disable, protected in product(
+        BOUNDS, (None, "1", "2.5", "3"), (True, False), ((), (BTC,))
+    )
+]
+
+
+def oracle(before: str | None, after: str, under: Policy) -> set[tuple[str, str]]:
+    """Return (kind, rule) of every refusal of one change of BTC-USD, from texts and fractions alone."""
+    found: set[tuple[str, str]] = set()
+    was = None if before is None else [Fraction(part) for part in before.split("/")]
+    now = [Fraction(part) for part in after.split("/")]
+    enabled = was is not None and was[0] != 0
+    if now[0] == 0 and enabled and not under.disable_allowed:
+        found.add(("disable", "disable"))
+    if now[0] == 0 and under.protected:
+        found.add(("protected", "protected"))
+    for place, name in enumerate(("timeInterval", "frozenInterval", "qtyLimit")):
+        found |= oracle_of_bounds(place, name, was[place] if was else None, now[place], under)
+    kind = oracle_of_kind(was, now)
+    limit = under.loosening.max_factor
+    if was is not None and kind and limit is not None:
+        beyond = [
+            was[0] > now[0] > 0 and was[0] / now[0] > Fraction(limit),
+            (was[1] == 0 and now[1] > 0) or (was[1] > now[1] > 0 and was[1] / now[1] > Fraction(limit)),
+            now[2] / was[2] > Fraction(limit),
+        ]
+        found |= {(kind, "loosening.maxFactor")} if any(beyond) else set()
+    return found
+
+
+def oracle_of_kind(was: list[Fraction] | None, now: list[Fraction]) -> str | None:
+    if was is None or (was[0] == 0) > (now[0] == 0):
+        return None
+    if was[0] > now[0] == 0:
+        return "disable"
+    endless = Fraction(10**9)
+    freeze = [side[1] or endless for side in (was, now)]
+    looser = now[0] < was[0] or freeze[1] < freeze[0] or now[2] > was[2]
+    tighter = now[0] > was[0] or freeze[1] > freeze[0] or now[2] < was[2]
+    return {(True, True): "mixed", (True, False): "loosen"}.get((looser, tighter))
+
+
+def oracle_of_bounds(
+    place: int, name: str, was: Fraction | None, now: Fraction, under: Policy
+) -> set[tuple[str, str]]:
+    said = under.default.get(Field(name))
+    if said is None:
+        return set()
+    if now == 0 and place < 2:
+        word = ("disabled", "until-reset")[place]
+        return {("bounds", f"bounds.{name}.{word}")} if said.zero_allowed is False and was != 0 else set()
+    if said.minimum is not None and now < Fraction(said.minimum):
+        return set() if was and was <= now else {("bounds", f"bounds.{name}.min")}
+    if said.maximum is not None and now > Fraction(said.maximum):
+        return set() if was is not None and was >= now else {("bounds", f"bounds.{name}.max")}
+    return set()
+
+
+def pairs() -> Iterator[tuple[str | None, str]]:
+    yield from product((None, *SETTINGS), SETTINGS)
+
+
+def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
+    count = 0
+    for before, after in pairs():
+        wanted = desired({BTC: setting(after)})
+        change = proposal(BTC, before, after)
+        for under in POLICIES:
+            told = {(one.kind.value, one.rule) for one in judge([change], wanted, under, NOBODY).refusals}
+            assert told == oracle(before, after, under), (before, after, under)
+            count += 1
+    assert count == 28 * 27 * 48
+
+
+def test_a_refused_file_is_refused_as_a_change_from_nothing_is() -> None:
+    for after, under in product(SETTINGS, POLICIES):
+        wanted = desired({BTC: setting(after)})
+        told = {(one.kind.value, one.rule) for one in refused_as_written(wanted, under)}
+        assert told == oracle(None, after, under)
+
+
+COUNTING = {
+    "loosen": ("3000/3000/1", "3000/3000/2.5"),
+    "mixed": ("3000/3000/1", "9000/3000/2.5"),
+    "disable": ("3000/3000/1", "0/3000/1"),
+    "tighten": ("3000/3000/2.5", "3000/3000/1"),
+    "unchanged": ("3000/3000/1", "3000/3000/1"),
+}
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 4])
+def test_counts_and_shares_over_every_mixture_of_a_few_families(of: int) -> None:
+    """Every mixture, every count, every share in sixths, and every set of overrides of one family."""
+    names = [Family(f"F{number}-USD") for number in range(of)]
+    for ways in product(COUNTING, repeat=of):
+        wanted = desired({name: setting(COUNTING[way][1]) for name, way in zip(names, ways, strict=True)})
+        changes = [
+            proposal(name, *COUNTING[way])
+            for name, way in zip(names, ways, strict=True)
+            if way != "unchanged"
+        ]
+        for most, sixths, overridden in product(range(of + 1), range(7), (False, True)):
+            under = policy(count=most, share=str(Decimal(sixths) / 6), disable_allowed=True)
+            allowed = frozenset({Allow(Kind(ways[0]), names[0])} if overridden and ways[0] in KINDS else ())
+            counted = [
+                name
+                for place, (name, way) in enumerate(zip(names, ways, strict=True))
+                if way in KINDS and not (place == 0 and overridden)
+            ]
+            share = Fraction(Decimal(sixths) / 6)
+            told = {one.family for one in judge(changes, wanted, under, allowed).refusals}
+            refused = len(counted) > most or Fraction(len(counted), of) > share
+            assert told == (set(counted) if refused else set())
+
+
+KINDS = frozenset({"loosen", "mixed", "disable"})
+
+
+def test_every_kind_is_named_after_what_it_overrides() -> None:
+    assert {kind.value for kind in Kind} == KINDS | {"bounds", "protected"}
+    assert str(Allow(Kind.BOUNDS, BTC)) == "bounds:BTC-USD"
+    assert Refusal(Kind.BOUNDS, BTC, "rule", "1", "2").override == Allow(Kind.BOUNDS, BTC)
+    assert {Direction.LOOSEN, Direction.MIXED, Direction.DISABLE} == {Direction(kind) for kind in KINDS}
