@@ -300,8 +300,8 @@ def _too_far(proposal: Proposal, limit: Decimal | None) -> Iterator[Refusal]:
     kind, family = _looser_allow(proposal).kind, proposal.family
     for name, (larger, smaller) in _looser_fields(proposal.before, proposal.after).items():
         if not smaller or larger > _EXACT.multiply(limit, smaller):
-            told = f"×{_rounded_up(_EXACT.divide(larger, smaller))}" if smaller else "without a finite factor"
-            yield Refusal(kind, family, "loosening.maxFactor", told, f"×{plainly(limit)}", name)
+            measured = _times(larger, smaller) if smaller else "without a finite factor"
+            yield Refusal(kind, family, "loosening.maxFactor", measured, f"×{plainly(limit)}", name)
 
 
 def _too_many(looser: list[Proposal], managed: int, limit: Loosening) -> Iterator[Refusal]:
@@ -384,9 +384,10 @@ def _told(name: Field, value: Decimal) -> str:
     return plainly(value) if name is Field.QTY_LIMIT else interval_text(int(value))
 
 
-def _rounded_up(factor: Decimal) -> str:
-    """Write a factor to three places, never as small as a limit it is beyond."""
-    return plainly(factor.quantize(Decimal("0.001"), ROUND_CEILING, _EXACT))
+def _times(larger: Decimal, smaller: Decimal) -> str:
+    """Write a factor to three places, rounded up: never as small as a limit it is beyond."""
+    factor = _EXACT.divide(larger, smaller)
+    return f"×{plainly(factor.quantize(Decimal('0.001'), ROUND_CEILING, _EXACT))}"
 
 
 def plainly(value: Decimal) -> str:

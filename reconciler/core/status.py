@@ -26,6 +26,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
 from reconciler.core.plan import Action, Because, Change, Reason, Rules, make_plan, with_schedule
+from reconciler.core.policy import Policy
 
 
 class FamilyState(StrEnum):
@@ -101,11 +102,19 @@ class Record:
     pauses: tuple[Pause, ...] = ()
 
 
-def make_status(desired: Desired, record: Record, *, simulator: bool, now: float, wall: datetime) -> Status:
-    """Put the record beside what is desired, as of ``now`` and ``wall``."""
+def make_status(
+    desired: Desired,
+    record: Record,
+    *,
+    simulator: bool,
+    now: float,
+    wall: datetime,
+    policy: Policy | None = None,
+) -> Status:
+    """Put the record beside what is desired, as of ``now`` and ``wall``, under ``policy``."""
     reads = _reads(record, now, wall)
     pauses = tuple(pause for pause in record.pauses if pause.holds(wall))
-    rules = Rules(paused=frozenset(pause.family for pause in pauses))
+    rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
     plan = make_plan(desired, record.known, reads, rules, now)
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)
