@@ -138,7 +138,7 @@ def _sha256(path: Path) -> str | None:
 def _write(path: Path, document: Document) -> None:
     """Write ``document`` aside first, then in one step to ``path``, readable by its owner alone."""
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    aside = path.parent / f".{path.name}.{secrets.token_hex(4)}.new"
     try:
         if path.exists() and not path.is_file():
             raise _unwritable(path, "there is something there that is not a file")
