@@ -249,16 +249,15 @@ def _why(change: Change) -> str:
 
 
 def _factors(change: Change) -> dict[Field, str]:
-    """Return how much looser or tighter each field gets, where that is a number."""
+    """Return how much looser or tighter each field gets; the word alone where that is no number."""
     if change.before is None:
         return {}
     looser = loosening_factors(change.before, change.after)
     tighter = loosening_factors(change.after, change.before)
     return {
-        field: f"×{_shown(factor)} {word}"
+        field: word if factor is None else f"×{_shown(factor)} {word}"
         for word, factors in (("looser", looser), ("tighter", tighter))
         for field, factor in factors.items()
-        if factor is not None
     }
 
 

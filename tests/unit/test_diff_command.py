@@ -1,0 +1,570 @@
+"""``mmp diff`` in a git repository: what its arguments mean, whose policy counts, what it exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema.validators import Draft202012Validator
+
+from reconciler.cli import revisions
+from reconciler.cli.main import main
+from reconciler.cli.revisions import find_revision, split
+from reconciler.errors import Exit, InvalidInput
+from reconciler.schema_files import load_schema
+from tests.support.repository import Repository
+
+POLICY = "mmp-policy.yaml"
+
+
+def config(account: str = "main", **families: str) -> str:
+    """Return a file of desired settings; ``BTC=100`` is BTC-USD with that quantity, 0 is disabled."""
+    lines = [
+        f"  {name}-USD: {{timeInterval: {'disabled' if quantity == '0' else '5s'}, "
+        f"frozenInterval: 2s, qtyLimit: {quantity if quantity != '0' else '1'}}}\n"
+        for name, quantity in families.items()
+    ]
+    return f"version: 1\naccount: {account}\nenvironment: live\nfamilies:\n" + "".join(lines)
+
+
+def policy(factor: int = 2) -> str:
+    return f"version: 1\nloosening: {{maxFactor: {factor}}}\n"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came of one command."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.stdout)
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """The action of each changed family, of all accounts."""
+        plans = self.document.get("plans") or [self.document]
+        for plan in plans:
+            Draft202012Validator(load_schema("plan")).validate(plan)
+        return {change["family"]: change["action"] for plan in plans for change in plan["changes"]}
+
+    @property
+    def error(self) -> str:
+        """The code of the error on stderr."""
+        return self.stderr.partition("error[")[2].partition("]")[0]
+
+
+class Desk:
+    """A repository one stands in, and the command."""
+
+    def __init__(self, repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+        self.repository = repository
+        self._capsys = capsys
+
+    def commit(self, files: Mapping[str, str | None]) -> str:
+        return self.repository.commit(files)
+
+    def diff(self, *arguments: str, output: str = "json") -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main(["diff", "--output", output, *arguments])
+        told = self._capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, told.out, told.err)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+    repository = Repository(tmp_path / "desk")
+    monkeypatch.chdir(repository.folder)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    for name in ("MMP_CONFIG", "MMP_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    return Desk(repository, capsys)
+
+
+@pytest.fixture
+def two(desk: Desk) -> Desk:
+    """Two commits between which BTC-USD gets looser."""
+    desk.commit({"mmp.yaml": config(BTC="100", ETH="5")})
+    desk.commit({"mmp.yaml": config(BTC="150", ETH="5")})
+    return desk
+
+
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a git of our own before the real one, which it becomes at its end."""
+    fake = tmp_path / "bin" / "git"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\n{script}\nexec {shutil.which("git")} "$@"\n', encoding="utf-8")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+
+
+# ---- what the arguments mean ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("HEAD~1", "HEAD"),
+        ("HEAD~1:mmp.yaml", "HEAD:mmp.yaml"),
+        ("HEAD~1", "mmp.yaml"),
+        ("HEAD^:./mmp.yaml", "main:mmp.yaml"),
+        ("main~1", "HEAD^{commit}"),
+        ("HEAD~1", "."),
+        ("HEAD~1:", "HEAD:."),
+        ("HEAD^{/as it: is}~1", "HEAD"),
+        ("HEAD~1:///mmp.yaml", "HEAD"),
+    ],
+)
+def test_a_side_is_a_file_a_folder_a_revision_or_a_path_in_one(two: Desk, old: str, new: str) -> None:
+    if "as it: is" in old:
+        two.repository.git("commit", "--quiet", "--amend", "--message", "as it: is")
+    told = two.diff(old, new)
+    assert (told.status, told.changes) == (0, {"BTC-USD": "set"}), told.stderr
+
+
+def test_paths_and_places_name_the_revision(two: Desk) -> None:
+    document = two.diff("HEAD~1", "HEAD").document
+    assert document["config"]["path"] == "HEAD:mmp.yaml"
+    assert document["old"] == {"path": "HEAD~1:mmp.yaml", "policy": None, "policy_changed": False}
+    assert document["changes"][0]["source"] == {"path": "HEAD:mmp.yaml", "line": 5, "column": 3}
+    assert (document["host"], document["basis"]) == (None, "file")
+
+
+def test_what_exists_as_a_file_is_taken_as_that(two: Desk) -> None:
+    (two.repository.folder / "main").write_text(config(BTC="7", ETH="5"), encoding="utf-8")
+    assert two.diff("main", "HEAD").document["changes"][0]["before"]["qtyLimit"] == "7"
+    assert two.diff("refs/heads/main", "HEAD").changes == {}
+
+
+def test_a_revision_alone_is_the_config_at_that_revision(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"accounts/a.yaml": config("a", BTC="1"), "accounts/b.yml": config("b", BTC="1")}
+    desk.commit({**files, "mmp.yaml": config(BTC="1")})
+    desk.commit({"accounts/b.yml": config("b", BTC="2"), "mmp.yaml": config(BTC="1", ETH="1")})
+    assert desk.diff("HEAD~1", "HEAD").changes == {"ETH-USD": "set"}
+    assert desk.diff("HEAD~1", "HEAD", "-c", "accounts").changes == {"BTC-USD": "set"}
+    assert desk.diff("HEAD~1", "HEAD", "-c", str(desk.repository.folder / "accounts")).changes == {
+        "BTC-USD": "set"
+    }
+    both = desk.diff("HEAD~1", "HEAD", "-c", "mmp.yaml", "-c", "accounts/")
+    assert both.changes == {"ETH-USD": "set", "BTC-USD": "set"}
+    monkeypatch.chdir(desk.repository.folder / "accounts")
+    assert desk.diff("HEAD~1", "HEAD", "-c", ".").changes == {"BTC-USD": "set"}
+    assert desk.diff("HEAD~1", "HEAD", "-c", "../mmp.yaml").changes == {"ETH-USD": "set"}
+    assert desk.diff("HEAD~1:../mmp.yaml", "HEAD:mmp.yaml").changes == {"ETH-USD": "set"}
+
+
+def test_the_repository_may_lie_elsewhere(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert two.diff("HEAD~1", "HEAD").error == "not-a-repository"
+    monkeypatch.setenv("GIT_DIR", str(two.repository.folder / ".git"))
+    assert two.diff("HEAD~1:mmp.yaml", "HEAD:mmp.yaml").changes == {"BTC-USD": "set"}
+
+
+def test_accounts_are_matched_wherever_their_files_are(desk: Desk) -> None:
+    desk.commit({"accounts/a.yaml": config("a", BTC="1"), "accounts/b.yaml": config("b", BTC="1", ETH="1")})
+    desk.commit({"accounts/a.yaml": None, "accounts/z.yaml": config("a", BTC="2")})
+    desk.commit({"accounts/b.yaml": None, "accounts/c.yaml": config("c", SOL="1")})
+    plans = desk.diff("HEAD~2:accounts", "HEAD:accounts").document["plans"]
+    found = [(plan["account"], plan["summary"]["set"], plan["summary"]["unmanaged"]) for plan in plans]
+    assert found == [("c", 1, 0), ("a", 1, 0), ("b", 0, 2)]
+    assert [plan["config"]["path"] for plan in plans][2] == "HEAD~2:accounts/b.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("HEAD", ("HEAD", None)),
+        ("HEAD:a", ("HEAD", "a")),
+        ("HEAD:a:b", ("HEAD", "a:b")),
+        ("HEAD:", ("HEAD", "")),
+        (":a", ("", "a")),
+        ("HEAD@{2026-03-01 10:00}", ("HEAD@{2026-03-01 10:00}", None)),
+        ("HEAD^{/fix: it}:a", ("HEAD^{/fix: it}", "a")),
+    ],
+)
+def test_the_path_begins_behind_the_first_colon_outside_of_braces(
+    text: str, parts: tuple[str, str | None]
+) -> None:
+    assert split(text) == parts
+
+
+# ---- what it exits with --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "flags", "status"),
+    [
+        ("HEAD~1", "HEAD", (), 0),
+        ("HEAD~1", "HEAD", ("--exit-code",), 2),
+        ("HEAD", "HEAD", ("--exit-code",), 0),
+        ("HEAD~1", "HEAD", ("--fail-on", "loosen"), 3),
+        ("HEAD~1", "HEAD", ("--fail-on", "disable,mixed,drift,policy"), 0),
+        ("HEAD~1", "HEAD", ("--fail-on", "disable,mixed", "--exit-code"), 2),
+        ("HEAD", "HEAD~1", ("--fail-on", "loosen,policy"), 0),
+        ("HEAD~1", "HEAD", ("--fail-on", "louder"), 64),
+        ("HEAD~1", "HEAD", ("--exit-cod",), 64),
+    ],
+)
+@pytest.mark.parametrize("output", ["text", "json", "markdown", "gitlab"])
+def test_the_exit_status(
+    two: Desk, old: str, new: str, flags: tuple[str, ...], status: int, output: str
+) -> None:
+    told = two.diff(old, new, *flags, output=output)
+    assert told.status == status, told.stderr
+    if output in ("json", "gitlab") and status != Exit.USAGE:
+        assert isinstance(told.document, dict)
+
+
+def test_a_family_that_is_no_longer_managed_is_a_change(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="1", ETH="1")})
+    desk.commit({"mmp.yaml": config(BTC="1")})
+    told = desk.diff("HEAD~1", "HEAD", "--exit-code")
+    assert (told.status, told.changes) == (2, {})
+    assert told.document["unmanaged"][0]["family"] == "ETH-USD"
+
+
+def test_a_comment_is_no_change(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100")})
+    desk.commit({"mmp.yaml": "# new\n" + config(BTC="100.0")})
+    assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 0
+
+
+def test_problems_of_both_sides_are_told_with_their_places(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="x")})
+    desk.commit({"mmp.yaml": config(ETH="y")})
+    told = desk.diff("HEAD~1", "HEAD")
+    assert told.status == Exit.INVALID
+    places = [(each["path"], each["line"]) for each in told.document["problems"]]
+    assert places == [("HEAD~1:mmp.yaml", 5), ("HEAD:mmp.yaml", 5)]
+    text = desk.diff("HEAD~1", "HEAD", output="markdown")
+    assert (text.status, text.stdout) == (4, "")
+    assert "HEAD~1:mmp.yaml:5:" in text.stderr
+
+
+def test_the_same_account_twice_in_one_revision_is_refused(desk: Desk) -> None:
+    desk.commit({"a/x.yaml": config(BTC="1"), "a/y.yaml": config(BTC="1")})
+    told = desk.diff("HEAD:a", "HEAD:a")
+    assert told.status == 4
+    assert {each["code"] for each in told.document["problems"]} == {"duplicate-account"}
+
+
+def test_warnings_are_told_of_the_newer_side_alone(desk: Desk) -> None:
+    short = config(BTC="1").replace("5s", "50ms")
+    desk.commit({"mmp.yaml": short})
+    desk.commit({"mmp.yaml": short.replace("qtyLimit: 1", "qtyLimit: 2")})
+    told = desk.diff("HEAD~1", "HEAD")
+    assert told.stderr.count("warning[short-interval] HEAD:mmp.yaml:5") == 1
+    assert "HEAD~1" not in told.stderr
+
+
+# ---- what cannot be read --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("side", "code"),
+    [
+        ("no-such-branch", "unknown-revision"),
+        ("no-such-file.yaml", "unknown-revision"),
+        ("", "unknown-revision"),
+        (":mmp.yaml", "unknown-revision"),
+        ("^HEAD", "unknown-revision"),
+        ("HEAD~1..HEAD", "unknown-revision"),
+        ("HEAD HEAD", "unknown-revision"),
+        ("HEAD^{tree}", "unknown-revision"),
+        ("HEAD\nHEAD", "unknown-revision"),
+        ("HEAD~7", "unknown-revision"),
+        ("0" * 40, "unknown-revision"),
+        ("HEAD:missing.yaml", "not-in-revision"),
+        ("HEAD:missing/mmp.yaml", "not-in-revision"),
+        ("HEAD:mmp.yaml/mmp.yaml", "not-in-revision"),
+        ("HEAD:MMP.YAML", "not-in-revision"),
+        ("HEAD:*.yaml", "not-in-revision"),
+        ("HEAD::(glob)*.yaml", "not-in-revision"),
+        ("HEAD:--help", "not-in-revision"),
+        ("HEAD:../mmp.yaml", "outside-repository"),
+        ("HEAD:./../../mmp.yaml", "outside-repository"),
+        ("HEAD:link.yaml", "not-a-file"),
+        ("HEAD:links", "not-a-file"),
+    ],
+)
+def test_whatever_is_not_there_is_said_to_be_so_with_status_4(two: Desk, side: str, code: str) -> None:
+    folder = two.repository.folder
+    (folder / "link.yaml").symlink_to("mmp.yaml")
+    (folder / "links").mkdir()
+    (folder / "links" / "mmp.yaml").symlink_to("../mmp.yaml")
+    two.repository.commit_all()
+    for arguments in ((side, "HEAD"), ("HEAD", side)):
+        told = two.diff(*arguments)
+        assert (told.status, told.error) == (Exit.INVALID, code), told.stderr
+        assert told.document["problems"][0]["code"] == code
+        assert told.document["problems"][0]["hint"]
+
+
+@pytest.mark.parametrize(
+    "name", ["-x", "--help", "--git-dir", "--output=x", "--all", "-c", "--upload-pack=touch x", "--"]
+)
+def test_a_name_that_begins_with_a_dash_never_reaches_git(
+    two: Desk, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    stand_in(tmp_path, monkeypatch, f'printf "%s\\n" "$@" >> {seen}')
+    with pytest.raises(InvalidInput) as refused:
+        find_revision(name)
+    assert refused.value.code == "unknown-revision"
+    assert name not in seen.read_text(encoding="utf-8").splitlines()
+    assert not (two.repository.folder / "x").exists()
+
+
+def test_a_name_with_a_nul_is_no_revision(two: Desk) -> None:
+    with pytest.raises(InvalidInput):
+        find_revision("HEAD\0")
+
+
+def test_a_config_outside_of_the_repository_is_refused(two: Desk, tmp_path: Path) -> None:
+    told = two.diff("HEAD~1", "HEAD", "-c", str(tmp_path / "mmp.yaml"))
+    assert (told.status, told.error) == (4, "outside-repository")
+
+
+def test_without_a_repository_files_are_compared_and_revisions_are_not(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain").mkdir()
+    monkeypatch.chdir(tmp_path / "plain")
+    for name, quantity in (("a.yaml", "1"), ("b.yaml", "2")):
+        Path(name).write_text(config(BTC=quantity), encoding="utf-8")
+    assert two.diff("a.yaml", "b.yaml").changes == {"BTC-USD": "set"}
+    told = two.diff("HEAD", "b.yaml")
+    assert (told.status, told.error) == (4, "not-a-repository")
+
+
+def test_without_git_files_are_compared_and_revisions_are_not(
+    two: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert two.diff("mmp.yaml", "mmp.yaml").status == 0
+    told = two.diff("HEAD", "mmp.yaml")
+    assert (told.status, told.error) == (4, "git-missing")
+
+
+def test_a_shallow_clone_is_told_what_to_set(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.repository.git(
+        "clone", "--quiet", "--depth=1", f"file://{two.repository.folder}", str(tmp_path / "s")
+    )
+    monkeypatch.chdir(tmp_path / "s")
+    assert two.diff("HEAD", "mmp.yaml").status == 0
+    told = two.diff("HEAD~1", "HEAD")
+    assert (told.status, told.error) == (4, "shallow-clone")
+    assert "fetch-depth: 0" in told.stderr
+
+
+def test_a_clone_without_its_objects_fetches_nothing(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = two.repository
+    origin.git("config", "uploadpack.allowFilter", "true")
+    flags = ("--quiet", "--filter=blob:none", "--no-checkout")
+    origin.git("clone", *flags, f"file://{origin.folder}", str(tmp_path / "p"))
+    monkeypatch.chdir(tmp_path / "p")
+    told = two.diff("HEAD~1", "HEAD")
+    assert (told.status, told.error) == (4, "git-failed")
+    assert "--filter" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("fatal: detected dubious ownership in repository at '/desk'", "safe.directory"),
+        ("fatal: index file corrupt", "index file corrupt"),
+        ("", "exit status 128"),
+    ],
+)
+def test_what_git_fails_with_is_told(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str
+) -> None:
+    stand_in(tmp_path, monkeypatch, f'echo "{said}" >&2; exit 128')
+    told = two.diff("HEAD~1", "HEAD")
+    assert (told.status, told.error) == (4, "git-failed")
+    assert words in told.stderr
+
+
+def test_a_git_that_fails_later_is_told_as_well(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, monkeypatch, 'case "$*" in *ls-tree*) exit 1;; esac')
+    told = two.diff("HEAD~1", "HEAD")
+    assert (told.status, told.error) == (4, "git-failed")
+
+
+def test_a_git_that_does_not_answer_is_not_waited_for(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revisions, "GIT_TIMEOUT_S", 0.05)
+    stand_in(tmp_path, monkeypatch, "exec sleep 60")
+    told = two.diff("HEAD~1", "HEAD")
+    assert (told.status, told.error) == (4, "git-failed")
+
+
+def test_a_file_beyond_the_limit_is_not_read_whole(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="1") + "#" * 3_000_000})
+    told = desk.diff("HEAD", "HEAD")
+    assert told.status == 4
+    assert {each["code"] for each in told.document["problems"]} == {"too-large"}
+
+
+# ---- whose policy counts ---------------------------------------------------------------------------
+
+HELD, PASSES = {"BTC-USD": "hold"}, {"BTC-USD": "set"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes", "changed"),
+    [
+        (None, None, PASSES, False),
+        (policy(2), policy(2), HELD, False),
+        (policy(8), policy(8), PASSES, False),
+        (policy(2), policy(8), HELD, True),
+        (policy(8), policy(2), HELD, True),
+        (policy(2), None, HELD, True),
+        (None, policy(2), HELD, True),
+        (None, policy(8), PASSES, True),
+        (policy(8), policy(8) + "# same, but for this\n", PASSES, True),
+    ],
+)
+def test_a_change_has_to_pass_the_policies_of_both_revisions(
+    desk: Desk, before: str | None, after: str | None, changes: dict[str, str], changed: bool
+) -> None:
+    desk.commit(
+        {"accounts/mmp.yaml": config(BTC="100"), **({f"accounts/{POLICY}": before} if before else {})}
+    )
+    removed = {f"accounts/{POLICY}": None} if before and not after else {}
+    added = {f"accounts/{POLICY}": after} if after else {}
+    desk.commit({"accounts/mmp.yaml": config(BTC="400"), **removed, **added})
+    for side in ("accounts", "accounts/mmp.yaml"):
+        told = desk.diff("HEAD~1", "HEAD", "-c", side)
+        assert told.changes == changes
+        assert told.document["old"]["policy_changed"] == changed
+    flagged = "The policy changes together with the settings"
+    assert (flagged in desk.diff("HEAD~1", "HEAD", "-c", "accounts", output="markdown").stdout) == changed
+    assert (flagged in desk.diff("HEAD~1", "HEAD", "-c", "accounts", output="text").stdout) == changed
+
+
+def test_the_policy_of_a_revision_is_that_of_the_revision(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
+    desk.commit({"mmp.yaml": config(BTC="400")})
+    (desk.repository.folder / POLICY).write_text(policy(99), encoding="utf-8")
+    told = desk.diff("HEAD~1", "HEAD")
+    assert told.changes == HELD
+    assert told.document["policy"]["path"] == f"HEAD:{POLICY}"
+    assert told.document["old"]["policy"]["path"] == f"HEAD~1:{POLICY}"
+    assert desk.diff("HEAD~1", "HEAD", "--fail-on", "policy").status == Exit.REFUSED
+
+
+def test_a_named_policy_counts_alone(desk: Desk, tmp_path: Path) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
+    desk.commit({"mmp.yaml": config(BTC="400"), POLICY: policy(3)})
+    (tmp_path / "own.yaml").write_text(policy(8), encoding="utf-8")
+    told = desk.diff("HEAD~1", "HEAD", "--policy", str(tmp_path / "own.yaml"))
+    assert told.changes == PASSES
+    assert not told.document["old"]["policy_changed"]
+    missing = desk.diff("HEAD~1", "HEAD", "--policy", str(tmp_path / "missing.yaml"))
+    assert missing.status == Exit.INVALID
+
+
+def test_a_file_of_its_own_need_not_have_a_policy_beside_it(desk: Desk, tmp_path: Path) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
+    rendered = tmp_path / "rendered.yaml"
+    rendered.write_text(config(BTC="400"), encoding="utf-8")
+    for arguments in (("HEAD", str(rendered)), (str(rendered), "HEAD")):
+        told = desk.diff(*arguments)
+        assert not told.document["old"]["policy_changed"]
+        assert told.changes == (HELD if arguments[0] == "HEAD" else PASSES)
+    beside = desk.repository.folder / "new.yaml"
+    beside.write_text(config(BTC="400"), encoding="utf-8")
+    assert desk.diff("mmp.yaml", "new.yaml").changes == HELD
+
+
+def test_a_policy_that_does_not_hold_ends_the_command(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: "version: 2\n"})
+    told = desk.diff("HEAD", "HEAD")
+    assert told.status == Exit.INVALID
+    assert told.document["problems"][0]["path"] == f"HEAD:{POLICY}"
+    desk.commit({"mmp-policy.yml": policy(), POLICY: policy()})
+    assert desk.diff("HEAD", "HEAD").document["problems"][0]["code"] == "two-policies"
+    desk.commit({"mmp-policy.yml": None, POLICY: None})
+    (desk.repository.folder / POLICY).symlink_to("elsewhere.yaml")
+    desk.repository.commit_all()
+    assert desk.diff("HEAD", "HEAD").error == "not-a-file"
+
+
+def test_a_protected_family_is_missed_when_its_account_goes(desk: Desk) -> None:
+    guard = "version: 1\nprotected: [BTC-USD]\n"
+    desk.commit({"a/b.yaml": config("b", BTC="1"), "a/c.yaml": config("c", BTC="1"), f"a/{POLICY}": guard})
+    desk.commit({"a/c.yaml": None})
+    told = desk.diff("HEAD~1", "HEAD", "-c", "a", "--fail-on", "policy")
+    assert told.status == Exit.REFUSED
+    (gone,) = [plan for plan in told.document["plans"] if plan["account"] == "c"]
+    assert [refusal["allow"] for refusal in gone["refusals"]] == ["protected:BTC-USD"]
+
+
+# ---- what it leaves alone --------------------------------------------------------------------------
+
+
+def test_git_gets_no_key_and_no_helper_runs(
+    two: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = tmp_path / "environment"
+    stand_in(tmp_path, monkeypatch, f"env >> {seen}")
+    monkeypatch.setenv("OKX_SECRET_KEY", "a-secret")
+    monkeypatch.setenv("GIT_PAGER", "touch paged")
+    monkeypatch.setenv("GIT_EXTERNAL_DIFF", "touch diffed")
+    monkeypatch.setenv("GIT_TRACE", "1")
+    assert two.diff("HEAD~1", "HEAD").status == 0
+    given = seen.read_text(encoding="utf-8")
+    assert "a-secret" not in given
+    names = {line.partition("=")[0] for line in given.splitlines()}
+    assert not names & {"GIT_PAGER", "GIT_EXTERNAL_DIFF", "GIT_TRACE"}
+
+
+def test_no_socket_is_made_and_no_file_is_written(two: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    watching = True
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching and (event.startswith("socket.") or (event == "open" and _writes(arguments))):
+            seen.append(f"{event} {arguments}")
+
+    sys.addaudithook(watch)
+    try:
+        assert two.diff("HEAD~1", "HEAD", output="markdown").status == 0
+    finally:
+        watching = False
+    assert seen == []
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    path, mode, flags = arguments
+    in_cache = "__pycache__" in str(path)
+    return not in_cache and (any(sign in str(mode or "") for sign in "wxa+") or bool(flags & os.O_WRONLY))
+
+
+def test_the_same_inputs_give_the_same_bytes(two: Desk) -> None:
+    for output in ("text", "json", "markdown", "gitlab"):
+        assert len({two.diff("HEAD~1", "HEAD", output=output).stdout for _ in range(3)}) == 1
