@@ -42,6 +42,7 @@ OFFLINE = [
     (["--version"], 0),
     (["validate", str(ROOT / "mmp.yaml")], 0),
     (["validate", "--output", "json", str(ROOT / "mmp.yaml")], 0),
+    (["validate", str(ROOT / "mmp.yaml"), "--policy", str(ROOT / "tests/corpus/policy/good/all.yaml")], 3),
     (["validate", "missing.yaml"], 4),
     (["validate", "--help"], 0),
     (["apply", "--help"], 0),

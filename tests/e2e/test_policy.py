@@ -1,0 +1,254 @@
+"""The policy as the installed command keeps it: in validate, plan, apply, run, status and history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
+
+pytestmark = pytest.mark.e2e
+
+TWO = ("BTC-USD", "ETH-USD")
+APPLY = ("apply", "--yes", "--assume-idle", "--output", "json")
+RUN = ("run", "--assume-idle", "--interval", "1s")
+FACTOR_2 = "version: 1\nloosening: {maxFactor: 2}\n"
+LOOSER = {"BTC-USD": "5s/2s/400", "ETH-USD": "5s/2s/150"}
+ALLOWED = ("--allow", "loosen:BTC-USD", "--reason", "new client, agreed with risk")
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    """A simulated exchange with two families configured alike."""
+    with simulator(families=configured(*TWO)) as running:
+        yield running
+
+
+def under(desk: Desk, policy: str, name: str = "mmp-policy.yaml") -> None:
+    put_in_place(desk.folder / name, policy)
+
+
+def overrides(desk: Desk) -> list[tuple[str, str, str]]:
+    document = desk.mmp("history", "--output", "json").document
+    return [(one["family"], one["refusal"], one["reason"]) for one in document["overrides"]]
+
+
+# ---- a factor of four where two is allowed -------------------------------------------------------
+
+
+@pytest.fixture
+def looser(desk: Desk) -> Desk:
+    """A desk that wants BTC-USD four times as loose, under a policy that allows twice."""
+    desk.wants(LOOSER)
+    under(desk, FACTOR_2)
+    return desk
+
+
+def test_a_plan_holds_it_with_rule_value_limit_and_the_override(looser: Desk) -> None:
+    ended = looser.mmp("plan", "--output", "json")
+    assert ended.status == 0, ended.stderr
+    plan = ended.document
+    assert plan["policy"]["path"] == "mmp-policy.yaml"
+    assert {change["family"]: change["because"] for change in plan["changes"]} == {
+        "BTC-USD": "policy",
+        "ETH-USD": None,
+    }
+    assert plan["refusals"] == [
+        {
+            "kind": "loosen",
+            "family": "BTC-USD",
+            "rule": "loosening.maxFactor",
+            "field": "qtyLimit",
+            "measured": "×4",
+            "limit": "×2",
+            "allow": "loosen:BTC-USD",
+        }
+    ]
+    text = looser.mmp("plan")
+    told = (
+        "Refused by mmp-policy.yaml:\n  BTC-USD  loosening.maxFactor: qtyLimit ×4, limit ×2; "
+        'if that is meant: --allow loosen:BTC-USD --reason "…"\n'
+    )
+    assert told in text.stdout
+    assert looser.mmp("plan", "--fail-on", "policy").status == 3
+    assert looser.mmp("plan", "--no-live", "--fail-on", "policy").status == 0, "nothing was applied yet"
+
+
+def test_apply_sends_nothing_at_all_and_names_the_override(looser: Desk, exchange: Exchange) -> None:
+    ended = looser.mmp(*APPLY)
+    assert ended.status == 3
+    assert ended.error_code == "policy"
+    assert "BTC-USD: loosening.maxFactor: qtyLimit ×4, limit ×2" in ended.stderr
+    assert '--allow loosen:BTC-USD --reason "…"' in ended.stderr
+    assert exchange.written() == []
+    assert overrides(looser) == []
+
+
+def test_with_the_override_it_passes_and_history_shows_the_reason(looser: Desk, exchange: Exchange) -> None:
+    ended = looser.mmp(*APPLY, *ALLOWED)
+    assert ended.status == 0, ended.stderr
+    assert ended.outcomes == {"BTC-USD": "applied", "ETH-USD": "applied"}
+    assert exchange.live()["BTC-USD"] == "5000/2000/400"
+    refusal = "loosen: loosening.maxFactor: qtyLimit ×4, limit ×2"
+    assert overrides(looser) == [("BTC-USD", refusal, "new client, agreed with risk")]
+    lines = looser.mmp("history").stdout.splitlines()
+    assert lines[0].endswith("2 attempts, 1 override, newest first")
+    # Written before the first request: the oldest of the three.
+    assert lines[3].endswith(f"BTC-USD  allowed    {refusal}: new client, agreed with risk")
+
+
+@pytest.mark.parametrize("reason", [(), ("--reason", "  ")], ids=["none", "blank"])
+def test_an_override_that_is_needed_needs_a_reason(
+    looser: Desk, exchange: Exchange, reason: tuple[str, ...]
+) -> None:
+    ended = looser.mmp(*APPLY, "--allow", "loosen:BTC-USD", *reason)
+    assert (ended.status, ended.error_code) == (64, "no-reason")
+    assert "--reason" in ended.stderr
+    assert exchange.written() == []
+
+
+def test_an_override_that_is_not_needed_is_harmless_and_leaves_no_record(
+    looser: Desk, exchange: Exchange
+) -> None:
+    looser.wants({"BTC-USD": "5s/2s/200"})
+    ended = looser.mmp(*APPLY, "--allow", "loosen:BTC-USD", "--allow", "disable:ETH-USD")
+    assert ended.status == 0, ended.stderr
+    assert exchange.written() == ["BTC-USD"]
+    assert overrides(looser) == []
+
+
+def test_the_override_of_one_family_does_not_let_another_pass(looser: Desk, exchange: Exchange) -> None:
+    ended = looser.mmp(*APPLY, "--allow", "loosen:ETH-USD", "--allow", "bounds:BTC-USD", "--reason", "x")
+    assert ended.status == 3
+    assert exchange.written() == []
+
+
+@pytest.mark.parametrize(
+    "allow", ["loosen", "loosen:", "loosen:BTC-*", "everything:BTC-USD", "loosen:btc-usd"]
+)
+def test_an_override_names_a_kind_and_one_family(looser: Desk, allow: str) -> None:
+    ended = looser.mmp(*APPLY, "--allow", allow, "--reason", "x")
+    assert ended.status == 64
+
+
+def test_the_guard_s_override_is_recorded_too(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({"BTC-USD": "disabled/2s/100"})
+    assert desk.mmp(*APPLY).status == 3
+    ended = desk.mmp(*APPLY, "--allow", "disable:BTC-USD", "--reason", "delisted")
+    assert ended.status == 0, ended.stderr
+    told = "disable: guard: would switch protection off, limit deny"
+    assert overrides(desk) == [("BTC-USD", told, "delisted")]
+
+
+# ---- run -----------------------------------------------------------------------------------------
+
+
+def in_force(exchange: Exchange, family: str, setting: str) -> None:
+    eventually(lambda: exchange.live().get(family) == setting, 30.0, f"{family} to be {setting}")
+
+
+def ends_well(sidecar: Running) -> None:
+    sidecar.process.terminate()
+    assert sidecar.wait().status == 0
+
+
+def test_run_holds_it_goes_on_with_the_rest_and_obeys_a_new_policy(
+    looser: Desk, exchange: Exchange
+) -> None:
+    sidecar = looser.start(*RUN)
+    in_force(exchange, "ETH-USD", "5000/2000/150")
+    assert sidecar.wait_for_log("held")["reason"] == "refused by the policy"
+    assert "held: refused by the policy" in looser.mmp("status").stdout
+    under(looser, "version: 1\nloosening: {maxFactr: 9}\n")
+    assert sidecar.wait_for_log("policy rejected")["code"] == "unknown-key"
+    (looser.folder / "mmp-policy.yaml").unlink()
+    assert sidecar.wait_for_log("policy rejected", number=2)["code"] == "file-missing"
+    time.sleep(1.5)
+    assert exchange.written() == ["ETH-USD"], "the last good policy stays in force"
+    under(looser, "version: 1\nloosening: {maxFactor: 4}\n")
+    sidecar.wait_for_log("policy accepted")
+    in_force(exchange, "BTC-USD", "5000/2000/400")
+    ends_well(sidecar)
+
+
+def test_run_heals_back_towards_the_bounds(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    under(desk, "version: 1\nbounds: {default: {qtyLimit: {max: 50}}}\n")
+    sidecar = desk.start(*RUN)
+    sidecar.wait_for_log("adopted")
+    exchange.change("BTC-USD", "5000/2000/9999")
+    in_force(exchange, "BTC-USD", "5000/2000/100")
+    ends_well(sidecar)
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+SHARE = "version: 1\nloosening: {maxShare: 50%}\n"
+
+
+def test_a_share_holds_for_two_families(desk: Desk, exchange: Exchange) -> None:
+    under(desk, SHARE)
+    desk.wants({"BTC-USD": "5s/2s/101", "ETH-USD": "5s/2s/101"})
+    ended = desk.mmp(*APPLY)
+    assert ended.status == 3
+    assert "loosening.maxShare: 2 of 2 at once, limit 50%" in ended.stderr
+    desk.wants({"BTC-USD": "5s/2s/101", "ETH-USD": "5s/2s/100"})
+    assert desk.mmp(*APPLY).status == 0
+    assert exchange.written() == ["BTC-USD"]
+
+
+def test_a_named_policy_comes_instead_and_one_that_is_missing_is_exit_4(
+    looser: Desk, exchange: Exchange
+) -> None:
+    under(looser, "version: 1\n", "open.yaml")
+    assert looser.mmp(*APPLY, env={"MMP_POLICY": "none.yaml"}).status == 4
+    assert looser.mmp("plan", "--policy", "none.yaml").status == 4
+    assert exchange.arrivals("account") == []
+    assert looser.mmp(*APPLY, "--policy", "open.yaml").status == 0
+
+
+@pytest.mark.parametrize(
+    "verb", [("plan",), APPLY, RUN, ("status",), ("pause", "--family", "*"), ("validate",)]
+)
+def test_a_policy_that_does_not_hold_is_exit_4_everywhere(
+    looser: Desk, exchange: Exchange, verb: tuple[str, ...]
+) -> None:
+    under(looser, "version: 1\ndisable: perhaps\n")
+    ended = looser.mmp(*verb)
+    assert ended.status == 4
+    assert "bad-choice" in ended.stdout + ended.stderr
+    assert exchange.arrivals("account") == []
+
+
+def test_a_policy_of_a_folder_holds_for_the_files_in_it_and_no_other(
+    desk: Desk, exchange: Exchange
+) -> None:
+    for folder in ("one", "two"):
+        (desk.folder / folder).mkdir()
+    desk.wants({"BTC-USD": "5s/2s/400"}, name="one/mmp.yaml", account="one")
+    desk.wants({"ETH-USD": "5s/2s/400"}, name="two/mmp.yaml", account="two")
+    under(desk, FACTOR_2, "two/mmp-policy.yaml")
+    for order in (("one", "two"), ("two", "one")):
+        files = [part for name in order for part in ("-c", f"{name}/mmp.yaml")]
+        plans = desk.mmp("plan", *files, "--output", "json").document["plans"]
+        told = {plan["account"]: (plan["policy"] is not None, len(plan["refusals"])) for plan in plans}
+        assert told == {"one": (False, 0), "two": (True, 1)}
+
+
+# ---- validate ------------------------------------------------------------------------------------
+
+
+def test_validate_refuses_values_beyond_their_bounds_at_their_place(desk: Desk, exchange: Exchange) -> None:
+    under(desk, "version: 1\nbounds: {default: {qtyLimit: {max: 100}}}\nprotected: [SOL-USD_UM]\n")
+    desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/101"})
+    ended = desk.mmp("validate", "--output", "json")
+    assert ended.status == 3
+    told = [(one["code"], one["line"], one["column"]) for one in ended.document["problems"]]
+    assert told == [("policy-protected", 4, 1), ("policy-bounds", 6, 61)]
+    assert '--allow bounds:ETH-USD --reason "…"' in ended.document["problems"][1]["hint"]
+    desk.wants({"BTC-USD": "5s/2s/100", "SOL-USD_UM": "5s/2s/10"})
+    assert desk.mmp("validate").status == 0
+    desk.wants({"BTC-USD": "5 s/2s/1000"})
+    assert desk.mmp("validate").status == 4, "an error of the file comes before a refusal"

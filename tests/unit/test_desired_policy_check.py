@@ -1,0 +1,170 @@
+"""A file held to a policy: each refusal at its place; and a policy that changes while it is in force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.policy import Kind
+from reconciler.core.problems import Code
+from reconciler.desired.policy import policy_for, read_policy
+from reconciler.desired.policy_check import CODES, held_to
+from reconciler.desired.reader import Reading, read_config
+from reconciler.desired.watch import PolicyAccepted, Rejected, WatchedPolicy
+
+CONFIG = """\
+version: 1
+environment: live
+defaults:
+  timeInterval: 5s
+  frozenInterval: 2s
+families:
+  BTC-USD: {qtyLimit: 100}
+  ETH-USD:
+    frozenInterval: until-reset
+    qtyLimit: "500"
+  SOL-USD_UM: {timeInterval: disabled, qtyLimit: 10}
+"""
+
+
+def held(policy: str, config: str = CONFIG) -> Reading:
+    read = read_policy(f"version: 1\n{policy}\n".encode(), "mmp-policy.yaml").policy
+    assert read is not None
+    return held_to(read, read_config(config.encode(), "mmp.yaml"))
+
+
+def bounds(inner: str) -> str:
+    return f"bounds: {{default: {{{inner}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("policy", "places"),
+    [
+        ("disable: deny", []),
+        (bounds("qtyLimit: {max: 100}"), [("policy-bounds", 10, 15)]),
+        (bounds("timeInterval: {disabled: deny}"), [("policy-bounds", 11, 30)]),
+        (bounds("frozenInterval: {until-reset: deny}"), [("policy-bounds", 9, 21)]),
+        # A value from defaults is at its place there, once for every family that has it.
+        (bounds("timeInterval: {min: 6s}"), [("policy-bounds", 4, 17)] * 2),
+        ("protected: [BTC-USD, XAU-USD]", [("policy-protected", 6, 1)]),
+        ("protected: [SOL-USD_UM]", [("policy-protected", 11, 30)]),
+        (
+            bounds("qtyLimit: {min: 50, max: 100}"),
+            [("policy-bounds", 10, 15), ("policy-bounds", 11, 50)],
+        ),
+    ],
+)
+def test_each_refusal_is_at_the_value_it_is_about(policy: str, places: list[tuple[str, int, int]]) -> None:
+    reading = held(policy)
+    assert reading.desired is not None, "a refusal is no error of the file"
+    assert [(each.code.value, each.line, each.column) for each in reading.problems] == places
+
+
+def test_a_family_disabled_by_defaults_is_refused_at_the_word_or_at_the_family() -> None:
+    config = CONFIG.replace("timeInterval: 5s", "timeInterval: disabled")
+    assert [(each.line, each.column) for each in held("protected: [BTC-USD]", config).problems] == [(7, 3)]
+
+
+def test_a_refusal_names_family_policy_numbers_and_the_way_out() -> None:
+    (found,) = held(bounds("qtyLimit: {max: 100}")).problems
+    assert found.is_error
+    assert found.message == (
+        "ETH-USD is refused by mmp-policy.yaml: bounds.qtyLimit.max: qtyLimit 500, limit 100"
+    )
+    assert found.hint == (
+        'change one of the two, or override it once: mmp apply --allow bounds:ETH-USD --reason "…"'
+    )
+
+
+def test_refusals_stand_among_the_warnings_in_the_order_of_the_file() -> None:
+    config = CONFIG.replace("qtyLimit: 10}", "qtyLimit: 10, frozenInterval: 50}")
+    codes = [each.code for each in held(bounds("qtyLimit: {max: 9}"), config).problems]
+    assert codes == [Code.POLICY_BOUNDS, Code.POLICY_BOUNDS, Code.POLICY_BOUNDS, Code.SHORT_INTERVAL]
+
+
+def test_a_file_with_errors_is_not_held_to_anything() -> None:
+    reading = held(bounds("qtyLimit: {max: 1}"), CONFIG.replace("500", "many"))
+    assert [each.code for each in reading.problems] == [Code.BAD_QUANTITY]
+
+
+def test_without_a_policy_a_reading_stays_as_it_is() -> None:
+    reading = read_config(CONFIG.encode(), "mmp.yaml")
+    assert held_to(None, reading) is reading
+    assert {kind for kind in Kind if kind not in CODES} == {Kind.LOOSEN, Kind.MIXED, Kind.DISABLE}
+
+
+# ---- a policy that is watched --------------------------------------------------------------------
+
+FIRST, SECOND = "version: 1\nloosening: {maxFactor: 2}\n", "version: 1\nloosening: {maxFactor: 4}\n"
+BROKEN = "version: 1\nloosening: {maxFactor: 0}\n"
+
+
+class File:
+    """A policy that is written, looked at and rewritten."""
+
+    def __init__(self, path: Path, content: str | None) -> None:
+        self.path = path
+        self.write(content)
+        found = policy_for(str(path.parent / "mmp.yaml"), None)
+        self.watched = WatchedPolicy(found.policy if found else None, str(path.parent / "mmp.yaml"), None)
+
+    def write(self, content: str | None) -> None:
+        if content is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            self.path.write_text(content, encoding="utf-8")
+
+    def look(self, content: str | None, *, at_once: bool = False) -> str:
+        """Write and look once; return what the look said, in a word."""
+        self.write(content)
+        match self.watched.look(at_once=at_once):
+            case PolicyAccepted(policy):
+                assert policy is self.watched.policy
+                return "accepted"
+            case Rejected(problems):
+                return "+".join(problem.code for problem in problems)
+            case None:
+                return ""
+
+    @property
+    def factor(self) -> str:
+        """The factor in force."""
+        return str(self.watched.policy.loosening.max_factor) if self.watched.policy else "none"
+
+
+def test_a_new_policy_is_accepted_after_two_equal_looks(tmp_path: Path) -> None:
+    file = File(tmp_path / "mmp-policy.yaml", FIRST)
+    assert [file.look(FIRST), file.look(SECOND)] == ["", ""]
+    assert file.factor == "2"
+    assert [file.look(SECOND), file.look(SECOND)] == ["accepted", ""]
+    assert file.factor == "4"
+    assert file.look(FIRST, at_once=True) == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(BROKEN, "bad-factor"), (None, "file-missing"), ("", "empty-file")]
+)
+def test_one_that_does_not_hold_or_is_gone_is_told_once_and_the_last_good_one_stays(
+    content: str | None, code: str, tmp_path: Path
+) -> None:
+    file = File(tmp_path / "mmp-policy.yaml", FIRST)
+    assert [file.look(content) for _ in range(4)] == ["", code, "", ""]
+    assert file.factor == "2"
+    assert [file.look(FIRST), file.look(content), file.look(content)] == ["", "", code]
+
+
+def test_a_policy_that_comes_later_is_accepted(tmp_path: Path) -> None:
+    file = File(tmp_path / "mmp-policy.yaml", None)
+    assert [file.look(None), file.look(None), file.look(FIRST)] == ["", "", ""]
+    assert file.factor == "none"
+    assert file.look(FIRST) == "accepted"
+    assert file.factor == "2"
+    assert [file.look(None) for _ in range(3)] == ["", "file-missing", ""]
+    assert file.factor == "2"
+
+
+def test_a_first_policy_that_does_not_hold_leaves_the_guard_in_force(tmp_path: Path) -> None:
+    file = File(tmp_path / "mmp-policy.yaml", None)
+    assert [file.look(BROKEN), file.look(BROKEN), file.look(BROKEN)] == ["", "bad-factor", ""]
+    assert file.factor == "none"
