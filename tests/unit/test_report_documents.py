@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -28,9 +29,10 @@ from reconciler.report.documents import (
     several,
 )
 from reconciler.report.status import history_document, status_document
+from reconciler.report.text import plan_text
 from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting
-from tests.unit.report_samples import large_plans, result_sets, small_plans, status, statuses
+from tests.unit.report_samples import large_plans, refused_plan, result_sets, small_plans, status, statuses
 
 CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile("mmp-policy.yaml", "1" * 64))
 KINDS = ("plan", "apply", "status")
@@ -373,3 +375,19 @@ def test_a_name_of_a_file_never_decides_what_is_planned() -> None:
     moved = plan_document(plan, Context(None, "elsewhere/mmp.yml", "f" * 64))
     assert moved["digest"] == plan_document(plan, CONTEXT)["digest"]
     assert desired({SOL: setting("5000/2000/100")}).path == "mmp.yaml"
+
+
+def test_a_text_plan_names_what_the_policy_refuses_beneath_the_changes() -> None:
+    lines = plan_text(refused_plan(), CONTEXT, simulator=False).splitlines()
+    place = lines.index("Refused by mmp-policy.yaml:")
+    refused = list(takewhile(bool, lines[place + 1 :]))
+    assert len(refused) == len(refused_plan().refusals) > 5
+    assert (
+        refused[0].split()
+        == (
+            "BTC-USD bounds.qtyLimit.max: qtyLimit 400, limit 300.5; "
+            'if that is meant: --allow bounds:BTC-USD --reason "…"'
+        ).split()
+    )
+    guarded = plan_of({BTC: setting("0/2000/100")}, {BTC: confirmed("5000/2000/100")})
+    assert "Refused by" not in plan_text(guarded, CONTEXT, simulator=False)

@@ -1,0 +1,58 @@
+"""What docs/policy.md shows holds: its sample is read, its table of shares is what the core does."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+
+from reconciler.core.policy import Kind, Policy, Proposal, judge
+from reconciler.desired.policy import read_policy
+from tests.tidy.source import ROOT
+from tests.unit.core_builders import desired, setting
+from tests.unit.test_core_policy import looser, policy, proposal
+
+TEXT = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+
+
+def test_the_sample_holds_and_says_everything_a_policy_can_say() -> None:
+    (sample,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    read = read_policy(sample.encode(), "mmp-policy.yaml").policy
+    assert read is not None
+    assert read.default
+    assert read.families
+    assert None not in (read.loosening.max_factor, read.loosening.max_families, read.loosening.max_share)
+    assert read.protected
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the cells of the table that begins with ``heading``, its rule left out."""
+    lines = TEXT[TEXT.index(heading) :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line]
+
+
+SHARES = [
+    (row[0].strip("`"), int(re.sub(r"\D", "", head)), int(re.sub(r"\D", "", cell)))
+    for row in rows("| `maxShare`")[1:]
+    for head, cell in zip(rows("| `maxShare`")[0][1:], row[1:], strict=True)
+]
+
+
+@pytest.mark.parametrize(("share", "of", "passing"), SHARES)
+def test_the_table_of_shares_is_what_is_decided(share: str, of: int, passing: int) -> None:
+    under = policy(share=str(Decimal(share.rstrip("%")) / 100))
+    most = max(changed for changed in range(of + 1) if not refused(changed, of, under))
+    assert most == passing
+
+
+def refused(changed: int, of: int, under: Policy) -> bool:
+    changes = looser(of)
+    wanted = desired({family: setting(after) for family, (_, after) in changes.items()})
+    proposals: list[Proposal] = [proposal(family, *changes[family]) for family in list(changes)[:changed]]
+    return bool(judge(proposals, wanted, under, frozenset()).refusals)
+
+
+def test_every_kind_of_override_is_in_the_table_of_rules() -> None:
+    told = " ".join(row[2] for row in rows("| rule |")[1:])
+    assert {kind.value for kind in Kind} <= set(re.findall(r"`(\w+)`", told))
