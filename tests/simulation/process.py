@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.core.events import Event, LiveReadDone, Planned
 from reconciler.core.model import Desired
-from reconciler.core.plan import Plan
+from reconciler.core.plan import DriftPolicy, Plan
 from reconciler.core.verdict import Reply
 from reconciler.loop import Loop
 from reconciler.reconcile import Options, identify, reconcile
@@ -45,6 +45,7 @@ class Process:
         self.nudged = False
         self.stop_requested = False
         self.held_up_s = 0.0
+        self.held_up_ever_s = 0.0
         self.reads: deque[SeenRead] = deque(maxlen=2)
         self.accepted = world.file_of(account)
         self.told: Desired = self.accepted
@@ -71,9 +72,10 @@ class Process:
             self.nudge()
 
     def request_stop(self) -> None:
-        """Ask the process to end, as SIGTERM does."""
+        """Ask the process to end, as SIGTERM does, and see that it does."""
         self.stop_requested = True
         self.nudge()
+        self.world.scheduler.after(checkers.STOPS_WITHIN_S, self.world.should_have_stopped, self)
 
     def nudge(self) -> None:
         """End the pause the process is in, or the next one."""
@@ -101,6 +103,7 @@ class Process:
             delay = self.rng.choice((self.rng.uniform(0.2, 4.0), self.rng.uniform(4.0, 45.0)))
             self.world.trace(self, "held up for %.1f s", delay)
             self.held_up_s += delay
+            self.held_up_ever_s += delay
             self.task.wake_at(self.world.scheduler.now + delay)
             await suspend()
 
@@ -181,13 +184,12 @@ class Process:
 
     def _options(self, purpose: str) -> Options:
         scenario = self.world.scenario
-        healing = Options()
         return Options(
             purpose=purpose,
             live=scenario.live,
             assume_idle=scenario.assume_idle,
-            drift=scenario.drift if self.role is Role.RUN else healing.drift,
-            disable_allowed=frozenset(scenario.families),
+            drift=scenario.drift if self.role is Role.RUN else DriftPolicy.HEAL,
+            disable_allowed=frozenset() if scenario.guarded else frozenset(scenario.families),
         )
 
 

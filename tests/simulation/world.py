@@ -31,7 +31,7 @@ from reconciler.ports import Reserved, Signed
 from reconciler.simulator.accounts import fake_account
 from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
-from reconciler.simulator.messages import Envelope, Said
+from reconciler.simulator.messages import Envelope, Page, Said
 from reconciler.simulator.options import Options
 from reconciler.simulator.rules import SimulatedExchange
 from reconciler.store.sqlite import MemoryDisk
@@ -41,7 +41,7 @@ from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of
 from tests.simulation.process import Process
 from tests.simulation.scenario import DISABLED, SETTINGS, Fate, Role, Scenario, draw
 from tests.simulation.scheduler import Killed, Scheduler
-from tests.simulation.truth import Attempt, Proof, Truth
+from tests.simulation.truth import Attempt, Proof, Truth, same_effect
 
 CONVERGES_WITHIN_S = 60.0 + 60.0 + 35.0 + 10.0 + 30.0 + 30.0
 """Stopped and retried, backed off at the longest, an unknown effect, unknown history, an interval, a
@@ -168,6 +168,7 @@ class World:
         self.listening = tracing or scenario.seed % LISTEN_TO_ONE_IN == 0
         self.processes: dict[int, Process] = {}
         self._lives = 0
+        self.news = 0  # how often something was written to the state
         self._unsettled: dict[str, Attempt] = {}
         self._make_exchange()
         self._make_hosts()
@@ -274,6 +275,7 @@ class World:
             (scenario.drifts_at, self._drift),
             (scenario.freezes_at, self._freeze),
             (scenario.wall_steps_at, self._step_wall),
+            (scenario.clock_jumps_at, self._jump_clock),
             (scenario.foreign_at, self._foreign_request),
         ):
             for when in times:
@@ -290,6 +292,7 @@ class World:
 
     def _start(self, slot: int) -> None:
         self._lives += 1
+        self.news += 1
         role = self.scenario.roles[slot]
         account = f"desk-{slot % self.scenario.accounts}"
         host = self.hosts[slot % len(self.hosts)]
@@ -310,6 +313,11 @@ class World:
         self.trace(process, "ended: %r", error)
         longest = 3.0 if self.calm else 12.0
         self.scheduler.after(self.rng.uniform(0.05, longest), self._start, process.slot)
+
+    def should_have_stopped(self, process: Process) -> None:
+        """Check that a process that was asked to stop did."""
+        if not process.dead:
+            self.verify(checkers.stops_soon, process.name, checkers.STOPS_WITHIN_S, process.held_up_ever_s)
 
     def _publish(self, version: int) -> None:
         self.files.version = version
@@ -345,6 +353,10 @@ class World:
     def _step_wall(self) -> None:
         host = self.rng.choice(self.hosts)
         host.wall_offset_s += self.rng.choice((-3600.0, -20.0, 20.0, 3600.0))
+
+    def _jump_clock(self) -> None:
+        if process := self._some_process():
+            process.exchange.jump_clock()
 
     def _drift(self) -> None:
         family = self.rng.choice(self.scenario.families)
@@ -422,7 +434,9 @@ class World:
         attempt.written = True
         now = self.scheduler.now
         self.trace(process, "wrote attempt %d, %s", attempt.number, fate)
-        self.scheduler.at(now + self._gives_up_after(process, fate), wake, TIMEOUT)
+        self.scheduler.at(
+            now + self._gives_up_after(process, fate), wake, self._said_instead(process, fate)
+        )
         if fate is Fate.LOST:
             return
         attempt.lands_at = self._lands_at(process, attempt, fate)
@@ -437,6 +451,12 @@ class World:
         if fate in (Fate.LOST, Fate.LATE, Fate.REPLY_LOST):
             return process.rng.choice((0.05, process.rng.uniform(0.1, 9.0), ANSWER_WITHIN_S))
         return ANSWER_WITHIN_S
+
+    def _said_instead(self, process: Process, fate: Fate) -> Reply:
+        """Return what the client makes of no reply; a late request may have been given up by a gateway."""
+        if fate is Fate.LATE and process.rng.random() < 0.5:
+            return reply_of(process.rng.choice((Page(504), Envelope("50004", "timeout", None))))
+        return TIMEOUT
 
     def _lands_at(self, process: Process, attempt: Attempt, fate: Fate) -> float:
         now = self.scheduler.now
@@ -495,6 +515,7 @@ class World:
         )
         self.trace(process, "reserved attempt %d: %s %s", slot.attempt, family, setting)
         self.truth.attempts[slot.attempt] = attempt
+        self.news += 1
         self.truth.open_by_family.setdefault(family, []).append(attempt)
         self._unsettled[process.name] = attempt
         wanted = process.told.families.get(family)
@@ -503,6 +524,12 @@ class World:
         if scenario.live:
             self.verify(checkers.frozen_not_written, family, newest)
             self.verify(checkers.read_before_write, self.scheduler.now, newest, process.held_up_s)
+        if scenario.guarded:
+            reads = tuple(process.reads)
+            self.verify(checkers.disabling_is_guarded, family, setting, known.get(family), reads)
+        if scenario.lock_works and process.role is Role.RUN:
+            facts = (family, setting, known.get(family), newest, scenario.drift)
+            self.verify(checkers.drift_policy_kept, *facts)
         if scenario.lock_works:
             self.verify(
                 checkers.no_request_without_difference,
@@ -519,6 +546,7 @@ class World:
         """Check and note a verdict on record."""
         attempt = self.truth.attempts[number]
         attempt.settled_as = status.value
+        self.news += 1
         self._unsettled.pop(process.name, None)
         self.trace(process, "settled attempt %d: %s", number, status)
         if status is AttemptStatus.APPLIED:
@@ -536,6 +564,7 @@ class World:
 
     def _proved(self, family: Family, setting: Setting, since: float) -> None:
         self.verify(checkers.applied_implies_live, family, setting, since, self.truth)
+        self.news += 1
         self.truth.proofs[family] = Proof(setting, since, self.scheduler.now)
 
     def _check_settled(self, known: Mapping[Family, Known], family: Family) -> None:
@@ -573,7 +602,7 @@ class World:
     def claimed(self, process: Process, plan: Plan) -> None:
         """Check what a plan says is in sync."""
         newest = process.reads[0] if process.reads else None
-        for family in set(plan.unchanged) - set(plan.doubtful) if self.scenario.lock_works else ():
+        for family in plan.unchanged if self.scenario.lock_works else ():
             wanted = process.told.families.get(family)
             if wanted is not None:
                 facts = (family, wanted.setting, self.truth, newest, self.scenario.read_delay_s)
@@ -601,23 +630,31 @@ class World:
     def _under_way(self) -> bool:
         return any(self._may_take_effect(attempt) for attempt in self.truth.attempts.values())
 
-    def _out_of_sync(self) -> list[str]:
+    def _out_of_sync(self) -> list[Family]:
         """Return the families that are not as the last file says and as the store believes."""
         wanted = self.scenario.versions[-1][1]
         late = [
             family
-            for family in self.scenario.families
-            if not self._in_force(family, wanted[family]) and not self._tolerated(family)
+            for family in self._expected()
+            if not same_effect(self.truth.now_in_force(family), wanted[family])
+            and not self._tolerated(family)
         ]
-        return list(late) or [family for family in self.scenario.families if not self._believed(family)]
+        return list(late) or self._doubted()
 
-    def _in_force(self, family: Family, wanted: Setting) -> bool:
-        live = self.truth.now_in_force(family)
-        return live == wanted or (live is None and wanted.disabled)
+    def _expected(self) -> list[Family]:
+        """Return the families that nothing holds back."""
+        last = self.scenario.versions[-1][1]
+        guarded = self.scenario.guarded
+        return [family for family in self.scenario.families if not (guarded and last[family].disabled)]
 
-    def _believed(self, family: Family) -> bool:
-        known = self._known(owner(self.scenario, family)).get(family)
-        return isinstance(known, Confirmed) and known.setting == self.scenario.versions[-1][1][family]
+    def _doubted(self) -> list[Family]:
+        last = self.scenario.versions[-1][1]
+        known = {family: one for account in self.observers for family, one in self._known(account).items()}
+        return [
+            family
+            for family in self._expected()
+            if not (isinstance(one := known.get(family), Confirmed) and one.setting == last[family])
+        ]
 
     def _known(self, account: str) -> Mapping[Family, Known]:
         """Return what is on record, as one who only looks."""
