@@ -1,5 +1,6 @@
-"""Coverage is not measured while histories are played: it makes them take two and a half times as long, and what decides is
-measured by tests of its own."""
+"""Histories are played unmeasured: coverage makes them take two and a half times as long, and what
+decides in them is measured by tests of its own.
+"""
 
 from __future__ import annotations
 
