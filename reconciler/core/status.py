@@ -124,10 +124,15 @@ def make_status(desired: Desired, record: Record, *, simulator: bool, now: float
 
 
 def _reads(record: Record, now: float, wall: datetime) -> Reads:
-    """Return the recorded read as one begun that long ago; the wall clock is good enough to show."""
+    """Return the recorded read as one begun that long ago; the wall clock is good enough to show.
+
+    Only the last read is on record, so it stands for both where two must agree: what it showed is
+    told as drift, never passed over as in sync. Nothing is written because of it.
+    """
     if record.live_at is None:
         return Reads()
-    return Reads(LiveRead(now - (wall - record.live_at).total_seconds(), record.live_rows))
+    read = LiveRead(now - (wall - record.live_at).total_seconds(), record.live_rows)
+    return Reads(latest=read, previous=read)
 
 
 def _family(

@@ -171,6 +171,8 @@ def _other_words(family: FamilyStatus) -> str:
     told = " · never applied" if applied is None else ""
     if applied is not None and applied != family.desired:
         told += f" · applied {_difference(applied, family.desired)}"
+    if family.live is None and family.change is not None and family.change.reason is Reason.DRIFTED:
+        told += " · live has no row"
     if live is not None and live != family.desired:
         told += f" · live {_difference(live, family.desired)}"
     return told

@@ -162,6 +162,7 @@ def hostile_results() -> tuple[Result, ...]:
 
 def every_state() -> Status:
     wanted: dict[Family, Setting] = {
+        Family("ADA-USD_UM"): A,
         BTC: A,
         Family("BTC-USD_UM"): A,
         ETH: setting("1000/0/500"),
@@ -183,7 +184,7 @@ def every_state() -> Status:
     }
     del known[Family("DOGE-USD_UM")]
     rows: dict[Family, LiveRow] = {
-        **{family: row("5000/2000/100") for family in wanted},
+        **{family: row("5000/2000/100") for family in wanted if family != "ADA-USD_UM"},
         Family("BTC-USD_UM"): row("5000/2000/400"),
         ETH: LiveRow(setting("1000/0/500"), frozen=True, frozen_until=""),
         Family("ETH-USD_UM"): row("5000/2000/9999"),
