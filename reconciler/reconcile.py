@@ -261,7 +261,10 @@ class _Pass:
     async def run(self) -> PassResult:
         """Step until the pass ends."""
         while True:
-            end = self._called_off() or await self._step()
+            end = self._called_off()
+            if end is not None and self.plan is not None:
+                await self._plan_again()  # the last request may have changed what is left
+            end = end or await self._step()
             if end is not None:
                 return self._result(end)
 

@@ -24,7 +24,7 @@ from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
-from reconciler.core.outcome import Outcome, Result, exit_status, results
+from reconciler.core.outcome import SETTLED, Outcome, Result, exit_status, results
 from reconciler.core.plan import Because, Plan, Rules
 from reconciler.core.verdict import AttemptStatus, Reply
 from reconciler.errors import Exit, MmpError, PlanStale, Refused, UsageError, worst
@@ -57,9 +57,7 @@ GRACE_S = 300.0
 FIRST_CONTACT_S = 30.0
 """How long a first contact is tried again before giving up, unless --timeout says less."""
 
-STOPPED = MmpError(
-    "stopped", "stopped by a signal, with no request in flight", "what is on record is true; run it again"
-)
+STOPPED = MmpError("stopped", "stopped by a signal; nothing is in flight", "run it again to go on")
 """What is told of an apply that was asked to stop; its exit status is the signal's."""
 
 
@@ -243,9 +241,10 @@ class Applying:
                 "review the new plan and pass its digest",
             )
         if plan.requests and not self.approved and not self._may_ask():
+            requests = count(len(plan.requests), "request")
             return UsageError(
                 "not-approved",
-                f"there is no terminal to ask on, and {len(plan.requests)} to be sent",
+                f"nothing was sent: {requests} to send, and no terminal to ask on",
                 "pass --yes to apply without being asked",
             )
         return None
@@ -295,9 +294,10 @@ class Applying:
             if problem is not None:
                 Output("text", self.out.color).failure(problem)
         if self.stop.status is not None:
-            self.out.note(f"{STOPPED.message}; {STOPPED.hint}")
+            self.out.note(f"{STOPPED.message}, {STOPPED.hint}")
             return self.stop.status
-        return combined([status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)])
+        statuses = [status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)]
+        return combined(statuses, outcomes)
 
     def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
@@ -329,9 +329,12 @@ def status_of(run: Run, outcomes: tuple[Result, ...]) -> Exit:
     return exit_status(outcomes, run.result.plan if run.result else run.first, ended)
 
 
-def combined(statuses: list[Exit]) -> Exit:
-    """Return the status of several accounts: partly, once some were settled and some were not."""
-    if Exit.PARTLY in statuses or (Exit.DONE in statuses and set(statuses) != {Exit.DONE}):
+def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]]) -> Exit:
+    """Return the status of all accounts: partly, once one settled a family and another is not done."""
+    if len(statuses) == 1:
+        return statuses[0]
+    settled = any(result.outcome in SETTLED for told in outcomes for result in told)
+    if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
         return Exit.PARTLY
     return worst(statuses)
 
