@@ -224,11 +224,14 @@ class Applying:
         return run.clock.now() + (plan.eta_s + GRACE_S if patience_s is None else patience_s)
 
     def _show(self, run: Run, plan: Plan) -> None:
+        """Show a plan; where a document is wanted, only a person who is asked gets to see it."""
         run.first = plan
-        if not self.out.json:
-            context = Context.of(run.desired, self.order.base.host)
-            simulator = doors.is_simulator(self.order.base)
-            self.out.result(plan_text(plan, context, simulator=simulator, paint=self.out.paint()) + "\n")
+        if self.out.json and not self._may_ask():
+            return
+        context = Context.of(run.desired, self.order.base.host)
+        write, stream = (self.out.note, sys.stderr) if self.out.json else (self.out.result, sys.stdout)
+        simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
+        write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
     def _veto(self, plan: Plan) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may."""
@@ -253,14 +256,28 @@ class Applying:
         return not self.approved and sys.stdin.isatty() and sys.stderr.isatty()
 
     def _ask(self) -> None:
-        """Ask once for all accounts; raises Exit when the answer is no."""
+        """Ask once for all accounts; raises Exit or Abort when the answer is no."""
         requests = sum(len(run.first.requests) for run in self.runs if run.first)
         if requests and not self.approved:
-            self.approved = _confirmed(f"Send {count(requests, 'request')}?")
+            try:
+                self.approved = _confirmed(f"Send {count(requests, 'request')} to {self._where()}?")
+            finally:
+                if not self.approved:
+                    self._declined()
             if not self.approved:
-                self.out.note("Nothing was sent.")
                 raise click.exceptions.Exit(Exit.FAILED)
         self.approved = True
+
+    def _where(self) -> str:
+        host = self.order.base.host
+        if doors.is_simulator(self.order.base):
+            return f"the SIMULATOR at {host}"
+        return f"{host} ({', '.join(sorted({run.desired.environment.value for run in self.runs}))})"
+
+    def _declined(self) -> None:
+        self.out.note("Nothing was sent.")
+        if self.out.json:
+            self.out.failure_document(MmpError("declined", "nothing was sent: the answer was no"))
 
     def _progress(self, run: Run) -> LogProgress | BarProgress:
         log = self._observer(run)
