@@ -75,7 +75,7 @@ class Process:
         """Ask the process to end, as SIGTERM does, and see that it does."""
         self.stop_requested = True
         self.nudge()
-        self.world.scheduler.after(checkers.STOPS_WITHIN_S, self.world.should_have_stopped, self)
+        self.world.should_have_stopped(self, self.world.scheduler.now)
 
     def nudge(self) -> None:
         """End the pause the process is in, or the next one."""
