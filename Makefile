@@ -39,7 +39,7 @@ demo: $(READY) ## a tour: the simulated exchange and the real program, checked a
 test: tests left-out ## every test this machine can run, and full branch coverage of what decides
 
 tests: $(READY)
-	@$(PY) -m pytest -n $(WORKERS) --cov --cov-report=
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=
 	@$(PY) -m coverage report --include='$(WHOLLY_COVERED)' --fail-under=100
 
 left-out:
