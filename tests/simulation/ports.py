@@ -111,7 +111,7 @@ class WatchedStore:
             # In most histories not asked again while nobody wrote: the answer would be the same.
             self._known_at = self._world.news
             self._last_known = await self._store.known()
-            self._world.check_record(self._process.account, self._last_known)
+            self._world.auditor.check_record(self._process.account, self._last_known)
         return self._last_known
 
     async def ledger(self) -> Ledger:
@@ -125,7 +125,7 @@ class WatchedStore:
         await process.hold_up()
         slot = await self._store.reserve(request, assume_idle=assume_idle)
         if isinstance(slot, Reserved):
-            self._world.reserved(process, request, slot, self._last_known)
+            self._world.auditor.reserved(process, request, slot, self._last_known)
         process.perhaps_die()
         await process.hold_up()
         return slot
@@ -146,14 +146,14 @@ class WatchedStore:
         await self._store.settle(
             attempt, status, definite=definite, limited=limited, code=code, message=message
         )
-        self._world.settled(process, attempt, status, await self._store.known())
+        self._world.auditor.settled(process, attempt, status, await self._store.known())
         process.perhaps_die()
 
     async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
         process = self._process
         process.call("store.adopt")
         await self._store.adopt(settings, read_begun_at=read_begun_at)
-        self._world.adopted(process, settings, await self._store.known())
+        self._world.auditor.adopted(process, settings, await self._store.known())
         process.perhaps_die()
 
     async def record_live(self, read: LiveRead) -> None:
@@ -194,7 +194,7 @@ class SimulatedClient:
     async def open(self) -> SimulatedConnection | Reply:
         process, world = self._process, self._world
         process.call("exchange.open")
-        took = world.latency(process)
+        took = world.network.latency(process)
         failing = world.is_out or process.rng.random() < world.open_trouble
         if failing:
             took = process.rng.choice((took, process.rng.uniform(0.1, 8.0)))
@@ -242,7 +242,7 @@ class SimulatedClient:
             took = process.rng.choice((0.05, 1.0, ANSWER_WITHIN_S))
             world.scheduler.after(took, wake, _failed_read(process))
         else:
-            out, back = world.latency(process), world.latency(process)
+            out, back = world.network.latency(process), world.network.latency(process)
             world.scheduler.after(out, lambda: world.scheduler.after(back, wake, answer()))
         answered: T | Reply = await suspend()
         process.perhaps_die()
@@ -266,11 +266,11 @@ class SimulatedConnection:
         if process.clock.now() > deadline:
             return NOT_SENT
         wake = process.task.waker()
-        fate = world.draw_fate(process)
+        fate = world.network.draw_fate(process)
         if fate is Fate.NOT_WRITTEN:
-            world.scheduler.after(world.latency(process), wake, NOT_SENT)
+            world.scheduler.after(world.network.latency(process), wake, NOT_SENT)
         else:
-            world.write(process, request, fate, wake)
+            world.network.write(process, request, fate, wake)
             process.perhaps_die()
         reply: Reply = await suspend()
         process.perhaps_die()

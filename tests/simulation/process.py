@@ -118,9 +118,9 @@ class Process:
         if self.dead:
             raise Killed
         if isinstance(event, Planned):
-            self.world.claimed(self, event.plan)
+            self.world.auditor.claimed(self, event.plan)
         elif not isinstance(event, LiveReadDone) and self.world.listening:
-            self.world.spoken(self, repr(event))
+            self.world.auditor.spoken(self, repr(event))
         if self.world.tracing:
             self.world.trace(self, "%s", _told(event))
 

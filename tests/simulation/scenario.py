@@ -29,6 +29,10 @@ SETTINGS = (
 )
 DISABLED = Setting(0, 2000, Quantity("100"))
 
+READ_DELAYS_S = (0.0, 0.0, 0.2, 0.45)
+"""How long a read may show the time before a write [unknown]. The program takes two equal reads half
+a second apart for the truth, so the world stays below that."""
+
 
 class Role(StrEnum):
     """What a process runs."""
@@ -103,6 +107,13 @@ class Scenario:
     interval_s: float
 
 
+def owner(scenario: Scenario, family: Family) -> str:
+    """Return the account that manages a family: all of them are of one User ID."""
+    if scenario.accounts == 1 or family not in scenario.families:
+        return "desk-0"
+    return f"desk-{scenario.families.index(family) % scenario.accounts}"
+
+
 def draw(seed: int) -> Scenario:
     """Return the scenario of ``seed``."""
     rng = Random(f"scenario {seed}")
@@ -145,7 +156,7 @@ def draw(seed: int) -> Scenario:
         clock_jumps_at=sometimes(0.1, 2),
         foreign_at=sometimes(0.2, 12),
         foreign_mode=rng.choice((RateMode.SLIDING, RateMode.SLIDING, RateMode.FIXED, RateMode.NO_BURST)),
-        read_delay_s=rng.choice((0.0, 0.0, 0.2, 0.45)),
+        read_delay_s=rng.choice(READ_DELAYS_S),
         list_disabled=rng.random() < 0.5,
         numbers=rng.choice(tuple(NumberForm)),
         count_refused=rng.random() < 0.5,
