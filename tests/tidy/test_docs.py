@@ -31,6 +31,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 MINE = ("commands", "documents", "exit-codes", "file-format", "operating", "safety")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SAID = re.compile(r'(?:log\(\s*"|_say\(\s*"|logger\.)(debug|info|warning|error)(?:",\s*|\()"([^"]+)"')
 
 
 def text(name: str) -> str:
@@ -235,6 +236,16 @@ def test_every_event_of_the_log_is_told_with_its_level() -> None:
     }
     for _, level, message, _ in LOG_ROWS:
         assert (level, re.sub(r"^failed: .*", "failed: …", message)) in told
+    said = SAID.findall(said_elsewhere())
+    assert len(said) > 6
+    assert [one for one in said if one not in told] == []
+
+
+def said_elsewhere() -> str:
+    """Return the code of what logs something without an event, or beside one."""
+    package = DOCS.parent / "reconciler"
+    files = [package / "logs.py", *sorted((package / "cli").glob("*.py"))]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def log_table() -> list[list[str]]:

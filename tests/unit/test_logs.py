@@ -26,6 +26,7 @@ from reconciler.core.events import (
     RequestSettled,
     Waiting,
 )
+from reconciler.core.evidence import Reads
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting
 
@@ -178,6 +179,33 @@ def test_a_plan_is_announced_once_and_again_when_it_says_more(lines: io.StringIO
     for plan in (both, both, fewer, none, fewer):
         observe(Planned(plan))
     assert [line["level"] for line in parsed(lines)] == ["info", "debug", "debug", "debug", "info"]
+
+
+def test_a_change_that_is_held_and_drift_are_pointed_out_once(lines: io.StringIO) -> None:
+    observe = logs.observer("main", "live", simulator=False)
+    wanted, known = (
+        {BTC: A, ETH: setting("0/2000/1")},
+        {BTC: confirmed("5000/2000/100"), ETH: confirmed("1/1/1")},
+    )
+    plan = plan_of(wanted, known, Reads(read(990, {BTC: row("5000/2000/9999"), ETH: row("1/1/1")})))
+    for _ in range(3):
+        observe(Planned(plan))
+    warnings = [line for line in parsed(lines) if line["level"] == "warning"]
+    assert [(line["event"], line["family"]) for line in warnings] == [
+        ("drift: to be put back", "BTC-USD"),
+        ("held", "ETH-USD"),
+    ]
+    assert warnings[0]["change"] == "qtyLimit 9999 → 100"
+    assert warnings[1]["reason"] == "would switch protection off"
+
+
+def test_the_end_of_an_outage_is_told_once(lines: io.StringIO) -> None:
+    observe = logs.observer("main", "live", simulator=False)
+    answered, failed = LiveReadDone(read(NOW, {})), ExchangeFailed("reading", LOST, NOW)
+    for event in (answered, failed, failed, answered, answered, failed, answered):
+        observe(event)
+    told = [line["event"] for line in parsed(lines) if line["level"] == "info"]
+    assert told == ["the exchange answers again"] * 2
 
 
 @pytest.mark.parametrize(
