@@ -449,3 +449,17 @@ def test_reads_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     here.run(40.0)
     assert len(here.told(LiveReadDone)) == 2
     assert capsys.readouterr() == ("", "")
+
+
+def test_while_an_old_attempt_may_still_land_live_is_read_at_the_interval() -> None:
+    """B is sent and its reply lost, the file goes back to A: what is in force is known after 35 s."""
+    here = world(interval_s=5.0)
+    here.desired = desired({BTC: B})
+    here.exchange.writing = DOWN
+    here.clock.at(1001.0, lambda: setattr(here.exchange, "writing", None))
+    here.clock.at(1001.0, lambda: here.want({BTC: A}))
+    here.run(60.0)
+    assert [wanted for _, _, wanted in here.exchange.sent][-1] == A
+    reads = [time for time in here.exchange.moments("live") if 1002.0 < time < 1034.0]
+    assert len(reads) >= 6
+    assert max(gaps(reads)) < 6.0
