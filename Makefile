@@ -63,6 +63,7 @@ simulate: $(READY) ## SEEDS=n simulated histories on all cores
 
 proof: $(READY) ## the long runs: mutants, many histories, many kills
 	@$(PY) -m pytest -n $(WORKERS) -m proof
+	@$(PY) -m tests.simulation --mutants
 	@$(PY) -m tests.simulation --seeds $(PROOF_SEEDS) --jobs all
 
 bench: $(READY) ## what things cost, as ratios measured in one run

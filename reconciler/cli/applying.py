@@ -24,9 +24,9 @@ from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
-from reconciler.core.outcome import SETTLED, Outcome, Result, exit_status, results
+from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.plan import Because, Plan, Rules
-from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.core.verdict import Reply
 from reconciler.errors import Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
@@ -358,22 +358,14 @@ def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]]) -> Exit:
 
 def _outcomes(run: Run, signalled: Exit | None) -> tuple[Result, ...]:
     memory = run.memory
-    done = {
-        family: _settled(status, memory.attempts.get(family, 0)) for family, status in memory.done.items()
-    }
     return results(
-        done=done,
+        done=memory.done,
         left=run.result.plan if run.result else run.first,
         uncertain=run.result.uncertain if run.result else frozenset(),
         refusals={family: parked.reply for family, parked in memory.parked.items()},
         attempts=memory.attempts,
         ended=_why_not_reached(run, signalled),
     )
-
-
-def _settled(status: AttemptStatus | None, attempts: int) -> Outcome:
-    """A family adopted after a request of ours was unanswered was applied by that request."""
-    return Outcome.APPLIED if status is AttemptStatus.APPLIED or attempts else Outcome.ADOPTED
 
 
 def _why_not_reached(run: Run, signalled: Exit | None) -> str:

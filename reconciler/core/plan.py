@@ -132,7 +132,7 @@ class Change:
 class Plan:
     """What would be done for one account; ``changes`` requests first in sending order.
 
-    ``doubtful`` names families for which a second live read is needed before anything is concluded.
+    ``doubtful`` names families for which another live read is needed before anything is concluded.
     """
 
     account: str
@@ -184,6 +184,7 @@ def make_plan(
         if (change := _change(family, desired, known.get(family, Never()), seen, reads, rules, now))
     ]
     touched = {change.family for change in changes}
+    to_protect = {change.family for change in changes if _protects_at_once(change)}
     return Plan(
         account=desired.account,
         environment=desired.environment,
@@ -191,8 +192,20 @@ def make_plan(
         changes=in_order(changes),
         unchanged=tuple(family for family in views if family not in touched),
         unmanaged=_unmanaged(desired, reads),
-        doubtful=tuple(family for family, seen in views.items() if isinstance(seen, Doubtful)),
+        doubtful=tuple(
+            family
+            for family, seen in views.items()
+            if isinstance(seen, Doubtful) and family not in to_protect
+        ),
     )
+
+
+def _protects_at_once(change: Change) -> bool:
+    """Tell whether a request has its reason in the record and need not wait for a second read.
+
+    Switching off does wait: what one read shows may be a protection nobody meant to end.
+    """
+    return change.action is Action.SET and not change.after.disabled
 
 
 def in_order(changes: list[Change]) -> tuple[Change, ...]:

@@ -108,7 +108,7 @@ def make_status(desired: Desired, record: Record, *, simulator: bool, now: float
         host=record.host,
         simulator=simulator,
         families=tuple(
-            _family(family, desired, record, reads, changes.get(family))
+            _family(family, desired, record, reads, changes.get(family), family in plan.doubtful)
             for family in sorted(desired.families)
         ),
         unmanaged={
@@ -136,13 +136,18 @@ def _reads(record: Record, now: float, wall: datetime) -> Reads:
 
 
 def _family(
-    family: Family, desired: Desired, record: Record, reads: Reads, change: Change | None
+    family: Family,
+    desired: Desired,
+    record: Record,
+    reads: Reads,
+    change: Change | None,
+    doubtful: bool,
 ) -> FamilyStatus:
     known = record.known.get(family, Never())
     live = None if isinstance(view(family, known, reads), NotRead) else record.live_rows.get(family)
     return FamilyStatus(
         family=family,
-        state=_state(known, live, change),
+        state=_state(known, live, change, doubtful),
         desired=desired.families[family].setting,
         applied=_applied(known),
         live=live,
@@ -150,8 +155,8 @@ def _family(
     )
 
 
-def _state(known: Known, live: LiveRow | None, change: Change | None) -> FamilyState:
-    if isinstance(known, Uncertain):
+def _state(known: Known, live: LiveRow | None, change: Change | None, doubtful: bool) -> FamilyState:
+    if isinstance(known, Uncertain) or doubtful:
         return FamilyState.UNCERTAIN
     if (live is not None and live.frozen) or (change and change.because is Because.FROZEN):
         return FamilyState.FROZEN

@@ -29,9 +29,9 @@ SETTINGS = (
 )
 DISABLED = Setting(0, 2000, Quantity("100"))
 
-READ_DELAYS_S = (0.0, 0.0, 0.2, 0.45)
-"""How long a read may show the time before a write [unknown]. The program takes two equal reads half
-a second apart for the truth, so the world stays below that."""
+READ_DELAYS_S = (0.0, 0.0, 0.4, 2.0, 4.5)
+"""How long a read may show the time before a write [unknown]. The program believes no difference for
+5 s after a write, so the world stays below that."""
 
 
 class Role(StrEnum):

@@ -105,9 +105,11 @@ def test_applied_is_the_last_proof(known: Known | None, applied: str | None) -> 
 
 def test_a_read_from_before_the_last_request_is_not_shown_as_live() -> None:
     """Confirmed at 900, read begun at 895: what it showed is older than what was written."""
-    late, early = (status_of(confirmed(A), row(B), age_s=age_s) for age_s in (99.0, 105.0))
+    late, soon, early = (status_of(confirmed(A), row(B), age_s=age_s) for age_s in (90.0, 99.0, 105.0))
     assert only(late).live == row(B)
     assert only(late).state is FamilyState.DRIFTED
+    assert only(soon).live == row(B)
+    assert only(soon).state is FamilyState.UNCERTAIN, "it may still show the time before the write"
     assert only(early).live is None
     assert only(early).state is FamilyState.IN_SYNC
 
