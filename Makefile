@@ -39,7 +39,7 @@ demo: $(READY) ## a tour: the simulated exchange and the real program, checked a
 test: tests left-out ## every test this machine can run, and full branch coverage of what decides
 
 tests: $(READY)
-	@$(PY) -m pytest -n $(WORKERS) --cov --cov-report=
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=
 	@$(PY) -m coverage report --include='$(WHOLLY_COVERED)' --fail-under=100
 
 left-out:
@@ -63,7 +63,7 @@ simulate: $(READY) ## SEEDS=n simulated histories on all cores
 
 proof: $(READY) ## the long runs: mutants, many histories, many kills
 	@$(PY) -m pytest -n $(WORKERS) -m proof
-	@$(PY) -m tests.simulation --mutants --jobs all
+	@$(PY) -m tests.simulation --mutants
 	@$(PY) -m tests.simulation --seeds $(PROOF_SEEDS) --jobs all
 
 bench: $(READY) ## what things cost, as ratios measured in one run

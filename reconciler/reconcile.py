@@ -26,8 +26,14 @@ from reconciler.core.events import (
     RequestSettled,
     Waiting,
 )
-from reconciler.core.evidence import Reads, unreadable_managed
+from reconciler.core.evidence import (
+    SECOND_READ_AFTER_S,
+    SETTLING_S,
+    Reads,
+    unreadable_managed,
+)
 from reconciler.core.model import AccountInfo, Desired, Family, Known, LiveRead, Setting, Uncertain
+from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.plan import (
     Change,
@@ -51,6 +57,9 @@ LONG_BACK_OFF_S = 60.0
 
 NOT_OPEN_RETRY_S = 600.0
 """When a family whose instrument is not open is tried again, by ``run``."""
+
+SURVEY_READS = int(SETTLING_S / SECOND_READ_AFTER_S) + 3
+"""Reads of a dry run at the most: through the time after a write in which a difference is doubted."""
 
 TOO_LATE_S = 10.0
 """How late after it was due a request may still be reserved: a connection may take that long to open.
@@ -95,7 +104,9 @@ class Memory:
     """What one process remembers from pass to pass; losing it is always safe.
 
     ``failures`` counts failures in a row, for the back-off. ``clock_synced`` tells that the clock
-    was already measured again since the last request that got through.
+    was already measured again since the last request whose timestamp was accepted. ``done`` are the
+    families settled by this process; one adopted after a request of ours was unanswered counts as
+    applied by that request.
     """
 
     parked: dict[Family, ParkedSetting] = field(default_factory=dict)
@@ -104,8 +115,8 @@ class Memory:
     clock_synced: bool = False
     planned: Plan | None = None
     attempts: dict[Family, int] = field(default_factory=dict)
-    done: dict[Family, AttemptStatus | None] = field(default_factory=dict)
-    """Families settled by this process: APPLIED, or None for adopted."""
+    unanswered: set[Family] = field(default_factory=set)
+    done: dict[Family, Outcome] = field(default_factory=dict)
     overridden: set[tuple[Allow, str]] = field(default_factory=set)
     """Overrides on record already, each with the rule it was needed for."""
 
@@ -224,12 +235,12 @@ async def survey(
     rules: Rules,
     assume_idle: bool = False,
 ) -> Plan | Reply:
-    """Return the plan as a dry run sees it: reads at most three times, holds no sending client.
+    """Return the plan as a dry run sees it: reads until nothing is doubtful, holds no sending client.
 
     ``exchange`` None compares with last applied alone. A Reply means live could not be read.
     """
     reads = Reads()
-    for _ in range(3 if exchange is not None else 0):
+    for _ in range(SURVEY_READS if exchange is not None else 0):
         assert exchange is not None
         read = await _read_live(exchange, desired)
         if isinstance(read, Reply):
@@ -237,7 +248,7 @@ async def survey(
         reads = reads.then(read)
         if not make_plan(desired, known, reads, rules, clock.now()).doubtful:
             break
-        await _pause_fully(clock, read.begun_at + 0.5)
+        await _pause_fully(clock, read.begun_at + SECOND_READ_AFTER_S)
     plan = make_plan(desired, known, reads, rules, clock.now())
     return with_schedule(plan, ledger, clock.now(), assume_idle=assume_idle)
 
@@ -276,7 +287,10 @@ class _Pass:
     async def run(self) -> PassResult:
         """Step until the pass ends."""
         while True:
-            end = self._called_off() or await self._step()
+            end = self._called_off()
+            if end is not None and self.plan is not None:
+                await self._plan_again()  # the last request may have changed what is left
+            end = end or await self._step()
             if end is not None:
                 return self._result(end)
 
@@ -358,7 +372,9 @@ class _Pass:
     async def _adopt(self, settings: dict[Family, Setting]) -> None:
         assert self.reads.latest is not None
         await self.store.adopt(settings, read_begun_at=self.reads.latest.begun_at)
-        self.memory.done |= {family: None for family in settings if family not in self.memory.done}
+        for family in settings:
+            ours = family in self.memory.unanswered
+            self.memory.done.setdefault(family, Outcome.APPLIED if ours else Outcome.ADOPTED)
         self.observe(Adopted(settings))
 
     async def _read(self) -> End | None:
@@ -424,6 +440,10 @@ class _Pass:
             message=reply.message,
         )
         self.memory.attempts[change.family] = self.memory.attempts.get(change.family, 0) + 1
+        if verdict.status is AttemptStatus.UNKNOWN:
+            self.memory.unanswered.add(change.family)
+        if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
+            self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
         self.observe(RequestSettled(slot.attempt, change.family, change.after, verdict.status, reply, took))
         return await self._follow(change, verdict, reply)
@@ -449,9 +469,8 @@ class _Pass:
     def _proceed(self, change: Change, verdict: Verdict) -> None:
         if verdict.status is AttemptStatus.APPLIED:
             self.memory.failures = 0
-            self.memory.clock_synced = False
             self.memory.parked.pop(change.family, None)
-            self.memory.done[change.family] = AttemptStatus.APPLIED
+            self.memory.done[change.family] = Outcome.APPLIED
 
     def _park(self, change: Change, reply: Reply, retry_at: float | None) -> None:
         self.memory.parked[change.family] = ParkedSetting(change.after, reply, retry_at)

@@ -24,11 +24,11 @@ from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
-from reconciler.core.outcome import Outcome, Result, exit_status, results
+from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.plan import Plan, Rules
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
 from reconciler.core.saved import Reviewed, SavedPlan, covered, reviewed
-from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.core.verdict import Reply
 from reconciler.errors import Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
@@ -59,9 +59,7 @@ GRACE_S = 300.0
 FIRST_CONTACT_S = 30.0
 """How long a first contact is tried again before giving up, unless --timeout says less."""
 
-STOPPED = MmpError(
-    "stopped", "stopped by a signal, with no request in flight", "what is on record is true; run it again"
-)
+STOPPED = MmpError("stopped", "stopped by a signal; nothing is in flight", "run it again to go on")
 """What is told of an apply that was asked to stop; its exit status is the signal's."""
 
 
@@ -266,11 +264,14 @@ class Applying:
         return run.clock.now() + (plan.eta_s + GRACE_S if patience_s is None else patience_s)
 
     def _show(self, run: Run, plan: Plan) -> None:
+        """Show a plan; where a document is wanted, only a person who is asked gets to see it."""
         run.first = plan
-        if not self.out.json:
-            context = Context.of(run.desired, self.order.base.host, run.policy)
-            simulator = doors.is_simulator(self.order.base)
-            self.out.result(plan_text(plan, context, simulator=simulator, paint=self.out.paint()) + "\n")
+        if self.out.json and not self._may_ask():
+            return
+        context = Context.of(run.desired, self.order.base.host, run.policy)
+        write, stream = (self.out.note, sys.stderr) if self.out.json else (self.out.result, sys.stdout)
+        simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
+        write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
     def _veto(self, plan: Plan) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may."""
@@ -285,9 +286,10 @@ class Applying:
                 "review the new plan and pass its digest",
             )
         if plan.requests and not self.approved and not self._may_ask():
+            requests = count(len(plan.requests), "request")
             return UsageError(
                 "not-approved",
-                f"there is no terminal to ask on, and {len(plan.requests)} to be sent",
+                f"nothing was sent: {requests} to send, and no terminal to ask on",
                 "pass --yes to apply without being asked",
             )
         return None
@@ -296,14 +298,28 @@ class Applying:
         return not self.approved and sys.stdin.isatty() and sys.stderr.isatty()
 
     def _ask(self) -> None:
-        """Ask once for all accounts; raises Exit when the answer is no."""
+        """Ask once for all accounts; raises Exit or Abort when the answer is no."""
         requests = sum(len(run.first.requests) for run in self.runs if run.first)
         if requests and not self.approved:
-            self.approved = _confirmed(f"Send {count(requests, 'request')}?")
+            try:
+                self.approved = _confirmed(f"Send {count(requests, 'request')} to {self._where()}?")
+            finally:
+                if not self.approved:
+                    self._declined()
             if not self.approved:
-                self.out.note("Nothing was sent.")
                 raise click.exceptions.Exit(Exit.FAILED)
         self.approved = True
+
+    def _where(self) -> str:
+        host = self.order.base.host
+        if doors.is_simulator(self.order.base):
+            return f"the SIMULATOR at {host}"
+        return f"{host} ({', '.join(sorted({run.desired.environment.value for run in self.runs}))})"
+
+    def _declined(self) -> None:
+        self.out.note("Nothing was sent.")
+        if self.out.json:
+            self.out.failure_document(MmpError("declined", "nothing was sent: the answer was no"))
 
     def _progress(self, run: Run) -> LogProgress | BarProgress:
         log = self._observer(run)
@@ -337,9 +353,10 @@ class Applying:
             if problem is not None:
                 Output("text", self.out.color).failure(problem)
         if self.stop.status is not None:
-            self.out.note(f"{STOPPED.message}; {STOPPED.hint}")
+            self.out.note(f"{STOPPED.message}, {STOPPED.hint}")
             return self.stop.status
-        return combined([status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)])
+        statuses = [status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)]
+        return combined(statuses, outcomes)
 
     def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
@@ -371,20 +388,20 @@ def status_of(run: Run, outcomes: tuple[Result, ...]) -> Exit:
     return exit_status(outcomes, run.result.plan if run.result else run.first, ended)
 
 
-def combined(statuses: list[Exit]) -> Exit:
-    """Return the status of several accounts: partly, once some were settled and some were not."""
-    if Exit.PARTLY in statuses or (Exit.DONE in statuses and set(statuses) != {Exit.DONE}):
+def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]]) -> Exit:
+    """Return the status of all accounts: partly, once one settled a family and another is not done."""
+    if len(statuses) == 1:
+        return statuses[0]
+    settled = any(result.outcome in SETTLED for told in outcomes for result in told)
+    if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
         return Exit.PARTLY
     return worst(statuses)
 
 
 def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tuple[Result, ...]:
     memory = run.memory
-    done = {
-        family: _settled(status, memory.attempts.get(family, 0)) for family, status in memory.done.items()
-    }
     return results(
-        done=done,
+        done=memory.done,
         left=run.result.plan if run.result else run.first,
         uncertain=run.result.uncertain if run.result else frozenset(),
         refusals={family: parked.reply for family, parked in memory.parked.items()},
@@ -392,11 +409,6 @@ def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tu
         ended=_why_not_reached(run, signalled),
         reviewed=promised,
     )
-
-
-def _settled(status: AttemptStatus | None, attempts: int) -> Outcome:
-    """A family adopted after a request of ours was unanswered was applied by that request."""
-    return Outcome.APPLIED if status is AttemptStatus.APPLIED or attempts else Outcome.ADOPTED
 
 
 def _why_not_reached(run: Run, signalled: Exit | None) -> str:

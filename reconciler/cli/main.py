@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from keyword import iskeyword
 
 import click
@@ -91,6 +92,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. Never returns."""
     argv = sys.argv[1:] if arguments is None else arguments
+    _write_whatever_the_encoding()
     try:
         status = cli.main(args=argv, prog_name="mmp", standalone_mode=False)
         sys.stdout.flush()
@@ -143,6 +145,12 @@ def _nearest(name: str) -> str:
 
     near = difflib.get_close_matches(name, VERBS, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _write_whatever_the_encoding() -> None:
+    """Spell out what stdout's encoding lacks, as stderr does: a result must not fail for its looks."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _silence_stdout() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from reconciler.core.events import Event, Observe, Planned, RequestSettled, Waiting
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Clock
-from reconciler.report.words import count, duration
+from reconciler.report.words import count
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -105,17 +105,21 @@ class BarProgress:
     def _describe(self, event: Waiting) -> None:
         if self._task is not None:
             told = _words(event, self._clock)
-            next_family = f"next {event.family} in {told['next_in']}, " if event.family else ""
+            next_family = f"next {event.family} at {told['next_at']}, " if event.family else ""
             self._bar.update(self._task, description=f"{next_family}done at {told['done_at']}")
 
 
 def _words(event: Waiting, clock: Clock) -> dict[str, str]:
-    now = clock.now()
-    local: datetime = (clock.wall() + timedelta(seconds=event.done_at - now)).astimezone()
+    """Return what is waited for. Clock times, since a line stays as it is while time passes."""
     return {
         "for": event.cause.value,
         "family": event.family or "",
         "remaining": count(event.remaining, "request"),
-        "next_in": duration(event.until - now),
-        "done_at": f"{local:%H:%M:%S}",
+        "next_at": _time_of_day(event.until, clock),
+        "done_at": _time_of_day(event.done_at, clock),
     }
+
+
+def _time_of_day(instant: float, clock: Clock) -> str:
+    local: datetime = (clock.wall() + timedelta(seconds=instant - clock.now())).astimezone()
+    return f"{local:%H:%M:%S}"

@@ -1,9 +1,9 @@
 """What a live read proves of one family, given what we did to it before.
 
 A read counts for a family only if it began after the family's last proof or attempt. Nobody documents
-how soon a read sees a write [unknown], so within 5 s of a write a difference needs two equal reads,
-and nobody documents whether a disabled family keeps its row [unknown], so a missing row needs two
-reads unless disabled was confirmed.
+how soon a read sees a write [unknown], so a difference within 5 s of a write is only a reason to read
+again: two reads that lag alike agree on what is no longer true. Nobody documents whether a disabled
+family keeps its row either [unknown], so a missing row needs two reads unless disabled was confirmed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from reconciler.core.model import (
 SETTLING_S = 5.0
 """For how long after a write a read that differs may still show the time before it."""
 
-SECOND_READ_AFTER_S = 0.5
-"""Between two reads that are to agree: well inside the 5 per 2 s OKX allows [doc]."""
+SECOND_READ_AFTER_S = 1.0
+"""Between two reads that are to agree: two processes doing so stay inside the 5 per 2 s [doc]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,9 @@ def view(family: Family, known: Known, reads: Reads) -> View:
     if reads.latest is None or reads.latest.begun_at <= after:
         return NotRead()
     row = reads.latest.rows.get(family)
-    if _one_read_is_enough(row, known, reads.latest) or _agrees(family, row, reads.previous, after):
+    if _one_read_is_enough(row, known, reads.latest):
+        return Absent() if row is None else row
+    if _settled(known, reads.latest) and _agrees(family, row, reads.previous, after):
         return Absent() if row is None else row
     return Doubtful(row)
 
@@ -113,7 +115,13 @@ def _one_read_is_enough(row: LiveRow | None, known: Known, read: LiveRead) -> bo
         return True
     if row is None:
         return proof.setting.disabled
-    return row.setting == proof.setting or read.begun_at >= proof.at + SETTLING_S
+    return row.setting == proof.setting or _settled(known, read)
+
+
+def _settled(known: Known, read: LiveRead) -> bool:
+    """Tell whether a read began long enough after the last proof to show what came after it."""
+    proof = last_proof(known)
+    return proof is None or read.begun_at >= proof.at + SETTLING_S
 
 
 def _agrees(family: Family, row: LiveRow | None, previous: LiveRead | None, after: float) -> bool:

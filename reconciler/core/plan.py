@@ -140,7 +140,7 @@ class Plan:
 
     ``refusals`` are the policy's or guard's, each naming its family; while there is one, ``apply``
     sends nothing. ``overridden`` are those that only an override by name lets pass. ``doubtful``
-    names families for which a second live read is needed before anything is concluded.
+    names families for which another live read is needed before anything is concluded.
     """
 
     account: str
@@ -191,6 +191,7 @@ def make_plan(
     judgement = _judged(proposed, known, desired, rules)
     changes = _refused(proposed, judgement.refusals, rules)
     touched = {change.family for change in changes}
+    to_protect = {change.family for change in changes if _protects_at_once(change)}
     return Plan(
         account=desired.account,
         environment=desired.environment,
@@ -198,10 +199,22 @@ def make_plan(
         changes=in_order(changes),
         unchanged=tuple(family for family in views if family not in touched),
         unmanaged=_unmanaged(desired, reads),
-        doubtful=tuple(family for family, seen in views.items() if isinstance(seen, Doubtful)),
+        doubtful=tuple(
+            family
+            for family, seen in views.items()
+            if isinstance(seen, Doubtful) and family not in to_protect
+        ),
         refusals=judgement.refusals,
         overridden=judgement.overridden,
     )
+
+
+def _protects_at_once(change: Change) -> bool:
+    """Tell whether a request has its reason in the record and need not wait for a second read.
+
+    Switching off does wait: what one read shows may be a protection nobody meant to end.
+    """
+    return change.action is Action.SET and not change.after.disabled
 
 
 def in_order(changes: list[Change]) -> tuple[Change, ...]:

@@ -100,7 +100,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What ``mmp explain`` says of a code: one line, what it means, what to do about it."""
+    """What is said of a code: one line, what it means, what to do about it."""
 
     title: str
     meaning: str
@@ -145,7 +145,7 @@ CATALOGUE: dict[Code, Explanation] = {
         "The file is not there",
         "A path that was named does not exist. A missing file is an error and never means that nothing "
         "is desired: no family is disabled because a file went away.",
-        "Check the path and the folder you are in, or write a starter file with mmp init.",
+        "Check the path and the folder you are in.",
     ),
     Code.FILE_UNREADABLE: Explanation(
         "The file cannot be read",
@@ -162,7 +162,7 @@ CATALOGUE: dict[Code, Explanation] = {
         "The file has no content",
         "The file is empty or holds only comments. That is never taken as “nothing desired”; it usually "
         "means that the file was cut short while being written.",
-        "Restore the file from version control, or write a starter file with mmp init.",
+        "Restore the file from version control.",
     ),
     Code.TOO_LARGE: Explanation(
         "The file is larger than 1 MiB",
@@ -302,7 +302,7 @@ CATALOGUE: dict[Code, Explanation] = {
         "Not the name of an instrument family",
         "A family is named as OKX names it, in capitals: BTC-USD, SOL-USD_UM. An instrument such as "
         "BTC-USD-240628-60000-C belongs to the family BTC-USD.",
-        "Write the family's own name; mmp import lists what is configured at OKX.",
+        "Write the family's own name, as OKX shows it.",
     ),
     Code.BAD_INTERVAL: Explanation(
         "Not an interval",
@@ -403,4 +403,4 @@ CATALOGUE: dict[Code, Explanation] = {
         "--reason TEXT.",
     ),
 }
-"""Every code, explained. ``mmp explain`` and the documentation are made from this table."""
+"""Every code, explained; the documentation shows this table."""

@@ -125,7 +125,7 @@ def make_status(
         host=record.host,
         simulator=simulator,
         families=tuple(
-            _family(family, desired, record, reads, changes.get(family))
+            _family(family, desired, record, reads, changes.get(family), family in plan.doubtful)
             for family in sorted(desired.families)
         ),
         unmanaged={
@@ -142,20 +142,30 @@ def make_status(
 
 
 def _reads(record: Record, now: float, wall: datetime) -> Reads:
-    """Return the recorded read as one begun that long ago; the wall clock is good enough to show."""
+    """Return the recorded read as one begun that long ago; the wall clock is good enough to show.
+
+    Only the last read is on record, so it stands for both where two must agree: what it showed is
+    told as drift, never passed over as in sync. Nothing is written because of it.
+    """
     if record.live_at is None:
         return Reads()
-    return Reads(LiveRead(now - (wall - record.live_at).total_seconds(), record.live_rows))
+    read = LiveRead(now - (wall - record.live_at).total_seconds(), record.live_rows)
+    return Reads(latest=read, previous=read)
 
 
 def _family(
-    family: Family, desired: Desired, record: Record, reads: Reads, change: Change | None
+    family: Family,
+    desired: Desired,
+    record: Record,
+    reads: Reads,
+    change: Change | None,
+    doubtful: bool,
 ) -> FamilyStatus:
     known = record.known.get(family, Never())
     live = None if isinstance(view(family, known, reads), NotRead) else record.live_rows.get(family)
     return FamilyStatus(
         family=family,
-        state=_state(known, live, change),
+        state=_state(known, live, change, doubtful),
         desired=desired.families[family].setting,
         applied=_applied(known),
         live=live,
@@ -163,8 +173,8 @@ def _family(
     )
 
 
-def _state(known: Known, live: LiveRow | None, change: Change | None) -> FamilyState:
-    if isinstance(known, Uncertain):
+def _state(known: Known, live: LiveRow | None, change: Change | None, doubtful: bool) -> FamilyState:
+    if isinstance(known, Uncertain) or doubtful:
         return FamilyState.UNCERTAIN
     if (live is not None and live.frozen) or (change and change.because is Because.FROZEN):
         return FamilyState.FROZEN

@@ -90,7 +90,7 @@ def _load_file(path: str, files: Files) -> Reading:
         # One byte more than is allowed is enough to know that it is too large.
         content = files.content(path, MAX_BYTES + 1)
     except FileNotFoundError:
-        hint = "check the path and the folder you are in, or run mmp init for a starter file"
+        hint = "check the path and the folder you are in"
         message = "there is no such file; that never means “nothing desired”"
         return _failed(problem(Code.FILE_MISSING, path, message, hint))
     except (OSError, ValueError) as error:

@@ -273,7 +273,7 @@ class _Builder:
         root = self._root
         if root is None or (isinstance(root, Scalar) and root.plain and not root.text):
             if not self.problems:
-                hint = "an empty file never means “nothing desired”; restore it, or run mmp init"
+                hint = "an empty file never means “nothing desired”; restore it"
                 self._complain(Code.EMPTY_FILE, START, "the file has no content", hint)
             return None
         return root

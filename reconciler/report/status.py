@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from reconciler.core.direction import changed_fields
 from reconciler.core.model import LiveRow, Pause, Setting
 from reconciler.core.outcome import HOLD_WORDS
-from reconciler.core.plan import Action
+from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import printable
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.report.documents import ETA_DIGITS, Document
 from reconciler.report.tone import Paint, Tone, plain
-from reconciler.report.words import count, due, duration, families, head, setting_words
+from reconciler.report.words import count, due, duration, families, field_value, head, setting_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,8 @@ def frozen_words(live: LiveRow) -> str:
     """Write how long a frozen family stays so, as the exchange tells it."""
     if live.setting.until_reset:
         return "frozen until someone resets it"
-    return "frozen" + (f" (until {live.frozen_until})" if live.frozen_until else "")
+    told = f" (OKX says until {printable(live.frozen_until)})" if live.frozen_until else ""
+    return f"frozen{told}"
 
 
 _LOOK = {
@@ -218,15 +220,30 @@ def _family_line(family: FamilyStatus, width: int, paint: Paint) -> str:
     symbol, tone = _LOOK[family.state]
     line = f"  {paint(head(symbol, family.state.value), tone)}{family.family:<{width}}"
     line += f"  desired {setting_words(family.desired)}"
-    if family.applied is None:
-        line += " · never applied"
-    elif family.applied != family.desired:
-        line += f" · applied {setting_words(family.applied)}"
-    if family.live is not None and family.live.setting != family.desired:
-        line += f" · live {setting_words(family.live.setting)}"
+    line += _other_words(family)
     if family.live is not None and family.live.frozen:
         line += f" · {frozen_words(family.live)}"
     return line + _pending_words(family)
+
+
+def _other_words(family: FamilyStatus) -> str:
+    """Say where applied and live differ from desired, the differing fields only."""
+    applied, live = family.applied, family.live.setting if family.live else None
+    if applied == live != family.desired and live is not None:
+        return f" · applied and live {_difference(live, family.desired)}"
+    told = " · never applied" if applied is None else ""
+    if applied is not None and applied != family.desired:
+        told += f" · applied {_difference(applied, family.desired)}"
+    if family.live is None and family.change is not None and family.change.reason is Reason.DRIFTED:
+        told += " · live has no row"
+    if live is not None and live != family.desired:
+        told += f" · live {_difference(live, family.desired)}"
+    return told
+
+
+def _difference(setting: Setting, desired: Setting) -> str:
+    differing = changed_fields(desired, setting)
+    return ", ".join(f"{field.value} {field_value(setting, field)}" for field in differing)
 
 
 def _pending_words(family: FamilyStatus) -> str:
@@ -239,8 +256,10 @@ def _pending_words(family: FamilyStatus) -> str:
         return told and f" · held: {told}"
     if change.action is Action.ADOPT and change.known_at is None:
         return " · live is already as desired: to be recorded, no request"
-    word = "known" if change.action is Action.ADOPT else "due"
-    return "" if change.eta_s is None else f" · {word} {due(change.eta_s)}"
+    if change.eta_s is None:
+        return ""
+    again = "sent again" if change.reason is Reason.UNCERTAIN else "due"
+    return f" · {'known' if change.action is Action.ADOPT else again} {due(change.eta_s)}"
 
 
 def _pacing_line(status: Status) -> str:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.e2e.rig import LIVE, Desk, Exchange, configured, simulator
+from tests.e2e.rig import LIVE, Desk, Exchange, configured, eventually, simulator
 
 pytestmark = pytest.mark.e2e
 
@@ -150,11 +150,21 @@ def test_a_rate_limit_of_the_exchange_is_waited_out(desk: Desk, exchange: Exchan
 
 
 def test_a_read_that_lags_behind_does_not_cause_a_second_request(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("rules", read_delay_s=1.5)
+    exchange.tell("rules", read_delay_s=0.6)
     desk.wants({"BTC-USD": "5s/2s/100"})
-    assert desk.mmp(*APPLY).status == 0
-    assert desk.mmp("apply", "--yes").status == 0
+    sidecar = desk.start("run", "--assume-idle", "--interval", "500ms", "--log-level", "debug")
+    sidecar.wait_for_log("request applied")
+    reads = len(exchange.arrivals("get"))
+    eventually(lambda: len(exchange.arrivals("get")) >= reads + 4, 15.0, "four more reads")
     assert exchange.written() == ["BTC-USD"]
+
+
+def test_questions_that_fail_are_asked_again(desk: Desk, exchange: Exchange) -> None:
+    for fault in ("time/html-502", "account/lost-before", "get/html-502"):
+        exchange.tell("fault", fault=fault)
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    ended = desk.mmp(*APPLY)
+    assert (ended.status, exchange.written()) == (0, ["BTC-USD"])
 
 
 @pytest.mark.parametrize("flags", [("--decimals",), ("--missing-when-disabled",), ("--list-unconfigured",)])

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler.core.model import Confirmed, Family, Known, LiveRow, Setting, Uncertain, Unresolved
-from tests.simulation.truth import Attempt, Proof, SeenRead, Truth
+from reconciler.core.plan import DriftPolicy
+from tests.simulation.truth import Attempt, Proof, SeenRead, Truth, same_effect
 
 WINDOW_S = 10.0
 LANDS_WITHIN_S = 35.0
@@ -17,12 +18,16 @@ SETTLING_S = 5.0
 VALID_S = 30.0
 """The exchange refuses a signature that is older."""
 
-MAX_CALLS_IN_A_SECOND = 150
-MAX_ASKS_IN_TEN_SECONDS = 45
+MAX_CALLS_IN_A_SECOND = 80
+MAX_ASKS_IN_TEN_SECONDS = 32
 """Twice the most that any of 20,000 histories needed."""
 
-STALE_AFTER_S = 3.5
-"""How old the read behind a request may be, not counting delays that were none of the program's."""
+STALE_AFTER_S = 13.5
+"""How old the read behind a request may be when it is reserved: 2 s when it was decided on, 1 s of
+waiting for the slot, and 10 s that opening a connection may take."""
+
+STOPS_WITHIN_S = 15.0
+"""A request in flight may take 10 s to be given up, and 2 s to be written."""
 
 
 def rate(arrivals: Sequence[float]) -> str | None:
@@ -67,6 +72,38 @@ def read_before_write(now: float, seen: SeenRead | None, held_up_s: float) -> st
         return "a request without any read of live settings"
     age = now - seen.begun_at
     return f"the newest read is {age:.2f} s old" if age > STALE_AFTER_S + held_up_s else None
+
+
+def disabling_is_guarded(
+    family: Family, setting: Setting, known: Known | None, reads: Sequence[SeenRead]
+) -> str | None:
+    """Nothing that is or may be enabled is disabled without permission."""
+    row = reads[0].read.rows.get(family) if reads else None
+    before: list[Setting | None] = [row.setting if row else None]
+    match known:
+        case Confirmed():
+            before = [_evidence(family, known, reads)]
+        case Uncertain():
+            before += [attempt.setting for attempt in known.unresolved]
+            before += [known.last.setting] if known.last else []
+    enabled = [one for one in before if one is not None and not one.disabled]
+    if setting.disabled and enabled:
+        return f"{family} is disabled without permission; it may be {enabled[0]}"
+    return None
+
+
+def drift_policy_kept(
+    family: Family, setting: Setting, known: Known | None, seen: SeenRead | None, policy: DriftPolicy
+) -> str | None:
+    """What drifted is written only where the policy says so."""
+    if not isinstance(known, Confirmed) or known.setting != setting or policy is DriftPolicy.HEAL:
+        return None
+    row = seen.read.rows.get(family) if seen else None
+    if policy is DriftPolicy.WARN:
+        return f"{family} drifted and was written, though only to be reported"
+    if row is not None and _only_tighter(setting, row.setting):
+        return f"{family} became tighter and was written, though only to be reported"
+    return None
 
 
 def no_request_without_difference(
@@ -123,7 +160,7 @@ def in_sync_is_true(
 ) -> str | None:
     """A family reported in sync is in sync, unless it changed behind our back since the last read."""
     live = truth.now_in_force(family)
-    if live == setting or (live is None and setting.disabled):
+    if same_effect(live, setting):
         return None
     seen_until = newest.begun_at - read_delay_s if newest else float("-inf")
     if truth.last_change_behind.get(family, float("-inf")) > seen_until:
@@ -151,6 +188,11 @@ def stop_leaves_nothing_pending(unsettled: Mapping[str, Attempt], process: str) 
     return f"{process} ended while attempt {attempt.number} has no verdict" if attempt else None
 
 
+def stops_soon(name: str, took_s: float) -> str | None:
+    """A process that is asked to stop does so as soon as its request in flight is settled."""
+    return f"{name} still runs {took_s:.0f} s after it was asked to stop"
+
+
 def no_crash(error: BaseException) -> str | None:
     """No error but the expected ones ends a process."""
     return f"{type(error).__name__}: {error}"
@@ -159,6 +201,17 @@ def no_crash(error: BaseException) -> str | None:
 def converges(late_s: float, waiting: Sequence[str]) -> str | None:
     """Once nothing fails any more, everything is in sync within a bound."""
     return f"{late_s:.0f} s after the last fault not in sync: {', '.join(waiting)}" if waiting else None
+
+
+def _only_tighter(before: Setting, after: Setting) -> bool:
+    """Tell whether no field protects less: window, freeze (0: the longest) and quantity."""
+    freeze = [float("inf") if one.until_reset else one.frozen_interval_ms for one in (before, after)]
+    return (
+        after.time_interval_ms >= before.time_interval_ms
+        and (before.disabled == after.disabled)
+        and freeze[1] >= freeze[0]
+        and after.qty_limit.value <= before.qty_limit.value
+    )
 
 
 def _evidence(family: Family, known: Confirmed, reads: Sequence[SeenRead]) -> Setting | None:

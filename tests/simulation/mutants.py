@@ -7,7 +7,7 @@ its checkers are blind to that mistake. The name of each says what is wrong with
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +25,7 @@ from reconciler.store.facts import RateHistory
 from reconciler.store.rows import AttemptRow
 from reconciler.store.sqlite import SqliteStore
 from tests.simulation.host import Host
+from tests.simulation.ports import ANSWER_WITHIN_S
 from tests.simulation.runner import without_collector
 from tests.simulation.world import Violation, play
 
@@ -75,10 +76,14 @@ class Hunt:
         return f"caught   {self.name:34} seed {self.seeds - 1:<5} by {self.violation.checker}"
 
 
+def mutant_named(name: str) -> Mutant:
+    """Return the mutant of that name."""
+    return next(mutant for mutant in MUTANTS if mutant.name == name)
+
+
 def hunt(name: str, seeds: int = BOUND) -> Hunt:
     """Play histories with the mutant in force until a checker objects."""
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
-    with mutant.in_force(), without_collector():
+    with mutant_named(name).in_force(), without_collector():
         for seed in range(seeds):
             violation = play(seed).violation
             if violation is not None:
@@ -212,44 +217,71 @@ def _table_with(reply_class: ReplyClass, instead: Verdict) -> Mapping[ReplyClass
 
 # -- the pass --------------------------------------------------------------------------------------
 
-Transmit = Callable[[Any, Any, Any, Reserved], Awaitable[Any]]
+_real_send = reconcile._Pass._send
 
 
-def _sending(transmit: Transmit) -> Callable[[Any, Any, float], Awaitable[Any]]:
-    """Return a ``_Pass._send`` that does ``transmit`` where it should send once and then settle."""
-
-    async def send(self: Any, change: Any, at: float) -> Any:
-        connection = await self.exchange.open()
-        if isinstance(connection, Reply):
-            return await self._failed("connecting", connection)
-        await self.clock.pause(at)
-        if self.clock.now() < at or self.stopping():
-            return None
-        request = self.exchange.sign(change.family, change.after)
-        slot = await self.store.reserve(request, assume_idle=self.options.assume_idle)
-        if isinstance(slot, NotYet):
-            return None
-        return await transmit(self, change, (connection, request), slot)
-
-    return send
+async def _send_marking_first(self: Any, change: Any, at: float) -> Any:
+    with mock.patch.object(self, "store", _MarkingFirst(self.store)):
+        return await _real_send(self, change, at)
 
 
-async def _marked_first(self: Any, change: Any, how: Any, slot: Reserved) -> None:
-    connection, request = how
-    await self.store.settle(
-        slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
-    )
-    await connection.send(request, deadline=slot.reserved_at + pacing.SEND_DEADLINE_S)
+class _MarkingFirst:
+    """A store in which an attempt is applied as soon as it is reserved."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    async def reserve(self, request: Any, *, assume_idle: bool) -> Reserved | NotYet:
+        slot: Reserved | NotYet = await self._store.reserve(request, assume_idle=assume_idle)
+        if isinstance(slot, Reserved):
+            applied = AttemptStatus.APPLIED
+            await self._store.settle(
+                slot.attempt, applied, definite=True, limited=False, code="0", message=""
+            )
+        return slot
+
+    async def settle(self, attempt: int, status: AttemptStatus, **_: Any) -> None:
+        """Say nothing: it was said before."""
 
 
-async def _sent_again(self: Any, change: Any, how: Any, slot: Reserved) -> Any:
-    connection, request = how
-    reply = await connection.send(request, deadline=slot.reserved_at + pacing.SEND_DEADLINE_S)
-    if reply.reply_class is ReplyClass.NO_ANSWER:
-        another = await self.exchange.open()
-        if not isinstance(another, Reply):
-            reply = await another.send(request, deadline=FOREVER)
-    return await self._settle(change, slot, reply)
+async def _send_again(self: Any, change: Any, at: float) -> Any:
+    with mock.patch.object(self, "exchange", _Insisting(self.exchange)):
+        return await _real_send(self, change, at)
+
+
+class _Insisting:
+    """An exchange whose connections send once more when no reply came."""
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+        self._connection: Any = None
+        self.sign = exchange.sign
+
+    async def open(self) -> Any:
+        self._connection = await self._exchange.open()
+        return self._connection if isinstance(self._connection, Reply) else self
+
+    async def send(self, request: Any, *, deadline: float) -> Reply:
+        reply: Reply = await self._connection.send(request, deadline=deadline)
+        if reply.reply_class is ReplyClass.NO_ANSWER and not isinstance(await self.open(), Reply):
+            reply = await self._connection.send(request, deadline=deadline + ANSWER_WITHIN_S)
+        return reply
+
+    async def close(self) -> None:
+        if not isinstance(self._connection, Reply):
+            await self._connection.close()
+
+
+async def _send_what_was(self: Any, change: Any, at: float) -> Any:
+    return await _real_send(self, replace(change, after=change.before or change.after), at)
+
+
+def _deaf(self: Any) -> Any:
+    return reconcile.TimedOut() if self.clock.now() >= self.deadline else None
+
+
+def _not_recorded(self: SqliteStore, db: Any, row: AttemptRow, ages: Ages) -> AttemptRow:
+    return row._replace(resolved=1)
 
 
 @asynccontextmanager
@@ -328,14 +360,20 @@ MUTANTS = (
             ),
         ),
     ),
-    Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _sending(_marked_first)),)),
-    Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _sending(_sent_again)),)),
+    Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _send_marking_first),)),
+    Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _send_again),)),
     Mutant("lock not taken", (Patch(SqliteStore, "locked", _unlocked),)),
     Mutant("frozen ignored", (Patch(plan, "_frozen", lambda seen: False),)),
+    Mutant("guard ignored", (Patch(plan, "_disables", lambda *_: False),)),
+    Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),)),
+    Mutant("decided long ago, sent all the same", (Patch(reconcile, "TOO_LATE_S", FOREVER),)),
     Mutant("an old read is fresh enough", (Patch(step, "_fresh", lambda *_: True),)),
     Mutant("a read before a write counts", (Patch(evidence, "counts_after", lambda known: NEVER),)),
     Mutant("one doubtful read is enough", (Patch(evidence, "_one_read_is_enough", lambda *_: True),)),
     Mutant("no pause after a failure", (Patch(reconcile, "back_off_s", lambda failures: 0.0),)),
     Mutant("changes of the file unnoticed", (Patch(loop.Loop, "run", _first_file_for_ever),)),
+    Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
+    Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),
+    Mutant("acknowledgement not recorded", (Patch(SqliteStore, "_acknowledge", _not_recorded),)),
     Mutant("headers on record", (Patch(SqliteStore, "_insert", _headers_on_record),)),
 )

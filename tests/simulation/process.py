@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.core.events import Event, LiveReadDone, Planned
 from reconciler.core.model import Desired
-from reconciler.core.plan import Plan
+from reconciler.core.plan import DriftPolicy, Plan
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.verdict import Reply
 from reconciler.loop import Loop
@@ -46,6 +46,7 @@ class Process:
         self.nudged = False
         self.stop_requested = False
         self.held_up_s = 0.0
+        self.held_up_ever_s = 0.0
         self.reads: deque[SeenRead] = deque(maxlen=2)
         self.accepted = world.file_of(account)
         self.told: Desired = self.accepted
@@ -72,9 +73,10 @@ class Process:
             self.nudge()
 
     def request_stop(self) -> None:
-        """Ask the process to end, as SIGTERM does."""
+        """Ask the process to end, as SIGTERM does, and see that it does."""
         self.stop_requested = True
         self.nudge()
+        self.world.should_have_stopped(self, self.world.scheduler.now)
 
     def nudge(self) -> None:
         """End the pause the process is in, or the next one."""
@@ -102,6 +104,7 @@ class Process:
             delay = self.rng.choice((self.rng.uniform(0.2, 4.0), self.rng.uniform(4.0, 45.0)))
             self.world.trace(self, "held up for %.1f s", delay)
             self.held_up_s += delay
+            self.held_up_ever_s += delay
             self.task.wake_at(self.world.scheduler.now + delay)
             await suspend()
 
@@ -116,9 +119,9 @@ class Process:
         if self.dead:
             raise Killed
         if isinstance(event, Planned):
-            self.world.claimed(self, event.plan)
+            self.world.auditor.claimed(self, event.plan)
         elif not isinstance(event, LiveReadDone) and self.world.listening:
-            self.world.spoken(self, repr(event))
+            self.world.auditor.spoken(self, repr(event))
         if self.world.tracing:
             self.world.trace(self, "%s", _told(event))
 
@@ -182,13 +185,14 @@ class Process:
 
     def _options(self, purpose: str) -> Options:
         scenario = self.world.scenario
-        healing = Options()
         return Options(
             purpose=purpose,
             live=scenario.live,
             assume_idle=scenario.assume_idle,
-            drift=scenario.drift if self.role is Role.RUN else healing.drift,
-            allowed=frozenset(Allow(Kind.DISABLE, family) for family in scenario.families),
+            drift=scenario.drift if self.role is Role.RUN else DriftPolicy.HEAL,
+            allowed=frozenset()
+            if scenario.guarded
+            else frozenset(Allow(Kind.DISABLE, family) for family in scenario.families),
         )
 
 

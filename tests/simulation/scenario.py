@@ -29,6 +29,10 @@ SETTINGS = (
 )
 DISABLED = Setting(0, 2000, Quantity("100"))
 
+READ_DELAYS_S = (0.0, 0.0, 0.4, 2.0, 4.5)
+"""How long a read may show the time before a write [unknown]. The program believes no difference for
+5 s after a write, so the world stays below that."""
+
 
 class Role(StrEnum):
     """What a process runs."""
@@ -86,6 +90,7 @@ class Scenario:
     outages: tuple[tuple[float, float], ...]
     key_troubles: tuple[tuple[float, float], ...]
     wall_steps_at: tuple[float, ...]
+    clock_jumps_at: tuple[float, ...]
     foreign_at: tuple[float, ...]
     foreign_mode: RateMode
     read_delay_s: float
@@ -94,6 +99,7 @@ class Scenario:
     count_refused: bool
     bad_clock: bool
     live: bool
+    guarded: bool
     assume_idle: bool
     earlier_arrivals: bool
     lock_works: bool
@@ -101,10 +107,17 @@ class Scenario:
     interval_s: float
 
 
+def owner(scenario: Scenario, family: Family) -> str:
+    """Return the account that manages a family: all of them are of one User ID."""
+    if scenario.accounts == 1 or family not in scenario.families:
+        return "desk-0"
+    return f"desk-{scenario.families.index(family) % scenario.accounts}"
+
+
 def draw(seed: int) -> Scenario:
     """Return the scenario of ``seed``."""
     rng = Random(f"scenario {seed}")
-    trouble_s = rng.uniform(12.0, 60.0)
+    trouble_s = rng.uniform(8.0, 45.0)
     families = ALL_FAMILIES[: rng.choice((1, 2, 2, 3, 3, 4, 5))]
     live = rng.random() > 0.15
     accounts = 2 if len(families) > 1 and rng.random() < 0.15 else 1
@@ -130,7 +143,7 @@ def draw(seed: int) -> Scenario:
         read_trouble=rng.choice((0.0, 0.0, 0.05, 0.2)),
         open_trouble=rng.choice((0.0, 0.0, 0.05, 0.2)),
         kill_chance=rng.choice((0.0, 0.001, 0.004, 0.02)),
-        pause_chance=rng.choice((0.0, 0.0, 0.002, 0.01)),
+        pause_chance=rng.choice((0.0, 0.0, 0.003, 0.015)),
         latency_s=rng.choice((0.0005, 0.005, 0.03, 0.15)),
         kills_at=sometimes(0.5),
         reboots_at=sometimes(0.15, 2),
@@ -140,14 +153,16 @@ def draw(seed: int) -> Scenario:
         outages=periods(0.15, 20.0),
         key_troubles=periods(0.07, 10.0),
         wall_steps_at=sometimes(0.3),
+        clock_jumps_at=sometimes(0.1, 2),
         foreign_at=sometimes(0.2, 12),
         foreign_mode=rng.choice((RateMode.SLIDING, RateMode.SLIDING, RateMode.FIXED, RateMode.NO_BURST)),
-        read_delay_s=rng.choice((0.0, 0.0, 0.2, 0.45)),
+        read_delay_s=rng.choice(READ_DELAYS_S),
         list_disabled=rng.random() < 0.5,
         numbers=rng.choice(tuple(NumberForm)),
         count_refused=rng.random() < 0.5,
         bad_clock=rng.random() < 0.1,
         live=live,
+        guarded=rng.random() < 0.15,
         assume_idle=assume_idle,
         earlier_arrivals=not assume_idle and rng.random() < 0.4,
         lock_works=rng.random() > 0.04,
@@ -170,7 +185,7 @@ def _versions(
     first: Version = {family: rng.choice(pool) for family in families} | unknown
     found: list[tuple[float, Version]] = [(0.0, first)]
     at = rng.uniform(0.5, trouble_s / 2)
-    for _ in range(rng.choice((0, 1, 2, 3))):
+    for _ in range(rng.choice((0, 1, 2, 4))):
         before = found[-1][1]
         if len(found) > 1 and rng.random() < 0.5:
             found.append((at, found[-2][1]))
@@ -178,7 +193,7 @@ def _versions(
             found.append(
                 (at, {f: rng.choice(pool) if rng.random() < 0.7 else s for f, s in before.items()})
             )
-        at += rng.choice((rng.uniform(0.2, 12.0), rng.uniform(1.0, 30.0)))
+        at += rng.choice((rng.uniform(0.2, 4.0), rng.uniform(4.0, 12.0), rng.uniform(1.0, 30.0)))
     return tuple((when, version) for when, version in found if when < trouble_s)
 
 
@@ -186,6 +201,8 @@ def _fates(rng: Random) -> tuple[tuple[Fate, float], ...]:
     """Return what happens to requests and how likely each is, beside being fine."""
     if rng.random() < 0.15:
         return ()
+    if rng.random() < 0.2:
+        return ((Fate.LATE, 0.5),)
     known = [fate for fate in Fate if fate is not Fate.FINE]
     some = rng.sample(known, rng.randint(0, 3))
     some += [fate for fate in (Fate.LATE, Fate.REPLY_LOST) if fate not in some and rng.random() < 0.3]

@@ -85,10 +85,13 @@ class Truth:
         return log[-1].setting if log else None
 
     def was_in_force(self, family: Family, setting: Setting, since: float) -> bool:
-        """Tell whether the setting was in force at any moment from ``since`` on."""
+        """Tell whether the setting was in force at any moment from ``since`` on; no row is disabled."""
         log = self.in_force.get(family, [])
         ends = [entry.at for entry in log[1:]] + [float("inf")]
-        return any(entry.setting == setting and end >= since for entry, end in zip(log, ends, strict=True))
+        return any(
+            end >= since and same_effect(entry.setting, setting)
+            for entry, end in zip(log, ends, strict=True)
+        )
 
     def put_in_force(self, at: float, family: Family, setting: Setting | None, *, own: bool) -> None:
         """Note a change at the exchange; equal ones are no change."""
@@ -98,3 +101,8 @@ class Truth:
         log.append(InForce(at, setting, own))
         if not own:
             self.last_change_behind[family] = at
+
+
+def same_effect(live: Setting | None, setting: Setting) -> bool:
+    """Tell whether what is in force does what ``setting`` does: no row at all protects nothing either."""
+    return setting.disabled if live is None else live == setting

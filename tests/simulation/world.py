@@ -21,27 +21,22 @@ from reconciler.core.model import (
     Family,
     Kind,
     Known,
-    Setting,
     Source,
 )
-from reconciler.core.plan import DriftPolicy, Plan
-from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.core.plan import DriftPolicy
 from reconciler.errors import MmpError
-from reconciler.ports import Reserved, Signed
 from reconciler.simulator.accounts import fake_account
-from reconciler.simulator.asks import Endpoint, MmpSetting
-from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
-from reconciler.simulator.messages import Envelope, Said
 from reconciler.simulator.options import Options
 from reconciler.simulator.rules import SimulatedExchange
 from reconciler.store.sqlite import MemoryDisk
 from tests.simulation import checkers
+from tests.simulation.auditor import Auditor
 from tests.simulation.host import Host, ObserverClock
-from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of
+from tests.simulation.network import Network, wire
 from tests.simulation.process import Process
-from tests.simulation.scenario import DISABLED, SETTINGS, Fate, Role, Scenario, draw
+from tests.simulation.scenario import DISABLED, SETTINGS, Role, Scenario, draw, owner
 from tests.simulation.scheduler import Killed, Scheduler
-from tests.simulation.truth import Attempt, Proof, Truth
+from tests.simulation.truth import Truth, same_effect
 
 CONVERGES_WITHIN_S = 60.0 + 60.0 + 35.0 + 10.0 + 30.0 + 30.0
 """Stopped and retried, backed off at the longest, an unknown effect, unknown history, an interval, a
@@ -56,21 +51,6 @@ LISTEN_TO_ONE_IN = 8
 """Turning everything said into text takes longer than saying it: done in one history in eight."""
 
 FOREIGN_FAMILY = "ADA-USD"
-LATEST_LANDING_S = 34.95
-
-_EXCHANGE_FAULTS = {
-    Fate.REPLY_LOST: Fault(FaultKind.LOST, effect=True),
-    Fate.PAGE: Fault(FaultKind.HTML_502, effect=False),
-    Fate.PAGE_AFTER: Fault(FaultKind.HTML_502, effect=True),
-    Fate.TRUNCATED: Fault(FaultKind.TRUNCATED, effect=True),
-    Fate.WRONG_ECHO: Fault(FaultKind.WRONG_ECHO, effect=True),
-    Fate.WRONG_ECHO_BEFORE: Fault(FaultKind.WRONG_ECHO, effect=False),
-    Fate.TIMEOUT_CODE: Fault(FaultKind.CODE, effect=False, code="50004"),
-    Fate.TIMEOUT_CODE_AFTER: Fault(FaultKind.CODE, effect=True, code="50004"),
-    Fate.SYSTEM_ERROR: Fault(FaultKind.CODE, effect=False, code="50026"),
-    Fate.BUSY: Fault(FaultKind.CODE, effect=False, code="50013"),
-    Fate.UNAVAILABLE: Fault(FaultKind.CODE, effect=False, code="50009"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +117,6 @@ class _Files:
         return Desired(account, Environment.LIVE, owned, "mmp.yaml", f"{self.version}")
 
 
-def owner(scenario: Scenario, family: Family) -> str:
-    """Return the account that manages a family: all of them are of one User ID."""
-    if scenario.accounts == 1 or family not in scenario.families:
-        return "desk-0"
-    return f"desk-{scenario.families.index(family) % scenario.accounts}"
-
-
 class World:
     """Everything of one history."""
 
@@ -168,7 +141,9 @@ class World:
         self.listening = tracing or scenario.seed % LISTEN_TO_ONE_IN == 0
         self.processes: dict[int, Process] = {}
         self._lives = 0
-        self._unsettled: dict[str, Attempt] = {}
+        self.news = 0  # how often something was written to the state
+        self.auditor = Auditor(self)
+        self.network = Network(self)
         self._make_exchange()
         self._make_hosts()
         outside = self.disk.open(clock=ObserverClock(self.scheduler), boot="observer")
@@ -190,7 +165,7 @@ class World:
                 self.verify(checkers.converges, late, self._out_of_sync())
         self.stats.virtual_s = self.scheduler.now
         if self.violation is None:
-            self._check_state_for_secrets()
+            self.auditor.check_state()
 
     def close(self) -> None:
         """End all processes and forget the state."""
@@ -239,7 +214,7 @@ class World:
         for family in scenario.families:
             before = self.rng.choice((None, *SETTINGS, DISABLED))
             if before is not None:
-                self.exchange.begin_with(self.uid, family, _wire(before))
+                self.exchange.begin_with(self.uid, family, wire(before))
             self.truth.put_in_force(float("-inf"), family, before, own=False)
         if scenario.earlier_arrivals:
             self._earlier_arrivals()
@@ -247,7 +222,7 @@ class World:
     def _earlier_arrivals(self) -> None:
         """Two requests of ours just before the story: nobody has them on record."""
         for at in (-0.4, -0.2):
-            self.exchange.set_mmp(self.key_id, FOREIGN_FAMILY, _wire(SETTINGS[0]), at)
+            self.exchange.set_mmp(self.key_id, FOREIGN_FAMILY, wire(SETTINGS[0]), at)
             self.truth.arrivals.append(at)
 
     def _make_hosts(self) -> None:
@@ -274,6 +249,7 @@ class World:
             (scenario.drifts_at, self._drift),
             (scenario.freezes_at, self._freeze),
             (scenario.wall_steps_at, self._step_wall),
+            (scenario.clock_jumps_at, self._jump_clock),
             (scenario.foreign_at, self._foreign_request),
         ):
             for when in times:
@@ -290,6 +266,7 @@ class World:
 
     def _start(self, slot: int) -> None:
         self._lives += 1
+        self.news += 1
         role = self.scenario.roles[slot]
         account = f"desk-{slot % self.scenario.accounts}"
         host = self.hosts[slot % len(self.hosts)]
@@ -299,17 +276,27 @@ class World:
 
     def process_ended(self, process: Process, error: BaseException | None) -> None:
         """Note how a process ended, and have it started again a little later."""
-        unsettled = self._unsettled
+        unsettled = self.auditor.unsettled
         if error is None and self.scenario.lock_works:
             self.verify(checkers.stop_leaves_nothing_pending, unsettled, process.name)
         unsettled.pop(process.name, None)
         if isinstance(error, MmpError):
-            self.spoken(process, f"{error} {error.hint}")
+            self.auditor.spoken(process, f"{error} {error.hint}")
         elif error is not None and not isinstance(error, Killed):
             self.verify(checkers.no_crash, error)
         self.trace(process, "ended: %r", error)
         longest = 3.0 if self.calm else 12.0
         self.scheduler.after(self.rng.uniform(0.05, longest), self._start, process.slot)
+
+    def should_have_stopped(self, process: Process, asked_at: float) -> None:
+        """Check that a process that was asked to stop did, delays that were none of its own aside."""
+        if process.dead:
+            return
+        due = asked_at + checkers.STOPS_WITHIN_S + process.held_up_ever_s
+        if due > self.scheduler.now:
+            self.scheduler.at(due, self.should_have_stopped, process, asked_at)
+        else:
+            self.verify(checkers.stops_soon, process.name, self.scheduler.now - asked_at)
 
     def _publish(self, version: int) -> None:
         self.files.version = version
@@ -346,13 +333,17 @@ class World:
         host = self.rng.choice(self.hosts)
         host.wall_offset_s += self.rng.choice((-3600.0, -20.0, 20.0, 3600.0))
 
+    def _jump_clock(self) -> None:
+        if process := self._some_process():
+            process.exchange.jump_clock()
+
     def _drift(self) -> None:
         family = self.rng.choice(self.scenario.families)
         setting = self.rng.choice((None, *SETTINGS, DISABLED))
-        wire = _wire(setting) if setting else None
-        self.exchange.drift(self.uid, family, wire, self.scheduler.now)
+        instead = wire(setting) if setting else None
+        self.exchange.drift(self.uid, family, instead, self.scheduler.now)
         self.trace(None, "drift of %s to %s", family, setting)
-        self._note_in_force(family, own=False)
+        self.network.note_in_force(family, own=False)
 
     def _freeze(self) -> None:
         family = self.rng.choice(self.scenario.families)
@@ -362,7 +353,7 @@ class World:
 
     def _foreign_request(self) -> None:
         setting = self.rng.choice(SETTINGS)
-        self.exchange.set_mmp(self.key_id, FOREIGN_FAMILY, _wire(setting), self.scheduler.now)
+        self.exchange.set_mmp(self.key_id, FOREIGN_FAMILY, wire(setting), self.scheduler.now)
         self.trace(None, "a foreign request")
 
     def _begin_outage(self) -> None:
@@ -387,208 +378,6 @@ class World:
         self.trace(None, "nothing fails from here on")
         self._look()
 
-    # -- the network -----------------------------------------------------------------------------
-
-    def latency(self, process: Process) -> float:
-        """Return how long one way takes this time."""
-        draw = process.rng.random()
-        slow = 8.0 if draw > 0.97 else 1.0
-        return self.scenario.latency_s * (0.3 + draw) * slow
-
-    def draw_fate(self, process: Process) -> Fate:
-        """Return what becomes of the next request."""
-        left = process.rng.random()
-        for fate, chance in () if self.calm else self.scenario.fates:
-            left -= chance
-            if left < 0:
-                return fate
-        return Fate.FINE
-
-    def write(self, process: Process, request: Signed, fate: Fate, wake: Callable[[Any], None]) -> None:
-        """Send a request's bytes on their way; ``wake`` is given the reply, sooner or later."""
-        attempt = self._unsettled.get(process.name)
-        if attempt is None or attempt.request is not request:
-            attempt = None
-        self.verify(checkers.one_transmission_per_reservation, attempt)
-        if self.scenario.lock_works:
-            waiting = [
-                other.name
-                for other in self.processes.values()
-                if other.account == process.account and not other.dead and self._was_written(other)
-            ]
-            self.verify(checkers.one_request_in_flight, waiting, process.name)
-        if attempt is None:
-            return
-        attempt.written = True
-        now = self.scheduler.now
-        self.trace(process, "wrote attempt %d, %s", attempt.number, fate)
-        self.scheduler.at(now + self._gives_up_after(process, fate), wake, TIMEOUT)
-        if fate is Fate.LOST:
-            return
-        attempt.lands_at = self._lands_at(process, attempt, fate)
-        attempt.signed_for = float(request.timestamp)
-        self.scheduler.at(attempt.lands_at, self._land, attempt, fate, self.latency(process), wake)
-
-    def _was_written(self, process: Process) -> bool:
-        attempt = self._unsettled.get(process.name)
-        return attempt is not None and attempt.written
-
-    def _gives_up_after(self, process: Process, fate: Fate) -> float:
-        if fate in (Fate.LOST, Fate.LATE, Fate.REPLY_LOST):
-            return process.rng.choice((0.05, process.rng.uniform(0.1, 9.0), ANSWER_WITHIN_S))
-        return ANSWER_WITHIN_S
-
-    def _lands_at(self, process: Process, attempt: Attempt, fate: Fate) -> float:
-        now = self.scheduler.now
-        if fate is not Fate.LATE:
-            return now + self.latency(process)
-        latest = attempt.reserved_at + LATEST_LANDING_S
-        soon = now + process.rng.uniform(0.05, 12.0)
-        still_valid = attempt.reserved_at + process.rng.uniform(15.0, checkers.VALID_S)
-        return min(latest, process.rng.choice((soon, still_valid, latest)))
-
-    def _land(self, attempt: Attempt, fate: Fate, back: float, wake: Callable[[Any], None]) -> None:
-        attempt.landed = True
-        now = self.scheduler.now
-        self.stats.requests += 1
-        self.truth.arrivals.append(now)
-        self.verify(checkers.rate, self.truth.arrivals)
-        reply = self._answer(attempt, fate)
-        self.trace(None, "attempt %d landed: %s", attempt.number, reply.code)
-        if fate in (Fate.LATE, Fate.REPLY_LOST):
-            return
-        if fate is Fate.SLOW:
-            back += 1.5 * ANSWER_WITHIN_S * self.rng.random()
-        self.scheduler.after(back, wake, reply)
-
-    def _answer(self, attempt: Attempt, fate: Fate) -> Reply:
-        now = self.scheduler.now
-        if not self._signature_is_valid(attempt):
-            return reply_of(Envelope("50102", "Timestamp request expired.", None))
-        if fate in _EXCHANGE_FAULTS and not self.is_out:
-            self.exchange.inject(ScriptedFault(Endpoint.SET, _EXCHANGE_FAULTS[fate]))
-        said: Said = self.exchange.set_mmp(self.key_id, attempt.family, _wire(attempt.setting), now).said
-        self._note_in_force(attempt.family, own=True)
-        return reply_of(said)
-
-    def _may_take_effect(self, attempt: Attempt) -> bool:
-        on_its_way = attempt.lands_at is not None and not attempt.landed
-        return on_its_way and self._signature_is_valid(attempt)
-
-    def _signature_is_valid(self, attempt: Attempt) -> bool:
-        landed_at = attempt.lands_at or 0.0
-        return abs(landed_at - attempt.signed_for) <= checkers.VALID_S
-
-    def _note_in_force(self, family: Family, *, own: bool) -> None:
-        wire = self.exchange.settings(self.uid).get(family)
-        self.truth.put_in_force(self.scheduler.now, family, _setting(wire), own=own)
-
-    # -- what the store was told -------------------------------------------------------------------
-
-    def reserved(
-        self, process: Process, request: Signed, slot: Reserved, known: Mapping[Family, Known]
-    ) -> None:
-        """Check and note a reservation."""
-        scenario, family, setting = self.scenario, request.family, request.setting
-        attempt = Attempt(
-            slot.attempt, process.name, process.account, request, self.scheduler.now, slot.reserved_at
-        )
-        self.trace(process, "reserved attempt %d: %s %s", slot.attempt, family, setting)
-        self.truth.attempts[slot.attempt] = attempt
-        self.truth.open_by_family.setdefault(family, []).append(attempt)
-        self._unsettled[process.name] = attempt
-        wanted = process.told.families.get(family)
-        self.verify(checkers.only_accepted_settings, (family, setting), wanted and wanted.setting)
-        newest = process.reads[0] if process.reads else None
-        if scenario.live:
-            self.verify(checkers.frozen_not_written, family, newest)
-            self.verify(checkers.read_before_write, self.scheduler.now, newest, process.held_up_s)
-        if scenario.lock_works:
-            self.verify(
-                checkers.no_request_without_difference,
-                family,
-                setting,
-                known.get(family),
-                tuple(process.reads),
-                slot.reserved_at,
-            )
-
-    def settled(
-        self, process: Process, number: int, status: AttemptStatus, known: Mapping[Family, Known]
-    ) -> None:
-        """Check and note a verdict on record."""
-        attempt = self.truth.attempts[number]
-        attempt.settled_as = status.value
-        self._unsettled.pop(process.name, None)
-        self.trace(process, "settled attempt %d: %s", number, status)
-        if status is AttemptStatus.APPLIED:
-            self._proved(attempt.family, attempt.setting, attempt.reserved_at)
-        self._check_settled(known, attempt.family)
-
-    def adopted(
-        self, process: Process, settings: Mapping[Family, Setting], known: Mapping[Family, Known]
-    ) -> None:
-        """Check and note an adoption on record."""
-        begun_at = process.reads[0].begun_at if process.reads else float("inf")
-        for family, setting in settings.items():
-            self._proved(family, setting, begun_at - self.scenario.read_delay_s)
-            self._check_settled(known, family)
-
-    def _proved(self, family: Family, setting: Setting, since: float) -> None:
-        self.verify(checkers.applied_implies_live, family, setting, since, self.truth)
-        self.truth.proofs[family] = Proof(setting, since, self.scheduler.now)
-
-    def _check_settled(self, known: Mapping[Family, Known], family: Family) -> None:
-        if self.scenario.lock_works:
-            flights = [
-                attempt
-                for attempt in self.truth.open_by_family.get(family, ())
-                if self._may_take_effect(attempt)
-            ]
-            self.verify(checkers.settled_stays_settled, family, known.get(family), flights)
-
-    def check_record(self, account: str, known: Mapping[Family, Known]) -> None:
-        """Check what the store says of an account against what it was told."""
-        if not self.scenario.lock_works:
-            return
-        for family in self.scenario.families:
-            if owner(self.scenario, family) == account:
-                proof = self.truth.proofs.get(family)
-                if proof is not None:
-                    self.verify(checkers.proof_survives, family, known.get(family), proof)
-                self.verify(checkers.doubt_survives, family, known.get(family), self._doubts(family))
-
-    def _doubts(self, family: Family) -> list[Attempt]:
-        """Return the attempts that had no verdict yet when the family's last proof was made."""
-        proof = self.truth.proofs.get(family)
-        return [
-            attempt
-            for attempt in self.truth.open_by_family.get(family, ())
-            if attempt.settled_as in (None, AttemptStatus.UNKNOWN.value)
-            and (proof is None or attempt.reserved_at > proof.recorded_at)
-        ]
-
-    # -- what was said ---------------------------------------------------------------------------
-
-    def claimed(self, process: Process, plan: Plan) -> None:
-        """Check what a plan says is in sync."""
-        newest = process.reads[0] if process.reads else None
-        for family in set(plan.unchanged) - set(plan.doubtful) if self.scenario.lock_works else ():
-            wanted = process.told.families.get(family)
-            if wanted is not None:
-                facts = (family, wanted.setting, self.truth, newest, self.scenario.read_delay_s)
-                self.verify(checkers.in_sync_is_true, *facts)
-        if self.listening:
-            self.spoken(process, repr(plan))
-
-    def spoken(self, process: Process, text: str) -> None:
-        """Check a text that people or logs get to see."""
-        self.verify(checkers.no_secret, text, self.secrets)
-
-    def _check_state_for_secrets(self) -> None:
-        image = self.disk._db.serialize()  # all that is on the disk, said nowhere or not
-        self.verify(checkers.no_secret, image.decode("latin-1"), self.secrets)
-
     # -- the end of it ---------------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -599,25 +388,33 @@ class World:
             self.done = True
 
     def _under_way(self) -> bool:
-        return any(self._may_take_effect(attempt) for attempt in self.truth.attempts.values())
+        return any(self.network.may_take_effect(attempt) for attempt in self.truth.attempts.values())
 
-    def _out_of_sync(self) -> list[str]:
+    def _out_of_sync(self) -> list[Family]:
         """Return the families that are not as the last file says and as the store believes."""
         wanted = self.scenario.versions[-1][1]
         late = [
             family
-            for family in self.scenario.families
-            if not self._in_force(family, wanted[family]) and not self._tolerated(family)
+            for family in self._expected()
+            if not same_effect(self.truth.now_in_force(family), wanted[family])
+            and not self._tolerated(family)
         ]
-        return list(late) or [family for family in self.scenario.families if not self._believed(family)]
+        return list(late) or self._doubted()
 
-    def _in_force(self, family: Family, wanted: Setting) -> bool:
-        live = self.truth.now_in_force(family)
-        return live == wanted or (live is None and wanted.disabled)
+    def _expected(self) -> list[Family]:
+        """Return the families that nothing holds back."""
+        last = self.scenario.versions[-1][1]
+        guarded = self.scenario.guarded
+        return [family for family in self.scenario.families if not (guarded and last[family].disabled)]
 
-    def _believed(self, family: Family) -> bool:
-        known = self._known(owner(self.scenario, family)).get(family)
-        return isinstance(known, Confirmed) and known.setting == self.scenario.versions[-1][1][family]
+    def _doubted(self) -> list[Family]:
+        last = self.scenario.versions[-1][1]
+        known = {family: one for account in self.observers for family, one in self._known(account).items()}
+        return [
+            family
+            for family in self._expected()
+            if not (isinstance(one := known.get(family), Confirmed) and one.setting == last[family])
+        ]
 
     def _known(self, account: str) -> Mapping[Family, Known]:
         """Return what is on record, as one who only looks."""
@@ -646,20 +443,3 @@ class World:
         if self.scenario.drift is DriftPolicy.WARN:
             return True
         return live is not None and direction(wanted, live) not in LESS_SAFE
-
-
-def _wire(setting: Setting) -> MmpSetting:
-    return _WIRE[setting]
-
-
-def _setting(wire: MmpSetting | None) -> Setting | None:
-    return None if wire is None else _FROM_WIRE[wire]
-
-
-_WIRE = {
-    setting: MmpSetting(
-        str(setting.time_interval_ms), str(setting.frozen_interval_ms), setting.qty_limit.text
-    )
-    for setting in (*SETTINGS, DISABLED)
-}
-_FROM_WIRE = {wire: setting for setting, wire in _WIRE.items()}

@@ -127,13 +127,13 @@ def proven(record: Record, sight: Sight) -> str:
         return "unread"
     shown = sight.now.rstrip("*") if sight.now else "missing"
     shown_before = sight.before.rstrip("*") if sight.before else "missing"
-    two_agree = sight.how in ("early-twice", "calm-twice") and shown == shown_before
+    two_agree = sight.how == "calm-twice" and shown == shown_before
     settled = sight.how in ("calm", "calm-twice")
     if record.proof is None:
         return shown
     if shown == "missing":
         return shown if two_agree or record.proof == "D" else "doubt"
-    return shown if two_agree or settled or shown == record.proof else "doubt"
+    return shown if settled or shown == record.proof else "doubt"
 
 
 def in_force(record: Record, seen: str) -> str | None:
@@ -157,6 +157,8 @@ def expected(case: Situation) -> Answer:
         return Answer(action, reason, shown_before, doubtful=doubtful)
     because = _hold(case, before, reason)
     way = WAY.get((before, case.wanted))
+    # Only switching off waits for the doubt to end; protection the record calls for goes out at once.
+    doubtful = doubtful and (because is not None or case.wanted == "D")
     return Answer("hold" if because else "set", reason, before, way, because, doubtful)
 
 

@@ -40,7 +40,7 @@ def test_the_last_proof_is_the_one_on_record() -> None:
 
 def test_of_two_agreeing_reads_the_newest_row_is_shown_with_its_freeze() -> None:
     frozen = row("5000/2000/400.0", frozen=True)
-    reads = Reads().then(read(101.0, {BTC: B})).then(read(102.0, {BTC: frozen}))
+    reads = Reads().then(read(104.0, {BTC: B})).then(read(105.0, {BTC: frozen}))
     seen = view(BTC, PROOF, reads)
     assert isinstance(seen, LiveRow)
     assert seen == frozen

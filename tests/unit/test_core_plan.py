@@ -156,9 +156,9 @@ def test_a_single_read_that_differs_counts_from_five_seconds_after_the_proof(
 
 @pytest.mark.parametrize(
     ("begun_at", "previous_at", "agreed"),
-    [(104.0, 103.0, True), (104.0, 100.001, True), (104.0, 100.0, False), (104.0, 99.0, False)],
+    [(105.0, 104.0, True), (105.0, 99.0, True), (104.9, 104.0, False), (104.0, 100.001, False)],
 )
-def test_two_equal_reads_agree_only_if_both_began_after_the_proof(
+def test_a_difference_is_believed_from_five_seconds_after_the_proof_on(
     begun_at: float, previous_at: float, agreed: bool
 ) -> None:
     rows = {BTC: row("5000/2000/400")}

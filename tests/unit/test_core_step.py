@@ -21,7 +21,7 @@ CLOSE_S = 1.0
 """How near its slot a request may be decided on."""
 
 FRESH_S = 2.0
-BETWEEN_READS_S = 0.5
+BETWEEN_READS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def moments() -> Iterator[Moment]:
     for record, paused in product(records(), (False, True)):
         if len(record.attempts) > (0 if paused else 1):
             continue
-        for sight, after_s in product(sights(record), (0.05, 0.5, 2.0, 60.0)):
+        for sight, after_s in product(sights(record), (0.05, 1.0, 2.0, 60.0)):
             reads = reads_of(record, sight)
             now = (reads.latest.begun_at if reads.latest else 950.0) + after_s
             rules = Rules(paused=frozenset({BTC} if paused else ()))
@@ -181,6 +181,6 @@ def test_of_several_unknowns_the_earliest_is_waited_for_and_then_read() -> None:
         plan = plan_of({BTC: SETTINGS["A"], ETH: SETTINGS["A"]}, known, reads, now=now)
         return next_step(plan, None, reads, now=now, slot=0.0, not_before=NEVER_BACKED_OFF, live=True)
 
-    assert step_at(1000.0) == Wait(1020.5, Cause.UNCONFIRMED)
-    assert step_at(1020.0) == Wait(1020.5, Cause.UNCONFIRMED)
-    assert step_at(1020.5) == Read()
+    assert step_at(1000.0) == Wait(1021.0, Cause.UNCONFIRMED)
+    assert step_at(1020.0) == Wait(1021.0, Cause.UNCONFIRMED)
+    assert step_at(1021.0) == Read()

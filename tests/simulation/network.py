@@ -1,0 +1,165 @@
+"""What lies between the processes and the exchange: latency, losses, late arrivals, garbled replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from reconciler.core.model import Family, Setting
+from reconciler.core.verdict import Reply
+from reconciler.ports import Signed
+from reconciler.simulator.asks import Endpoint, MmpSetting
+from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
+from reconciler.simulator.messages import Envelope, Page, Said
+from tests.simulation import checkers
+from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of
+from tests.simulation.process import Process
+from tests.simulation.scenario import DISABLED, SETTINGS, Fate
+from tests.simulation.truth import Attempt
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+LATEST_LANDING_S = 34.95
+"""No request reaches the exchange later than this after its reservation: L, clocks that differ aside."""
+
+_EXCHANGE_FAULTS = {
+    Fate.REPLY_LOST: Fault(FaultKind.LOST, effect=True),
+    Fate.PAGE: Fault(FaultKind.HTML_502, effect=False),
+    Fate.PAGE_AFTER: Fault(FaultKind.HTML_502, effect=True),
+    Fate.TRUNCATED: Fault(FaultKind.TRUNCATED, effect=True),
+    Fate.WRONG_ECHO: Fault(FaultKind.WRONG_ECHO, effect=True),
+    Fate.WRONG_ECHO_BEFORE: Fault(FaultKind.WRONG_ECHO, effect=False),
+    Fate.TIMEOUT_CODE: Fault(FaultKind.CODE, effect=False, code="50004"),
+    Fate.TIMEOUT_CODE_AFTER: Fault(FaultKind.CODE, effect=True, code="50004"),
+    Fate.SYSTEM_ERROR: Fault(FaultKind.CODE, effect=False, code="50026"),
+    Fate.BUSY: Fault(FaultKind.CODE, effect=False, code="50013"),
+    Fate.UNAVAILABLE: Fault(FaultKind.CODE, effect=False, code="50009"),
+}
+
+
+class Network:
+    """The network of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def latency(self, process: Process) -> float:
+        """Return how long one way takes this time."""
+        draw = process.rng.random()
+        slow = 8.0 if draw > 0.97 else 1.0
+        return self._world.scenario.latency_s * (0.3 + draw) * slow
+
+    def draw_fate(self, process: Process) -> Fate:
+        """Return what becomes of the next request."""
+        left = process.rng.random()
+        for fate, chance in () if self._world.calm else self._world.scenario.fates:
+            left -= chance
+            if left < 0:
+                return fate
+        return Fate.FINE
+
+    def write(self, process: Process, request: Signed, fate: Fate, wake: Callable[[Any], None]) -> None:
+        """Send a request's bytes on their way; ``wake`` is given the reply, sooner or later."""
+        attempt = self._world.auditor.unsettled.get(process.name)
+        if attempt is None or attempt.request is not request:
+            attempt = None
+        self._world.verify(checkers.one_transmission_per_reservation, attempt)
+        if self._world.scenario.lock_works:
+            waiting = [
+                other.name
+                for other in self._world.processes.values()
+                if other.account == process.account and not other.dead and self._was_written(other)
+            ]
+            self._world.verify(checkers.one_request_in_flight, waiting, process.name)
+        if attempt is None:
+            return
+        attempt.written = True
+        now = self._world.scheduler.now
+        self._world.trace(process, "wrote attempt %d, %s", attempt.number, fate)
+        self._world.scheduler.at(
+            now + self._gives_up_after(process, fate), wake, self._said_instead(process, fate)
+        )
+        if fate is Fate.LOST:
+            return
+        attempt.lands_at = self._lands_at(process, attempt, fate)
+        attempt.signed_for = float(request.timestamp)
+        self._world.scheduler.at(attempt.lands_at, self._land, attempt, fate, self.latency(process), wake)
+
+    def _was_written(self, process: Process) -> bool:
+        attempt = self._world.auditor.unsettled.get(process.name)
+        return attempt is not None and attempt.written
+
+    def _gives_up_after(self, process: Process, fate: Fate) -> float:
+        if fate in (Fate.LOST, Fate.LATE, Fate.REPLY_LOST):
+            return process.rng.choice((0.05, process.rng.uniform(0.1, 9.0), ANSWER_WITHIN_S))
+        return ANSWER_WITHIN_S
+
+    def _said_instead(self, process: Process, fate: Fate) -> Reply:
+        """Return what the client makes of no reply; a late request may have been given up by a gateway."""
+        if fate is Fate.LATE and process.rng.random() < 0.5:
+            return reply_of(process.rng.choice((Page(504), Envelope("50004", "timeout", None))))
+        return TIMEOUT
+
+    def _lands_at(self, process: Process, attempt: Attempt, fate: Fate) -> float:
+        now = self._world.scheduler.now
+        if fate is not Fate.LATE:
+            return now + self.latency(process)
+        latest = attempt.reserved_at + LATEST_LANDING_S
+        soon = now + process.rng.uniform(0.05, 12.0)
+        still_valid = attempt.reserved_at + process.rng.uniform(15.0, checkers.VALID_S)
+        return min(latest, process.rng.choice((soon, still_valid, latest)))
+
+    def _land(self, attempt: Attempt, fate: Fate, back: float, wake: Callable[[Any], None]) -> None:
+        attempt.landed = True
+        now = self._world.scheduler.now
+        self._world.stats.requests += 1
+        self._world.truth.arrivals.append(now)
+        self._world.verify(checkers.rate, self._world.truth.arrivals)
+        reply = self._answer(attempt, fate)
+        self._world.trace(None, "attempt %d landed: %s", attempt.number, reply.code)
+        if fate in (Fate.LATE, Fate.REPLY_LOST):
+            return
+        if fate is Fate.SLOW:
+            back += 1.5 * ANSWER_WITHIN_S * self._world.rng.random()
+        self._world.scheduler.after(back, wake, reply)
+
+    def _answer(self, attempt: Attempt, fate: Fate) -> Reply:
+        world, wanted = self._world, wire(attempt.setting)
+        if not self._signature_is_valid(attempt):
+            return reply_of(Envelope("50102", "Timestamp request expired.", None))
+        if fate in _EXCHANGE_FAULTS and not world.is_out:
+            world.exchange.inject(ScriptedFault(Endpoint.SET, _EXCHANGE_FAULTS[fate]))
+        now = world.scheduler.now
+        said: Said = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).said
+        self.note_in_force(attempt.family, own=True)
+        return reply_of(said)
+
+    def may_take_effect(self, attempt: Attempt) -> bool:
+        """Tell whether a request of ours is on its way that the exchange will accept."""
+        on_its_way = attempt.lands_at is not None and not attempt.landed
+        return on_its_way and self._signature_is_valid(attempt)
+
+    def _signature_is_valid(self, attempt: Attempt) -> bool:
+        landed_at = attempt.lands_at or 0.0
+        return abs(landed_at - attempt.signed_for) <= checkers.VALID_S
+
+    def note_in_force(self, family: Family, *, own: bool) -> None:
+        """Note what a family's setting is now; ``own``: a request of ours may have changed it."""
+        found = self._world.exchange.settings(self._world.uid).get(family)
+        setting = None if found is None else _FROM_WIRE[found]
+        self._world.truth.put_in_force(self._world.scheduler.now, family, setting, own=own)
+
+
+def wire(setting: Setting) -> MmpSetting:
+    """Return a setting of this world as the exchange takes it."""
+    return _WIRE[setting]
+
+
+_WIRE = {
+    setting: MmpSetting(
+        str(setting.time_interval_ms), str(setting.frozen_interval_ms), setting.qty_limit.text
+    )
+    for setting in (*SETTINGS, DISABLED)
+}
+_FROM_WIRE = {wire: setting for setting, wire in _WIRE.items()}

@@ -1,0 +1,127 @@
+"""The documents shown in ``docs/documents.md``, made by the code that makes them for users.
+
+``python -m tests.tidy.document_examples`` writes them into the file again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from reconciler.core.evidence import Reads
+from reconciler.core.model import Family, Known, LiveRow
+from reconciler.core.outcome import HOLD_WORDS, Outcome, Result
+from reconciler.core.plan import Because, Plan, Rules, make_plan, with_schedule
+from reconciler.core.problems import Code, problem
+from reconciler.core.status import Record, make_status
+from reconciler.report.documents import Context, Document, apply_document, plan_document, several
+from reconciler.report.problems import problems_document
+from reconciler.report.status import HistoryLine, history_document, status_document
+from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting
+from tests.unit.report_samples import LEDGERS, WALL, XAU
+
+DOCS = Path(__file__).parents[2] / "docs" / "documents.md"
+BLOCK = re.compile(r"^```json (?P<name>[a-z]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+WANTED = {
+    BTC: setting("5000/2000/400"),
+    ETH: setting("1000/0/500"),
+    SOL: setting("0/2000/10"),
+}
+KNOWN: dict[Family, Known] = {BTC: confirmed("5000/2000/100"), ETH: confirmed("1000/0/500")}
+ROWS = {
+    BTC: row("5000/2000/100"),
+    ETH: row("1000/0/500"),
+    SOL: row("5000/2000/10"),
+    XAU: row("5000/2000/10"),
+}
+
+
+def plan() -> Plan:
+    """Return a plan with a request, a held change, and families that need nothing."""
+    made = make_plan(desired(WANTED), KNOWN, Reads(read(990, ROWS)), Rules(), NOW)
+    return with_schedule(made, LEDGERS["full"], NOW, assume_idle=False)
+
+
+def examples() -> dict[str, Document]:
+    """Return every example by its name."""
+    made = plan()
+    rows = {**ROWS, ETH: LiveRow(setting("1000/0/500"), frozen=True)}
+    record = Record(
+        uid="446556540",
+        host="openapi.okx.com",
+        known=KNOWN,
+        ledger=LEDGERS["full"],
+        live_rows=rows,
+        live_at=WALL - timedelta(seconds=12),
+    )
+    results = (
+        Result(BTC, Outcome.APPLIED, "0", "", 1),
+        Result(ETH, Outcome.HELD, "frozen", HOLD_WORDS[Because.FROZEN], 0),
+        Result(SOL, Outcome.REJECTED, "51000", "Parameter qtyLimit error", 1),
+    )
+    lines = [
+        HistoryLine(7, BTC, setting("5000/2000/400"), "applied", "0", "", WALL, WALL, open=False),
+        HistoryLine(
+            attempt=6,
+            family=ETH,
+            setting=setting("1000/0/500"),
+            outcome="unknown",
+            code="timeout",
+            message="no reply within 10 s",
+            reserved_at=WALL - timedelta(seconds=40),
+            settled_at=WALL - timedelta(seconds=30),
+            open=False,
+        ),
+    ]
+    wrong = problem(
+        Code.UNKNOWN_KEY,
+        "mmp.yaml",
+        'unknown key "qtylimit" in family BTC-USD',
+        "did you mean qtyLimit?",
+        line=9,
+        column=13,
+    )
+    return {
+        "plan": plan_document(made, Context("openapi.okx.com", "mmp.yaml", "0" * 64)),
+        "apply": apply_document(made, results, made.digest),
+        "status": status_document(
+            make_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL)
+        ),
+        "history": history_document("main", "live", lines),
+        "problems": problems_document([wrong]),
+        "several": several(
+            "apply",
+            [
+                apply_document(replace(made, account=account), (), made.digest)
+                for account in ("desk-2", "main")
+            ],
+        ),
+    }
+
+
+def written(document: Document) -> str:
+    """Return a document as the documentation shows it: compact where that is still readable."""
+    return _compact(document, 0) + "\n"
+
+
+def _compact(value: object, indent: int) -> str:
+    flat = json.dumps(value, ensure_ascii=False)
+    if len(flat) + indent <= 106 or not isinstance(value, dict | list):
+        return flat
+    pad = " " * (indent + 2)
+    if isinstance(value, dict):
+        inner = [f"{pad}{json.dumps(key)}: {_compact(one, indent + 2)}" for key, one in value.items()]
+        return "{\n" + ",\n".join(inner) + "\n" + " " * indent + "}"
+    inner = [pad + _compact(one, indent + 2) for one in value]
+    return "[\n" + ",\n".join(inner) + "\n" + " " * indent + "]"
+
+
+if __name__ == "__main__":
+    made_now = examples()
+    text = DOCS.read_text(encoding="utf-8")
+    text = BLOCK.sub(lambda at: f"```json {at['name']}\n{written(made_now[at['name']])}```", text)
+    DOCS.write_text(text, encoding="utf-8")

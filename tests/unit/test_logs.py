@@ -1,0 +1,261 @@
+"""Log lines: every event has one, none says a secret, and a plan is announced once."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any, get_args
+
+import pytest
+import structlog
+
+from reconciler import logs
+from reconciler.core.events import (
+    Adopted,
+    Cause,
+    ClockSynced,
+    Event,
+    ExchangeFailed,
+    Identified,
+    LiveReadDone,
+    LockAwaited,
+    Parked,
+    Planned,
+    RequestReserved,
+    RequestSettled,
+    Waiting,
+)
+from reconciler.core.evidence import Reads
+from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting
+
+A = setting("5000/2000/100")
+LIMITED = Reply(ReplyClass.RATE_LIMITED, "50011", "Rate limit reached.")
+LOST = Reply(ReplyClass.NO_ANSWER, "timeout")
+PLAN = plan_of({BTC: A, ETH: A}, {BTC: confirmed("5000/2000/400"), ETH: confirmed("5000/2000/100")})
+
+ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
+    (Identified("446556540", None), "info", "account identified", {"uid": "446556540"}),
+    (
+        Identified("446556540", "www.okx.com"),
+        "warning",
+        "host changed",
+        {"uid": "446556540", "previous_host": "www.okx.com"},
+    ),
+    (
+        LiveReadDone(read(NOW, {ETH: row("1/1/1", frozen=True), BTC: row("5000/2000/100")})),
+        "debug",
+        "live read",
+        {"families": 2, "frozen": ["ETH-USD"]},
+    ),
+    (
+        ExchangeFailed("connecting", LOST, NOW + 1),
+        "warning",
+        "failed: connecting",
+        {"code": "timeout", "class": "no-answer"},
+    ),
+    (
+        ExchangeFailed("connecting", LIMITED, None),
+        "error",
+        "failed: connecting",
+        {"code": "50011", "reason": "Rate limit reached.", "class": "rate-limited"},
+    ),
+    (
+        Planned(PLAN),
+        "info",
+        "planned",
+        {"plan": "Plan: 1 to set (1 tighten), 1 unchanged. No waiting.", "digest": PLAN.digest},
+    ),
+    (
+        Waiting(NOW + 10, Cause.SLOT, BTC, 3, NOW + 20),
+        "debug",
+        "waiting",
+        {"for": "slot", "family": "BTC-USD", "remaining": 3},
+    ),
+    (Adopted({ETH: A, BTC: A}), "info", "adopted", {"families": ["BTC-USD", "ETH-USD"]}),
+    (
+        RequestReserved(7, BTC, A),
+        "debug",
+        "request reserved",
+        {
+            "attempt": 7,
+            "family": "BTC-USD",
+            "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+        },
+    ),
+    *(
+        (
+            RequestSettled(7, BTC, A, status, reply, 0.0894),
+            level,
+            f"request {status.value}",
+            {
+                "attempt": 7,
+                "family": "BTC-USD",
+                "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+                "code": reply.code,
+                "round_trip_ms": 89,
+            }
+            | ({"reason": reply.message} if reply.message else {}),
+        )
+        for status, reply, level in [
+            (AttemptStatus.APPLIED, Reply(ReplyClass.ACCEPTED, "0"), "info"),
+            (AttemptStatus.REJECTED, LIMITED, "warning"),
+            (AttemptStatus.UNKNOWN, LOST, "warning"),
+            (AttemptStatus.NOT_SENT, Reply(ReplyClass.NOT_SENT, "connect"), "warning"),
+        ]
+    ),
+    (
+        Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error"), None),
+        "error",
+        "parked: refused by the exchange",
+        {
+            "family": "BTC-USD",
+            "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+            "code": "51000",
+            "reason": "Parameter qtyLimit error",
+        },
+    ),
+    (ClockSynced(), "warning", "clock measured again", {}),
+    (
+        LockAwaited("the state is held by pid 7"),
+        "warning",
+        "state is locked",
+        {"reason": "the state is held by pid 7"},
+    ),
+]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Return what is logged, as JSON lines of every level."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure(log_format="json", level="debug", color=False)
+    return stream
+
+
+def parsed(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(("event", "level", "message", "values"), ROWS)
+def test_an_event_is_told(event: Event, level: str, message: str, values: dict[str, object]) -> None:
+    assert logs.told(event) == (level, message, values)
+
+
+def test_every_event_is_in_the_table() -> None:
+    assert {type(event) for event, *_ in ROWS} == set(get_args(Event))
+
+
+@pytest.mark.parametrize(("event", "level", "message", "values"), ROWS)
+def test_a_line_says_whose_it_is_and_that_it_is_the_simulator_s(
+    event: Event, level: str, message: str, values: dict[str, object], lines: io.StringIO
+) -> None:
+    logs.observer("main", "live", simulator=True)(event)
+    (line,) = parsed(lines)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": message,
+        "level": level,
+        "account": "main",
+        "environment": "live",
+        "exchange": "SIMULATOR",
+        **values,
+    }
+
+
+def test_the_exchange_itself_is_not_called_a_simulator(lines: io.StringIO) -> None:
+    logs.observer("main", "demo", simulator=False)(ClockSynced())
+    assert "SIMULATOR" not in lines.getvalue()
+
+
+def test_a_plan_is_announced_once_and_again_when_it_says_more(lines: io.StringIO) -> None:
+    """After each request there is a plan with one change less: that is no news."""
+    observe = logs.observer("main", "live", simulator=False)
+    both = plan_of({BTC: A, ETH: A})
+    fewer = plan_of({BTC: A, ETH: A}, {BTC: confirmed("5000/2000/100")})
+    none = plan_of({BTC: A}, {BTC: confirmed("5000/2000/100")})
+    for plan in (both, both, fewer, none, fewer):
+        observe(Planned(plan))
+    assert [line["level"] for line in parsed(lines)] == ["info", "debug", "debug", "debug", "info"]
+
+
+def test_a_change_that_is_held_and_drift_are_pointed_out_once(lines: io.StringIO) -> None:
+    observe = logs.observer("main", "live", simulator=False)
+    wanted, known = (
+        {BTC: A, ETH: setting("0/2000/1")},
+        {BTC: confirmed("5000/2000/100"), ETH: confirmed("1/1/1")},
+    )
+    plan = plan_of(wanted, known, Reads(read(990, {BTC: row("5000/2000/9999"), ETH: row("1/1/1")})))
+    for _ in range(3):
+        observe(Planned(plan))
+    warnings = [line for line in parsed(lines) if line["level"] == "warning"]
+    assert [(line["event"], line["family"]) for line in warnings] == [
+        ("drift: to be put back", "BTC-USD"),
+        ("held", "ETH-USD"),
+    ]
+    assert warnings[0]["change"] == "qtyLimit 9999 → 100"
+    assert warnings[1]["reason"] == "would switch protection off"
+
+
+def test_the_end_of_an_outage_is_told_once(lines: io.StringIO) -> None:
+    observe = logs.observer("main", "live", simulator=False)
+    answered, failed = LiveReadDone(read(NOW, {})), ExchangeFailed("reading", LOST, NOW)
+    for event in (answered, failed, failed, answered, answered, failed, answered):
+        observe(event)
+    told = [line["event"] for line in parsed(lines) if line["level"] == "info"]
+    assert told == ["the exchange answers again"] * 2
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_less_important_lines_are_left_out(
+    level: str, written: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure(log_format="json", level=level, color=False)
+    for name in ("debug", "info", "warning", "error"):
+        logs.log(name, "said", value=1)
+    assert [line["level"] for line in parsed(stream)] == written
+
+
+class Terminal(io.StringIO):
+    """A stream that takes itself for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "log_format", "as_json"),
+    [
+        (io.StringIO(), None, True),
+        (Terminal(), None, False),
+        (Terminal(), "json", True),
+        (io.StringIO(), "console", False),
+    ],
+)
+def test_lines_are_for_people_on_a_terminal_and_json_elsewhere(
+    stream: io.StringIO, log_format: str | None, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure(log_format=log_format, level="info", color=False)
+    logs.log("info", "said", value="ä")
+    assert stream.getvalue().startswith("{") == as_json
+    assert "ä" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    """Leave no configuration behind that writes to a stream of ours."""
+    structlog.reset_defaults()

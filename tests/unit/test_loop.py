@@ -1,0 +1,465 @@
+"""The loop: what it does when things change, fail, are refused or locked, and that it never spins.
+
+Time is virtual: a pause moves it, and a test's script runs when its moment has come. The store is the
+real one in memory; the exchange is a small one that behaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from reconciler.core.events import (
+    Event,
+    ExchangeFailed,
+    Identified,
+    LiveReadDone,
+    LockAwaited,
+    RequestSettled,
+)
+from reconciler.core.model import (
+    AccountInfo,
+    Desired,
+    Environment,
+    Family,
+    Kind,
+    LiveRead,
+    LiveRow,
+    Setting,
+)
+from reconciler.core.plan import DriftPolicy
+from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from reconciler.errors import StateUnusable
+from reconciler.loop import LOCKED_RETRY_S, STOPPED_RETRY_S, Loop
+from reconciler.ports import Connection, Signed
+from reconciler.reconcile import LONG_BACK_OFF_S, MAX_BACK_OFF_S, Options
+from reconciler.store.sqlite import MemoryDisk, SqliteStore
+from tests.unit.core_builders import BTC, ETH, desired, setting
+
+A, B = setting("5000/2000/100"), setting("5000/2000/400")
+INFO = AccountInfo("446556540", "446556540", "4", frozenset({"read_only", "trade"}))
+DOWN = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
+BAD_KEY = Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist")
+WRONG_WORLD = Reply(ReplyClass.ENVIRONMENT, "50101", "APIKey does not match current environment.")
+LATENCY_S = 0.05
+MOST_STEPS_A_SECOND = 5.0
+"""More than this many questions and pauses per second, over a minute, would be spinning."""
+
+
+@dataclass
+class Clock:
+    """Virtual time; ``script`` are things that happen at their moment, while somebody waits."""
+
+    time: float = 1000.0
+    pauses: list[tuple[float, float]] = field(default_factory=list)
+    script: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
+    nudged: bool = False
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> datetime:
+        return datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=self.time)
+
+    async def pause(self, until: float) -> None:
+        await asyncio.sleep(0)
+        begun_at = self.time
+        self.nudged = False
+        while self.time < until and not self.nudged:
+            due = min([until, *(at for at, _ in self.script)])
+            self.time = max(self.time, due)
+            self._happen()
+            await asyncio.sleep(0)  # lets a task that was just begun take its first step
+        self.pauses.append((begun_at, self.time))
+
+    def pass_by(self, seconds: float) -> None:
+        self.time += seconds
+        self._happen()
+
+    def at(self, time: float, happens: Callable[[], object]) -> None:
+        self.script.append((time, happens))
+
+    def nudge(self) -> None:
+        self.nudged = True
+
+    def _happen(self) -> None:
+        due = [one for one in self.script if one[0] <= self.time]
+        self.script = [one for one in self.script if one[0] > self.time]
+        for _, happens in sorted(due, key=lambda one: one[0]):
+            happens()
+
+
+@dataclass
+class Exchange:
+    """A well-behaved exchange. ``asked`` and ``sent`` are what reached it, with the time."""
+
+    clock: Clock
+    live: dict[Family, LiveRow] = field(default_factory=dict)
+    identity: AccountInfo | Reply = INFO
+    reading: Reply | None = None
+    writing: Reply | None = None
+    asked: list[tuple[float, str]] = field(default_factory=list)
+    sent: list[tuple[float, Family, Setting]] = field(default_factory=list)
+
+    async def account(self) -> AccountInfo | Reply:
+        self._ask("account")
+        return self.identity
+
+    async def read_live(self) -> LiveRead | Reply:
+        begun_at = self.clock.now()
+        self._ask("live")
+        return self.reading or LiveRead(begun_at, dict(self.live))
+
+    async def sync_clock(self) -> Reply | None:
+        self._ask("time")
+        return None
+
+    async def open(self) -> Connection | Reply:
+        self._ask("connect")
+        return Wire(self)
+
+    def sign(self, family: Family, wanted: Setting) -> Signed:
+        return Signed(family, wanted, "2026-03-01T03:00:00.000Z", b"{}", {})
+
+    def moments(self, what: str) -> list[float]:
+        return [time for time, asked in self.asked if asked == what]
+
+    def _ask(self, what: str) -> None:
+        self.asked.append((self.clock.now(), what))
+        self.clock.pass_by(LATENCY_S)
+
+
+@dataclass
+class Wire:
+    """One connection to the exchange."""
+
+    exchange: Exchange
+
+    async def send(self, request: Signed, *, deadline: float) -> Reply:
+        exchange = self.exchange
+        assert exchange.clock.now() <= deadline
+        exchange.sent.append((exchange.clock.now(), request.family, request.setting))
+        exchange.clock.pass_by(LATENCY_S)
+        if exchange.writing is not None:
+            return exchange.writing
+        exchange.live[request.family] = LiveRow(request.setting)
+        return Reply(ReplyClass.ACCEPTED, "0", "", ((request.family, request.setting),))
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class World:
+    """One loop and everything around it; ``run`` lets virtual time pass."""
+
+    desired: Desired
+    clock: Clock = field(default_factory=Clock)
+    options: Options = field(default_factory=lambda: Options(purpose="run", assume_idle=True))
+    interval_s: float = 30.0
+    events: list[tuple[float, Event]] = field(default_factory=list)
+    stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.exchange = Exchange(self.clock)
+        self.disk = MemoryDisk()
+        self.store = self.process()
+
+    def process(self) -> SqliteStore:
+        """Return the store as one more process on the same state sees it."""
+        state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=0.2)
+        return state.account("main", Environment.LIVE, Kind.OKX)
+
+    def want(self, families: Mapping[Family, Setting], expected_uid: str | None = None) -> None:
+        """Replace the file's content, as the watcher does."""
+        self.desired = desired(families, expected_uid=expected_uid)
+        self.clock.nudge()
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.clock.nudge()
+
+    def run(self, seconds: float) -> None:
+        """Run the loop until ``seconds`` from now, when it is asked to stop."""
+        begun_at = self.clock.now()
+        self.clock.at(begun_at + seconds, self.stop)
+        loop = Loop(
+            desired=lambda: self.desired,
+            store=self.store,
+            exchange=self.exchange,
+            clock=self.clock,
+            observe=lambda event: self.events.append((self.clock.now(), event)),
+            host="openapi.okx.com",
+            options=self.options,
+            interval_s=self.interval_s,
+            stopping=lambda: self.stopped,
+        )
+        asyncio.run(loop.run())
+        steps = len(self.exchange.asked) + len(self.clock.pauses)
+        assert steps <= MOST_STEPS_A_SECOND * max(seconds, 60.0), "the loop spins"
+
+    def told(self, kind: type[Event]) -> list[float]:
+        return [time for time, event in self.events if isinstance(event, kind)]
+
+    def failures(self) -> list[tuple[float, ExchangeFailed]]:
+        return [(time, event) for time, event in self.events if isinstance(event, ExchangeFailed)]
+
+
+def world(*, interval_s: float = 30.0, drift: DriftPolicy = DriftPolicy.HEAL_LOOSENED) -> World:
+    options = Options(purpose="run", assume_idle=True, drift=drift)
+    return World(desired({BTC: A}), options=options, interval_s=interval_s)
+
+
+def gaps(moments: list[float]) -> list[float]:
+    return [after - before for before, after in pairwise(moments)]
+
+
+# ---- settling, and looking again -----------------------------------------------------------------
+
+
+def test_it_applies_what_differs_and_then_only_looks() -> None:
+    here = world()
+    here.run(100.0)
+    assert [(family, wanted) for _, family, wanted in here.exchange.sent] == [(BTC, A)]
+    assert here.told(Identified) == pytest.approx([1000.05])
+    assert here.exchange.moments("live") == pytest.approx([1000, 1030, 1060, 1090], abs=0.5)
+
+
+@pytest.mark.parametrize("interval_s", [2.0, 30.0, 300.0])
+def test_the_interval_is_honoured(interval_s: float) -> None:
+    here = world(interval_s=interval_s)
+    here.exchange.live[BTC] = LiveRow(A)
+    here.run(10 * interval_s)
+    reads = here.exchange.moments("live")
+    assert len(reads) in (10, 11)
+    assert gaps(reads) == pytest.approx([interval_s] * (len(reads) - 1), abs=0.2)
+
+
+def test_drift_is_put_back_within_the_interval() -> None:
+    here = world()
+    here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
+    here.run(120.0)
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A, A]
+    assert 1050.0 < here.exchange.sent[1][0] < 1081.0
+    assert here.exchange.live[BTC].setting == A
+
+
+def test_drift_that_is_tighter_is_left_alone() -> None:
+    here = world()
+    tighter = LiveRow(setting("5000/2000/50"))
+    here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: tighter}))
+    here.run(300.0)
+    assert len(here.exchange.sent) == 1
+    assert here.exchange.live[BTC] == tighter
+
+
+def test_a_changed_file_is_applied_at_once() -> None:
+    here = world()
+    here.clock.at(1040.0, lambda: here.want({BTC: B}))
+    here.run(60.0)
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A, B]
+    assert here.exchange.sent[1][0] == pytest.approx(1040.0, abs=1.0)
+
+
+def test_a_newer_file_replaces_what_was_queued() -> None:
+    families = [Family(f"F{number}-USD") for number in range(4)]
+    here = World(desired(dict.fromkeys(families, A)))
+    here.clock.at(1003.0, lambda: here.want(dict.fromkeys(families, B)))
+    here.run(60.0)
+    last = {family: wanted for _, family, wanted in here.exchange.sent}
+    assert set(last.values()) == {B}
+    assert len(here.exchange.sent) == 6, "two of A, and then B for all four"
+
+
+def test_a_frozen_family_is_not_written_until_that_is_over() -> None:
+    here = world()
+    here.exchange.live[BTC] = LiveRow(B, frozen=True)
+    here.clock.at(1100.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
+    here.run(140.0)
+    assert [time > 1100.0 for time, _, _ in here.exchange.sent] == [True]
+
+
+# ---- outages -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["reading", "identity"])
+def test_an_outage_is_backed_off_from_and_survived(what: str) -> None:
+    here = world()
+    setattr(here.exchange, what, DOWN)
+    here.clock.at(1600.0, lambda: setattr(here.exchange, what, INFO if what == "identity" else None))
+    here.run(700.0)
+    waits = [event.retry_at - time for time, event in here.failures() if event.retry_at is not None]
+    assert waits[:6] == pytest.approx([1, 2, 4, 8, 16, MAX_BACK_OFF_S])
+    assert waits[5:] == pytest.approx([MAX_BACK_OFF_S] * len(waits[5:]))
+    assert len(waits) < 30
+    (sent_at,) = (time for time, _, _ in here.exchange.sent)
+    assert 1600.0 < sent_at < 1600.0 + MAX_BACK_OFF_S + 2.0
+
+
+def test_after_an_outage_the_next_one_is_tried_quickly_again() -> None:
+    here = world()
+    for begin, end in ((1100.0, 1200.0), (1400.0, 1440.0)):
+        here.clock.at(begin, lambda: setattr(here.exchange, "reading", DOWN))
+        here.clock.at(end, lambda: setattr(here.exchange, "reading", None))
+    here.run(600.0)
+    waits = [event.retry_at - time for time, event in here.failures() if event.retry_at is not None]
+    assert sum(wait == pytest.approx(1.0) for wait in waits) == 2
+
+
+def test_maintenance_is_waited_out_for_longer() -> None:
+    here = world()
+    here.exchange.writing = Reply(ReplyClass.UNAVAILABLE, "50005", "inactive")
+    here.run(600.0)
+    assert min(gaps([time for time, _, _ in here.exchange.sent])) >= LONG_BACK_OFF_S
+    assert len(here.exchange.sent) >= 8
+
+
+def test_a_lost_reply_is_not_reported_as_applied() -> None:
+    here = world()
+    here.exchange.writing = DOWN
+    here.clock.at(1001.0, lambda: setattr(here.exchange, "writing", None))
+    here.run(100.0)
+    statuses = [event.status for _, event in here.events if isinstance(event, RequestSettled)]
+    assert statuses[0] is AttemptStatus.UNKNOWN
+    assert statuses[-1] is AttemptStatus.APPLIED
+
+
+def test_a_refused_setting_is_parked_and_the_others_proceed() -> None:
+    here = World(desired({BTC: A, ETH: A}))
+    here.exchange.writing = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter error")
+    here.clock.at(1000.3, lambda: setattr(here.exchange, "writing", None))
+    here.run(200.0)
+    assert [family for _, family, _ in here.exchange.sent] == [BTC, ETH]
+
+
+# ---- the account, the key, the state -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [BAD_KEY, WRONG_WORLD, replace(INFO, level="2"), replace(INFO, permissions=frozenset({"read_only"}))],
+)
+def test_a_key_that_may_not_write_is_asked_about_again_each_minute(refusal: AccountInfo | Reply) -> None:
+    here = world()
+    here.exchange.identity = refusal
+    here.clock.at(1300.0, lambda: setattr(here.exchange, "identity", INFO))
+    here.run(400.0)
+    assert gaps(here.exchange.moments("account"))[:4] == pytest.approx([STOPPED_RETRY_S + LATENCY_S] * 4)
+    assert [time > 1300.0 for time, _, _ in here.exchange.sent] == [True]
+
+
+def test_after_a_stop_whose_key_it_is_is_asked_before_anything_else() -> None:
+    here = world()
+    here.exchange.writing = BAD_KEY
+    here.clock.at(1030.0, lambda: setattr(here.exchange, "writing", None))
+    here.run(200.0)
+    first, second = (time for time, _, _ in here.exchange.sent)
+    assert second - first >= STOPPED_RETRY_S
+    asked = [what for time, what in here.exchange.asked if first < time < second]
+    assert asked[0] == "account"
+    assert here.told(Identified)[1] < second
+
+
+def test_another_expected_uid_is_checked_before_anything_is_written() -> None:
+    here = world()
+    here.clock.at(1040.0, lambda: here.want({BTC: B}, expected_uid="7"))
+    here.run(200.0)
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A]
+    assert [event.reply.code for _, event in here.failures()][:1] == ["wrong-account"]
+
+
+def test_a_state_of_another_account_is_never_written_with_this_key() -> None:
+    here = world()
+    asyncio.run(here.process().identify("7", "openapi.okx.com"))
+    here.run(200.0)
+    assert here.exchange.sent == []
+    assert {event.reply.code for _, event in here.failures()} == {"state-foreign-uid"}
+
+
+def test_a_locked_state_is_waited_for() -> None:
+    here = world()
+
+    async def hold() -> None:
+        async with here.process().locked("apply"):
+            while here.clock.now() < 1050.0:
+                await asyncio.sleep(0)
+
+    here.clock.at(1010.0, lambda: asyncio.get_running_loop().create_task(hold()))
+    here.clock.at(1020.0, lambda: here.want({BTC: B}))
+    here.run(80.0)
+    waits = here.told(LockAwaited)
+    assert len(waits) > 10
+    assert min(gaps(waits)) >= LOCKED_RETRY_S
+    assert [(time >= 1050.0, wanted) for time, _, wanted in here.exchange.sent] == [(False, A), (True, B)]
+
+
+def test_an_idle_loop_does_not_hold_the_lock() -> None:
+    here = world()
+    held: list[str] = []
+
+    async def take() -> None:
+        async with here.process().locked("apply"):
+            held.append("taken")
+
+    here.clock.at(1050.0, lambda: asyncio.get_running_loop().create_task(take()))
+    here.run(100.0)
+    assert held == ["taken"]
+    assert here.told(LockAwaited) == []
+
+
+def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = world()
+
+    async def damaged(_self: SqliteStore) -> None:
+        raise StateUnusable("state-damaged", "the state is damaged")
+
+    monkeypatch.setattr(SqliteStore, "known", damaged)
+    with pytest.raises(StateUnusable):
+        here.run(100.0)
+    assert here.exchange.sent == []
+
+
+# ---- stopping ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after_s", [0.01, 0.07, 0.12, 0.2, 5.0, 29.0, 31.0, 100.0])
+def test_it_stops_when_asked_wherever_it_is(after_s: float) -> None:
+    here = World(desired({BTC: A, ETH: A}))
+    here.run(after_s)
+    assert here.clock.now() - 1000.0 < after_s + 1.0
+    settled = here.told(RequestSettled)
+    assert len(settled) == len(here.exchange.sent), "a request in flight is settled first"
+
+
+def test_asked_before_it_began_it_does_nothing() -> None:
+    here = world()
+    here.stopped = True
+    here.run(10.0)
+    assert here.exchange.asked == []
+
+
+def test_reads_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    here = world()
+    here.exchange.live[BTC] = LiveRow(A)
+    here.run(40.0)
+    assert len(here.told(LiveReadDone)) == 2
+    assert capsys.readouterr() == ("", "")
+
+
+def test_while_an_old_attempt_may_still_land_live_is_read_at_the_interval() -> None:
+    """B is sent and its reply lost, the file goes back to A: what is in force is known after 35 s."""
+    here = world(interval_s=5.0)
+    here.desired = desired({BTC: B})
+    here.exchange.writing = DOWN
+    here.clock.at(1001.0, lambda: setattr(here.exchange, "writing", None))
+    here.clock.at(1001.0, lambda: here.want({BTC: A}))
+    here.run(60.0)
+    assert [wanted for _, _, wanted in here.exchange.sent][-1] == A
+    reads = [time for time in here.exchange.moments("live") if 1002.0 < time < 1034.0]
+    assert len(reads) >= 6
+    assert max(gaps(reads)) < 6.0

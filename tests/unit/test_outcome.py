@@ -1,0 +1,212 @@
+"""What came of an apply, and its exit status: a table over every combination, in the contract's words."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import pytest
+
+from reconciler.core.model import Environment, Family
+from reconciler.core.outcome import (
+    HOLD_WORDS,
+    SETTLED,
+    UNCONFIRMED,
+    Outcome,
+    Result,
+    exit_status,
+    results,
+)
+from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
+from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.errors import PRECEDENCE, Exit, worst
+from tests.unit.core_builders import BTC, ETH, SOL, setting
+
+A = setting("5000/2000/100")
+REFUSAL = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
+
+
+def change(family: Family, because: Because | None = None, action: Action | None = None) -> Change:
+    """Return a change that is still to be sent, or is held."""
+    return Change(
+        family, action or (Action.HOLD if because else Action.SET), Reason.CHANGED, None, A, because=because
+    )
+
+
+def left(*changes: Change) -> Plan:
+    return Plan("main", Environment.LIVE, Basis.LIVE, changes, (), {})
+
+
+def told(
+    plan: Plan | None,
+    *,
+    done: dict[Family, Outcome] | None = None,
+    uncertain: frozenset[Family] = frozenset(),
+    refusals: dict[Family, Reply] | None = None,
+    ended: str = "",
+) -> tuple[Result, ...]:
+    return results(
+        done=done or {},
+        left=plan,
+        uncertain=uncertain,
+        refusals=refusals or {},
+        attempts={BTC: 2},
+        ended=ended,
+    )
+
+
+# ---- one family ----------------------------------------------------------------------------------
+
+ONE_FAMILY = [
+    # held because, action, uncertain, refused → outcome, code, message
+    (None, Action.SET, False, None, Outcome.SKIPPED, "not-reached", "stopped"),
+    (None, Action.SET, False, REFUSAL, Outcome.SKIPPED, "not-reached", "stopped"),
+    (None, Action.SET, True, None, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED),
+    (None, Action.ADOPT, True, None, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED),
+    (None, Action.ADOPT, False, None, Outcome.SKIPPED, "not-reached", "stopped"),
+    *(
+        (because, Action.HOLD, uncertain, None, Outcome.HELD, because.value, HOLD_WORDS[because])
+        for because, uncertain in product(Because, (False, True))
+    ),
+    *(
+        (because, Action.HOLD, False, REFUSAL, Outcome.HELD, because.value, HOLD_WORDS[because])
+        for because in Because
+        if because is not Because.PARKED
+    ),
+    (Because.PARKED, Action.HOLD, False, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
+    (Because.PARKED, Action.HOLD, True, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
+]
+
+
+@pytest.mark.parametrize(
+    ("because", "action", "uncertain", "refusal", "outcome", "code", "message"), ONE_FAMILY
+)
+def test_a_family_that_is_left_is_told_with_its_reason(
+    because: Because | None,
+    action: Action,
+    uncertain: bool,
+    refusal: Reply | None,
+    outcome: Outcome,
+    code: str,
+    message: str,
+) -> None:
+    found = told(
+        left(change(BTC, because, action)),
+        uncertain=frozenset({BTC} if uncertain else ()),
+        refusals={BTC: refusal} if refusal else {},
+        ended="stopped",
+    )
+    assert found == (Result(BTC, outcome, code, message, 2),)
+
+
+def test_what_was_settled_and_is_in_sync_is_told_by_name() -> None:
+    found = told(left(), done={SOL: Outcome.ADOPTED, BTC: Outcome.APPLIED})
+    assert found == (Result(BTC, Outcome.APPLIED, "0", "", 2), Result(SOL, Outcome.ADOPTED, "0", "", 0))
+
+
+def test_what_was_settled_and_is_left_again_is_not_settled() -> None:
+    """Applied, then changed behind our back before the end: applied would be a lie."""
+    found = told(left(change(BTC)), done={BTC: Outcome.APPLIED}, ended="too late")
+    assert [result.outcome for result in found] == [Outcome.SKIPPED]
+
+
+def test_without_a_plan_only_what_was_settled_is_told() -> None:
+    assert told(None) == ()
+    assert told(None, done={BTC: Outcome.APPLIED}) == (Result(BTC, Outcome.APPLIED, "0", "", 2),)
+
+
+def test_every_hold_has_words() -> None:
+    assert set(HOLD_WORDS) == set(Because)
+
+
+# ---- the exit status -----------------------------------------------------------------------------
+
+SETTLED_FAMILY, LEFT_FAMILY, OTHER_FAMILY = ETH, BTC, SOL
+
+LEFT_ALONE: dict[str, tuple[Result, Change, Exit]] = {
+    "rejected": (Result(BTC, Outcome.REJECTED, "51000", "no", 1), change(BTC, Because.PARKED), Exit.FAILED),
+    "unknown": (Result(BTC, Outcome.UNKNOWN, "unconfirmed", "", 1), change(BTC), Exit.FAILED),
+    "skipped": (Result(BTC, Outcome.SKIPPED, "not-reached", "", 0), change(BTC), Exit.FAILED),
+    "stale": (Result(BTC, Outcome.STALE, "stale", "", 0), change(BTC), Exit.FAILED),
+    "frozen": (Result(BTC, Outcome.HELD, "frozen", "", 0), change(BTC, Because.FROZEN), Exit.HELD),
+    "paused": (Result(BTC, Outcome.HELD, "paused", "", 0), change(BTC, Because.PAUSED), Exit.HELD),
+    "policy": (Result(BTC, Outcome.HELD, "policy", "", 0), change(BTC, Because.POLICY), Exit.REFUSED),
+    "guard": (Result(BTC, Outcome.HELD, "guard", "", 0), change(BTC, Because.GUARD), Exit.REFUSED),
+    "drift-policy": (
+        Result(BTC, Outcome.HELD, "drift-policy", "", 0),
+        change(BTC, Because.DRIFT_POLICY),
+        Exit.REFUSED,
+    ),
+}
+"""What one unsettled family alone makes of the exit status of an apply that ended by itself."""
+
+ENDINGS = (
+    Exit.DONE,
+    Exit.FAILED,
+    Exit.REFUSED,
+    Exit.INVALID,
+    Exit.STALE,
+    Exit.LOCKED,
+    Exit.ACCOUNT,
+    Exit.USAGE,
+    Exit.INTERRUPTED,
+    Exit.TERMINATED,
+)
+CONTRACT_ORDER = (64, 4, 8, 7, 5, 3, 1, 9, 2, 0)
+SIGNALS = (Exit.INTERRUPTED, Exit.TERMINATED)
+
+
+def expected(settled: bool, names: tuple[str, ...], ended: Exit) -> int:
+    """Return the exit status in the contract's words: signals, then partly, then by precedence."""
+    if ended in SIGNALS:
+        return ended
+    if settled and names:
+        return 6
+    candidates = {int(ended), *(int(LEFT_ALONE[name][2]) for name in names)}
+    return next(status for status in CONTRACT_ORDER if status in candidates)
+
+
+@pytest.mark.parametrize("ended", ENDINGS)
+def test_the_exit_status_over_every_combination(ended: Exit) -> None:
+    mixes = [names for size in range(4) for names in combinations(LEFT_ALONE, size)]
+    assert len(mixes) == 130
+    for settled, names in product((False, True), mixes):
+        families = [Family(f"L{place}-USD") for place in range(len(names))]
+        outcomes: list[Result] = []
+        changes: list[Change] = []
+        for family, name in zip(families, names, strict=True):
+            result, kept, _ = LEFT_ALONE[name]
+            outcomes.append(Result(family, result.outcome, result.code, "", 0))
+            changes.append(change(family, kept.because))
+        if settled:
+            outcomes.append(Result(SETTLED_FAMILY, Outcome.APPLIED, "0", "", 1))
+        assert exit_status(tuple(outcomes), left(*changes), ended) == expected(settled, names, ended), names
+
+
+@pytest.mark.parametrize("outcome", sorted(SETTLED))
+def test_all_settled_is_done_whatever_was_settled(outcome: Outcome) -> None:
+    assert exit_status((Result(BTC, outcome, "0", "", 1),), left()) is Exit.DONE
+    assert exit_status((), left()) is Exit.DONE
+    assert exit_status((), None) is Exit.DONE
+
+
+@pytest.mark.parametrize("outcome", sorted(set(Outcome) - SETTLED))
+def test_one_settled_and_one_not_is_partly_whatever_else(outcome: Outcome) -> None:
+    mixed = (Result(BTC, outcome, "x", "", 1), Result(ETH, Outcome.ADOPTED, "0", "", 0))
+    assert exit_status(mixed, None, Exit.ACCOUNT) is Exit.PARTLY
+
+
+def test_a_hold_that_no_plan_explains_is_a_refusal() -> None:
+    """Waiting must be proven by the plan that was left; else the stricter status is taken."""
+    assert exit_status((Result(BTC, Outcome.HELD, "frozen", "", 0),), None) is Exit.REFUSED
+
+
+def test_a_problem_after_everything_was_settled_is_the_problem_s_status() -> None:
+    settled = (Result(BTC, Outcome.APPLIED, "0", "", 1),)
+    assert exit_status(settled, left(), Exit.FAILED) is Exit.FAILED
+
+
+def test_the_precedence_is_the_contract_s() -> None:
+    assert tuple(map(int, PRECEDENCE)) == CONTRACT_ORDER
+    for first, second in product(PRECEDENCE, repeat=2):
+        wanted = first if PRECEDENCE.index(first) <= PRECEDENCE.index(second) else second
+        assert worst([first, second]) is wanted

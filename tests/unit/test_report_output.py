@@ -1,0 +1,94 @@
+"""Where a command writes, and that nothing it was told or runs in can make the writing fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli.output import Output, wanted_output
+from reconciler.errors import MmpError
+from tests.unit.report_samples import HOSTILE
+
+GOOD = (
+    "version: 1\nenvironment: live\nfamilies:\n"
+    "  BTC-USD: {timeInterval: 5s, frozenInterval: 2s, qtyLimit: 100}\n"
+)
+
+
+def test_a_failure_says_what_and_what_next_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().failure(MmpError("okx-50119", "no such key", "name the region's host"))
+    assert capsys.readouterr() == ("", "error[okx-50119]: no such key\n  help: name the region's host\n")
+
+
+def test_a_failure_without_a_hint_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(color="always").failure(MmpError("x", "no"))
+    assert capsys.readouterr().err == "\x1b[31merror\x1b[0m[x]: no\n"
+
+
+def test_what_the_exchange_said_never_reaches_the_terminal_raw(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().failure(MmpError("okx-1", HOSTILE, HOSTILE))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert "\\x1b[2J" in lines[0]
+
+
+def test_a_failure_is_a_document_where_one_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    Output("json").failure(MmpError("okx-1", HOSTILE, ""))
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert (problem["code"], problem["message"], problem["hint"]) == ("okx-1", HOSTILE, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["plan"], "text"),
+        (["plan", "--output", "json"], "json"),
+        (["plan", "--output=json", "--nonsense"], "json"),
+        (["plan", "--output"], "text"),
+    ],
+)
+def test_the_wanted_output_is_found_on_a_line_that_is_wrong(arguments: list[str], wanted: str) -> None:
+    assert wanted_output(arguments) == wanted
+
+
+def run(*arguments: str | bytes, encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command: list[str | bytes] = [sys.executable, "-m", "reconciler", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_that_lacks_a_sign_gets_it_spelled_out(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "mmp.yaml"
+    file.write_text(GOOD, encoding="utf-8")
+    state = str(tmp_path / "state.db")
+    done = run("status", "-c", str(file), "--state", state, encoding=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert ("▸" if encoding == "utf-8" else "\\u25b8").encode() in done.stdout
+
+
+def test_a_file_name_that_is_no_utf8_is_no_bug(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.yaml"
+    try:
+        Path(os.fsdecode(name)).write_text(GOOD, encoding="utf-8")
+    except OSError:
+        assert sys.platform == "darwin", "file systems of macOS refuse such names"
+        return
+    done = run("status", "-c", name, "--state", str(tmp_path / "state.db"), "--output", "json")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["config"]["path"].endswith("/\udcff.yaml")
+    assert b"udcff" in run("status", "-c", name, "--state", str(tmp_path / "state.db")).stdout
+
+
+def test_a_usage_mistake_is_told_on_one_line() -> None:
+    done = run("schema")
+    assert done.returncode == 64
+    first, second = done.stderr.decode().splitlines()
+    assert first.startswith("error[usage]: ")
+    assert second == "  help: see 'mmp schema --help'"
