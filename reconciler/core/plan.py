@@ -191,7 +191,7 @@ def make_plan(
     judgement = _judged(proposed, known, desired, rules)
     changes = _refused(proposed, judgement.refusals, rules)
     touched = {change.family for change in changes}
-    to_protect = {change.family for change in changes if _protects_at_once(change)}
+    to_protect = {change.family for change in changes if _protects_at_once(change, views[change.family])}
     return Plan(
         account=desired.account,
         environment=desired.environment,
@@ -209,12 +209,14 @@ def make_plan(
     )
 
 
-def _protects_at_once(change: Change) -> bool:
+def _protects_at_once(change: Change, seen: View) -> bool:
     """Tell whether a request has its reason in the record and need not wait for a second read.
 
-    Switching off does wait: what one read shows may be a protection nobody meant to end.
+    Switching off does wait: what one read shows may be a protection nobody meant to end. So does
+    what a read shows to be as desired already.
     """
-    return change.action is Action.SET and not change.after.disabled
+    as_desired = isinstance(seen, Doubtful) and seen.row is not None and seen.row.setting == change.after
+    return change.action is Action.SET and not change.after.disabled and not as_desired
 
 
 def in_order(changes: list[Change]) -> tuple[Change, ...]:

@@ -157,8 +157,10 @@ def expected(case: Situation) -> Answer:
         return Answer(action, reason, shown_before, doubtful=doubtful)
     because = _hold(case, before, reason)
     way = WAY.get((before, case.wanted))
-    # Only switching off waits for the doubt to end; protection the record calls for goes out at once.
-    doubtful = doubtful and (because is not None or case.wanted == "D")
+    # Protection the record calls for goes out at once. Only switching off waits for the doubt to
+    # end, and what may be as desired already.
+    as_desired = case.sight.now is not None and case.sight.now.rstrip("*") == case.wanted
+    doubtful = doubtful and (because is not None or case.wanted == "D" or as_desired)
     return Answer("hold" if because else "set", reason, before, way, because, doubtful)
 
 
