@@ -32,9 +32,11 @@ VERBS = {
     "pause": "Leave families alone for a while, drift included.",
     "resume": "End a pause.",
     "reset": "Reset one frozen family, by hand.",
+    "explain": "Explain a code, a field, a word, or a family's values. Offline.",
     "schema": "Print a published JSON Schema.",
     "simulator": "Run the simulated exchange on loopback.",
     "demo": "A tour: the simulated exchange and the real program.",
+    "completion": "Print the completion script of a shell.",
 }
 """Every verb, in the order of use, with its line in ``mmp --help``."""
 

@@ -19,7 +19,9 @@ HEAVY = (
     "structlog",
     "rich",
     "reconciler.store",
-    "reconciler.okx",
+    "reconciler.okx.client",
+    "reconciler.okx.transport",
+    "reconciler.okx.credentials",
     "reconciler.simulator",
 )
 """What an offline command must never have imported when it is done."""
@@ -45,10 +47,19 @@ OFFLINE = [
     (["validate", str(ROOT / "mmp.yaml"), "--policy", str(ROOT / "tests/corpus/policy/good/all.yaml")], 3),
     (["validate", "missing.yaml"], 4),
     (["validate", "--help"], 0),
+    (["diff", str(ROOT / "mmp.yaml"), str(ROOT / "mmp.yaml")], 0),
+    (["diff", "--output", "markdown", str(ROOT / "mmp.yaml"), str(ROOT / "mmp.yaml")], 0),
+    (["diff", "--help"], 0),
     (["apply", "--help"], 0),
     (["plan", "--help"], 0),
     (["run", "--help"], 0),
     (["schema", "mmp"], 0),
+    (["init", "-"], 0),
+    (["explain", "zero-with-unit"], 0),
+    (["explain", "50011"], 0),
+    (["explain", "BTC-USD", "-c", str(ROOT / "mmp.yaml")], 0),
+    (["completion", "bash"], 0),
+    *((([verb, "--help"], 0)) for verb in ("import", "doctor", "reset", "pause", "resume")),
     (["no-such-command"], 64),
 ]
 
