@@ -6,11 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from reconciler.report.documents import Context, plan_document
+from reconciler.report.saved import Origin, saved_document
 from tests.tidy.source import ROOT
+from tests.unit.core_builders import BTC, plan_of, setting
 
 HEAVY = (
     "aiohttp",
@@ -39,6 +43,17 @@ print(json.dumps({"status": status, "modules": sorted(sys.modules)}), file=sys.s
 # The coverage tool would import sqlite3 itself into a process it measures.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
+MADE_AT = datetime(2026, 3, 1, tzinfo=UTC)
+SAVED_PLAN = saved_document(
+    plan_document(
+        plan_of({BTC: setting("5000/2000/100")}), Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+    ),
+    Origin(simulator=False, uid=None),
+    made_at=MADE_AT,
+    expires_at=MADE_AT + timedelta(hours=1),
+)
+"""What is in plan.json: a plan that has expired, which is shown all the same."""
+
 OFFLINE = [
     (["--help"], 0),
     (["--version"], 0),
@@ -55,6 +70,9 @@ OFFLINE = [
     (["run", "--help"], 0),
     (["schema", "mmp"], 0),
     (["init", "-"], 0),
+    (["show", "plan.json"], 0),
+    (["show", "plan.json", "--output", "markdown"], 0),
+    (["show", "--help"], 0),
     (["explain", "zero-with-unit"], 0),
     (["explain", "50011"], 0),
     (["explain", "BTC-USD", "-c", str(ROOT / "mmp.yaml")], 0),
@@ -70,6 +88,7 @@ OFFLINE = [
 def test_an_offline_command_imports_nothing_heavy(
     arguments: list[str], status: int, tmp_path: Path
 ) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(SAVED_PLAN))
     done = subprocess.run(
         [sys.executable, "-c", RUN, *arguments],
         cwd=tmp_path,

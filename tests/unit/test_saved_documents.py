@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.cli.main import cli
 from reconciler.cli.saving import Loaded, load_plan, why_stale
 from reconciler.core.plan import Basis, Plan
 from reconciler.desired.documents import MAX_DOCUMENT_BYTES, read_document
@@ -307,3 +311,28 @@ def test_every_status_comes_back_as_it_was_published() -> None:
     several = {"format": "mmp/statuses/1", "statuses": [document, document]}
     content = json.dumps(several).encode()
     assert len(read_snapshots(read_document(content, "s", "status", "statuses"), "s")) == 2
+
+
+# ---- the documentation ---------------------------------------------------------------------------
+
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "reviewed-changes.md"
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of the documentation in ``language``."""
+    return re.findall(rf"^```{language}\n(.*?)^```", DOCUMENTATION.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_saved_object_of_the_documentation_is_as_the_schema_says() -> None:
+    (example,) = blocks("json")
+    assert Draft202012Validator(load_schema("plan")).is_valid({**saved(SAMPLE), **json.loads(example)})
+
+
+def test_every_command_of_the_documentation_can_be_given() -> None:
+    lines = [line.partition(" #")[0] for block in blocks("sh") for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("mmp ")]
+    assert len(commands) > 7
+    for verb, *arguments in commands:
+        command = cli.get_command(click.Context(cli), verb)
+        assert command is not None
+        command.make_context(verb, arguments)
