@@ -36,7 +36,7 @@ from tests.unit.report_samples import large_plans, refused_plan, result_sets, sm
 
 CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile("mmp-policy.yaml", "1" * 64))
 KINDS = ("plan", "apply", "status")
-FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit"}
+FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit", "source"}
 """Keys whose text may be anything but the wrong type."""
 
 NULLABLE = {"before", "live", "applied", "pending", "source", "pacing", "policy"}

@@ -29,6 +29,7 @@ from reconciler.report.status import status_document
 from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, confirmed, plan_of, setting
 from tests.unit.report_samples import HOSTILE, large_plans, small_plans, statuses
+from tests.unit.test_report_documents import mutants
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 HOST = "openapi.okx.com"
@@ -190,6 +191,17 @@ def test_what_two_files_differ_in_is_no_plan_to_be_saved(change: Document, fits:
     assert validator.is_valid({**saved(SAMPLE), **change}) is fits
     bare = {name: value for name, value in saved(SAMPLE).items() if name != "saved"}
     assert validator.is_valid({**bare, **change})
+
+
+def test_the_schema_is_strict_about_what_is_saved_with_a_plan() -> None:
+    document = saved(SAMPLE, CONTEXTS[1])
+    validator = Draft202012Validator(load_schema("plan"))
+    count = 0
+    for name, mutant in mutants(document):
+        if any(key in mutant and mutant[key] != document[key] for key in ("saved", "against")):
+            assert not validator.is_valid(mutant), name
+            count += 1
+    assert count > 30
 
 
 # ---- what is no document of ours -----------------------------------------------------------------
