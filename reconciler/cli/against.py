@@ -7,6 +7,7 @@ and that it is of the right account. No key is ever sent there: the request carr
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,9 @@ def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: f
 
 
 def plan_against(desired: Desired, snapshot: Snapshot, rules: Rules) -> Plan:
-    """Return the plan as the snapshot's record and live read suggest it. ``rules`` lack its pauses."""
+    """Return the plan as the snapshot's record, live read and pauses suggest it, under ``rules``."""
     now = time.monotonic()
+    rules = replace(rules, paused=paused_by(snapshot, datetime.now(UTC)))
     plan = make_plan(desired, known_by(snapshot, now), reads_of(snapshot, now), rules, now)
     return with_schedule(plan, ledger_of(snapshot, now), now, assume_idle=False)
 
@@ -83,11 +85,6 @@ def published(snapshot: Snapshot) -> Published:
     assert snapshot.live_at is not None
     age_s = (datetime.now(UTC) - snapshot.live_at).total_seconds()
     return Published(snapshot.source, snapshot.live_at, max(0.0, age_s))
-
-
-def paused_in(snapshot: Snapshot) -> frozenset[Any]:
-    """Return the families the snapshot has paused still."""
-    return paused_by(snapshot, datetime.now(UTC))
 
 
 def _address(source: str) -> SplitResult:

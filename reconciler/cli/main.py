@@ -25,17 +25,19 @@ VERBS = {
     "validate": "Check the file: every problem at once, with its place.",
     "diff": "Show what changes between two files or revisions. Offline.",
     "plan": "Show what apply would do, and when. Sends nothing.",
-    "apply": "Make the exchange as the file says, one pass, then exit.",
     "show": "Show a saved plan, and whether it is still good.",
+    "apply": "Make the exchange as the file says, one pass, then exit.",
     "run": "Keep the exchange as the file says until stopped.",
     "status": "Show desired, applied, live, and what is pending.",
     "history": "Show every attempt and what came of it.",
     "pause": "Leave families alone for a while, drift included.",
     "resume": "End a pause.",
     "reset": "Reset one frozen family, by hand.",
+    "explain": "Explain a code, a field, a word, or a family's values. Offline.",
     "schema": "Print a published JSON Schema.",
     "simulator": "Run the simulated exchange on loopback.",
     "demo": "A tour: the simulated exchange and the real program.",
+    "completion": "Print the completion script of a shell.",
 }
 """Every verb, in the order of use, with its line in ``mmp --help``."""
 

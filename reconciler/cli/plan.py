@@ -192,7 +192,7 @@ def _plans_against(
     under: Sequence[tuple[Desired, Policy | None]], asked: Question, source: str
 ) -> list[Made]:
     """Make every plan from a published status: no key, no state, no exchange."""
-    from reconciler.cli.against import load_snapshots, paused_in, plan_against, published, snapshot_for
+    from reconciler.cli.against import load_snapshots, plan_against, published, snapshot_for
     from reconciler.report.documents import Context
     from reconciler.report.saved import Origin
 
@@ -200,7 +200,7 @@ def _plans_against(
     made = []
     for one, policy in under:
         snapshot = snapshot_for(one, snapshots, asked.max_age_s)
-        rules = Rules(paused=paused_in(snapshot), policy=policy, only=chosen(one, asked.globs))
+        rules = Rules(policy=policy, only=chosen(one, asked.globs))
         context = replace(Context.of(one, snapshot.host, policy), against=published(snapshot))
         origin = Origin(snapshot.simulator, snapshot.uid)
         made.append(Made(plan_against(one, snapshot, rules), context, origin))

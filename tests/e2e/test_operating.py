@@ -347,3 +347,45 @@ def test_a_pause_that_cannot_be_meant_is_a_usage_error(
     ended = desk.mmp(*arguments, "--output", "json")
     assert ended.status == 64
     assert [one["code"] for one in json.loads(ended.stdout)["problems"]] == [code]
+
+
+# Explaining and completing --------------------------------------------------------------------
+
+
+def test_a_code_a_command_said_can_be_looked_up_without_anything(desk: Desk) -> None:
+    desk.wants(BTC)
+    said = desk.mmp("plan", env={"OKX_API_KEY": None}).error_code
+    nothing = dict.fromkeys(("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE", "MMP_BASE_URL"))
+    for name in (said, "okx-50119", "frozenInterval", "8"):
+        ended = desk.mmp("explain", name, "--output", "json", env=nothing)
+        assert ended.status == 0, ended.stderr
+        assert ended.document["terms"][0]["meaning"]
+
+
+def test_a_family_is_explained_from_its_file(desk: Desk) -> None:
+    desk.config.write_text(
+        "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\n"
+        "families:\n  BTC-USD: {qtyLimit: 100}\n"
+    )
+    (desk.folder / "mmp-policy.yaml").write_text("version: 1\nprotected: [BTC-USD]\n")
+    text = desk.mmp("explain", "BTC-USD").stdout
+    assert "timeInterval    5s           from defaults, mmp.yaml:3:26" in text
+    assert "qtyLimit        100          its own, mmp.yaml:5:23" in text
+    assert "protected" in text
+    assert "unmanaged" in desk.mmp("explain", "DOGE-USD").stdout
+
+
+@pytest.mark.parametrize(("term", "near"), [("tmeInterval", "timeInterval"), ("btc-usd", "BTC-USD")])
+def test_an_unknown_term_gets_a_suggestion(desk: Desk, term: str, near: str) -> None:
+    ended = desk.mmp("explain", term)
+    assert (ended.status, ended.error_code) == (64, "unknown-term")
+    assert near in ended.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_flags(desk: Desk, shell: str) -> None:
+    script = desk.mmp("completion", shell)
+    assert script.status == 0
+    assert f"_MMP_COMPLETE={shell}_complete" in script.stdout
+    asked = desk.mmp(env={"_MMP_COMPLETE": "bash_complete", "COMP_WORDS": "mmp doc", "COMP_CWORD": "1"})
+    assert asked.stdout == "plain,doctor\n"

@@ -6,11 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from reconciler.report.documents import Context, plan_document
+from reconciler.report.saved import Origin, saved_document
 from tests.tidy.source import ROOT
+from tests.unit.core_builders import BTC, plan_of, setting
 
 HEAVY = (
     "aiohttp",
@@ -19,7 +23,9 @@ HEAVY = (
     "structlog",
     "rich",
     "reconciler.store",
-    "reconciler.okx",
+    "reconciler.okx.client",
+    "reconciler.okx.transport",
+    "reconciler.okx.credentials",
     "reconciler.simulator",
 )
 """What an offline command must never have imported when it is done."""
@@ -37,6 +43,17 @@ print(json.dumps({"status": status, "modules": sorted(sys.modules)}), file=sys.s
 # The coverage tool would import sqlite3 itself into a process it measures.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
+MADE_AT = datetime(2026, 3, 1, tzinfo=UTC)
+SAVED_PLAN = saved_document(
+    plan_document(
+        plan_of({BTC: setting("5000/2000/100")}), Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+    ),
+    Origin(simulator=False, uid=None),
+    made_at=MADE_AT,
+    expires_at=MADE_AT + timedelta(hours=1),
+)
+"""What is in plan.json: a plan that has expired, which is shown all the same."""
+
 OFFLINE = [
     (["--help"], 0),
     (["--version"], 0),
@@ -45,10 +62,22 @@ OFFLINE = [
     (["validate", str(ROOT / "mmp.yaml"), "--policy", str(ROOT / "tests/corpus/policy/good/all.yaml")], 3),
     (["validate", "missing.yaml"], 4),
     (["validate", "--help"], 0),
+    (["diff", str(ROOT / "mmp.yaml"), str(ROOT / "mmp.yaml")], 0),
+    (["diff", "--output", "markdown", str(ROOT / "mmp.yaml"), str(ROOT / "mmp.yaml")], 0),
+    (["diff", "--help"], 0),
     (["apply", "--help"], 0),
     (["plan", "--help"], 0),
     (["run", "--help"], 0),
     (["schema", "mmp"], 0),
+    (["init", "-"], 0),
+    (["show", "plan.json"], 0),
+    (["show", "plan.json", "--output", "markdown"], 0),
+    (["show", "--help"], 0),
+    (["explain", "zero-with-unit"], 0),
+    (["explain", "50011"], 0),
+    (["explain", "BTC-USD", "-c", str(ROOT / "mmp.yaml")], 0),
+    (["completion", "bash"], 0),
+    *((([verb, "--help"], 0)) for verb in ("import", "doctor", "reset", "pause", "resume")),
     (["no-such-command"], 64),
 ]
 
@@ -59,6 +88,7 @@ OFFLINE = [
 def test_an_offline_command_imports_nothing_heavy(
     arguments: list[str], status: int, tmp_path: Path
 ) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(SAVED_PLAN))
     done = subprocess.run(
         [sys.executable, "-c", RUN, *arguments],
         cwd=tmp_path,

@@ -66,7 +66,7 @@ def test_every_example_is_valid_where_it_stands(name: str) -> None:
 
 
 def test_a_schema_that_does_not_exist_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="no schema is called 'nope'; there are: mmp, plan"):
+    with pytest.raises(ValueError, match="no schema is called 'nope'; there are: mmp, policy, plan"):
         schema_text("nope")
 
 

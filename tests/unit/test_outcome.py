@@ -54,6 +54,11 @@ def told(
     )
 
 
+def held_as(because: Because) -> Outcome:
+    """A family that is not as its plan file says is stale, every other one that is held is held."""
+    return Outcome.STALE if because is Because.STALE else Outcome.HELD
+
+
 # ---- one family ----------------------------------------------------------------------------------
 
 ONE_FAMILY = [
@@ -64,11 +69,11 @@ ONE_FAMILY = [
     (None, Action.ADOPT, True, None, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED),
     (None, Action.ADOPT, False, None, Outcome.SKIPPED, "not-reached", "stopped"),
     *(
-        (because, Action.HOLD, uncertain, None, Outcome.HELD, because.value, HOLD_WORDS[because])
+        (because, Action.HOLD, uncertain, None, held_as(because), because.value, HOLD_WORDS[because])
         for because, uncertain in product(Because, (False, True))
     ),
     *(
-        (because, Action.HOLD, False, REFUSAL, Outcome.HELD, because.value, HOLD_WORDS[because])
+        (because, Action.HOLD, False, REFUSAL, held_as(because), because.value, HOLD_WORDS[because])
         for because in Because
         if because is not Because.PARKED
     ),
@@ -126,7 +131,7 @@ LEFT_ALONE: dict[str, tuple[Result, Change, Exit]] = {
     "rejected": (Result(BTC, Outcome.REJECTED, "51000", "no", 1), change(BTC, Because.PARKED), Exit.FAILED),
     "unknown": (Result(BTC, Outcome.UNKNOWN, "unconfirmed", "", 1), change(BTC), Exit.FAILED),
     "skipped": (Result(BTC, Outcome.SKIPPED, "not-reached", "", 0), change(BTC), Exit.FAILED),
-    "stale": (Result(BTC, Outcome.STALE, "stale", "", 0), change(BTC), Exit.FAILED),
+    "stale": (Result(BTC, Outcome.STALE, "stale", "", 0), change(BTC, Because.STALE), Exit.STALE),
     "frozen": (Result(BTC, Outcome.HELD, "frozen", "", 0), change(BTC, Because.FROZEN), Exit.HELD),
     "paused": (Result(BTC, Outcome.HELD, "paused", "", 0), change(BTC, Because.PAUSED), Exit.HELD),
     "policy": (Result(BTC, Outcome.HELD, "policy", "", 0), change(BTC, Because.POLICY), Exit.REFUSED),

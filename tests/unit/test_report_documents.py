@@ -36,7 +36,7 @@ from tests.unit.report_samples import large_plans, refused_plan, result_sets, sm
 
 CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile("mmp-policy.yaml", "1" * 64))
 KINDS = ("plan", "apply", "status")
-FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit"}
+FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit", "source"}
 """Keys whose text may be anything but the wrong type."""
 
 NULLABLE = {"before", "live", "applied", "pending", "source", "pacing", "policy"}
@@ -382,9 +382,7 @@ def test_a_text_plan_names_what_the_policy_refuses_beneath_the_changes() -> None
     place = lines.index("Refused by mmp-policy.yaml:")
     refused = list(takewhile(bool, lines[place + 1 :]))
     assert len(refused) == len(refused_plan().refusals) > 5
-    assert " ".join(refused[0].split()) == (
-        "BTC-USD bounds.qtyLimit.max: qtyLimit 400, limit 300.5; if that is meant: "
-        '--allow bounds:BTC-USD --reason "…"'
-    )
+    told = 'qtyLimit 400, limit 300.5; if that is meant: --allow bounds:BTC-USD --reason "…"'
+    assert refused[0].split(maxsplit=1) == ["BTC-USD", f"bounds.qtyLimit.max: {told}"]
     guarded = plan_of({BTC: setting("0/2000/100")}, {BTC: confirmed("5000/2000/100")})
     assert "Refused by" not in plan_text(guarded, CONTEXT, simulator=False)

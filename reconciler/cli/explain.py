@@ -1,0 +1,134 @@
+"""``mmp explain``: what a code, a field, a word or a family means. Offline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.options import config_option, config_paths, output_option, policy_option
+from reconciler.cli.output import Output
+from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
+from reconciler.core.model import FAMILY_PATTERN, Family
+from reconciler.core.problems import CATALOGUE, Code, Explanation, printable
+from reconciler.errors import UsageError
+from reconciler.report.explain import (
+    FamilyTerm,
+    Term,
+    families_document,
+    families_text,
+    family_term,
+    terms_document,
+    terms_text,
+)
+
+MAX_TERM = 100
+"""Characters of a term: every one there is, is shorter."""
+
+
+@click.command()
+@click.argument("term", metavar="CODE|FIELD|WORD|FAMILY")
+@config_option
+@policy_option
+@output_option("text", "json")
+def explain(
+    term: str,
+    config: tuple[str, ...],
+    policy_file: str | None,
+    output_format: str,
+    color: str,
+    **_logging: str | None,
+) -> None:
+    """Explain a code mmp or OKX answered, a field of the file, a word of a plan, or an exit status.
+
+    Of a FAMILY: its effective values, where each of them comes from, and what the policy allows.
+
+    \b
+    Examples:
+      mmp explain zero-with-unit
+      mmp explain 50011
+      mmp explain frozenInterval
+      mmp explain BTC-USD
+    """
+    out = Output(output_format, color)
+    found = list(terms_named(term)) if len(term) <= MAX_TERM else []
+    if not found and re.fullmatch(FAMILY_PATTERN, term, re.ASCII):
+        families = _families(Family(term), config, policy_file, out)
+        if out.json:
+            out.document(families_document(families))
+        else:
+            out.result(families_text(families, paint=out.paint()))
+        return
+    if not found:
+        raise UsageError("unknown-term", f"nothing is called {printable(term)!r}", _suggestion(term))
+    if out.json:
+        out.document(terms_document(found))
+    else:
+        out.result(terms_text(found, paint=out.paint()))
+
+
+def terms_named(name: str) -> Iterator[Term]:
+    """Yield every meaning of ``name``; a number can be an exit status and a code of OKX's."""
+    for kind, table in _tables().items():
+        if name in table:
+            yield Term(name, kind, table[name])
+    if match := re.fullmatch(r"(?:exit-)?([0-9]{1,3})", name, re.ASCII):
+        for status, explanation in STATUSES.items():
+            if status == int(match[1]):
+                yield Term(f"exit status {int(status)}", "status", explanation)
+    if match := re.fullmatch(r"(?:okx-)?(0|[0-9]{5,6}(?:_[0-9]{1,6})?)", name, re.ASCII):
+        yield _okx(match[1])
+
+
+def _tables() -> dict[str, dict[str, Explanation]]:
+    return {
+        "problem": {code.value: CATALOGUE[code] for code in Code},
+        "error": ERRORS,
+        "field": FIELDS,
+        "word": WORDS,
+    }
+
+
+def _okx(code: str) -> Term:
+    from reconciler.okx.codes import fact
+
+    known = fact(code)
+    note = f"class {known.reply_class.value}, {known.source.value}"
+    explanation = Explanation(known.meaning, REPLY_CLASSES[known.reply_class], known.advice)
+    return Term(f"okx-{code}", "okx", explanation, (note,))
+
+
+def _families(
+    family: Family, config: tuple[str, ...], policy_file: str | None, out: Output
+) -> list[FamilyTerm]:
+    """Explain ``family`` in every account whose file manages it; in all of them when none does."""
+    from reconciler.desired.config import load_configs
+    from reconciler.desired.origins import origins
+
+    desired = doors.read_desired(config, out)
+    policies = doors.read_policies(desired, policy_file, out)
+    readings = load_configs(config_paths(config))
+    terms = []
+    for reading, one, policy in zip(readings, desired, policies, strict=True):
+        managed = family in one.families
+        places = origins(reading, family) if managed else {}
+        by_field = {name: (origin.source, origin.own) for name, origin in places.items()}
+        terms.append(family_term(family, one, by_field, policy))
+    return [term for term in terms if term.values] or terms
+
+
+def _suggestion(term: str) -> str:
+    from difflib import get_close_matches
+
+    from reconciler.desired.suggest import nearest_family
+
+    names = [name for table in _tables().values() for name in table]
+    near = get_close_matches(term[:MAX_TERM], names, n=3)
+    family = nearest_family(term[:MAX_TERM])
+    if family is not None and not near:
+        near = [family]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return "codes stand in brackets in messages: error[CODE], [OKX CODE]"

@@ -1,0 +1,532 @@
+"""What the program's own words mean: error codes, fields, the words of plans and results, statuses.
+
+The texts behind ``mmp explain``, beside the problems of files (``problems.CATALOGUE``) and OKX's
+codes (``okx.codes``). Facts only; tests hold that every code and word the program can say is here.
+"""
+
+from __future__ import annotations
+
+from reconciler.core.problems import Explanation
+from reconciler.core.verdict import ReplyClass
+from reconciler.errors import Exit
+
+
+def _row(title: str, meaning: str, remedy: str = "") -> Explanation:
+    return Explanation(title, meaning, remedy)
+
+
+_ANEW = (
+    "Keep the file aside, look into what happened, and let a new one be made: that waits one window and "
+    "adopts what live already shows. Give the last request a minute first."
+)
+_OTHER_STATE = "Name another file with --state; this one is left as it is."
+_COPY = "Copy the value again from where the key was created, without quotes or blanks around it."
+_NETWORK = "Look at the network and its firewalls; the program goes on by itself once it can."
+_READ_BACK = "Nothing to fix: a request counts as sent, and what came of it is read back."
+_WITHIN = "Look at what stands between this machine and OKX: proxies and gateways answer like that."
+_FLAGS = _row(
+    "Flags that do not go together",
+    "The message names them. A mistyped command line exits 64 and never 2, which means changes.",
+    "Leave one out; mmp COMMAND --help shows what goes with what.",
+)
+_GIT = _row(
+    "git could not show the revision",
+    "mmp diff reads files out of revisions with the git command; the message has what git said.",
+    "Check the revision, the path and that this is the repository; in CI fetch the whole history.",
+)
+
+ERRORS: dict[str, Explanation] = {
+    # Command line
+    "usage": _row(
+        "The command line cannot be meant that way",
+        "A flag or argument is unknown, missing or malformed. Nothing was done.",
+        "See mmp COMMAND --help.",
+    ),
+    "base-url": _row(
+        "The exchange's address cannot be used",
+        "Keys are sent to https and the hosts OKX documents only; plain http to a loopback address only.",
+        "Correct --base-url; another https host needs --allow-host NAME.",
+    ),
+    "no-family": _row(
+        "No family matches",
+        "None of the globs of --family matches a family of the file (or of the saved plan).",
+        "Put the glob in quotes, and compare it with the families of the file.",
+    ),
+    "one-account": _row(
+        "Exactly one account is wanted",
+        "The command, or a flag of it (--out, PLAN, --expect, reset), is about a single account.",
+        "Name one file with -c.",
+    ),
+    "not-approved": _row(
+        "Nobody approved",
+        "Something is to be sent, and there is no terminal to ask on. Nothing was sent.",
+        "Pass --yes where a person or a pipeline has decided already.",
+    ),
+    "declined": _row(
+        "The answer was no",
+        "Asked on the terminal whether to send, somebody said no. Nothing was sent.",
+        "Run it again to be asked again.",
+    ),
+    "no-reason": _row(
+        "An override without a reason",
+        "What --allow overrides is kept in the history together with why.",
+        'Add --reason "…".',
+    ),
+    "pause-span": _row(
+        "Not a span for a pause",
+        "A pause ends by itself, after more than nothing and at most 30 days.",
+        "Write --for 30m, or --until-resumed.",
+    ),
+    "unknown-term": _row(
+        "Nothing is called that",
+        "explain knows codes, fields, words of plans and results, exit statuses, and families.",
+        "Codes stand in brackets in messages: error[CODE], [OKX CODE].",
+    ),
+    "unknown-state": _row(
+        "Not a place for the state",
+        "The state is a file; this address is of a kind this version does not know.",
+        "Give --state the path of a file.",
+    ),
+    "simulator-host": _row(
+        "The simulator serves loopback only",
+        "Its control endpoint lets anyone change anything, so no other address is served.",
+        "Use 127.0.0.1.",
+    ),
+    "simulator-address": _row(
+        "The simulator cannot listen there", "The port is taken or not allowed.", "Choose another --port."
+    ),
+    # Plans, policies, revisions
+    "guard-disable": _row(
+        "A family would be switched off",
+        "Without a policy the one guard is: an enabled family is not disabled unless that is said by "
+        "name. apply sent nothing at all.",
+        'If it is meant: --allow disable:FAMILY --reason "…".',
+    ),
+    "fail-on": _row(
+        "The plan has what --fail-on names",
+        "The plan was shown; the exit status says that it holds one of the kinds asked for.",
+        "Look at the plan; leave the kind out of --fail-on if it may be there.",
+    ),
+    "unexpected-plan": _row(
+        "Not the plan that was expected",
+        "The digest of the plan differs from --expect: file, state or live changed since the review. "
+        "Nothing was sent.",
+        "Review the new plan and pass its digest.",
+    ),
+    "plan-stale": _row(
+        "The saved plan is stale",
+        "Account, environment, host or config are not those the plan was made for, or it has expired. "
+        "Nothing was sent.",
+        "Make a new plan with mmp plan --out, and review it.",
+    ),
+    "plan-edited": _row(
+        "The plan file was changed",
+        "Its content does not fit its own digest, so it is not what was reviewed.",
+        "Make a new plan; a plan file is never edited.",
+    ),
+    "plan-not-saved": _row(
+        "Not a saved plan",
+        "The file is not what mmp plan --out writes.",
+        "Name a file written by mmp plan --out.",
+    ),
+    "no-such-day": _row(
+        "A time that does not exist",
+        "A date or time in the file is in the right form and on no calendar.",
+        "Make a new plan; a plan file is never edited.",
+    ),
+    "out-unwritable": _row(
+        "The plan cannot be written",
+        "The file named with --out cannot be made.",
+        "Check the folder and who may write to it.",
+    ),
+    "status-too-old": _row(
+        "The published status is too old",
+        "plan --against compares with a status snapshot, and this one is older than --max-age.",
+        "Publish a fresh mmp status --output json.",
+    ),
+    "status-unreachable": _row(
+        "The published status could not be had",
+        "The file or address given with --against did not yield a document.",
+        "Check the address.",
+    ),
+    "another-account": _row(
+        "The status is of another account",
+        "Account or environment of the published status are not those of the file.",
+        "Publish and name the status of this account.",
+    ),
+    "shallow-clone": _row(
+        "The clone is shallow",
+        "The revision exists and was not fetched: CI systems fetch only the newest commit by default.",
+        "Set the checkout's depth to 0 (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0).",
+    ),
+    **dict.fromkeys(
+        (
+            "git-failed",
+            "git-missing",
+            "not-a-file",
+            "not-a-repository",
+            "not-in-revision",
+            "outside-repository",
+            "unknown-revision",
+        ),
+        _GIT,
+    ),
+    **dict.fromkeys(
+        (
+            "against",
+            "expires",
+            "expires-alone",
+            "max-age-alone",
+            "no-live-against",
+            "no-live-plan",
+            "one-stdout",
+            "out-one",
+        ),
+        _FLAGS,
+    ),
+    # Files
+    "file-exists": _row(
+        "The file is there already",
+        "init and import overwrite nothing.",
+        "Name another file, or move that one away.",
+    ),
+    "file-unwritable": _row(
+        "The file cannot be written", "The operating system refuses.", "Check the folder and your rights."
+    ),
+    "nothing-live": _row(
+        "Nothing to import",
+        "The exchange lists no family whose settings a file could hold.",
+        "Write a starter file with mmp init.",
+    ),
+    # Keys and accounts
+    "credentials-missing": _row(
+        "Keys are not set",
+        "The three variables OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE (another prefix: "
+        "credentials.prefix) are looked up in the environment, never in the file or a flag.",
+        "Set them, or name files that hold them in …_FILE.",
+    ),
+    "credentials-twice": _row(
+        "A key is set twice",
+        "Both a variable and its …_FILE are set; an empty variable counts as set.",
+        "Unset one of the two.",
+    ),
+    "credentials-file": _row(
+        "A file with a key cannot be used",
+        "It cannot be read, is no regular file, or is open to every user of the machine.",
+        "chmod 600 the file (in Kubernetes: defaultMode 0440).",
+    ),
+    "credentials-value": _row(
+        "A key that cannot be one", "It is empty, too long, or has characters no key of OKX's has.", _COPY
+    ),
+    "wrong-account": _row(
+        "The key belongs to another account",
+        "expect.uid of the file, or the plan being applied, names another User ID. Nothing was written.",
+        "Use the key of that account, or correct expect.uid.",
+    ),
+    "not-portfolio-margin": _row(
+        "The account is not in portfolio margin mode",
+        "Set MMP works in account mode 4 only.",
+        "Switch the account's mode at OKX.",
+    ),
+    "no-trade-permission": _row(
+        "The key may not trade",
+        "Set MMP and Reset MMP Status need the Trade permission; plans need Read alone.",
+        "Give the key Trade permission at OKX, or use one that has it.",
+    ),
+    # Runs
+    "timed-out": _row(
+        "Not everything was settled in time",
+        "apply gave up at its --timeout. What is on record is true, and nothing is in flight.",
+        "Run it again, or raise --timeout; the message has the last trouble there was.",
+    ),
+    "stopped": _row(
+        "Stopped by a signal",
+        "The request in flight was settled first. What is on record is true.",
+        "Run it again to go on.",
+    ),
+    "internal-error": _row(
+        "A bug in mmp",
+        "An assumption of the program did not hold. What is on record stays true.",
+        "Report it, with the traceback MMP_TRACEBACK=1 shows.",
+    ),
+    "reset-refused": _row(
+        "The exchange did not reset",
+        "Reset MMP Status answered code 0 and result false: taken, and not done.",
+        "Look at the family at OKX.",
+    ),
+    "reset-unconfirmed": _row(
+        "Nobody knows whether the family was reset",
+        "The request was not answered, or in a way that proves nothing. It is never sent again by itself.",
+        "Run mmp reset again: it looks first whether the family is still frozen.",
+    ),
+    # State
+    "state-locked": _row(
+        "Another process holds the state",
+        "One pass at a time works on an account; the message names who holds it.",
+        "Wait until it is done, or give more time with --lock-timeout.",
+    ),
+    "state-foreign-uid": _row(
+        "The state belongs to another User ID",
+        "It was stamped with the User ID of the first key that was used with it.",
+        "Use that account's key, or another account name or --state for this one.",
+    ),
+    "state-foreign-kind": _row(
+        "The state is of the simulator, or of the exchange",
+        "What was applied at one of them says nothing about the other.",
+        "Give the simulator and the exchange a state of their own each (--state).",
+    ),
+    "state-missing": _row(
+        "There is no state yet", "A command that only reads found none.", "mmp apply and mmp run make it."
+    ),
+    "state-newer": _row(
+        "The state was written by a newer mmp",
+        "Its tables are of a version this program does not know.",
+        "Use that newer version, or another --state.",
+    ),
+    "state-exposed": _row(
+        "The state is open to other users",
+        "Others may have read or changed it, so it is not believed.",
+        "chmod 600 the file, once it is clear that nobody changed it.",
+    ),
+    "state-network-fs": _row(
+        "The state is on a network file system",
+        "Locks do not hold there across hosts, and the rate would not either.",
+        "Keep the state on a local disk.",
+    ),
+    "state-replaced": _row(
+        "The state was removed or replaced while in use",
+        "Going on would pace by a ledger of one's own.",
+        "Start again: the file that is there now, or a new one, is used from then on.",
+    ),
+    "state-disk-full": _row(
+        "No space left for the state", "What was recorded before is safe.", "Free some space."
+    ),
+    "state-busy": _row(
+        "The state was kept busy",
+        "Another process's transaction did not end in time; they take milliseconds.",
+        "See what has the file open (fuser, lsof) and try again.",
+    ),
+    "state-failed": _row(
+        "The state could not be used",
+        "The disk or the file system failed; nothing that failed was recorded.",
+        "See whether the disk is in order.",
+    ),
+    **dict.fromkeys(
+        ("state-unreadable", "state-unwritable"),
+        _row(
+            "No right to use the state",
+            "The file or its folder cannot be read or written by this user.",
+            "Give this user the right, or name another file with --state.",
+        ),
+    ),
+    **dict.fromkeys(
+        ("state-damaged", "state-empty", "state-incomplete", "state-truncated"),
+        _row(
+            "The state is damaged",
+            "The file is not as this program leaves one: empty, cut off, or a row does not fit its "
+            "check. It is never repaired silently.",
+            _ANEW,
+        ),
+    ),
+    **dict.fromkeys(
+        ("state-foreign-file", "state-not-a-file", "state-not-sqlite"),
+        _row("Not a state of mmp", "Something else is at that place.", _OTHER_STATE),
+    ),
+    # What is no answer of OKX's
+    "timeout": _row("No whole reply in time", "Nothing complete came within 10 s.", _READ_BACK),
+    "broken": _row("The connection broke", "What came is no whole HTTP reply.", _READ_BACK),
+    "not-okx": _row("Not a reply of OKX's", "It is not OKX's own JSON envelope.", _WITHIN),
+    "redirect": _row("A redirect", "OKX's API has none, and following one would pass on keys.", _WITHIN),
+    "encoded": _row("A compressed reply", "Compression was refused, and came all the same.", _WITHIN),
+    "too-large": _row("A reply that is too large", "Replies are read up to a bound.", _WITHIN),
+    "bad-status": _row("Status and code contradict each other", "Neither is believed.", _READ_BACK),
+    "bad-data": _row("A reply that makes no sense", "The envelope is OKX's, its data is not.", _READ_BACK),
+    "bad-row": _row(
+        "A live row that makes no sense",
+        "A family whose live row cannot be understood is not written.",
+        "Look at the family at OKX; report it if the row is right.",
+    ),
+    "too-many": _row("More than can be asked about", "A list is longer than the rate allows to ask for."),
+    "slow-clock": _row(
+        "Asking for the time took too long",
+        "A slow measurement of the exchange's clock is too inexact to sign with.",
+        _NETWORK,
+    ),
+    "late": _row("Too late to send", "The slot had passed; nothing was written.", _NETWORK),
+    "closed-early": _row("Closed before the request", "Nothing was written.", _NETWORK),
+    **dict.fromkeys(
+        ("connect", "connect-timeout", "dns"),
+        _row("No connection", "The host was not reached. Nothing was written.", _NETWORK),
+    ),
+    "tls": _row(
+        "No trusted connection",
+        "The host's certificate is not vouched for, and checking cannot be switched off.",
+        "Check --base-url, this machine's certificates, and for a proxy that opens TLS.",
+    ),
+}
+"""Every error code of the program's own, save the problems of files."""
+
+FIELDS: dict[str, Explanation] = {
+    "timeInterval": _row(
+        "The monitoring window",
+        "Fills are counted over this time. Milliseconds (5000), or a number and a unit (500ms, 5s, 2m, "
+        "1h). disabled, OKX's 0, switches the family's protection off. Longer is tighter.",
+        "0 here means no protection at all: write disabled if that is meant.",
+    ),
+    "frozenInterval": _row(
+        "The freeze",
+        "How long quotes stay pulled once the limit is hit. Milliseconds, or a number and a unit. "
+        "until-reset, OKX's 0, is until somebody resets (mmp reset). Longer is tighter.",
+        "0 here is the longest freeze there is: write until-reset if that is meant.",
+    ),
+    "qtyLimit": _row(
+        "The quantity limit",
+        "Contracts filled within the window that pull the quotes. A plain decimal greater than 0, of at "
+        "most 20 digits; it has no zero. Less is tighter.",
+    ),
+    "version": _row("The version of the file's format", "1; a number without quotes."),
+    "account": _row(
+        "The desk's own name for the account",
+        "Lower-case letters, digits, dots, dashes and underscores. The state is kept under it. Without "
+        "it the account is called main.",
+    ),
+    "environment": _row(
+        "Which of OKX's two environments", "live or demo; the key must have been made in the same one."
+    ),
+    "expect": _row(
+        "The account that is expected",
+        'expect: {uid: "446556540"} refuses to write to any other User ID; the digits stand in quotes.',
+    ),
+    "uid": _row("A User ID of OKX's", "Digits in quotes; mmp doctor shows the key's."),
+    "credentials": _row(
+        "Where the keys are looked up",
+        "credentials: {prefix: OKX_} means OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE in the "
+        "environment, each also as …_FILE. The keys never stand in the file.",
+    ),
+    "prefix": _row("The prefix of the keys' variables", "Capitals and underscores, ending with one."),
+    "defaults": _row(
+        "What every family has",
+        "Any of the three fields; a family's own value goes before it. There are no built-in values.",
+    ),
+    "families": _row(
+        "The managed families",
+        "By OKX's name, such as BTC-USD or SOL-USD_UM. A family that is not listed is unmanaged: never "
+        "written, never disabled. Taking one out only stops managing it.",
+    ),
+}
+"""The keys of mmp.yaml."""
+
+WORDS: dict[str, Explanation] = {
+    # Actions
+    "set": _row("To be set", "One request makes live as desired."),
+    "adopt": _row("To be adopted", "Live is already as desired: it is recorded, without a request."),
+    "hold": _row("Held", "It differs, and something holds it back; the plan says what."),
+    # Reasons
+    "new": _row("New", "The family was neither applied nor is it live."),
+    "changed": _row("Changed", "The file wants something else than was last applied."),
+    "drifted": _row(
+        "Drifted",
+        "The file wants what was last applied, and live is something else: somebody changed it.",
+        "apply puts it back; run puts back what became looser, unless told otherwise with --drift.",
+    ),
+    "uncertain": _row(
+        "Uncertain",
+        "An earlier request was not answered, so what is in force is not known. It is never taken as "
+        "equal to what is desired.",
+        "It is sent again, or read back once nothing can still arrive; mmp status says when.",
+    ),
+    # Directions
+    "enable": _row("Enable", "Protection is switched on."),
+    "tighten": _row("Tighten", "At least one field protects more, none less."),
+    "mixed": _row("Mixed", "One field protects more and another less."),
+    "loosen": _row("Loosen", "At least one field protects less, none more."),
+    "disable": _row(
+        "Disable",
+        "Protection is switched off (timeInterval 0). It has to be allowed by the policy or by name.",
+    ),
+    # Why a family is held
+    "frozen": _row(
+        "Frozen",
+        "The exchange pulled the family's quotes. It is not written until that is over, because nobody "
+        "documents what a write does to a freeze.",
+        "Look into why; a freeze that lasts until a reset is ended by mmp reset FAMILY.",
+    ),
+    "paused": _row("Paused", "Someone paused the family by hand.", "mmp resume --family FAMILY ends it."),
+    "policy": _row(
+        "Refused by the policy",
+        "A rule of mmp-policy.yaml does not let the change pass; rule, measured value and limit are told.",
+        'If it is meant: --allow KIND:FAMILY --reason "…", as the refusal prints it.',
+    ),
+    "guard": _row(
+        "Held by the guard",
+        "The change would switch the family's protection off, and there is no policy that allows it.",
+        'If it is meant: --allow disable:FAMILY --reason "…".',
+    ),
+    "drift-policy": _row(
+        "Drift that is left alone",
+        "The family drifted tighter (or run was told --drift warn): reported, not touched.",
+        "mmp apply makes it as the file says.",
+    ),
+    "parked": _row(
+        "Parked",
+        "The exchange refused this setting; it is not tried again as it is. Other families go on.",
+        "Correct the family's entry in the file.",
+    ),
+    "stale": _row(
+        "Stale",
+        "The family is not as the plan being applied says any more, so it was skipped.",
+        "Make a new plan and review it.",
+    ),
+    # Outcomes
+    "applied": _row("Applied", "Acknowledged by the exchange, with exactly the echo of what was sent."),
+    "adopted": _row("Adopted", "A read showed it in force; no request was needed."),
+    "rejected": _row("Rejected", "The exchange refused it; the code says why.", "mmp explain the code."),
+    "unknown": _row(
+        "Unknown",
+        "A request was not answered, so what is in force is not known for certain.",
+        "Run it again: a read or an acknowledged write settles it.",
+    ),
+    "held": _row("Held", "Not written: frozen, paused, refused, or left alone."),
+    "skipped": _row("Skipped", "Not come to before the end.", "Run it again."),
+    # States, and kinds of refusal
+    "in-sync": _row("In sync", "As desired, as far as is on record."),
+    "pending": _row("Pending", "To be applied or recorded; mmp status says when."),
+    "bounds": _row("Bounds", "A desired value is outside what the policy allows for the family."),
+    "protected": _row("Protected", "The policy protects the family: not removed, disabled or paused."),
+    "unmanaged": _row("Unmanaged", "Live at the exchange and not in the file: never touched."),
+}
+"""The words of plans, results and statuses."""
+
+REPLY_CLASSES: dict[ReplyClass, str] = {
+    ReplyClass.ACCEPTED: "The request was taken.",
+    ReplyClass.RATE_LIMITED: "Certainly not applied: a full quiet window, then evenly spaced requests.",
+    ReplyClass.BUSY: "Certainly not applied; each further try costs a slot of the rate.",
+    ReplyClass.AMBIGUOUS: "Whether it took effect is not known: it counts as sent.",
+    ReplyClass.CLOCK: "Certainly not applied: the timestamp was refused.",
+    ReplyClass.WRONG_SETTINGS: "Certainly not applied: the family is parked, the others go on.",
+    ReplyClass.NOT_OPEN: "Certainly not applied: the family is tried again at long intervals.",
+    ReplyClass.ACCOUNT: "Certainly not applied: writing stops until account or key are put right.",
+    ReplyClass.ENVIRONMENT: "Certainly not applied: writing stops; live and demo were mixed up.",
+    ReplyClass.UNAVAILABLE: "Certainly not applied: the account or the service is down for longer.",
+    ReplyClass.OUR_BUG: "Certainly not applied: the request was malformed, and writing stops.",
+    ReplyClass.NO_ANSWER: "No answer of OKX's: it counts as sent.",
+    ReplyClass.NOT_SENT: "Nothing was sent.",
+}
+"""What may be concluded from a reply of each class."""
+
+STATUSES: dict[Exit, Explanation] = {
+    Exit.DONE: _row("Done", "Also when there are changes, unless that was asked about."),
+    Exit.FAILED: _row("Runtime failure", "Something did not work; the message says what."),
+    Exit.CHANGES: _row("Changes present", "With plan --detailed-exitcode and diff --exit-code only."),
+    Exit.REFUSED: _row("Refused", "By the policy, a guard or --fail-on. apply sent nothing at all."),
+    Exit.INVALID: _row("Invalid input", "Config, policy, plan or revision does not hold."),
+    Exit.STALE: _row("The plan is stale", "Nothing was sent."),
+    Exit.PARTLY: _row("Partly", "At least one family settled, and at least one not."),
+    Exit.LOCKED: _row("Locked", "Another process holds the state."),
+    Exit.ACCOUNT: _row("Account, key or environment", "Writing is not possible; the message says why."),
+    Exit.HELD: _row("Nothing done", "Everything is held: frozen or paused."),
+    Exit.USAGE: _row("Usage", "The command line cannot be meant that way."),
+    Exit.INTERRUPTED: _row("Interrupted", "apply was stopped by SIGINT; what was in flight is settled."),
+    Exit.TERMINATED: _row("Terminated", "apply was stopped by SIGTERM; what was in flight is settled."),
+}
+"""Every exit status."""

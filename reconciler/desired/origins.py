@@ -1,0 +1,32 @@
+"""Where each value of a family's setting comes from: its own line, or the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core.model import Family, Field, Source
+from reconciler.desired.nodes import read_nodes
+from reconciler.desired.reader import Reading
+from reconciler.desired.shape import node_at, place_of
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The place of one value; ``own`` is False when it comes from the defaults."""
+
+    source: Source
+    own: bool
+
+
+def origins(reading: Reading, family: Family) -> dict[Field, Origin]:
+    """Return where an accepted file gives each field of one of its families."""
+    assert reading.desired is not None, "only an accepted file has values"
+    root = read_nodes(reading.text.encode(), reading.path).root
+    assert root is not None, "an accepted file can be read again"
+    found: dict[Field, Origin] = {}
+    for name in Field:
+        own = ("families", family, name.value)
+        is_own = node_at(root, own) is not None
+        at = place_of(root, own if is_own else ("defaults", name.value))
+        found[name] = Origin(Source(reading.path, at.line, at.column), is_own)
+    return found

@@ -1,0 +1,183 @@
+"""Explanations as people and programs read them: of a term, and of a family's effective values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from reconciler.core.model import Desired, Family, Field, Source, interval_text
+from reconciler.core.policy import Bound, Policy, effective_bounds, plainly
+from reconciler.core.problems import Explanation, printable
+from reconciler.report.documents import Document
+from reconciler.report.starter import meaning
+from reconciler.report.tone import Paint, Tone, plain
+from reconciler.report.words import field_value
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term explained. ``kind`` is problem, error, okx, field, word or status; ``notes`` more facts."""
+
+    name: str
+    kind: str
+    explanation: Explanation
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One field of a family: its value as people write it, where that stands, and what it may be."""
+
+    field: Field
+    text: str
+    source: Source
+    own: bool
+    allowed: str
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyTerm:
+    """A family of one account, explained. ``values`` is empty when the file does not manage it."""
+
+    family: Family
+    account: str
+    environment: str
+    path: str
+    meaning: str
+    values: tuple[Value, ...]
+    notes: tuple[str, ...]
+
+
+def family_term(
+    family: Family, desired: Desired, places: dict[Field, tuple[Source, bool]], policy: Policy | None
+) -> FamilyTerm:
+    """Put together what is known of ``family``; ``places`` is (source, own or not) by field."""
+    owner = (family, desired.account, desired.environment.value, desired.path)
+    wanted = desired.families.get(family)
+    if wanted is None:
+        told = "not in the file, thus unmanaged: never written, never disabled"
+        return FamilyTerm(*owner, told, (), _policy_notes(family, policy))
+    bounds = effective_bounds(family, policy) if policy else {}
+    values = tuple(
+        Value(name, field_value(wanted.setting, name), *places[name], bound_words(name, bounds.get(name)))
+        for name in Field
+    )
+    return FamilyTerm(*owner, meaning(wanted.setting), values, _policy_notes(family, policy))
+
+
+def bound_words(name: Field, bound: Bound | None) -> str:
+    """Write what a policy lets one field be; empty when it says nothing."""
+    if bound is None:
+        return ""
+    least, most = bound.minimum, bound.maximum
+    told = [f"at least {_number(name, least)}"] if least is not None else []
+    told += [f"at most {_number(name, most)}"] if most is not None else []
+    if bound.zero_allowed is not None and name in _ZEROES:
+        told.append(f"{'may' if bound.zero_allowed else 'may not'} be {_ZEROES[name]}")
+    return ", ".join(told)
+
+
+def terms_text(terms: Sequence[Term], *, paint: Paint = plain) -> str:
+    """Return each term's name and title, its meaning, its facts, and what to do."""
+    blocks = []
+    for term in terms:
+        told = term.explanation
+        lines = [f"{paint(printable(term.name), Tone.STRONG)} · {told.title}", f"  {told.meaning}"]
+        lines += [f"  {note}" for note in term.notes]
+        lines += [f"  → {told.remedy}"] if told.remedy else []
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def terms_document(terms: Sequence[Term]) -> Document:
+    """Return the ``mmp/explain/1`` document; a word can have several meanings."""
+    return {
+        "format": "mmp/explain/1",
+        "terms": [
+            {
+                "name": term.name,
+                "kind": term.kind,
+                "title": term.explanation.title,
+                "meaning": term.explanation.meaning,
+                "notes": list(term.notes),
+                "remedy": term.explanation.remedy or None,
+            }
+            for term in terms
+        ],
+        "families": [],
+    }
+
+
+def families_text(terms: Sequence[FamilyTerm], *, paint: Paint = plain) -> str:
+    """Return a line per field: value, where it comes from, what the policy allows."""
+    blocks = []
+    for term in terms:
+        place = f"{term.account} ({term.environment}) · {printable(term.path)}"
+        lines = [f"{paint(term.family, Tone.STRONG)} in {place}", f"  {term.meaning}"]
+        lines += [_value_line(value) for value in term.values]
+        lines += [f"  {note}" for note in term.notes]
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def families_document(terms: Sequence[FamilyTerm]) -> Document:
+    """Return the ``mmp/explain/1`` document of a family, in each account that was looked at."""
+    return {
+        "format": "mmp/explain/1",
+        "terms": [],
+        "families": [
+            {
+                "family": term.family,
+                "account": term.account,
+                "environment": term.environment,
+                "path": term.path,
+                "meaning": term.meaning,
+                "values": [_value_document(value) for value in term.values],
+                "notes": list(term.notes),
+            }
+            for term in terms
+        ],
+    }
+
+
+_ZEROES = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset"}
+_FIELD_WIDTH = max(len(name.value) for name in Field)
+_VALUE_WIDTH = len("until-reset")
+
+
+def _value_line(value: Value) -> str:
+    source = value.source
+    place = f"{printable(source.path)}:{source.line}:{source.column}"
+    origin = f"{'its own' if value.own else 'from defaults'}, {place}"
+    allowed = f"; policy: {value.allowed}" if value.allowed else ""
+    return f"  {value.field.value:<{_FIELD_WIDTH}}  {value.text:<{_VALUE_WIDTH}}  {origin}{allowed}"
+
+
+def _value_document(value: Value) -> Document:
+    source = value.source
+    return {
+        "field": value.field.value,
+        "value": value.text,
+        "own": value.own,
+        "source": {"path": source.path, "line": source.line, "column": source.column},
+        "policy": value.allowed or None,
+    }
+
+
+def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
+    if policy is None:
+        return ("policy: none; disabling it needs --allow",)
+    notes = ["policy: protected, so it may not be removed, disabled or paused"]
+    told = notes if family in policy.protected else []
+    if policy.loosening.max_factor is not None:
+        told.append(
+            f"policy: one change may loosen it by a factor of {plainly(policy.loosening.max_factor)}"
+        )
+    if not policy.disable_allowed:
+        told.append("policy: disabling it needs --allow")
+    return tuple(told)
+
+
+def _number(name: Field, value: Decimal) -> str:
+    return plainly(value) if name is Field.QTY_LIMIT else interval_text(int(value))

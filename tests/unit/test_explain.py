@@ -1,0 +1,203 @@
+"""Everything the program says can be looked up, and a family's values are traced to their places."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+
+from reconciler.cli.explain import terms_named
+from reconciler.core.direction import Direction
+from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
+from reconciler.core.model import Family, Field
+from reconciler.core.outcome import Outcome
+from reconciler.core.plan import Action, Because, Reason
+from reconciler.core.policy import Bound, Kind, Loosening, Policy
+from reconciler.core.problems import CATALOGUE, Code
+from reconciler.core.status import FamilyState
+from reconciler.core.verdict import ReplyClass
+from reconciler.desired.origins import origins
+from reconciler.desired.reader import read_config
+from reconciler.errors import Exit
+from reconciler.okx.codes import TABLE
+from reconciler.report.explain import (
+    FamilyTerm,
+    bound_words,
+    families_document,
+    families_text,
+    family_term,
+    terms_document,
+    terms_text,
+)
+from reconciler.schema_files import load_schema
+from tests.tidy.source import modules
+
+SAYS_A_CODE = {
+    "MmpError",
+    "UsageError",
+    "InvalidInput",
+    "AccountProblem",
+    "StateLocked",
+    "PlanStale",
+    "Refused",
+    "StateUnusable",
+    "StateForeign",
+    "Failed",
+    "Reply",
+    "no_answer",
+}
+"""Whatever is made with a code among its first two arguments."""
+
+
+def codes_said() -> Iterator[str]:
+    """Yield every code in the package that an error or a reply of ours is made with."""
+    for one in modules():
+        for node in ast.walk(one.tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in SAYS_A_CODE:
+                parts = [part for argument in node.args[:2] for part in ast.walk(argument)]
+                texts = [part.value for part in parts if isinstance(part, ast.Constant)]
+                yield from (
+                    text
+                    for text in texts
+                    if isinstance(text, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", text)
+                )
+
+
+def test_every_code_the_program_can_say_is_explained() -> None:
+    said = set(codes_said())
+    assert len(said) > 60
+    assert sorted(code for code in said if not list(terms_named(code))) == []
+
+
+def test_nothing_is_explained_that_nobody_says() -> None:
+    assert sorted(set(ERRORS) - set(codes_said())) == []
+
+
+@pytest.mark.parametrize("words", [Action, Reason, Direction, Because, Outcome, FamilyState, Kind])
+def test_every_word_of_plans_and_results_is_explained(words: type[Action]) -> None:
+    assert [word.value for word in words if word.value not in WORDS] == []
+
+
+def test_every_key_of_the_file_every_status_and_every_class_is_explained() -> None:
+    schema = load_schema("mmp")
+    keys = set(schema["properties"]) | {name.value for name in Field}
+    assert keys | {"uid", "prefix"} == set(FIELDS)
+    assert set(STATUSES) == set(Exit)
+    assert set(REPLY_CLASSES) == set(ReplyClass)
+
+
+@pytest.mark.parametrize("code", TABLE)
+def test_every_code_of_okx_is_explained_with_class_and_source(code: str) -> None:
+    (term,) = [term for term in terms_named(f"okx-{code}") if term.kind == "okx"]
+    assert term.explanation.remedy == TABLE[code].advice
+    assert term.notes == (f"class {TABLE[code].reply_class}, {TABLE[code].source}",)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("zero-with-unit", ["problem"]),
+        ("state-locked", ["error"]),
+        ("qtyLimit", ["field"]),
+        ("frozen", ["word"]),
+        ("8", ["status"]),
+        ("exit-143", ["status"]),
+        ("0", ["status", "okx"]),
+        ("50011", ["okx"]),
+        ("51008_1000", ["okx"]),
+        ("7777", []),
+        ("5", ["status"]),
+        ("999", []),
+        ("BTC-USD", []),
+        ("", []),
+    ],
+)
+def test_a_name_has_these_meanings(name: str, kinds: list[str]) -> None:
+    assert [term.kind for term in terms_named(name)] == kinds
+
+
+def test_a_term_reads_as_title_meaning_and_what_to_do() -> None:
+    terms = list(terms_named(Code.ZERO_WITH_UNIT))
+    told = CATALOGUE[Code.ZERO_WITH_UNIT]
+    assert terms_text(terms) == (f"zero-with-unit · {told.title}\n  {told.meaning}\n  → {told.remedy}\n")
+    (document,) = terms_document(terms)["terms"]
+    assert (document["name"], document["meaning"]) == ("zero-with-unit", told.meaning)
+    assert terms_text(list(terms_named("0"))).count("\n\n") == 1
+
+
+FILE = b"""\
+version: 1
+environment: live
+defaults:
+  timeInterval: 5s
+  frozenInterval: 2s
+families:
+  BTC-USD: {qtyLimit: 100}
+  ETH-USD:
+    timeInterval: disabled
+    qtyLimit: 7
+"""
+
+
+def explained(family: str, policy: Policy | None = None) -> FamilyTerm:
+    reading = read_config(FILE, "mmp.yaml")
+    assert reading.desired is not None
+    name = Family(family)
+    places = origins(reading, name) if name in reading.desired.families else {}
+    by_field = {field: (origin.source, origin.own) for field, origin in places.items()}
+    return family_term(name, reading.desired, by_field, policy)
+
+
+def test_values_are_traced_to_the_line_they_come_from() -> None:
+    text = families_text([explained("BTC-USD"), explained("ETH-USD")])
+    assert text == (
+        "BTC-USD in main (live) · mmp.yaml\n"
+        "  100 contracts within 5s pull the quotes for 2s\n"
+        "  timeInterval    5s           from defaults, mmp.yaml:4:17\n"
+        "  frozenInterval  2s           from defaults, mmp.yaml:5:19\n"
+        "  qtyLimit        100          its own, mmp.yaml:7:23\n"
+        "  policy: none; disabling it needs --allow\n"
+        "\n"
+        "ETH-USD in main (live) · mmp.yaml\n"
+        "  protection is switched off\n"
+        "  timeInterval    disabled     its own, mmp.yaml:9:19\n"
+        "  frozenInterval  2s           from defaults, mmp.yaml:5:19\n"
+        "  qtyLimit        7            its own, mmp.yaml:10:15\n"
+        "  policy: none; disabling it needs --allow\n"
+    )
+
+
+def test_an_unmanaged_family_is_said_to_be_one() -> None:
+    term = explained("XAU-USD_UM")
+    assert term.values == ()
+    assert "unmanaged" in families_text([term])
+
+
+def test_a_family_is_told_what_its_policy_allows() -> None:
+    policy = Policy(
+        "mmp-policy.yaml",
+        "0" * 64,
+        default={Field.QTY_LIMIT: Bound(None, Decimal("500"))},
+        families={"BTC-*": {Field.TIME_INTERVAL: Bound(Decimal(1000), Decimal(60_000), False)}},
+        loosening=Loosening(max_factor=Decimal(2)),
+        protected=frozenset({Family("BTC-USD")}),
+    )
+    term = explained("BTC-USD", policy)
+    allowed = [value.allowed for value in term.values]
+    assert allowed == ["at least 1s, at most 1m, may not be disabled", "", "at most 500"]
+    assert len(term.notes) == 3
+    assert "protected" in term.notes[0]
+    (document,) = families_document([term])["families"]
+    assert [value["policy"] for value in document["values"]] == [allowed[0], None, allowed[2]]
+    assert document["values"][2]["source"] == {"path": "mmp.yaml", "line": 7, "column": 23}
+    lax = Policy("p.yaml", "0" * 64, disable_allowed=True)
+    assert explained("BTC-USD", lax).notes == ()
+
+
+def test_a_bound_is_said_in_the_units_of_its_field() -> None:
+    assert bound_words(Field.FROZEN_INTERVAL, Bound(None, None, True)) == "may be until-reset"
+    assert bound_words(Field.QTY_LIMIT, Bound(Decimal("0.5"), None)) == "at least 0.5"
+    assert bound_words(Field.QTY_LIMIT, None) == ""
