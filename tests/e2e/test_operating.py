@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from reconciler.clock import SystemClock
+from reconciler.core.model import Environment, Kind
+from reconciler.store.sqlite import open_state
 from tests.e2e.rig import MMP, Desk, Ended, Exchange, eventually, simulator
 
 pytestmark = pytest.mark.e2e
@@ -197,6 +201,33 @@ def test_a_state_that_cannot_be_used_is_in_the_way(desk: Desk, exchange: Exchang
     desk.state.write_bytes(b"")
     ended = desk.mmp("doctor", "--output", "json")
     assert (ended.status, marks(ended)["state"]) == (1, {"failed"})
+
+
+def test_who_holds_the_state_is_named_and_in_nobodys_way(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({**BTC, "ETH-USD": "5s/2s/100", "SOL-USD_UM": "5s/2s/100"})
+    holder = desk.start(*APPLY)
+    exchange.wait_for_requests(2)
+    ended = desk.mmp("doctor", "--output", "json")
+    (lock,) = [one for one in ended.document["findings"] if one["check"] == "lock"]
+    assert (ended.status, lock["mark"]) == (0, "advice")
+    assert f"pid {holder.pid}" in lock["message"]
+    holder.kill()
+
+
+def test_a_state_of_another_account_is_in_the_way(desk: Desk, exchange: Exchange) -> None:
+    desk.wants(BTC)
+    desk.state.parent.mkdir()
+    state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
+    asyncio.run(state.account("main", Environment.LIVE, Kind.SIMULATOR).identify("1", "127.0.0.1"))
+    state.close()
+    ended = desk.mmp("doctor", "--output", "json")
+    (found,) = [one for one in ended.document["findings"] if one["check"] == "state"]
+    assert (ended.status, found["mark"]) == (8, "failed")
+    assert "belongs to User ID 1" in found["message"]
+    exchange.change("BTC-USD", "5000/2000/100")
+    imported = desk.mmp("import", "--out", "other.yaml")
+    assert (imported.status, imported.error_code) == (8, "state-foreign-uid")
+    assert not (desk.folder / "other.yaml").exists()
 
 
 # Resetting ------------------------------------------------------------------------------------

@@ -184,6 +184,24 @@ def test_stale_promises_that_nothing_was_sent(outcomes: list[tuple[str, int]], s
     assert exit_status(told, None) is status
 
 
+@pytest.mark.parametrize(
+    ("because", "ended", "status"),
+    [
+        (Because.FROZEN, Exit.DONE, Exit.HELD),
+        (Because.PAUSED, Exit.DONE, Exit.HELD),
+        (Because.POLICY, Exit.DONE, Exit.REFUSED),
+        (Because.FROZEN, Exit.FAILED, Exit.FAILED),
+        (Because.STALE, Exit.LOCKED, Exit.LOCKED),
+        (Because.STALE, Exit.TERMINATED, Exit.TERMINATED),
+        (Because.STALE, Exit.INTERRUPTED, Exit.INTERRUPTED),
+    ],
+)
+def test_what_ended_an_apply_outweighs_what_was_held(because: Because, ended: Exit, status: Exit) -> None:
+    left = replace(plan_of({BTC: B}), changes=(change(because=because),))
+    told = results(done={}, left=left, uncertain=frozenset(), refusals={}, attempts={}, ended="")
+    assert exit_status(told, left, ended) is status
+
+
 # ---- here and now ------------------------------------------------------------------------------
 
 PLACE = Place("main", Environment.LIVE, "openapi.okx.com", False, "0" * 64)
