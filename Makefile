@@ -26,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 unexport PIP_REQUIRE_VIRTUALENV PYTHONPATH
 
-.PHONY: help setup demo test tests left-out check format lint types simulate proof bench lock clean
+.PHONY: help setup demo test tests left-out check format lint types simulate mutants proof bench lock clean
 
 help: ## list these words
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ types: $(READY)
 
 simulate: $(READY) ## SEEDS=n simulated histories on all cores
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs all
+
+mutants: $(READY) ## break the program on purpose, rule by rule: the simulation must see each
+	@$(PY) -m tests.simulation --mutants
 
 proof: $(READY) ## the long runs: mutants, many histories, many kills
 	@$(PY) -m pytest -n $(WORKERS) -m proof

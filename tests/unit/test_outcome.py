@@ -54,9 +54,11 @@ def told(
     )
 
 
-def held_as(because: Because) -> Outcome:
-    """A family that is not as its plan file says is stale, every other one that is held is held."""
-    return Outcome.STALE if because is Because.STALE else Outcome.HELD
+def held_as(because: Because) -> tuple[Outcome, str, str]:
+    """Return outcome, code and message of a hold; a family no plan file names is stale."""
+    if because is Because.STALE:
+        return Outcome.STALE, "stale", "not a change of the plan file: skipped"
+    return Outcome.HELD, because.value, HOLD_WORDS[because]
 
 
 # ---- one family ----------------------------------------------------------------------------------
@@ -69,11 +71,11 @@ ONE_FAMILY = [
     (None, Action.ADOPT, True, None, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED),
     (None, Action.ADOPT, False, None, Outcome.SKIPPED, "not-reached", "stopped"),
     *(
-        (because, Action.HOLD, uncertain, None, held_as(because), because.value, HOLD_WORDS[because])
+        (because, Action.HOLD, uncertain, None, *held_as(because))
         for because, uncertain in product(Because, (False, True))
     ),
     *(
-        (because, Action.HOLD, False, REFUSAL, held_as(because), because.value, HOLD_WORDS[because])
+        (because, Action.HOLD, False, REFUSAL, *held_as(because))
         for because in Because
         if because is not Because.PARKED
     ),
