@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 import uuid
 from contextlib import suppress
@@ -22,6 +23,13 @@ LONGEST_NAP_S = 60.0
 _CLOCK = getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIME_NAMESPACE = Path("/proc/self/ns/time")
+_CHILDRENS_NAMESPACE = Path("/proc/self/ns/time_for_children")
+_TIME_OFFSETS = Path("/proc/self/timens_offsets")
+_OFFSETS = re.compile(r"\S+ -?[0-9]+ [0-9]+(?: \S+ -?[0-9]+ [0-9]+)*")
+"""Clock, seconds and nanoseconds, for each clock that is shifted."""
+
+INITIAL_NAMESPACE = "time:[4026531834]"
+"""Where the machine booted: not shifted (PROC_TIME_INIT_INO in Linux's include/uapi/linux/nsfs.h)."""
 
 
 class SystemClock:
@@ -69,15 +77,38 @@ class SystemClock:
 def boot_identity() -> str:
     """Return what tells one run of this machine's monotonic clock from any other.
 
-    The boot id, and the time namespace where the kernel has them, because a namespace shifts the
-    clock. Where the boot id cannot be read: a random name of this process, so that rows of any other
+    The boot id, and by how much our time namespace shifts the clock. Not the namespace's inode: the
+    kernel gives the inode of one that is gone to the next, whose clock may be hours ahead. Where it
+    cannot be told which clock is ours: a random name of this process, so that rows of any other
     process age from their first sight, which is always safe.
     """
     try:
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
+        shift = _clock_shift()
     except (OSError, ValueError):
         return f"process:{uuid.uuid4()}"
+    return f"{boot}/{shift}" if shift else boot
+
+
+def _clock_shift() -> str:
+    """Return the offsets of this process's time namespace; "" where the kernel has no such namespaces.
+
+    Offsets are fixed from the first process in a namespace on (time_namespaces(7)), and the file
+    tells those of the namespace our children will be in: they are ours only if that is the same one.
+    Raises OSError or ValueError where ours cannot be told.
+    """
     try:
-        return f"{boot}/{os.readlink(_TIME_NAMESPACE)}"
+        ours = os.readlink(_TIME_NAMESPACE)
+    except FileNotFoundError:
+        return ""
+    if os.readlink(_CHILDRENS_NAMESPACE) != ours:
+        raise ValueError("the offsets on show are those of another time namespace")
+    try:
+        offsets = " ".join(_TIME_OFFSETS.read_text(encoding="ascii").split())
     except OSError:
-        return boot
+        if ours != INITIAL_NAMESPACE:
+            raise
+        return ""
+    if not _OFFSETS.fullmatch(offsets):
+        raise ValueError("time offsets in an unknown form")
+    return offsets

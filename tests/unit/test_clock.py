@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
 
@@ -111,28 +112,100 @@ def test_it_runs_as_fast_as_time_does() -> None:
     assert clock.now() - raw_before == pytest.approx(time.monotonic() - before, abs=0.01)
 
 
-def test_the_boot_is_told_apart_by_its_id_and_time_namespace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    boot_id, namespace = tmp_path / "boot_id", tmp_path / "time"
-    boot_id.write_text("6b0c\n")
+HERE = "time:[4026531834]"
+AWAY = "time:[4026532178]"
+NOT_SHIFTED = "monotonic           0         0\nboottime            0         0\n"
+SHIFTED = "monotonic        1000         0\nboottime            0         0\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Proc:
+    """What /proc says of one process; None: there is no such file."""
+
+    boot: str | None = "6b0c"
+    ours: str | None = HERE
+    childrens: str | None = HERE
+    offsets: str | None = NOT_SHIFTED
+
+
+@pytest.fixture
+def identity_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Proc], str]:
+    boot_id, offsets = tmp_path / "boot_id", tmp_path / "timens_offsets"
+    ours, childrens = tmp_path / "time", tmp_path / "time_for_children"
     monkeypatch.setattr(module, "_BOOT_ID", boot_id)
-    monkeypatch.setattr(module, "_TIME_NAMESPACE", namespace)
-    assert boot_identity() == "6b0c"
-    boot_identity.cache_clear()
-    namespace.symlink_to("time:[4026531834]")
-    assert boot_identity() == "6b0c/time:[4026531834]"
+    monkeypatch.setattr(module, "_TIME_NAMESPACE", ours)
+    monkeypatch.setattr(module, "_CHILDRENS_NAMESPACE", childrens)
+    monkeypatch.setattr(module, "_TIME_OFFSETS", offsets)
+
+    def identity(proc: Proc) -> str:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for path, content in ((boot_id, proc.boot), (offsets, proc.offsets)):
+            if content is not None:
+                path.write_text(content)
+        for path, target in ((ours, proc.ours), (childrens, proc.childrens)):
+            if target is not None:
+                path.symlink_to(target)
+        boot_identity.cache_clear()
+        return boot_identity()
+
+    return identity
 
 
-def test_without_a_boot_id_the_process_has_a_name_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+SHIFTED_AWAY = Proc(ours=AWAY, childrens=AWAY, offsets=SHIFTED)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Proc(), Proc()),
+        (Proc(), Proc(offsets=" ".join(NOT_SHIFTED.split()))),
+        (Proc(), Proc(ours=AWAY, childrens=AWAY)),
+        (SHIFTED_AWAY, SHIFTED_AWAY),
+        (SHIFTED_AWAY, Proc(ours="time:[1]", childrens="time:[1]", offsets=SHIFTED)),
+        (Proc(offsets=None), Proc(ours=None, childrens=None, offsets=None)),
+    ],
+)
+def test_one_clock_has_one_identity(one: Proc, other: Proc, identity_of: Callable[[Proc], str]) -> None:
+    assert identity_of(one) == identity_of(other)
+    assert identity_of(one).startswith("6b0c")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Proc(), Proc(boot="7777")),
+        (Proc(), SHIFTED_AWAY),
+        # The kernel gives the inode of a namespace that is gone to the next one.
+        (SHIFTED_AWAY, replace(SHIFTED_AWAY, offsets=SHIFTED.replace("1000", "5000"))),
+        (SHIFTED_AWAY, replace(SHIFTED_AWAY, offsets=SHIFTED.replace("1000", "-1000"))),
+        (SHIFTED_AWAY, replace(SHIFTED_AWAY, offsets=NOT_SHIFTED)),
+    ],
+)
+def test_two_clocks_have_two_identities(one: Proc, other: Proc, identity_of: Callable[[Proc], str]) -> None:
+    assert identity_of(one) != identity_of(other)
+
+
+@pytest.mark.parametrize(
+    "proc",
+    [
+        Proc(boot=None),
+        Proc(ours=AWAY, childrens=AWAY, offsets=None),
+        Proc(ours=AWAY, childrens=AWAY, offsets=""),
+        Proc(offsets="monotonic soon"),
+        Proc(childrens=AWAY),
+        Proc(childrens=AWAY, offsets=SHIFTED),
+        Proc(ours=AWAY, offsets=NOT_SHIFTED),
+        Proc(childrens=None),
+    ],
+)
+def test_a_clock_that_cannot_be_told_is_nobody_elses(
+    proc: Proc, identity_of: Callable[[Proc], str]
 ) -> None:
-    monkeypatch.setattr(module, "_BOOT_ID", tmp_path / "absent")
-    first = boot_identity()
+    first = identity_of(proc)
     assert first.startswith("process:")
-    assert boot_identity() == first
-    boot_identity.cache_clear()
-    assert boot_identity() != first
+    assert boot_identity() == first, "one process, one name"
+    assert identity_of(proc) != first
 
 
 def test_this_machine_says_the_same_each_time() -> None:
