@@ -18,8 +18,13 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+from jsonschema import Draft202012Validator
+
+from reconciler.schema_files import load_schema
 
 MMP = str(Path(sys.executable).parent / "mmp")
 """The command as it was installed beside the interpreter that runs the tests."""
@@ -47,8 +52,10 @@ class Ended:
 
     @property
     def document(self) -> Any:
-        """The one JSON document that stdout is."""
-        return json.loads(self.stdout)
+        """The one JSON document that stdout is, held to its published schema where it has one."""
+        document = json.loads(self.stdout)
+        hold_to_schema(document)
+        return document
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -310,6 +317,29 @@ def eventually(holds: Callable[[], T], within_s: float, what: str) -> T:
         assert time.monotonic() < give_up_at, f"waited {within_s} s in vain for {what}"
         time.sleep(0.05)
     return value
+
+
+SCHEMA_OF = {
+    **dict.fromkeys(("plan", "plans"), "plan"),
+    **dict.fromkeys(("apply", "applies"), "apply"),
+    **dict.fromkeys(("status", "statuses"), "status"),
+    "problems": "problems",
+}
+"""Which published schema a document of the format ``mmp/NAME/1`` has to satisfy."""
+
+
+def hold_to_schema(document: Any) -> None:
+    """Fail when a document of a published format is not as its schema says."""
+    if not isinstance(document, dict):
+        return
+    _, name, _ = document.get("format", "//").split("/", 2)
+    if name in SCHEMA_OF:
+        validator(SCHEMA_OF[name]).validate(document)
+
+
+@cache
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(load_schema(name))
 
 
 def log_lines(text: str) -> list[dict[str, Any]]:
