@@ -15,7 +15,7 @@ from keyword import iskeyword
 import click
 
 from reconciler import __version__
-from reconciler.cli.output import Output, wanted_output
+from reconciler.cli.output import Output, output_lost, silence_stdout, stdout_is_lost, wanted_output
 from reconciler.errors import Exit, MmpError, UsageError
 
 VERBS = {
@@ -94,28 +94,45 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. Never returns."""
     argv = sys.argv[1:] if arguments is None else arguments
-    _write_whatever_the_encoding()
+    _prepare_streams()
+    try:
+        status = _status(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_stdout()
+        status = Exit.FAILED
+    except MmpError as lost:  # the failure's own document could not be written
+        Output().tell(lost)
+        status = lost.exit_status
+    sys.exit(int(status))
+
+
+def _status(argv: list[str]) -> int:
+    """Run the verb and tell its failure; returns the exit status. Raises MmpError of a lost stdout."""
     try:
         status = cli.main(args=argv, prog_name="mmp", standalone_mode=False)
-        sys.stdout.flush()
     except click.exceptions.Exit as done:
-        status = done.exit_code
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as bare:
+        Output().note(bare.format_message())
+        return Exit.USAGE
     except click.ClickException as mistake:
-        status = _fail(argv, UsageError("usage", _in_one_line(mistake), _usage_hint(mistake)))
+        return _fail(argv, UsageError("usage", _in_one_line(mistake), _usage_hint(mistake)))
     except MmpError as problem:
-        status = _fail(argv, problem)
+        return _fail(argv, problem)
     except (KeyboardInterrupt, click.Abort):
-        status = Exit.INTERRUPTED
+        _fail(argv, MmpError("interrupted", "interrupted before it was done", "run it again"))
+        return Exit.INTERRUPTED
     except BrokenPipeError:
-        _silence_stdout()
-        status = Exit.FAILED
+        raise
     except Exception as bug:
-        status = _fail(argv, _internal(bug))
-    sys.exit(int(status) if isinstance(status, int) else 0)
+        lost = isinstance(bug, OSError) and stdout_is_lost()  # a help text is click's own to write
+        return _fail(argv, output_lost(bug) if lost else _internal(bug))
+    return status if isinstance(status, int) else Exit.DONE
 
 
 def _fail(argv: list[str], problem: MmpError) -> Exit:
-    Output(format=wanted_output(argv)).failure(problem)
+    Output(wanted_output(argv)).failure(problem)
     return problem.exit_status
 
 
@@ -149,12 +166,15 @@ def _nearest(name: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _write_whatever_the_encoding() -> None:
-    """Spell out what stdout's encoding lacks, as stderr does: a result must not fail for its looks."""
+def _prepare_streams() -> None:
+    """Spell out what stdout's encoding lacks, as stderr does: a result must not fail for its looks.
+
+    A stream that is closed becomes one that refuses writing (stdout) or swallows it (stderr), so
+    that no other file gets its number.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, encoding="utf-8")  # noqa: SIM115  (open until the end)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (open until the end)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -27,18 +28,24 @@ class Output:
         return self.format == "json"
 
     def result(self, text: str) -> None:
-        """Write result text to stdout as it is."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        """Write result text to stdout as it is. Raises MmpError where it cannot be written."""
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has enough: nothing to tell
+            raise
+        except OSError as error:
+            raise output_lost(error) from None
 
     def document(self, document: dict[str, Any]) -> None:
         """Write one JSON document to stdout, readable and stable."""
         self.result(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
     def note(self, text: str) -> None:
-        """Write one line to stderr."""
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        """Write one line to stderr; where that cannot be written there is nowhere left to say it."""
+        with suppress(OSError):
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
     def failure(self, problem: MmpError) -> None:
         """Tell about a failure: to stderr for people, and as a document when one was asked for."""
@@ -73,14 +80,48 @@ class Output:
         return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
 
 
+def output_lost(error: Exception) -> MmpError:
+    """Return the failure of a result that could not be written; stdout is given up."""
+    silence_stdout()
+    why = (isinstance(error, OSError) and error.strerror) or "it is closed"
+    return MmpError(
+        "output-lost",
+        f"the result could not be written to stdout: {why}",
+        "free or open what stdout leads to; mmp status says what was done",
+    )
+
+
+def stdout_is_lost() -> bool:
+    """Tell whether stdout is what failed: what could not be written is still in its buffer."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return not sys.stdout.writable()
+
+
+def silence_stdout() -> None:
+    """Point stdout at nothing, so that neither we nor the interpreter's last flush fail again."""
+    nothing = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (open until the end)
+    with suppress(OSError):
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    sys.stdout = nothing
+
+
 def wanted_output(arguments: Sequence[str]) -> str:
-    """Return the ``--output`` of a command line that may be wrong in other ways; text by default."""
+    """Return the ``--output`` of a command line that may be wrong in other ways; text by default.
+
+    The last one counts, as for click; after ``--`` there are no flags.
+    """
+    wanted = "text"
     for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
         if argument == "--output" and place + 1 < len(arguments):
-            return arguments[place + 1]
-        if argument.startswith("--output="):
-            return argument.partition("=")[2]
-    return "text"
+            wanted = arguments[place + 1]
+        elif argument.startswith("--output="):
+            wanted = argument.partition("=")[2]
+    return wanted
 
 
 def _problems_document(problems: Sequence[MmpError]) -> dict[str, Any]:

@@ -244,6 +244,16 @@ ERRORS: dict[str, Explanation] = {
         "The request in flight was settled first. What is on record is true.",
         "Run it again to go on.",
     ),
+    "interrupted": _row(
+        "Interrupted (SIGINT)",
+        "Ctrl-C, or a pipeline that was cancelled, ended the command before it was done.",
+        "Run it again.",
+    ),
+    "output-lost": _row(
+        "The result could not be written",
+        "stdout is closed or what it leads to is full. What the command did is done all the same.",
+        "Free or open what stdout leads to; mmp status and mmp history say what was done.",
+    ),
     "internal-error": _row(
         "A bug in mmp",
         "An assumption of the program did not hold. What is on record stays true.",

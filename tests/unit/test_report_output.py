@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli.main import main
 from reconciler.cli.output import Output, wanted_output
 from reconciler.errors import MmpError
 from tests.unit.report_samples import HOSTILE
@@ -51,6 +52,10 @@ def test_a_failure_is_a_document_where_one_was_asked_for(capsys: pytest.CaptureF
         (["plan", "--output", "json"], "json"),
         (["plan", "--output=json", "--nonsense"], "json"),
         (["plan", "--output"], "text"),
+        (["plan", "--output", "json", "--output", "text"], "text"),
+        (["plan", "--output=text", "--output", "json", "--nonsense"], "json"),
+        (["plan", "--output=json", "--output"], "json"),
+        (["apply", "--", "--output=json"], "text"),
     ],
 )
 def test_the_wanted_output_is_found_on_a_line_that_is_wrong(arguments: list[str], wanted: str) -> None:
@@ -92,3 +97,79 @@ def test_a_usage_mistake_is_told_on_one_line() -> None:
     first, second = done.stderr.decode().splitlines()
     assert first.startswith("error[usage]: ")
     assert second == "  help: see 'mmp schema --help'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [
+        (("--help",), ""),
+        (("schema", "mmp"), ""),
+        (("schema", "mmp"), "1"),
+        (("validate",), ""),
+        (("validate",), "1"),
+        (("validate", "--output", "json", "--nonsense"), ""),
+    ],
+)
+@pytest.mark.parametrize(
+    ("stdout", "why"), [("/dev/full", "No space left on device"), ("&-", "it is closed")]
+)
+def test_a_result_that_cannot_be_written_is_one_sentence(
+    arguments: tuple[str, ...], unbuffered: str, stdout: str, why: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mmp.yaml").write_text(GOOD, encoding="utf-8")
+    if sys.platform == "darwin" and stdout != "&-":
+        return  # macOS has no device that is full
+    script = f'exec "$@" >{stdout}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", sys.executable, "-m", "reconciler", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    lines = done.stderr.decode().splitlines()[-2:]
+    assert (done.returncode, lines[0]) == (
+        1,
+        f"error[output-lost]: the result could not be written to stdout: {why}",
+    )
+    assert lines[1].startswith("  help: ")
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
+def test_a_complaint_that_cannot_be_written_changes_no_status(stderr: str, tmp_path: Path) -> None:
+    if sys.platform == "darwin" and stderr != "&-":
+        return  # macOS has no device that is full
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" 2>{stderr}', "sh", sys.executable, "-m", "reconciler", "status"],
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 4
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupt_is_told_like_any_failure(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reconciler.schema_files.schema_text", interrupt)
+    monkeypatch.setattr("reconciler.cli.schema.schema_text", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        main(["schema", "mmp", *(["--output", "json"] if as_json else [])])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 130
+    assert "error[interrupted]: interrupted before it was done\n" in err
+    codes = [problem["code"] for problem in json.loads(out)["problems"]] if as_json else out
+    assert codes == (["interrupted"] if as_json else "")
+
+
+def test_the_bare_command_shows_the_help() -> None:
+    done = run()
+    lines = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert lines[0].startswith("Usage: mmp ")
+    assert len(lines) > 20
