@@ -24,12 +24,14 @@ from reconciler.cli.options import (
 from reconciler.cli.output import Output
 from reconciler.cli.saving import save_plan
 from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
-from reconciler.core.plan import Plan, Rules
-from reconciler.errors import UsageError
+from reconciler.core.plan import Plan, Rules, with_schedule
+from reconciler.errors import MmpError, UsageError, worst
 
 if TYPE_CHECKING:
     from reconciler.core.model import Desired
+    from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
+    from reconciler.core.snapshot import Snapshot
     from reconciler.okx.wire import BaseUrl
     from reconciler.report.documents import Context
     from reconciler.report.saved import Origin
@@ -136,27 +138,64 @@ def plan(
     desired = doors.read_desired(config, out)
     if out_file is not None and len(desired) != 1:
         raise UsageError("out-one", "--out wants exactly one account", "name one file with -c")
-    made = make_plans(desired, asked, doors.read_policies(desired, policy_file, out))
-    plans, contexts = [one.plan for one in made], [one.context for one in made]
-    if out_file is not None:
-        save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=expires)
-    show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
-    ctx.exit(status_of(plans, out, fail_on=fail_on, changes_count=detailed_exitcode))
+    answers = make_plans(desired, asked, doors.read_policies(desired, policy_file, out))
+    made = [one for one in answers if isinstance(one, Made)]
+    failed = [one for one in answers if isinstance(one, MmpError)]
+    statuses = [problem.exit_status for problem in failed]
+    _tell_failures(failed, out, alone=not made)
+    if made:
+        plans, contexts = [one.plan for one in made], [one.context for one in made]
+        if out_file is not None:
+            save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=expires)
+        show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
+        statuses.append(status_of(plans, out, fail_on=fail_on, changes_count=detailed_exitcode))
+    ctx.exit(worst(statuses))
+
+
+def _tell_failures(failed: list[MmpError], out: Output, *, alone: bool) -> None:
+    """Tell why accounts have no plan; ``alone``: none has one, so the failures are the document."""
+    for problem in failed:
+        out.tell(problem)
+    if alone and out.json:
+        out.failure_document(*failed)
 
 
 def make_plans(
     desired: tuple[Desired, ...], asked: Question, policies: Sequence[Policy | None]
-) -> list[Made]:
-    """Return one plan per account, in the order of the files. Raises MmpError when one cannot be made."""
+) -> list[Made | MmpError]:
+    """Return each account's plan, or why it has none, in the order of the files.
+
+    Raises MmpError for what is wrong with the question itself.
+    """
     if asked.globs and not any(chosen(one, asked.globs) for one in desired):
         raise UsageError("no-family", f"no desired family matches {', '.join(asked.globs)}")
     under = list(zip(desired, policies, strict=True))
     if asked.against is not None:
-        return _plans_against(under, asked, asked.against)
+        answers = _plans_against(under, asked, asked.against)
+    else:
+        answers = _plans_asked(under, asked)
+    return answers if len(answers) == 1 else [_placed(*pair) for pair in zip(answers, desired, strict=True)]
+
+
+def _placed(answer: Made | MmpError, desired: Desired) -> Made | MmpError:
+    """Return the answer; a failure says which of several files it is about."""
+    if isinstance(answer, Made):
+        return answer
+    return type(answer)(answer.code, f"{desired.path}: {answer.message}", answer.hint)
+
+
+def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question) -> list[Made | MmpError]:
+    """Make every plan from the state and, unless --no-live, the exchange, all at once."""
     import asyncio
 
-    async def gathered() -> list[Made]:
-        return list(await asyncio.gather(*(_plan_one(one, policy, asked) for one, policy in under)))
+    async def guarded(desired: Desired, policy: Policy | None) -> Made | MmpError:
+        try:
+            return await _plan_one(desired, policy, asked)
+        except MmpError as problem:
+            return problem
+
+    async def gathered() -> list[Made | MmpError]:
+        return list(await asyncio.gather(*(guarded(one, policy) for one, policy in under)))
 
     return asyncio.run(gathered())
 
@@ -184,27 +223,48 @@ async def _plan_one(desired: Desired, policy: Policy | None, asked: Question) ->
         doors.warn_of_clock(client)
     if isinstance(made, Reply):
         raise doors.failure("live settings could not be read", made)
+    now = clock.now()
+    plan = with_schedule(made, _as_of(record.ledger, now), now, assume_idle=False)
     origin = Origin(doors.is_simulator(asked.base), record.uid)
-    return Made(made, Context.of(desired, asked.base.host, policy), origin)
+    return Made(plan, Context.of(desired, asked.base.host, policy), origin)
+
+
+def _as_of(ledger: Ledger, now: float) -> Ledger:
+    """Return the ledger an apply begun at ``now`` starts from.
+
+    What waits out an unknown history is that apply: how long this plan took to make does not count.
+    """
+    return ledger if ledger.empty_since is None else replace(ledger, empty_since=now)
 
 
 def _plans_against(
     under: Sequence[tuple[Desired, Policy | None]], asked: Question, source: str
-) -> list[Made]:
+) -> list[Made | MmpError]:
     """Make every plan from a published status: no key, no state, no exchange."""
-    from reconciler.cli.against import load_snapshots, plan_against, published, snapshot_for
+    from reconciler.cli.against import load_snapshots
+
+    snapshots = load_snapshots(source)
+    made: list[Made | MmpError] = []
+    for one, policy in under:
+        try:
+            made.append(_plan_against(one, policy, snapshots, asked))
+        except MmpError as problem:
+            made.append(problem)
+    return made
+
+
+def _plan_against(
+    desired: Desired, policy: Policy | None, snapshots: tuple[Snapshot, ...], asked: Question
+) -> Made:
+    from reconciler.cli.against import plan_against, published, snapshot_for
     from reconciler.report.documents import Context
     from reconciler.report.saved import Origin
 
-    snapshots = load_snapshots(source)
-    made = []
-    for one, policy in under:
-        snapshot = snapshot_for(one, snapshots, asked.max_age_s)
-        rules = Rules(policy=policy, only=chosen(one, asked.globs))
-        context = replace(Context.of(one, snapshot.host, policy), against=published(snapshot))
-        origin = Origin(snapshot.simulator, snapshot.uid)
-        made.append(Made(plan_against(one, snapshot, rules), context, origin))
-    return made
+    snapshot = snapshot_for(desired, snapshots, asked.max_age_s)
+    rules = Rules(policy=policy, only=chosen(desired, asked.globs))
+    context = replace(Context.of(desired, snapshot.host, policy), against=published(snapshot))
+    origin = Origin(snapshot.simulator, snapshot.uid)
+    return Made(plan_against(desired, snapshot, rules), context, origin)
 
 
 def _check_together(*, out: bool, expires: bool, against: bool, max_age: bool, no_live: bool) -> None:
