@@ -14,6 +14,8 @@ from reconciler.core.model import Desired, Kind
 from reconciler.report.status import HistoryLine, OverrideLine
 
 DEFAULT_LIMIT = 50
+MAX_LIMIT = 10_000
+"""Over half a day of sending without a break, at the pace OKX allows."""
 
 
 @click.command()
@@ -22,7 +24,11 @@ DEFAULT_LIMIT = 50
 @exchange_options
 @click.option("--family", "glob", default="*", metavar="GLOB", help="Only families that match.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="At most."
+    "--limit",
+    type=click.IntRange(min=1, max=MAX_LIMIT),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    help="At most.",
 )
 @output_option("text", "json")
 def history(

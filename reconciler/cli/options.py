@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -17,15 +18,24 @@ DEFAULT_CONFIG = "mmp.yaml"
 DEFAULT_BASE_URL = "https://openapi.okx.com"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
+MIN_INTERVAL_S = 1.0
+"""Between two live reads of ``run``: OKX allows reading 5 times in 2 s, and others share that."""
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Duration(click.ParamType[float]):
-    """A time span such as 500ms, 30s, 5m or 1h; a plain number is seconds. Read into seconds."""
+    """A time span such as 500ms, 30s, 5m or 1h; a plain number is seconds. Read into seconds.
+
+    ``least_s``: a shorter one is a usage error.
+    """
 
     name = "duration"
+
+    def __init__(self, *, least_s: float = 0.0) -> None:
+        self._least_s = least_s
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return seconds, or fail as a usage error."""
@@ -34,7 +44,10 @@ class Duration(click.ParamType[float]):
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", str(value), re.ASCII)
         if match is None:
             self.fail(f"{value!r} is not a time span; write it like 500ms, 30s, 5m or 1h", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
+        seconds = float(match[1]) * _UNITS[match[2]]
+        if seconds < self._least_s:
+            self.fail(f"{value!r} is too short: it has to be at least {self._least_s:g}s", param, ctx)
+        return seconds
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -55,7 +68,8 @@ config_option = click.option(
     type=click.Path(),
     multiple=True,
     envvar="MMP_CONFIG",
-    help=f"File or folder of desired settings; may be repeated. [default: {DEFAULT_CONFIG}]",
+    help="File or folder of desired settings; may be repeated (several in MMP_CONFIG: with"
+    f" {os.pathsep!r} between). [default: {DEFAULT_CONFIG}]",
 )
 
 policy_option = click.option(

@@ -6,6 +6,7 @@ import click
 
 from reconciler.cli import doors
 from reconciler.cli.options import (
+    MIN_INTERVAL_S,
     Duration,
     config_option,
     exchange_options,
@@ -25,7 +26,7 @@ from reconciler.core.plan import DriftPolicy
 @exchange_options
 @click.option(
     "--interval",
-    type=Duration(),
+    type=Duration(least_s=MIN_INTERVAL_S),
     default="30s",
     show_default=True,
     help="Between two live reads when nothing else happens.",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import Duration
+from reconciler.cli.options import Duration, output_option
+from reconciler.cli.output import Output
 from reconciler.errors import MmpError, UsageError
 from reconciler.simulator.accounts import PERMISSIONS, Account, fake_account
 from reconciler.simulator.asks import SETTING_FIELDS, MmpSetting, setting_from
@@ -167,14 +168,14 @@ def _family_spec(part: str) -> FamilySpec:
     help="Something that goes wrong, in order: lost-before, lost-after, slow, html-502, wrong-echo,"
     " truncated, or any code of OKX. Repeatable.",
 )
-@click.option("--output", type=click.Choice(("text", "json")), default="text", show_default=True)
+@output_option("text", "json")
 def simulator(
     *,
     host: str,
     port: int,
     families: Sequence[FamilySpec],
     faults: Sequence[ScriptedFault],
-    output: str,
+    output_format: str,
     **flags: Any,
 ) -> None:
     """Run the simulated exchange on loopback until stopped.
@@ -201,7 +202,7 @@ def simulator(
     )
     exchange = build_exchange(account, families, faults, _options(flags))
     network = Network(flags["latency"], flags["jitter"], flags["seed"])
-    _run(exchange, account, host=host, port=port, network=network, output=output)
+    _run(exchange, account, host=host, port=port, network=network, out=Output(output_format))
 
 
 def build_exchange(
@@ -265,7 +266,7 @@ def _options(flags: dict[str, Any]) -> Options:
 
 
 def _run(
-    exchange: SimulatedExchange, account: Account, *, host: str, port: int, network: Network, output: str
+    exchange: SimulatedExchange, account: Account, *, host: str, port: int, network: Network, out: Output
 ) -> None:
     import asyncio
 
@@ -275,11 +276,13 @@ def _run(
         stopped = asyncio.Event()
         _stop_on_signals(asyncio.get_running_loop(), stopped)
         async with running_simulator(exchange, host=host, port=port, network=network) as url:
-            click.echo(announcement(account, url, output))  # echo flushes: a caller waits for it
+            out.result(announcement(account, url, out.format) + "\n")
             await stopped.wait()
 
     try:
         asyncio.run(serve())
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise MmpError(
             "simulator-address",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
@@ -50,7 +51,7 @@ def validate(
     from reconciler.report.problems import problems_document, problems_github, problems_text
 
     out = Output(output_format, color)
-    configs, policies = read_all(files or config_paths(config), policy_file)
+    configs, policies = read_all(_named(ctx, files, config), policy_file)
     readings: tuple[Excerptable, ...] = (*configs, *policies)
     problems = [problem for reading in readings for problem in reading.problems]
     match output_format:
@@ -61,6 +62,16 @@ def validate(
         case _:
             out.result(problems_text(readings, paint=out.paint()))
     ctx.exit(_status(configs, policies))
+
+
+def _named(ctx: click.Context, files: tuple[str, ...], config: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what is to be checked, each path once: named as FILE or with --config, else the default.
+
+    MMP_CONFIG is the default of this shell: it adds nothing to what the command line names.
+    """
+    told = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
+    named = (*files, *(config if told else ()))
+    return tuple(dict.fromkeys(named or config_paths(config)))
 
 
 def read_all(

@@ -28,7 +28,7 @@ _BASES = (
     (re.compile(r"([-+]?)0b([01_]+)"), 2, "binary"),
 )
 _SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
-_LEADING_ZERO = re.compile(r"-0|[-+]?0[0-9_]+")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _LOOSE_NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
 _NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt \t].*)?")
@@ -74,6 +74,8 @@ def _surprise(text: str) -> Surprise | None:
         return Surprise("a number without a value", "")
     if _SIXTIES.fullmatch(text):
         return Surprise("a number in base 60", _sixties(text))
+    if text == "-0":
+        return Surprise("a negative zero", "0")
     for pattern, base, name in _BASES:
         if match := pattern.fullmatch(text):
             return Surprise(f"a number in {name}", _whole(match[1], match[2], base))

@@ -59,6 +59,10 @@ def test_the_help_of_all_names_every_command(alone: Desk) -> None:
         (("simulator", "--families", "btc"), "not an instrument family"),
         (("simulator", "--host", "0.0.0.0"), "loopback only"),
         (("plan", "surplus"), "surplus"),
+        (("run", "--interval", "0"), "at least 1s"),
+        (("run", "--interval", "999ms"), "at least 1s"),
+        (("history", "--limit", "99999999999999999999"), "1<=x<=10000"),
+        (("simulator", "--log-format", "xml"), "'xml' is not one of"),
         ((), "Usage"),
     ],
     ids=" ".join,
@@ -261,6 +265,21 @@ def test_an_exchange_that_is_not_there_is_exit_1(alone: Desk) -> None:
     ended = alone.mmp(*APPLY, *flags, "--timeout", "1s", "--output", "json", env=keys)
     assert ended.status == 1
     assert "could not connect" in ended.document["problems"][0]["message"]
+
+
+def test_validate_checks_what_is_named_either_way(alone: Desk) -> None:
+    for name in ("a", "b", "c"):
+        alone.wants({"BTC-USD": "5s/2s/0"}, name=f"{name}.yaml", account=name)
+
+    def checked(*arguments: str) -> list[str]:
+        ended = alone.mmp("validate", *arguments, "--output", "json", env={"MMP_CONFIG": "c.yaml"})
+        assert ended.status == 4
+        return [problem["path"] for problem in ended.document["problems"]]
+
+    assert checked("a.yaml", "-c", "b.yaml") == ["a.yaml", "b.yaml"]
+    assert checked("a.yaml", "-c", "a.yaml") == ["a.yaml"], "the same file once"
+    assert checked("a.yaml") == ["a.yaml"], "the variable is what is checked where nothing is named"
+    assert checked() == ["c.yaml"]
 
 
 BROKEN = "version: 1\nenvironment: live\nfamilies:\n  BTC-USD: {qtyLimt: 1}\n"

@@ -150,9 +150,9 @@ def test_a_rate_limit_of_the_exchange_is_waited_out(desk: Desk, exchange: Exchan
 
 
 def test_a_read_that_lags_behind_does_not_cause_a_second_request(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("rules", read_delay_s=0.6)
+    exchange.tell("rules", read_delay_s=1.2)
     desk.wants({"BTC-USD": "5s/2s/100"})
-    sidecar = desk.start("run", "--assume-idle", "--interval", "500ms", "--log-level", "debug")
+    sidecar = desk.start("run", "--assume-idle", "--interval", "1s", "--log-level", "debug")
     sidecar.wait_for_log("request applied")
     reads = len(exchange.arrivals("get"))
     eventually(lambda: len(exchange.arrivals("get")) >= reads + 4, 15.0, "four more reads")

@@ -247,3 +247,13 @@ def test_a_plain_value_yaml_programs_disagree_on(text: str, instead: str) -> Non
     assert isinstance(found, Surprise)
     assert found.instead == instead
     assert not is_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "taken_for"),
+    [("-0", "a negative zero"), ("-00", "an octal number"), ("010", "an octal number")],
+)
+def test_a_surprise_says_what_some_take_it_for(text: str, taken_for: str) -> None:
+    found = resolve(text)
+    assert isinstance(found, Surprise)
+    assert found.taken_for == taken_for
