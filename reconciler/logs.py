@@ -55,6 +55,13 @@ def log(level: str, event: str, **values: object) -> None:
     getattr(structlog.get_logger(), level)(event, **values)
 
 
+def line(level: str, event: str, **values: object) -> None:
+    """Write one JSON line that was asked for, even before, or without, logging being set up."""
+    if not structlog.is_configured():
+        configure(log_format="json", level="info", color=False)
+    log(level, event, **values)
+
+
 def observer(account: str, environment: str, *, simulator: bool) -> Observe:
     """Return an observer that logs every event of one account."""
     logger = structlog.get_logger().bind(account=account, environment=environment)

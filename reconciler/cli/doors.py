@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.options import config_paths
-from reconciler.cli.output import Output
+from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
-from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
 from reconciler.errors import AccountProblem, Exit, MmpError
 
@@ -64,6 +63,9 @@ def tell_problems(readings: Sequence[Excerptable], out: Output) -> None:
     problems = [problem for reading in readings for problem in reading.problems]
     if out.json:
         out.document(problems_document(problems))
+    elif out.told.json_lines:
+        for problem in problems:
+            out.point_out(problem)
     else:
         out.note(problems_text(readings, paint=out.paint(sys.stderr)).rstrip("\n"))
 
@@ -72,15 +74,16 @@ def tell_warnings(readings: Sequence[Excerptable], out: Output) -> None:
     """Write warnings to stderr, one line each."""
     for reading in readings:
         for problem in reading.problems:
-            place = f"{printable(problem.path)}:{problem.line}"
-            out.note(f"warning[{problem.code}] {place}: {printable(problem.message)}")
+            out.point_out(problem)
 
 
 def base_url(text: str, allow_hosts: Sequence[str]) -> BaseUrl:
     """Return the exchange's address, or raise UsageError."""
     from reconciler.okx.wire import parse_base_url
 
-    return parse_base_url(text, frozenset(allow_hosts))
+    base = parse_base_url(text, frozenset(allow_hosts))
+    told_here().simulator = is_simulator(base)
+    return base
 
 
 def reading_client(desired: Desired, base: BaseUrl, clock: Clock) -> OkxClient:

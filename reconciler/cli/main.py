@@ -15,7 +15,7 @@ from keyword import iskeyword
 import click
 
 from reconciler import __version__
-from reconciler.cli.output import Output, output_lost, silence_stdout, stdout_is_lost, wanted_output
+from reconciler.cli.output import Output, Told, output_lost, silence_stdout, stdout_is_lost, wanted
 from reconciler.errors import Exit, MmpError, UsageError
 
 VERBS = {
@@ -44,6 +44,13 @@ VERBS = {
 
 class Verbs(click.Group):
     """The group of verbs; each lives in ``reconciler.cli.<verb>`` under its own name."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb; an interrupt is for ``main`` to tell, without click's empty line before it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.Abort from None
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the verbs in the order of use."""
@@ -95,44 +102,46 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. Never returns."""
     argv = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
+    told = Told(json_lines=wanted("--log-format", argv, os.environ.get("MMP_LOG_FORMAT", "")) == "json")
     try:
-        status = _status(argv)
+        status = _status(argv, told)
         sys.stdout.flush()
     except BrokenPipeError:
         silence_stdout()
         status = Exit.FAILED
     except MmpError as lost:  # the failure's own document could not be written
-        Output().tell(lost)
+        Output(told=told).tell(lost)
         status = lost.exit_status
     sys.exit(int(status))
 
 
-def _status(argv: list[str]) -> int:
+def _status(argv: list[str], told: Told) -> int:
     """Run the verb and tell its failure; returns the exit status. Raises MmpError of a lost stdout."""
+    out = Output(wanted("--output", argv, "text"), told=told)
     try:
-        status = cli.main(args=argv, prog_name="mmp", standalone_mode=False)
+        status = cli.main(args=argv, prog_name="mmp", standalone_mode=False, obj=told)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as bare:
         Output().note(bare.format_message())
         return Exit.USAGE
     except click.ClickException as mistake:
-        return _fail(argv, UsageError("usage", _in_one_line(mistake), _usage_hint(mistake)))
+        return _fail(out, UsageError("usage", _in_one_line(mistake), _usage_hint(mistake)))
     except MmpError as problem:
-        return _fail(argv, problem)
+        return _fail(out, problem)
     except (KeyboardInterrupt, click.Abort):
-        _fail(argv, MmpError("interrupted", "interrupted before it was done", "run it again"))
+        _fail(out, MmpError("interrupted", "interrupted before it was done", "run it again"))
         return Exit.INTERRUPTED
     except BrokenPipeError:
         raise
     except Exception as bug:
         lost = isinstance(bug, OSError) and stdout_is_lost()  # a help text is click's own to write
-        return _fail(argv, output_lost(bug) if lost else _internal(bug))
+        return _fail(out, output_lost(bug) if lost else _internal(bug))
     return status if isinstance(status, int) else Exit.DONE
 
 
-def _fail(argv: list[str], problem: MmpError) -> Exit:
-    Output(wanted_output(argv)).failure(problem)
+def _fail(out: Output, problem: MmpError) -> Exit:
+    out.failure(problem)
     return problem.exit_status
 
 
@@ -173,8 +182,8 @@ def _prepare_streams() -> None:
     that no other file gets its number.
     """
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, encoding="utf-8")  # noqa: SIM115  (open until the end)
+        sys.stdout = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - open until the end
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (open until the end)
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -7,12 +7,32 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from reconciler.core.problems import printable
+import click
+
+from reconciler.core.problems import Problem, printable
 from reconciler.errors import MmpError
 from reconciler.report.tone import Paint, Tone, ansi, plain
+
+
+@dataclass(slots=True)
+class Told:
+    """What the command line told that everything on stderr has to obey.
+
+    ``json_lines``: JSON lines were asked for. ``simulator``: the other end is the simulated exchange;
+    known once the address was read.
+    """
+
+    simulator: bool = False
+    json_lines: bool = False
+
+
+def told_here() -> Told:
+    """Return what the command line that is being run told; nothing where none is."""
+    context = click.get_current_context(silent=True)
+    return (context and context.find_object(Told)) or Told()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +41,7 @@ class Output:
 
     format: str = "text"
     color: str = "auto"
+    told: Told = field(default_factory=told_here)
 
     @property
     def json(self) -> bool:
@@ -44,8 +65,20 @@ class Output:
     def note(self, text: str) -> None:
         """Write one line to stderr; where that cannot be written there is nowhere left to say it."""
         with suppress(OSError):
+            if self.told.json_lines:
+                _log_line("info", text)
+                return
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
+
+    def point_out(self, problem: Problem) -> None:
+        """Write what is wrong with a file to stderr, as one line."""
+        place, message = f"{printable(problem.path)}:{problem.line}", printable(problem.message)
+        if self.told.json_lines:
+            with suppress(OSError):
+                _log_line(problem.severity.value, message, code=problem.code, at=place)
+            return
+        self.note(f"{problem.severity}[{problem.code}] {place}: {message}")
 
     def failure(self, problem: MmpError) -> None:
         """Tell about a failure: to stderr for people, and as a document when one was asked for."""
@@ -55,10 +88,16 @@ class Output:
 
     def tell(self, problem: MmpError) -> None:
         """Write a failure to stderr, for people; for when the one document is written already."""
-        paint = self.paint(sys.stderr)
-        self.note(f"{paint('error', Tone.BAD)}[{problem.code}]: {printable(problem.message)}")
-        if problem.hint:
-            self.note(f"  help: {printable(problem.hint)}")
+        message, hint = printable(problem.message), printable(problem.hint)
+        if self.told.json_lines:
+            exchange = {"exchange": "SIMULATOR"} if self.told.simulator else {}
+            with suppress(OSError):
+                _log_line("error", message, code=problem.code, hint=hint or None, **exchange)
+            return
+        banner = "SIMULATOR " if self.told.simulator else ""
+        self.note(f"{self.paint(sys.stderr)('error', Tone.BAD)}[{problem.code}]: {banner}{message}")
+        if hint:
+            self.note(f"  help: {hint}")
 
     def failure_document(self, *problems: MmpError) -> None:
         """Write failures as the document of a command that has no other to write."""
@@ -78,6 +117,12 @@ class Output:
         if os.environ.get("NO_COLOR"):
             return False
         return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def _log_line(level: str, event: str, **values: object) -> None:
+    from reconciler import logs  # late: commands that do not log pay for it only here
+
+    logs.line(level, event, **values)
 
 
 def output_lost(error: Exception) -> MmpError:
@@ -102,26 +147,26 @@ def stdout_is_lost() -> bool:
 
 def silence_stdout() -> None:
     """Point stdout at nothing, so that neither we nor the interpreter's last flush fail again."""
-    nothing = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (open until the end)
+    nothing = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end
     with suppress(OSError):
         os.dup2(nothing.fileno(), sys.stdout.fileno())
     sys.stdout = nothing
 
 
-def wanted_output(arguments: Sequence[str]) -> str:
-    """Return the ``--output`` of a command line that may be wrong in other ways; text by default.
+def wanted(flag: str, arguments: Sequence[str], otherwise: str) -> str:
+    """Return the value of ``flag`` on a command line that may be wrong in other ways.
 
     The last one counts, as for click; after ``--`` there are no flags.
     """
-    wanted = "text"
+    value = otherwise
     for place, argument in enumerate(arguments):
         if argument == "--":
             break
-        if argument == "--output" and place + 1 < len(arguments):
-            wanted = arguments[place + 1]
-        elif argument.startswith("--output="):
-            wanted = argument.partition("=")[2]
-    return wanted
+        if argument == flag and place + 1 < len(arguments):
+            value = arguments[place + 1]
+        elif argument.startswith(f"{flag}="):
+            value = argument.partition("=")[2]
+    return value
 
 
 def _problems_document(problems: Sequence[MmpError]) -> dict[str, Any]:

@@ -282,6 +282,29 @@ def test_validate_checks_what_is_named_either_way(alone: Desk) -> None:
     assert checked() == ["c.yaml"]
 
 
+def test_json_lines_are_all_of_stderr_where_they_were_asked_for(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({"BTC-USD": "0/2s/100"})
+    exchange.change("BTC-USD", "5000/2000/100")
+    json_lines = ("--log-format", "json")
+    refused = desk.mmp(*APPLY, *json_lines)
+    lines = [json.loads(line) for line in refused.stderr.splitlines()]
+    assert (refused.status, lines[0]["level"], lines[0]["code"]) == (3, "warning", "bare-zero")
+    assert (lines[-1]["level"], lines[-1]["code"]) == ("error", "guard-disable")
+    assert (lines[-1]["exchange"], bool(lines[-1]["hint"])) == ("SIMULATOR", True)
+    slip = desk.mmp("plan", "--mistyped", env={"MMP_LOG_FORMAT": "json"})
+    assert [json.loads(line)["code"] for line in slip.stderr.splitlines()] == ["usage"]
+    desk.config.write_text(BROKEN)
+    broken = desk.mmp("plan", *json_lines)
+    assert "unknown-key" in {json.loads(line)["code"] for line in broken.stderr.splitlines()}
+
+
+def test_a_failure_at_the_simulator_says_so(desk: Desk, exchange: Exchange) -> None:
+    desk.wants(BTC, expect='{uid: "1"}')
+    for command in (("plan",), APPLY):
+        assert "error[wrong-account]: SIMULATOR " in desk.mmp(*command).stderr
+    assert "SIMULATOR" not in desk.mmp("validate", "--mistyped").stderr
+
+
 BROKEN = "version: 1\nenvironment: live\nfamilies:\n  BTC-USD: {qtyLimt: 1}\n"
 
 

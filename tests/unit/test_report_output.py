@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import main
-from reconciler.cli.output import Output, wanted_output
+from reconciler.cli.output import Output, wanted
 from reconciler.errors import MmpError
+from reconciler.schema_files import load_schema
 from tests.unit.report_samples import HOSTILE
 
 GOOD = (
@@ -46,7 +48,28 @@ def test_a_failure_is_a_document_where_one_was_asked_for(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("place", "holds"),
+    [
+        ((None, None, None), True),
+        (("mmp.yaml", 1, 1), True),
+        ((None, 1, 1), False),
+        ((None, None, 1), False),
+        (("mmp.yaml", None, None), False),
+    ],
+)
+def test_a_failure_without_a_file_has_no_place_and_one_with_a_file_has(
+    place: tuple[str | None, int | None, int | None], holds: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Output("json").failure(MmpError("okx-1", "no"))
+    document = json.loads(capsys.readouterr().out)
+    schema = Draft202012Validator(load_schema("problems"))
+    assert schema.is_valid(document)
+    document["problems"][0] |= dict(zip(("path", "line", "column"), place, strict=True))
+    assert schema.is_valid(document) is holds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
     [
         (["plan"], "text"),
         (["plan", "--output", "json"], "json"),
@@ -58,8 +81,8 @@ def test_a_failure_is_a_document_where_one_was_asked_for(capsys: pytest.CaptureF
         (["apply", "--", "--output=json"], "text"),
     ],
 )
-def test_the_wanted_output_is_found_on_a_line_that_is_wrong(arguments: list[str], wanted: str) -> None:
-    assert wanted_output(arguments) == wanted
+def test_the_wanted_output_is_found_on_a_line_that_is_wrong(arguments: list[str], value: str) -> None:
+    assert wanted("--output", arguments, "text") == value
 
 
 def run(*arguments: str | bytes, encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
