@@ -9,17 +9,26 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Family, Known, LiveRow
+from reconciler.core.model import Family, Known, LiveRow, Pause
 from reconciler.core.outcome import HOLD_WORDS, Outcome, Result
 from reconciler.core.plan import Because, Plan, Rules, make_plan, with_schedule
+from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
 from reconciler.core.status import Record, make_status
-from reconciler.report.documents import Context, Document, apply_document, plan_document, several
+from reconciler.report.documents import (
+    Context,
+    Document,
+    PolicyFile,
+    apply_document,
+    plan_document,
+    several,
+)
 from reconciler.report.problems import problems_document
-from reconciler.report.status import HistoryLine, history_document, status_document
+from reconciler.report.status import HistoryLine, OverrideLine, history_document, status_document
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting
 from tests.unit.report_samples import LEDGERS, WALL, XAU
 
@@ -38,11 +47,12 @@ ROWS = {
     SOL: row("5000/2000/10"),
     XAU: row("5000/2000/10"),
 }
+POLICY = Policy("mmp-policy.yaml", "1" * 64, loosening=Loosening(max_factor=Decimal(5)))
 
 
 def plan() -> Plan:
-    """Return a plan with a request, a held change, and families that need nothing."""
-    made = make_plan(desired(WANTED), KNOWN, Reads(read(990, ROWS)), Rules(), NOW)
+    """Return a plan with a request, a change the policy refuses, and families that need nothing."""
+    made = make_plan(desired(WANTED), KNOWN, Reads(read(990, ROWS)), Rules(policy=POLICY), NOW)
     return with_schedule(made, LEDGERS["full"], NOW, assume_idle=False)
 
 
@@ -57,6 +67,7 @@ def examples() -> dict[str, Document]:
         ledger=LEDGERS["full"],
         live_rows=rows,
         live_at=WALL - timedelta(seconds=12),
+        pauses=(Pause(SOL, "testing by hand", WALL, WALL + timedelta(minutes=30)),),
     )
     results = (
         Result(BTC, Outcome.APPLIED, "0", "", 1),
@@ -77,6 +88,9 @@ def examples() -> dict[str, Document]:
             open=False,
         ),
     ]
+    override = OverrideLine(
+        BTC, "loosening.maxFactor: qtyLimit ×4, limit ×2", "agreed with risk", WALL - timedelta(seconds=1)
+    )
     wrong = problem(
         Code.UNKNOWN_KEY,
         "mmp.yaml",
@@ -86,12 +100,15 @@ def examples() -> dict[str, Document]:
         column=13,
     )
     return {
-        "plan": plan_document(made, Context("openapi.okx.com", "mmp.yaml", "0" * 64)),
+        "plan": plan_document(
+            made,
+            Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile(POLICY.path, POLICY.sha256)),
+        ),
         "apply": apply_document(made, results, made.digest),
         "status": status_document(
-            make_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL)
+            make_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL, policy=POLICY)
         ),
-        "history": history_document("main", "live", lines),
+        "history": history_document("main", "live", lines, [override]),
         "problems": problems_document([wrong]),
         "several": several(
             "apply",

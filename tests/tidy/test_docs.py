@@ -22,6 +22,7 @@ from reconciler.core.status import FamilyState
 from reconciler.core.verdict import AttemptStatus
 from reconciler.desired.reader import read_config
 from reconciler.errors import PRECEDENCE, Exit
+from reconciler.report.documents import several
 from reconciler.report.text import _LOOK
 from reconciler.schema_files import load_schema, schema_text
 from tests.tidy.document_examples import BLOCK, examples, written
@@ -145,6 +146,11 @@ def test_the_order_of_statuses_is_the_code_s() -> None:
     assert ", ".join(str(int(status)) for status in PRECEDENCE) in text("exit-codes")
 
 
+def test_the_readme_tells_every_exit_status_and_no_other() -> None:
+    (told,) = [rows for rows in tables(text("../README")) if rows[0][0] == "0"]
+    assert [int(one) for row in told for one in row[0].split(", ")] == [int(status) for status in Exit]
+
+
 # ---- the file ------------------------------------------------------------------------------------
 
 
@@ -218,6 +224,33 @@ def test_every_word_of_a_document_is_told(words: type[Outcome]) -> None:
     assert [word for word in words if f"`{word}`" not in text("documents")] == []
 
 
+@pytest.mark.parametrize("name", ["plan", "apply", "status", "problems"])
+def test_every_field_of_a_document_is_told(name: str) -> None:
+    told = text("documents")
+    assert [
+        one for one in fields_of(load_schema(name)) if f'"{one}"' not in told and f"`{one}`" not in told
+    ] == []
+
+
+def fields_of(schema: object) -> set[str]:
+    """Return every name that any object of ``schema`` may have."""
+    if isinstance(schema, list):
+        return {name for one in schema for name in fields_of(one)}
+    if not isinstance(schema, dict):
+        return set()
+    own = schema.get("properties", {})
+    return set(own) | {name for one in schema.values() for name in fields_of(one)}
+
+
+def test_every_format_is_told_with_the_one_of_several_accounts() -> None:
+    package = DOCS.parent / "reconciler"
+    source = "\n".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py"))
+    formats = set(re.findall(r'"format": "(mmp/[a-z]+/1)"', source))
+    formats |= {several(kind, [{}, {}])["format"] for kind in re.findall(r'several\(\s*"([a-z]+)"', source)}
+    assert len(formats) > 12
+    assert [one for one in sorted(formats) if f"`{one}`" not in text("documents")] == []
+
+
 def test_every_schema_that_is_named_is_there() -> None:
     named = re.findall(r"`mmp schema ([a-z]+)`", text("documents"))
     listed = section("commands", "mmp schema").split("of a document:")[1]
@@ -263,7 +296,7 @@ def test_the_numbers_of_the_proof_are_the_code_s() -> None:
 # ---- all of them ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MINE)
+@pytest.mark.parametrize("name", [*MINE, "policy", "reviewed-changes", "../README", "../CHANGELOG"])
 def test_only_flags_and_commands_that_exist_are_named(name: str) -> None:
     prose = text(name)
     ours = "\n".join(
@@ -272,6 +305,12 @@ def test_only_flags_and_commands_that_exist_are_named(name: str) -> None:
     assert set(FLAG.findall(ours)) - EVERY_FLAG == set()
     commands = re.findall(r"(?:`|\$ |run: )mmp ([a-z]+)\b", prose)
     assert set(commands) - set(VERBS) == set()
+
+
+def test_every_file_of_the_core_is_told_in_the_architecture() -> None:
+    told = section("../ARCHITECTURE", "The core, file by file")
+    files = {file.name for file in (DOCS.parent / "reconciler" / "core").glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"`(\w+\.py)`", told)) == files
 
 
 @pytest.mark.parametrize("name", MINE)
