@@ -1,7 +1,8 @@
 """How an apply runs: identify every account, review every first plan, then reconcile, then report.
 
 With one account the review happens inside the pass, under the lock. With several, or when a person is
-asked, all plans are made first: a refusal of one means that nothing at all is sent.
+asked, all plans are made first: a refusal of one means that nothing at all is sent, and a plan that
+is another one under the lock sends nothing for its account.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -22,14 +24,15 @@ from reconciler.cli.output import Output
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
+from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
-from reconciler.core.plan import Plan, Rules
+from reconciler.core.plan import Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
 from reconciler.core.saved import Reviewed, SavedPlan, covered, reviewed
 from reconciler.core.verdict import Reply
-from reconciler.errors import Exit, MmpError, PlanStale, Refused, UsageError, worst
+from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import Store
@@ -61,6 +64,13 @@ FIRST_CONTACT_S = 30.0
 
 STOPPED = MmpError("stopped", "stopped by a signal; nothing is in flight", "run it again to go on")
 """What is told of an apply that was asked to stop; its exit status is the signal's."""
+
+PLAN_MOVED = PlanStale(
+    "plan-moved",
+    "nothing was sent: state or live changed since the plan was shown, and so did what would be sent",
+    "run it again and look at the new plan",
+)
+"""What is told when the first plan under the lock would not send what was approved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,12 @@ class Order:
 
 @dataclass(slots=True)
 class Run:
-    """One account's apply: its parts, the plan it began with, and how it ended."""
+    """One account's apply: its parts, the plan it began with, and how it ended.
+
+    ``approved`` is the digest of the requests somebody approved, or --yes did, before the pass began;
+    None when the first plan within the pass is the one that is reviewed. ``begun``: the pass has had
+    its first whole plan. ``uid`` is empty until the exchange said whose key this is.
+    """
 
     desired: Desired
     policy: Policy | None
@@ -107,10 +122,38 @@ class Run:
     store: Store
     exchange: OkxTradingClient
     only: frozenset[Family] | None
+    uid: str = ""
+    approved: str | None = None
+    begun: bool = False
     memory: Memory = field(default_factory=Memory)
     first: Plan | None = None
     result: PassResult | None = None
     problem: MmpError | None = None
+
+    @property
+    def place(self) -> str:
+        """Which account this is, as people read it."""
+        return f"{self.desired.account} ({self.desired.environment.value})"
+
+    @property
+    def chosen(self) -> frozenset[Family]:
+        """The families looked at."""
+        return frozenset(self.desired.families) if self.only is None else self.only
+
+    @property
+    def left(self) -> Plan | None:
+        """The last whole plan; the pass's own ones before its first whole one say too little."""
+        return self.result.plan if self.result and self.begun else self.first
+
+    @property
+    def told(self) -> MmpError | None:
+        """Why this apply did not come to its end; None when it did, or was stopped by a signal."""
+        return self.problem or _ending(self)
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything that could be settled is."""
+        return self.problem is None and self.result is not None and isinstance(self.result.end, Finished)
 
 
 class Applying:
@@ -158,13 +201,19 @@ class Applying:
         ]
 
     async def _all(self) -> None:
-        if not await self._each(self._identify):
+        if not await self._each(self._identify) or self._claimed_twice():
             return
         if len(self.runs) > 1 or self._may_ask():
             if not await self._each(self._survey):
                 return
             self._ask()
         await self._each(self._reconcile)
+
+    def _claimed_twice(self) -> bool:
+        """Tell whether two files want the same family of one account; then nothing may be sent."""
+        problem = claimed_twice([(run.uid, run.desired) for run in self.runs])
+        self.runs[0].problem = self.runs[0].problem or problem
+        return problem is not None
 
     async def _each(self, step: Callable[[Run], Coroutine[None, None, None]]) -> bool:
         """Take one step of every account at once; True when none of them failed."""
@@ -192,6 +241,7 @@ class Applying:
                 reviewed_uid=self.order.saved.uid if self.order.saved else None,
             )
             if not isinstance(answer, Reply):
+                run.uid = answer.uid
                 doors.warn_of_clock(run.exchange)
                 return
             retry_at = run.clock.now() + back_off_s(failures)
@@ -222,6 +272,7 @@ class Applying:
             raise doors.failure("live settings could not be read", plan)
         self._show(run, plan)
         run.problem = self._veto(plan)
+        run.approved = _requests_digest(plan)
 
     async def _reconcile(self, run: Run) -> None:
         progress = self._progress(run)
@@ -256,8 +307,8 @@ class Applying:
         """Hold the first plan against the order; None vetoes, else the deadline."""
         if run.first is None:
             self._show(run, plan)
-        run.first = plan
-        run.problem = self._veto(plan)
+        run.first, run.begun = plan, True
+        run.problem = self._veto(plan, approved=run.approved)
         if run.problem is not None:
             return None
         patience_s = self.order.timeout_s
@@ -273,32 +324,34 @@ class Applying:
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
-    def _veto(self, plan: Plan) -> MmpError | None:
-        """Return why this plan must not be applied as ordered; None when it may."""
+    def _veto(self, plan: Plan, *, approved: str | None = None) -> MmpError | None:
+        """Return why this plan must not be applied as ordered; None when it may.
+
+        ``approved`` is the digest of the requests that were approved, None when none were yet.
+        Where several reasons hold, the one is told whose status goes first.
+        """
+        found = list(self._objections(plan, approved))
+        return min(found, key=lambda problem: PRECEDENCE.index(problem.exit_status), default=None)
+
+    def _objections(self, plan: Plan, approved: str | None) -> Iterator[MmpError]:
         if plan.overridden and not (self.order.reason or "").strip():
-            return _reason_missing(plan)
+            yield _reason_missing(plan)
         if plan.refusals:
-            return _refusal(plan)
+            yield _refusal(plan)
         if self.order.expect is not None and plan.digest != self.order.expect:
-            return PlanStale(
-                "unexpected-plan",
-                f"the plan's digest is {plan.digest}, not the expected {self.order.expect}",
-                "review the new plan and pass its digest",
-            )
+            yield _unexpected(plan, self.order.expect)
+        if approved is not None and _requests_digest(plan) != approved:
+            yield PLAN_MOVED
         if plan.requests and not self.approved and not self._may_ask():
-            requests = count(len(plan.requests), "request")
-            return UsageError(
-                "not-approved",
-                f"nothing was sent: {requests} to send, and no terminal to ask on",
-                "pass --yes to apply without being asked",
-            )
-        return None
+            yield _not_approved(plan)
 
     def _may_ask(self) -> bool:
         return not self.approved and sys.stdin.isatty() and sys.stderr.isatty()
 
     def _ask(self) -> None:
         """Ask once for all accounts; raises Exit or Abort when the answer is no."""
+        if self.stop.status is not None:
+            raise click.exceptions.Exit(self.stop.status)
         requests = sum(len(run.first.requests) for run in self.runs if run.first)
         if requests and not self.approved:
             try:
@@ -324,7 +377,7 @@ class Applying:
     def _progress(self, run: Run) -> LogProgress | BarProgress:
         log = self._observer(run)
         if len(self.runs) == 1 and sys.stderr.isatty():
-            return BarProgress(log, run.clock)
+            return BarProgress(log, run.clock, colored=self.out.colored_stderr())
         return LogProgress(log, logs.log, run.clock)
 
     def _observer(self, run: Run) -> Observe:
@@ -348,44 +401,70 @@ class Applying:
             self._report_documents(outcomes)
         for run, told in zip(self.runs, outcomes, strict=True):
             if run.result is not None and run.problem is None and not self.out.json:
-                self.out.result(results_text(told, paint=self.out.paint()))
-            problem = run.problem or _ending(run)
-            if problem is not None:
-                Output("text", self.out.color).failure(problem)
+                self.out.result(self._results_text(run, told))
+            if run.told is not None:
+                self.out.tell(self._placed(run, run.told))
         if self.stop.status is not None:
-            self.out.note(f"{STOPPED.message}, {STOPPED.hint}")
+            banner = "SIMULATOR: " if doors.is_simulator(self.order.base) else ""
+            self.out.note(f"{banner}{STOPPED.message}, {STOPPED.hint}")
             return self.stop.status
         statuses = [status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)]
         return combined(statuses, outcomes)
 
+    def _results_text(self, run: Run, told: tuple[Result, ...]) -> str:
+        simulator = doors.is_simulator(self.order.base)
+        return results_text(
+            told,
+            finished=run.finished,
+            place=run.place if simulator or len(self.runs) > 1 else "",
+            simulator=simulator,
+            paint=self.out.paint(),
+        )
+
+    def _placed(self, run: Run, problem: MmpError) -> MmpError:
+        """Return ``problem`` saying whose it is, where there are several accounts."""
+        if len(self.runs) == 1:
+            return problem
+        return type(problem)(problem.code, f"{run.place}: {problem.message}", problem.hint)
+
     def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
         documents = [
-            apply_document(run.first, told, run.first.digest)
+            apply_document(run.first, told, run.first.digest, simulator=doors.is_simulator(self.order.base))
             for run, told in zip(self.runs, outcomes, strict=True)
             if run.first is not None
         ]
         if len(documents) == len(self.runs):
             self.out.document(several("apply", documents))
             return
-        problems = [problem for run in self.runs if (problem := run.problem or _ending(run))]
+        problems = [self._placed(run, run.told) for run in self.runs if run.told]
         self.out.failure_document(*(problems or [STOPPED]))
 
 
 def _confirmed(question: str) -> bool:
-    """Ask on the terminal; ctrl-C is an answer here, not a request to finish what is in flight."""
-    asyncios = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Ask on the terminal; a signal is an answer here, not a request to finish what is in flight.
+
+    The question blocks the event loop, so its own handlers would not run before the answer.
+    """
+    loops = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
+    }
     try:
         return click.confirm(question, err=True)
     finally:
-        signal.signal(signal.SIGINT, asyncios)
+        for number, handler in loops.items():
+            signal.signal(number, handler)
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    raise click.exceptions.Exit(Exit.TERMINATED)
 
 
 def status_of(run: Run, outcomes: tuple[Result, ...]) -> Exit:
     """Return the exit status of one account's apply."""
-    problem = run.problem or _ending(run)
-    ended = problem.exit_status if problem else Exit.DONE
-    return exit_status(outcomes, run.result.plan if run.result else run.first, ended)
+    ended = run.told.exit_status if run.told else Exit.DONE
+    return exit_status(outcomes, run.left, ended)
 
 
 def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]]) -> Exit:
@@ -402,11 +481,12 @@ def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tu
     memory = run.memory
     return results(
         done=memory.done,
-        left=run.result.plan if run.result else run.first,
+        left=run.left,
         uncertain=run.result.uncertain if run.result else frozenset(),
         refusals={family: parked.reply for family, parked in memory.parked.items()},
         attempts=memory.attempts,
         ended=_why_not_reached(run, signalled),
+        chosen=run.chosen,
         reviewed=promised,
     )
 
@@ -414,8 +494,7 @@ def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tu
 def _why_not_reached(run: Run, signalled: Exit | None) -> str:
     if signalled is not None:
         return "stopped by a signal before its turn"
-    problem = run.problem or _ending(run)
-    return problem.message if problem else ""
+    return run.told.message if run.told else ""
 
 
 def _ending(run: Run) -> MmpError | None:
@@ -429,6 +508,28 @@ def _ending(run: Run) -> MmpError | None:
             return doors.timed_out(run.result.trouble)
         case Finished() | Later() | Vetoed() | Interrupted():
             return None
+
+
+def _requests_digest(plan: Plan) -> str:
+    """Hash what would be sent: what is only recorded may have been by the time of sending."""
+    return digest(plan.account, plan.environment, plan.requests)
+
+
+def _unexpected(plan: Plan, expected: str) -> PlanStale:
+    return PlanStale(
+        "unexpected-plan",
+        f"the plan's digest is {plan.digest}, not the expected {expected}",
+        "review the new plan and pass its digest",
+    )
+
+
+def _not_approved(plan: Plan) -> UsageError:
+    requests = count(len(plan.requests), "request")
+    return UsageError(
+        "not-approved",
+        f"nothing was sent: {requests} to send, and no terminal to ask on",
+        "pass --yes to apply without being asked",
+    )
 
 
 def _reason_missing(plan: Plan) -> UsageError:

@@ -56,7 +56,7 @@ class LogProgress:
 class BarProgress:
     """One bar: requests done, the next family and its slot, and the clock time of the end."""
 
-    def __init__(self, log: Observe, clock: Clock) -> None:
+    def __init__(self, log: Observe, clock: Clock, *, colored: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -66,7 +66,10 @@ class BarProgress:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
-            console=Console(stderr=True),
+            # Told, not guessed: rich knows neither --color nor what goes before NO_COLOR.
+            console=Console(
+                stderr=True, color_system="standard" if colored else None, no_color=not colored
+            ),
             transient=True,
         )
         self._task: TaskID | None = None

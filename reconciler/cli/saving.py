@@ -59,7 +59,8 @@ def save_plan(path: Path, plan: Plan, context: Context, origin: Origin, *, expir
     if not timedelta(0) < span <= MAX_EXPIRY:
         raise UsageError("expires", f"--expires is more than 0 and at most {MAX_EXPIRY.days} days")
     now = datetime.now(UTC)
-    document = saved_document(plan_document(plan, context), origin, made_at=now, expires_at=now + span)
+    printed = plan_document(plan, context, simulator=origin.simulator)
+    document = saved_document(printed, origin, made_at=now, expires_at=now + span)
     _write(path, document)
 
 

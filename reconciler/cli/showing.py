@@ -55,7 +55,7 @@ def show_plans(
         case "json":
             from reconciler.report.documents import plan_document, several
 
-            out.document(several("plan", [plan_document(*page) for page in pages]))
+            out.document(several("plan", [plan_document(*page, simulator=simulator) for page in pages]))
         case "markdown":
             from reconciler.report.markdown import plans_markdown
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reconciler.core.model import AccountInfo, Desired
 from reconciler.errors import AccountProblem
 
@@ -43,4 +45,24 @@ def refusal(
             "the key has no Trade permission, so it cannot call Set MMP",
             "give the key the Trade permission at OKX, or use one that has it",
         )
+    return None
+
+
+def claimed_twice(owned: Sequence[tuple[str, Desired]]) -> AccountProblem | None:
+    """Return why two files must not be used together; None when they may. Each with its User ID.
+
+    Two names for one account are fine, two wishes for one of its families are not: each would undo
+    the other's work for ever.
+    """
+    pairs = ((one, later) for place, one in enumerate(owned) for later in owned[place + 1 :])
+    for (uid, first), (other, second) in pairs:
+        shared = sorted(first.families.keys() & second.families.keys())
+        if uid == other and first.environment is second.environment and shared:
+            more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+            return AccountProblem(
+                "claimed-twice",
+                f"{first.path} and {second.path} are for one account, User ID {uid}, "
+                f"and both want {shared[0]}{more}",
+                "keep each family in one of them, or use another key for one",
+            )
     return None

@@ -107,6 +107,11 @@ ERRORS: dict[str, Explanation] = {
         "The plan was shown; the exit status says that it holds one of the kinds asked for.",
         "Look at the plan; leave the kind out of --fail-on if it may be there.",
     ),
+    "plan-moved": _row(
+        "Not the plan that was approved",
+        "State or live changed after the plan was shown, and so did what would be sent. Nothing was.",
+        "Run it again and look at the new plan.",
+    ),
     "unexpected-plan": _row(
         "Not the plan that was expected",
         "The digest of the plan differs from --expect: file, state or live changed since the review. "
@@ -222,6 +227,11 @@ ERRORS: dict[str, Explanation] = {
         "The key belongs to another account",
         "expect.uid of the file, or the plan being applied, names another User ID. Nothing was written.",
         "Use the key of that account, or correct expect.uid.",
+    ),
+    "claimed-twice": _row(
+        "Two files for one account want the same family",
+        "Their keys belong to one User ID, so each would undo what the other makes. Nothing was written.",
+        "Keep each family in one of the files, or use another key for one.",
     ),
     "not-portfolio-margin": _row(
         "The account is not in portfolio margin mode",

@@ -54,13 +54,15 @@ def results(
     refusals: Mapping[Family, Reply],
     attempts: Mapping[Family, int],
     ended: str,
+    chosen: frozenset[Family] = frozenset(),
     reviewed: Reviewed | None = None,
 ) -> tuple[Result, ...]:
     """Return one result for every family touched or left, by name.
 
     ``left`` is the plan at the end, ``refusals`` the exchange's words on parked families, ``ended``
-    why the pass ended, for families it did not come to. ``reviewed`` is what an applied plan file
-    lets through, None when there is none.
+    why the pass ended, for families it did not come to. ``chosen`` are the families looked at: one
+    that was neither settled nor shown to be in sync is unknown, never left out. ``reviewed`` is what
+    an applied plan file lets through, None when there is none.
     """
     remaining = {change.family: change for change in left.changes} if left else {}
     found = {
@@ -73,6 +75,9 @@ def results(
             found[family] = Result(family, Outcome.STALE, "stale", moved(change, reviewed or {}), tries)
         else:
             found[family] = _unsettled(change, family in uncertain, refusals.get(family), tries, ended)
+    for family in chosen - _in_sync(left) - set(found):
+        tries = attempts.get(family, 0)
+        found[family] = Result(family, Outcome.UNKNOWN, "live-unknown", LIVE_UNKNOWN, tries)
     return tuple(found[family] for family in sorted(found))
 
 
@@ -88,6 +93,11 @@ def exit_status(outcomes: tuple[Result, ...], left: Plan | None, ended: Exit = E
     )
     sent = any(result.attempts for result in outcomes)
     return worst([ended, *(_status_of(result, waiting, sent) for result in unsettled)])
+
+
+def _in_sync(left: Plan | None) -> set[Family]:
+    """Return the families a plan says are as desired; one in doubt is not, nor is any without a plan."""
+    return set(left.unchanged) - set(left.doubtful) if left else set()
 
 
 def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts: int, ended: str) -> Result:
@@ -111,6 +121,8 @@ def _status_of(result: Result, waiting: set[Family], sent: bool) -> Exit:
 
 
 UNCONFIRMED = "an attempt was not answered, so what is in force is not known for certain"
+
+LIVE_UNKNOWN = "live settings were not read, so what is in force is not known"
 
 HOLD_WORDS = {
     Because.FROZEN: "frozen by the exchange: not written until that is over",

@@ -95,13 +95,14 @@ class Context:
         return cls(host, desired.path, desired.sha256, file)
 
 
-def plan_document(plan: Plan, context: Context) -> Document:
-    """Return the ``mmp/plan/1`` document."""
+def plan_document(plan: Plan, context: Context, *, simulator: bool = False) -> Document:
+    """Return the ``mmp/plan/1`` document. ``simulator``: its host is the simulated exchange."""
     return {
         "format": "mmp/plan/1",
         "account": plan.account,
         "environment": plan.environment.value,
         "host": context.host,
+        "simulator": simulator,
         "basis": plan.basis.value,
         "config": {"path": context.path, "sha256": context.sha256},
         "policy": _policy(context.policy),
@@ -140,12 +141,15 @@ def plan_summary(plan: Plan) -> Document:
     }
 
 
-def apply_document(plan: Plan, outcomes: tuple[Result, ...], digest: str) -> Document:
+def apply_document(
+    plan: Plan, outcomes: tuple[Result, ...], digest: str, *, simulator: bool = False
+) -> Document:
     """Return the ``mmp/apply/1`` document; ``digest`` is of the plan the apply began with."""
     return {
         "format": "mmp/apply/1",
         "account": plan.account,
         "environment": plan.environment.value,
+        "simulator": simulator,
         "digest": digest,
         "results": [
             {

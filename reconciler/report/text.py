@@ -63,11 +63,23 @@ def plan_text(plan: Plan, context: Context, *, simulator: bool, paint: Paint = p
     return "\n".join(_plan_lines(plan, context, simulator, paint)) + "\n"
 
 
-def results_text(outcomes: tuple[Result, ...], *, paint: Paint = plain) -> str:
-    """Return one line per result and a summary, ending in a newline."""
+def results_text(
+    outcomes: tuple[Result, ...],
+    *,
+    finished: bool = True,
+    place: str = "",
+    simulator: bool = False,
+    paint: Paint = plain,
+) -> str:
+    """Return one line per result and a summary, ending in a newline.
+
+    ``finished`` False: the apply did not come to its end, so no results do not mean that all is
+    well. ``place`` names the account where it has to be said; empty where it is plain.
+    """
     width = max((len(result.family) for result in outcomes), default=0)
     lines = [_result_line(result, width, paint) for result in outcomes]
-    return "\n".join([*lines, _results_summary(outcomes)]) + "\n"
+    summary = _results_summary(outcomes, finished)
+    return "\n".join([*_results_heading(place, simulator, paint), *lines, summary]) + "\n"
 
 
 def plan_sentence(plan: Plan) -> str:
@@ -212,6 +224,13 @@ _RESULT_LOOK = {
 }
 
 
+def _results_heading(place: str, simulator: bool, paint: Paint) -> list[str]:
+    """Say whose results these are, where that is not plain."""
+    words = [paint("SIMULATOR", Tone.WARN)] if simulator else []
+    words += [paint(place, Tone.STRONG)] if place else []
+    return [" ".join(words)] if words else []
+
+
 def _result_line(result: Result, width: int, paint: Paint) -> str:
     symbol, tone = _RESULT_LOOK[result.outcome]
     line = f"{paint(head(symbol, result.outcome.value), tone)}{result.family:<{width}}"
@@ -222,7 +241,9 @@ def _result_line(result: Result, width: int, paint: Paint) -> str:
     return f"{line}  {printable(f'{code} {result.message}'.strip())}"
 
 
-def _results_summary(outcomes: tuple[Result, ...]) -> str:
+def _results_summary(outcomes: tuple[Result, ...], finished: bool) -> str:
+    if not outcomes and not finished:
+        return "Nothing was settled, and live is not known for certain."
     if not outcomes:
         return "Nothing to do: everything is as desired."
     counts = {name: sum(result.outcome is name for result in outcomes) for name in Outcome}

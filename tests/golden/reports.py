@@ -276,6 +276,11 @@ CASES: dict[str, Callable[[], str]] = {
     "results-done": lambda: results_text(every_result()[:3]),
     "results-held": lambda: results_text(every_result()[3:4]),
     "results-none": lambda: results_text(()),
+    "results-unfinished": lambda: results_text((), finished=False),
+    "results-simulator": lambda: results_text(every_result()[:3], place="main (live)", simulator=True),
+    "results-account-simulator": lambda: results_text(
+        every_result()[:3], place="desk-2 (live)", simulator=True, paint=ansi
+    ),
     "results-hostile": lambda: results_text(hostile_results()),
     "status-states": lambda: status_text(every_state()),
     "status-states-colour": lambda: status_text(every_state(), paint=ansi),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, product
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from reconciler.core.model import Environment, Family
 from reconciler.core.outcome import (
     HOLD_WORDS,
+    LIVE_UNKNOWN,
     SETTLED,
     UNCONFIRMED,
     Outcome,
@@ -43,6 +45,7 @@ def told(
     uncertain: frozenset[Family] = frozenset(),
     refusals: dict[Family, Reply] | None = None,
     ended: str = "",
+    chosen: frozenset[Family] = frozenset(),
 ) -> tuple[Result, ...]:
     return results(
         done=done or {},
@@ -51,6 +54,7 @@ def told(
         refusals=refusals or {},
         attempts={BTC: 2},
         ended=ended,
+        chosen=chosen,
     )
 
 
@@ -119,6 +123,32 @@ def test_what_was_settled_and_is_left_again_is_not_settled() -> None:
 def test_without_a_plan_only_what_was_settled_is_told() -> None:
     assert told(None) == ()
     assert told(None, done={BTC: Outcome.APPLIED}) == (Result(BTC, Outcome.APPLIED, "0", "", 2),)
+
+
+@pytest.mark.parametrize(
+    ("plan", "done", "outcomes"),
+    [
+        # Never a whole picture: nothing is known of any family that was chosen.
+        (None, {}, {BTC: Outcome.UNKNOWN, ETH: Outcome.UNKNOWN}),
+        (None, {BTC: Outcome.APPLIED}, {BTC: Outcome.APPLIED, ETH: Outcome.UNKNOWN}),
+        # In sync as far as a whole plan says, in doubt, or left: only the first is no result.
+        (left(), {}, {BTC: Outcome.UNKNOWN, ETH: Outcome.UNKNOWN}),
+        (replace(left(), unchanged=(BTC, ETH)), {}, {}),
+        (replace(left(), unchanged=(BTC, ETH), doubtful=(ETH,)), {}, {ETH: Outcome.UNKNOWN}),
+        (
+            replace(left(change(BTC)), unchanged=(ETH,)),
+            {},
+            {BTC: Outcome.SKIPPED},
+        ),
+    ],
+)
+def test_a_chosen_family_is_a_result_unless_a_whole_plan_says_it_is_in_sync(
+    plan: Plan | None, done: dict[Family, Outcome], outcomes: dict[Family, Outcome]
+) -> None:
+    found = told(plan, done=done, chosen=frozenset({BTC, ETH}), ended="no answer")
+    assert {result.family: result.outcome for result in found} == outcomes
+    unknown = [result for result in found if result.outcome is Outcome.UNKNOWN]
+    assert {(result.code, result.message) for result in unknown} <= {("live-unknown", LIVE_UNKNOWN)}
 
 
 def test_every_hold_has_words() -> None:

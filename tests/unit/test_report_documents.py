@@ -284,13 +284,14 @@ def test_a_plan_document_has_the_promised_fields_in_the_promised_order() -> None
         CONTEXT,
     )
     assert list(document) == [
-        "format", "account", "environment", "host", "basis", "config", "policy", "digest", "summary",
-        "changes", "refusals", "unchanged", "unmanaged",
+        "format", "account", "environment", "host", "simulator", "basis", "config", "policy", "digest",
+        "summary", "changes", "refusals", "unchanged", "unmanaged",
     ]  # fmt: skip
     assert list(document["summary"]) == [
         "set", "adopt", "hold", "unchanged", "unmanaged",
         "tighten", "loosen", "mixed", "enable", "disable", "eta_seconds",
     ]  # fmt: skip
+    assert document["simulator"] is False
     assert document["changes"] == [
         {
             "family": "BTC-USD",
@@ -307,6 +308,19 @@ def test_a_plan_document_has_the_promised_fields_in_the_promised_order() -> None
         }
     ]
     assert document["unchanged"] == ["ETH-USD"]
+
+
+@pytest.mark.parametrize("simulator", [False, True])
+def test_a_document_says_whether_it_was_the_simulator(simulator: bool) -> None:
+    plan = plan_of({BTC: setting("5000/2000/100")})
+    told = {
+        "plan": plan_document(plan, CONTEXT, simulator=simulator),
+        "apply": apply_document(plan, (), plan.digest, simulator=simulator),
+    }
+    for kind, document in told.items():
+        assert document["simulator"] is simulator
+        assert validator(kind).is_valid(document)
+        assert not validator(kind).is_valid({**document, "simulator": None})
 
 
 def test_a_summary_counts_what_the_plan_holds() -> None:
