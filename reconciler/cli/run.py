@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import click
 
 from reconciler.cli import doors
@@ -69,6 +72,7 @@ def run(
       mmp run
       mmp run -c accounts/ --interval 10s --drift warn
     """
+    _leave_when_told_to_stop()
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
@@ -90,3 +94,12 @@ def run(
     policies = doors.read_policies(desired, policy_file, out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     asyncio.run(Running(desired, policies, standing).run())
+
+
+def _leave_when_told_to_stop() -> None:
+    """Until the loop takes signals itself: SIGTERM ends with 0, since nothing is in flight; SIGHUP is moot.
+
+    A supervisor that stops a sidecar while it starts must not see a failure.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

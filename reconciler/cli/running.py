@@ -63,6 +63,9 @@ class Running:
 
     async def run(self) -> None:
         """Run until asked to stop. Raises MmpError where the state or the keys cannot be used at all."""
+        # First of all: from here on a signal is a request to stop, and what is begun is ended properly.
+        self.stop.install()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look, True)
         clients = [
             doors.trading_client(file.desired, self.standing.base, self.clock) for file in self.files
         ]
@@ -71,8 +74,6 @@ class Running:
             self._loop(file, policy, client, state)
             for file, policy, client in zip(self.files, self.policies, clients, strict=True)
         ]
-        self.stop.install()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look, True)
         try:
             await self.stop.run(self._all(loops))
         finally:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -180,6 +183,68 @@ def test_sigterm_lets_the_request_in_flight_come_to_its_end(desk: Desk, exchange
     (attempt,) = desk.mmp("history", "--output", "json").document["attempts"]
     assert (attempt["family"], attempt["outcome"]) == ("BTC-USD", "applied")
     assert exchange.written() == ["BTC-USD"]
+
+
+def opened_for_reading(pipe: Path) -> int:
+    """Return the writing end once someone waits for the content; nothing is ever written."""
+
+    def opened() -> int | None:
+        with suppress(OSError):
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    descriptor = eventually(opened, 15.0, "the file to be read")
+    assert descriptor is not None
+    return descriptor
+
+
+@pytest.mark.parametrize("slow", ["mmp.yaml", "mmp-policy.yaml"])
+@pytest.mark.parametrize("first", [(), (signal.SIGHUP,)], ids=["at-once", "after-sighup"])
+def test_sigterm_while_it_starts_is_exit_0_and_nothing_is_sent(
+    desk: Desk, exchange: Exchange, slow: str, first: tuple[signal.Signals, ...]
+) -> None:
+    desk.wants(BTC)
+    pipe = desk.folder / slow
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    sidecar = desk.start(*RUN)
+    writing_end = opened_for_reading(pipe)
+    for number in (*first, signal.SIGTERM):
+        sidecar.signal(number)
+    os.close(writing_end)  # a signal that came right before the read is looked at after it
+    ended = sidecar.wait(5.0)
+    assert (ended.status, ended.stdout, ended.stderr) == (0, "", "")
+    assert exchange.arrivals("account") == []
+    assert not desk.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("patience", "said"), [("1s", "state is locked"), ("30s", "account identified")], ids=["over", "within"]
+)
+def test_sigterm_while_another_process_holds_the_state(
+    desk: Desk, exchange: Exchange, patience: str, said: str
+) -> None:
+    """An apply holds the lock while it waits for its slots; the sidecar waits for it, told, and leaves."""
+    desk.wants(dict.fromkeys(("BTC-USD", "ETH-USD", "SOL-USD_UM", "XAU-USD_UM"), "5s/2s/90"))
+    applying = desk.start("apply", "--yes", "--assume-idle")
+    exchange.wait_for_requests(2)
+    sidecar = desk.start(*RUN, "--lock-timeout", patience)
+    line = sidecar.wait_for_log(said)
+    assert said != "state is locked" or f"pid {applying.pid}" in line["reason"]
+    time.sleep(0.5)
+    ends_well(sidecar)
+    assert applying.kill().status == -signal.SIGKILL
+
+
+def test_a_lock_held_for_long_is_waited_for(desk: Desk, exchange: Exchange) -> None:
+    desk.wants(dict.fromkeys(("BTC-USD", "ETH-USD", "SOL-USD_UM"), "5s/2s/90"))
+    applying = desk.start("apply", "--yes", "--assume-idle")
+    exchange.wait_for_requests(2)
+    sidecar = desk.start(*RUN, "--lock-timeout", "500ms")
+    sidecar.wait_for_log("state is locked", number=3)
+    assert applying.wait().status == 0
+    ends_well(sidecar)
+    assert len(exchange.written()) == 3
 
 
 def test_a_key_that_loses_its_right_stops_the_writing_and_not_the_program(
