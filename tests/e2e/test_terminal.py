@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from tests.e2e.rig import MMP, Desk, Exchange
 pytestmark = pytest.mark.e2e
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
@@ -70,6 +72,63 @@ def test_anything_but_a_yes_sends_nothing(desk: Desk, exchange: Exchange, answer
         came_to, shown = ended(child)
     assert (came_to, exchange.written()) == (status, [])
     assert "Nothing was sent." in shown
+
+
+def test_a_plan_that_moved_while_it_was_asked_about_is_not_sent(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
+    exchange.change("ETH-USD", "5000/2000/100")
+    with at_a_terminal(desk, "apply", "--assume-idle") as child:
+        child.expect(r"Send 1 request to the SIMULATOR at 127.0.0.1\? \[y/N\]")
+        exchange.change("ETH-USD", "5000/2000/900")
+        child.sendline("y")
+        status, shown = ended(child)
+    assert (status, exchange.written()) == (5, [])
+    assert "error[plan-moved]" in shown
+    assert "run it again" in shown
+
+
+def test_what_is_only_recorded_may_have_moved(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
+    exchange.change("ETH-USD", "5000/2000/100")
+    with at_a_terminal(desk, "apply", "--assume-idle") as child:
+        child.expect(r"\[y/N\]")
+        assert desk.mmp("apply", "--family", "ETH-USD").status == 0
+        child.sendline("y")
+        status, _ = ended(child)
+    assert (status, exchange.written()) == (0, ["BTC-USD"])
+
+
+def test_sigterm_is_an_answer_to_the_question(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    with at_a_terminal(desk, "apply", "--assume-idle") as child:
+        child.expect(r"\[y/N\]")
+        child.kill(signal.SIGTERM)
+        child.timeout = 5
+        status, shown = ended(child)
+    assert (status, exchange.written()) == (143, [])
+    assert "Nothing was sent." in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "colored"),
+    [
+        (("--color", "never"), {}, False),
+        (("--color", "never"), {"FORCE_COLOR": "1"}, False),
+        ((), {"NO_COLOR": "1"}, False),
+        (("--color", "always"), {"NO_COLOR": "1"}, True),
+        ((), {"FORCE_COLOR": "1"}, True),
+    ],
+)
+def test_the_bar_is_coloured_as_everything_else_is(
+    desk: Desk, exchange: Exchange, flags: tuple[str, ...], variables: dict[str, str], colored: bool
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
+    desk.environment.update(variables)
+    with at_a_terminal(desk, "apply", "--yes", "--assume-idle", "--output", "json", *flags) as child:
+        child.expect(pexpect.EOF)
+        shown = child.before or ""
+    assert "applied ETH-USD" in shown
+    assert bool(COLOUR.search(shown)) is colored
 
 
 def test_who_is_asked_sees_the_plan_also_where_a_document_is_wanted(desk: Desk, exchange: Exchange) -> None:
