@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import structlog
@@ -25,7 +26,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
-from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
 
@@ -62,8 +63,21 @@ def line(level: str, event: str, **values: object) -> None:
     log(level, event, **values)
 
 
-def observer(account: str, environment: str, *, simulator: bool) -> Observe:
-    """Return an observer that logs every event of one account."""
+Advice = Callable[[Reply], str]
+"""Returns what to do about a reply, one sentence, "" when there is nothing."""
+
+STOPPING = frozenset({ReplyClass.ACCOUNT, ReplyClass.ENVIRONMENT, ReplyClass.CLOCK, ReplyClass.OUR_BUG})
+"""Replies that nothing gets better by waiting for: somebody has to do something."""
+
+
+def no_advice(reply: Reply) -> str:
+    """Return no advice, whatever the reply."""
+    del reply
+    return ""
+
+
+def observer(account: str, environment: str, *, simulator: bool, advice: Advice = no_advice) -> Observe:
+    """Return an observer that logs every event of one account; failures carry ``advice`` as hint."""
     logger = structlog.get_logger().bind(account=account, environment=environment)
     if simulator:
         logger = logger.bind(exchange="SIMULATOR")
@@ -76,6 +90,8 @@ def observer(account: str, environment: str, *, simulator: bool) -> Observe:
         if isinstance(event, Planned):
             news = _news(event.plan, announced)
             level = level if news else "debug"
+        if isinstance(event, ExchangeFailed | RequestSettled) and (hint := advice(event.reply)):
+            values["hint"] = hint
         getattr(logger, level)(message, **values)
         if isinstance(event, Planned):
             for change in news:
@@ -103,7 +119,8 @@ def told(event: Event) -> Told:
             frozen = sorted(family for family, row in read.rows.items() if row.frozen)
             return "debug", "live read", {"families": len(read.rows), "frozen": frozen}
         case ExchangeFailed(doing, reply, retry_at):
-            level = "error" if retry_at is None else "warning"
+            stopped = retry_at is None or reply.reply_class in STOPPING
+            level = "error" if stopped else "warning"
             return level, f"failed: {doing}", _reply(reply) | {"class": reply.reply_class.value}
         case Planned(plan):
             return "info", "planned", {"plan": plan_sentence(plan), "digest": plan.digest}
@@ -116,6 +133,7 @@ def told(event: Event) -> Told:
         case RequestSettled(attempt, family, setting, status, reply, round_trip_s):
             values = _request(attempt, family, setting_words(setting)) | _reply(reply)
             level = "info" if status is AttemptStatus.APPLIED else "warning"
+            level = "error" if reply.reply_class in STOPPING - {ReplyClass.CLOCK} else level
             return level, f"request {status.value}", values | {"round_trip_ms": round(round_trip_s * 1000)}
         case Parked(family, setting, reply, _):
             values = {"family": family, "setting": setting_words(setting)}

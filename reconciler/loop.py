@@ -89,7 +89,8 @@ class Loop:
                 observe=self.observe,
             )
         except (AccountProblem, StateForeign) as problem:
-            answer = Reply(ReplyClass.ACCOUNT, problem.code, problem.message)
+            told = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
+            answer = Reply(ReplyClass.ACCOUNT, problem.code, told)
         if not isinstance(answer, Reply):
             memory.failures = 0
             return None

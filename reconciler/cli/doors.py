@@ -13,7 +13,7 @@ import click
 from reconciler.cli.options import config_paths
 from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
-from reconciler.core.verdict import Reply
+from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError
 
 if TYPE_CHECKING:
@@ -207,6 +207,15 @@ def failure(what: str, reply: Reply) -> MmpError:
     known = fact(reply.code)
     said = f' ("{reply.message}")' if reply.message else ""
     return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", known.advice)
+
+
+def advice(reply: Reply) -> str:
+    """Return what to do about a refusal of OKX's; "" for acceptances and for what is not OKX's code."""
+    from reconciler.okx.codes import fact
+
+    if not reply.code.isdigit() or reply.reply_class is ReplyClass.ACCEPTED:
+        return ""
+    return fact(reply.code).advice
 
 
 def timed_out(trouble: Reply | None) -> MmpError:

@@ -110,7 +110,9 @@ class Running:
         )
 
     def _observer(self, desired: Desired) -> Observe:
-        log = logs.observer(desired.account, desired.environment.value, simulator=self.simulator)
+        log = logs.observer(
+            desired.account, desired.environment.value, simulator=self.simulator, advice=doors.advice
+        )
 
         def observe(event: Event) -> None:
             self.stop.watch(desired.account, event)

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from reconciler import logs
+from reconciler.cli import doors
 from reconciler.core.events import (
     Adopted,
     Cause,
@@ -54,6 +55,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "warning",
         "failed: connecting",
         {"code": "timeout", "class": "no-answer"},
+    ),
+    (
+        ExchangeFailed("asking whose key this is", Reply(ReplyClass.ACCOUNT, "50105", "no"), NOW + 60),
+        "error",
+        "failed: asking whose key this is",
+        {"code": "50105", "reason": "no", "class": "account"},
     ),
     (
         ExchangeFailed("connecting", LIMITED, None),
@@ -259,3 +266,17 @@ def test_lines_are_for_people_on_a_terminal_and_json_elsewhere(
 def fresh() -> None:
     """Leave no configuration behind that writes to a stream of ours."""
     structlog.reset_defaults()
+
+
+def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.StringIO) -> None:
+    refused = Reply(ReplyClass.ACCOUNT, "50105", "no")
+    accepted = Reply(ReplyClass.ACCEPTED, "0")
+    observe = logs.observer("main", "live", simulator=False, advice=doors.advice)
+    observe(ExchangeFailed("asking whose key this is", refused, NOW))
+    observe(RequestSettled(1, BTC, A, AttemptStatus.REJECTED, refused, 0.1))
+    observe(RequestSettled(2, BTC, A, AttemptStatus.APPLIED, accepted, 0.1))
+    failed, rejected, applied = parsed(lines)
+    assert "passphrase" in failed["hint"].lower()
+    assert failed["hint"] == rejected["hint"]
+    assert (failed["level"], rejected["level"], applied["level"]) == ("error", "error", "info")
+    assert "hint" not in applied
