@@ -54,8 +54,8 @@ def test_every_account_that_cannot_be_planned_is_told_and_the_others_are_shown(
     ended = three.mmp("plan", "-c", "all", "--output", output)
     assert ended.status == 8
     assert [line.split(": ")[1] for line in ended.stderr.splitlines() if line.startswith("error[")] == [
-        "all/a.yaml",
-        "all/c.yaml",
+        "SIMULATOR all/a.yaml",
+        "SIMULATOR all/c.yaml",
     ]
     assert "error[wrong-account]" in ended.stderr
     if output == "json":
@@ -85,5 +85,5 @@ def test_published_statuses_that_lack_several_accounts_are_told_one_by_one(three
     (three.folder / "status.json").write_text(status.stdout)
     ended = three.mmp("plan", "-c", "all", "--against", "status.json")
     told = [line for line in ended.stderr.splitlines() if line.startswith("error[")]
-    assert [line.split(": ")[1] for line in told][:1] == ["all/a.yaml"]
+    assert [line.split(": ")[1] for line in told][:1] == ["SIMULATOR all/a.yaml"]
     assert len(told) >= 2
