@@ -69,8 +69,8 @@ def view(family: Family, known: Known, reads: Reads) -> View:
     row = reads.latest.rows.get(family)
     if _one_read_is_enough(row, known, reads.latest):
         return Absent() if row is None else row
-    if _settled(known, reads.latest) and _agrees(family, row, reads.previous, after):
-        return Absent() if row is None else row
+    if _settled(known, reads.latest) and _was_missing(family, reads.previous, after):
+        return Absent()
     return Doubtful(row)
 
 
@@ -124,10 +124,9 @@ def _settled(known: Known, read: LiveRead) -> bool:
     return proof is None or read.begun_at >= proof.at + SETTLING_S
 
 
-def _agrees(family: Family, row: LiveRow | None, previous: LiveRead | None, after: float) -> bool:
-    if previous is None or previous.begun_at <= after:
-        return False
-    before = previous.rows.get(family)
-    if row is None or before is None:
-        return row is before
-    return row.setting == before.setting
+def _was_missing(family: Family, previous: LiveRead | None, after: float) -> bool:
+    """Tell whether the read before counts too and had no row either: then two reads agree.
+
+    Asked only about a missing row: from the settling time on, one read of a row is enough.
+    """
+    return previous is not None and previous.begun_at > after and family not in previous.rows
