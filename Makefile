@@ -98,6 +98,8 @@ $(READY): pyproject.toml $(DEV_LOCK)
 		"$$candidate" -m venv --clear $(VENV); \
 	fi
 	@echo 'installing the locked dependencies'
-	@$(PY) -m pip install --quiet --require-hashes -r $(DEV_LOCK)
+	@: the lock is whole, so nothing is resolved here and a release made tomorrow changes nothing
+	@$(PY) -m pip install --quiet --no-deps --require-hashes -r $(DEV_LOCK)
 	@$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(PY) -m pip check >/dev/null
 	@touch $@
