@@ -131,7 +131,7 @@ def test_sighup_reads_the_file_at_once(desk: Desk, exchange: Exchange) -> None:
 @pytest.mark.parametrize("kind", ["unplug", "outage"])
 def test_an_outage_is_survived(desk: Desk, exchange: Exchange, kind: str) -> None:
     sidecar = begun(desk)
-    exchange.tell(kind, seconds=4)
+    exchange.tell(kind, seconds=8)
     desk.wants({"BTC-USD": "5s/2s/90"})
     sidecar.wait_for_log("failed: reading live settings", number=2)
     in_force(exchange, "BTC-USD", "5000/2000/90")
@@ -141,10 +141,11 @@ def test_an_outage_is_survived(desk: Desk, exchange: Exchange, kind: str) -> Non
 
 
 def test_it_starts_during_an_outage_and_waits_for_the_end(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("outage", seconds=4)
+    exchange.tell("outage", seconds=60)
     desk.wants({"BTC-USD": "5s/2s/90"})
     sidecar = desk.start(*RUN)
     sidecar.wait_for_log("failed: asking whose key this is")
+    exchange.tell("outage", seconds=0)
     in_force(exchange, "BTC-USD", "5000/2000/90")
     ends_well(sidecar)
 
