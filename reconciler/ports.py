@@ -1,4 +1,4 @@
-"""What a pass needs of the world: a store, an exchange, a clock. Nothing else.
+"""What passes and verbs need of the world: a state, an exchange, a clock. Nothing else.
 
 Each port is small and named for the need; implementations live in ``store``, ``okx``, ``clock`` and
 the simulated world of the tests. Every method may raise :class:`reconciler.errors.MmpError` where
@@ -7,14 +7,24 @@ its docstring says so; whatever an exchange answers is a value, never an excepti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from reconciler.core.model import AccountInfo, Family, Known, LiveRead, Setting
+from reconciler.core.model import (
+    AccountInfo,
+    Environment,
+    Family,
+    Kind,
+    Known,
+    LiveRead,
+    Pause,
+    Setting,
+)
 from reconciler.core.pacing import Ledger
+from reconciler.core.records import AttemptRecord, Holder, OverrideRecord, StateSnapshot
 from reconciler.core.verdict import AttemptStatus, Reply
 
 
@@ -177,4 +187,48 @@ class Store(Protocol):
 
     async def record_live(self, read: LiveRead) -> None:
         """Keep the latest live read for ``mmp status``; never used to decide anything."""
+        ...
+
+
+class AccountStore(Store, Protocol):
+    """All that the state keeps of one account: what a pass needs, and what verbs show and record."""
+
+    async def snapshot(self) -> StateSnapshot:
+        """Return all that is on record of the account; changes nothing."""
+        ...
+
+    async def history(self, limit: int, family: str = "*") -> Sequence[AttemptRecord]:
+        """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
+        ...
+
+    async def overrides(self, limit: int, family: str = "*") -> Sequence[OverrideRecord]:
+        """Return at most ``limit`` overrides of families matching the glob, newest first."""
+        ...
+
+    async def pauses(self) -> Sequence[Pause]:
+        """Return the pauses in force at this moment, by family."""
+        ...
+
+    async def pause(self, families: Iterable[Family], *, until: datetime | None, reason: str) -> None:
+        """Pause families until a time of day (None: until resumed); a newer pause replaces an older."""
+        ...
+
+    async def resume(self, families: Iterable[Family]) -> None:
+        """End the pauses of families; harmless where there is none."""
+        ...
+
+    async def lock_holder(self) -> Holder | None:
+        """Return who holds the account's lock now; None when nobody does, or nobody that can be named."""
+        ...
+
+
+class State(Protocol):
+    """An open state, whichever engine keeps it; all accounts of one process share it."""
+
+    def account(self, account: str, environment: Environment, kind: Kind) -> AccountStore:
+        """Return the store of one account; asks nothing of the engine."""
+        ...
+
+    async def close(self) -> None:
+        """Give back all locks and close; harmless when done before."""
         ...

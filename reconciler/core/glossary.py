@@ -84,8 +84,13 @@ ERRORS: dict[str, Explanation] = {
     ),
     "unknown-state": _row(
         "Not a place for the state",
-        "The state is a file; this address is of a kind this version does not know.",
-        "Give --state the path of a file.",
+        "The state is a file or a database of PostgreSQL; this address is of neither kind.",
+        "Give --state the path of a file, or postgresql://…",
+    ),
+    "no-postgres": _row(
+        "PostgreSQL is not installed",
+        "A state in PostgreSQL takes the extra of that name, which is not installed here.",
+        "Install mmp-reconciler[postgres], or give --state the path of a file.",
     ),
     "simulator-host": _row(
         "The simulator serves loopback only",

@@ -9,7 +9,7 @@ for good: a write reserved, or a read begun, after its L. Pure, and the same for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,90 +17,24 @@ from reconciler.core.model import (
     Budget,
     Confirmed,
     Family,
-    Kind,
     Known,
-    LiveRow,
     Pause,
-    Setting,
     Uncertain,
     Unresolved,
 )
 from reconciler.core.pacing import CALM_SENDS, Ledger, Sent, still_counts
+from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, OverrideRecord
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
 from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
-    How,
     LiveDocument,
     OverrideRow,
     PauseRow,
     live_rows,
     setting_of,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """One attempt, for people. ``open``: it still leaves its family in doubt, or may again."""
-
-    id: int
-    family: Family
-    setting: Setting
-    status: AttemptStatus
-    limited: bool
-    open: bool
-    code: str
-    message: str
-    reserved_wall: datetime
-    settled_wall: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedRecord:
-    """The last proven setting of a family, for people."""
-
-    setting: Setting
-    how: How
-    attempt: int
-    wall: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class OverrideRecord:
-    """A refusal somebody overrode by name, for people."""
-
-    family: Family
-    refusal: str
-    reason: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRecord:
-    """The last live read on record, for people; never decided on."""
-
-    rows: Mapping[Family, LiveRow]
-    unreadable: Mapping[Family, str]
-    wall: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class StateSnapshot:
-    """All that is on record of one account, at one moment.
-
-    ``kind``, ``uid`` and ``host`` are None while nobody identified the account, ``ledger`` likewise;
-    ``live`` is None while live was never read. The identity is told whatever kind was asked with.
-    """
-
-    kind: Kind | None
-    uid: str | None
-    host: str | None
-    known: Mapping[Family, Known]
-    applied: Mapping[Family, AppliedRecord]
-    open_attempts: tuple[AttemptRecord, ...]
-    ledger: Ledger | None
-    live: LiveRecord | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +115,7 @@ def attempt_record(row: AttemptRow) -> AttemptRecord:
         setting=setting_of(row),
         status=AttemptStatus(row.status),
         limited=bool(row.limited),
-        open=not row.resolved,
+        is_open=not row.resolved,
         code=row.code,
         message=row.message,
         reserved_wall=datetime.fromisoformat(row.reserved_wall),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
@@ -21,13 +20,6 @@ MAX_TEXT = 500
 
 CHECK_DIGITS = 16
 """64 bits: a torn or edited row passes by chance once in 10^19."""
-
-
-class How(StrEnum):
-    """What proved an applied setting: an acknowledged write of ours, or a live read."""
-
-    APPLIED = "applied"
-    ADOPTED = "adopted"
 
 
 class IdentityRow(NamedTuple):

@@ -21,16 +21,16 @@ from urllib.parse import quote
 
 from reconciler.core.model import Budget, Environment, Family, Kind, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import CALM_SENDS, Ledger, earliest_slot
+from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateForeign, StateLocked, StateUnusable
 from reconciler.ports import Clock, NotYet, Reserved, Signed
 from reconciler.store import facts, files, schema
 from reconciler.store.ageing import Ages, FirstSights
-from reconciler.store.locks import FileLocks, Holder, Locks, MemoryLocks, StoreMisuse
+from reconciler.store.locks import FileLocks, Locks, MemoryLocks, StoreMisuse
 from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
-    How,
     IdentityRow,
     LiveDocument,
     OverrideRow,
@@ -160,7 +160,7 @@ class MemoryDisk:
 
 
 class SqliteState:
-    """An open state, seen by one process; all accounts share it. Made by ``open_state`` and its kin."""
+    """``ports.State``, seen by one process; all accounts share it. Made by ``open_state`` and its kin."""
 
     def __init__(
         self,
@@ -191,8 +191,12 @@ class SqliteState:
         """Return the store of one account; those of one state share connection and first sights."""
         return SqliteStore(self, account, environment, kind)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give back all locks and close; harmless when done before."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Close at once, as a death does; closing a file never waits for anybody."""
         self.locks.close()
         self._close()
 
@@ -224,7 +228,7 @@ class SqliteState:
 
 
 class SqliteStore:
-    """``ports.Store`` of one account in one environment with one kind of exchange."""
+    """``ports.AccountStore`` of one account in one environment with one kind of exchange."""
 
     def __init__(self, state: SqliteState, account: str, environment: Environment, kind: Kind) -> None:
         self._state = state
@@ -247,7 +251,7 @@ class SqliteStore:
         finally:
             self._state.locks.release(self._lock_name)
 
-    def lock_holder(self) -> Holder | None:
+    async def lock_holder(self) -> Holder | None:
         """Return who holds the account's lock now; None when nobody does."""
         return self._state.locks.holder(self._lock_name)
 
@@ -350,9 +354,9 @@ class SqliteStore:
 
     async def paused(self) -> frozenset[Family]:
         """Return the families paused by hand at this moment; pauses end by themselves."""
-        return frozenset(pause.family for pause in self.pauses())
+        return frozenset(pause.family for pause in await self.pauses())
 
-    def pauses(self) -> list[Pause]:
+    async def pauses(self) -> list[Pause]:
         """Return the pauses in force at this moment, by family."""
         wall = self._state.clock.wall()
         query = "SELECT * FROM pauses WHERE account=? AND environment=? ORDER BY family"
@@ -360,7 +364,7 @@ class SqliteStore:
             rows = [verified(PauseRow._make(values)) for values in db.execute(query, self._key[:2])]
         return [pause for pause in map(facts.pause_of, rows) if pause.holds(wall)]
 
-    def pause(self, families: Iterable[Family], *, until: datetime | None, reason: str) -> None:
+    async def pause(self, families: Iterable[Family], *, until: datetime | None, reason: str) -> None:
         """Pause families until a time of day (None: until resumed); a newer pause replaces an older."""
         account, environment, _ = self._key
         since = wall_text(self._state.clock.wall())
@@ -370,7 +374,7 @@ class SqliteStore:
                 row = PauseRow("", account, environment, family, clean(reason), since, ends)
                 db.execute("INSERT OR REPLACE INTO pauses VALUES (?,?,?,?,?,?,?)", sealed(row))
 
-    def resume(self, families: Iterable[Family]) -> None:
+    async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
         with self._state.writing() as db:
             for family in families:
@@ -389,7 +393,7 @@ class SqliteStore:
             row = OverrideRow("", number, account, environment, family, clean(refusal), clean(reason), wall)
             db.execute("INSERT INTO overrides VALUES (?,?,?,?,?,?,?,?)", sealed(row))
 
-    def overrides(self, limit: int, family: str = "*") -> list[facts.OverrideRecord]:
+    async def overrides(self, limit: int, family: str = "*") -> list[OverrideRecord]:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
         query = "SELECT * FROM overrides WHERE account=? AND environment=? ORDER BY id DESC"
         with self._state.reading() as db:
@@ -397,7 +401,7 @@ class SqliteStore:
         chosen = (row for row in rows if fnmatchcase(row.family, family))
         return [facts.override_record(row) for row in islice(chosen, limit)]
 
-    def history(self, limit: int, family: str = "*") -> list[facts.AttemptRecord]:
+    async def history(self, limit: int, family: str = "*") -> list[AttemptRecord]:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
         query = "SELECT * FROM attempts WHERE account=? AND environment=? AND kind=? ORDER BY id DESC"
         with self._state.reading() as db:
@@ -405,7 +409,7 @@ class SqliteStore:
             chosen = (row for row in rows if fnmatchcase(row.family, family))
             return [facts.attempt_record(row) for row in islice(chosen, limit)]
 
-    def snapshot(self) -> facts.StateSnapshot:
+    async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
         with self._state.reading() as db:
             identity = self._identity(db)
@@ -413,7 +417,7 @@ class SqliteStore:
             history = None if budget is None else _rate_history(db, budget)
             applied, attempts, live = self._all_applied(db), self._all_open(db), self._live(db)
         ages = self._ages()
-        return facts.StateSnapshot(
+        return StateSnapshot(
             kind=None if identity is None else Kind(identity.kind),
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
@@ -437,7 +441,7 @@ class SqliteStore:
             await clock.pause(min(deadline, now + LOCK_POLL_S))
 
     def _locked_out(self) -> StateLocked:
-        holder = self.lock_holder()
+        holder = self._state.locks.holder(self._lock_name)
         by = "another process" if holder is None else str(holder)
         message = f"the state {self._state.place} of account {self._account} is held by {by}"
         hint = "wait until it is done, or give more time with --lock-timeout"

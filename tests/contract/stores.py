@@ -1,4 +1,4 @@
-"""The implementations of ``ports.Store``, each as a place that many simulated processes can open.
+"""The implementations of ``ports.AccountStore``, each as a place that many simulated processes can open.
 
 A test asks a place for a store as one process of one boot sees it; opening again is another process.
 Nothing of an engine shows here but how to open it, so the suite over it stays the same for all.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.core.model import Environment, Family, Kind, Quantity, Setting, parse_family
-from reconciler.ports import Clock, Signed, Store
+from reconciler.ports import AccountStore, Clock, Signed
 from reconciler.store.sqlite import MemoryDisk, SqliteState, open_state
 
 BTC = parse_family("BTC-USD")
@@ -55,7 +55,7 @@ class Place(Protocol):
         kind: Kind = Kind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
-    ) -> Store:
+    ) -> AccountStore:
         """Open the state as a process that was not there before."""
         ...
 
@@ -77,14 +77,14 @@ class SqlitePlace:
         kind: Kind = Kind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
-    ) -> Store:
+    ) -> AccountStore:
         state = self.states(clock, boot, lock_timeout_s, keep_attempts)
         self.opened.append(state)
         return state.account(account, environment, kind)
 
     def close(self) -> None:
         for state in self.opened:
-            state.close()
+            state.close_now()
 
 
 @contextmanager
