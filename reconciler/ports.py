@@ -177,8 +177,27 @@ class Store(Protocol):
         """
         ...
 
-    async def paused(self) -> frozenset[Family]:
-        """Return the families paused by hand at this moment; pauses end by themselves."""
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the pauses in force by their time at this moment, by family; they end by themselves.
+
+        Which of them hold for what is desired is ``core.pauses``'s.
+        """
+        ...
+
+    async def pause(
+        self,
+        families: Iterable[Family],
+        *,
+        until: datetime | None,
+        reason: str,
+        fought: Mapping[Family, Setting] | None = None,
+    ) -> None:
+        """Pause families until a time of day (None: until resumed), durably.
+
+        ``fought``: the families of which this is a fight's pause, with the setting fought over; the
+        others are paused by hand. A newer pause replaces an older one, whichever their kinds, but a
+        fight's never one by hand that is in force: that family is left as it is.
+        """
         ...
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
@@ -203,14 +222,6 @@ class AccountStore(Store, Protocol):
 
     async def overrides(self, limit: int, family: str = "*") -> Sequence[OverrideRecord]:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
-        ...
-
-    async def pauses(self) -> Sequence[Pause]:
-        """Return the pauses in force at this moment, by family."""
-        ...
-
-    async def pause(self, families: Iterable[Family], *, until: datetime | None, reason: str) -> None:
-        """Pause families until a time of day (None: until resumed); a newer pause replaces an older."""
         ...
 
     async def resume(self, families: Iterable[Family]) -> None:

@@ -27,6 +27,7 @@ from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
+from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
 from reconciler.core.saved import Reviewed, SavedPlan, covered, reviewed
@@ -266,7 +267,7 @@ class Applying:
             exchange=run.exchange if self.order.live else None,
             clock=run.clock,
             rules=Rules(
-                paused=await run.store.paused(),
+                paused=paused(await run.store.pauses(), run.desired),
                 policy=run.policy,
                 allowed=self.order.allowed,
                 only=run.only,

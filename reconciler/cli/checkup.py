@@ -17,6 +17,7 @@ from reconciler.clock import SystemClock
 from reconciler.core import doctor
 from reconciler.core.doctor import Finding, Purpose
 from reconciler.core.model import AccountInfo, Desired
+from reconciler.core.pauses import in_force
 from reconciler.core.problems import Problem
 from reconciler.core.verdict import Reply
 from reconciler.desired.config import Reading
@@ -149,7 +150,8 @@ class _Patient:
         self.findings.append(doctor.ok("state", f"{self.asked.state} is whole and can be written"))
         holder = await store.lock_holder()
         self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
-        self.findings += doctor.pauses_in_force(await store.pauses(), self.clock.wall())
+        pauses = in_force(await store.pauses(), self.desired)
+        self.findings += doctor.pauses_in_force(pauses, self.clock.wall())
 
     def _failed(self, check: str, problem: MmpError, why: str = "", unchecked: Sequence[str] = ()) -> None:
         self.findings += [doctor.failed(check, problem), *doctor.skipped(unchecked, why)]

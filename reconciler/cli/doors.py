@@ -166,7 +166,7 @@ async def recorded(state: State | None, desired: Desired) -> tuple[AccountStore,
 
 
 async def pauses(state: State | None, desired: Desired) -> tuple[Pause, ...]:
-    """Return the account's pauses in force; none where there is no state."""
+    """Return the account's pauses in force by their time; none where there is no state."""
     if state is None:
         return ()
     # A pause is of the account, whichever kind of exchange is at the other end.

@@ -18,6 +18,7 @@ from reconciler.cli.options import StatePlace, chosen
 from reconciler.cli.output import Output
 from reconciler.clock import SystemClock
 from reconciler.core.model import Desired, Family, Kind
+from reconciler.core.pauses import in_force
 from reconciler.errors import Refused, UsageError
 from reconciler.report.documents import several
 from reconciler.report.status import pauses_document, pauses_text
@@ -103,7 +104,8 @@ def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> Non
 
 async def _tell(meant: Meant, stores: Sequence[AccountStore], out: Output) -> None:
     """Write what is in force now, of every account."""
-    pairs = [(one, await store.pauses()) for one, store in zip(meant.desired, stores, strict=True)]
+    accounts = zip(meant.desired, stores, strict=True)
+    pairs = [(one, in_force(await store.pauses(), one)) for one, store in accounts]
     if out.json:
         documents = [pauses_document(one.account, one.environment.value, held) for one, held in pairs]
         out.document(several("pause", documents))

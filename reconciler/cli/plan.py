@@ -25,6 +25,7 @@ from reconciler.cli.options import (
 from reconciler.cli.output import Output
 from reconciler.cli.saving import save_plan
 from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
+from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, Rules, with_schedule
 from reconciler.errors import MmpError, UsageError, worst
 
@@ -212,14 +213,14 @@ async def _plan_one(desired: Desired, policy: Policy | None, asked: Question) ->
     client = doors.reading_client(desired, asked.base, clock) if asked.live else None
     async with doors.existing_state(asked.state, clock) as state:
         record = await doors.on_record(state, desired, asked.base, client, clock)
-        paused = frozenset(pause.family for pause in await doors.pauses(state, desired))
+        held = paused(await doors.pauses(state, desired), desired)
     made = await survey(
         desired,
         known=record.known,
         ledger=record.ledger,
         exchange=client,
         clock=clock,
-        rules=Rules(paused=paused, policy=policy, only=chosen(desired, asked.globs)),
+        rules=Rules(paused=held, policy=policy, only=chosen(desired, asked.globs)),
     )
     if client is not None:
         doors.warn_of_clock(client)

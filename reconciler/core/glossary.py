@@ -476,7 +476,9 @@ WORDS: dict[str, Explanation] = {
         "documents what a write does to a freeze.",
         "Look into why; a freeze that lasts until a reset is ended by mmp reset FAMILY.",
     ),
-    "paused": _row("Paused", "Someone paused the family by hand.", "mmp resume --family FAMILY ends it."),
+    "paused": _row(
+        "Paused", "Someone paused the family, or it was fought over.", "mmp resume --family FAMILY ends it."
+    ),
     "policy": _row(
         "Refused by the policy",
         "A rule of mmp-policy.yaml does not let the change pass; rule, measured value and limit are told.",

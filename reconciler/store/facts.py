@@ -16,9 +16,11 @@ from datetime import datetime
 from reconciler.core.model import (
     Budget,
     Confirmed,
+    Environment,
     Family,
     Known,
     Pause,
+    Setting,
     Uncertain,
     Unresolved,
 )
@@ -29,11 +31,14 @@ from reconciler.store.ageing import Ages
 from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
+    FightRow,
     LiveDocument,
     OverrideRow,
     PauseRow,
+    clean,
     live_rows,
     setting_of,
+    wall_text,
 )
 
 
@@ -128,10 +133,26 @@ def applied_record(row: AppliedRow) -> AppliedRecord:
     return AppliedRecord(setting_of(row), How(row.how), row.attempt, datetime.fromisoformat(row.at_wall))
 
 
-def pause_of(row: PauseRow) -> Pause:
-    """Return the pause a row keeps."""
+def pause_of(row: PauseRow | FightRow) -> Pause:
+    """Return the pause a row keeps; inverse of :func:`pause_row`."""
     until = datetime.fromisoformat(row.until_wall) if row.until_wall else None
-    return Pause(Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until)
+    fought = setting_of(row) if isinstance(row, FightRow) else None
+    return Pause(Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until, fought)
+
+
+def pause_row(pause: Pause, account: str, environment: Environment) -> PauseRow | FightRow:
+    """Return the row that keeps a pause; its kind says in which table."""
+    owner = account, environment.value, pause.family
+    rest = (
+        clean(pause.reason),
+        wall_text(pause.since),
+        None if pause.until is None else wall_text(pause.until),
+    )
+    match pause.fought:
+        case None:
+            return PauseRow("", *owner, *rest)
+        case Setting(time_interval_ms=window_ms, frozen_interval_ms=freeze_ms, qty_limit=quantity):
+            return FightRow("", *owner, window_ms, freeze_ms, quantity.text, *rest)
 
 
 def override_record(row: OverrideRow) -> OverrideRecord:

@@ -110,6 +110,21 @@ class PauseRow(NamedTuple):
     until_wall: str | None
 
 
+class FightRow(NamedTuple):
+    """A family paused by the fight breaker, and the setting that was fought over; else as PauseRow."""
+
+    checksum: str
+    account: str
+    environment: str
+    family: str
+    time_interval_ms: int
+    frozen_interval_ms: int
+    qty_limit: str
+    reason: str
+    since_wall: str
+    until_wall: str | None
+
+
 class OverrideRow(NamedTuple):
     """A refusal somebody overrode by name, with the reason given; ``refusal`` is its rule's sentence."""
 
@@ -123,7 +138,7 @@ class OverrideRow(NamedTuple):
     at_wall: str
 
 
-Row = TypeVar("Row", IdentityRow, AttemptRow, AppliedRow, LiveDocument, PauseRow, OverrideRow)
+Row = TypeVar("Row", IdentityRow, AttemptRow, AppliedRow, LiveDocument, PauseRow, FightRow, OverrideRow)
 
 TABLES: Mapping[type[tuple[object, ...]], str] = {
     IdentityRow: "identity",
@@ -131,6 +146,7 @@ TABLES: Mapping[type[tuple[object, ...]], str] = {
     AppliedRow: "applied",
     LiveDocument: "live",
     PauseRow: "pauses",
+    FightRow: "fights",
     OverrideRow: "overrides",
 }
 
@@ -165,7 +181,7 @@ def verified(row: Row) -> Row:
     return row
 
 
-def setting_of(row: AttemptRow | AppliedRow) -> Setting:
+def setting_of(row: AttemptRow | AppliedRow | FightRow) -> Setting:
     """Return the setting a row carries; the quantity keeps the text it was sent in."""
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
 
@@ -201,13 +217,16 @@ def _live_row(wire: Mapping[str, str]) -> LiveRow:
     return LiveRow(setting, frozen=bool(wire["frozen"]), frozen_until=wire["frozenUntil"])
 
 
-def _name(row: IdentityRow | AttemptRow | AppliedRow | LiveDocument | PauseRow | OverrideRow) -> str:
+def _name(
+    row: IdentityRow | AttemptRow | AppliedRow | LiveDocument | PauseRow | FightRow | OverrideRow,
+) -> str:
     match row:
         case AttemptRow(id=number) | OverrideRow(id=number):
             return str(number)
         case (
             AppliedRow(account=account, environment=environment, family=family)
             | PauseRow(account=account, environment=environment, family=family)
+            | FightRow(account=account, environment=environment, family=family)
         ):
             return f"{account}/{environment}/{family}"
         case _:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from reconciler.core.model import Budget, Environment, Family, Kind, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import CALM_SENDS, Ledger, earliest_slot
+from reconciler.core.pauses import replaces
 from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateForeign, StateLocked, StateUnusable
@@ -31,6 +32,7 @@ from reconciler.store.locks import FileLocks, Locks, MemoryLocks, StoreMisuse
 from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
+    FightRow,
     IdentityRow,
     LiveDocument,
     OverrideRow,
@@ -352,36 +354,36 @@ class SqliteStore:
         with self._state.writing() as db:
             db.execute("INSERT OR REPLACE INTO live VALUES (?,?,?,?,?,?)", sealed(row))
 
-    async def paused(self) -> frozenset[Family]:
-        """Return the families paused by hand at this moment; pauses end by themselves."""
-        return frozenset(pause.family for pause in await self.pauses())
-
-    async def pauses(self) -> list[Pause]:
-        """Return the pauses in force at this moment, by family."""
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the pauses in force by their time at this moment, by family."""
         wall = self._state.clock.wall()
-        query = "SELECT * FROM pauses WHERE account=? AND environment=? ORDER BY family"
         with self._state.reading() as db:
-            rows = [verified(PauseRow._make(values)) for values in db.execute(query, self._key[:2])]
-        return [pause for pause in map(facts.pause_of, rows) if pause.holds(wall)]
+            kept = self._all_pauses(db)
+        return tuple(pause for _, pause in sorted(kept.items()) if pause.holds(wall))
 
-    async def pause(self, families: Iterable[Family], *, until: datetime | None, reason: str) -> None:
-        """Pause families until a time of day (None: until resumed); a newer pause replaces an older."""
-        account, environment, _ = self._key
-        since = wall_text(self._state.clock.wall())
-        ends = None if until is None else wall_text(until)
+    async def pause(
+        self,
+        families: Iterable[Family],
+        *,
+        until: datetime | None,
+        reason: str,
+        fought: Mapping[Family, Setting] | None = None,
+    ) -> None:
+        """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says."""
+        wall = self._state.clock.wall()
         with self._state.writing() as db:
+            before = self._all_pauses(db)
             for family in families:
-                row = PauseRow("", account, environment, family, clean(reason), since, ends)
-                db.execute("INSERT OR REPLACE INTO pauses VALUES (?,?,?,?,?,?,?)", sealed(row))
+                pause = Pause(family, reason, wall, until, (fought or {}).get(family))
+                if replaces(pause, before.get(family), wall):
+                    self._drop_pause(db, family)
+                    self._keep_pause(db, pause)
 
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
         with self._state.writing() as db:
             for family in families:
-                db.execute(
-                    "DELETE FROM pauses WHERE account=? AND environment=? AND family=?",
-                    (*self._key[:2], family),
-                )
+                self._drop_pause(db, family)
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Keep for the history that a refusal was overridden by name, and why."""
@@ -507,6 +509,14 @@ class SqliteStore:
         values = db.execute(query, (*self._key, family)).fetchone()
         return None if values is None else verified(AppliedRow._make(values))
 
+    def _all_pauses(self, db: sqlite3.Connection) -> dict[Family, Pause]:
+        """Return the pause on record of each family, whether or not its time is over."""
+        by_hand = db.execute("SELECT * FROM pauses WHERE account=? AND environment=?", self._key[:2])
+        rows: list[PauseRow | FightRow] = [verified(PauseRow._make(values)) for values in by_hand]
+        fights = db.execute("SELECT * FROM fights WHERE account=? AND environment=?", self._key[:2])
+        rows += [verified(FightRow._make(values)) for values in fights]
+        return {Family(row.family): facts.pause_of(row) for row in rows}
+
     def _pending(self, db: sqlite3.Connection, attempt: int) -> AttemptRow:
         query = "SELECT * FROM attempts WHERE id=? AND account=? AND environment=? AND kind=?"
         values = db.execute(query, (attempt, *self._key)).fetchone()
@@ -514,6 +524,20 @@ class SqliteStore:
         if row is None or row.status != AttemptStatus.PENDING.value:
             raise StoreMisuse(f"attempt {attempt} is not pending: it cannot be settled")
         return row
+
+    # -- pauses --------------------------------------------------------------------------------
+
+    def _drop_pause(self, db: sqlite3.Connection, family: Family) -> None:
+        key = (*self._key[:2], family)
+        db.execute("DELETE FROM pauses WHERE account=? AND environment=? AND family=?", key)
+        db.execute("DELETE FROM fights WHERE account=? AND environment=? AND family=?", key)
+
+    def _keep_pause(self, db: sqlite3.Connection, pause: Pause) -> None:
+        match facts.pause_row(pause, self._account, self._environment):
+            case PauseRow() as row:
+                db.execute("INSERT INTO pauses VALUES (?,?,?,?,?,?,?)", sealed(row))
+            case FightRow() as row:
+                db.execute("INSERT INTO fights VALUES (?,?,?,?,?,?,?,?,?,?)", sealed(row))
 
     # -- the durable steps ---------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Environment, Family, Kind, Pause
+from reconciler.core.model import Environment, Family, Kind, Pause, PausedBy
 from reconciler.core.records import OverrideRecord
 from reconciler.ports import AccountStore
-from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock
+from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock, setting
 
 
 @pytest.fixture(params=sorted(PLACES))
@@ -40,7 +40,7 @@ def at(seconds: float) -> datetime:
 
 
 def paused(store: AccountStore) -> set[Family]:
-    return set(asyncio.run(store.paused()))
+    return {pause.family for pause in asyncio.run(store.pauses())}
 
 
 def override(store: AccountStore, family: Family, refusal: str, reason: str) -> None:
@@ -49,7 +49,7 @@ def override(store: AccountStore, family: Family, refusal: str, reason: str) -> 
 
 def test_nothing_is_paused_at_first(place: Place, clock: ScriptedClock) -> None:
     store = opened(place, clock)
-    assert (asyncio.run(store.pauses()), paused(store), asyncio.run(store.overrides(10))) == ([], set(), [])
+    assert (asyncio.run(store.pauses()), asyncio.run(store.overrides(10))) == ((), [])
 
 
 def test_a_pause_is_seen_by_every_process_until_its_time_is_over(
@@ -57,11 +57,13 @@ def test_a_pause_is_seen_by_every_process_until_its_time_is_over(
 ) -> None:
     asyncio.run(opened(place, clock).pause([ETH, BTC], until=at(60), reason="by hand"))
     store = opened(place, clock)
-    assert asyncio.run(store.pauses()) == [Pause(family, "by hand", at(0), at(60)) for family in (BTC, ETH)]
+    assert asyncio.run(store.pauses()) == tuple(
+        Pause(family, "by hand", at(0), at(60)) for family in (BTC, ETH)
+    )
     clock.time = 59.999
     assert paused(store) == {BTC, ETH}
     clock.time = 60.0
-    assert (asyncio.run(store.pauses()), paused(store)) == ([], set())
+    assert asyncio.run(store.pauses()) == ()
 
 
 def test_a_pause_without_an_end_holds_until_it_is_resumed(place: Place, clock: ScriptedClock) -> None:
@@ -70,7 +72,7 @@ def test_a_pause_without_an_end_holds_until_it_is_resumed(place: Place, clock: S
     clock.time = 1e9
     assert paused(store) == {BTC, ETH}
     asyncio.run(store.resume([BTC]))
-    assert asyncio.run(store.pauses()) == [Pause(ETH, "", at(0), None)]
+    assert asyncio.run(store.pauses()) == (Pause(ETH, "", at(0), None),)
 
 
 def test_a_newer_pause_replaces_an_older_one(place: Place, clock: ScriptedClock) -> None:
@@ -78,14 +80,14 @@ def test_a_newer_pause_replaces_an_older_one(place: Place, clock: ScriptedClock)
     asyncio.run(store.pause([BTC], until=None, reason="first"))
     clock.time = 5.0
     asyncio.run(store.pause([BTC], until=at(10), reason="second"))
-    assert asyncio.run(store.pauses()) == [Pause(BTC, "second", at(5), at(10))]
+    assert asyncio.run(store.pauses()) == (Pause(BTC, "second", at(5), at(10)),)
 
 
 def test_resuming_what_is_not_paused_is_harmless(place: Place, clock: ScriptedClock) -> None:
     store = opened(place, clock)
     asyncio.run(store.resume([BTC]))
     asyncio.run(store.pause([], until=None, reason="nobody"))
-    assert asyncio.run(store.pauses()) == []
+    assert asyncio.run(store.pauses()) == ()
 
 
 def test_a_pause_is_of_one_account_and_environment_but_of_either_exchange(
@@ -95,6 +97,69 @@ def test_a_pause_is_of_one_account_and_environment_but_of_either_exchange(
     assert paused(opened(place, clock, kind="simulator")) == {BTC}
     assert paused(opened(place, clock, account="other")) == set()
     assert paused(opened(place, clock, environment="demo")) == set()
+
+
+# -- a fight's pauses -----------------------------------------------------------------------------
+
+
+def fight(store: AccountStore, *families: Family, until: datetime | None = None, reason: str = "") -> None:
+    asyncio.run(store.pause(families, until=until, reason=reason, fought={BTC: setting("7.0")}))
+
+
+def test_a_fight_s_pause_is_kept_with_the_setting_fought_over(place: Place, clock: ScriptedClock) -> None:
+    fight(opened(place, clock), BTC, ETH, until=at(60), reason="put back")
+    held = asyncio.run(opened(place, clock).pauses())
+    assert held == (
+        Pause(BTC, "put back", at(0), at(60), setting("7.0")),
+        Pause(ETH, "put back", at(0), at(60)),
+    )
+    assert [pause.by for pause in held] == [PausedBy.FIGHT, PausedBy.HAND]
+    assert held[0].fought is not None
+    assert held[0].fought.qty_limit.text == "7.0"
+    clock.time = 60.0
+    assert paused(opened(place, clock)) == set()
+
+
+def test_a_pause_by_hand_takes_the_place_of_a_fight_s(place: Place, clock: ScriptedClock) -> None:
+    store = opened(place, clock)
+    fight(store, BTC)
+    asyncio.run(store.pause([BTC], until=at(9), reason="mine"))
+    assert asyncio.run(store.pauses()) == (Pause(BTC, "mine", at(0), at(9)),)
+
+
+def test_a_fight_s_pause_takes_the_place_of_one_by_hand_once_that_is_over(
+    place: Place, clock: ScriptedClock
+) -> None:
+    store = opened(place, clock)
+    asyncio.run(store.pause([BTC], until=at(9), reason="mine"))
+    fight(store, BTC)
+    assert asyncio.run(store.pauses()) == (Pause(BTC, "mine", at(0), at(9)),)
+    clock.time = 9.0
+    fight(store, BTC)
+    assert asyncio.run(store.pauses()) == (Pause(BTC, "", at(9), None, setting("7.0")),)
+
+
+def test_a_newer_fight_replaces_an_older_one_and_ends_like_any_pause(
+    place: Place, clock: ScriptedClock
+) -> None:
+    store = opened(place, clock)
+    fight(store, BTC, until=at(60), reason="first")
+    clock.time = 5.0
+    fight(store, BTC, reason="second")
+    assert asyncio.run(store.pauses()) == (Pause(BTC, "second", at(5), None, setting("7.0")),)
+    asyncio.run(store.resume([BTC]))
+    assert asyncio.run(store.pauses()) == ()
+
+
+def test_a_fight_s_pause_is_of_one_account_and_environment(place: Place, clock: ScriptedClock) -> None:
+    fight(opened(place, clock), BTC)
+    assert paused(opened(place, clock, kind="simulator")) == {BTC}
+    assert paused(opened(place, clock, account="other")) == set()
+    asyncio.run(opened(place, clock, environment="demo").resume([BTC]))
+    assert paused(opened(place, clock)) == {BTC}
+
+
+# -- overrides ------------------------------------------------------------------------------------
 
 
 def test_overrides_are_kept_newest_first_with_the_reason_given(place: Place, clock: ScriptedClock) -> None:

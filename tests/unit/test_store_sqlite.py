@@ -85,6 +85,7 @@ def fill(store: SqliteStore, clock: ScriptedClock) -> None:
     clock.time += 1
     read = LiveRead(clock.time, {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")}, {ETH: "odd"})
     asyncio.run(store.record_live(read))
+    asyncio.run(store.pause([BTC, ETH], until=None, reason="x", fought={BTC: setting("1")}))
 
 
 # -- readers ------------------------------------------------------------------------------------
@@ -207,7 +208,14 @@ TAMPERED = [
     ("applied", "attempt", "0", "main/live/BTC-USD"),
     ("applied", "family", "'BTC-USC'", "main/live/BTC-USC"),
     ("live", "document", "'{}'", "main/live"),
+    ("pauses", "reason", "''", "main/live/ETH-USD"),
+    ("fights", "qty_limit", "'2'", "main/live/BTC-USD"),
 ]
+
+
+async def read_all(store: SqliteStore) -> None:
+    await store.snapshot()
+    await store.pauses()
 
 
 @pytest.mark.parametrize(("table", "column", "value", "row"), TAMPERED)
@@ -218,7 +226,7 @@ def test_a_changed_row_is_not_believed_and_named(
     where = "id = 1" if table == "attempts" else "true"
     store._state._db.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
     with pytest.raises(StateUnusable) as refused:
-        asyncio.run(store.snapshot())
+        asyncio.run(read_all(store))
     assert refused.value.code == "state-damaged"
     assert f"{table} row {row} " in refused.value.message
     assert refused.value.hint
