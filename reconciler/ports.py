@@ -25,6 +25,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger
 from reconciler.core.records import AttemptRecord, Holder, OverrideRecord, StateSnapshot
+from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
 
 
@@ -208,6 +209,14 @@ class Store(Protocol):
         """Keep the latest live read for ``mmp status``; never used to decide anything."""
         ...
 
+    async def record_states(self, states: Mapping[Family, str]) -> None:
+        """Record that the account is watched now, and the state each desired family is in.
+
+        For the strips of ``core.strips`` alone; cheap while nothing changes. A family that is not
+        among ``states`` any more turns to unmanaged.
+        """
+        ...
+
 
 class AccountStore(Store, Protocol):
     """All that the state keeps of one account: what a pass needs, and what verbs show and record."""
@@ -226,6 +235,10 @@ class AccountStore(Store, Protocol):
 
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
+        ...
+
+    async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
+        """Return the strip of each family from ``since`` (at most 24 h ago) to this moment."""
         ...
 
     async def lock_holder(self) -> Holder | None:

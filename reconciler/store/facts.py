@@ -26,6 +26,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import CALM_SENDS, Ledger, Sent, still_counts
 from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, OverrideRecord
+from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
 from reconciler.store.rows import (
@@ -35,6 +36,8 @@ from reconciler.store.rows import (
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PresenceRow,
+    TurnRow,
     clean,
     live_rows,
     setting_of,
@@ -153,6 +156,16 @@ def pause_row(pause: Pause, account: str, environment: Environment) -> PauseRow 
             return PauseRow("", *owner, *rest)
         case Setting(time_interval_ms=window_ms, frozen_interval_ms=freeze_ms, qty_limit=quantity):
             return FightRow("", *owner, window_ms, freeze_ms, quantity.text, *rest)
+
+
+def watch_of(row: PresenceRow) -> Watch:
+    """Return the watch a row keeps."""
+    return Watch(datetime.fromisoformat(row.from_wall), datetime.fromisoformat(row.until_wall))
+
+
+def turn_of(row: TurnRow) -> Turn:
+    """Return the turn a row keeps."""
+    return Turn(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))
 
 
 def override_record(row: OverrideRow) -> OverrideRecord:

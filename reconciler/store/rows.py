@@ -138,7 +138,43 @@ class OverrideRow(NamedTuple):
     at_wall: str
 
 
-Row = TypeVar("Row", IdentityRow, AttemptRow, AppliedRow, LiveDocument, PauseRow, FightRow, OverrideRow)
+class PresenceRow(NamedTuple):
+    """A time in which an account was watched; it grows while the looks are not too far apart."""
+
+    checksum: str
+    id: int
+    account: str
+    environment: str
+    kind: str
+    from_wall: str
+    until_wall: str
+
+
+class TurnRow(NamedTuple):
+    """A family was found in another state than before."""
+
+    checksum: str
+    id: int
+    account: str
+    environment: str
+    kind: str
+    family: str
+    state: str
+    at_wall: str
+
+
+Row = TypeVar(
+    "Row",
+    IdentityRow,
+    AttemptRow,
+    AppliedRow,
+    LiveDocument,
+    PauseRow,
+    FightRow,
+    OverrideRow,
+    PresenceRow,
+    TurnRow,
+)
 
 TABLES: Mapping[type[tuple[object, ...]], str] = {
     IdentityRow: "identity",
@@ -148,6 +184,8 @@ TABLES: Mapping[type[tuple[object, ...]], str] = {
     PauseRow: "pauses",
     FightRow: "fights",
     OverrideRow: "overrides",
+    PresenceRow: "presence",
+    TurnRow: "turns",
 }
 
 
@@ -218,10 +256,18 @@ def _live_row(wire: Mapping[str, str]) -> LiveRow:
 
 
 def _name(
-    row: IdentityRow | AttemptRow | AppliedRow | LiveDocument | PauseRow | FightRow | OverrideRow,
+    row: IdentityRow
+    | AttemptRow
+    | AppliedRow
+    | LiveDocument
+    | PauseRow
+    | FightRow
+    | OverrideRow
+    | PresenceRow
+    | TurnRow,
 ) -> str:
     match row:
-        case AttemptRow(id=number) | OverrideRow(id=number):
+        case AttemptRow(id=number) | OverrideRow(id=number) | PresenceRow(id=number) | TurnRow(id=number):
             return str(number)
         case (
             AppliedRow(account=account, environment=environment, family=family)

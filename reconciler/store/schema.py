@@ -124,6 +124,27 @@ _THIRD: Migration = (
         until_wall TEXT,
         PRIMARY KEY (account, environment, family)
     ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE presence (
+        checksum TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        from_wall TEXT NOT NULL,
+        until_wall TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE turns (
+        checksum TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        family TEXT NOT NULL,
+        state TEXT NOT NULL,
+        at_wall TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX presence_of_account ON presence (account, environment, kind)",
+    "CREATE INDEX turns_of_family ON turns (account, environment, kind, family)",
 )
 
 MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD)

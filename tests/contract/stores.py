@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +56,8 @@ class Place(Protocol):
         kind: Kind = Kind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
+        keep_turns: int = 50_000,
+        max_gap_s: float = 90.0,
     ) -> AccountStore:
         """Open the state as a process that was not there before."""
         ...
@@ -64,7 +67,7 @@ class Place(Protocol):
 class SqlitePlace:
     """A place whose states are SqliteState values, closed at the end of the test."""
 
-    states: Callable[[Clock, str, float, int], SqliteState]
+    states: Callable[..., SqliteState]
     opened: list[SqliteState] = field(default_factory=list)
 
     def open(
@@ -77,8 +80,17 @@ class SqlitePlace:
         kind: Kind = Kind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
+        keep_turns: int = 50_000,
+        max_gap_s: float = 90.0,
     ) -> AccountStore:
-        state = self.states(clock, boot, lock_timeout_s, keep_attempts)
+        state = self.states(
+            clock=clock,
+            boot=boot,
+            lock_timeout_s=lock_timeout_s,
+            keep_attempts=keep_attempts,
+            keep_turns=keep_turns,
+            max_gap_s=max_gap_s,
+        )
         self.opened.append(state)
         return state.account(account, environment, kind)
 
@@ -90,11 +102,7 @@ class SqlitePlace:
 @contextmanager
 def sqlite_in_memory(_: Path) -> Iterator[Place]:
     disk = MemoryDisk()
-    place = SqlitePlace(
-        lambda clock, boot, timeout, keep: disk.open(
-            clock=clock, boot=boot, lock_timeout_s=timeout, keep_attempts=keep
-        )
-    )
+    place = SqlitePlace(disk.open)
     yield place
     place.close()
     disk.close()
@@ -103,11 +111,7 @@ def sqlite_in_memory(_: Path) -> Iterator[Place]:
 @contextmanager
 def sqlite_file(directory: Path) -> Iterator[Place]:
     path = str(directory / ".mmp" / "state.db")
-    place = SqlitePlace(
-        lambda clock, boot, timeout, keep: open_state(
-            path, clock=clock, boot=boot, lock_timeout_s=timeout, keep_attempts=keep
-        )
-    )
+    place = SqlitePlace(partial(open_state, path))
     yield place
     place.close()
 

@@ -182,6 +182,10 @@ class WatchedStore:
         if self._world.listening:  # it is for people only, and the dearest call of all
             await self._store.record_live(read)
 
+    async def record_states(self, states: Mapping[Family, str]) -> None:
+        self._process.call("store.record_states")
+        await self._store.record_states(states)
+
 
 class SimulatedClient:
     """The exchange as one process sees it: questions and answers over a network that fails."""

@@ -86,6 +86,7 @@ def fill(store: SqliteStore, clock: ScriptedClock) -> None:
     read = LiveRead(clock.time, {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")}, {ETH: "odd"})
     asyncio.run(store.record_live(read))
     asyncio.run(store.pause([BTC, ETH], until=None, reason="x", fought={BTC: setting("1")}))
+    asyncio.run(store.record_states({BTC: "in-sync"}))
 
 
 # -- readers ------------------------------------------------------------------------------------
@@ -157,6 +158,8 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
     reader = copy_of(path, clock)
     assert asyncio.run(reader.snapshot()) == told
     assert asyncio.run(reader.history(10)) == asyncio.run(store.history(10))
+    assert asyncio.run(reader.pauses()) == asyncio.run(store.pauses())
+    assert asyncio.run(reader.strips(NOON)) == asyncio.run(store.strips(NOON))
     reader._state.close_now()
 
 
@@ -179,6 +182,8 @@ def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
         reader.settle(2, AttemptStatus.UNKNOWN, definite=False, limited=False, code="", message=""),
         reader.adopt({BTC: setting()}, read_begun_at=START),
         reader.record_live(LiveRead(START, {})),
+        reader.pause([BTC], until=None, reason=""),
+        reader.record_states({}),
     ):
         with pytest.raises(StoreMisuse):
             asyncio.run(forbidden)
@@ -210,12 +215,15 @@ TAMPERED = [
     ("live", "document", "'{}'", "main/live"),
     ("pauses", "reason", "''", "main/live/ETH-USD"),
     ("fights", "qty_limit", "'2'", "main/live/BTC-USD"),
+    ("presence", "until_wall", "from_wall || ' '", "1"),
+    ("turns", "state", "'drifted'", "1"),
 ]
 
 
 async def read_all(store: SqliteStore) -> None:
     await store.snapshot()
     await store.pauses()
+    await store.strips(NOON)
 
 
 @pytest.mark.parametrize(("table", "column", "value", "row"), TAMPERED)
@@ -330,6 +338,39 @@ def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: Sqli
     assert asyncio.run(store.snapshot()).uid == UID
 
 
+# -- strips -----------------------------------------------------------------------------------------
+
+
+def counted(store: SqliteStore) -> tuple[int, int]:
+    """Return how many rows of presence and of turns there are."""
+    query = "SELECT (SELECT count(*) FROM presence), (SELECT count(*) FROM turns)"
+    presence, turns = store._state._db.execute(query).fetchone()
+    return presence, turns
+
+
+def test_a_look_that_finds_nothing_new_changes_one_row(store: SqliteStore, clock: ScriptedClock) -> None:
+    states = {BTC: "in-sync", ETH: "frozen"}
+    asyncio.run(store.record_states(states))
+    db = store._state._db
+    before = db.total_changes
+    for _ in range(10):
+        clock.time += 30
+        asyncio.run(store.record_states(states))
+    assert db.total_changes - before == 10
+    assert counted(store) == (1, 2)
+
+
+def test_only_what_a_strip_can_show_is_kept(store: SqliteStore, clock: ScriptedClock) -> None:
+    asyncio.run(store.record_states({BTC: "in-sync", ETH: "held"}))
+    clock.time += 30
+    asyncio.run(store.record_states({BTC: "pending"}))
+    clock.time += 26 * 3600
+    asyncio.run(store.record_states({BTC: "in-sync"}))
+    assert counted(store) == (1, 2)
+    rows = store._state._db.execute("SELECT family, state FROM turns ORDER BY id").fetchall()
+    assert rows == [(BTC, "pending"), (BTC, "in-sync")]
+
+
 # -- cost -------------------------------------------------------------------------------------------
 
 
@@ -344,6 +385,8 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqliteStore, clock:
     asyncio.run(store.known())
     asyncio.run(store.ledger())
     asyncio.run(store.identify(UID, HOST))
+    asyncio.run(store.record_states({BTC: "in-sync"}))
+    asyncio.run(store.record_states({BTC: "drifted"}))
     db.set_trace_callback(None)
     statements = {text for text in told if text.startswith(("SELECT", "UPDATE", "DELETE"))}
     assert len(statements) > 8
@@ -351,3 +394,5 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqliteStore, clock:
         plan = " | ".join(row[3] for row in db.execute("EXPLAIN QUERY PLAN " + text))
         assert "SCAN attempts" not in plan, f"{text}: {plan}"
         assert "SCAN applied" not in plan, f"{text}: {plan}"
+        assert "SCAN turns" not in plan, f"{text}: {plan}"
+        assert "SCAN presence" not in plan, f"{text}: {plan}"
