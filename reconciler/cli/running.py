@@ -11,10 +11,10 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass
-from pathlib import Path
 
 from reconciler import logs
 from reconciler.cli import doors
+from reconciler.cli.options import StatePlace
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, Observe
@@ -26,8 +26,8 @@ from reconciler.desired.watch import Accepted, PolicyAccepted, Rejected, Watched
 from reconciler.loop import Loop
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
+from reconciler.ports import State
 from reconciler.reconcile import Options
-from reconciler.store.sqlite import SqliteState
 
 POLL_S = 1.0
 """Between two looks at a file; also how long new content has to stay the same to be accepted."""
@@ -39,7 +39,7 @@ class Standing:
 
     config: tuple[str, ...]
     policy_file: str | None
-    state: Path
+    state: StatePlace
     base: BaseUrl
     lock_timeout_s: float
     interval_s: float
@@ -69,15 +69,13 @@ class Running:
         clients = [
             doors.trading_client(file.desired, self.standing.base, self.clock) for file in self.files
         ]
-        state = doors.open_state(self.standing.state, self.clock, self.standing.lock_timeout_s)
-        loops = [
-            self._loop(file, policy, client, state)
-            for file, policy, client in zip(self.files, self.policies, clients, strict=True)
-        ]
-        try:
+        place, lock_timeout_s = self.standing.state, self.standing.lock_timeout_s
+        async with doors.opened_state(place, self.clock, lock_timeout_s) as state:
+            loops = [
+                self._loop(file, policy, client, state)
+                for file, policy, client in zip(self.files, self.policies, clients, strict=True)
+            ]
             await self.stop.run(self._all(loops))
-        finally:
-            state.close()
         logs.log("info", "stopped")
 
     async def _all(self, loops: list[Loop]) -> None:
@@ -88,7 +86,7 @@ class Running:
             watching.cancel()
 
     def _loop(
-        self, file: WatchedFile, policy: WatchedPolicy, client: OkxTradingClient, state: SqliteState
+        self, file: WatchedFile, policy: WatchedPolicy, client: OkxTradingClient, state: State
     ) -> Loop:
         desired = file.desired
         return Loop(

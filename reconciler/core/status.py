@@ -25,6 +25,7 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
+from reconciler.core.pauses import in_force
 from reconciler.core.plan import Action, Because, Change, Reason, Rules, make_plan, with_schedule
 from reconciler.core.policy import Policy
 
@@ -113,7 +114,7 @@ def make_status(
 ) -> Status:
     """Put the record beside what is desired, as of ``now`` and ``wall``, under ``policy``."""
     reads = _reads(record, now, wall)
-    pauses = tuple(pause for pause in record.pauses if pause.holds(wall))
+    pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
     rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
     plan = make_plan(desired, record.known, reads, rules, now)
     if record.ledger is not None:
