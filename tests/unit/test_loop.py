@@ -123,6 +123,9 @@ class Exchange:
         self._ask("connect")
         return Wire(self)
 
+    def rekeyed(self) -> bool:
+        return False
+
     def sign(self, family: Family, wanted: Setting) -> Signed:
         return Signed(family, wanted, "2026-03-01T03:00:00.000Z", b"{}", {})
 
