@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from reconciler.cli.noticing import Ears
-from reconciler.clock import SystemClock
 from reconciler.desired.attention import Attention, Notice, Sign, Trust
 from reconciler.desired.route import Route, Spot, together
 from reconciler.desired.watch import Unsure
+from reconciler.ports import Clock
 
 POLL_S = 15.0
 """Between two looks at everything while directories are watched: what they did not tell (a remote
@@ -67,7 +67,7 @@ class Post:
 class Lookout:
     """Everything that is watched. ``deaf`` is told once, when some directory cannot be."""
 
-    clock: SystemClock
+    clock: Clock
     deaf: Callable[[str], None]
     ears: Ears = field(default_factory=Ears.open)
     posts: list[Post] = field(default_factory=list)

@@ -43,7 +43,7 @@ def test_a_sign_says_when_to_look_and_what_that_is_worth(
 def test_one_look_decides_exactly_when_the_writer_was_done_at_the_last_sign(
     signs: tuple[Sign, ...],
 ) -> None:
-    """Against an oracle that reads the history backwards; what goes away behind a whole file is no matter."""
+    """Against an oracle that reads backwards; what goes away behind a whole file is no matter."""
     last = next((sign for sign in reversed(signs) if sign is not Sign.GONE), Sign.GONE)
     assert (after(*signs).trust(T) is Trust.ONCE) == (last in WHOLE)
     assert (after(*signs).trust(T) is Trust.NONE) == (signs[-1] is Sign.MODIFIED)
