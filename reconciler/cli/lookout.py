@@ -164,16 +164,12 @@ class Lookout:
         self._poll_at = now + (POLL_S if hears_all else DEAF_POLL_S)
 
     def _cover(self, moved: list[Post]) -> None:
-        """Watch the ways as they are now; a directory not watched before may hold news."""
+        """Watch the ways as they are now. Whoever calls sees to it that what moved is looked at."""
         for post in moved:
             post.route = post.way()
-        fresh = self.ears.cover(together(post.route for post in self.posts).directories)
-        now = self.clock.now()
-        for post in self.posts:
-            if post.route.directories & fresh:
-                post.attention = post.attention.doubted(now)
+        self.ears.cover(together(post.route for post in self.posts).directories)
         if self.ears.missed:
-            self._poll_at = min(self._poll_at, now + DEAF_POLL_S)
+            self._poll_at = min(self._poll_at, self.clock.now() + DEAF_POLL_S)
         self._say_if_deaf()
 
     def _say_if_deaf(self) -> None:

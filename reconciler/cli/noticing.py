@@ -75,20 +75,16 @@ class Ears:
             self._inotify.close()
             self._inotify = None
 
-    def cover(self, directories: Iterable[str]) -> frozenset[str]:
-        """Watch exactly these directories; returns those that were not watched before.
-
-        A directory made anew at a path that was watched is another one.
-        """
+    def cover(self, directories: Iterable[str]) -> None:
+        """Watch exactly these directories, as they are now: one made anew at its path is another one."""
         if self._inotify is None:
-            return frozenset()
+            return
         self.trouble, self.missed = None, False
         before, self._watched = self._watched, {}
         for directory in sorted(directories):
             self._watch(self._inotify, directory)
         for number in before.keys() - self._watched.keys():
             self._forget(self._inotify, number)
-        return frozenset(path for number, path in self._watched.items() if before.get(number) != path)
 
     async def wait(self, timeout_s: float) -> None:
         """Return once there is something to hear, or it was woken, or the time is over."""
