@@ -52,8 +52,8 @@ BURST_S = 2.0
 """So many passes begin within so many seconds at the most, however often the file changes: each reads
 once or twice, and OKX allows reading 5 times in 2 s."""
 
-Claim = Callable[[str, Desired], AccountProblem | None]
-"""Tells why the account of this User ID must not be written to for this file, besides what the
+Claim = Callable[[str], AccountProblem | None]
+"""Tells why the account of this User ID must not be written to for the file in force, besides what the
 exchange says; None: nothing is against it."""
 
 
@@ -78,7 +78,7 @@ class Loop:
     options: Options
     interval_s: float = DEFAULT_INTERVAL_S
     stopping: Callable[[], bool] = lambda: False
-    claim: Claim = lambda *_: None
+    claim: Claim = lambda _: None
     _identified: _Identified | None = None
     _told: AccountProblem | StateForeign | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
@@ -109,7 +109,7 @@ class Loop:
 
     def _refusal(self) -> AccountProblem | None:
         assert self._identified is not None
-        return self.claim(self._identified.uid, self.desired())
+        return self.claim(self._identified.uid)
 
     async def _identify(self, memory: Memory) -> float | None:
         """Learn whose key this is; None when it may be written with, else when to ask again."""

@@ -128,7 +128,7 @@ class Keeper:
             ),
             interval_s=standing.interval_s,
             stopping=self._stop.asked,
-            claim=self._claims.refusal,
+            claim=lambda uid: self._claims.refusal(uid, self.desired),
         )
 
     def _client(self) -> OkxTradingClient:

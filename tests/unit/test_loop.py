@@ -188,7 +188,7 @@ class World:
     interval_s: float = 30.0
     events: list[tuple[float, Event]] = field(default_factory=list)
     stopped: bool = False
-    claim: Claim = lambda *_: None
+    claim: Claim = lambda _: None
 
     def __post_init__(self) -> None:
         self.exchange = Exchange(self.clock)
@@ -520,7 +520,7 @@ CLAIMED = AccountProblem("claimed-twice", "a.yaml and b.yaml both want BTC-USD",
 def test_families_that_somebody_else_claims_are_not_written_until_they_are_free() -> None:
     here = world()
     taken = True
-    here.claim = lambda *_: CLAIMED if taken else None
+    here.claim = lambda _: CLAIMED if taken else None
 
     def free() -> None:
         nonlocal taken
@@ -535,23 +535,17 @@ def test_families_that_somebody_else_claims_are_not_written_until_they_are_free(
 
 def test_a_claim_refused_in_the_middle_of_a_pass_sends_nothing_more() -> None:
     here = world()
-    here.claim = lambda *_: CLAIMED if here.clock.now() > 1000.11 else None
+    here.claim = lambda _: CLAIMED if here.clock.now() > 1000.11 else None
     here.run(100.0)
     assert "connect" in {what for _, what in here.exchange.asked}
     assert here.exchange.sent == []
 
 
-def test_a_claim_is_made_for_the_user_id_of_the_key_and_the_file_in_force() -> None:
+def test_a_claim_is_made_for_the_user_id_of_the_key() -> None:
     here = world()
-    claimed: set[tuple[str, Setting]] = set()
-
-    def claim(uid: str, wanted: Desired) -> None:
-        claimed.add((uid, wanted.families[BTC].setting))
-
-    here.claim = claim
-    here.clock.at(1040.0, lambda: here.want({BTC: B}))
+    here.claim = lambda uid: None if uid == INFO.uid else CLAIMED
     here.run(60.0)
-    assert claimed == {(INFO.uid, A), (INFO.uid, B)}
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A]
 
 
 # ---- a file that changes often -------------------------------------------------------------------
