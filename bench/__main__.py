@@ -6,8 +6,10 @@ import platform
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
+from bench.arrival import swap_to_arrival
 from bench.families import FAMILIES, reading_and_planning
 from bench.measure import compare, process, row
 from bench.state import durable_steps
@@ -31,6 +33,7 @@ def main() -> None:
     _starting()
     _families()
     _state()
+    _arrival()
     _simulation()
 
 
@@ -57,6 +60,14 @@ def _state() -> None:
         ratio = durable_steps(Path(folder), rounds=15)
     print("state")
     print(row("reserve and settle, durable", ratio, "one bare sqlite3 commit, durable"))
+
+
+def _arrival() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        took = swap_to_arrival(Path(folder))
+    print("from the swap of a ConfigMap to the arrival of its request, slot free")
+    worst = f"shortest {took[0] * 1000:.0f} ms, longest {took[-1] * 1000:.0f} ms"
+    print(f"  median of {len(took)} {median(took) * 1000:24.0f} ms  {worst}  (goal: at most 100 ms)")
 
 
 def _simulation() -> None:

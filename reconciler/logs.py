@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, assert_never
 
 import structlog
@@ -12,20 +13,29 @@ import structlog
 from reconciler.core.events import (
     Adopted,
     ClockSynced,
+    ConfigAccepted,
+    ConfigAwaited,
+    ConfigRejected,
     Event,
     ExchangeFailed,
+    FilesPolled,
     Identified,
+    KeyReplaced,
     LiveReadDone,
     LockAwaited,
+    LoopFailed,
     Observe,
     Parked,
     Planned,
+    PolicyAccepted,
+    PolicyRejected,
     RequestReserved,
     RequestSettled,
     Waiting,
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
+from reconciler.core.problems import Problem
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
@@ -76,9 +86,16 @@ def no_advice(reply: Reply) -> str:
     return ""
 
 
-def observer(account: str, environment: str, *, simulator: bool, advice: Advice = no_advice) -> Observe:
-    """Return an observer that logs every event of one account; failures carry ``advice`` as hint."""
-    logger = structlog.get_logger().bind(account=account, environment=environment)
+def observer(
+    account: str = "", environment: str = "", *, simulator: bool, advice: Advice = no_advice
+) -> Observe:
+    """Return an observer that logs every event of one account; failures carry ``advice`` as hint.
+
+    Without an account the lines are about none.
+    """
+    logger = structlog.get_logger()
+    if account:
+        logger = logger.bind(account=account, environment=environment)
     if simulator:
         logger = logger.bind(exchange="SIMULATOR")
     announced: set[str] = set()
@@ -93,6 +110,8 @@ def observer(account: str, environment: str, *, simulator: bool, advice: Advice 
         if isinstance(event, ExchangeFailed | RequestSettled) and (hint := advice(event.reply)):
             values["hint"] = hint
         getattr(logger, level)(message, **values)
+        for level, message, values in _further(event):
+            getattr(logger, level)(message, **values)
         if isinstance(event, Planned):
             for change in news:
                 _point_out(logger, change)
@@ -142,8 +161,31 @@ def told(event: Event) -> Told:
             return "warning", "clock measured again", {}
         case LockAwaited(message):
             return "warning", "state is locked", {"reason": message}
+        case KeyReplaced():
+            return "info", "key replaced: asking whose it is", {}
+        case LoopFailed(code, message, hint, _):
+            return "error", "failed: begun again later", {"code": code, "reason": message, "hint": hint}
+        case ConfigAwaited(paths):
+            return "info", "waiting for a file of desired settings", {"paths": list(paths)}
+        case ConfigAccepted(path, sha256):
+            return "info", "config accepted", {"path": path, "sha256": sha256}
+        case PolicyAccepted(path, sha256):
+            return "info", "policy accepted", {"path": path, "sha256": sha256}
+        case ConfigRejected(_, problems):
+            return "error", "config rejected, the last good one stays in force", _problem(problems[0])
+        case PolicyRejected(_, problems):
+            return "error", "policy rejected, the last good one stays in force", _problem(problems[0])
+        case FilesPolled(reason):
+            return "info", "files are looked at every second", {"reason": reason}
         case _:
             assert_never(event)
+
+
+def _further(event: Event) -> list[Told]:
+    """Return the lines of an event that takes more than one: a file has several problems."""
+    if not isinstance(event, ConfigRejected | PolicyRejected):
+        return []
+    return [told(replace(event, problems=(each,))) for each in event.problems[1:]]
 
 
 def _news(plan: Plan, announced: set[str]) -> list[Change]:
@@ -172,6 +214,15 @@ def _point_out(logger: Any, change: Change) -> None:
 
 def _request(attempt: int, family: str, setting: str) -> dict[str, object]:
     return {"attempt": attempt, "family": family, "setting": setting}
+
+
+def _problem(problem: Problem) -> dict[str, object]:
+    return {
+        "code": problem.code,
+        "at": f"{problem.path}:{problem.line}:{problem.column}",
+        "reason": problem.message,
+        "hint": problem.hint,
+    }
 
 
 def _reply(reply: Reply) -> dict[str, object]:

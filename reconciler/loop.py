@@ -7,10 +7,11 @@ exchange, never spins, and never holds the lock while it waits.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from reconciler.core.events import ExchangeFailed, LockAwaited, Observe
+from reconciler.core.events import ExchangeFailed, KeyReplaced, LockAwaited, Observe
 from reconciler.core.model import Desired
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateForeign, StateLocked
@@ -37,20 +38,36 @@ DEFAULT_INTERVAL_S = 30.0
 STOPPED_RETRY_S = 60.0
 """After the account or key was refused: ask again whether someone has put it right."""
 
+ASKING = "asking whose key this is"
+
 LOCKED_RETRY_S = 1.0
 """After the lock was not had within the lock timeout."""
+
+
+KEY_RETRY_S = 5.0
+"""After the key could not be read, or changed while it was asked about: it is being replaced."""
+
+BURST_PASSES = 3
+BURST_S = 2.0
+"""So many passes begin within so many seconds at the most, however often the file changes: each reads
+once or twice, and OKX allows reading 5 times in 2 s."""
+
+Claim = Callable[[str], AccountProblem | None]
+"""Tells why the account of this User ID must not be written to for the file in force, besides what the
+exchange says; None: nothing is against it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Identified:
     """The key's account was checked against this ``expect.uid``; another one is checked anew."""
 
+    uid: str
     expected_uid: str | None
 
 
 @dataclass(slots=True)
 class Loop:
-    """One account's loop. Whose key it is, is asked again whenever the exchange objected to it."""
+    """One account's loop. Whose key it is, is asked again when it was replaced or the exchange objected."""
 
     desired: Callable[[], Desired]
     store: Store
@@ -61,48 +78,81 @@ class Loop:
     options: Options
     interval_s: float = DEFAULT_INTERVAL_S
     stopping: Callable[[], bool] = lambda: False
+    claim: Claim = lambda _: None
+    _identified: _Identified | None = None
+    _told: AccountProblem | StateForeign | None = None
+    _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
 
     async def run(self) -> None:
         """Reconcile until asked to stop. Raises StateUnusable when the state cannot be relied on."""
         self.options = replace(self.options, patient=False)
         memory = Memory()
-        identified: _Identified | None = None
         while not self.stopping():
-            expected = _Identified(self.desired().expected_uid)
-            if identified != expected:
+            self._notice_key()
+            if not self._is_identified():
                 wait_until = await self._identify(memory)
-                identified = expected if wait_until is None else None
+            elif (problem := self._refusal()) is not None:
+                wait_until = self._tell(problem, STOPPED_RETRY_S)
             else:
-                wait_until, trusted = await self._one_pass(memory)
-                identified = expected if trusted else None
+                wait_until = await self._one_pass(memory)
             if wait_until is not None and not self.stopping():
                 await self.clock.pause(wait_until)
 
+    def _notice_key(self) -> None:
+        if self._identified is not None and self.exchange.rekeyed():
+            self.observe(KeyReplaced())
+            self._identified = None
+
+    def _is_identified(self) -> bool:
+        expected = self.desired().expected_uid
+        return self._identified is not None and self._identified.expected_uid == expected
+
+    def _refusal(self) -> AccountProblem | None:
+        assert self._identified is not None
+        return self.claim(self._identified.uid)
+
     async def _identify(self, memory: Memory) -> float | None:
         """Learn whose key this is; None when it may be written with, else when to ask again."""
+        desired = self.desired()
         try:
             answer = await identify(
-                self.desired(),
+                desired,
                 store=self.store,
                 exchange=self.exchange,
                 host=self.host,
                 observe=self.observe,
             )
         except (AccountProblem, StateForeign) as problem:
-            told = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
-            answer = Reply(ReplyClass.ACCOUNT, problem.code, told)
-        if not isinstance(answer, Reply):
-            memory.failures = 0
-            return None
-        stopped = stop_for(answer) is not None
-        wait_s = STOPPED_RETRY_S if stopped else retry_after_s(answer, memory.failures)
+            return self._tell(problem, KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S)
+        if isinstance(answer, Reply):
+            return self._no_answer(answer, memory)
+        memory.failures, self._told = 0, None
+        self._identified = _Identified(answer.uid, desired.expected_uid)
+        return None
+
+    def _no_answer(self, answer: Reply, memory: Memory) -> float:
+        wait_s = retry_after_s(answer, memory.failures)
+        if stop_for(answer) is not None:
+            wait_s = KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S
         memory.failures += 1
         retry_at = self.clock.now() + wait_s
-        self.observe(ExchangeFailed("asking whose key this is", answer, retry_at))
+        self.observe(ExchangeFailed(ASKING, answer, retry_at))
         return retry_at
 
-    async def _one_pass(self, memory: Memory) -> tuple[float | None, bool]:
-        """Run one pass. Returns when the next is due, and whether the key is still trusted."""
+    def _tell(self, problem: AccountProblem | StateForeign, wait_s: float) -> float:
+        """Tell why nothing is written, once while it stays the same; returns when to ask again."""
+        retry_at = self.clock.now() + wait_s
+        if self._told is None or problem.args != self._told.args:
+            told = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
+            reply = Reply(ReplyClass.ACCOUNT, problem.code, told)
+            self.observe(ExchangeFailed(ASKING, reply, retry_at))
+            self._told = problem
+        return retry_at
+
+    async def _one_pass(self, memory: Memory) -> float | None:
+        """Run one pass. Returns when the next is due, None: at once."""
+        self._told = None
+        await self._space_out()
         try:
             result = await reconcile(
                 self.desired,
@@ -112,12 +162,22 @@ class Loop:
                 observe=self.observe,
                 options=self.options,
                 memory=memory,
-                stopping=self.stopping,
+                stopping=lambda: self.stopping() or self._refusal() is not None,
             )
         except StateLocked as locked:
             self.observe(LockAwaited(locked.message))
-            return self.clock.now() + LOCKED_RETRY_S, True
-        return self._next_due(result), not isinstance(result.end, Stopped)
+            return self.clock.now() + LOCKED_RETRY_S
+        if isinstance(result.end, Stopped):
+            self._identified = None
+        return self._next_due(result)
+
+    async def _space_out(self) -> None:
+        """Wait while as many passes as may be began just now; a nudge does not make it shorter."""
+        if len(self._begun) == BURST_PASSES:
+            earliest = self._begun[0] + BURST_S
+            while self.clock.now() < earliest and not self.stopping():
+                await self.clock.pause(earliest)
+        self._begun.append(self.clock.now())
 
     def _next_due(self, result: PassResult) -> float | None:
         interval_end = self.clock.now() + self.interval_s

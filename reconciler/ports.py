@@ -93,6 +93,14 @@ class Exchange(Protocol):
 class TradingExchange(Exchange, Protocol):
     """An exchange that can also write. A dry run is never given one."""
 
+    def rekeyed(self) -> bool:
+        """Tell whether the key is no longer the one ``account`` was last asked with.
+
+        Until then the old one is used, and nothing must be sent: the new one may be another account's.
+        ``account`` takes the new one, and raises AccountProblem where that cannot be read.
+        """
+        ...
+
     async def open(self) -> Connection | Reply:
         """Open a fresh connection, writing no byte of a request; a failure is NOT_SENT."""
         ...

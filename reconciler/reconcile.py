@@ -298,6 +298,8 @@ class _Pass:
     def _called_off(self) -> End | None:
         if self.stopping():
             return Interrupted()
+        if self.exchange.rekeyed():
+            return Later(self.clock.now(), Cause.KEY)
         return TimedOut() if self.clock.now() >= self.deadline else None
 
     async def _step(self) -> End | None:
@@ -407,7 +409,7 @@ class _Pass:
             return self._failed("connecting", connection)
         try:
             await self.clock.pause(at)
-            if not at <= self.clock.now() <= at + TOO_LATE_S or self.stopping():
+            if not at <= self.clock.now() <= at + TOO_LATE_S or self.stopping() or self.exchange.rekeyed():
                 return None
             await self._record_overrides()
             request = self.exchange.sign(change.family, change.after)

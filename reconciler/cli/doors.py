@@ -20,6 +20,7 @@ from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 if TYPE_CHECKING:
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
+    from reconciler.desired.reader import Reading
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import AccountStore, Clock, Exchange, State, Store
@@ -37,7 +38,18 @@ def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
     """Read all configs; on any error tell every problem and exit 4, warnings only go to stderr."""
     from reconciler.desired.config import load_configs
 
+    return _all_good(load_configs(config_paths(tuple(config))), out)
+
+
+def read_present(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
+    """Read the configs that are there, as ``read_desired`` does; those that are missing may come yet."""
+    from reconciler.desired.config import is_absent, load_configs
+
     readings = load_configs(config_paths(tuple(config)))
+    return _all_good([reading for reading in readings if not is_absent(reading)], out)
+
+
+def _all_good(readings: Sequence[Reading], out: Output) -> tuple[Desired, ...]:
     if any(reading.desired is None for reading in readings):
         tell_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)
@@ -53,7 +65,9 @@ def read_policies(desired: Sequence[Desired], named: str | None, out: Output) ->
     from reconciler.desired.policy import policy_for
 
     found = [policy_for(one.path, named) for one in desired]
-    readings = list({reading.path: reading for reading in found if reading is not None}.values())
+    # The one that is named has to hold even where there is no config yet.
+    every = found if named is None else [*found, policy_for("", named)]
+    readings = list({reading.path: reading for reading in every if reading is not None}.values())
     if any(reading.policy is None for reading in readings):
         tell_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)

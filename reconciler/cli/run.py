@@ -41,6 +41,13 @@ from reconciler.core.plan import DriftPolicy
     show_default=True,
     help="What to do about drift: put back what became looser, everything, or nothing.",
 )
+@click.option(
+    "--missing",
+    type=click.Choice(["wait", "exit"]),
+    default="wait",
+    show_default=True,
+    help="At the start, where there is no file yet: wait for it, or exit 4.",
+)
 @click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
 @click.option("--no-live", is_flag=True, help="Compare with the last applied state alone.")
 @output_option("text", "json")
@@ -53,6 +60,7 @@ def run(
     allow_hosts: tuple[str, ...],
     interval: float,
     drift: str,
+    missing: str,
     assume_idle: bool,
     no_live: bool,
     output_format: str,
@@ -63,9 +71,9 @@ def run(
     """Keep the exchange as the file says: apply file changes, watch for drift, until SIGTERM.
 
     A new file that does not hold is refused and said so; the last good one stays in force, and so
-    does the last good policy. A family the policy refuses is held; the others go on. SIGHUP reads
-    the files at once. Outages are survived. Stopping settles the request in flight and
-    exits 0.
+    does the last good policy. A family the policy refuses is held; the others go on. Files are
+    watched, and so are those of the keys: a key replaced is used from the next request on. SIGHUP
+    reads all at once. Outages are survived. Stopping settles the request in flight and exits 0.
 
     \b
     Examples:
@@ -76,7 +84,8 @@ def run(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.cli.running import Running, Standing
+    from reconciler.cli.keeping import Standing
+    from reconciler.cli.running import Supervisor
 
     out = Output(output_format, color)
     standing = Standing(
@@ -90,10 +99,12 @@ def run(
         assume_idle=assume_idle,
         live=not no_live,
     )
-    desired = doors.read_desired(config, out)
+    read = doors.read_present if missing == "wait" else doors.read_desired
+    desired = read(config, out)
     policies = doors.read_policies(desired, policy_file, out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
-    asyncio.run(Running(desired, policies, standing).run())
+    asyncio.run(Supervisor(desired, policies, standing).run())
+    logs.log("info", "stopped")
 
 
 def _leave_when_told_to_stop() -> None:

@@ -1,8 +1,8 @@
-"""How ``run`` is wired: one loop per account, one watcher over their files and policies, signals to all.
+"""How ``run`` is wired: one keeper per account, one lookout over all their files, signals to all.
 
-The watcher looks at the files' contents every second. New content is accepted after two equal looks a
-second apart, since a half-written file can parse; content that does not hold leaves the last good one
-in force. Which account a file is for cannot change while running.
+Everything that happens goes through ``tell``, with the keeper it is about. Files may come later: a
+place that is empty is waited for, and a file that appears in a folder begins an account of its own. A
+file that goes away ends nothing: its last good content stays in force.
 """
 
 from __future__ import annotations
@@ -10,157 +10,234 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from typing import Any
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.options import StatePlace
+from reconciler.cli.claims import Claims
+from reconciler.cli.keeping import Keeper, Standing, WatchedKey
+from reconciler.cli.lookout import Lookout, Post
+from reconciler.cli.options import config_paths
 from reconciler.cli.stopping import Stop
-from reconciler.clock import SystemClock
+from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
-from reconciler.core.plan import DriftPolicy
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Problem
-from reconciler.desired.watch import Accepted, PolicyAccepted, Rejected, WatchedFile, WatchedPolicy
-from reconciler.loop import Loop
-from reconciler.okx.client import OkxTradingClient
-from reconciler.okx.wire import BaseUrl
-from reconciler.ports import State
-from reconciler.reconcile import Options
-
-POLL_S = 1.0
-"""Between two looks at a file; also how long new content has to stay the same to be accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the command line of ``run`` ordered, to hold until it is stopped."""
-
-    config: tuple[str, ...]
-    policy_file: str | None
-    state: StatePlace
-    base: BaseUrl
-    lock_timeout_s: float
-    interval_s: float
-    drift: DriftPolicy
-    assume_idle: bool
-    live: bool
+from reconciler.desired.attention import Attention
+from reconciler.desired.config import taken
+from reconciler.desired.policy import policy_for
+from reconciler.desired.reader import Reading
+from reconciler.desired.watch import (
+    Accepted,
+    Found,
+    PolicyAccepted,
+    Rejected,
+    WatchedFile,
+    WatchedPlace,
+    WatchedPolicy,
+    same_file,
+)
+from reconciler.okx.credentials import load_credentials
 
 
-class Running:
-    """One ``mmp run`` over one or several accounts."""
+class Supervisor:
+    """One ``mmp run`` over its accounts: those there are, and those to come."""
 
     def __init__(
         self, desired: tuple[Desired, ...], policies: tuple[Policy | None, ...], standing: Standing
     ) -> None:
         self.standing = standing
         self.stop = Stop()
-        self.clock: SystemClock = self.stop.clock
-        self.files = [WatchedFile(one) for one in desired]
-        self.policies = _watched(desired, policies, standing.policy_file)
-        self.simulator = doors.is_simulator(standing.base)
+        self.claims = Claims()
+        self.keepers: dict[str, Keeper] = {}
+        """By the path of the file."""
+        self._begin_with = desired
+        self._files: dict[str, WatchedFile] = {}
+        self._posts: dict[str, Post] = {}
+        self._policies: dict[str, WatchedPolicy] = {}
+        for one, policy in zip(desired, policies, strict=True):
+            watched = WatchedPolicy(policy, one.path, standing.policy_file)
+            self._policies.setdefault(self._policy_key(one.path), watched)
+        self._observers: dict[str, Observe] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Run until asked to stop. Raises MmpError where the state or the keys cannot be used at all."""
         # First of all: from here on a signal is a request to stop, and what is begun is ended properly.
         self.stop.install()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look, True)
-        clients = [
-            doors.trading_client(file.desired, self.standing.base, self.clock) for file in self.files
-        ]
+        for desired in self._begin_with:
+            load_credentials(desired.credentials_prefix, os.environ)
         place, lock_timeout_s = self.standing.state, self.standing.lock_timeout_s
-        async with doors.opened_state(place, self.clock, lock_timeout_s) as state:
-            loops = [
-                self._loop(file, policy, client, state)
-                for file, policy, client in zip(self.files, self.policies, clients, strict=True)
-            ]
-            await self.stop.run(self._all(loops))
-        logs.log("info", "stopped")
+        async with doors.opened_state(place, self.stop.clock, lock_timeout_s) as self.state:
+            await self.stop.run(self._supervise())
 
-    async def _all(self, loops: list[Loop]) -> None:
-        watching = asyncio.create_task(self._watch())
+    def tell(self, event: Event, keeper: Keeper | None = None) -> None:
+        """Take what happened, to one account or to none; everything that is told comes through here."""
+        if keeper is not None:
+            self.stop.watch(keeper.desired.account, event)
+        self._observer(keeper)(event)
+
+    # ---- what runs -----------------------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[None] = loop.create_future()
+        self.lookout = Lookout(self.stop.clock, lambda reason: self.tell(events.FilesPolled(reason)))
+        loop.add_signal_handler(signal.SIGHUP, self._reread)
+        self._look_out()
+        watching = self._start(self.lookout.run())
         try:
-            await asyncio.gather(*(loop.run() for loop in loops))
+            await self._until_stopped()
+            await asyncio.gather(*self._keeping)  # each ends by itself, what it began is ended
         finally:
-            watching.cancel()
+            await _cancelled(watching, *self._keeping)
 
-    def _loop(
-        self, file: WatchedFile, policy: WatchedPolicy, client: OkxTradingClient, state: State
-    ) -> Loop:
-        desired = file.desired
-        return Loop(
-            desired=lambda: file.desired,
-            store=state.account(desired.account, desired.environment, self.standing.base.kind),
-            exchange=client,
-            clock=self.clock,
-            observe=self._observer(desired),
-            host=self.standing.base.host,
-            options=Options(
-                purpose="run",
-                live=self.standing.live,
-                assume_idle=self.standing.assume_idle,
-                drift=self.standing.drift,
-                policy=lambda: policy.policy,
-            ),
-            interval_s=self.standing.interval_s,
-            stopping=self.stop.asked,
-        )
+    async def _until_stopped(self) -> None:
+        """Return once asked to stop; raises what ended a keeper, or the lookout, before."""
+        asked = asyncio.create_task(self.stop.wait())
+        await asyncio.wait({asked, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if self._failed.done():
+            self._failed.result()
 
-    def _observer(self, desired: Desired) -> Observe:
-        log = logs.observer(
-            desired.account, desired.environment.value, simulator=self.simulator, advice=doors.advice
-        )
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
 
-        def observe(event: Event) -> None:
-            self.stop.watch(desired.account, event)
-            log(event)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._keeping.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
-        return observe
+    # ---- what is watched -----------------------------------------------------------------------------
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_S)
-            self._look(False)
+    def _look_out(self) -> None:
+        for policy in self._policies.values():
+            self._watch_policy(policy)
+        for desired in self._begin_with:
+            self._watch_file(WatchedFile(desired.path, desired))
+            self._keep(self._files[desired.path])
+        for path in config_paths(self.standing.config):
+            self._watch_place(WatchedPlace(path))
 
-    def _look(self, at_once: bool) -> None:
-        """Look at every file; ``at_once`` (SIGHUP) does not wait for a second equal look."""
-        for policy in dict.fromkeys(self.policies):
-            self._tell("policy", policy.look(at_once=at_once))
-        for file in self.files:
-            self._tell("config", file.look(at_once=at_once))
-        if at_once:
-            self.clock.nudge()
+    def _watch_policy(self, policy: WatchedPolicy) -> None:
+        if policy.policy is not None:
+            self._tell_policy(policy, PolicyAccepted(policy.policy.path, policy.policy))
+        self.lookout.add(policy, lambda seen: self._tell_policy(policy, seen))
 
-    def _tell(self, what: str, seen: Accepted | PolicyAccepted | Rejected | None) -> None:
+    def _watch_file(self, file: WatchedFile, *, whole: bool = False) -> None:
+        """Watch a file; ``whole``: its writer just said that it is."""
+        self._files[file.path] = file
+        post = self.lookout.add(file, lambda seen: self._take(file, seen))
+        self._posts[file.path] = post
+        if whole:
+            post.attention = Attention(post.attention.look_at, whole=True)
+
+    def _watch_place(self, place: WatchedPlace) -> None:
+        if not place.read():
+            self.tell(events.ConfigAwaited((place.path,)))
+        self.lookout.add(place, lambda seen: self._meet(place, seen), place.follows)
+
+    # ---- what is seen --------------------------------------------------------------------------------
+
+    def _meet(self, place: WatchedPlace, seen: object) -> None:
+        """Begin to watch the files a place leads to now, and forget those that were never good."""
+        assert isinstance(seen, Found)
+        for path in seen.paths:
+            if not any(same_file(path, known) for known in self._files):
+                self._watch_file(WatchedFile(path, refuse=self._refuse), whole=seen.whole)
+        for path in [
+            path for path in self._files if path not in self.keepers and not os.path.lexists(path)
+        ]:
+            del self._files[path]
+            self.lookout.remove(self._posts.pop(path))
+        if not self._files:
+            self.tell(events.ConfigAwaited((place.path,)))
+
+    def _refuse(self, reading: Reading) -> Problem | None:
+        """Return what is wrong with a new file whose account is kept already."""
+        assert reading.owner is not None
+        wanted = (reading.owner.account, reading.owner.environment)
+        first = (path for path, keeper in self.keepers.items() if keeper.owner == wanted)
+        return next((taken(reading, path) for path in first), None)
+
+    def _take(self, file: WatchedFile, seen: object) -> None:
+        """Take new content of a file, or what is wrong with it."""
         match seen:
-            case Accepted(accepted) | PolicyAccepted(accepted):
-                logs.log("info", f"{what} accepted", path=accepted.path, sha256=accepted.sha256)
-                self.clock.nudge()
-            case Rejected(problems):
-                for problem in problems:
-                    _tell(what, problem)
-            case None:
-                pass
+            case Accepted() if file.path not in self.keepers:
+                self._keep(file)
+            case Accepted(desired):
+                keeper = self.keepers[file.path]
+                self.tell(events.ConfigAccepted(desired.path, desired.sha256), keeper)
+                self._hurry(keeper, *(other for other in self.keepers.values() if other.held))
+            case Rejected(path, problems):
+                self.tell(events.ConfigRejected(path, problems), self.keepers.get(file.path))
+
+    def _tell_policy(self, policy: WatchedPolicy, seen: object) -> None:
+        match seen:
+            case PolicyAccepted(path, found):
+                self.tell(events.PolicyAccepted(path, found.sha256 if found else None))
+                self._hurry(*(keeper for keeper in self.keepers.values() if keeper.policy is policy))
+            case Rejected(path, problems):
+                self.tell(events.PolicyRejected(path, problems))
+
+    def _hurry(self, *keepers: Keeper) -> None:
+        for keeper in keepers:
+            keeper.clock.nudge()
+
+    def _reread(self) -> None:
+        """Take SIGHUP: look at every file now, each look deciding, and let every loop go round once."""
+        self.lookout.look_at_once()
+        self._hurry(*self.keepers.values())
+
+    # ---- an account ----------------------------------------------------------------------------------
+
+    def _keep(self, file: WatchedFile) -> None:
+        """Begin to keep the account of a file that was accepted."""
+        assert file.desired is not None
+
+        def tell(event: Event) -> None:
+            self.tell(event, keeper)
+
+        keeper = Keeper(
+            file, self._policy(file.path), self.standing, self.state, self.stop, self.claims, tell
+        )
+        self.keepers[file.path] = keeper
+        tell(events.ConfigAccepted(file.path, file.desired.sha256))
+        self.lookout.add(WatchedKey(file.desired.credentials_prefix), lambda _: self._hurry(keeper))
+        self._keeping.add(self._start(keeper.run()))
+
+    def _policy(self, config_path: str) -> WatchedPolicy:
+        """Return the policy of a config; files in one folder share it, and a named one all do."""
+        key = self._policy_key(config_path)
+        if key not in self._policies:
+            found = policy_for(config_path, self.standing.policy_file)
+            policy, broken = (found.policy, found.policy is None) if found else (None, False)
+            self._policies[key] = WatchedPolicy(
+                policy, config_path, self.standing.policy_file, broken=broken
+            )
+            self._watch_policy(self._policies[key])
+        return self._policies[key]
+
+    def _policy_key(self, config_path: str) -> str:
+        named = self.standing.policy_file
+        return os.path.dirname(config_path) if named is None else named
+
+    def _observer(self, keeper: Keeper | None) -> Observe:
+        """Return what logs the events of one keeper, or of none: the same one each time."""
+        key = "" if keeper is None else keeper.file.path
+        if key not in self._observers:
+            owner = ("", "") if keeper is None else keeper.owner
+            simulator = doors.is_simulator(self.standing.base)
+            self._observers[key] = logs.observer(*owner, simulator=simulator, advice=doors.advice)
+        return self._observers[key]
 
 
-def _watched(
-    desired: tuple[Desired, ...], policies: tuple[Policy | None, ...], named: str | None
-) -> list[WatchedPolicy]:
-    """Return each account's policy; accounts whose files lie in one folder share it."""
-    shared: dict[str, WatchedPolicy] = {}
-    return [
-        shared.setdefault(os.path.dirname(one.path), WatchedPolicy(policy, one.path, named))
-        for one, policy in zip(desired, policies, strict=True)
-    ]
-
-
-def _tell(what: str, problem: Problem) -> None:
-    logs.log(
-        "error",
-        f"{what} rejected, the last good one stays in force",
-        code=problem.code,
-        at=f"{problem.path}:{problem.line}:{problem.column}",
-        reason=problem.message,
-        hint=problem.hint,
-    )
+async def _cancelled(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from reconciler.simulator.server import Network
 
+MOST_ACCOUNTS = 999
+"""As many as have a number of three digits at the end of their User ID."""
+
 _FAMILY = re.compile(r"[A-Z0-9]+-[A-Z0-9]+(_[A-Z0-9]+)*")
 
 
@@ -160,6 +163,13 @@ def _family_spec(part: str) -> FamilySpec:
 )
 @click.option("--no-privilege", is_flag=True, help="The account has no MMP privilege.")
 @click.option(
+    "--accounts",
+    type=click.IntRange(1, MOST_ACCOUNTS),
+    default=1,
+    show_default=True,
+    help="How many accounts of that kind; number N has the keys simulator-key-N and so on.",
+)
+@click.option(
     "--fault",
     "faults",
     type=Parsed("fault", parse_fault),
@@ -194,13 +204,20 @@ def simulator(
         raise UsageError(
             "simulator-host", f"the simulator serves loopback only, not {host}", f"use {LOOPBACK[0]}"
         )
-    account = fake_account(
-        environment=flags["environment"],
-        level=flags["account_level"],
-        mmp_privilege=not flags["no_privilege"],
-        permissions=flags["permissions"],
-    )
+    account, *others = [
+        fake_account(
+            number,
+            environment=flags["environment"],
+            level=flags["account_level"],
+            mmp_privilege=not flags["no_privilege"],
+            permissions=flags["permissions"],
+        )
+        for number in range(1, flags["accounts"] + 1)
+    ]
     exchange = build_exchange(account, families, faults, _options(flags))
+    for other in others:
+        exchange.put_account(other)
+        _configure(exchange, other, families)
     network = Network(flags["latency"], flags["jitter"], flags["seed"])
     _run(exchange, account, host=host, port=port, network=network, out=Output(output_format))
 
@@ -210,12 +227,16 @@ def build_exchange(
 ) -> SimulatedExchange:
     """Return an exchange with one account, its families as given, and the faults queued."""
     exchange = SimulatedExchange([account], families=[spec.family for spec in families], options=options)
-    for spec in families:
-        if spec.setting is not None:
-            exchange.begin_with(account.uid, spec.family, spec.setting)
+    _configure(exchange, account, families)
     for fault in faults:
         exchange.inject(fault)
     return exchange
+
+
+def _configure(exchange: SimulatedExchange, account: Account, families: Sequence[FamilySpec]) -> None:
+    for spec in families:
+        if spec.setting is not None:
+            exchange.begin_with(account.uid, spec.family, spec.setting)
 
 
 def environment_variables(account: Account, url: str) -> dict[str, str]:

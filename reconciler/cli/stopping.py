@@ -25,6 +25,7 @@ class Stop:
         self.clock = SystemClock()
         """A clock whose pauses end when this process is asked to stop."""
         self._asked = asyncio.Event()
+        self._clocks = [self.clock]
         self._in_flight: set[tuple[str, int]] = set()
 
     def install(self) -> None:
@@ -32,6 +33,15 @@ class Stop:
         loop = asyncio.get_running_loop()
         for number in _STATUS:
             loop.add_signal_handler(number, self._ask, number)
+
+    def new_clock(self) -> SystemClock:
+        """Return one more clock whose pauses end when this process is asked to stop."""
+        self._clocks.append(SystemClock())
+        return self._clocks[-1]
+
+    async def wait(self) -> None:
+        """Return once this process was asked to stop."""
+        await self._asked.wait()
 
     def asked(self) -> bool:
         """Tell whether this process was asked to stop."""
@@ -63,4 +73,5 @@ class Stop:
     def _ask(self, number: signal.Signals) -> None:
         self.status = self.status or _STATUS[number]
         self._asked.set()
-        self.clock.nudge()
+        for clock in self._clocks:
+            clock.nudge()

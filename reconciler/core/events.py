@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from reconciler.core.model import Family, LiveRead, Setting
 from reconciler.core.plan import Plan
+from reconciler.core.problems import Problem
 from reconciler.core.verdict import AttemptStatus, Reply
 
 
@@ -22,6 +23,8 @@ class Cause(StrEnum):
     BACK_OFF = "back-off"
     SECOND_READ = "second-read"
     UNCONFIRMED = "unconfirmed"
+    KEY = "key"
+    """Whose key it is now, since another one was put in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,70 @@ class LockAwaited:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeyReplaced:
+    """Another key is in the place of the one in use; nothing is sent before it is known whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFailed:
+    """An account's loop could not go on; it is begun again at ``retry_at``, the others go on."""
+
+    code: str
+    message: str
+    hint: str
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAwaited:
+    """There is no file of desired settings at ``paths`` yet; the program waits for one."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigAccepted:
+    """This content of the file is in force: at the start, after a change, and again after a rejection."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRejected:
+    """The file's content does not hold; the last good one stays in force, where there is one."""
+
+    path: str
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAccepted:
+    """This content of the policy is in force, told as a config's; ``sha256`` None: there is no policy."""
+
+    path: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRejected:
+    """The policy's content does not hold; the last good one stays in force, where there is one.
+
+    Where there is none, nothing is written for the accounts it would be for.
+    """
+
+    path: str
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilesPolled:
+    """Changes of files are not heard of, ``reason`` says why: they are looked at every second."""
+
+    reason: str
+
+
 Event = (
     Identified
     | LiveReadDone
@@ -137,6 +204,14 @@ Event = (
     | Parked
     | ClockSynced
     | LockAwaited
+    | KeyReplaced
+    | LoopFailed
+    | ConfigAwaited
+    | ConfigAccepted
+    | ConfigRejected
+    | PolicyAccepted
+    | PolicyRejected
+    | FilesPolled
 )
 
 Observe = Callable[[Event], None]

@@ -61,9 +61,9 @@ def load_configs(paths: Sequence[str], files: Files | None = None) -> tuple[Read
     seen: set[str] = set()
     once: list[Reading] = []
     for reading in readings:
-        identity = _identity(reading.path)
-        if identity not in seen:
-            seen.add(identity)
+        found = identity(reading.path)
+        if found not in seen:
+            seen.add(found)
             once.append(reading)
     return tuple(_one_file_an_account(once))
 
@@ -72,30 +72,35 @@ def _load(path: str, files: Files) -> Iterator[Reading]:
     try:
         names = files.names(path)
     except OSError as error:
-        yield _failed(_unreadable(path, error))
+        yield failed(_unreadable(path, error))
         return
     if names is None:
         yield _load_file(path, files)
         return
-    chosen = sorted(filter(_is_config_name, names))
+    chosen = sorted(filter(is_config_name, names))
     if not chosen:
         hint = "name another folder, or the file itself; folders inside it are not looked at"
-        yield _failed(problem(Code.NO_CONFIG_FILES, path, "the folder has no *.yaml or *.yml file", hint))
+        yield failed(problem(Code.NO_CONFIG_FILES, path, "the folder has no *.yaml or *.yml file", hint))
     for name in chosen:
         yield _load_file(os.path.join(path, name), files)
 
 
 def _load_file(path: str, files: Files) -> Reading:
+    content = content_of(path, files)
+    return failed(content) if isinstance(content, Problem) else read_config(content, path)
+
+
+def content_of(path: str, files: Files) -> bytes | Problem:
+    """Return a file's content, cut where it is too large anyway, or why it cannot be read."""
     try:
         # One byte more than is allowed is enough to know that it is too large.
-        content = files.content(path, MAX_BYTES + 1)
+        return files.content(path, MAX_BYTES + 1)
     except FileNotFoundError:
         hint = "check the path and the folder you are in"
         message = "there is no such file; that never means “nothing desired”"
-        return _failed(problem(Code.FILE_MISSING, path, message, hint))
+        return problem(Code.FILE_MISSING, path, message, hint)
     except (OSError, ValueError) as error:
-        return _failed(_unreadable(path, error))
-    return read_config(content, path)
+        return _unreadable(path, error)
 
 
 def _one_file_an_account(readings: Sequence[Reading]) -> Iterator[Reading]:
@@ -110,9 +115,15 @@ def _one_file_an_account(readings: Sequence[Reading]) -> Iterator[Reading]:
 
 
 def _refused(reading: Reading, other: str) -> Reading:
+    problems = sorted((*reading.problems, taken(reading, other)), key=lambda each: (each.line, each.column))
+    return replace(reading, desired=None, problems=tuple(problems))
+
+
+def taken(reading: Reading, other: str) -> Problem:
+    """Return the problem of a file whose account is already set in the file ``other``."""
     assert reading.owner is not None
     owner = reading.owner
-    found = problem(
+    return problem(
         Code.DUPLICATE_ACCOUNT,
         reading.path,
         f"account {owner.account} in {owner.environment} is already set in {printable(other)}",
@@ -120,11 +131,10 @@ def _refused(reading: Reading, other: str) -> Reading:
         line=owner.at.line,
         column=owner.at.column,
     )
-    problems = sorted((*reading.problems, found), key=lambda each: (each.line, each.column))
-    return replace(reading, desired=None, problems=tuple(problems))
 
 
-def _failed(found: Problem) -> Reading:
+def failed(found: Problem) -> Reading:
+    """Return the reading of a file that could not be read at all."""
     return Reading(found.path, "", None, (found,))
 
 
@@ -134,11 +144,19 @@ def _unreadable(path: str, error: Exception) -> Problem:
     return problem(Code.FILE_UNREADABLE, path, f"cannot be read: {why}", hint)
 
 
-def _is_config_name(name: str) -> bool:
+def is_absent(reading: Reading) -> bool:
+    """Tell whether there is no file yet where one was looked for."""
+    absent = (Code.FILE_MISSING, Code.NO_CONFIG_FILES)
+    return reading.desired is None and all(each.code in absent for each in reading.problems)
+
+
+def is_config_name(name: str) -> bool:
+    """Tell whether a file of this name in a folder holds desired settings."""
     return name.endswith(SUFFIXES) and not name.startswith(".") and name not in POLICY_NAMES
 
 
-def _identity(path: str) -> str:
+def identity(path: str) -> str:
+    """Return what two paths to one file have in common."""
     try:
         return os.path.realpath(path)
     except ValueError:

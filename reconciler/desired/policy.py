@@ -45,19 +45,23 @@ class PolicyReading:
     problems: tuple[Problem, ...]
 
 
-def policy_for(config_path: str, named: str | None) -> PolicyReading | None:
+def policy_for(
+    config_path: str, named: str | None, load: Callable[[str], PolicyReading] | None = None
+) -> PolicyReading | None:
     """Read the policy that is ``named``, else the one beside ``config_path``; None: there is none.
 
-    A named file that is missing is an error; so are two policies in one folder.
+    A named file that is missing is an error; so are two policies in one folder. ``load`` reads the
+    one that was found, None: from disk.
     """
+    load = load or load_policy
     if named is not None:
-        return load_policy(named)
+        return load(named)
     folder = os.path.dirname(config_path)
     try:
         names = os.listdir(folder or os.curdir)
     except OSError as error:
         return _failed(_unreadable(folder or os.curdir, error))
-    return policy_among({name: os.path.join(folder, name) for name in names}, load_policy)
+    return policy_among({name: os.path.join(folder, name) for name in names}, load)
 
 
 def policy_among(paths: Mapping[str, str], load: Callable[[str], PolicyReading]) -> PolicyReading | None:
@@ -70,12 +74,12 @@ def policy_among(paths: Mapping[str, str], load: Callable[[str], PolicyReading])
     return load(paths[present[0]]) if present else None
 
 
-def load_policy(path: str) -> PolicyReading:
-    """Read the policy file at ``path``."""
+def load_policy(path: str, read: Callable[[bytes, str], PolicyReading] | None = None) -> PolicyReading:
+    """Read the policy file at ``path``; ``read`` makes a reading of its content, None: read_policy."""
     try:
         with open(path, "rb") as file:
             # One byte more than is allowed is enough to know that it is too large.
-            return read_policy(file.read(MAX_BYTES + 1), path)
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         message = "there is no such file; without it nothing would be held to its policy"
         return _failed(
@@ -83,6 +87,7 @@ def load_policy(path: str) -> PolicyReading:
         )
     except (OSError, ValueError) as error:
         return _failed(_unreadable(path, error))
+    return (read or read_policy)(content, path)
 
 
 def read_policy(content: bytes, path: str) -> PolicyReading:

@@ -1,94 +1,178 @@
 """Files that may change while they are in force: desired settings and the policy beside them.
 
 Decides when new content replaces the good one: it must hold, settings must be for the same account,
-and it must have been read twice the same, since a half-written file can parse. What does not hold is
-told once, and the last good one stays in force. A policy that goes away does not hold, either.
+and it must be whole, as its writer said, or was not heard of and it was read twice the same. What does
+not hold is told once, and the last good one stays in force; going back to that one is told, too. A file
+or a policy that goes away does not hold, either, and is never believed to be gone at the first look.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Generic, TypeVar
 
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.desired.config import load_configs
-from reconciler.desired.policy import PolicyReading, policy_for
+from reconciler.desired.attention import SECOND_LOOK_S, Trust
+from reconciler.desired.config import (
+    POLICY_NAMES,
+    OnDisk,
+    content_of,
+    failed,
+    identity,
+    is_config_name,
+    read_config,
+)
+from reconciler.desired.policy import PolicyReading, load_policy, policy_for, read_policy
 from reconciler.desired.reader import Reading
+from reconciler.desired.route import Route, Spot, route, together
+
+ANY_NAME = "*"
+"""Stands for whatever is in a folder; no file of settings is called so."""
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """New content is in force."""
+    """New content is in force, or what is in force is back after something that did not hold."""
 
     desired: Desired
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyAccepted:
-    """New content of the policy is in force."""
+    """New content of the policy is in force, or what is in force is back; None: there is none."""
 
-    policy: Policy
+    path: str
+    policy: Policy | None
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """New content does not hold; ``problems`` say where it is wrong."""
 
+    path: str
     problems: tuple[Problem, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """Nothing is decided: look again."""
+
+
 class WatchedFile:
-    """One account's file; ``desired`` is always the last good content."""
+    """One account's file; ``desired`` is always the last good content, None before the first.
 
-    def __init__(self, desired: Desired, load: Callable[[str], Reading] | None = None) -> None:
+    ``refuse`` may have something against content that holds by itself, before the first is in force.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        desired: Desired | None = None,
+        refuse: Callable[[Reading], Problem | None] = lambda _: None,
+    ) -> None:
+        self.path = path
         self.desired = desired
-        self._load = load or _load
+        self._refuse = refuse
         self._looks = _Looks()
+        self._read = _Remembered(read_config)
 
-    def look(self, *, at_once: bool = False) -> Accepted | Rejected | None:
-        """Read the file once more; None when there is nothing new to say.
+    def route(self) -> Route:
+        """Return the way to the file as it is now."""
+        return route(self.path)
 
-        ``at_once`` decides on this one look, for when someone says that the file is whole.
-        """
-        reading = self._load(self.desired.path)
-        mark = _mark(reading.desired, reading)
-        if not self._looks.are_enough(mark, self.desired.sha256, at_once=at_once):
+    def read(self) -> Reading:
+        """Read the file; content that was read before is not taken apart again."""
+        content = content_of(self.path, OnDisk())
+        return failed(content) if isinstance(content, Problem) else self._read(content, self.path)
+
+    def decide(self, reading: Reading, trust: Trust, now: float) -> Accepted | Rejected | Unsure | None:
+        """Decide about what was read; None when there is nothing new to say."""
+        unreadable = _unreadable(reading.problems)
+        if self.desired is None and unreadable is Code.FILE_MISSING:
+            self._looks = _Looks()
             return None
-        moved = None if reading.desired is None else _moved(self.desired, reading.desired)
-        if reading.desired is None or moved is not None:
-            return Rejected(reading.problems if moved is None else (moved,))
-        self.desired = reading.desired
+        in_force = None if self.desired is None else self.desired.sha256
+        trust = trust if unreadable is None else min(trust, Trust.TWICE)
+        match self._looks.decide(_mark(reading.desired, reading), in_force, trust, now):
+            case _Found.SAME:
+                return None
+            case _Found.UNSURE:
+                return Unsure()
+            case _Found.BACK:
+                assert self.desired is not None
+                return Accepted(self.desired)
+            case _Found.NEW:
+                return self._taken(reading)
+
+    def _taken(self, reading: Reading) -> Accepted | Rejected:
+        if reading.desired is None:
+            return Rejected(self.path, reading.problems)
+        wrong = self._refuse(reading) if self.desired is None else _moved(self.desired, reading.desired)
+        if wrong is not None:
+            return Rejected(self.path, (wrong,))
+        self.desired, self._looks = reading.desired, _Looks()
         return Accepted(reading.desired)
 
 
 class WatchedPolicy:
     """One config's policy; ``policy`` is always the last good one, None: there never was one.
 
-    ``named`` is the file of ``--policy``, None: whichever lies beside ``config_path``.
+    ``named`` is the file of ``--policy``, None: whichever lies beside ``config_path``. ``broken``: there
+    is one that does not hold and never was a good one, so nothing must be written until ``ready``.
     """
 
-    def __init__(self, policy: Policy | None, config_path: str, named: str | None) -> None:
+    def __init__(
+        self, policy: Policy | None, config_path: str, named: str | None, *, broken: bool = False
+    ) -> None:
         self.policy = policy
+        self.ready = not broken
         self._config_path = config_path
         self._named = named
         self._looks = _Looks()
+        self._read = _Remembered(read_policy)
 
-    def look(self, *, at_once: bool = False) -> PolicyAccepted | Rejected | None:
-        """Look for the policy once more; None when there is nothing new to say."""
-        reading = policy_for(self._config_path, self._named)
-        if reading is None:
-            reading = self._gone()
-        mark = _mark(reading.policy, reading)
-        in_force = _mark(self.policy, self._gone())
-        if not self._looks.are_enough(mark, in_force, at_once=at_once):
-            return None
-        if reading.policy is None:
-            return Rejected(reading.problems)
-        self.policy = reading.policy
-        return PolicyAccepted(reading.policy)
+    def route(self) -> Route:
+        """Return the way to the policy, or to where one would be found."""
+        if self._named is not None:
+            return route(self._named)
+        folder = os.path.dirname(self._config_path)
+        return together(route(os.path.join(folder, name)) for name in sorted(POLICY_NAMES))
+
+    def read(self) -> PolicyReading | None:
+        """Read the policy; None: there is none."""
+        return policy_for(self._config_path, self._named, lambda path: load_policy(path, self._read))
+
+    def decide(
+        self, found: PolicyReading | None, trust: Trust, now: float
+    ) -> PolicyAccepted | Rejected | Unsure | None:
+        """Decide about what was read; None when there is nothing new to say."""
+        reading = found or self._gone()
+        unreadable = _unreadable(reading.problems) is not None
+        trust = min(trust, Trust.TWICE) if unreadable else trust
+        in_force = _mark(self.policy, self._gone()) if self.ready else None
+        match self._looks.decide(_mark(reading.policy, reading), in_force, trust, now):
+            case _Found.SAME:
+                return None
+            case _Found.UNSURE:
+                return Unsure()
+            case _Found.BACK:
+                return PolicyAccepted(self.policy.path if self.policy else reading.path, self.policy)
+            case _Found.NEW:
+                return self._taken(reading, gone=found is None)
+
+    def _taken(self, reading: PolicyReading, *, gone: bool) -> PolicyAccepted | Rejected:
+        if reading.policy is None and (self.ready or not gone):
+            return Rejected(reading.path, reading.problems)
+        self.policy, self.ready, self._looks = reading.policy, True, _Looks()
+        return PolicyAccepted(reading.path, reading.policy)
 
     def _gone(self) -> PolicyReading:
         """Return what there is to say where no policy is found."""
@@ -99,30 +183,113 @@ class WatchedPolicy:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files of settings a place leads to; ``whole``: its one file was said to be whole just now."""
+
+    paths: tuple[str, ...]
+    whole: bool
+
+
+class WatchedPlace:
+    """A file or folder named on the command line: which files of settings it leads to."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._found: tuple[str, ...] = ()
+
+    def route(self) -> Route:
+        """Return the way to the file, or to whatever is in the folder."""
+        return route(os.path.join(self.path, ANY_NAME) if os.path.isdir(self.path) else self.path)
+
+    def follows(self, spot: Spot) -> bool:
+        """Tell whether something happened to a file of settings in the folder."""
+        return is_config_name(spot.name) and spot.directory == identity(self.path)
+
+    def read(self) -> tuple[str, ...]:
+        """Return the paths of the files of settings that are there now."""
+        files = OnDisk()
+        try:
+            names = files.names(self.path)
+        except OSError:
+            return ()
+        if names is None:
+            return (self.path,) if os.path.lexists(self.path) else ()
+        return tuple(os.path.join(self.path, name) for name in sorted(filter(is_config_name, names)))
+
+    def decide(self, paths: tuple[str, ...], trust: Trust, now: float) -> Found | None:
+        """Return what is there now; None where that is as before."""
+        del now
+        before, self._found = self._found, paths
+        return None if paths == before else Found(paths, trust is Trust.ONCE and paths == (self.path,))
+
+
+def same_file(one: str, other: str) -> bool:
+    """Tell whether two paths lead to one file."""
+    return identity(one) == identity(other)
+
+
+class _Found(Enum):
+    """What a look comes to."""
+
+    SAME = auto()
+    UNSURE = auto()
+    BACK = auto()
+    NEW = auto()
+
+
 @dataclass(slots=True)
 class _Looks:
     """What was seen of a file that is not in force: new content, or content that does not hold."""
 
     candidate: str | None = None
-    decided: str | None = None
+    since: float = 0.0
+    refused: str | None = None
+    """What was decided on and is not in force."""
 
-    def are_enough(self, mark: str, in_force: str, *, at_once: bool) -> bool:
-        """Tell whether to decide about ``mark`` now: seen twice, or at once, and not decided before."""
-        if mark == in_force:
-            self.candidate = self.decided = None
+    def decide(self, mark: str, in_force: str | None, trust: Trust, now: float) -> _Found:
+        """Tell what to do about ``mark``, the content that was read; ``in_force`` None: nothing is."""
+        if mark == in_force and (trust is not Trust.NONE or self.refused is None):
+            was_refused, self.candidate, self.refused = self.refused is not None, None, None
+            return _Found.BACK if was_refused else _Found.SAME
+        if mark == self.refused:
+            self.candidate = None
+            return _Found.SAME
+        if not self._enough(mark, trust, now):
+            return _Found.UNSURE
+        self.candidate, self.refused = None, mark
+        return _Found.NEW
+
+    def _enough(self, mark: str, trust: Trust, now: float) -> bool:
+        if trust is Trust.ONCE:
+            return True
+        if trust is Trust.NONE:
+            self.candidate = None
             return False
-        if mark == self.decided:
+        if mark != self.candidate:
+            self.candidate, self.since = mark, now
             return False
-        if mark != self.candidate and not at_once:
-            self.candidate = mark
-            return False
-        self.candidate, self.decided = None, mark
-        return True
+        return now >= self.since + SECOND_LOOK_S
 
 
-def _load(path: str) -> Reading:
-    (reading,) = load_configs([path])
-    return reading
+class _Remembered(Generic[R]):
+    """Reads content, and remembers the last reading: a file that did not change costs a hash only."""
+
+    def __init__(self, read: Callable[[bytes, str], R]) -> None:
+        self._read = read
+        self._last: tuple[str, bytes, R] | None = None
+
+    def __call__(self, content: bytes, path: str) -> R:
+        digest = hashlib.sha256(content).digest()
+        if self._last is None or self._last[:2] != (path, digest):
+            self._last = (path, digest, self._read(content, path))
+        return self._last[2]
+
+
+def _unreadable(problems: tuple[Problem, ...]) -> Code | None:
+    """Return why a file could not be read at all; None where something was read."""
+    codes = (Code.FILE_MISSING, Code.FILE_UNREADABLE)
+    return next((found.code for found in problems if found.code in codes), None)
 
 
 def _mark(accepted: Desired | Policy | None, reading: Reading | PolicyReading) -> str:
@@ -135,8 +302,8 @@ def _mark(accepted: Desired | Policy | None, reading: Reading | PolicyReading) -
 
 def _moved(was: Desired, now: Desired) -> Problem | None:
     """Return the problem of a file that is for something else than the running account."""
-    identity = (was.account, was.environment, was.credentials_prefix)
-    if identity == (now.account, now.environment, now.credentials_prefix):
+    running = (was.account, was.environment, was.credentials_prefix)
+    if running == (now.account, now.environment, now.credentials_prefix):
         return None
     return problem(
         Code.BAD_ACCOUNT,

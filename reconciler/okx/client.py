@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from reconciler.core.model import AccountInfo, Environment, Family, LiveRead, Setting
 from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.errors import AccountProblem
 from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
@@ -201,7 +202,42 @@ class OkxClient:
 
 
 class OkxTradingClient(OkxClient):
-    """Reads and writes."""
+    """Reads and writes. Its key may be replaced while it is in use, where ``reload`` says what it is now.
+
+    The key in use changes in ``account`` alone: whatever else is signed, is signed with a key whose
+    account was asked for before.
+    """
+
+    def __init__(
+        self,
+        base_url: BaseUrl,
+        environment: Environment,
+        credentials: Credentials,
+        clock: Clock,
+        *,
+        timeout_s: float = TOTAL_TIMEOUT_S,
+        reload: Callable[[], Credentials] | None = None,
+    ) -> None:
+        super().__init__(base_url, environment, credentials, clock, timeout_s=timeout_s)
+        self._reload = reload
+
+    def rekeyed(self) -> bool:
+        """Tell whether the key is no longer the one in use, or cannot be read any more."""
+        if self._reload is None:
+            return False
+        try:
+            return self._reload() != self._credentials
+        except AccountProblem:
+            return True
+
+    async def account(self) -> AccountInfo | Reply:
+        """Take the key as it is now, and ask who it belongs to and what it may do.
+
+        Raises AccountProblem where the key cannot be read.
+        """
+        if self._reload is not None:
+            self._credentials = self._reload()
+        return await super().account()
 
     async def open(self) -> OkxConnection | Reply:
         """Open a fresh connection, writing no byte of a request; a failure is NOT_SENT.

@@ -19,6 +19,9 @@ from reconciler.errors import AccountProblem
 
 MASK = "***"
 
+KEY_READS = 3
+"""Times a key in files is read at most until two readings agree: one may fall between two of its files."""
+
 MAX_SECRET_CHARS = 256
 """Bound on a secret; OKX's own are 32 to 36 characters."""
 
@@ -105,6 +108,26 @@ def load_credentials(prefix: str, environ: Mapping[str, str]) -> Credentials:
         raise _missing(missing)
     api_key, secret_key, passphrase = (_load(name, environ) for name in names)
     return Credentials(api_key, secret_key, passphrase)
+
+
+def load_steadily(prefix: str, environ: Mapping[str, str]) -> Credentials:
+    """Return the credentials as ``load_credentials`` does, read until two readings in a row agree.
+
+    The three files of a key are replaced together, yet read one after another. After KEY_READS the last
+    reading is returned: a key of two halves opens nothing, and its owner looks again.
+    """
+    found = load_credentials(prefix, environ)
+    for _ in range(KEY_READS - 1):
+        before, found = found, load_credentials(prefix, environ)
+        if found == before:
+            break
+    return found
+
+
+def credential_files(prefix: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paths of the files that hold a key; empty when it is in variables."""
+    variables = (_file_variable(prefix + part) for part in _PARTS)
+    return tuple(environ[variable] for variable in variables if variable in environ)
 
 
 def _load(name: str, environ: Mapping[str, str]) -> Secret:

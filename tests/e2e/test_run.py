@@ -52,7 +52,7 @@ def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange:
     sidecar = begun(desk)
     desk.wants({"BTC-USD": "5s/2s/90"})
     in_force(exchange, "BTC-USD", "5000/2000/90")
-    sidecar.wait_for_log("config accepted")
+    sidecar.wait_for_log("config accepted", number=2)
 
     put_in_place(desk.config, desk.config.read_text().replace("qtyLimit: 90", "qtyLimt: 50"))
     rejected = sidecar.wait_for_log("config rejected")
@@ -65,6 +65,8 @@ def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange:
 
     desk.config.unlink()
     sidecar.wait_for_log("config rejected", number=2)
+    desk.wants({"BTC-USD": "5s/2s/90"})
+    sidecar.wait_for_log("config accepted", number=3)
     ends_well(sidecar)
     assert exchange.live()["BTC-USD"] == "5000/2000/90"
 
@@ -167,7 +169,7 @@ def test_a_family_taken_out_of_the_file_is_left_as_it_is(desk: Desk, exchange: E
     sidecar = desk.start(*RUN)
     sidecar.wait_for_log("adopted")
     desk.wants(BTC)
-    sidecar.wait_for_log("config accepted")
+    sidecar.wait_for_log("config accepted", number=2)
     exchange.change("ETH-USD", "5000/2000/9999")
     time.sleep(2.0)
     assert exchange.written() == []

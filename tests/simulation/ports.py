@@ -230,6 +230,9 @@ class SimulatedClient:
             return NOT_SENT
         return SimulatedConnection(process)
 
+    def rekeyed(self) -> bool:
+        return False
+
     def sign(self, family: Family, setting: Setting) -> Signed:
         self._process.perhaps_die()
         stamp = self._world.scheduler.now + self._clock_error_s

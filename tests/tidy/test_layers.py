@@ -43,6 +43,7 @@ VALUE_MODULES = {
 """All that the core may import from the standard library: modules of values."""
 
 HOMES = {
+    "asyncinotify": ("cli/noticing.py",),
     "aiohttp": ("okx/transport.py", "simulator/", "sidecar/"),
     "yarl": ("okx/transport.py",),
     "click": ("cli/",),

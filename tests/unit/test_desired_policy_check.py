@@ -8,10 +8,11 @@ import pytest
 
 from reconciler.core.policy import Kind
 from reconciler.core.problems import Code
+from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.policy import policy_for, read_policy
 from reconciler.desired.policy_check import CODES, held_to
 from reconciler.desired.reader import Reading, read_config
-from reconciler.desired.watch import PolicyAccepted, Rejected, WatchedPolicy
+from reconciler.desired.watch import PolicyAccepted, Rejected, Unsure, WatchedPolicy
 
 CONFIG = """\
 version: 1
@@ -107,7 +108,10 @@ class File:
         self.path = path
         self.write(content)
         found = policy_for(str(path.parent / "mmp.yaml"), None)
-        self.watched = WatchedPolicy(found.policy if found else None, str(path.parent / "mmp.yaml"), None)
+        broken = found is not None and found.policy is None
+        policy = found.policy if found else None
+        self.watched = WatchedPolicy(policy, str(path.parent / "mmp.yaml"), None, broken=broken)
+        self.now = 0.0
 
     def write(self, content: str | None) -> None:
         if content is None:
@@ -115,15 +119,18 @@ class File:
         else:
             self.path.write_text(content, encoding="utf-8")
 
-    def look(self, content: str | None, *, at_once: bool = False) -> str:
-        """Write and look once; return what the look said, in a word."""
+    def look(self, content: str | None, trust: Trust = Trust.TWICE) -> str:
+        """Write and look once, a second later; return what the look said, in a word."""
         self.write(content)
-        match self.watched.look(at_once=at_once):
-            case PolicyAccepted(policy):
+        self.now += SECOND_LOOK_S
+        match self.watched.decide(self.watched.read(), trust, self.now):
+            case PolicyAccepted(_, policy):
                 assert policy is self.watched.policy
                 return "accepted"
-            case Rejected(problems):
+            case Rejected(_, problems):
                 return "+".join(problem.code for problem in problems)
+            case Unsure():
+                return "unsure"
             case None:
                 return ""
 
@@ -135,11 +142,11 @@ class File:
 
 def test_a_new_policy_is_accepted_after_two_equal_looks(tmp_path: Path) -> None:
     file = File(tmp_path / "mmp-policy.yaml", FIRST)
-    assert [file.look(FIRST), file.look(SECOND)] == ["", ""]
+    assert [file.look(FIRST), file.look(SECOND)] == ["", "unsure"]
     assert file.factor == "2"
     assert [file.look(SECOND), file.look(SECOND)] == ["accepted", ""]
     assert file.factor == "4"
-    assert file.look(FIRST, at_once=True) == "accepted"
+    assert file.look(FIRST, Trust.ONCE) == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -149,22 +156,44 @@ def test_one_that_does_not_hold_or_is_gone_is_told_once_and_the_last_good_one_st
     content: str | None, code: str, tmp_path: Path
 ) -> None:
     file = File(tmp_path / "mmp-policy.yaml", FIRST)
-    assert [file.look(content) for _ in range(4)] == ["", code, "", ""]
+    assert [file.look(content) for _ in range(4)] == ["unsure", code, "", ""]
     assert file.factor == "2"
-    assert [file.look(FIRST), file.look(content), file.look(content)] == ["", "", code]
+    assert [file.look(FIRST), file.look(content), file.look(content)] == ["accepted", "unsure", code]
 
 
 def test_a_policy_that_comes_later_is_accepted(tmp_path: Path) -> None:
     file = File(tmp_path / "mmp-policy.yaml", None)
-    assert [file.look(None), file.look(None), file.look(FIRST)] == ["", "", ""]
+    assert [file.look(None), file.look(None), file.look(FIRST)] == ["", "", "unsure"]
     assert file.factor == "none"
     assert file.look(FIRST) == "accepted"
     assert file.factor == "2"
-    assert [file.look(None) for _ in range(3)] == ["", "file-missing", ""]
+    assert [file.look(None) for _ in range(3)] == ["unsure", "file-missing", ""]
     assert file.factor == "2"
 
 
 def test_a_first_policy_that_does_not_hold_leaves_the_guard_in_force(tmp_path: Path) -> None:
     file = File(tmp_path / "mmp-policy.yaml", None)
-    assert [file.look(BROKEN), file.look(BROKEN), file.look(BROKEN)] == ["", "bad-factor", ""]
+    assert [file.look(BROKEN), file.look(BROKEN), file.look(BROKEN)] == ["unsure", "bad-factor", ""]
     assert file.factor == "none"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(FIRST, "accepted"), (None, "accepted"), (BROKEN, "bad-factor")]
+)
+def test_nothing_is_ready_while_a_policy_that_is_there_never_held(
+    content: str | None, said: str, tmp_path: Path
+) -> None:
+    file = File(tmp_path / "mmp-policy.yaml", BROKEN)
+    assert not file.watched.ready
+    assert [file.look(content), file.look(content), file.look(content)] == ["unsure", said, ""]
+    assert file.watched.ready == (said == "accepted")
+    assert (file.watched.policy is None) == (content != FIRST)
+
+
+def test_a_policy_in_force_is_told_when_it_is_back(tmp_path: Path) -> None:
+    file = File(tmp_path / "mmp-policy.yaml", FIRST)
+    assert [file.look(BROKEN, Trust.ONCE), file.look(FIRST), file.look(FIRST)] == [
+        "bad-factor",
+        "accepted",
+        "",
+    ]

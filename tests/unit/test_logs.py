@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -16,23 +17,33 @@ from reconciler.core.events import (
     Adopted,
     Cause,
     ClockSynced,
+    ConfigAccepted,
+    ConfigAwaited,
+    ConfigRejected,
     Event,
     ExchangeFailed,
+    FilesPolled,
     Identified,
+    KeyReplaced,
     LiveReadDone,
     LockAwaited,
+    LoopFailed,
     Parked,
     Planned,
+    PolicyAccepted,
+    PolicyRejected,
     RequestReserved,
     RequestSettled,
     Waiting,
 )
 from reconciler.core.evidence import Reads
+from reconciler.core.problems import Code, problem
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting
 
 A = setting("5000/2000/100")
 LIMITED = Reply(ReplyClass.RATE_LIMITED, "50011", "Rate limit reached.")
+WRONG = problem(Code.BAD_QUANTITY, "mmp.yaml", "too much", "less", line=3, column=7)
 LOST = Reply(ReplyClass.NO_ANSWER, "timeout")
 PLAN = plan_of({BTC: A, ETH: A}, {BTC: confirmed("5000/2000/400"), ETH: confirmed("5000/2000/100")})
 
@@ -130,6 +141,34 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "state is locked",
         {"reason": "the state is held by pid 7"},
     ),
+    (KeyReplaced(), "info", "key replaced: asking whose it is", {}),
+    (
+        LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
+        "error",
+        "failed: begun again later",
+        {"code": "credentials-missing", "reason": "OKX_API_KEY is not set", "hint": "set it"},
+    ),
+    (
+        ConfigAwaited(("mmp.yaml",)),
+        "info",
+        "waiting for a file of desired settings",
+        {"paths": ["mmp.yaml"]},
+    ),
+    (ConfigAccepted("mmp.yaml", "ab"), "info", "config accepted", {"path": "mmp.yaml", "sha256": "ab"}),
+    (PolicyAccepted("p.yaml", None), "info", "policy accepted", {"path": "p.yaml", "sha256": None}),
+    *(
+        (
+            event,
+            "error",
+            f"{what} rejected, the last good one stays in force",
+            {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
+        )
+        for what, event in (
+            ("config", ConfigRejected("mmp.yaml", (WRONG,))),
+            ("policy", PolicyRejected("mmp.yaml", (WRONG,))),
+        )
+    ),
+    (FilesPolled("no inotify"), "info", "files are looked at every second", {"reason": "no inotify"}),
 ]
 
 
@@ -170,6 +209,13 @@ def test_a_line_says_whose_it_is_and_that_it_is_the_simulator_s(
         "exchange": "SIMULATOR",
         **values,
     }
+
+
+def test_every_problem_of_a_rejected_file_has_a_line_of_its_own(lines: io.StringIO) -> None:
+    other = replace(WRONG, line=9)
+    logs.observer(simulator=False)(ConfigRejected("mmp.yaml", (WRONG, other)))
+    assert [line["at"] for line in parsed(lines)] == ["mmp.yaml:3:7", "mmp.yaml:9:7"]
+    assert all("account" not in line for line in parsed(lines))
 
 
 def test_the_exchange_itself_is_not_called_a_simulator(lines: io.StringIO) -> None:

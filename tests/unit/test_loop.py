@@ -18,6 +18,7 @@ from reconciler.core.events import (
     Event,
     ExchangeFailed,
     Identified,
+    KeyReplaced,
     LiveReadDone,
     LockAwaited,
     RequestSettled,
@@ -34,8 +35,16 @@ from reconciler.core.model import (
 )
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
-from reconciler.errors import StateUnusable
-from reconciler.loop import LOCKED_RETRY_S, STOPPED_RETRY_S, Loop
+from reconciler.errors import AccountProblem, StateUnusable
+from reconciler.loop import (
+    BURST_PASSES,
+    BURST_S,
+    KEY_RETRY_S,
+    LOCKED_RETRY_S,
+    STOPPED_RETRY_S,
+    Claim,
+    Loop,
+)
 from reconciler.ports import Connection, Signed
 from reconciler.reconcile import LONG_BACK_OFF_S, MAX_BACK_OFF_S, Options
 from reconciler.store.sqlite import MemoryDisk, SqliteStore
@@ -96,7 +105,11 @@ class Clock:
 
 @dataclass
 class Exchange:
-    """A well-behaved exchange. ``asked`` and ``sent`` are what reached it, with the time."""
+    """A well-behaved exchange. ``asked`` and ``sent`` are what reached it, with the time.
+
+    ``kept`` is the key as it is kept, None: it cannot be read; ``key`` the one in use. Whose another
+    key is say the ``owners``. ``signed`` are the keys that requests were signed with.
+    """
 
     clock: Clock
     live: dict[Family, LiveRow] = field(default_factory=dict)
@@ -105,10 +118,17 @@ class Exchange:
     writing: Reply | None = None
     asked: list[tuple[float, str]] = field(default_factory=list)
     sent: list[tuple[float, Family, Setting]] = field(default_factory=list)
+    key: str = "first"
+    kept: str | None = "first"
+    owners: dict[str, AccountInfo | Reply] = field(default_factory=dict)
+    signed: list[str] = field(default_factory=list)
 
     async def account(self) -> AccountInfo | Reply:
+        if self.kept is None:
+            raise AccountProblem("credentials-file", "the key cannot be read", "put it back")
+        self.key = self.kept
         self._ask("account")
-        return self.identity
+        return self.owners.get(self.key, self.identity)
 
     async def read_live(self) -> LiveRead | Reply:
         begun_at = self.clock.now()
@@ -123,7 +143,11 @@ class Exchange:
         self._ask("connect")
         return Wire(self)
 
+    def rekeyed(self) -> bool:
+        return self.kept != self.key
+
     def sign(self, family: Family, wanted: Setting) -> Signed:
+        self.signed.append(self.key)
         return Signed(family, wanted, "2026-03-01T03:00:00.000Z", b"{}", {})
 
     def moments(self, what: str) -> list[float]:
@@ -164,6 +188,7 @@ class World:
     interval_s: float = 30.0
     events: list[tuple[float, Event]] = field(default_factory=list)
     stopped: bool = False
+    claim: Claim = lambda _: None
 
     def __post_init__(self) -> None:
         self.exchange = Exchange(self.clock)
@@ -198,6 +223,7 @@ class World:
             options=self.options,
             interval_s=self.interval_s,
             stopping=lambda: self.stopped,
+            claim=self.claim,
         )
         asyncio.run(loop.run())
         steps = len(self.exchange.asked) + len(self.clock.pauses)
@@ -422,6 +448,128 @@ def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.Monk
     with pytest.raises(StateUnusable):
         here.run(100.0)
     assert here.exchange.sent == []
+
+
+# ---- a key that is replaced ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replaced_at", [1000.02, 1000.08, 1000.12, 1000.17, 1000.22, 1040.0])
+def test_after_a_key_was_replaced_whose_it_is_is_asked_before_anything_is_sent(replaced_at: float) -> None:
+    """Replaced between any two steps: each request after it is signed with a key that was asked about."""
+    families = [BTC, ETH]
+    here = World(desired(dict.fromkeys(families, A)))
+    here.clock.at(replaced_at, lambda: setattr(here.exchange, "kept", "second"))
+    here.clock.at(replaced_at + 1.0, lambda: here.want(dict.fromkeys(families, B)))
+    here.run(80.0)
+    asked = here.exchange.moments("account")
+    assert here.exchange.live[ETH].setting == B
+    assert here.exchange.signed[-2:] == ["second"] * 2
+    late = [time for time, _, _ in here.exchange.sent if time > max(asked)]
+    assert here.exchange.signed[-len(late) :] == ["second"] * len(late)
+    assert here.told(KeyReplaced) == [] or here.told(KeyReplaced)[0] <= asked[1]
+
+
+def test_a_key_replaced_while_the_slot_is_waited_for_is_not_used_unasked() -> None:
+    """Opening a connection takes time, and the key changes just then: the old one signs nothing more."""
+    here = world()
+    here.exchange.owners["second"] = replace(INFO, uid="7")
+    here.clock.at(1000.12, lambda: setattr(here.exchange, "kept", "second"))
+    here.run(30.0)
+    assert [what for _, what in here.exchange.asked][:4] == ["account", "live", "connect", "account"]
+    assert here.exchange.sent == []
+
+
+def test_a_key_of_another_account_writes_nothing_and_is_told_once() -> None:
+    here = world()
+    here.exchange.owners["second"] = replace(INFO, uid="7")
+    here.clock.at(1010.0, lambda: setattr(here.exchange, "kept", "second"))
+    here.clock.at(1020.0, lambda: here.want({BTC: B}))
+    here.run(300.0)
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A]
+    assert [event.reply.code for _, event in here.failures()] == ["state-foreign-uid"]
+    assert "live" not in {what for time, what in here.exchange.asked if time > 1021.0}
+
+
+def test_a_key_that_cannot_be_read_is_told_once_and_used_soon_after_it_can() -> None:
+    here = world()
+    here.clock.at(1010.0, lambda: setattr(here.exchange, "kept", None))
+    here.clock.at(1020.0, lambda: here.want({BTC: B}))
+    here.clock.at(1100.0, lambda: setattr(here.exchange, "kept", "second"))
+    here.run(200.0)
+    assert [event.reply.code for _, event in here.failures()] == ["credentials-file"]
+    assert here.exchange.signed == ["first", "second"]
+    assert 1100.0 < here.exchange.sent[-1][0] < 1100.0 + KEY_RETRY_S + 1.0
+
+
+def test_a_key_refused_while_it_was_being_replaced_is_asked_about_again_soon() -> None:
+    here = world()
+    here.exchange.owners["half"] = BAD_KEY
+    here.exchange.kept = "half"
+    here.clock.at(1000.04, lambda: setattr(here.exchange, "kept", "second"))
+    here.run(30.0)
+    assert gaps(here.exchange.moments("account"))[:1] == pytest.approx([KEY_RETRY_S + LATENCY_S])
+    assert here.exchange.signed == ["second"]
+
+
+# ---- two files for one account -------------------------------------------------------------------
+
+
+CLAIMED = AccountProblem("claimed-twice", "a.yaml and b.yaml both want BTC-USD", "keep it in one")
+
+
+def test_families_that_somebody_else_claims_are_not_written_until_they_are_free() -> None:
+    here = world()
+    taken = True
+    here.claim = lambda _: CLAIMED if taken else None
+
+    def free() -> None:
+        nonlocal taken
+        taken = False
+        here.clock.nudge()
+
+    here.clock.at(1200.0, free)
+    here.run(300.0)
+    assert [event.reply.code for _, event in here.failures()] == ["claimed-twice"]
+    assert here.exchange.sent[0][0] == pytest.approx(1200.0, abs=1.0)
+
+
+def test_a_claim_refused_in_the_middle_of_a_pass_sends_nothing_more() -> None:
+    here = world()
+    here.claim = lambda _: CLAIMED if here.clock.now() > 1000.11 else None
+    here.run(100.0)
+    assert "connect" in {what for _, what in here.exchange.asked}
+    assert here.exchange.sent == []
+
+
+def test_a_claim_is_made_for_the_user_id_of_the_key() -> None:
+    here = world()
+    here.claim = lambda uid: None if uid == INFO.uid else CLAIMED
+    here.run(60.0)
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A]
+
+
+# ---- a file that changes often -------------------------------------------------------------------
+
+
+def test_however_often_the_file_changes_passes_stay_within_what_may_be_read() -> None:
+    here = world()
+    for number in range(200):
+        wanted = B if number % 2 else A
+        here.clock.at(1020.0 + number / 20, lambda wanted=wanted: here.want({BTC: wanted}))  # type: ignore[misc] # a default binds this round's value
+    here.run(60.0)
+    reads = here.exchange.moments("live")
+    assert all(late - early > BURST_S for early, late in zip(reads, reads[5:], strict=False))
+    assert len(reads) < 60
+    assert here.exchange.live[BTC].setting == B
+
+
+def test_the_first_changes_after_a_quiet_time_are_applied_at_once() -> None:
+    here = world()
+    here.clock.at(1020.0, lambda: here.want({BTC: B}))
+    here.clock.at(1020.5, lambda: here.want({BTC: A}))
+    here.run(60.0)
+    assert [time for time, _, _ in here.exchange.sent][1:] == pytest.approx([1020.2, 1020.7], abs=0.15)
+    assert BURST_PASSES >= 2
 
 
 # ---- stopping ------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.problems import Code
+from reconciler.core.model import Desired
+from reconciler.core.problems import Code, Problem, problem
+from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.config import load_configs
-from reconciler.desired.watch import Accepted, Rejected, WatchedFile
+from reconciler.desired.watch import Accepted, Found, Rejected, Unsure, WatchedFile, WatchedPlace
 from tests.unit.core_builders import BTC
 
 GOOD = "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\nfamilies:\n"
@@ -29,7 +31,8 @@ class File:
         self.write(content)
         (reading,) = load_configs([str(path)])
         assert reading.desired is not None
-        self.watched = WatchedFile(reading.desired)
+        self.watched = WatchedFile(str(path), reading.desired)
+        self.now = 1000.0
 
     def write(self, content: str | bytes | None) -> None:
         if content is None:
@@ -37,28 +40,37 @@ class File:
         else:
             self.path.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def look(self, *contents: str | bytes | None, at_once: bool = False) -> list[str]:
-        """Write each content and look once; return what each look said, in a word."""
+    def look(self, *contents: str | bytes | None, trust: Trust = Trust.TWICE) -> list[str]:
+        """Write each content and look once, a second apart; return what each look said, in a word."""
         said = []
         for content in contents:
             self.write(content)
-            said.append(self.again(at_once=at_once))
+            said.append(self.again(trust))
         return said
 
-    def again(self, *, at_once: bool = False) -> str:
-        match self.watched.look(at_once=at_once):
+    def again(self, trust: Trust = Trust.TWICE, after_s: float = SECOND_LOOK_S) -> str:
+        self.now += after_s
+        match self.watched.decide(self.watched.read(), trust, self.now):
             case Accepted(desired):
                 assert desired is self.watched.desired
                 return "accepted"
-            case Rejected(problems):
+            case Rejected(_, problems):
                 return "+".join(problem.code for problem in problems)
+            case Unsure():
+                return "unsure"
             case None:
                 return ""
 
     @property
+    def desired(self) -> Desired:
+        """What is in force."""
+        assert self.watched.desired is not None
+        return self.watched.desired
+
+    @property
     def quantity(self) -> str:
         """The quantity in force."""
-        return self.watched.desired.families[BTC].setting.qty_limit.text
+        return self.desired.families[BTC].setting.qty_limit.text
 
 
 @pytest.fixture
@@ -71,7 +83,7 @@ def test_an_unchanged_file_says_nothing(file: File) -> None:
 
 
 def test_new_content_is_accepted_after_two_equal_looks(file: File) -> None:
-    assert file.look(SECOND) == [""]
+    assert file.look(SECOND) == ["unsure"]
     assert file.quantity == "100"
     assert file.again() == "accepted"
     assert file.quantity == "400"
@@ -79,22 +91,23 @@ def test_new_content_is_accepted_after_two_equal_looks(file: File) -> None:
 
 
 def test_a_half_written_file_that_parses_is_never_in_force(file: File) -> None:
-    assert file.look(HALF, SECOND) == ["", ""]
+    assert file.look(HALF, SECOND) == ["unsure", "unsure"]
     assert file.quantity == "100"
     assert file.again() == "accepted"
-    assert len(file.watched.desired.families) == 2
+    assert len(file.desired.families) == 2
 
 
 def test_content_that_keeps_changing_is_never_in_force(file: File) -> None:
     contents = [FIRST + f"# {number}\n" for number in range(20)]
-    assert file.look(*contents) == [""] * 20
+    assert file.look(*contents) == ["unsure"] * 20
     assert file.again() == "accepted"
 
 
 def test_when_someone_says_that_the_file_is_whole_one_look_decides(file: File) -> None:
-    assert file.look(SECOND, at_once=True) == ["accepted"]
-    assert file.look(BROKEN, at_once=True) == ["duplicate-key"]
-    assert file.look(SECOND, at_once=True) == [""]
+    assert file.look(SECOND, trust=Trust.ONCE) == ["accepted"]
+    assert file.look(BROKEN, trust=Trust.ONCE) == ["duplicate-key"]
+    assert file.look(SECOND, trust=Trust.ONCE) == ["accepted"], "good again, which is news"
+    assert file.look(SECOND, trust=Trust.ONCE) == [""]
 
 
 INVALID: list[tuple[str | bytes | None, Code]] = [
@@ -111,47 +124,64 @@ INVALID: list[tuple[str | bytes | None, Code]] = [
 def test_what_does_not_hold_keeps_the_last_good_one_and_is_told_once(
     file: File, content: str | bytes | None, code: Code
 ) -> None:
-    before = file.watched.desired
-    assert file.look(content) == [""]
+    before = file.desired
+    assert file.look(content) == ["unsure"]
     assert file.again() == code
     assert [file.again() for _ in range(3)] == ["", "", ""]
-    assert file.watched.desired is before
+    assert file.desired is before
 
 
-def test_a_missing_file_that_comes_back_as_it_was_is_no_news(file: File) -> None:
+@pytest.mark.parametrize("content", [None, BROKEN])
+def test_what_is_in_force_is_told_when_it_is_back_after_something_that_did_not_hold(
+    file: File, content: str | None
+) -> None:
+    file.look(content)
+    assert file.again() != ""
+    assert file.look(FIRST, FIRST) == ["accepted", ""]
+
+
+def test_a_file_that_was_missing_for_one_look_is_no_news(file: File) -> None:
+    assert file.look(None, FIRST, None, FIRST) == ["unsure", "", "unsure", ""]
+
+
+@pytest.mark.parametrize("trust", list(Trust))
+def test_a_missing_file_is_never_believed_to_be_gone_at_one_look(file: File, trust: Trust) -> None:
+    assert file.look(None, trust=trust) == ["unsure"]
+
+
+def test_a_file_missing_again_is_told_again(file: File) -> None:
     file.look(None)
     assert file.again() == "file-missing"
-    assert file.look(FIRST) == [""]
-    assert file.again() == ""
+    assert file.look(FIRST) == ["accepted"]
     file.look(None)
     assert file.again() == "file-missing", "gone again: told again"
 
 
 def test_a_file_reverted_before_it_was_accepted_is_no_change(file: File) -> None:
-    assert file.look(SECOND, FIRST, SECOND, FIRST) == ["", "", "", ""]
+    assert file.look(SECOND, FIRST, SECOND, FIRST) == ["unsure", "", "unsure", ""]
     assert file.quantity == "100"
-    assert file.look(SECOND) == [""], "and two equal looks are wanted again"
+    assert file.look(SECOND) == ["unsure"], "and two equal looks are wanted again"
 
 
 def test_a_file_reverted_after_it_was_accepted_is_a_change(file: File) -> None:
     file.look(SECOND)
     assert file.again() == "accepted"
-    assert file.look(FIRST) == [""]
+    assert file.look(FIRST) == ["unsure"]
     assert file.again() == "accepted"
     assert file.quantity == "100"
 
 
 def test_another_mistake_is_told_too(file: File) -> None:
-    assert file.look(BROKEN) == [""]
+    assert file.look(BROKEN) == ["unsure"]
     assert file.again() == "duplicate-key"
-    assert file.look(EMPTY) == [""]
+    assert file.look(EMPTY) == ["unsure"]
     assert file.again() == "empty-file"
 
 
 def test_a_corrected_file_is_accepted_after_a_refusal(file: File) -> None:
     file.look(BROKEN)
     assert file.again() == "duplicate-key"
-    assert file.look(SECOND) == [""]
+    assert file.look(SECOND) == ["unsure"]
     assert file.again() == "accepted"
 
 
@@ -163,20 +193,113 @@ def test_a_file_of_another_account_is_refused_and_told_once(file: File, line: st
     other = line + SECOND.replace(
         "environment: live\n", "" if "environment" in line else "environment: live\n"
     )
-    before = file.watched.desired
-    assert file.look(other) == [""]
+    before = file.desired
+    assert file.look(other) == ["unsure"]
     assert file.again() == "bad-account"
     assert file.again() == ""
-    assert file.watched.desired is before
+    assert file.desired is before
 
 
 def test_another_expected_uid_is_no_other_account(file: File) -> None:
     """It is checked again by the loop, against the key."""
     file.look('expect: {uid: "7"}\n' + SECOND)
     assert file.again() == "accepted"
-    assert file.watched.desired.expected_uid == "7"
+    assert file.desired.expected_uid == "7"
 
 
 def test_a_warning_does_not_keep_content_out(file: File) -> None:
     file.look(FIRST.replace("5s", "5"))
     assert file.again() == "accepted"
+
+
+# ---- what a look is worth ------------------------------------------------------------------------
+
+
+def test_two_looks_count_only_a_second_apart(file: File) -> None:
+    file.write(SECOND)
+    assert [file.again(after_s=0.3) for _ in range(4)] == ["unsure"] * 4
+    assert file.again(after_s=0.3) == "accepted"
+
+
+def test_while_somebody_writes_no_number_of_equal_looks_decides(file: File) -> None:
+    assert file.look(*[HALF] * 20, trust=Trust.NONE) == ["unsure"] * 20
+    assert file.look(HALF) == ["unsure"], "the first of two, after the writer fell silent"
+    assert file.again() == "accepted"
+
+
+def test_being_good_again_is_not_told_of_a_file_that_is_being_written(file: File) -> None:
+    file.look(BROKEN, trust=Trust.ONCE)
+    assert file.look(FIRST, trust=Trust.NONE) == ["unsure"]
+    assert file.look(FIRST, trust=Trust.ONCE) == ["accepted"]
+
+
+def test_content_read_before_is_not_taken_apart_again(file: File) -> None:
+    file.write(SECOND)
+    assert file.watched.read() is file.watched.read()
+
+
+# ---- a file that was never in force --------------------------------------------------------------
+
+
+def newcomer(path: Path, refused: Problem | None = None) -> WatchedFile:
+    return WatchedFile(str(path), refuse=lambda _: refused)
+
+
+def looked(file: WatchedFile, *trusts: Trust) -> list[object]:
+    return [file.decide(file.read(), trust, float(now)) for now, trust in enumerate(trusts)]
+
+
+def test_a_file_that_does_not_exist_yet_is_no_problem(tmp_path: Path) -> None:
+    assert looked(newcomer(tmp_path / "mmp.yaml"), *[Trust.TWICE] * 3) == [None] * 3
+
+
+@pytest.mark.parametrize("trusts", [(Trust.ONCE,), (Trust.TWICE, Trust.TWICE)])
+def test_the_first_content_that_holds_is_in_force(tmp_path: Path, trusts: tuple[Trust, ...]) -> None:
+    file = newcomer(tmp_path / "mmp.yaml")
+    (tmp_path / "mmp.yaml").write_text(FIRST)
+    *before, last = looked(file, *trusts)
+    assert before == [Unsure()] * (len(trusts) - 1)
+    assert file.desired is not None
+    assert last == Accepted(file.desired)
+
+
+def test_the_first_content_may_be_refused_by_whoever_has_the_account(tmp_path: Path) -> None:
+    taken = problem(Code.DUPLICATE_ACCOUNT, "mmp.yaml", "somebody has it")
+    file = newcomer(tmp_path / "mmp.yaml", taken)
+    (tmp_path / "mmp.yaml").write_text(FIRST)
+    assert looked(file, Trust.ONCE, Trust.ONCE) == [Rejected(file.path, (taken,)), None]
+    assert file.desired is None
+
+
+def test_a_newcomer_that_never_held_and_goes_away_says_nothing(tmp_path: Path) -> None:
+    file = newcomer(tmp_path / "mmp.yaml")
+    (tmp_path / "mmp.yaml").write_text(BROKEN)
+    assert isinstance(looked(file, Trust.ONCE)[0], Rejected)
+    (tmp_path / "mmp.yaml").unlink()
+    assert looked(file, *[Trust.TWICE] * 3) == [None] * 3
+    (tmp_path / "mmp.yaml").write_text(BROKEN)
+    assert isinstance(looked(file, Trust.ONCE)[0], Rejected), "back again: told again"
+
+
+# ---- a place named on the command line -----------------------------------------------------------
+
+
+def test_a_place_leads_to_the_files_of_settings_of_a_folder(tmp_path: Path) -> None:
+    place = WatchedPlace(str(tmp_path / "accounts"))
+    assert place.read() == ()
+    (tmp_path / "accounts").mkdir()
+    for name in ("b.yaml", "a.yml", "mmp-policy.yaml", ".c.yaml", "notes.txt"):
+        (tmp_path / "accounts" / name).write_text("")
+    assert [Path(path).name for path in place.read()] == ["a.yml", "b.yaml"]
+
+
+def test_a_place_is_told_of_when_it_leads_elsewhere(tmp_path: Path) -> None:
+    place = WatchedPlace("mmp.yaml")
+    paths = [(), ("mmp.yaml",), ("mmp.yaml",), ()]
+    said = [place.decide(found, Trust.ONCE, 0.0) for found in paths]
+    assert said == [None, Found(("mmp.yaml",), whole=True), None, Found((), whole=False)]
+
+
+def test_one_file_being_whole_says_nothing_of_the_others_in_its_folder() -> None:
+    place = WatchedPlace("accounts")
+    assert place.decide(("accounts/a.yaml",), Trust.ONCE, 0.0) == Found(("accounts/a.yaml",), whole=False)

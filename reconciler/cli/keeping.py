@@ -1,0 +1,170 @@
+"""One account of a ``run``: its file, its policy, its key, its part of the state and the loop over them.
+
+An account is kept on its own: it has its own pace, and a failure of its own ends nothing but its own
+loop, which is begun again. Only a state that cannot be relied on ends everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from reconciler.cli.claims import Claims, Owner
+from reconciler.cli.options import StatePlace
+from reconciler.cli.stopping import Stop
+from reconciler.core.events import Event, LoopFailed
+from reconciler.core.model import Desired
+from reconciler.core.plan import DriftPolicy
+from reconciler.desired.attention import Trust
+from reconciler.desired.route import Route, route, together
+from reconciler.desired.watch import WatchedFile, WatchedPolicy
+from reconciler.errors import AccountProblem, MmpError, StateUnusable
+from reconciler.loop import STOPPED_RETRY_S, Loop
+from reconciler.okx.client import OkxTradingClient
+from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_steadily
+from reconciler.okx.wire import BaseUrl
+from reconciler.ports import State
+from reconciler.reconcile import MAX_BACK_OFF_S, Options, back_off_s
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the command line of ``run`` ordered, to hold until it is stopped."""
+
+    config: tuple[str, ...]
+    policy_file: str | None
+    state: StatePlace
+    base: BaseUrl
+    lock_timeout_s: float
+    interval_s: float
+    drift: DriftPolicy
+    assume_idle: bool
+    live: bool
+
+
+class Keeper:
+    """Keeps one account as its file says. ``tell`` takes what happens."""
+
+    def __init__(
+        self,
+        file: WatchedFile,
+        policy: WatchedPolicy,
+        standing: Standing,
+        state: State,
+        stop: Stop,
+        claims: Claims,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.file = file
+        self.policy = policy
+        self.clock = stop.new_clock()
+        """The account's own: a change of one file hurries nobody else."""
+        self._standing = standing
+        self._state = state
+        self._stop = stop
+        self._claims = claims
+        self._tell = tell
+
+    @property
+    def desired(self) -> Desired:
+        """The content in force."""
+        assert self.file.desired is not None, "an account is kept from its first good file on"
+        return self.file.desired
+
+    @property
+    def owner(self) -> Owner:
+        """The account and its environment, which never change."""
+        return (self.desired.account, self.desired.environment)
+
+    @property
+    def held(self) -> bool:
+        """Whether another account has a family this one wants."""
+        return self.owner in self._claims.held
+
+    async def run(self) -> None:
+        """Keep the account until asked to stop. Raises StateUnusable."""
+        failures = 0
+        while not self._stop.asked():
+            begun_at = self.clock.now()
+            try:
+                await self._once()
+            except StateUnusable:
+                raise
+            except MmpError as error:
+                lasted = self.clock.now() - begun_at > MAX_BACK_OFF_S
+                failures = 0 if lasted else failures
+                await self._wait_after(error, failures)
+                failures += 1
+
+    async def _once(self) -> None:
+        """Run the loop; with a policy that does not hold and never did, wait for a better one instead."""
+        if self.policy.ready:
+            await self._loop().run()
+        else:
+            await self.clock.pause(self.clock.now() + STOPPED_RETRY_S)
+
+    async def _wait_after(self, error: MmpError, failures: int) -> None:
+        retry_at = self.clock.now() + back_off_s(failures)
+        self._tell(LoopFailed(error.code, error.message, error.hint, retry_at))
+        await self.clock.pause(retry_at)
+
+    def _loop(self) -> Loop:
+        desired, standing = self.desired, self._standing
+        return Loop(
+            desired=lambda: self.desired,
+            store=self._state.account(desired.account, desired.environment, standing.base.kind),
+            exchange=self._client(),
+            clock=self.clock,
+            observe=self._tell,
+            host=standing.base.host,
+            options=Options(
+                purpose="run",
+                live=standing.live,
+                assume_idle=standing.assume_idle,
+                drift=standing.drift,
+                policy=lambda: self.policy.policy,
+            ),
+            interval_s=standing.interval_s,
+            stopping=self._stop.asked,
+            claim=lambda uid: self._claims.refusal(uid, self.desired),
+        )
+
+    def _client(self) -> OkxTradingClient:
+        """Return a client whose key is looked up again; one in variables cannot change."""
+        desired = self.desired
+        load = partial(load_steadily, desired.credentials_prefix, os.environ)
+        in_files = credential_files(desired.credentials_prefix, os.environ)
+        return OkxTradingClient(
+            self._standing.base,
+            desired.environment,
+            load(),
+            self.clock,
+            reload=load if in_files else None,
+        )
+
+
+class WatchedKey:
+    """The files of one account's key: whether they changed. What they hold is never told."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._last = self.read()
+
+    def route(self) -> Route:
+        """Return the way to the files; there is none where the key is in variables."""
+        return together(route(path) for path in credential_files(self._prefix, os.environ))
+
+    def read(self) -> Credentials | str:
+        """Return the key as it is now, or what is wrong with it."""
+        try:
+            return load_credentials(self._prefix, os.environ)
+        except AccountProblem as problem:
+            return problem.message
+
+    def decide(self, found: Credentials | str, trust: Trust, now: float) -> bool | None:
+        """Return True where that is another than at the last look, else None."""
+        del trust, now  # a key that is not whole opens nothing, and is asked about again
+        before, self._last = self._last, found
+        return None if found == before else True

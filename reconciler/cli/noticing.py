@@ -1,0 +1,185 @@
+"""Directories watched by inotify: what happened in them, as notices. The only file that knows asyncinotify.
+
+This file decides nothing: it translates the kernel's masks into signs, and says where it cannot hear.
+A directory is watched, never a file: a watch on a file ends with the first rename over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from reconciler.desired.attention import Notice, Sign
+from reconciler.desired.route import Spot
+
+if TYPE_CHECKING:
+    from asyncinotify import Event, Inotify
+
+EVENTS_A_READ = 64
+"""Events taken from the kernel at a time: a storm of renames costs few reads."""
+
+_WHY = {
+    errno.ENOSPC: "too many inotify watches: raise fs.inotify.max_user_watches",
+    errno.EMFILE: "too many inotify instances: raise fs.inotify.max_user_instances",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was heard since the last time.
+
+    ``deaf``: a watched directory went away, or changed its place. ``overflowed``: there was more than
+    the kernel keeps, so anything may have happened.
+    """
+
+    notices: tuple[Notice, ...] = ()
+    deaf: bool = False
+    overflowed: bool = False
+
+
+@dataclass(slots=True)
+class Ears:
+    """The directories watched. ``trouble`` says why some directory is not, None: all are.
+
+    ``missed``: a directory was gone when it was to be watched, so its path has to be looked up again.
+    """
+
+    trouble: str | None = None
+    missed: bool = False
+    _inotify: Inotify | None = None
+    _watched: dict[int, str] = field(default_factory=dict)
+    _readable: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def open(cls) -> Ears:
+        """Begin to listen, in the running event loop; where that cannot be, ``trouble`` says why."""
+        try:
+            from asyncinotify import Inotify  # late: where it cannot be had, files are polled
+
+            inotify = Inotify(cache_size=EVENTS_A_READ, sync_timeout=0)
+        except (ImportError, AttributeError, RuntimeError, OSError) as error:
+            return cls(trouble=_why(error))
+        ears = cls(_inotify=inotify)
+        asyncio.get_running_loop().add_reader(inotify.fd, ears._readable.set)
+        return ears
+
+    def close(self) -> None:
+        """Stop listening; harmless when that was done before."""
+        if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.fd)
+            self._inotify.close()
+            self._inotify = None
+
+    def cover(self, directories: Iterable[str]) -> None:
+        """Watch exactly these directories, as they are now: one made anew at its path is another one."""
+        if self._inotify is None:
+            return
+        self.trouble, self.missed = None, False
+        before, self._watched = self._watched, {}
+        for directory in sorted(directories):
+            self._watch(self._inotify, directory)
+        for number in before.keys() - self._watched.keys():
+            self._forget(self._inotify, number)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return once there is something to hear, or it was woken, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._readable.wait()
+
+    def wake(self) -> None:
+        """Make ``wait`` return."""
+        self._readable.set()
+
+    def listen(self) -> Heard:
+        """Return what was heard up to this moment; does not wait."""
+        self._readable.clear()
+        notices: dict[Notice, None] = {}
+        deaf = overflowed = False
+        for event in self._events():
+            deaf = deaf or self._lost_by(event)
+            overflowed = overflowed or _is_overflow(event)
+            notice = self._notice(event)
+            if notice is not None:
+                notices.pop(notice, None)  # the last one of its kind counts, in its place
+                notices[notice] = None
+        return Heard(tuple(notices), deaf, overflowed)
+
+    def _events(self) -> Iterator[Event]:
+        while self._inotify is not None and (event := self._inotify.sync_get()) is not None:
+            yield event
+
+    def _watch(self, inotify: Inotify, directory: str) -> None:
+        from asyncinotify import Mask
+
+        mask = (
+            Mask.CLOSE_WRITE
+            | Mask.MOVED_TO
+            | Mask.MOVED_FROM
+            | Mask.MODIFY
+            | Mask.CREATE
+            | Mask.DELETE
+            | Mask.DELETE_SELF
+            | Mask.MOVE_SELF
+            | Mask.ONLYDIR
+            # Of a file that was replaced and is still written to by whoever has it open: no news.
+            | Mask.EXCL_UNLINK
+        )
+        try:
+            self._watched[inotify.add_watch(directory, mask).wd] = directory
+        except (FileNotFoundError, NotADirectoryError):
+            self.missed = True
+        except OSError as error:
+            self.trouble = _why(error)
+
+    def _forget(self, inotify: Inotify, number: int) -> None:
+        for watch in inotify.watches:
+            if watch.wd == number:
+                with suppress(OSError):  # a directory that is gone took its watch with it
+                    inotify.rm_watch(watch)
+
+    def _lost_by(self, event: Event) -> bool:
+        """Tell whether a watch of ours ended or shows another place now; watches given up do not count."""
+        from asyncinotify import Mask
+
+        watch = event.watch
+        ending = Mask.IGNORED | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
+        return bool(event.mask & ending) and watch is not None and watch.wd in self._watched
+
+    def _notice(self, event: Event) -> Notice | None:
+        watch, name = event.watch, event.name
+        if watch is None or name is None or watch.wd not in self._watched:
+            return None
+        sign = _sign(event.mask)
+        return None if sign is None else Notice(Spot(self._watched[watch.wd], os.fspath(name)), sign)
+
+
+def _sign(mask: Any) -> Sign | None:
+    from asyncinotify import Mask
+
+    signs = {
+        Mask.CLOSE_WRITE: Sign.CLOSED,
+        Mask.MOVED_TO: Sign.MOVED_IN,
+        Mask.MODIFY: Sign.MODIFIED,
+        Mask.CREATE: Sign.CREATED,
+        Mask.DELETE: Sign.GONE,
+        Mask.MOVED_FROM: Sign.GONE,
+    }
+    return next((sign for bit, sign in signs.items() if bit in mask), None)
+
+
+def _is_overflow(event: Event) -> bool:
+    from asyncinotify import Mask
+
+    return Mask.Q_OVERFLOW in event.mask
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return _WHY.get(error.errno or 0, error.strerror or "inotify failed")
+    return "inotify is not there"

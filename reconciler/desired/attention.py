@@ -1,0 +1,106 @@
+"""What the signs of a directory say of a file: when to look at it, and what one look is worth.
+
+A half-written file can parse, so content alone never tells that it is whole. Its writer does: by
+closing it, or by moving it into place. This file decides what follows from which sign, as functions
+from values to values; reading and waiting are others'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum, auto
+from typing import assert_never
+
+from reconciler.desired.route import Spot
+
+SECOND_LOOK_S = 1.0
+"""Between two looks that have to agree, where no writer said that the file is whole."""
+
+UNCLOSED_S = 30.0
+"""How long a writer that modified a file and did not close it is waited for. A program that died
+with it open closes it too, so this is for writers that keep a file open, which is no way to write one."""
+
+
+class Sign(Enum):
+    """What happened to one name in a directory."""
+
+    CLOSED = auto()
+    """Closed after writing."""
+    MOVED_IN = auto()
+    MODIFIED = auto()
+    """Written to or cut short, by someone who has it open."""
+    CREATED = auto()
+    GONE = auto()
+    """Deleted or moved away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sign at its spot."""
+
+    spot: Spot
+    sign: Sign
+
+
+class Trust(IntEnum):
+    """What a look at a file is worth; the less of two counts."""
+
+    NONE = auto()
+    """Somebody is writing: whatever is read may be half of it."""
+    TWICE = auto()
+    """Nobody said anything: two equal looks decide."""
+    ONCE = auto()
+    """The writer said that it is whole: one look decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """What is known of one file beyond its content. Instants are on the caller's clock.
+
+    ``look_at``: when to look, None: nothing calls for it. ``whole``: the writer was done at the last
+    sign. ``modified_at``: the last modification that was not followed by closing, None: there is none.
+    """
+
+    look_at: float | None = None
+    whole: bool = False
+    modified_at: float | None = None
+
+    def noticed(self, sign: Sign, now: float) -> Attention:
+        """Return what a sign at the file, or at a link on the way to it, makes of this."""
+        match sign:
+            case Sign.CLOSED | Sign.MOVED_IN:
+                return Attention(look_at=now, whole=True)
+            case Sign.MODIFIED:
+                return Attention(look_at=now + UNCLOSED_S, modified_at=now)
+            case Sign.CREATED:
+                return Attention(look_at=now + SECOND_LOOK_S)
+            case Sign.GONE:
+                # Of a whole file on its way here: the version it replaces is being cleared away.
+                return self if self.whole else Attention(look_at=now + SECOND_LOOK_S)
+            case _:
+                assert_never(sign)
+
+    def doubted(self, now: float) -> Attention:
+        """Return this where signs may have been missed: look, unless that is due or too early anyway."""
+        return self if self.look_at is not None else replace(self, look_at=now)
+
+    def lost(self, now: float) -> Attention:
+        """Return this where signs were certainly missed: nothing is known any more."""
+        return Attention(look_at=now)
+
+    def due(self, now: float) -> bool:
+        """Tell whether it is time to look."""
+        return self.look_at is not None and now >= self.look_at
+
+    def trust(self, now: float) -> Trust:
+        """Return what a look at ``now`` is worth."""
+        if self.whole:
+            return Trust.ONCE
+        writing = self.modified_at is not None and now < self.modified_at + UNCLOSED_S
+        return Trust.NONE if writing else Trust.TWICE
+
+    def looked(self, now: float, *, unsure: bool) -> Attention:
+        """Return this after a look at ``now``; ``unsure``: it decided nothing yet."""
+        if not unsure:
+            return Attention()
+        return Attention(look_at=now + SECOND_LOOK_S, modified_at=self.modified_at)

@@ -1,0 +1,84 @@
+"""Where a path leads: every name which, replaced, would change what is read there.
+
+A path is more than its last name: a Kubernetes ConfigMap is replaced by moving the link ``..data``,
+a release by moving a link further up. This file decides which names those are and which directories
+have to be watched to see them replaced. It only looks, and never follows more links than the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MAX_LINKS = 40
+"""Links followed in one path, as Linux does (path_resolution(7)): a loop of links ends here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One name in one directory; the directory's path goes through no links."""
+
+    directory: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The spots a path goes through; ``directories`` are those where a replacement shows."""
+
+    spots: frozenset[Spot] = frozenset()
+    directories: frozenset[str] = frozenset()
+
+
+def route(path: str) -> Route:
+    """Return the way to ``path`` as it is now; where it ends early, up to the first name that is missing.
+
+    Directories without a link, the file or a missing name in them are not watched: what is on the
+    way to them is too much, and a directory that goes away tells so itself.
+    """
+    spots: set[Spot] = set()
+    watched: set[str] = set()
+    directory, names, links = os.path.realpath(os.curdir), _names(path), 0
+    if path.startswith(os.sep):
+        directory = os.sep
+    while names:
+        name = names.pop()
+        if name == os.pardir:
+            directory = os.path.dirname(directory)
+            continue
+        spots.add(Spot(directory, name))
+        here = os.path.join(directory, name)
+        target = _target(here)
+        if target is None and names and os.path.isdir(here):
+            directory = here
+            continue
+        watched.add(directory)
+        links += 1
+        if target is None or links > MAX_LINKS:
+            break
+        names += _names(target)
+        directory = os.sep if target.startswith(os.sep) else directory
+    return Route(frozenset(spots), frozenset(watched))
+
+
+def together(routes: Iterable[Route]) -> Route:
+    """Return several ways as one."""
+    found = tuple(routes)
+    return Route(
+        frozenset().union(*(each.spots for each in found)),
+        frozenset().union(*(each.directories for each in found)),
+    )
+
+
+def _names(path: str) -> list[str]:
+    """Return the names of a path, the first one last, those that mean nothing left out."""
+    return [name for name in reversed(path.split(os.sep)) if name not in ("", os.curdir)]
+
+
+def _target(path: str) -> str | None:
+    """Return what a link points at; None for what is no link, or nothing at all."""
+    try:
+        return os.readlink(path)
+    except (OSError, ValueError):
+        return None

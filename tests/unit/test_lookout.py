@@ -1,0 +1,446 @@
+"""When files are looked at, with the kernel's own notices and a clock that stands still until it is moved.
+
+What a notice leads to is seen right after it happened: nothing here waits for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import asyncinotify
+import pytest
+
+from reconciler.cli.lookout import DEAF_POLL_S, POLL_S, Lookout
+from reconciler.cli.noticing import Ears, Heard
+from reconciler.desired.attention import SECOND_LOOK_S, UNCLOSED_S, Trust
+from reconciler.desired.route import Route, route
+from reconciler.desired.watch import Unsure
+
+
+class HandClock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> datetime:
+        return datetime(2026, 3, 1, tzinfo=UTC)
+
+    async def pause(self, until: float) -> None:
+        raise AssertionError("the lookout waits for its ears")
+
+
+class File:
+    """A watched file whose content is in force as soon as a look at it counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.in_force = self.read()
+        self.candidate: str | None = None
+        self.looks = 0
+        self.while_read: Callable[[], object] = lambda: None
+
+    def route(self) -> Route:
+        return route(str(self.path))
+
+    def read(self) -> str:
+        content = self.path.read_text() if self.path.exists() else "(gone)"
+        getattr(self, "while_read", lambda: None)()
+        return content
+
+    def decide(self, content: str, trust: Trust, now: float) -> object:
+        self.looks += 1
+        before, self.candidate = self.candidate, content
+        if content == self.in_force or trust is Trust.NONE:
+            return None if content == self.in_force else Unsure()
+        if trust is Trust.TWICE and before != content:
+            return Unsure()
+        self.in_force = content
+        return content
+
+
+class Here:
+    """A lookout over files of one folder, and what it told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = HandClock()
+        self.deaf: list[str] = []
+        self.told: list[object] = []
+        self.lookout = Lookout(self.clock, self.deaf.append)
+
+    def watch(self, name: str) -> File:
+        file = File(self.folder / name)
+        self.lookout.add(file, self.told.append)
+        self.lookout.turn()
+        file.looks = 0
+        return file
+
+    def turn(self, after_s: float = 0.0) -> list[object]:
+        """Let time pass and the lookout turn once; return what it told."""
+        self.clock.time += after_s
+        del self.told[:]
+        self.lookout.turn()
+        return list(self.told)
+
+
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    @wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type] # a coroutine function's result is a coroutine
+
+    return run
+
+
+@contextmanager
+def looking(folder: Path) -> Iterator[Here]:
+    here = Here(folder)
+    try:
+        yield here
+    finally:
+        here.lookout.ears.close()
+
+
+def moved_in(path: Path, text: str) -> None:
+    aside = path.with_name(".aside")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+def swapped(folder: Path, version: int, text: str, name: str = "mmp.yaml") -> None:
+    """Replace a ConfigMap as the kubelet does: a folder of its own, and a link moved over ``..data``."""
+    old = os.readlink(folder / "..data") if (folder / "..data").is_symlink() else None
+    (folder / f"..{version}").mkdir()
+    (folder / f"..{version}" / name).write_text(text)
+    (folder / "..data_tmp").symlink_to(f"..{version}")
+    (folder / "..data_tmp").replace(folder / "..data")
+    if not (folder / name).is_symlink():
+        (folder / name).symlink_to(f"..data/{name}")
+    if old is not None:
+        (folder / old / name).unlink()
+        (folder / old).rmdir()
+
+
+@in_loop
+async def test_a_file_closed_after_writing_is_decided_on_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        file.path.write_text("2")
+        assert here.turn() == ["2"]
+        assert here.turn(0.1) == []
+
+
+@in_loop
+async def test_a_file_moved_into_place_is_decided_on_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        for text in "23456":
+            moved_in(file.path, text)
+            assert here.turn() == [text]
+
+
+@in_loop
+async def test_every_swap_of_a_config_map_is_seen_at_once(tmp_path: Path) -> None:
+    swapped(tmp_path, 0, "0")
+    with looking(tmp_path) as here:
+        here.watch("mmp.yaml")
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for version in range(1, 300):
+            swapped(tmp_path, version, str(version))
+            assert here.turn() == [str(version)], version
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert here.lookout.ears._inotify is not None
+        assert len(here.lookout.ears._inotify.watches) <= 4, "the folder, what ..data leads to, hardly more"
+
+
+@in_loop
+async def test_of_a_storm_of_swaps_the_last_one_is_in_force(tmp_path: Path) -> None:
+    swapped(tmp_path, 0, "0")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        for version in range(1, 500):
+            swapped(tmp_path, version, str(version))
+        assert here.turn() == ["499"]
+        assert file.looks == 1
+
+
+@in_loop
+async def test_a_file_being_written_is_not_looked_at_until_it_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        with file.path.open("w") as writing:
+            for part in "abc":
+                writing.write(part)
+                writing.flush()
+                assert here.turn(5.0) == []
+            assert (file.in_force, file.looks) == ("1", 0)
+        assert here.turn() == ["abc"]
+
+
+@in_loop
+async def test_a_file_never_closed_counts_30_s_after_it_fell_silent_twice_the_same(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        with file.path.open("w") as writing:
+            writing.write("half")
+            writing.flush()
+            assert here.turn() == []
+            assert here.turn(UNCLOSED_S - 0.1) == []
+            assert file.looks == 0
+            assert here.turn(0.2) == []
+            assert here.turn(SECOND_LOOK_S) == ["half"]
+
+
+@in_loop
+async def test_writing_another_file_never_makes_a_look_at_ours_count(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        with file.path.open("w") as writing:
+            writing.write("half")
+            writing.flush()
+            for number in range(20):
+                (tmp_path / "other.yaml").write_text(str(number))
+                moved_in(tmp_path / "mmp.yaml.bak", str(number))
+                assert here.turn(1.0) == []
+            assert file.looks == 0
+
+
+@in_loop
+async def test_a_look_during_which_the_file_is_written_to_counts_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        writing = None
+
+        def half() -> None:
+            nonlocal writing
+            file.while_read = lambda: None
+            writing = file.path.open("w")
+            writing.write("half")
+            writing.flush()
+
+        file.while_read = half
+        file.path.write_text("2")
+        assert here.turn() == []
+        assert here.turn(1.0) == []
+        assert (file.in_force, file.looks) == ("1", 1)
+        assert writing is not None
+        writing.close()
+        assert here.turn() == ["half"]
+
+
+@in_loop
+async def test_whoever_still_writes_to_the_file_that_was_replaced_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        with file.path.open("a") as late:
+            moved_in(file.path, "2")
+            late.write("late")
+            late.flush()
+            assert here.turn() == ["2"]
+            late.write("later")
+        here.turn()
+        assert file.looks == 1
+
+
+@in_loop
+async def test_an_editor_that_renames_and_creates_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        file.path.rename(tmp_path / "mmp.yaml~")
+        assert here.turn() == []
+        file.path.write_text("2")
+        assert here.turn() == ["2"]
+        assert file.looks == 1, "the moment without a file was not looked at"
+
+
+@in_loop
+async def test_a_folder_removed_and_made_again_is_watched_again(tmp_path: Path) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    (folder / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("config/mmp.yaml")
+        for text in ("2", "3"):
+            file.path.unlink()
+            folder.rmdir()
+            here.turn()
+            folder.mkdir()
+            here.turn()
+            file.path.write_text(text)
+            assert here.turn() == [text]
+
+
+@in_loop
+async def test_a_folder_moved_away_and_another_moved_in_is_another_file(tmp_path: Path) -> None:
+    for name, text in (("config", "1"), ("next", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mmp.yaml").write_text(text)
+    with looking(tmp_path) as here:
+        file = here.watch("config/mmp.yaml")
+        (tmp_path / "config").rename(tmp_path / "old")
+        (tmp_path / "next").rename(tmp_path / "config")
+        assert here.turn() == []
+        assert here.turn(SECOND_LOOK_S) == ["2"]
+        file.path.write_text("3")
+        assert here.turn() == ["3"]
+
+
+@in_loop
+async def test_a_file_behind_links_is_watched_where_it_is(tmp_path: Path) -> None:
+    for name, text in (("r1", "1"), ("r2", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "main.yaml").write_text(text)
+    (tmp_path / "current").symlink_to("r1")
+    (tmp_path / "mmp.yaml").symlink_to("current/main.yaml")
+    with looking(tmp_path) as here:
+        here.watch("mmp.yaml")
+        (tmp_path / "r1/main.yaml").write_text("1b")
+        assert here.turn() == ["1b"]
+        (tmp_path / "new").symlink_to("r2")
+        (tmp_path / "new").replace(tmp_path / "current")
+        assert here.turn() == ["2"]
+        (tmp_path / "r2/main.yaml").write_text("2b")
+        assert here.turn() == ["2b"]
+        (tmp_path / "r1/main.yaml").write_text("1c")
+        assert here.turn() == [], "left behind"
+
+
+@in_loop
+async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twice(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        file.path.write_text("2")
+        here.lookout.ears.listen()  # as a remote file system does: nothing is heard
+        assert here.turn(POLL_S - 0.1) == []
+        assert here.turn(0.2) == []
+        assert here.turn(SECOND_LOOK_S) == ["2"]
+
+
+@in_loop
+async def test_after_an_overflow_everything_is_looked_at_and_nothing_heard_counts(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        queued = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+        with (tmp_path / "other").open("w") as other, file.path.open("w") as writing:
+            os.write(writing.fileno(), b"xxx")
+            for _ in range(queued // 2 + 10):  # two names in turn: equal neighbours are one event
+                os.write(other.fileno(), b"x")
+                (tmp_path / "name").open("w").close()
+        assert here.turn() == []
+        assert file.looks == 1
+        assert here.turn(SECOND_LOOK_S) == ["xxx"]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "max_user_instances"),
+        (OSError(errno.ENOSYS, "Function not implemented"), "not implemented"),
+        (RuntimeError("inotify support was not found"), "not there"),
+    ],
+)
+@in_loop
+async def test_without_inotify_files_are_polled_every_second_and_that_is_said_once(
+    error: Exception, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(asyncinotify, "Inotify", broken)
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        file.path.write_text("2")
+        assert here.turn(DEAF_POLL_S) == []
+        assert here.turn(DEAF_POLL_S) == ["2"]
+        assert here.turn(DEAF_POLL_S) == []
+        (reason,) = here.deaf
+        assert says in reason
+
+
+@in_loop
+async def test_a_folder_that_cannot_be_watched_is_polled_every_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(asyncinotify.Inotify, "add_watch", full)
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        file.path.write_text("2")
+        assert [here.turn(DEAF_POLL_S), here.turn(DEAF_POLL_S)] == [[], ["2"]]
+        (reason,) = here.deaf
+        assert "max_user_watches" in reason
+        monkeypatch.undo()
+        here.turn(DEAF_POLL_S)
+        file.path.write_text("3")
+        assert here.turn() == ["3"], "watched as soon as that can be"
+
+
+@in_loop
+async def test_everything_is_looked_at_when_somebody_says_so(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        with file.path.open("w") as writing:
+            writing.write("half")
+            writing.flush()
+            here.turn()
+            here.lookout.look_at_once()
+            assert here.told == ["half"]
+
+
+@in_loop
+async def test_it_wakes_up_at_a_notice_and_four_times_a_minute_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        assert here.lookout._next_at() == pytest.approx(here.clock.now() + POLL_S)
+        running = asyncio.create_task(here.lookout.run())
+        await asyncio.sleep(0)
+        file.path.write_text("2")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert here.told == ["2"]
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@in_loop
+async def test_a_folder_that_vanishes_while_it_is_to_be_watched_is_looked_up_again(tmp_path: Path) -> None:
+    ears = Ears.open()
+    ears.cover([str(tmp_path / "gone"), str(tmp_path)])
+    assert (ears.trouble, ears.missed) == (None, True)
+    ears.cover([str(tmp_path)])
+    assert not ears.missed
+    (tmp_path / "name").touch()
+    assert ears.listen().notices != ()
+    ears.close()
+    ears.cover([str(tmp_path)])
+    assert ears.listen() == Heard()
+    ears.close()

@@ -1,0 +1,107 @@
+"""The way to a file: which names, replaced, change what is read, and which directories show that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.desired.route import Route, Spot, route, together
+
+
+def under(folder: Path, found: Route) -> tuple[set[str], set[str]]:
+    """Return the spots below ``folder`` and the directories watched, relative to it."""
+    spots = {f"{spot.directory}/{spot.name}" for spot in found.spots}
+    below = {name[len(str(folder)) + 1 :] for name in spots if name.startswith(f"{folder}/")}
+    return below, {str(Path(name).relative_to(folder)) for name in found.directories}
+
+
+def plain(folder: Path) -> None:
+    (folder / "config").mkdir()
+    (folder / "config/mmp.yaml").touch()
+
+
+def linked(folder: Path) -> None:
+    (folder / "config").mkdir()
+    (folder / "real").mkdir()
+    (folder / "real/main.yaml").touch()
+    (folder / "config/mmp.yaml").symlink_to("../real/main.yaml")
+
+
+def config_map(folder: Path) -> None:
+    (folder / "config/..1").mkdir(parents=True)
+    (folder / "config/..1/mmp.yaml").touch()
+    (folder / "config/..data").symlink_to("..1")
+    (folder / "config/mmp.yaml").symlink_to("..data/mmp.yaml")
+
+
+def release(folder: Path) -> None:
+    (folder / "r17").mkdir()
+    (folder / "r17/mmp.yaml").touch()
+    (folder / "config").symlink_to(folder / "r17")
+
+
+def missing_file(folder: Path) -> None:
+    (folder / "config").mkdir()
+
+
+def missing_folder(folder: Path) -> None:
+    pass
+
+
+def dangling(folder: Path) -> None:
+    (folder / "config").mkdir()
+    (folder / "config/mmp.yaml").symlink_to("..data/mmp.yaml")
+
+
+@pytest.mark.parametrize(
+    ("made", "spots", "watched"),
+    [
+        (plain, {"config", "config/mmp.yaml"}, {"config"}),
+        (linked, {"config", "config/mmp.yaml", "real", "real/main.yaml"}, {"config", "real"}),
+        (
+            config_map,
+            {"config", "config/mmp.yaml", "config/..data", "config/..1", "config/..1/mmp.yaml"},
+            {"config", "config/..1"},
+        ),
+        (release, {"config", "r17", "r17/mmp.yaml"}, {".", "r17"}),
+        (missing_file, {"config", "config/mmp.yaml"}, {"config"}),
+        (missing_folder, {"config"}, {"."}),
+        (dangling, {"config", "config/mmp.yaml", "config/..data"}, {"config"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_every_link_the_file_and_what_is_missing_is_watched(
+    made: Callable[[Path], None], spots: set[str], watched: set[str], tmp_path: Path
+) -> None:
+    made(tmp_path)
+    assert under(tmp_path, route(f"{tmp_path}/config/mmp.yaml")) == (spots, watched)
+    assert under(tmp_path, route(f"{tmp_path}/./config//mmp.yaml")) == (spots, watched)
+
+
+def test_a_relative_path_is_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain(tmp_path)
+    monkeypatch.chdir(tmp_path / "config")
+    assert route("mmp.yaml") == Route(
+        frozenset({Spot(str(tmp_path / "config"), "mmp.yaml")}), frozenset({str(tmp_path / "config")})
+    )
+    assert route("../config/mmp.yaml").directories == route("mmp.yaml").directories
+
+
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert route(f"{tmp_path}/a").directories == {str(tmp_path)}
+
+
+def test_a_path_that_cannot_be_one_leads_nowhere() -> None:
+    assert route("/\0").directories == {"/"}
+
+
+def test_ways_are_put_together(tmp_path: Path) -> None:
+    one, other = route(f"{tmp_path}/a"), route(f"{tmp_path}/b")
+    assert together([one, other]) == Route(one.spots | other.spots, one.directories | other.directories)
+    assert together([]) == Route()
