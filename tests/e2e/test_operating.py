@@ -11,7 +11,7 @@ import pexpect
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, Family, Kind, Quantity, Setting
 from reconciler.store.sqlite import open_state
 from tests.e2e.rig import MMP, Desk, Ended, Exchange, eventually, simulator
 
@@ -330,6 +330,27 @@ def test_a_pause_works_before_anything_else_and_is_shown_everywhere(desk: Desk) 
     plan = desk.mmp("plan", "--output", "json").document
     held = {change["family"]: change["because"] for change in plan["changes"]}
     assert held == {"ETH-USD": None, "BTC-USD": "paused"}
+
+
+def test_a_fight_s_pause_is_heeded_everywhere_until_something_else_is_desired(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants(BTC)
+    desk.state.parent.mkdir()
+    state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
+    store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    fought = {Family("BTC-USD"): Setting(5000, 2000, Quantity("100"))}
+    asyncio.run(store.pause(fought, until=None, reason="put back", fought=fought))
+    state.close_now()
+    (pause,) = desk.mmp("status", "--output", "json").document["pauses"]
+    assert (pause["by"], pause["fought"]["qtyLimit"]) == ("fight", "100")
+    (change,) = desk.mmp("plan", "--output", "json").document["changes"]
+    assert (change["action"], change["because"]) == ("hold", "paused")
+    assert "by the fight breaker" in desk.mmp("doctor").stdout
+    assert (desk.mmp(*APPLY).status, exchange.written()) == (9, [])
+    desk.wants({"BTC-USD": "5s/2s/101"})
+    assert desk.mmp("status", "--output", "json").document["pauses"] == []
+    assert (desk.mmp(*APPLY).status, exchange.written()) == (0, ["BTC-USD"])
 
 
 def test_what_is_paused_is_not_written_until_it_is_resumed(desk: Desk, exchange: Exchange) -> None:

@@ -50,7 +50,7 @@ from reconciler.reconcile import LONG_BACK_OFF_S, MAX_BACK_OFF_S, Options
 from reconciler.store.sqlite import MemoryDisk, SqliteStore
 from tests.unit.core_builders import BTC, ETH, desired, setting
 
-A, B = setting("5000/2000/100"), setting("5000/2000/400")
+A, B, C = setting("5000/2000/100"), setting("5000/2000/400"), setting("5000/2000/7")
 INFO = AccountInfo("446556540", "446556540", "4", frozenset({"read_only", "trade"}))
 DOWN = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
 BAD_KEY = Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist")
@@ -273,6 +273,24 @@ def test_drift_is_put_back_within_the_interval() -> None:
     assert [wanted for _, _, wanted in here.exchange.sent] == [A, A]
     assert 1050.0 < here.exchange.sent[1][0] < 1081.0
     assert here.exchange.live[BTC].setting == A
+
+
+def test_a_fight_s_pause_holds_until_the_file_wants_something_else() -> None:
+    here = world(drift=DriftPolicy.HEAL)
+    here.exchange.live[BTC] = LiveRow(B)
+    asyncio.run(here.store.pause([BTC], until=None, reason="put back", fought={BTC: A}))
+    here.clock.at(1100.0, lambda: here.want({BTC: C}))
+    here.run(200.0)
+    ((time, _, wanted),) = here.exchange.sent
+    assert (wanted, 1100.0 < time < 1103.0) == (C, True)
+
+
+def test_a_pause_by_hand_holds_whatever_the_file_wants() -> None:
+    here = world(drift=DriftPolicy.HEAL)
+    asyncio.run(here.store.pause([BTC], until=None, reason="by hand"))
+    here.clock.at(1100.0, lambda: here.want({BTC: C}))
+    here.run(200.0)
+    assert here.exchange.sent == []
 
 
 def test_drift_that_is_tighter_is_left_alone() -> None:
