@@ -66,6 +66,7 @@ class Keeper:
         self._stop = stop
         self._claims = claims
         self._tell = tell
+        self._told: str | None = None
 
     @property
     def desired(self) -> Desired:
@@ -93,8 +94,8 @@ class Keeper:
             except StateUnusable:
                 raise
             except MmpError as error:
-                lasted = self.clock.now() - begun_at > MAX_BACK_OFF_S
-                failures = 0 if lasted else failures
+                if self.clock.now() - begun_at > MAX_BACK_OFF_S:
+                    failures, self._told = 0, None
                 await self._wait_after(error, failures)
                 failures += 1
 
@@ -106,8 +107,11 @@ class Keeper:
             await self.clock.pause(self.clock.now() + STOPPED_RETRY_S)
 
     async def _wait_after(self, error: MmpError, failures: int) -> None:
+        """Back off; what is wrong is told once while it stays the same."""
         retry_at = self.clock.now() + back_off_s(failures)
-        self._tell(LoopFailed(error.code, error.message, error.hint, retry_at))
+        if self._told != error.message:
+            self._tell(LoopFailed(error.code, error.message, error.hint, retry_at))
+            self._told = error.message
         await self.clock.pause(retry_at)
 
     def _loop(self) -> Loop:

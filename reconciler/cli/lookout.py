@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from reconciler.cli.noticing import Ears
-from reconciler.desired.attention import Attention, Notice, Sign, Trust
+from reconciler.desired.attention import UNCLOSED_S, Attention, Notice, Sign, Trust
 from reconciler.desired.route import Route, Spot, together
 from reconciler.desired.watch import Unsure
 from reconciler.ports import Clock
@@ -73,6 +73,9 @@ class Lookout:
     posts: list[Post] = field(default_factory=list)
     _poll_at: float = float("-inf")
     _said_deaf: bool = False
+    _unclosed: dict[Spot, float] = field(default_factory=dict)
+    """When names in watched directories were last written to and not closed since, watched or not: a
+    file may be met while it is being written."""
 
     def add(
         self,
@@ -92,6 +95,9 @@ class Lookout:
         post = Post(look, watched.route, tell, follows, Attention(self.clock.now()))
         self.posts.append(post)
         self._cover([post])
+        written = [self._unclosed[spot] for spot in post.route.spots & self._unclosed.keys()]
+        if written:
+            post.attention = post.attention.noticed(Sign.MODIFIED, max(written))
         self.ears.wake()
         return post
 
@@ -145,6 +151,7 @@ class Lookout:
 
     def _hear(self) -> None:
         heard, now = self.ears.listen(), self.clock.now()
+        self._note_unclosed(heard.notices, now)
         moved = [post for post in self.posts if _concerned(post, heard.notices, now)]
         if heard.overflowed:
             for post in self.posts:
@@ -153,6 +160,15 @@ class Lookout:
             self._doubt_everything()
         elif moved:
             self._cover(moved)
+
+    def _note_unclosed(self, notices: tuple[Notice, ...], now: float) -> None:
+        for notice in notices:
+            if notice.sign is Sign.MODIFIED:
+                self._unclosed[notice.spot] = now
+            elif notice.sign is not Sign.CREATED:
+                self._unclosed.pop(notice.spot, None)
+        for spot in [spot for spot, at in self._unclosed.items() if now >= at + UNCLOSED_S]:
+            del self._unclosed[spot]
 
     def _doubt_everything(self) -> None:
         """Look at everything, and watch whatever leads to it now."""

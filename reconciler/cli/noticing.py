@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 EVENTS_A_READ = 64
 """Events taken from the kernel at a time: a storm of renames costs few reads."""
 
+MOST_EVENTS = 1 << 16
+"""Events taken in one go, four times what the kernel keeps unless told otherwise: all that was there at the
+beginning is heard, and whoever writes without end keeps nobody from anything else."""
+
 _WHY = {
     errno.ENOSPC: "too many inotify watches: raise fs.inotify.max_user_watches",
     errno.EMFILE: "too many inotify instances: raise fs.inotify.max_user_instances",
@@ -111,7 +115,12 @@ class Ears:
         return Heard(tuple(notices), deaf, overflowed)
 
     def _events(self) -> Iterator[Event]:
-        while self._inotify is not None and (event := self._inotify.sync_get()) is not None:
+        if self._inotify is None:
+            return
+        for _ in range(MOST_EVENTS):
+            event = self._inotify.sync_get()
+            if event is None:
+                return
             yield event
 
     def _watch(self, inotify: Inotify, directory: str) -> None:

@@ -27,6 +27,7 @@ import pytest
 
 from reconciler.core.model import AccountInfo, Environment, LiveRead, Quantity, Setting, parse_family
 from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.errors import AccountProblem
 from reconciler.okx.client import CLOCK_MAX_AGE_S, OkxClient, OkxConnection, OkxTradingClient
 from reconciler.okx.credentials import Credentials, Secret
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
@@ -768,6 +769,82 @@ def test_the_account_is_read() -> None:
         world.on_get("account/config", say(envelope(ACCOUNT)))
         info = await world.client.account()
         assert info == AccountInfo("7", "7", "4", frozenset({"read_only", "trade"}), (), "d")
+
+    play(story)
+
+
+# A key that may be replaced
+
+
+OTHER = Credentials(Secret("another-key"), Secret("another-secret"), Secret("another-phrase"))
+UNREADABLE = AccountProblem("credentials-file", "the key cannot be read")
+
+
+class Kept:
+    """A key as it is kept: what it is now, or why it cannot be read."""
+
+    def __init__(self) -> None:
+        self.now: Credentials | AccountProblem = CREDENTIALS
+
+    def reload(self) -> Credentials:
+        if isinstance(self.now, AccountProblem):
+            raise self.now
+        return self.now
+
+
+def rekeying(world: World) -> tuple[OkxTradingClient, Kept]:
+    """Return a client of the world whose key may be replaced."""
+    base_url = parse_base_url(f"http://127.0.0.1:{world.server.port}", frozenset())
+    kept = Kept()
+    client = OkxTradingClient(base_url, Environment.LIVE, CREDENTIALS, world.clock, reload=kept.reload)
+    return client, kept
+
+
+def test_a_key_that_was_given_is_never_another_one() -> None:
+    async def story(world: World) -> None:
+        assert not world.client.rekeyed()
+
+    play(story)
+
+
+@pytest.mark.parametrize("now", [OTHER, UNREADABLE])
+def test_a_key_replaced_is_noticed_and_the_old_one_signs_until_the_account_is_asked(
+    now: Credentials | AccountProblem,
+) -> None:
+    async def story(world: World) -> None:
+        client, kept = rekeying(world)
+        await client.sync_clock()
+        assert not client.rekeyed()
+        kept.now = now
+        assert client.rekeyed()
+        assert client.sign(FAMILY, SETTING).headers["OK-ACCESS-KEY"] == KEY
+        await client.read_live()
+        assert world.server.arrived[-1].headers["ok-access-key"] == KEY
+
+    play(story)
+
+
+def test_asking_for_the_account_takes_the_key_as_it_is_now() -> None:
+    async def story(world: World) -> None:
+        client, kept = rekeying(world)
+        kept.now = OTHER
+        world.on_get("account/config", say(envelope(ACCOUNT)))
+        assert isinstance(await client.account(), AccountInfo)
+        assert world.server.arrived[-1].headers["ok-access-key"] == "another-key"
+        assert not client.rekeyed()
+        assert client.sign(FAMILY, SETTING).headers["OK-ACCESS-KEY"] == "another-key"
+
+    play(story)
+
+
+def test_a_key_that_cannot_be_read_asks_for_nothing() -> None:
+    async def story(world: World) -> None:
+        client, kept = rekeying(world)
+        kept.now = UNREADABLE
+        with pytest.raises(AccountProblem):
+            await client.account()
+        assert world.server.arrived == []
+        assert client.rekeyed()
 
     play(story)
 

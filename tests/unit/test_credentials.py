@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import AccountProblem, Exit
-from reconciler.okx.credentials import MAX_MESSAGE_CHARS, Credentials, Secret, load_credentials
+from reconciler.okx import credentials
+from reconciler.okx.credentials import (
+    KEY_READS,
+    MAX_MESSAGE_CHARS,
+    Credentials,
+    Secret,
+    credential_files,
+    load_credentials,
+    load_steadily,
+)
 
 KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"
 SECRET = "22582BD0CFF14C41EDBF1AB98506286D"
@@ -214,3 +223,34 @@ def test_a_long_message_is_cut_after_scrubbing() -> None:
         text = CREDENTIALS.scrub("x y " * (length // 4) + KEY + " end" * 100)
         assert len(text) == MAX_MESSAGE_CHARS
         assert KEY[:4] not in text
+
+
+# ---- a key in files that is replaced -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("readings", "taken", "asked"),
+    [
+        ("aa", "a", 2),
+        ("abb", "b", 3),
+        ("aba", "a", KEY_READS),
+        ("abc", "c", KEY_READS),
+    ],
+)
+def test_a_key_is_read_until_two_readings_agree_but_not_for_ever(
+    readings: str, taken: str, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list(readings)
+
+    def load(*_: object) -> Credentials:
+        return Credentials(Secret(left.pop(0)), Secret("s"), Secret("p"))
+
+    monkeypatch.setattr(credentials, "load_credentials", load)
+    assert load_steadily("OKX_", {}).api_key == Secret(taken)
+    assert len(readings) - len(left) == asked
+
+
+def test_the_files_of_a_key_are_named_and_variables_are_no_files() -> None:
+    environ = {"OKX_API_KEY": KEY, "OKX_SECRET_KEY_FILE": "/s", "OKX_PASSPHRASE_FILE": "/p", "X_FILE": "/x"}
+    assert credential_files("OKX_", environ) == ("/s", "/p")
+    assert credential_files("OTHER_", environ) == ()

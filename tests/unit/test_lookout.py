@@ -207,6 +207,28 @@ async def test_a_file_never_closed_counts_30_s_after_it_fell_silent_twice_the_sa
 
 
 @in_loop
+async def test_a_file_that_was_being_written_before_it_was_watched_is_waited_for_too(
+    tmp_path: Path,
+) -> None:
+    """A folder's new file is met at some moment, perhaps when half of it is there."""
+    (tmp_path / "a.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        here.watch("a.yaml")
+        with (tmp_path / "b.yaml").open("w") as writing:
+            writing.write("half")
+            writing.flush()
+            here.turn()
+            file = File(tmp_path / "b.yaml")
+            file.in_force = ""
+            here.lookout.add(file, here.told.append)
+            assert [here.turn(1.0), here.turn(1.0), here.turn(20.0)] == [[], [], []]
+            assert file.looks == 0
+        assert here.turn() == ["half"]
+        assert here.turn(UNCLOSED_S) == []
+        assert here.lookout._unclosed == {}
+
+
+@in_loop
 async def test_writing_another_file_never_makes_a_look_at_ours_count(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:

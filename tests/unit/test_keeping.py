@@ -1,0 +1,163 @@
+"""One account of a run: a failure of its own is told once, waited out and ends nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli.claims import Claims
+from reconciler.cli.keeping import Keeper, Standing, WatchedKey
+from reconciler.cli.stopping import Stop
+from reconciler.clock import SystemClock
+from reconciler.core.events import Event, LoopFailed
+from reconciler.core.plan import DriftPolicy
+from reconciler.desired.attention import Trust
+from reconciler.desired.watch import WatchedFile, WatchedPolicy
+from reconciler.errors import AccountProblem, MmpError, StateUnusable
+from reconciler.okx.wire import parse_base_url
+from reconciler.reconcile import MAX_BACK_OFF_S
+from reconciler.store.sqlite import MemoryDisk
+from tests.unit.core_builders import BTC, desired, setting
+
+STANDING = Standing(
+    config=(),
+    policy_file=None,
+    state=Path("state.db"),
+    base=parse_base_url("http://127.0.0.1:1", frozenset()),
+    lock_timeout_s=0.0,
+    interval_s=30.0,
+    drift=DriftPolicy.HEAL,
+    assume_idle=True,
+    live=True,
+)
+NO_KEY = AccountProblem("credentials-missing", "OKX_API_KEY is not set", "set it")
+
+
+class VirtualClock(SystemClock):
+    """A clock whose pauses take no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = 0.0
+        self.pauses: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    async def pause(self, until: float) -> None:
+        self.pauses.append(until - self.time)
+        self.time = until
+
+
+class Account:
+    """A keeper whose loop does what the test says, life after life, until the script is over."""
+
+    def __init__(self, lives: list[Callable[[], None]], *, policy_ready: bool = True) -> None:
+        self.told: list[Event] = []
+        self.lives = lives
+        self.stop = Stop()
+        self.clock = VirtualClock()
+        self.loops = 0
+        policy = WatchedPolicy(None, "mmp.yaml", None, broken=not policy_ready)
+        state = MemoryDisk().open(clock=self.clock, boot="boot-1")
+        file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
+        self.keeper = Keeper(file, policy, STANDING, state, self.stop, Claims(), self.told.append)
+        self.keeper.clock = self.clock
+
+    def live(self) -> None:
+        self.loops += 1
+        self.lives.pop(0)()
+
+
+def failing(error: MmpError) -> Callable[[], None]:
+    def life() -> None:
+        raise error
+
+    return life
+
+
+def run(monkeypatch: pytest.MonkeyPatch, account: Account) -> Account:
+    """Let the keeper go on until the script is over."""
+
+    class Loop:
+        async def run(self) -> None:
+            account.live()
+
+    monkeypatch.setattr(account.keeper, "_loop", Loop)
+    monkeypatch.setattr(account.stop, "asked", lambda: not account.lives)
+    asyncio.run(account.keeper.run())
+    return account
+
+
+def kept(monkeypatch: pytest.MonkeyPatch, *lives: Callable[[], None]) -> Account:
+    return run(monkeypatch, Account(list(lives)))
+
+
+def test_a_failure_is_told_once_and_waited_out_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = kept(monkeypatch, *[failing(NO_KEY)] * 7)
+    assert [(event.code, event.hint) for event in account.told if isinstance(event, LoopFailed)] == [
+        ("credentials-missing", "set it")
+    ]
+    assert account.clock.pauses == [1, 2, 4, 8, 16, MAX_BACK_OFF_S, MAX_BACK_OFF_S]
+
+
+def test_another_failure_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = kept(monkeypatch, failing(NO_KEY), failing(MmpError("other", "something else")))
+    assert [event.code for event in account.told if isinstance(event, LoopFailed)] == [
+        "credentials-missing",
+        "other",
+    ]
+
+
+def test_after_a_loop_that_lasted_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account([])
+
+    def long() -> None:
+        account.clock.time += 1000.0
+        raise NO_KEY
+
+    account.lives = [long, long]
+    run(monkeypatch, account)
+    assert (len(account.told), account.clock.pauses) == (2, [1.0, 1.0])
+
+
+def test_a_state_that_cannot_be_relied_on_ends_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StateUnusable):
+        kept(monkeypatch, failing(StateUnusable("state-damaged", "damaged")), failing(NO_KEY))
+
+
+def test_nothing_runs_while_a_policy_that_is_there_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account([lambda: None], policy_ready=False)
+    asked = iter([False, False, True])
+    monkeypatch.setattr(account.stop, "asked", lambda: next(asked))
+    asyncio.run(account.keeper.run())
+    assert (account.loops, len(account.clock.pauses)) == (0, 2)
+
+
+def test_a_key_is_told_of_when_it_changes_whatever_it_becomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
+        (tmp_path / part).write_text(part)
+        (tmp_path / part).chmod(0o600)
+        monkeypatch.setenv(f"DESK_{part}_FILE", str(tmp_path / part))
+    key = WatchedKey("DESK_")
+
+    def looked() -> bool | None:
+        return key.decide(key.read(), Trust.ONCE, 0.0)
+
+    assert looked() is None
+    (tmp_path / "PASSPHRASE").write_text("another")
+    assert [looked(), looked()] == [True, None]
+    (tmp_path / "PASSPHRASE").unlink()
+    assert [looked(), looked()] == [True, None]
+    assert key.route().directories == {str(tmp_path)}
+
+
+def test_a_key_in_variables_has_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
+        monkeypatch.setenv(f"DESK_{part}", part)
+    assert WatchedKey("DESK_").route().directories == frozenset()
