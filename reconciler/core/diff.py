@@ -48,7 +48,8 @@ def compare(old: Desired | None, new: Desired, policies: Sequence[Policy | None]
         for family in new.families
         if (change := _change(family, before.get(family), new)) is not None
     ]
-    refusals = _refusals(changes, new, policies)
+    in_force = sum(not was.setting.disabled for family, was in before.items() if family in new.families)
+    refusals = _refusals(changes, new, policies, in_force)
     touched = {change.family for change in changes}
     plan = Plan(
         account=new.account,
@@ -68,7 +69,7 @@ def gone(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
     refusals = {
         refusal
         for policy in policies
-        for refusal in judge((), nothing, policy, frozenset()).refusals
+        for refusal in judge((), nothing, policy, frozenset(), in_force=0).refusals
         if refusal.family in old.families
     }
     return Plan(
@@ -100,11 +101,15 @@ def _change(family: Family, was: DesiredFamily | None, new: Desired) -> Change |
 
 
 def _refusals(
-    changes: list[Change], new: Desired, policies: Sequence[Policy | None]
+    changes: list[Change], new: Desired, policies: Sequence[Policy | None], in_force: int
 ) -> tuple[Refusal, ...]:
     proposals = [_proposal(change) for change in changes]
     return _sorted(
-        {refusal for policy in policies for refusal in judge(proposals, new, policy, frozenset()).refusals}
+        {
+            refusal
+            for policy in policies
+            for refusal in judge(proposals, new, policy, frozenset(), in_force=in_force).refusals
+        }
     )
 
 

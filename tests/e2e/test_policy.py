@@ -142,6 +142,34 @@ def test_the_guard_s_override_is_recorded_too(desk: Desk, exchange: Exchange) ->
     assert overrides(desk) == [("BTC-USD", told, "delisted")]
 
 
+@pytest.mark.parametrize("verb", [("plan", "--fail-on", "policy"), APPLY], ids=["plan", "apply"])
+def test_too_much_at_once_does_not_pass_in_slices(
+    desk: Desk, exchange: Exchange, verb: tuple[str, ...]
+) -> None:
+    under(desk, "version: 1\nloosening: {maxFamilies: 1}\n")
+    desk.wants(dict.fromkeys(TWO, "5s/2s/101"))
+    for family in TWO:
+        ended = desk.mmp(*verb, "--family", family)
+        assert ended.status == 3, ended.stderr
+        assert "loosening.maxFamilies: 2 at once, limit 1" in ended.stdout + ended.stderr
+    assert exchange.written() == []
+
+
+def test_what_was_planned_is_expected_and_let_pass_at_once(looser: Desk, exchange: Exchange) -> None:
+    """The digest is of the plan as it is printed, in which what nobody lets pass is held."""
+    digest = looser.mmp("plan", "--output", "json").document["digest"]
+    ended = looser.mmp(*APPLY, "--expect", digest, *ALLOWED)
+    assert (ended.status, ended.document["digest"]) == (0, digest), ended.stderr
+    assert sorted(exchange.written()) == sorted(TWO)
+
+
+def test_a_digest_of_another_plan_is_not_let_pass(looser: Desk, exchange: Exchange) -> None:
+    digest = looser.mmp("plan", "--output", "json").document["digest"]
+    looser.wants({**LOOSER, "ETH-USD": "5s/2s/151"})
+    ended = looser.mmp(*APPLY, "--expect", digest, *ALLOWED)
+    assert (ended.status, ended.error_code, exchange.written()) == (5, "unexpected-plan", [])
+
+
 # ---- run -----------------------------------------------------------------------------------------
 
 

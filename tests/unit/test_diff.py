@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -169,3 +170,17 @@ def test_the_same_files_give_the_same_digest_wherever_they_are() -> None:
     old, new = file_of(BTC="1/1/1", ETH="2/2/2"), file_of(ETH="3/3/3", BTC="1/1/4")
     turned = file_of(BTC="1/1/4", ETH="3/3/3")
     assert compare(old, new).digest == compare(old, turned).digest
+
+
+@pytest.mark.parametrize("padding", ["0/2000/100", "5000/2000/100"])
+def test_families_that_only_the_newer_file_has_do_not_enlarge_a_share(padding: str) -> None:
+    share = replace(policy(), loosening=Loosening(max_share=Decimal("0.34")))
+    old, new = file_of(BTC="5000/2000/100"), file_of(BTC="5000/2000/101", ETH=padding, SOL=padding)
+    assert [one.measured for one in compare(old, new, [share]).refusals] == ["1 of 1 at once"]
+
+
+def test_families_that_leave_the_file_or_were_disabled_do_not_enlarge_a_share() -> None:
+    share = replace(policy(), loosening=Loosening(max_share=Decimal("0.5")))
+    old = file_of(BTC="5000/2000/100", ETH="5000/2000/100", SOL="0/2000/100")
+    new = file_of(BTC="5000/2000/101", SOL="5000/2000/100")
+    assert [one.measured for one in compare(old, new, [share]).refusals] == ["1 of 1 at once"]

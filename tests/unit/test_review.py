@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from reconciler.core.model import Confirmed, Environment, Known, LiveRow, Never
+from reconciler.core.model import Confirmed, Known, LiveRow, Never
 from reconciler.core.plan import Action, Plan
 from reconciler.reconcile import Finished, Options, reconcile
 from tests.unit.core_builders import BTC, ETH, desired
-from tests.unit.test_loop import World
 from tests.unit.test_loop import A as AS_DESIRED
 from tests.unit.test_loop import B as LOOSER
+from tests.unit.test_loop import World
 
 
 def doubted() -> World:
