@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -28,9 +28,9 @@ from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
-from reconciler.core.plan import Plan, Rules, digest
+from reconciler.core.plan import Because, Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
-from reconciler.core.saved import Reviewed, SavedPlan, covered, reviewed
+from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
 from reconciler.core.verdict import Reply
 from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
@@ -328,10 +328,13 @@ class Applying:
         """Return why this plan must not be applied as ordered; None when it may.
 
         ``approved`` is the digest of the requests that were approved, None when none were yet.
-        Where several reasons hold, the one is told whose status goes first.
+        Where several reasons hold all are told, under the code and status of the one that goes first.
+        A family that is stale is a reason only beside others: by itself it is skipped.
         """
         found = list(self._objections(plan, approved))
-        return min(found, key=lambda problem: PRECEDENCE.index(problem.exit_status), default=None)
+        if found and (moved_by := _stale(plan, self.order.reviewed or {})):
+            found.append(moved_by)
+        return joined(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
     def _objections(self, plan: Plan, approved: str | None) -> Iterator[MmpError]:
         if plan.overridden and not (self.order.reason or "").strip():
@@ -429,8 +432,9 @@ class Applying:
 
     def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
+        simulator = doors.is_simulator(self.order.base)
         documents = [
-            apply_document(run.first, told, run.first.digest, simulator=doors.is_simulator(self.order.base))
+            apply_document(run.first, told, self._digest(run.first), simulator=simulator)
             for run, told in zip(self.runs, outcomes, strict=True)
             if run.first is not None
         ]
@@ -439,6 +443,10 @@ class Applying:
             return
         problems = [self._placed(run, run.told) for run in self.runs if run.told]
         self.out.failure_document(*(problems or [STOPPED]))
+
+    def _digest(self, first: Plan) -> str:
+        """Return the digest of what was reviewed: the plan file's, else the plan's this began with."""
+        return first.digest if self.order.saved is None else self.order.saved.plan.digest
 
 
 def _confirmed(question: str) -> bool:
@@ -513,6 +521,26 @@ def _ending(run: Run) -> MmpError | None:
 def _requests_digest(plan: Plan) -> str:
     """Hash what would be sent: what is only recorded may have been by the time of sending."""
     return digest(plan.account, plan.environment, plan.requests)
+
+
+def joined(problems: Sequence[MmpError]) -> MmpError | None:
+    """Return one failure that tells all of ``problems``, as the first of them; None when there is none."""
+    if not problems:
+        return None
+    first = problems[0]
+    message = "; and ".join(problem.message for problem in problems)
+    hint = "; ".join(problem.hint for problem in problems if problem.hint)
+    return type(first)(first.code, message, hint)
+
+
+def _stale(plan: Plan, promised: Reviewed) -> PlanStale | None:
+    """Name the families that are not as the plan file says any more; None when all are."""
+    told = "; ".join(
+        f"{change.family}: {moved(change, promised)}"
+        for change in plan.changes
+        if change.because is Because.STALE
+    )
+    return PlanStale("plan-moved", told, "have a new plan reviewed for what has moved") if told else None
 
 
 def _unexpected(plan: Plan, expected: str) -> PlanStale:

@@ -144,7 +144,7 @@ def plan_summary(plan: Plan) -> Document:
 def apply_document(
     plan: Plan, outcomes: tuple[Result, ...], digest: str, *, simulator: bool = False
 ) -> Document:
-    """Return the ``mmp/apply/1`` document; ``digest`` is of the plan the apply began with."""
+    """Return the ``mmp/apply/1`` document; ``digest`` is of what was reviewed."""
     return {
         "format": "mmp/apply/1",
         "account": plan.account,
