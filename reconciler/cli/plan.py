@@ -148,7 +148,7 @@ def plan(
         if out_file is not None:
             save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=expires)
         show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
-        statuses.append(status_of(plans, out, fail_on=fail_on, changes_count=detailed_exitcode))
+        statuses.append(status_of(plans, contexts, out, fail_on=fail_on, changes_count=detailed_exitcode))
     ctx.exit(worst(statuses))
 
 

@@ -77,7 +77,7 @@ def _load(path: str, files: Files) -> Iterator[Reading]:
     if names is None:
         yield _load_file(path, files)
         return
-    chosen = sorted(filter(_is_config_name, names))
+    chosen = sorted(filter(is_config_name, names))
     if not chosen:
         hint = "name another folder, or the file itself; folders inside it are not looked at"
         yield _failed(problem(Code.NO_CONFIG_FILES, path, "the folder has no *.yaml or *.yml file", hint))
@@ -134,7 +134,8 @@ def _unreadable(path: str, error: Exception) -> Problem:
     return problem(Code.FILE_UNREADABLE, path, f"cannot be read: {why}", hint)
 
 
-def _is_config_name(name: str) -> bool:
+def is_config_name(name: str) -> bool:
+    """Tell whether a file of this name in a folder is one of desired settings."""
     return name.endswith(SUFFIXES) and not name.startswith(".") and name not in POLICY_NAMES
 
 
