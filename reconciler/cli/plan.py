@@ -181,7 +181,7 @@ def _placed(answer: Made | MmpError, desired: Desired) -> Made | MmpError:
     """Return the answer; a failure says which of several files it is about."""
     if isinstance(answer, Made):
         return answer
-    return type(answer)(answer.code, f"{desired.path}: {answer.message}", answer.hint)
+    return answer.said_of(desired.path, path=desired.path)
 
 
 def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question) -> list[Made | MmpError]:

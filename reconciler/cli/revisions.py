@@ -227,6 +227,7 @@ def not_there(revision: Revision, path: str) -> InvalidInput:
         "not-in-revision",
         f"{revision.name} has no {path}; that never means “nothing desired”",
         "name the config with --config, or, where it was elsewhere then, as REF:path (from the top folder)",
+        path=revision.shown(path),
     )
 
 
@@ -244,7 +245,8 @@ def _entries(*arguments: str) -> dict[str, Entry]:
 def _content(entry: Entry, shown: str, limit: int) -> bytes:
     if not entry.mode.startswith(_FILE_MODE):
         what = _OTHER_MODES.get(entry.mode, "a folder")
-        raise InvalidInput("not-a-file", f"{shown} is {what} there", "name the file itself, as REF:path")
+        hint = "name the file itself, as REF:path"
+        raise InvalidInput("not-a-file", f"{shown} is {what} there", hint, path=shown)
     with _started("cat-file", "blob", entry.object) as process:
         assert process.stdout is not None
         # What is beyond the limit is not read: git ends on the closed pipe.
@@ -254,6 +256,7 @@ def _content(entry: Entry, shown: str, limit: int) -> bytes:
             "git-failed",
             f"git does not give the content of {shown}",
             "in a clone without all objects (--filter) fetch them first; git fsck tells what is damaged",
+            path=shown,
         )
     return content
 

@@ -208,7 +208,8 @@ def test_what_is_no_saved_plan_is_refused(tmp_path: Path, name: str) -> None:
     for verb in (("apply", "plan.json", "--yes"), ("show", "plan.json")):
         ended = desk.mmp(*verb, "--output", "json")
         assert (ended.status, ended.error_code) == (4, code)
-        assert ended.document["problems"][0]["code"] == code
+        (problem,) = ended.document["problems"]
+        assert (problem["code"], problem["path"], problem["line"]) == (code, "plan.json", 1)
 
 
 def test_a_plan_that_was_only_printed_is_no_saved_plan(desk: Desk) -> None:

@@ -321,6 +321,8 @@ def test_whatever_is_not_there_is_said_to_be_so_with_status_4(two: Desk, side: s
         assert (told.status, told.error) == (Exit.INVALID, code), told.stderr
         assert told.document["problems"][0]["code"] == code
         assert told.document["problems"][0]["hint"]
+        about_a_file = code in ("not-in-revision", "not-a-file")
+        assert (told.document["problems"][0]["path"] is not None) == about_a_file
 
 
 @pytest.mark.parametrize(
