@@ -98,8 +98,8 @@ class Side(Protocol):
         """Whether a single file was named."""
         ...
 
-    def missed(self, other: Side) -> tuple[str, ...]:
-        """Return the configs only ``other`` has. Raises InvalidInput for one that neither has."""
+    def refuse_mistyped(self, other: Side) -> None:
+        """Raise InvalidInput for a config that is not here, unless ``other`` has it at the same path."""
         ...
 
     def has(self, path: str, revision: Revision) -> bool:
@@ -136,10 +136,8 @@ def side_of(written: str, config: tuple[str, ...]) -> Side:
 
 def read_sides(old: Side, new: Side, out: Output) -> tuple[tuple[Desired, ...], tuple[Desired, ...]]:
     """Read both sides; on any error tell every problem of both and exit 4."""
-    for shown in old.missed(new):
-        out.note(f"{shown} does not exist: nothing to compare with, everything in it is new")
-    for shown in new.missed(old):
-        out.note(f"{shown} does not exist any more: what it named will no longer be managed")
+    old.refuse_mistyped(new)
+    new.refuse_mistyped(old)
     befores, afters = old.readings(), new.readings()
     if any(reading.desired is None for reading in (*befores, *afters)):
         doors.tell_problems((*befores, *afters), out)
@@ -223,10 +221,8 @@ class _OnDisk:
         """Whether it is a file."""
         return not os.path.isdir(self.name)
 
-    def missed(self, other: Side) -> tuple[str, ...]:
-        """Return nothing: what was named exists, or it would have been looked for as a revision."""
-        del other
-        return ()
+    def refuse_mistyped(self, other: Side) -> None:
+        """Accept it: what was named exists, or it would have been looked for as a revision."""
 
     def has(self, path: str, revision: Revision) -> bool:
         """Tell whether this is the file or folder at ``path`` of the repository."""
@@ -271,15 +267,16 @@ class _InGit:
         """Whether the only thing that was named is a file."""
         return len(self.paths) == 1 and not self._is_folder(self.paths[0])
 
-    def missed(self, other: Side) -> tuple[str, ...]:
-        """Return the configs this revision does not have, though ``other`` has them at the same path."""
+    def refuse_mistyped(self, other: Side) -> None:
+        """Raise InvalidInput for a path only this side names, or that neither side has.
+
+        What the other side has at the same path has just come, or is gone.
+        """
         from reconciler.cli.revisions import not_there
 
-        missing = [path for path in self.paths if not self._is_there(path)]
-        for path in missing:
-            if not other.has(path, self.revision):
+        for path in self.paths:
+            if not self._is_there(path) and not other.has(path, self.revision):
                 raise not_there(self.revision, path)
-        return tuple(map(self.revision.shown, missing))
 
     def has(self, path: str, revision: Revision) -> bool:
         """Tell whether the config at ``path`` is in this revision and was named."""

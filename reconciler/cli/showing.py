@@ -10,6 +10,7 @@ import click
 from reconciler.cli.options import together
 from reconciler.cli.output import Output
 from reconciler.core.plan import Action, Basis, Plan, Reason
+from reconciler.core.problems import printable
 from reconciler.errors import Exit, Refused
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def show_plans(
 ) -> None:
     """Write the plans, at least one, in the format that was asked for."""
     pages = list(zip(plans, contexts, strict=True))
+    if out.format in ("json", "gitlab"):
+        _tell_of_accounts(pages, out)
     match out.format:
         case "json":
             from reconciler.report.documents import plan_document, several
@@ -69,6 +72,15 @@ def show_plans(
 
             paint = out.paint()
             out.result("\n".join(plan_text(*page, simulator=simulator, paint=paint) for page in pages))
+
+
+def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> None:
+    """Tell on stderr whose settings are compared: documents for machines say it in fields or not at all."""
+    from reconciler.report.accounts import account_sentences
+
+    for page in pages:
+        for sentence in account_sentences(*page, printable):
+            out.note(sentence)
 
 
 def status_of(

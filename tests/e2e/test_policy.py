@@ -155,6 +155,35 @@ def test_too_much_at_once_does_not_pass_in_slices(
     assert exchange.written() == []
 
 
+def test_a_protected_family_that_is_gone_is_refused_where_nothing_changes(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    assert desk.mmp(*APPLY).status == 0
+    under(desk, "version: 1\nprotected: [ETH-USD]\n")
+    ended = desk.mmp("plan", "--detailed-exitcode")
+    assert ended.status == 2
+    assert "Refused: nothing would be sent. 1 family is as desired." in ended.stdout
+    assert desk.mmp(*APPLY, "--family", "BTC-USD").status == 3
+    assert desk.mmp("plan", "--output", "gitlab").document == {"create": 0, "update": 0, "delete": 1}
+    assert exchange.written() == []
+
+
+def test_a_renamed_account_has_nothing_on_record_and_no_live_says_so(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    assert desk.mmp(*APPLY).status == 0
+    assert "on record" not in desk.mmp("plan", "--no-live", "--output", "json").stderr
+    desk.wants({"BTC-USD": "5s/2s/400"}, account="spare")
+    under(desk, FACTOR_2)
+    told = "nothing is on record of account spare (live): every family is new here"
+    as_json = desk.mmp("plan", "--no-live", "--output", "json")
+    assert as_json.status == 0
+    assert told in as_json.stderr
+    assert told in desk.mmp("plan", "--no-live").stdout
+
+
 def test_what_was_planned_is_expected_and_let_pass_at_once(looser: Desk, exchange: Exchange) -> None:
     """The digest is of the plan as it is printed, in which what nobody lets pass is held."""
     digest = looser.mmp("plan", "--output", "json").document["digest"]

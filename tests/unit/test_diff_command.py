@@ -474,7 +474,8 @@ def test_a_config_that_only_the_newer_revision_has_is_new_whole(desk: Desk) -> N
     told = desk.diff("HEAD~1", "HEAD")
     assert (told.status, told.changes) == (0, {"BTC-USD": "set"})
     assert told.stderr == (
-        "HEAD~1:mmp.yaml does not exist: nothing to compare with, everything in it is new\n"
+        "account main (live) is new: HEAD~1:mmp.yaml does not have it, "
+        "so every family is new here and nothing counts as looser\n"
     )
     assert told.document["old"]["account"] is None
     assert told.document["changes"][0]["reason"] == "new"
@@ -490,7 +491,7 @@ def test_a_config_that_only_the_older_revision_has_is_gone_whole(desk: Desk) -> 
     desk.commit({"mmp.yaml": None})
     told = desk.diff("HEAD~1", "HEAD")
     assert (told.status, told.changes) == (0, {})
-    assert "HEAD:mmp.yaml does not exist any more" in told.stderr
+    assert told.stderr == "account main (live) is gone: 1 family will no longer be managed\n"
     assert told.document["summary"]["unmanaged"] == 1
     assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
     for output in ("text", "markdown"):
