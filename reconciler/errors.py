@@ -17,7 +17,7 @@ never contain secrets: errors of libraries are remade before they get here.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Exit(IntEnum):
@@ -54,15 +54,23 @@ PRECEDENCE = (
 
 
 class MmpError(Exception):
-    """A failure the user can do something about: ``message`` says what, ``hint`` what to do next."""
+    """A failure the user can do something about: ``message`` says what, ``hint`` what to do next.
+
+    ``path`` is the file it is about; None when it is about none, or about several.
+    """
 
     exit_status: ClassVar[Exit] = Exit.FAILED
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    def __init__(self, code: str, message: str, hint: str = "", *, path: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
+        self.path = path
+
+    def said_of(self, place: str, *, path: str | None = None) -> Self:
+        """Return the same failure, with whose it is before its message; ``path`` if it has none yet."""
+        return type(self)(self.code, f"{place}: {self.message}", self.hint, path=self.path or path)
 
 
 class UsageError(MmpError):

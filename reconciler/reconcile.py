@@ -455,7 +455,7 @@ class _Pass:
         match verdict.next:
             case Next.PROCEED:
                 self._proceed(change, verdict)
-            case Next.BACK_OFF | Next.LONG_BACK_OFF:
+            case Next.BACK_OFF:
                 return self._failed(f"setting {change.family}", reply)
             case Next.PARK:
                 self._park(change, reply, None)

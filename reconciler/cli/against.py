@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from reconciler.cli.saving import read_bounded
+from reconciler.cli.saving import about, read_bounded
 from reconciler.core.model import Desired
 from reconciler.core.plan import Plan, Rules, make_plan, with_schedule
 from reconciler.core.problems import printable
@@ -44,9 +44,11 @@ def load_snapshots(source: str) -> tuple[Snapshot, ...]:
         address = _address(source)
         named = address._replace(query="", fragment="").geturl()
         content = _fetch(source, named)
-    else:
-        named, content = printable(source), read_bounded(source, "status")
-    return read_snapshots(read_document(content, named, "status", "statuses"), named)
+        return read_snapshots(read_document(content, named, "status", "statuses"), named)
+    named = printable(source)
+    with about(source):
+        document = read_document(read_bounded(source, "status"), named, "status", "statuses")
+        return read_snapshots(document, named)
 
 
 def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: float) -> Snapshot:

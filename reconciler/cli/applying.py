@@ -28,9 +28,9 @@ from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.pauses import paused
-from reconciler.core.plan import Plan, Rules, digest
+from reconciler.core.plan import Because, Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
-from reconciler.core.saved import Reviewed, SavedPlan, covered, reviewed
+from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
 from reconciler.core.verdict import Reply
 from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
@@ -278,7 +278,7 @@ class Applying:
         if isinstance(plan, Reply):
             raise doors.failure("live settings could not be read", plan)
         self._show(run, plan)
-        run.problem = self._veto(plan)
+        run.problem = self._veto(plan, run.policy)
         run.approved = _requests_digest(plan)
 
     async def _reconcile(self, run: Run) -> None:
@@ -315,7 +315,7 @@ class Applying:
         if run.first is None:
             self._show(run, plan)
         run.first, run.begun = plan, True
-        run.problem = self._veto(plan, approved=run.approved)
+        run.problem = self._veto(plan, run.policy, run.approved)
         if run.problem is not None:
             return None
         patience_s = self.order.timeout_s
@@ -331,20 +331,23 @@ class Applying:
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
-    def _veto(self, plan: Plan, *, approved: str | None = None) -> MmpError | None:
+    def _veto(self, plan: Plan, policy: Policy | None, approved: str | None = None) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may.
 
         ``approved`` is the digest of the requests that were approved, None when none were yet.
-        Where several reasons hold, the one is told whose status goes first.
+        Where several reasons hold all are told, under the code and status of the one that goes first.
+        A family that is stale is a reason only beside others: by itself it is skipped.
         """
-        found = list(self._objections(plan, approved))
-        return min(found, key=lambda problem: PRECEDENCE.index(problem.exit_status), default=None)
+        found = list(self._objections(plan, policy, approved))
+        if found and (moved_by := _stale(plan, self.order.reviewed or {})):
+            found.append(moved_by)
+        return joined(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
-    def _objections(self, plan: Plan, approved: str | None) -> Iterator[MmpError]:
+    def _objections(self, plan: Plan, policy: Policy | None, approved: str | None) -> Iterator[MmpError]:
         if plan.overridden and not (self.order.reason or "").strip():
             yield _reason_missing(plan)
         if plan.refusals:
-            yield _refusal(plan)
+            yield _refusal(plan, policy)
         if self.order.expect is not None and plan.digest != self.order.expect:
             yield _unexpected(plan, self.order.expect)
         if approved is not None and _requests_digest(plan) != approved:
@@ -432,12 +435,13 @@ class Applying:
         """Return ``problem`` saying whose it is, where there are several accounts."""
         if len(self.runs) == 1:
             return problem
-        return type(problem)(problem.code, f"{run.place}: {problem.message}", problem.hint)
+        return problem.said_of(run.place, path=run.desired.path)
 
     def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
+        simulator = doors.is_simulator(self.order.base)
         documents = [
-            apply_document(run.first, told, run.first.digest, simulator=doors.is_simulator(self.order.base))
+            apply_document(run.first, told, self._digest(run.first), simulator=simulator)
             for run, told in zip(self.runs, outcomes, strict=True)
             if run.first is not None
         ]
@@ -446,6 +450,10 @@ class Applying:
             return
         problems = [self._placed(run, run.told) for run in self.runs if run.told]
         self.out.failure_document(*(problems or [STOPPED]))
+
+    def _digest(self, first: Plan) -> str:
+        """Return the digest of what was reviewed: the plan file's, else the plan's this began with."""
+        return first.digest if self.order.saved is None else self.order.saved.plan.digest
 
 
 def _confirmed(question: str) -> bool:
@@ -522,6 +530,26 @@ def _requests_digest(plan: Plan) -> str:
     return digest(plan.account, plan.environment, plan.requests)
 
 
+def joined(problems: Sequence[MmpError]) -> MmpError | None:
+    """Return one failure that tells all of ``problems``, as the first of them; None when there is none."""
+    if not problems:
+        return None
+    first = problems[0]
+    message = "; and ".join(problem.message for problem in problems)
+    hint = "; ".join(problem.hint for problem in problems if problem.hint)
+    return type(first)(first.code, message, hint, path=first.path)
+
+
+def _stale(plan: Plan, promised: Reviewed) -> PlanStale | None:
+    """Name the families that are not as the plan file says any more; None when all are."""
+    told = "; ".join(
+        f"{change.family}: {moved(change, promised)}"
+        for change in plan.changes
+        if change.because is Because.STALE
+    )
+    return PlanStale("plan-moved", told, "have a new plan reviewed for what has moved") if told else None
+
+
 def _unexpected(plan: Plan, expected: str) -> PlanStale:
     return PlanStale(
         "unexpected-plan",
@@ -549,7 +577,7 @@ def _reason_missing(plan: Plan) -> UsageError:
     )
 
 
-def _refusal(plan: Plan) -> Refused:
+def _refusal(plan: Plan, policy: Policy | None) -> Refused:
     """Name every refused change, the rule and the numbers, and the overrides that would do."""
     told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
@@ -558,4 +586,5 @@ def _refusal(plan: Plan) -> Refused:
         "guard-disable" if guard else "policy",
         f"nothing was sent, because the {'guard' if guard else 'policy'} refuses {told}",
         f'if that is meant: {allows} --reason "…"',
+        path=policy.path if policy else None,
     )

@@ -69,7 +69,7 @@ def diff(
     befores, afters = read_sides(*sides, out)
     plans, contexts = compared(befores, afters, Guards(*sides, policy_file, out))
     show_plans(plans, contexts, out)
-    ctx.exit(status_of(plans, out, fail_on=fail_on, changes_count=exit_code))
+    ctx.exit(status_of(plans, contexts, out, fail_on=fail_on, changes_count=exit_code))
 
 
 class Side(Protocol):
@@ -91,6 +91,23 @@ class Side(Protocol):
 
     def policy(self, desired: Desired | None) -> PolicyReading | None:
         """Read the policy beside the file of ``desired``, None: beside what was named first."""
+        ...
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether a single file was named."""
+        ...
+
+    def refuse_mistyped(self, other: Side) -> None:
+        """Raise InvalidInput for a config that is not here, unless ``other`` has it at the same path."""
+        ...
+
+    def has(self, path: str, revision: Revision) -> bool:
+        """Tell whether ``path``, from the top of the repository of ``revision``, was named and is here."""
+        ...
+
+    def place(self, path: str) -> str:
+        """Return where a file is within what was named, without the revision."""
         ...
 
 
@@ -119,6 +136,8 @@ def side_of(written: str, config: tuple[str, ...]) -> Side:
 
 def read_sides(old: Side, new: Side, out: Output) -> tuple[tuple[Desired, ...], tuple[Desired, ...]]:
     """Read both sides; on any error tell every problem of both and exit 4."""
+    old.refuse_mistyped(new)
+    new.refuse_mistyped(old)
     befores, afters = old.readings(), new.readings()
     if any(reading.desired is None for reading in (*befores, *afters)):
         doors.tell_problems((*befores, *afters), out)
@@ -133,17 +152,17 @@ def compared(
     """Return a plan for each account of either side, with what it is about."""
     from reconciler.core.diff import compare, gone, paired
 
-    pairs, dropped = paired(befores, afters)
+    pairs, dropped = paired(befores, afters, guards.same_place)
     plans: list[Plan] = []
     contexts: list[Context] = []
     for was, now in pairs:
         guard = guards.of(was, now)
         plans.append(compare(was, now, guard.asked))
-        contexts.append(_context(now, guard, was.path if was else guards.old.name))
+        contexts.append(_context(now, guard, was, guards.old.name))
     for was in dropped:
         guard = guards.of(was, None)
         plans.append(gone(was, guard.asked))
-        contexts.append(_context(was, guard, was.path))
+        contexts.append(_context(was, guard, was, guards.old.name))
     return plans, contexts
 
 
@@ -175,6 +194,12 @@ class Guards:
             return Guard((new,), old, new, changed=False)
         return Guard((old, new), old, new, changed=True)
 
+    def same_place(self, was: Desired, now: Desired) -> bool:
+        """Tell whether two files are the same one of what was named."""
+        if self.old.is_one_file and self._new.is_one_file:
+            return True
+        return self.old.place(was.path) == self._new.place(now.path)
+
     def _accepted(self, reading: PolicyReading | None) -> Policy | None:
         if reading is None:
             return None
@@ -190,6 +215,27 @@ class _OnDisk:
 
     name: str
     is_whole: bool = False
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether it is a file."""
+        return not os.path.isdir(self.name)
+
+    def refuse_mistyped(self, other: Side) -> None:
+        """Accept it: what was named exists, or it would have been looked for as a revision."""
+
+    def has(self, path: str, revision: Revision) -> bool:
+        """Tell whether this is the file or folder at ``path`` of the repository."""
+        from reconciler.errors import InvalidInput
+
+        try:
+            return revision.path_of_file(self.name) == path
+        except InvalidInput:  # it is not in the repository at all
+            return False
+
+    def place(self, path: str) -> str:
+        """Return the path within the folder that was named, or the file's name."""
+        return os.path.basename(path) if self.is_one_file else os.path.relpath(path, self.name)
 
     def readings(self) -> tuple[Reading, ...]:
         from reconciler.desired.config import load_configs
@@ -216,12 +262,52 @@ class _InGit:
         """How the first of them is told."""
         return self.revision.shown(self.paths[0])
 
+    @property
+    def is_one_file(self) -> bool:
+        """Whether the only thing that was named is a file."""
+        return len(self.paths) == 1 and not self._is_folder(self.paths[0])
+
+    def refuse_mistyped(self, other: Side) -> None:
+        """Raise InvalidInput for a path only this side names, or that neither side has.
+
+        What the other side has at the same path has just come, or is gone.
+        """
+        from reconciler.cli.revisions import not_there
+
+        for path in self.paths:
+            if not self._is_there(path) and not other.has(path, self.revision):
+                raise not_there(self.revision, path)
+
+    def has(self, path: str, revision: Revision) -> bool:
+        """Tell whether the config at ``path`` is in this revision and was named."""
+        del revision
+        return path in self.paths and self._is_there(path)
+
+    def place(self, path: str) -> str:
+        """Return the path within the folder that was named; from the top where several were."""
+        from_top = self.revision.unshown(path)
+        if self.is_one_file:
+            return posixpath.basename(from_top)
+        return posixpath.relpath(from_top, self.paths[0] or ".") if len(self.paths) == 1 else from_top
+
     def readings(self) -> tuple[Reading, ...]:
         from reconciler.cli.revisions import InRevision
         from reconciler.desired.config import load_configs
 
-        shown = tuple(map(self.revision.shown, self.paths))
-        return load_configs(shown, InRevision(self.revision, self.paths))
+        there = tuple(filter(self._is_there, self.paths))
+        return load_configs(tuple(map(self.revision.shown, there)), InRevision(self.revision, there))
+
+    def _is_folder(self, path: str) -> bool:
+        found = self.revision.entry(path)
+        return found is not None and found.is_folder
+
+    def _is_there(self, path: str) -> bool:
+        """Tell whether a config is at ``path``: a file, or a folder with files of the kind."""
+        from reconciler.desired.config import is_config_name
+
+        if self._is_folder(path):
+            return any(map(is_config_name, self.revision.folder(path)))
+        return self.revision.entry(path) is not None
 
     def policy(self, desired: Desired | None) -> PolicyReading | None:
         from reconciler.desired.nodes import MAX_BYTES
@@ -233,18 +319,20 @@ class _InGit:
         shown = {name: self.revision.shown(posixpath.join(folder, name)) for name in entries}
 
         def load(path: str) -> PolicyReading:
-            entry = entries[posixpath.basename(path.removeprefix(f"{self.revision.name}:"))]
+            entry = entries[posixpath.basename(self.revision.unshown(path))]
             return read_policy(self.revision.content(entry, path, MAX_BYTES + 1), path)
 
         return policy_among(shown, load)
 
 
-def _context(desired: Desired, guard: Guard, old_path: str) -> Context:
+def _context(desired: Desired, guard: Guard, was: Desired | None, named: str) -> Context:
     from reconciler.report.documents import Context, OldSide, PolicyFile
 
     old = PolicyFile(guard.old.path, guard.old.sha256) if guard.old else None
     context = Context.of(desired, None, guard.new)
-    return replace(context, old=OldSide(old_path, old, guard.changed))
+    if was is None:
+        return replace(context, old=OldSide(named, old, guard.changed, None, None))
+    return replace(context, old=OldSide(was.path, old, guard.changed, was.account, was.environment.value))
 
 
 def _accepted(readings: Sequence[Reading]) -> tuple[Desired, ...]:

@@ -36,7 +36,7 @@ def write_new(path: str, text: str) -> None:
     except OSError as error:
         message = f"{printable(path)} cannot be written: {error.strerror}"
         raise MmpError(
-            "file-unwritable", message, "check the folder, and that you may write to it"
+            "file-unwritable", message, "check the folder, and that you may write to it", path=path
         ) from None
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -48,4 +48,5 @@ def _exists(path: str) -> InvalidInput:
         "file-exists",
         f"{printable(path)} is there already, and is never overwritten",
         "name another file, or move that one away",
+        path=path,
     )

@@ -170,16 +170,16 @@ def wanted(flag: str, arguments: Sequence[str], otherwise: str) -> str:
 
 
 def _problems_document(problems: Sequence[MmpError]) -> dict[str, Any]:
-    """Return failures as a ``mmp/problems/1`` document; they have no place of their own."""
+    """Return failures as a ``mmp/problems/1`` document; one about a file is reported at its beginning."""
     return {
         "format": "mmp/problems/1",
         "problems": [
             {
                 "code": problem.code,
                 "severity": "error",
-                "path": None,
-                "line": None,
-                "column": None,
+                "path": problem.path,
+                "line": 1 if problem.path else None,
+                "column": 1 if problem.path else None,
                 "message": problem.message,
                 "hint": problem.hint or None,
             }

@@ -93,12 +93,12 @@ def _refuse_none(meant: Meant, some: bool) -> None:
 
 
 def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> None:
-    protected = sorted(families & set(policy.protected)) if policy is not None else []
-    if protected:
+    if policy is not None and (protected := sorted(families & policy.protected)):
         raise Refused(
             "policy",
             f"nothing was paused, because the policy protects {', '.join(protected)}",
             "name other families, or take the family off the policy's list of protected ones",
+            path=policy.path,
         )
 
 

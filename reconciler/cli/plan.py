@@ -150,7 +150,7 @@ def plan(
         if out_file is not None:
             save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=expires)
         show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
-        statuses.append(status_of(plans, out, fail_on=fail_on, changes_count=detailed_exitcode))
+        statuses.append(status_of(plans, contexts, out, fail_on=fail_on, changes_count=detailed_exitcode))
     ctx.exit(worst(statuses))
 
 
@@ -183,7 +183,7 @@ def _placed(answer: Made | MmpError, desired: Desired) -> Made | MmpError:
     """Return the answer; a failure says which of several files it is about."""
     if isinstance(answer, Made):
         return answer
-    return type(answer)(answer.code, f"{desired.path}: {answer.message}", answer.hint)
+    return answer.said_of(desired.path, path=desired.path)
 
 
 def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question) -> list[Made | MmpError]:

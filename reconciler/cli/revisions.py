@@ -47,6 +47,12 @@ _SET = {
 }
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?", re.ASCII)
+_REVISION = re.compile(
+    r"(?![-./])(?!.*(?:\.\.|//|/\.|\.lock\b))[^\x00-\x20\x7f~^:?*\[\\{}]+(?<![./])(?:@\{[^{}]+\})?"
+    r"(?:[~^][0-9]*|\^\{(?:commit)?\})*"
+)
+"""What git may take for the name of a commit: a name as git allows it, and steps to its ancestors."""
+
 _FILE_MODE = "100"
 _FOLDER_MODE = "040000"
 _OTHER_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
@@ -96,9 +102,13 @@ class Revision:
         """Return how a path of this revision is told: ``REF:path``."""
         return f"{self.name}:{path or '.'}"
 
+    def unshown(self, shown: str) -> str:
+        """Return the path from the top of what is told as ``shown``."""
+        return shown.removeprefix(f"{self.name}:")
+
     def folder_of(self, shown: str) -> str:
         """Return the folder, from the top, that has what is told as ``shown``; itself if it is one."""
-        path = posixpath.normpath(shown.removeprefix(f"{self.name}:"))
+        path = posixpath.normpath(self.unshown(shown))
         path = "" if path == "." else path
         found = self.entry(path)
         return path if found and found.is_folder else posixpath.dirname(path)
@@ -133,7 +143,7 @@ class InRevision:
     """Files and folders of a revision, under the names they are told by: ``REF:path``."""
 
     def __init__(self, revision: Revision, paths: Sequence[str]) -> None:
-        """Look ``paths`` up, each from the top. Raises InvalidInput where nothing is."""
+        """Look ``paths`` up, each from the top and known to be there."""
         self._revision = revision
         self._folders: dict[str, list[str]] = {}
         self._files: dict[str, Entry] = {}
@@ -150,8 +160,7 @@ class InRevision:
 
     def _find(self, path: str) -> None:
         found, shown = self._revision.entry(path), self._revision.shown(path)
-        if found is None:
-            raise _not_there(self._revision, path)
+        assert found is not None
         if not found.is_folder:
             self._files[shown] = found
             return
@@ -193,7 +202,7 @@ def _unknown(named: str) -> InvalidInput:
         )
     if answer.returncode:
         return _failed(answer)
-    if answer.stdout.strip() == b"true":
+    if answer.stdout.strip() == b"true" and _is_plausible(named):
         return InvalidInput(
             "shallow-clone",
             f"{ref} is not in this clone, which is a shallow one",
@@ -207,11 +216,18 @@ def _unknown(named: str) -> InvalidInput:
     )
 
 
-def _not_there(revision: Revision, path: str) -> InvalidInput:
+def _is_plausible(named: str) -> bool:
+    """Tell whether more history could make a commit of what was named; of a slip of the pen it cannot."""
+    return _REVISION.fullmatch(named) is not None and not named.endswith((".yaml", ".yml"))
+
+
+def not_there(revision: Revision, path: str) -> InvalidInput:
+    """Return the failure of naming what ``revision`` does not have."""
     return InvalidInput(
         "not-in-revision",
         f"{revision.name} has no {path}; that never means “nothing desired”",
         "name the config with --config, or, where it was elsewhere then, as REF:path (from the top folder)",
+        path=revision.shown(path),
     )
 
 
@@ -229,7 +245,8 @@ def _entries(*arguments: str) -> dict[str, Entry]:
 def _content(entry: Entry, shown: str, limit: int) -> bytes:
     if not entry.mode.startswith(_FILE_MODE):
         what = _OTHER_MODES.get(entry.mode, "a folder")
-        raise InvalidInput("not-a-file", f"{shown} is {what} there", "name the file itself, as REF:path")
+        hint = "name the file itself, as REF:path"
+        raise InvalidInput("not-a-file", f"{shown} is {what} there", hint, path=shown)
     with _started("cat-file", "blob", entry.object) as process:
         assert process.stdout is not None
         # What is beyond the limit is not read: git ends on the closed pipe.
@@ -239,6 +256,7 @@ def _content(entry: Entry, shown: str, limit: int) -> bytes:
             "git-failed",
             f"git does not give the content of {shown}",
             "in a clone without all objects (--filter) fetch them first; git fsck tells what is damaged",
+            path=shown,
         )
     return content
 

@@ -10,7 +10,8 @@ import json
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,8 +71,9 @@ def load_plan(path: str) -> Loaded:
     from reconciler.report.saved import context_of, read_saved
 
     source = printable(path)
-    document = read_document(read_bounded(path, "plan"), source, "plan")
-    saved = read_saved(document, source)
+    with about(path):
+        document = read_document(read_bounded(path, "plan"), source, "plan")
+        saved = read_saved(document, source)
     return Loaded(path, saved, context_of(document, saved), document)
 
 
@@ -94,8 +96,19 @@ def load_fresh_plan(path: str, desired: Desired, base: BaseUrl, expect: str | No
             f"nothing was sent, because {printable(path)} is not a plan for here and now: "
             + "; ".join(reasons),
             f"make a new plan and have it reviewed; the config read was {printable(desired.path)}",
+            path=path,
         )
     return loaded
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """Say of every failure inside that it is about the file at ``path``."""
+    try:
+        yield
+    except MmpError as problem:
+        problem.path = path
+        raise
 
 
 def read_bounded(path: str, kind: str) -> bytes:
@@ -161,4 +174,5 @@ def _write_aside(path: Path, content: bytes) -> None:
 
 
 def _unwritable(path: Path, why: str) -> MmpError:
-    return MmpError("out-unwritable", f"the plan was not saved to {printable(str(path))}: {why}")
+    message = f"the plan was not saved to {printable(str(path))}: {why}"
+    return MmpError("out-unwritable", message, path=str(path))

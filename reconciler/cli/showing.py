@@ -10,6 +10,7 @@ import click
 from reconciler.cli.options import together
 from reconciler.cli.output import Output
 from reconciler.core.plan import Action, Basis, Plan, Reason
+from reconciler.core.problems import printable
 from reconciler.errors import Exit, Refused
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def show_plans(
 ) -> None:
     """Write the plans, at least one, in the format that was asked for."""
     pages = list(zip(plans, contexts, strict=True))
+    if out.format in ("json", "gitlab"):
+        _tell_of_accounts(pages, out)
     match out.format:
         case "json":
             from reconciler.report.documents import plan_document, several
@@ -71,14 +74,30 @@ def show_plans(
             out.result("\n".join(plan_text(*page, simulator=simulator, paint=paint) for page in pages))
 
 
-def status_of(plans: Sequence[Plan], out: Output, *, fail_on: frozenset[str], changes_count: bool) -> Exit:
+def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> None:
+    """Tell on stderr whose settings are compared: documents for machines say it in fields or not at all."""
+    from reconciler.report.accounts import account_sentences
+
+    for page in pages:
+        for sentence in account_sentences(*page, printable):
+            out.note(sentence)
+
+
+def status_of(
+    plans: Sequence[Plan],
+    contexts: Sequence[Context],
+    out: Output,
+    *,
+    fail_on: frozenset[str],
+    changes_count: bool,
+) -> Exit:
     """Return the exit status of plans that were shown, telling on stderr why it is a refusal."""
     found = [kind for kind in sorted(fail_on) if any(_has(kind, plan) for plan in plans)]
     if found:
         # The document is written already: stdout holds one.
         out.tell(Refused("fail-on", f"the plan has what --fail-on names: {', '.join(found)}"))
         return Exit.REFUSED
-    if changes_count and any(_changes(plan) for plan in plans):
+    if changes_count and any(map(_changes, plans, contexts)):
         return Exit.CHANGES
     return Exit.DONE
 
@@ -93,6 +112,10 @@ def _has(kind: str, plan: Plan) -> bool:
             return any(change.direction == kind for change in plan.changes)
 
 
-def _changes(plan: Plan) -> bool:
-    dropped = plan.basis is Basis.FILE and plan.unmanaged
-    return bool(dropped) or any(change.action is not Action.ADOPT for change in plan.changes)
+def _changes(plan: Plan, context: Context) -> bool:
+    """Tell whether there is what a reviewer has to see: a refusal and a renaming are not nothing."""
+    from reconciler.report.accounts import renamed
+
+    if plan.refusals or renamed(plan, context) or (plan.basis is Basis.FILE and plan.unmanaged):
+        return True
+    return any(change.action is not Action.ADOPT for change in plan.changes)

@@ -1,6 +1,7 @@
 """Two files against each other: what changes for a reviewer, with no state and nothing live.
 
-This file decides which families of two accepted files differ and which of those a policy refuses. Its
+This file decides which accounts are the same one under another name, which families of two accepted
+files differ and which of those a policy refuses. Its
 plan is of the same shape as every other: before is what the older file wanted, and the times are of
 an apply that begins with an idle budget. A family only the older file has is no longer managed, which
 is never a reason to write it.
@@ -8,7 +9,7 @@ is never a reason to write it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.core.direction import changed_fields, direction
@@ -21,15 +22,37 @@ Account = tuple[str, Environment]
 """What two files are matched by."""
 
 Pair = tuple[Desired | None, Desired]
-"""One account before and after: (None, new) has just come, (old, new) is in both."""
+"""One account before and after: (None, new) has just come, (old, new) is in both, maybe renamed."""
+
+Like = Callable[[Desired, Desired], bool]
+"""Tells whether an account that has gone and one that has come look like one that was renamed."""
 
 
-def paired(old: Sequence[Desired], new: Sequence[Desired]) -> tuple[tuple[Pair, ...], tuple[Desired, ...]]:
-    """Return the accounts of ``new`` with what they were, and the accounts only ``old`` has."""
+def paired(
+    old: Sequence[Desired], new: Sequence[Desired], same_place: Like
+) -> tuple[tuple[Pair, ...], tuple[Desired, ...]]:
+    """Return the accounts of ``new`` with what they were, and the accounts only ``old`` has.
+
+    What is called otherwise is still compared: as a new account it would be new in every family, and
+    nothing new is looser. One that has come is taken for one that has gone when their files are in
+    the ``same_place``, else when they expect the same User ID, else when they have the same families.
+    """
     before = {account_of(one): one for one in old}
-    kept = {account_of(one) for one in new}
-    gone = tuple(one for one in old if account_of(one) not in kept)
-    return tuple((before.get(account_of(one)), one) for one in new), gone
+    found = {account_of(one): before.pop(account_of(one)) for one in new if account_of(one) in before}
+    for like in (same_place, _same_uid, _same_families):
+        for one in (one for one in new if account_of(one) not in found):
+            was = next((each for each in before.values() if like(each, one)), None)
+            if was is not None:
+                found[account_of(one)] = before.pop(account_of(was))
+    return tuple((found.get(account_of(one)), one) for one in new), tuple(before.values())
+
+
+def _same_uid(was: Desired, now: Desired) -> bool:
+    return was.expected_uid is not None and was.expected_uid == now.expected_uid
+
+
+def _same_families(was: Desired, now: Desired) -> bool:
+    return was.families.keys() == now.families.keys()
 
 
 def account_of(desired: Desired) -> Account:
@@ -40,7 +63,9 @@ def account_of(desired: Desired) -> Account:
 def compare(old: Desired | None, new: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
     """Return what ``new`` changes of ``old``; None: the account has just come, all of it is new.
 
-    Each of ``policies`` is asked (None is the guard alone), and a change has to pass all of them.
+    Each of ``policies`` is asked (None is the guard alone), and a change has to pass all of them. In
+    another environment than before the settings are compared all the same, and the protected families
+    of the one that is left are missed there.
     """
     before = old.families if old else {}
     changes = [
@@ -48,7 +73,9 @@ def compare(old: Desired | None, new: Desired, policies: Sequence[Policy | None]
         for family in new.families
         if (change := _change(family, before.get(family), new)) is not None
     ]
-    refusals = _refusals(changes, new, policies)
+    in_force = sum(not was.setting.disabled for family, was in before.items() if family in new.families)
+    left = gone(old, policies).refusals if old and old.environment is not new.environment else ()
+    refusals = _sorted({*_refusals(changes, new, policies, in_force), *left})
     touched = {change.family for change in changes}
     plan = Plan(
         account=new.account,
@@ -68,7 +95,7 @@ def gone(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
     refusals = {
         refusal
         for policy in policies
-        for refusal in judge((), nothing, policy, frozenset()).refusals
+        for refusal in judge((), nothing, policy, frozenset(), in_force=0).refusals
         if refusal.family in old.families
     }
     return Plan(
@@ -100,12 +127,14 @@ def _change(family: Family, was: DesiredFamily | None, new: Desired) -> Change |
 
 
 def _refusals(
-    changes: list[Change], new: Desired, policies: Sequence[Policy | None]
-) -> tuple[Refusal, ...]:
+    changes: list[Change], new: Desired, policies: Sequence[Policy | None], in_force: int
+) -> set[Refusal]:
     proposals = [_proposal(change) for change in changes]
-    return _sorted(
-        {refusal for policy in policies for refusal in judge(proposals, new, policy, frozenset()).refusals}
-    )
+    return {
+        refusal
+        for policy in policies
+        for refusal in judge(proposals, new, policy, frozenset(), in_force=in_force).refusals
+    }
 
 
 def _proposal(change: Change) -> Proposal:

@@ -166,7 +166,8 @@ ERRORS: dict[str, Explanation] = {
     ),
     "shallow-clone": _row(
         "The clone is shallow",
-        "The revision exists and was not fetched: CI systems fetch only the newest commit by default.",
+        "What was named may be a revision that was not fetched: CI systems fetch only the newest commit by "
+        "default.",
         "Set the checkout's depth to 0 (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0).",
     ),
     **dict.fromkeys(

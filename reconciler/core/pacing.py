@@ -79,11 +79,6 @@ def earliest_slot(ledger: Ledger, now: float, *, assume_idle: bool = False) -> f
     return max(now, *_bounds(ledger, assume_idle=assume_idle))
 
 
-def admits(ledger: Ledger, now: float, *, assume_idle: bool = False) -> bool:
-    """Tell whether one more request may be reserved at ``now``."""
-    return earliest_slot(ledger, now, assume_idle=assume_idle) <= now
-
-
 def schedule(
     ledger: Ledger,
     now: float,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import assert_never
@@ -99,6 +99,7 @@ class Rules:
     ``policy``: None is the guard alone. ``allowed``: refusals overridden by name.
     ``only``: the families looked at, None for all that are desired. ``reviewed``: before and after
     of each change in an applied plan file, None when there is none; any other change is stale.
+    The policy judges the whole file, whatever ``only`` leaves of it.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL
@@ -108,6 +109,10 @@ class Rules:
     allowed: frozenset[Allow] = frozenset()
     only: frozenset[Family] | None = None
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
+
+    def looks_at(self, family: Family) -> bool:
+        """Tell whether a desired family is one this plan is about."""
+        return self.only is None or family in self.only
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +144,9 @@ class Plan:
     """What would be done for one account; ``changes`` requests first in sending order.
 
     ``refusals`` are the policy's or guard's, each naming its family; while there is one, ``apply``
-    sends nothing. ``overridden`` are those that only an override by name lets pass. ``doubtful``
-    names families for which another live read is needed before anything is concluded.
+    sends nothing. ``overridden`` are those that only an override by name lets pass, and ``waived`` the
+    families that would be held were there no override. ``doubtful`` names families for which another
+    live read is needed before anything is concluded.
     """
 
     account: str
@@ -152,6 +158,7 @@ class Plan:
     doubtful: tuple[Family, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     overridden: tuple[Refusal, ...] = ()
+    waived: frozenset[Family] = frozenset()
 
     def of(self, action: Action) -> tuple[Change, ...]:
         """Return the changes with ``action``, in plan order."""
@@ -169,8 +176,16 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """``sha256:…`` over account, environment, and each family's action, before and after."""
-        return digest(self.account, self.environment, self.changes)
+        """``sha256:…`` over account, environment, and each family's action, before and after.
+
+        It is that of the plan without any override: what was reviewed has the same digest whether or
+        not somebody then lets a refusal pass.
+        """
+        held = (
+            replace(change, action=Action.HOLD) if change.family in self.waived else change
+            for change in self.changes
+        )
+        return digest(self.account, self.environment, tuple(held))
 
 
 def make_plan(
@@ -180,16 +195,22 @@ def make_plan(
     rules: Rules,
     now: float,
 ) -> Plan:
-    """Compare three ways and return the plan as of ``now``; etas come by :func:`with_schedule`."""
-    chosen = [family for family in sorted(desired.families) if rules.only is None or family in rules.only]
-    views = {family: view(family, known.get(family, Never()), reads) for family in chosen}
+    """Compare three ways and return the plan as of ``now``; etas come by :func:`with_schedule`.
+
+    Everything the file would change is judged, and only then narrowed to what is looked at.
+    """
+    seen_of = {
+        family: view(family, known.get(family, Never()), reads) for family in sorted(desired.families)
+    }
     proposed = [
         change
-        for family, seen in views.items()
+        for family, seen in seen_of.items()
         if (change := _change(family, desired, known.get(family, Never()), seen, reads, rules, now))
     ]
     judgement = _judged(proposed, known, desired, rules)
-    changes = _refused(proposed, judgement.refusals, rules)
+    views = {family: seen for family, seen in seen_of.items() if rules.looks_at(family)}
+    looked_at = [change for change in proposed if rules.looks_at(change.family)]
+    changes = _refused(looked_at, judgement.refusals, rules)
     touched = {change.family for change in changes}
     to_protect = {change.family for change in changes if _protects_at_once(change, views[change.family])}
     return Plan(
@@ -206,6 +227,7 @@ def make_plan(
         ),
         refusals=judgement.refusals,
         overridden=judgement.overridden,
+        waived=_families(judgement.without) - _families(judgement.refusals),
     )
 
 
@@ -405,7 +427,8 @@ def _held(change: Change, seen: View, reads: Reads, rules: Rules) -> Because | N
         return Because.PAUSED
     if change.reason is Reason.DRIFTED and not _healed(change, rules.drift):
         return Because.DRIFT_POLICY
-    if rules.reviewed is not None and not _as_reviewed(change, seen, reads, rules.reviewed):
+    reviewed = rules.reviewed if rules.looks_at(change.family) else None
+    if reviewed is not None and not _as_reviewed(change, seen, reads, reviewed):
         return Because.STALE
     if _frozen(seen):
         return Because.FROZEN
@@ -450,30 +473,62 @@ def _healed(change: Change, policy: DriftPolicy) -> bool:
 def _judged(
     proposed: list[Change], known: Mapping[Family, Known], desired: Desired, rules: Rules
 ) -> Judgement:
-    """Ask the policy about every change that is about to be made."""
+    """Ask the policy about everything the file would change, whatever this plan is about.
+
+    What is left out or paused counts towards the limits: else what is too much at once would pass in
+    slices. Refused, and let pass by name, is only what this plan is about to do, or is gone.
+    """
+    enabled = {
+        change.family: _may_be_enabled(change, known.get(change.family, Never())) for change in proposed
+    }
     proposals = [
-        Proposal(
-            family=change.family,
-            before=change.before,
-            after=change.after,
-            direction=change.direction,
-            may_be_enabled=_may_be_enabled(change, known.get(change.family, Never())),
-        )
+        Proposal(change.family, change.before, change.after, change.direction, enabled[change.family])
         for change in proposed
-        if change.action is not Action.ADOPT and change.because not in NOT_PROPOSED
+        if _counts(change)
     ]
-    return judge(proposals, desired, rules.policy, rules.allowed)
+    idle = desired.families.keys() - {
+        change.family for change in proposed if _is_proposed(change) and rules.looks_at(change.family)
+    }
+    allowed = frozenset(allow for allow in rules.allowed if allow.family not in idle)
+    in_force = sum(
+        enabled.get(family, not wanted.setting.disabled) for family, wanted in desired.families.items()
+    )
+    judgement = judge(proposals, desired, rules.policy, allowed, in_force=in_force)
+    return Judgement(
+        _without(judgement.refusals, idle), judgement.overridden, _without(judgement.without, idle)
+    )
+
+
+def _is_proposed(change: Change) -> bool:
+    """Tell whether a change is about to be made, unless the moment or a policy holds it."""
+    return change.action is not Action.ADOPT and change.because not in NOT_PROPOSED
+
+
+def _counts(change: Change) -> bool:
+    """Tell whether a change counts towards the policy's limits: so does one that is put off by hand.
+
+    A drift somebody paused is not what the file asks for anew.
+    """
+    return _is_proposed(change) or (
+        change.because is Because.PAUSED and change.reason is not Reason.DRIFTED
+    )
+
+
+def _without(refusals: tuple[Refusal, ...], families: Set[Family]) -> tuple[Refusal, ...]:
+    return tuple(refusal for refusal in refusals if refusal.family not in families)
+
+
+def _families(refusals: tuple[Refusal, ...]) -> frozenset[Family]:
+    return frozenset(refusal.family for refusal in refusals)
 
 
 def _refused(proposed: list[Change], refusals: tuple[Refusal, ...], rules: Rules) -> list[Change]:
     """Hold the refused changes; a refusal outweighs what the moment holds them for."""
-    families = {refusal.family for refusal in refusals}
+    families = _families(refusals)
     because = Because.GUARD if rules.policy is None else Because.POLICY
     return [
         replace(change, action=Action.HOLD, because=because)
-        if change.family in families
-        and change.action is not Action.ADOPT
-        and change.because not in NOT_PROPOSED
+        if change.family in families and _is_proposed(change)
         else change
         for change in proposed
     ]

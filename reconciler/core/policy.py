@@ -63,8 +63,8 @@ class Loosening:
     """How far one plan may loosen: per field, and in how many families at once.
 
     ``max_factor``: qtyLimit after/before, intervals before/after. ``max_families``: families made
-    looser or disabled in one plan. ``max_share``: the same as a share (0 to 1) of the desired
-    families. None: no limit.
+    looser or disabled in one plan. ``max_share``: of the managed families that are enabled now, the
+    share (0 to 1) made looser or disabled. None: no limit.
     """
 
     max_factor: Decimal | None = None
@@ -135,11 +135,13 @@ class Refusal:
 class Judgement:
     """What a policy says of a plan: what it refuses, and what it would have without the overrides.
 
-    An override that was not needed leaves no trace in ``overridden``. Both are sorted by family.
+    An override that was not needed leaves no trace in ``overridden``. ``without`` is everything that
+    would be refused were there no override at all. All are sorted by family.
     """
 
     refusals: tuple[Refusal, ...]
     overridden: tuple[Refusal, ...]
+    without: tuple[Refusal, ...]
 
 
 GUARD_RULE = "guard"
@@ -150,19 +152,26 @@ ZERO_WORDS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-res
 
 
 def judge(
-    proposals: Iterable[Proposal], desired: Desired, policy: Policy | None, allowed: frozenset[Allow]
+    proposals: Iterable[Proposal],
+    desired: Desired,
+    policy: Policy | None,
+    allowed: frozenset[Allow],
+    *,
+    in_force: int,
 ) -> Judgement:
     """Return what is refused of these changes, and what only the overrides let pass.
 
     ``policy`` None is the guard alone. A protected family that the file does not manage is refused
-    whether or not anything changes.
+    whether or not anything changes. ``in_force``: how many of the file's families are, or may be,
+    enabled before any of these changes; families that only come into force do not enlarge a share.
     """
     listed = tuple(proposals)
-    without = _refusals(listed, desired, policy, frozenset())
-    refused = _refusals(listed, desired, policy, allowed) if allowed else without
+    without = _refusals(listed, desired, policy, frozenset(), in_force)
+    refused = _refusals(listed, desired, policy, allowed, in_force) if allowed else without
     return Judgement(
         refusals=tuple(refusal for refusal in refused if refusal.override not in allowed),
         overridden=tuple(refusal for refusal in without if refusal.override in allowed),
+        without=without,
     )
 
 
@@ -225,7 +234,11 @@ _EXACT = Context(prec=100)
 
 
 def _refusals(
-    proposals: tuple[Proposal, ...], desired: Desired, policy: Policy | None, allowed: frozenset[Allow]
+    proposals: tuple[Proposal, ...],
+    desired: Desired,
+    policy: Policy | None,
+    allowed: frozenset[Allow],
+    in_force: int,
 ) -> tuple[Refusal, ...]:
     """Return all refusals; the overridden ones are among them, but are not counted as loosened."""
     if policy is None:
@@ -236,7 +249,7 @@ def _refusals(
         found += _unfit(each.family, each.before, each.after, policy)
         found += _too_far(each, policy.loosening.max_factor)
     looser = [each for each in proposals if _is_looser(each) and _looser_allow(each) not in allowed]
-    found += _too_many(looser, len(desired.families), policy.loosening)
+    found += _too_many(looser, in_force, policy.loosening)
     return _sorted(found)
 
 
@@ -304,18 +317,23 @@ def _too_far(proposal: Proposal, limit: Decimal | None) -> Iterator[Refusal]:
             yield Refusal(kind, family, "loosening.maxFactor", measured, f"×{plainly(limit)}", name)
 
 
-def _too_many(looser: list[Proposal], managed: int, limit: Loosening) -> Iterator[Refusal]:
-    """Refuse all loosenings when there are too many at once."""
-    count = len(looser)
-    broken: list[tuple[str, str, str]] = []
-    if limit.max_families is not None and count > limit.max_families:
-        broken.append(("loosening.maxFamilies", f"{count} at once", str(limit.max_families)))
-    if limit.max_share is not None and count > _EXACT.multiply(limit.max_share, Decimal(managed)):
-        told = f"{count} of {managed} at once"
-        broken.append(("loosening.maxShare", told, f"{plainly(limit.max_share * 100)}%"))
-    for rule, measured, most in broken:
-        for each in looser:
-            yield Refusal(_looser_allow(each).kind, each.family, rule, measured, most)
+def _too_many(looser: list[Proposal], in_force: int, limit: Loosening) -> Iterator[Refusal]:
+    """Refuse all loosenings when there are too many at once.
+
+    A share is of what is enabled now, above and below the line: a family that is disabled protects
+    nothing, so it neither uses up a share nor enlarges it.
+    """
+    if limit.max_families is not None and len(looser) > limit.max_families:
+        told = f"{len(looser)} at once"
+        yield from _each(looser, "loosening.maxFamilies", told, str(limit.max_families))
+    enabled = [each for each in looser if each.may_be_enabled]
+    if limit.max_share is not None and len(enabled) > _EXACT.multiply(limit.max_share, Decimal(in_force)):
+        told, most = f"{len(enabled)} of {in_force} at once", f"{plainly(limit.max_share * 100)}%"
+        yield from _each(enabled, "loosening.maxShare", told, most)
+
+
+def _each(looser: list[Proposal], rule: str, measured: str, limit: str) -> Iterator[Refusal]:
+    return (Refusal(_looser_allow(each).kind, each.family, rule, measured, limit) for each in looser)
 
 
 def _is_looser(proposal: Proposal) -> bool:

@@ -369,7 +369,7 @@ CATALOGUE: dict[Code, Explanation] = {
     ),
     Code.BAD_SHARE: Explanation(
         "Not a share (policy)",
-        "loosening.maxShare is a percentage from 0% to 100% of the families in the file. 0.5 and 50 are "
+        "loosening.maxShare is a percentage from 0% to 100% of the families in force. 0.5 and 50 are "
         "not taken, because people mean different things by them.",
         "Write a percentage such as 50%.",
     ),

@@ -1,6 +1,6 @@
 """What a pass does next, given its plan: the whole order of a pass, as one pure function.
 
-Adopt what needs no request; read what must be known; wait for what is not yet due; send one request;
+Read what must be known; adopt what needs no request; wait for what is not yet due; send one request;
 or be done. Sending is decided only on a read fresh enough that a freeze or a change behind our back
 would have been seen.
 """
@@ -75,11 +75,12 @@ def next_step(
     """
     if live and reads.latest is None:
         return _read(now, not_before)
+    if plan.doubtful:
+        # Even a record waits: a review has to see the whole plan before anything is recorded.
+        return _read_again(reads, now, not_before)
     adopted = {change.family: change.after for change in _adopts(plan) if change.known_at is None}
     if adopted:
         return Adopt(adopted)
-    if plan.doubtful:
-        return _read_again(reads, now, not_before)
     if plan.requests:
         return _towards_sending(plan.requests[0], known or Never(), reads, now, slot, not_before, live)
     return _towards_knowing(plan, reads, now, not_before, live)

@@ -61,7 +61,6 @@ class Next(StrEnum):
 
     PROCEED = "proceed"
     BACK_OFF = "back-off"
-    LONG_BACK_OFF = "long-back-off"
     PARK = "park"
     PARK_AND_RETRY = "park-and-retry"
     SYNC_CLOCK = "sync-clock"
@@ -88,7 +87,7 @@ _BY_CLASS: dict[ReplyClass, Verdict] = {
     ReplyClass.NOT_OPEN: Verdict(AttemptStatus.REJECTED, True, Next.PARK_AND_RETRY),
     ReplyClass.ACCOUNT: Verdict(AttemptStatus.REJECTED, True, Next.STOP_ACCOUNT),
     ReplyClass.ENVIRONMENT: Verdict(AttemptStatus.REJECTED, True, Next.STOP_ENVIRONMENT),
-    ReplyClass.UNAVAILABLE: Verdict(AttemptStatus.REJECTED, True, Next.LONG_BACK_OFF),
+    ReplyClass.UNAVAILABLE: Verdict(AttemptStatus.REJECTED, True, Next.BACK_OFF),
     ReplyClass.OUR_BUG: Verdict(AttemptStatus.REJECTED, True, Next.STOP_BUG),
     ReplyClass.NO_ANSWER: Verdict(AttemptStatus.UNKNOWN, False, Next.PROCEED),
     ReplyClass.NOT_SENT: Verdict(AttemptStatus.NOT_SENT, False, Next.BACK_OFF),

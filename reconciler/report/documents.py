@@ -42,11 +42,16 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class OldSide:
-    """The older of two files that are compared. Its policy counts, too: a change has to pass both."""
+    """The older of two files that are compared. Its policy counts, too: a change has to pass both.
+
+    ``account`` and ``environment`` are what the account was called there, None when it was not there.
+    """
 
     path: str
     policy: PolicyFile | None
     policy_changed: bool
+    account: str | None
+    environment: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,7 @@ def plan_summary(plan: Plan) -> Document:
 def apply_document(
     plan: Plan, outcomes: tuple[Result, ...], digest: str, *, simulator: bool = False
 ) -> Document:
-    """Return the ``mmp/apply/1`` document; ``digest`` is of the plan the apply began with."""
+    """Return the ``mmp/apply/1`` document; ``digest`` is of what was reviewed."""
     return {
         "format": "mmp/apply/1",
         "account": plan.account,
@@ -205,7 +210,13 @@ def _published(against: Published) -> Document:
 
 
 def _old(old: OldSide) -> Document:
-    return {"path": old.path, "policy": _policy(old.policy), "policy_changed": old.policy_changed}
+    return {
+        "path": old.path,
+        "account": old.account,
+        "environment": old.environment,
+        "policy": _policy(old.policy),
+        "policy_changed": old.policy_changed,
+    }
 
 
 def _policy(policy: PolicyFile | None) -> Document | None:

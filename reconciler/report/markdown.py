@@ -19,6 +19,7 @@ from reconciler.core.model import Family, Field, Setting
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Action, Basis, Change, Plan
 from reconciler.core.policy import loosening_factors
+from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
 from reconciler.report.markup import Piece, Rows, cell, code, fenced, fitted, least, size
 from reconciler.report.words import (
@@ -92,7 +93,7 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
         return fitted([begin, *_section(plan, context)], MAX_BYTES)
     begin = f"{_marker('*', '*')}{banner}{_verdict([plan for plan, _ in pages])}"
     sections = [[f"\n### {_name(plan)}\n\n", *_section(plan, context)] for plan, context in pages]
-    return _several(begin, sections, [_concern(plan) for plan, _ in pages])
+    return _several(begin, sections, [_weight(*page) for page in pages])
 
 
 def _several(begin: str, sections: list[list[Piece]], concerns: list[int]) -> str:
@@ -121,12 +122,17 @@ def _concern(plan: Plan) -> int:
     return _SOME if plan.changes or (plan.basis is Basis.FILE and plan.unmanaged) else _NONE
 
 
+def _weight(plan: Plan, context: Context) -> int:
+    """Return how long a page is kept where not all of them fit: what is said of an account stays."""
+    return min(_concern(plan), _SOME if account_sentences(plan, context, code) else _NONE)
+
+
 def _section(plan: Plan, context: Context) -> list[Piece]:
     less = [change for change in plan.changes if change.direction in LESS_SAFE]
     other = [change for change in plan.changes if change.direction not in LESS_SAFE]
     held = _held(plan)
     diff = tuple(_diff(plan))
-    found: list[Piece] = [_verdict([plan]), _warning(context)]
+    found: list[Piece] = [_verdict([plan]), _warnings(plan, context)]
     if less:
         found.append(_table(_LESS_RANK, "Less protection", less))
     if held:
@@ -155,7 +161,8 @@ def _name(plan: Plan) -> str:
 
 
 def _verdict(plans: Sequence[Plan]) -> str:
-    told = [f"**{_headline(plans)}**"]
+    refused = "Refused: nothing would be sent." if any(plan.refusals for plan in plans) else ""
+    told = [f"**{sentence}**" for sentence in (_headline(plans), refused) if sentence]
     if len(plans) > 1:
         told.append(f"Changes in {sum(_concern(plan) < _NONE for plan in plans)} of {len(plans)} accounts.")
     if more := _counted(plans, _MORE_SAFE):
@@ -166,13 +173,17 @@ def _verdict(plans: Sequence[Plan]) -> str:
 
 
 def _headline(plans: Sequence[Plan]) -> str:
+    """Return what a reviewer has to know first; empty when a refusal is all there is to tell."""
     less = _counted(plans, LESS_SAFE)
     if less:
         return f"Less protection: {less}."
     if any(plan.changes for plan in plans):
         return "Nothing gets looser."
     dropped = sum(len(plan.unmanaged) for plan in plans if plan.basis is Basis.FILE)
-    return f"No changes, but {families(dropped)} will no longer be managed." if dropped else "No changes."
+    gone = f"{families(dropped)} will no longer be managed." if dropped else ""
+    if any(plan.refusals for plan in plans):
+        return gone
+    return f"No changes, but {gone}" if gone else "No changes."
 
 
 def _counted(plans: Sequence[Plan], directions: frozenset[Direction]) -> str:
@@ -196,10 +207,10 @@ def _others(plans: Sequence[Plan]) -> dict[str, int]:
     }
 
 
-def _warning(context: Context) -> str:
-    if not (context.old and context.old.policy_changed):
-        return ""
-    return f"\n> **{POLICY_CHANGED}**\n"
+def _warnings(plan: Plan, context: Context) -> str:
+    told = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
+    told += [POLICY_CHANGED] if context.old and context.old.policy_changed else []
+    return "".join(f"\n> **{sentence}**\n" for sentence in told)
 
 
 # ---- the blocks --------------------------------------------------------------------------------

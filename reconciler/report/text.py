@@ -15,6 +15,7 @@ from reconciler.core.outcome import HOLD_WORDS, SETTLED, Outcome, Result
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import printable
+from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context, plan_summary
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
@@ -86,14 +87,25 @@ def plan_sentence(plan: Plan) -> str:
     """Return the one sentence that says what a plan comes to."""
     summary = plan_summary(plan)
     if not plan.changes:
-        verb = "is" if summary["unchanged"] == 1 else "are"
-        return f"No changes. {families(summary['unchanged'])} {verb} as desired."
+        return _without_changes(plan)
     parts = [f"{summary['set']} to set{_directions(plan)}"]
     parts += [f"{summary['adopt']} to adopt"] if summary["adopt"] else []
     parts += [f"{summary['hold']} held"] if summary["hold"] else []
     parts.append(f"{summary['unchanged']} unchanged")
     parts += [f"{summary['unmanaged']} unmanaged"] if summary["unmanaged"] else []
     return f"Plan: {', '.join(parts)}.{_takes(plan)}"
+
+
+def _without_changes(plan: Plan) -> str:
+    """Say what a plan comes to that sends, records and holds nothing; a refusal is not nothing."""
+    dropped, unchanged = len(plan.unmanaged) if plan.basis is Basis.FILE else 0, len(plan.unchanged)
+    told = ["Refused: nothing would be sent." if plan.refusals else "No changes."]
+    if dropped:
+        but = f"{families(dropped)} will no longer be managed."
+        told = [*told, but] if plan.refusals else [f"No changes, but {but}"]
+    if unchanged or not dropped:
+        told.append(f"{families(unchanged)} {'is' if unchanged == 1 else 'are'} as desired.")
+    return " ".join(told)
 
 
 def change_words(change: Change) -> str:
@@ -116,6 +128,8 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
     yield banner + paint(place, Tone.STRONG) + f"{at} · {printable(context.path)} · {_basis(plan, context)}"
     if context.kept:
         yield paint(context.kept.words, Tone.QUIET)
+    for sentence in account_sentences(plan, context, printable):
+        yield paint(f"{sentence}.", Tone.WARN)
     if context.old and context.old.policy_changed:
         yield paint(POLICY_CHANGED, Tone.WARN)
     yield ""
@@ -126,9 +140,11 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
         told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
     yield from _refused_by_policy(plan, context, paint)
-    if plan.changes or plan.unmanaged:
+    if plan.changes or plan.unmanaged or plan.refusals:
         yield ""
-    yield plan_sentence(plan)
+    yield plan_sentence(plan) + (
+        " Refused: apply would send nothing." if plan.changes and plan.refusals else ""
+    )
     if plan.changes:
         yield paint(f"digest {plan.digest}", Tone.QUIET)
 
@@ -148,7 +164,8 @@ def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[s
     if not refusals:
         return
     width = max(len(refusal.family) for refusal in refusals)
-    yield ""
+    if plan.changes or plan.unmanaged:
+        yield ""
     yield paint(f"Refused by {_refuser(context)}:", Tone.WARN)
     for refusal in refusals:
         way_out = f'if that is meant: {refusal.allow} --reason "…"'

@@ -142,6 +142,63 @@ def test_the_guard_s_override_is_recorded_too(desk: Desk, exchange: Exchange) ->
     assert overrides(desk) == [("BTC-USD", told, "delisted")]
 
 
+@pytest.mark.parametrize("verb", [("plan", "--fail-on", "policy"), APPLY], ids=["plan", "apply"])
+def test_too_much_at_once_does_not_pass_in_slices(
+    desk: Desk, exchange: Exchange, verb: tuple[str, ...]
+) -> None:
+    under(desk, "version: 1\nloosening: {maxFamilies: 1}\n")
+    desk.wants(dict.fromkeys(TWO, "5s/2s/101"))
+    for family in TWO:
+        ended = desk.mmp(*verb, "--family", family)
+        assert ended.status == 3, ended.stderr
+        assert "loosening.maxFamilies: 2 at once, limit 1" in ended.stdout + ended.stderr
+    assert exchange.written() == []
+
+
+def test_a_protected_family_that_is_gone_is_refused_where_nothing_changes(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    assert desk.mmp(*APPLY).status == 0
+    under(desk, "version: 1\nprotected: [ETH-USD]\n")
+    ended = desk.mmp("plan", "--detailed-exitcode")
+    assert ended.status == 2
+    assert "Refused: nothing would be sent. 1 family is as desired." in ended.stdout
+    assert desk.mmp(*APPLY, "--family", "BTC-USD").status == 3
+    assert desk.mmp("plan", "--output", "gitlab").document == {"create": 0, "update": 0, "delete": 1}
+    assert exchange.written() == []
+
+
+def test_a_renamed_account_has_nothing_on_record_and_no_live_says_so(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    assert desk.mmp(*APPLY).status == 0
+    assert "on record" not in desk.mmp("plan", "--no-live", "--output", "json").stderr
+    desk.wants({"BTC-USD": "5s/2s/400"}, account="spare")
+    under(desk, FACTOR_2)
+    told = "nothing is on record of account spare (live): every family is new here"
+    as_json = desk.mmp("plan", "--no-live", "--output", "json")
+    assert as_json.status == 0
+    assert told in as_json.stderr
+    assert told in desk.mmp("plan", "--no-live").stdout
+
+
+def test_what_was_planned_is_expected_and_let_pass_at_once(looser: Desk, exchange: Exchange) -> None:
+    """The digest is of the plan as it is printed, in which what nobody lets pass is held."""
+    digest = looser.mmp("plan", "--output", "json").document["digest"]
+    ended = looser.mmp(*APPLY, "--expect", digest, *ALLOWED)
+    assert (ended.status, ended.document["digest"]) == (0, digest), ended.stderr
+    assert sorted(exchange.written()) == sorted(TWO)
+
+
+def test_a_digest_of_another_plan_is_not_let_pass(looser: Desk, exchange: Exchange) -> None:
+    digest = looser.mmp("plan", "--output", "json").document["digest"]
+    looser.wants({**LOOSER, "ETH-USD": "5s/2s/151"})
+    ended = looser.mmp(*APPLY, "--expect", digest, *ALLOWED)
+    assert (ended.status, ended.error_code, exchange.written()) == (5, "unexpected-plan", [])
+
+
 # ---- run -----------------------------------------------------------------------------------------
 
 

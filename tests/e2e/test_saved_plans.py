@@ -74,6 +74,26 @@ def test_when_everything_has_moved_nothing_is_sent(planned: Desk, exchange: Exch
     assert exchange.written() == []
 
 
+def test_what_has_moved_beside_a_refusal_is_told_with_it(planned: Desk, exchange: Exchange) -> None:
+    """The status is the stale plan's by precedence, though without the refusal the rest would be sent."""
+    exchange.change("ETH-USD", "5000/2000/300")
+    (planned.folder / "mmp-policy.yaml").write_text(
+        "version: 1\nbounds: {default: {qtyLimit: {min: 99}}}\n"
+    )
+    ended = planned.mmp(*APPLY)
+    assert (ended.status, ended.error_code) == (5, "plan-moved"), ended.stderr
+    assert "ETH-USD: moved since the plan file was made: qtyLimit is 300, not 100" in ended.stderr
+    assert "the policy refuses BTC-USD: bounds.qtyLimit.min" in ended.stderr
+    assert "--allow bounds:BTC-USD" in ended.stderr
+    assert exchange.written() == []
+
+
+def test_the_digest_of_an_applied_plan_file_is_the_file_s(planned: Desk, exchange: Exchange) -> None:
+    digest = json.loads((planned.folder / "plan.json").read_text())["digest"]
+    exchange.change("ETH-USD", "5000/2000/300")
+    assert planned.mmp(*APPLY).document["digest"] == digest
+
+
 def test_what_was_no_change_in_the_review_is_not_made_one(desk: Desk, exchange: Exchange) -> None:
     """One family is unchanged in the plan and one only to be recorded; both move before the apply."""
     desk.wants({"BTC-USD": "5s/2s/100"})
@@ -188,7 +208,8 @@ def test_what_is_no_saved_plan_is_refused(tmp_path: Path, name: str) -> None:
     for verb in (("apply", "plan.json", "--yes"), ("show", "plan.json")):
         ended = desk.mmp(*verb, "--output", "json")
         assert (ended.status, ended.error_code) == (4, code)
-        assert ended.document["problems"][0]["code"] == code
+        (problem,) = ended.document["problems"]
+        assert (problem["code"], problem["path"], problem["line"]) == (code, "plan.json", 1)
 
 
 def test_a_plan_that_was_only_printed_is_no_saved_plan(desk: Desk) -> None:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from reconciler.core.diff import compare, gone
 from reconciler.core.direction import changed_fields, direction
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Desired, Family, Known, LiveRow, Setting, Uncertain
+from reconciler.core.model import Desired, Environment, Family, Known, LiveRow, Setting, Uncertain
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED, Outcome, Result
 from reconciler.core.plan import (
     Action,
@@ -26,9 +27,9 @@ from reconciler.core.plan import (
     make_plan,
     with_schedule,
 )
-from reconciler.core.policy import Allow, Kind
+from reconciler.core.policy import Allow, Kind, Policy
 from reconciler.core.status import Record, Status, make_status
-from reconciler.report.documents import Context
+from reconciler.report.documents import Context, OldSide
 from reconciler.report.status import HistoryLine, history_text, status_text
 from reconciler.report.text import plan_text, results_text
 from reconciler.report.tone import ansi
@@ -122,6 +123,21 @@ def nothing_to_do(families: int) -> Plan:
     known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
     rows = {family: row("5000/2000/100") for family in (*wanted, XAU)}
     return make_plan(desired(wanted), known, Reads(read(990, rows)), Rules(), NOW)
+
+
+GUARDED = Policy("mmp-policy.yaml", "1" * 64, protected=frozenset({ETH}))
+
+
+def protected_gone() -> Plan:
+    known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
+    rows = {BTC: row("5000/2000/100")}
+    return make_plan(desired({BTC: A}), known, Reads(read(990, rows)), Rules(policy=GUARDED), NOW)
+
+
+def since(account: str | None, environment: str | None) -> Context:
+    """Return the context of two revisions, in the older of which the account is called so."""
+    old = OldSide("HEAD~1:mmp.yaml", None, False, account, environment)
+    return Context(None, "HEAD:mmp.yaml", "0" * 64, old=old)
 
 
 def hundreds() -> Plan:
@@ -270,6 +286,34 @@ CASES: dict[str, Callable[[], str]] = {
     "plan-hours": lambda: plan_text(hundreds(), CONTEXT, simulator=False),
     "plan-hostile-path": lambda: plan_text(
         nothing_to_do(1), replace(CONTEXT, path=HOSTILE), simulator=False
+    ),
+    "plan-protected-gone": lambda: plan_text(protected_gone(), CONTEXT, simulator=False),
+    "plan-nothing-on-record": lambda: plan_text(
+        make_plan(desired({BTC: A}), {}, Reads(), Rules(), NOW), CONTEXT, simulator=False
+    ),
+    "diff-renamed": lambda: plan_text(
+        compare(desired({BTC: A, ETH: A}), desired({BTC: B, SOL: A}, account="spare")),
+        since("main", "live"),
+        simulator=False,
+    ),
+    "diff-other-environment": lambda: plan_text(
+        compare(desired({BTC: A}), desired({BTC: A}, environment=Environment.DEMO)),
+        since("main", "live"),
+        simulator=False,
+    ),
+    "diff-new-account": lambda: plan_text(
+        compare(None, desired({BTC: A})), since(None, None), simulator=False
+    ),
+    "diff-gone-account": lambda: plan_text(
+        gone(desired({BTC: A, ETH: A})), since("main", "live"), simulator=False
+    ),
+    "diff-gone-families": lambda: plan_text(
+        compare(desired({BTC: A, ETH: A}), desired({BTC: A})), since("main", "live"), simulator=False
+    ),
+    "diff-protected-gone": lambda: plan_text(
+        compare(desired({BTC: A, ETH: A}), desired({BTC: A}), [GUARDED]),
+        since("main", "live"),
+        simulator=False,
     ),
     "results": lambda: results_text(every_result()),
     "results-colour": lambda: results_text(every_result(), paint=ansi),

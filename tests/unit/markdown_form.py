@@ -20,7 +20,7 @@ LIMIT_BYTES = 60_000
 XAU = Family("XAU-USD_UM")
 
 POLICY = Policy("mmp-policy.yaml", "1" * 64, loosening=Loosening(max_factor=Decimal(2)))
-OLD = OldSide("HEAD~1:mmp.yaml", PolicyFile("HEAD~1:mmp-policy.yaml", "2" * 64), policy_changed=True)
+OLD = OldSide("HEAD~1:mmp.yaml", PolicyFile("HEAD~1:mmp-policy.yaml", "2" * 64), True, "main", "live")
 BETWEEN = Context(None, "HEAD:mmp.yaml", "0" * 64, PolicyFile("HEAD:mmp-policy.yaml", "1" * 64), old=OLD)
 
 BEFORE = {

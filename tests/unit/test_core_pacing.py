@@ -18,7 +18,6 @@ from reconciler.core.pacing import (
     WINDOW_S,
     Ledger,
     Sent,
-    admits,
     earliest_slot,
     latest_arrival,
     schedule,
@@ -182,7 +181,6 @@ def ledger(*his: float) -> Ledger:
 
 @pytest.mark.parametrize("his", [(), (0.0,), (99.9,), (-500.0, -400.0, 100.0)])
 def test_with_at_most_one_request_that_counts_there_is_a_slot_now(his: tuple[float, ...]) -> None:
-    assert admits(ledger(*his), 100.0)
     assert earliest_slot(ledger(*his), 100.0) == 100.0
 
 
@@ -195,8 +193,9 @@ def test_else_the_slot_opens_when_the_second_latest_arrival_is_a_window_and_the_
     full = ledger(second_latest, *others)
     opens = second_latest + GUARD_S
     assert earliest_slot(full, 100.0) == opens
-    assert not admits(full, opens - 0.001)
-    assert admits(full, opens)
+    assert earliest_slot(full, opens - 0.001) == opens
+    assert earliest_slot(full, opens) == opens
+    assert earliest_slot(full, opens + 7.0) == opens + 7.0
     assert opens == second_latest + WINDOW_S + EPS_S
 
 
@@ -229,8 +228,6 @@ def test_with_no_history_at_all_one_window_is_waited_first() -> None:
     unknown = Ledger(empty_since=100.0)
     assert earliest_slot(unknown, 100.0) == 100.0 + GUARD_S
     assert earliest_slot(unknown, 200.0) == 200.0
-    assert not admits(unknown, 100.0)
-    assert admits(unknown, 100.0, assume_idle=True)
 
 
 def test_assume_idle_waives_the_wait_for_unknown_history_only() -> None:
@@ -259,8 +256,8 @@ def test_then_requests_are_evenly_spaced() -> None:
 def test_spacing_ends_after_twenty_calm_sends() -> None:
     assert limited(CALM_SENDS - 1).spaced
     assert not limited(CALM_SENDS).spaced
-    assert admits(limited(CALM_SENDS, 99.9), 100.0)
-    assert not admits(limited(CALM_SENDS - 1, 99.9), 100.0)
+    assert earliest_slot(limited(CALM_SENDS, 99.9), 100.0) == 100.0
+    assert earliest_slot(limited(CALM_SENDS - 1, 99.9), 100.0) > 100.0
     assert not Ledger().spaced
 
 

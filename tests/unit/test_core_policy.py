@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain, combinations, product
@@ -10,6 +11,7 @@ from itertools import chain, combinations, product
 import pytest
 
 from reconciler.core.direction import Direction, direction
+from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Field, Known, Uncertain, interval_text
 from reconciler.core.plan import Action, Because, Plan, Rules
 from reconciler.core.policy import (
@@ -27,7 +29,19 @@ from reconciler.core.policy import (
     plainly,
     refused_as_written,
 )
-from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting, unresolved
+from tests.unit.core_builders import (
+    BTC,
+    ETH,
+    NOW,
+    SOL,
+    confirmed,
+    desired,
+    plan_of,
+    read,
+    row,
+    setting,
+    unresolved,
+)
 
 TIME, FREEZE, QTY = Field.TIME_INTERVAL, Field.FROZEN_INTERVAL, Field.QTY_LIMIT
 NOBODY: frozenset[Allow] = frozenset()
@@ -76,7 +90,8 @@ def judged(
     others = {Family(f"U{number}-USD"): setting("5000/2000/100") for number in range(unchanged)}
     wanted = desired({**{family: setting(after) for family, (_, after) in changes.items()}, **others})
     proposals = [proposal(family, *values) for family, values in changes.items()]
-    return judge(proposals, wanted, under, allowed)
+    enabled = unchanged + sum(each.may_be_enabled for each in proposals)
+    return judge(proposals, wanted, under, allowed, in_force=enabled)
 
 
 def rules_broken(judgement: Judgement) -> list[tuple[str, str]]:
@@ -340,7 +355,7 @@ def test_only_families_that_change_are_refused_for_their_bounds() -> None:
     under = policy(default=LIMITS)
     assert [one.family for one in refused_as_written(wanted, under)] == [BTC, ETH]
     change = proposal(BTC, "5000/2000/100", "5000/2000/5000")
-    assert [one.family for one in judge([change], wanted, under, NOBODY).refusals] == [BTC]
+    assert [one.family for one in judge([change], wanted, under, NOBODY, in_force=2).refusals] == [BTC]
 
 
 @pytest.mark.parametrize(
@@ -418,7 +433,7 @@ def test_a_protected_family_has_to_be_in_the_file_whether_or_not_anything_change
     wanted = desired({BTC: setting("5000/2000/100")})
     (refusal,) = refused_as_written(wanted, under)
     assert (refusal.family, refusal.kind, refusal.measured) == (SOL, Kind.PROTECTED, "not in the file")
-    assert judge([], wanted, under, NOBODY).refusals == (refusal,)
+    assert judge([], wanted, under, NOBODY, in_force=1).refusals == (refusal,)
 
 
 @pytest.mark.parametrize("before", ["5000/2000/100", "0/2000/50", None])
@@ -499,13 +514,145 @@ def test_a_plan_tells_which_refusals_were_overridden() -> None:
     assert [one.sentence for one in plan.overridden] == ["loosening.maxFactor: qtyLimit ×4, limit ×2"]
 
 
-def test_what_is_paused_is_not_about_to_be_made_and_does_not_count() -> None:
-    wanted = {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/400")}
-    known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
-    under = Rules(policy=policy(count=1), paused=frozenset({BTC}))
-    plan = plan_of(wanted, known, rules=under)
-    assert held(plan) == {BTC: Because.PAUSED}
-    assert plan.refusals == ()
+# ---- slices: a plan that is narrowed or put off is judged as the whole file is -------------------
+
+THREE = {BTC: setting("5000/2000/101"), ETH: setting("5000/2000/101"), SOL: setting("5000/2000/101")}
+"""Each of them a little looser than the 100 that is in force."""
+
+IN_FORCE: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in THREE}
+
+
+def named(families: frozenset[Family]) -> str:
+    return ",".join(sorted(families))
+
+
+def slices(families: Iterable[Family]) -> list[frozenset[Family]]:
+    listed = list(families)
+    sizes = range(1, len(listed) + 1)
+    return [frozenset(few) for size in sizes for few in combinations(listed, size)]
+
+
+@pytest.mark.parametrize("under", [policy(count=2), policy(share="0.7")], ids=["count", "share"])
+@pytest.mark.parametrize("only", slices(THREE), ids=named)
+def test_what_is_too_much_at_once_does_not_pass_in_slices(only: frozenset[Family], under: Policy) -> None:
+    plan = plan_of(THREE, IN_FORCE, rules=Rules(policy=under, only=only))
+    assert plan.requests == ()
+    assert held(plan) == dict.fromkeys(only, Because.POLICY)
+    assert {refusal.family for refusal in plan.refusals} == only
+    assert all(refusal.measured.startswith("3 ") for refusal in plan.refusals)
+
+
+@pytest.mark.parametrize("only", slices(THREE), ids=named)
+def test_nor_do_the_slices_of_a_plan_file_pass(only: frozenset[Family]) -> None:
+    """The file covers a few families; the others are not stale in it, they were never looked at."""
+    promised = {family: (setting("5000/2000/100"), THREE[family]) for family in only}
+    rules = Rules(policy=policy(count=2), only=only, reviewed=promised)
+    plan = plan_of(THREE, IN_FORCE, rules=rules)
+    assert held(plan) == dict.fromkeys(only, Because.POLICY)
+
+
+def test_a_family_of_the_plan_file_that_has_moved_is_skipped_and_does_not_count() -> None:
+    promised = {family: (setting("5000/2000/100"), THREE[family]) for family in (BTC, ETH)}
+    plan = plan_of(THREE, IN_FORCE, rules=Rules(policy=policy(count=2), reviewed=promised))
+    assert held(plan) == {SOL: Because.STALE}
+
+
+@pytest.mark.parametrize("paused", slices(THREE), ids=named)
+def test_nor_does_it_pass_while_some_of_it_is_paused(paused: frozenset[Family]) -> None:
+    plan = plan_of(THREE, IN_FORCE, rules=Rules(policy=policy(count=2), paused=paused))
+    assert held(plan) == {
+        family: Because.PAUSED if family in paused else Because.POLICY for family in THREE
+    }
+    assert {refusal.family for refusal in plan.refusals} == THREE.keys() - paused
+
+
+def test_a_drift_that_is_paused_does_not_count() -> None:
+    drifted: dict[Family, Known] = {**IN_FORCE, BTC: confirmed("5000/2000/101")}
+    rows = {BTC: row("5000/2000/1"), ETH: row("5000/2000/100"), SOL: row("5000/2000/100")}
+    reads = Reads(read(NOW, rows))
+    under = Rules(policy=policy(count=2), paused=frozenset({BTC}))
+    assert held(plan_of(THREE, drifted, reads, under)) == {BTC: Because.PAUSED}
+    assert set(held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=2))))) == {BTC, ETH, SOL}
+
+
+def test_what_is_left_out_refuses_nothing_else_but_what_is_gone_does() -> None:
+    wanted = {BTC: setting("5000/2000/50"), ETH: setting("0/2000/100"), SOL: setting("5000/2000/9999")}
+    under = policy(default={QTY: bound(None, "200")}, factor="2", protected=(Family("XAU-USD"),))
+    plan = plan_of(wanted, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
+    assert [change.family for change in plan.requests] == [BTC]
+    assert [(one.family, one.rule) for one in plan.refusals] == [("XAU-USD", "protected")]
+    alone = plan_of(wanted, IN_FORCE, rules=Rules(only=frozenset({BTC})))
+    assert (len(alone.requests), alone.refusals) == (1, ())
+
+
+def test_an_override_is_heard_only_where_its_family_is_about_to_be_changed() -> None:
+    """Else naming a family that stays out would make room for others and leave no trace."""
+    rules = Rules(policy=policy(count=2), only=frozenset({BTC}))
+    other = replace(rules, allowed=frozenset({Allow(Kind.LOOSEN, ETH)}))
+    plan = plan_of(THREE, IN_FORCE, rules=other)
+    assert (held(plan), plan.overridden) == ({BTC: Because.POLICY}, ())
+    own = replace(rules, allowed=frozenset({Allow(Kind.LOOSEN, BTC)}))
+    plan = plan_of(THREE, IN_FORCE, rules=own)
+    assert (len(plan.requests), [one.family for one in plan.overridden]) == (1, [BTC])
+    gone = Rules(policy=policy(protected=(Family("XAU-USD"),)))
+    allowed = replace(gone, allowed=frozenset({Allow(Kind.PROTECTED, Family("XAU-USD"))}))
+    assert plan_of(THREE, IN_FORCE, rules=gone).refusals
+    assert plan_of(THREE, IN_FORCE, rules=allowed).refusals == ()
+
+
+# ---- what a share is of ----------------------------------------------------------------------------
+
+PADDING = Family("PAD1-USD"), Family("PAD2-USD"), Family("PAD3-USD")
+
+
+@pytest.mark.parametrize(
+    ("padding", "live", "of"),
+    [
+        (None, None, 2),
+        ("0/2000/100", None, 2),
+        ("5000/2000/100", None, 2),
+        ("0/2000/100", "0/2000/100", 2),
+        ("5000/2000/100", "0/2000/100", 2),
+        # What is in force protects, whoever put it there.
+        ("5000/2000/100", "5000/2000/100", 5),
+        ("5000/2000/50", "5000/2000/100", 5),
+    ],
+)
+def test_a_share_is_of_what_is_enabled_now_so_padding_does_not_enlarge_it(
+    padding: str | None, live: str | None, of: int
+) -> None:
+    wanted = {BTC: setting("5000/2000/101"), ETH: setting("5000/2000/100")}
+    wanted |= {family: setting(padding) for family in PADDING if padding}
+    rows = {BTC: row("5000/2000/100"), ETH: row("5000/2000/100")}
+    rows |= {family: row(live) for family in PADDING if live}
+    plan = plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), Rules(policy=policy(share="0.4")))
+    told = [one.measured for one in plan.refusals]
+    assert told == ([f"1 of {of} at once"] if of == 2 else [])
+
+
+def test_a_disabled_family_neither_uses_up_a_share_nor_enlarges_it() -> None:
+    changes = {BTC: ("0/2000/100", "0/2000/400"), ETH: ("5000/2000/100", "5000/2000/101")}
+    assert rules_broken(judged(changes, policy(share="0.5"))) == [(ETH, "loosening.maxShare")]
+    assert rules_broken(judged(changes, policy(share="1"))) == []
+    assert rules_broken(judged({BTC: changes[BTC]}, policy(share="0"))) == []
+    assert rules_broken(judged({BTC: changes[BTC]}, policy(count=0))) == [(BTC, "loosening.maxFamilies")]
+
+
+# ---- the digest ------------------------------------------------------------------------------------
+
+
+def test_a_plan_has_the_digest_it_has_without_overrides() -> None:
+    """So what was printed, and reviewed, can be expected and let pass at once."""
+    under = Rules(policy=policy(factor="2", count=1))
+    wanted = {**THREE, BTC: setting("5000/2000/400")}
+    reviewed = plan_of(wanted, IN_FORCE, rules=under)
+    names = [Allow(Kind.LOOSEN, family) for family in THREE]
+    for allowed in chain.from_iterable(combinations(names, size) for size in range(4)):
+        plan = plan_of(wanted, IN_FORCE, rules=replace(under, allowed=frozenset(allowed)))
+        assert plan.digest == reviewed.digest
+        assert {change.family for change in plan.requests} == plan.waived
+        assert {allow.family for allow in allowed} <= plan.waived
+    assert reviewed.digest != plan_of(wanted, IN_FORCE).digest
 
 
 # ---- the small world -----------------------------------------------------------------------------
@@ -587,7 +734,8 @@ def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
         wanted = desired({BTC: setting(after)})
         change = proposal(BTC, before, after)
         for under in POLICIES:
-            told = {(one.kind.value, one.rule) for one in judge([change], wanted, under, NOBODY).refusals}
+            judgement = judge([change], wanted, under, NOBODY, in_force=1)
+            told = {(one.kind.value, one.rule) for one in judgement.refusals}
             assert told == oracle(before, after, under), (before, after, under)
             count += 1
     assert count == 28 * 27 * 48
@@ -629,7 +777,7 @@ def test_counts_and_shares_over_every_mixture_of_a_few_families(of: int) -> None
                 if way in KINDS and not (place == 0 and overridden)
             ]
             share = Fraction(Decimal(sixths) / 6)
-            told = {one.family for one in judge(changes, wanted, under, allowed).refusals}
+            told = {one.family for one in judge(changes, wanted, under, allowed, in_force=of).refusals}
             refused = len(counted) > most or Fraction(len(counted), of) > share
             assert told == (set(counted) if refused else set())
 

@@ -155,7 +155,7 @@ def test_the_read_before_a_request_is_younger_than_two_seconds(begun_at: float, 
     assert step == expected or (expected == "send" and step == Send(plan.requests[0], 1000.0))
 
 
-def test_adopting_comes_before_sending_and_before_a_second_read() -> None:
+def test_adopting_comes_before_sending_and_after_a_second_read() -> None:
     rows = {BTC: row("5000/2000/100"), ETH: row("5000/2000/400")}
     known: Known = confirmed("5000/2000/100", at=999.0)
     reads = Reads(read(999.5, rows))
@@ -163,9 +163,9 @@ def test_adopting_comes_before_sending_and_before_a_second_read() -> None:
     sure = plan_of({BTC: SETTINGS["A"], ETH: SETTINGS["A"]}, {}, reads)
     assert doubtful.doubtful
     assert sure.requests
-    for plan in (doubtful, sure):
+    for plan, then in ((doubtful, Wait(1000.5, Cause.SECOND_READ)), (sure, Adopt({BTC: SETTINGS["A"]}))):
         step = next_step(plan, known, reads, now=1000.0, slot=0.0, not_before=NEVER_BACKED_OFF, live=True)
-        assert step == Adopt({BTC: SETTINGS["A"]})
+        assert step == then
 
 
 def test_of_several_unknowns_the_earliest_is_waited_for_and_then_read() -> None:

@@ -20,7 +20,7 @@ TABLE = {
     ReplyClass.NOT_OPEN: ("rejected", True, "park-and-retry"),
     ReplyClass.ACCOUNT: ("rejected", True, "stop-account"),
     ReplyClass.ENVIRONMENT: ("rejected", True, "stop-environment"),
-    ReplyClass.UNAVAILABLE: ("rejected", True, "long-back-off"),
+    ReplyClass.UNAVAILABLE: ("rejected", True, "back-off"),
     ReplyClass.OUR_BUG: ("rejected", True, "stop-bug"),
     ReplyClass.NO_ANSWER: ("unknown", False, "proceed"),
     ReplyClass.NOT_SENT: ("not-sent", False, "back-off"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -90,13 +91,77 @@ def test_an_account_that_has_gone_is_all_unmanaged() -> None:
     assert plan.basis is Basis.FILE
 
 
+def nowhere(_was: Desired, _now: Desired) -> bool:
+    return False
+
+
 def test_accounts_are_matched_by_name_and_environment_in_the_order_of_the_newer_side() -> None:
     old_a, old_b = file_of("a", BTC="1/1/1"), file_of("b", BTC="2/2/2")
     new_b = file_of("b", BTC="3/3/3")
-    demo = file_of("a", Environment.DEMO, BTC="4/4/4")
-    pairs, dropped = paired([old_a, old_b], [new_b, demo])
+    demo = file_of("a", Environment.DEMO, ETH="4/4/4")
+    pairs, dropped = paired([old_a, old_b], [new_b, demo], nowhere)
     assert pairs == ((old_b, new_b), (None, demo))
     assert dropped == (old_a,)
+
+
+def at(path: str, one: Desired, uid: str | None = None) -> Desired:
+    return replace(one, path=path, expected_uid=uid)
+
+
+def same_path(was: Desired, now: Desired) -> bool:
+    return was.path == now.path
+
+
+OLD_ONE = at("a.yaml", file_of("one", BTC="1/1/1", ETH="1/1/1"), "111")
+OLD_TWO = at("b.yaml", file_of("two", SOL="1/1/1"), "222")
+
+
+@pytest.mark.parametrize(
+    ("come", "was"),
+    [
+        (at("a.yaml", file_of("new", SOL="2/2/2"), "222"), OLD_ONE),
+        (at("b.yaml", file_of("new", BTC="2/2/2", ETH="2/2/2"), "111"), OLD_TWO),
+        (at("c.yaml", file_of("new", SOL="2/2/2"), "111"), OLD_ONE),
+        (at("c.yaml", file_of("new", SOL="2/2/2")), OLD_TWO),
+        (at("c.yaml", file_of("new", ETH="2/2/2", BTC="2/2/2"), "999"), OLD_ONE),
+        (at("c.yaml", file_of("new", ETH="2/2/2")), None),
+        (at("c.yaml", file_of("one", Environment.DEMO, SOL="2/2/2"), "111"), OLD_ONE),
+        # What is called as it was is what it was, whatever else it looks like.
+        (at("b.yaml", file_of("one", SOL="2/2/2"), "222"), OLD_ONE),
+    ],
+    ids=["path", "other path", "uid", "families", "families, another uid", "new", "environment", "name"],
+)
+def test_an_account_that_was_renamed_is_known_by_its_file_its_user_or_its_families(
+    come: Desired, was: Desired | None
+) -> None:
+    pairs, dropped = paired([OLD_ONE, OLD_TWO], [come], same_path)
+    assert pairs == ((was, come),)
+    assert set(map(id, dropped)) == {id(one) for one in (OLD_ONE, OLD_TWO) if one is not was}
+
+
+def test_an_account_that_went_is_what_one_that_came_was_at_most_once() -> None:
+    old = [file_of("a", BTC="1/1/1")]
+    come = [file_of("b", BTC="2/2/2"), file_of("c", BTC="3/3/3")]
+    pairs, dropped = paired(old, come, nowhere)
+    assert (pairs, dropped) == (((old[0], come[0]), (None, come[1])), ())
+
+
+def test_a_renamed_account_is_held_to_the_policy_as_any_other() -> None:
+    plan = compare(file_of("a", BTC="1/1/100"), file_of("b", BTC="1/1/400"), [policy(factor="2")])
+    assert because(plan) == {BTC: Because.POLICY}
+    assert (plan.account, plan.changes[0].direction) == ("b", Direction.LOOSEN)
+
+
+def test_leaving_an_environment_leaves_its_protected_families_unwatched() -> None:
+    guard = policy(protected=(BTC,))
+    old, demo = (
+        file_of(BTC="1/1/1", ETH="1/1/1"),
+        file_of("main", Environment.DEMO, BTC="1/1/1", ETH="1/1/2"),
+    )
+    plan = compare(old, demo, [guard])
+    assert [(one.family, one.rule) for one in plan.refusals] == [(BTC, "protected")]
+    assert because(plan) == {ETH: None}
+    assert compare(old, file_of("other", BTC="1/1/1", ETH="1/1/1"), [guard]).refusals == ()
 
 
 def test_times_are_those_of_an_apply_that_begins_with_a_free_budget() -> None:
@@ -169,3 +234,17 @@ def test_the_same_files_give_the_same_digest_wherever_they_are() -> None:
     old, new = file_of(BTC="1/1/1", ETH="2/2/2"), file_of(ETH="3/3/3", BTC="1/1/4")
     turned = file_of(BTC="1/1/4", ETH="3/3/3")
     assert compare(old, new).digest == compare(old, turned).digest
+
+
+@pytest.mark.parametrize("padding", ["0/2000/100", "5000/2000/100"])
+def test_families_that_only_the_newer_file_has_do_not_enlarge_a_share(padding: str) -> None:
+    share = replace(policy(), loosening=Loosening(max_share=Decimal("0.34")))
+    old, new = file_of(BTC="5000/2000/100"), file_of(BTC="5000/2000/101", ETH=padding, SOL=padding)
+    assert [one.measured for one in compare(old, new, [share]).refusals] == ["1 of 1 at once"]
+
+
+def test_families_that_leave_the_file_or_were_disabled_do_not_enlarge_a_share() -> None:
+    share = replace(policy(), loosening=Loosening(max_share=Decimal("0.5")))
+    old = file_of(BTC="5000/2000/100", ETH="5000/2000/100", SOL="0/2000/100")
+    new = file_of(BTC="5000/2000/101", SOL="5000/2000/100")
+    assert [one.measured for one in compare(old, new, [share]).refusals] == ["1 of 1 at once"]

@@ -136,7 +136,13 @@ def test_a_side_is_a_file_a_folder_a_revision_or_a_path_in_one(two: Desk, old: s
 def test_paths_and_places_name_the_revision(two: Desk) -> None:
     document = two.diff("HEAD~1", "HEAD").document
     assert document["config"]["path"] == "HEAD:mmp.yaml"
-    assert document["old"] == {"path": "HEAD~1:mmp.yaml", "policy": None, "policy_changed": False}
+    assert document["old"] == {
+        "path": "HEAD~1:mmp.yaml",
+        "account": "main",
+        "environment": "live",
+        "policy": None,
+        "policy_changed": False,
+    }
     assert document["changes"][0]["source"] == {"path": "HEAD:mmp.yaml", "line": 5, "column": 3}
     assert (document["host"], document["basis"]) == (None, "file")
 
@@ -290,6 +296,7 @@ def test_warnings_are_told_of_the_newer_side_alone(desk: Desk) -> None:
         ("HEAD\nHEAD", "unknown-revision"),
         ("HEAD~7", "unknown-revision"),
         ("0" * 40, "unknown-revision"),
+        ("HEAD^{}junk", "unknown-revision"),
         ("HEAD:missing.yaml", "not-in-revision"),
         ("HEAD:missing/mmp.yaml", "not-in-revision"),
         ("HEAD:mmp.yaml/mmp.yaml", "not-in-revision"),
@@ -314,6 +321,8 @@ def test_whatever_is_not_there_is_said_to_be_so_with_status_4(two: Desk, side: s
         assert (told.status, told.error) == (Exit.INVALID, code), told.stderr
         assert told.document["problems"][0]["code"] == code
         assert told.document["problems"][0]["hint"]
+        about_a_file = code in ("not-in-revision", "not-a-file")
+        assert (told.document["problems"][0]["path"] is not None) == about_a_file
 
 
 @pytest.mark.parametrize(
@@ -370,9 +379,36 @@ def test_a_shallow_clone_is_told_what_to_set(
     )
     monkeypatch.chdir(tmp_path / "s")
     assert two.diff("HEAD", "mmp.yaml").status == 0
-    told = two.diff("HEAD~1", "HEAD")
-    assert (told.status, told.error) == (4, "shallow-clone")
-    assert "fetch-depth: 0" in told.stderr
+    for named in ("HEAD~1", "HEAD^2~3", "origin/other", "v1.2", "a" * 40, "main@{1}^{commit}"):
+        told = two.diff(named, "HEAD")
+        assert (told.status, told.error) == (4, "shallow-clone"), named
+        assert "fetch-depth: 0" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "",
+        "^HEAD",
+        "HEAD~1..HEAD",
+        "HEAD HEAD",
+        "HEAD^{tree}",
+        "-x",
+        "nmp.yaml",
+        "accounts/",
+        ".hidden",
+        "a.lock",
+    ],
+)
+def test_a_shallow_clone_is_not_blamed_for_what_no_clone_would_have(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    shallow = str(tmp_path / "s")
+    two.repository.git("clone", "--quiet", "--depth=1", f"file://{two.repository.folder}", shallow)
+    monkeypatch.chdir(shallow)
+    with pytest.raises(InvalidInput) as refused:
+        find_revision(named)
+    assert refused.value.code == "unknown-revision"
 
 
 def test_a_clone_without_its_objects_fetches_nothing(
@@ -427,6 +463,159 @@ def test_a_file_beyond_the_limit_is_not_read_whole(desk: Desk) -> None:
     told = desk.diff("HEAD", "HEAD")
     assert told.status == 4
     assert {each["code"] for each in told.document["problems"]} == {"too-large"}
+
+
+# ---- files that come and go ------------------------------------------------------------------------
+
+
+def test_a_config_that_only_the_newer_revision_has_is_new_whole(desk: Desk) -> None:
+    desk.commit({"README.md": "desk"})
+    desk.commit({"mmp.yaml": config(BTC="100")})
+    told = desk.diff("HEAD~1", "HEAD")
+    assert (told.status, told.changes) == (0, {"BTC-USD": "set"})
+    assert told.stderr == (
+        "account main (live) is new: HEAD~1:mmp.yaml does not have it, "
+        "so every family is new here and nothing counts as looser\n"
+    )
+    assert told.document["old"]["account"] is None
+    assert told.document["changes"][0]["reason"] == "new"
+    assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
+    for output in ("text", "markdown"):
+        assert "is new: " in desk.diff("HEAD~1", "HEAD", output=output).stdout
+    assert desk.diff("HEAD~1", "mmp.yaml").changes == {"BTC-USD": "set"}, "what is being edited"
+    assert desk.diff("HEAD~1", ".", "-c", ".").changes == {"BTC-USD": "set"}
+
+
+def test_a_config_that_only_the_older_revision_has_is_gone_whole(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100")})
+    desk.commit({"mmp.yaml": None})
+    told = desk.diff("HEAD~1", "HEAD")
+    assert (told.status, told.changes) == (0, {})
+    assert told.stderr == "account main (live) is gone: 1 family will no longer be managed\n"
+    assert told.document["summary"]["unmanaged"] == 1
+    assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
+    for output in ("text", "markdown"):
+        assert "1 family will no longer be managed" in desk.diff("HEAD~1", "HEAD", output=output).stdout
+
+
+def test_of_several_configs_each_may_come_or_go(desk: Desk) -> None:
+    desk.commit({"a.yaml": config("a", BTC="1"), "b.yaml": config("b", BTC="1")})
+    desk.commit({"a.yaml": None, "b.yaml": config("b", BTC="2"), "sub/c.yaml": config("c", ETH="1")})
+    flags = ("-c", "a.yaml", "-c", "b.yaml", "-c", "sub")
+    plans = desk.diff("HEAD~1", "HEAD", *flags).document["plans"]
+    assert {plan["account"]: plan["summary"]["set"] for plan in plans} == {"a": 0, "b": 1, "c": 1}
+    assert desk.diff("HEAD~1:sub", "HEAD:sub").changes == {"ETH-USD": "set"}
+
+
+def test_a_folder_without_a_config_is_a_config_that_is_not_there_yet(desk: Desk) -> None:
+    desk.commit({f"accounts/{POLICY}": policy()})
+    desk.commit({"accounts/main.yaml": config(BTC="100")})
+    told = desk.diff("HEAD~1:accounts", "HEAD:accounts")
+    assert (told.status, told.changes) == (0, {"BTC-USD": "set"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("HEAD~1", "HEAD"),
+        ("HEAD~1:nmp.yaml", "HEAD:nmp.yaml"),
+        ("HEAD~1:mmp.yml", "HEAD:there.yaml"),
+        ("HEAD:there.yaml", "HEAD:mmp.yml"),
+        ("HEAD~1:mmp.yml", "there.yaml"),
+        ("HEAD~1:empty", "HEAD:empty"),
+    ],
+)
+def test_a_path_that_neither_side_has_is_mistyped(desk: Desk, old: str, new: str) -> None:
+    desk.commit({"there.yaml": config(BTC="1"), "empty/README.md": ""})
+    desk.commit({"there.yaml": config(BTC="2")})
+    told = desk.diff(old, new)
+    assert (told.status, told.error) == (Exit.INVALID, "not-in-revision")
+    assert any(name in told.stderr for name in ("mmp.yaml", "nmp.yaml", "mmp.yml", "empty"))
+
+
+def test_a_file_outside_of_the_repository_does_not_stand_in_for_a_missing_one(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.commit({"README.md": "desk"})
+    (tmp_path / "mmp.yaml").write_text(config(BTC="1"), encoding="utf-8")
+    assert desk.diff("HEAD", str(tmp_path / "mmp.yaml")).error == "not-in-revision"
+
+
+# ---- accounts that are called otherwise ------------------------------------------------------------
+
+
+def renamed(text: str, account: str = "spare", environment: str = "live") -> str:
+    return text.replace("account: main", f"account: {account}").replace(
+        "environment: live", f"environment: {environment}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("HEAD~1", "HEAD"),
+        ("HEAD~1", "mmp.yaml"),
+        ("HEAD~1:mmp.yaml", "HEAD:."),
+        ("HEAD~1", "."),
+        ("old.yaml", "new.yaml"),
+    ],
+)
+def test_a_renamed_account_hides_no_loosening(desk: Desk, old: str, new: str) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100", ETH="5"), POLICY: policy(2)})
+    desk.commit({"mmp.yaml": renamed(config(BTC="400", SOL="5"))})
+    if new == "new.yaml":
+        for name, text in (("old", config(BTC="100")), ("new", renamed(config(BTC="400", SOL="5")))):
+            (desk.repository.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    told = desk.diff(old, new, "--fail-on", "policy")
+    assert (told.status, told.changes) == (3, {"BTC-USD": "hold", "SOL-USD": "set"})
+    assert told.document["old"]["account"] == "main"
+    assert told.document["account"] == "spare"
+    assert "account renamed main → spare: " in desk.diff(old, new, output="text").stdout
+    assert "account renamed `main` → `spare`: " in desk.diff(old, new, output="markdown").stdout
+
+
+def test_an_account_in_a_folder_is_known_by_its_file_whatever_the_folder_is_called(desk: Desk) -> None:
+    desk.commit({"accounts/a.yaml": config("a", BTC="1"), "accounts/b.yaml": config("b", ETH="1")})
+    desk.commit(
+        {
+            **{f"accounts/{name}.yaml": None for name in "ab"},
+            "desks/a.yaml": config("z", BTC="2", SOL="1"),
+            "desks/b.yaml": config("b", ETH="1"),
+        }
+    )
+    plans = desk.diff("HEAD~1:accounts", "HEAD:desks").document["plans"]
+    assert {plan["account"]: plan["old"]["account"] for plan in plans} == {"b": "b", "z": "a"}
+
+
+def test_another_environment_is_told_and_its_settings_are_compared(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100")})
+    desk.commit({"mmp.yaml": renamed(config(BTC="400"), "main", "demo")})
+    told = desk.diff("HEAD~1", "HEAD", "--fail-on", "loosen")
+    assert (told.status, told.changes) == (3, {"BTC-USD": "set"})
+    assert (
+        "environment changed live → demo: another exchange world"
+        in desk.diff("HEAD~1", "HEAD", output="text").stdout
+    )
+
+
+def test_a_name_alone_is_a_change_worth_an_exit_code(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100")})
+    desk.commit({"mmp.yaml": renamed(config(BTC="100"))})
+    assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
+    assert desk.diff("HEAD", "HEAD", "--exit-code").status == 0
+
+
+# ---- refusals without a change ---------------------------------------------------------------------
+
+
+def test_a_protected_family_that_is_taken_out_is_not_called_no_changes(desk: Desk) -> None:
+    guard = "version: 1\nprotected: [ETH-USD]\n"
+    desk.commit({"mmp.yaml": config(BTC="1"), POLICY: guard})
+    told = desk.diff("HEAD", "HEAD", "--exit-code", output="text")
+    assert told.status == 2
+    assert "Refused: nothing would be sent. 1 family is as desired." in told.stdout
+    assert "No changes" not in told.stdout
+    assert desk.diff("HEAD", "HEAD", output="gitlab").document == {"create": 0, "update": 0, "delete": 1}
 
 
 # ---- whose policy counts ---------------------------------------------------------------------------

@@ -16,16 +16,22 @@ from reconciler.cli.output import Output
 from reconciler.core.diff import compare, gone
 from reconciler.core.direction import LESS_SAFE
 from reconciler.core.model import Environment, Family
-from reconciler.core.plan import Action, Because
+from reconciler.core.plan import Action, Because, Rules
 from reconciler.report.documents import Context, Published
 from reconciler.report.gitlab import plans_gitlab
 from reconciler.report.markdown import Page, plans_markdown
-from tests.unit.core_builders import BTC, ETH, SOL, desired, plan_of, setting
+from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting
 from tests.unit.markdown_form import BEFORE, BETWEEN, OLD, POLICY, between, hold_to_the_form, sections
 from tests.unit.report_samples import large_plans, small_plans
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+
+
+def since(account: str | None, environment: str | None) -> Context:
+    """Return the context of two revisions, in the older of which the account is called so."""
+    old = replace(OLD, account=account, environment=environment, policy_changed=False)
+    return replace(BETWEEN, old=old)
 
 
 # ---- what it says ------------------------------------------------------------------------------
@@ -40,8 +46,10 @@ def test_several_accounts_are_as_the_golden_file() -> None:
     desk = desired({BTC: setting("1/1/1")}, account="desk-2", environment=Environment.DEMO)
     pages = [
         (between(), BETWEEN),
-        (compare(desk, desk), BETWEEN),
-        (gone(desired({ETH: setting("1/1/1")}, account="old")), BETWEEN),
+        (compare(desk, desk), since("desk-2", "demo")),
+        (gone(desired({ETH: setting("1/1/1")}, account="old")), since("old", "live")),
+        (compare(desk, replace(desk, account="desk-3")), since("desk-2", "live")),
+        (compare(None, desk), since(None, None)),
     ]
     told = plans_markdown(pages).replace(f"mmp {__version__}", "mmp VERSION")
     hold_to_the_form(told)
@@ -125,8 +133,20 @@ def test_a_removed_protected_family_is_refused_though_nothing_changes() -> None:
         desired({BTC: setting("1/1/1"), ETH: setting("1/1/1")}), desired({BTC: setting("1/1/1")}), [guard]
     )
     told = plans_markdown([(plan, BETWEEN)])
-    assert "No changes, but 1 family will no longer be managed." in told
+    assert "**1 family will no longer be managed.** **Refused: nothing would be sent.**" in told
+    assert "No changes" not in told
     assert "--allow protected:ETH-USD" in told
+    assert plans_gitlab([plan]) == {"create": 0, "update": 0, "delete": 1}
+
+
+def test_a_refusal_that_is_all_there_is_to_tell_is_not_called_no_changes() -> None:
+    guard = replace(POLICY, protected=frozenset({ETH}))
+    plan = plan_of({BTC: setting("1/1/1")}, {BTC: confirmed("1/1/1")}, rules=Rules(policy=guard))
+    told = plans_markdown([(plan, CONTEXT)])
+    hold_to_the_form(told)
+    assert "**Refused: nothing would be sent.** 1 unchanged." in told
+    assert "No changes" not in told
+    assert plans_gitlab([plan]) == {"create": 0, "update": 0, "delete": 1}
 
 
 def test_unchanged_families_are_counted_and_not_named() -> None:
@@ -186,7 +206,8 @@ def test_gitlab_counts_requests_by_what_they_do() -> None:
 
 def test_gitlab_counts_every_request_once() -> None:
     for plan, _ in every_page():
-        assert sum(plans_gitlab([plan]).values()) == len(plan.requests)
+        refused = {one.family for one in plan.refusals} - {change.family for change in plan.changes}
+        assert sum(plans_gitlab([plan]).values()) == len(plan.requests) + len(refused)
 
 
 def test_the_gitlab_report_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,10 +38,12 @@ def shown(payload: str) -> str:
 def test_hostile_text_stays_text_wherever_it_comes_from_outside(payload: str) -> None:
     policy = PolicyFile(payload, "1" * 64)
     context = Context(
-        payload, payload, payload[:64], policy, old=OldSide(payload, policy, policy_changed=True)
+        payload, payload, payload[:64], policy, old=OldSide(payload, policy, True, f"{payload}x", payload)
     )
     plan = replace(between(), account=payload)
-    harmless = replace(BETWEEN, host="x", path="x", sha256="x", old=replace(OLD, path="x"))
+    harmless = replace(
+        BETWEEN, host="x", path="x", sha256="x", old=replace(OLD, path="x", account="x", environment="demo")
+    )
     for pages in ([(plan, context)], [(plan, context), (between(), BETWEEN)]):
         tokens = hold_to_the_form(plans_markdown(pages))
         usual = hold_to_the_form(plans_markdown([(between(), harmless), *pages[1:]]))

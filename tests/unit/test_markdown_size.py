@@ -31,7 +31,7 @@ def test_nine_hundred_changed_families_fit_and_the_rest_is_counted() -> None:
     assert len(told.encode()) > LIMIT_BYTES * 0.95
     assert (
         "**Less protection: 225 disabled, 225 looser, 225 looser in one field and tighter in another.**"
-        " More protection: 225 tighter. 675 held." in told
+        " **Refused: nothing would be sent.** More protection: 225 tighter. 675 held." in told
     )
     assert plan.digest in told
     left = [int(number) for number in re.findall(r"^… and ([0-9]+) families more", told, re.MULTILINE)]
@@ -68,8 +68,11 @@ def test_whatever_the_number_of_accounts_the_counts_at_the_top_are_of_all(
 def test_the_accounts_left_out_are_those_with_the_least_to_say() -> None:
     quiet = desired({BTC: setting("1/1/1")}, account="quiet")
     looser = (compare(*crowd(1, "looser")), BETWEEN)
-    pages = [(compare(quiet, quiet), BETWEEN)] * 300 + [looser]
-    assert "### `looser` (live)" in plans_markdown(pages)
+    same = replace(BETWEEN, old=replace(OLD, account="quiet"))
+    pages = [(compare(quiet, quiet), same)] * 300
+    assert "### `looser` (live)" in plans_markdown([*pages, looser])
+    called_otherwise = (compare(quiet, replace(quiet, account="other")), same)
+    assert "account renamed `quiet` → `other`" in plans_markdown([*pages, called_otherwise])
 
 
 def test_a_path_as_long_as_the_system_allows_does_not_push_the_summary_out() -> None:

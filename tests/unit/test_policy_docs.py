@@ -50,7 +50,7 @@ def refused(changed: int, of: int, under: Policy) -> bool:
     changes = looser(of)
     wanted = desired({family: setting(after) for family, (_, after) in changes.items()})
     proposals: list[Proposal] = [proposal(family, *changes[family]) for family in list(changes)[:changed]]
-    return bool(judge(proposals, wanted, under, frozenset()).refusals)
+    return bool(judge(proposals, wanted, under, frozenset(), in_force=of).refusals)
 
 
 def test_every_kind_of_override_is_in_the_table_of_rules() -> None:

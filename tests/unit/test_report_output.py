@@ -47,6 +47,20 @@ def test_a_failure_is_a_document_where_one_was_asked_for(capsys: pytest.CaptureF
     assert (problem["code"], problem["message"], problem["hint"]) == ("okx-1", HOSTILE, None)
 
 
+@pytest.mark.parametrize("path", [None, "plan.json"])
+def test_a_failure_about_a_file_is_reported_at_its_beginning(
+    path: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = MmpError("plan-edited", "edited", path=path)
+    Output("json").failure_document(failure, failure.said_of("main (live)", path="mmp.yaml"))
+    document = json.loads(capsys.readouterr().out)
+    Draft202012Validator(load_schema("problems")).validate(document)
+    places = [(one["path"], one["line"], one["column"]) for one in document["problems"]]
+    start = (path, 1, 1) if path else (None, None, None)
+    assert places == [start, (path or "mmp.yaml", 1, 1)]
+    assert document["problems"][1]["message"] == "main (live): edited"
+
+
 @pytest.mark.parametrize(
     ("place", "holds"),
     [
