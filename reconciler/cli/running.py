@@ -90,7 +90,9 @@ class Supervisor:
         watching = self._start(self.lookout.run())
         try:
             await self._until_stopped()
-            await asyncio.gather(*self._keeping)  # each ends by itself, what it began is ended
+            # Each ends by itself, and what it began is ended.
+            await asyncio.gather(*self._keeping, return_exceptions=True)
+            self._raise_failure()
         finally:
             await _cancelled(watching, *self._keeping)
 
@@ -99,6 +101,9 @@ class Supervisor:
         asked = asyncio.create_task(self.stop.wait())
         await asyncio.wait({asked, self._failed}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
         if self._failed.done():
             self._failed.result()
 
