@@ -26,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 unexport PIP_REQUIRE_VIRTUALENV PYTHONPATH
 
-.PHONY: help setup demo test tests left-out check format lint types simulate mutants proof bench lock clean
+.PHONY: help setup demo test tests left-out check format lint types whole simulate mutants proof bench lock clean
 
 help: ## list these words
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -47,7 +47,7 @@ left-out:
 	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories, thirty kills in a row of the real program'
 	@echo 'Left out, because it cannot be run here: anything against OKX itself'
 
-check: format lint types test ## what .ci/run does: format, lint, types, tests
+check: format lint types whole test ## what .ci/run does: format, lint, types, lock, tests
 
 format: $(READY)
 	@$(PY) -m ruff format --check --quiet . && echo 'format: as ruff would'
@@ -57,6 +57,9 @@ lint: $(READY)
 
 types: $(READY)
 	@$(PY) -m mypy
+
+whole: $(READY)
+	@$(PY) -m pip check >/dev/null && echo 'lock: everything that is needed is in it'
 
 simulate: $(READY) ## SEEDS=n simulated histories on all cores
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs all
@@ -101,5 +104,4 @@ $(READY): pyproject.toml $(DEV_LOCK)
 	@: the lock is whole, so nothing is resolved here and a release made tomorrow changes nothing
 	@$(PY) -m pip install --quiet --no-deps --require-hashes -r $(DEV_LOCK)
 	@$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
-	@$(PY) -m pip check >/dev/null
 	@touch $@
