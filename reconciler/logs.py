@@ -12,6 +12,7 @@ import structlog
 from reconciler.core.events import (
     Adopted,
     ClockSynced,
+    Compared,
     Event,
     ExchangeFailed,
     Identified,
@@ -19,10 +20,12 @@ from reconciler.core.events import (
     LockAwaited,
     Observe,
     Parked,
+    PassEnded,
     Planned,
     RequestReserved,
     RequestSettled,
     Waiting,
+    WentIdle,
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
@@ -86,7 +89,10 @@ def observer(account: str, environment: str, *, simulator: bool, advice: Advice 
 
     def observe(event: Event) -> None:
         nonlocal failing
-        level, message, values = told(event)
+        line = told(event)
+        if line is None:
+            return
+        level, message, values = line
         if isinstance(event, Planned):
             news = _news(event.plan, announced)
             level = level if news else "debug"
@@ -108,8 +114,8 @@ Told = tuple[str, str, dict[str, object]]
 """Level, message and values of one log line."""
 
 
-def told(event: Event) -> Told:
-    """Return what one event is as a log line."""
+def told(event: Event) -> Told | None:
+    """Return what one event is as a log line; None for those that only a watching program wants."""
     match event:
         case Identified(uid, previous_host):
             if previous_host:
@@ -128,9 +134,13 @@ def told(event: Event) -> Told:
             return "debug", "waiting", {"for": cause.value, "family": family, "remaining": remaining}
         case Adopted(settings):
             return "info", "adopted", {"families": sorted(settings)}
-        case RequestReserved(attempt, family, setting):
+        case Compared() | WentIdle():
+            return None
+        case PassEnded(took_s, finished):
+            return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
+        case RequestReserved(attempt, family, setting, _):
             return "debug", "request reserved", _request(attempt, family, setting_words(setting))
-        case RequestSettled(attempt, family, setting, status, reply, round_trip_s):
+        case RequestSettled(attempt, family, setting, status, reply, round_trip_s, _):
             values = _request(attempt, family, setting_words(setting)) | _reply(reply)
             level = "info" if status is AttemptStatus.APPLIED else "warning"
             level = "error" if reply.reply_class in STOPPING - {ReplyClass.CLOCK} else level

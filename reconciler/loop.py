@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from reconciler.core.events import ExchangeFailed, LockAwaited, Observe
+from reconciler.core.events import ExchangeFailed, LockAwaited, Observe, PassEnded, WentIdle
 from reconciler.core.model import Desired
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateForeign, StateLocked
@@ -76,6 +76,7 @@ class Loop:
                 wait_until, trusted = await self._one_pass(memory)
                 identified = expected if trusted else None
             if wait_until is not None and not self.stopping():
+                self.observe(WentIdle(wait_until))
                 await self.clock.pause(wait_until)
 
     async def _identify(self, memory: Memory) -> float | None:
@@ -103,6 +104,7 @@ class Loop:
 
     async def _one_pass(self, memory: Memory) -> tuple[float | None, bool]:
         """Run one pass. Returns when the next is due, and whether the key is still trusted."""
+        began_at = self.clock.now()
         try:
             result = await reconcile(
                 self.desired,
@@ -117,6 +119,7 @@ class Loop:
         except StateLocked as locked:
             self.observe(LockAwaited(locked.message))
             return self.clock.now() + LOCKED_RETRY_S, True
+        self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Finished)))
         return self._next_due(result), not isinstance(result.end, Stopped)
 
     def _next_due(self, result: PassResult) -> float | None:

@@ -16,6 +16,7 @@ from reconciler.core.events import (
     Adopted,
     Cause,
     ClockSynced,
+    Compared,
     ExchangeFailed,
     Identified,
     LiveReadDone,
@@ -338,8 +339,11 @@ class _Pass:
         self.paused = await self.store.paused()
         ledger = await self.store.ledger()
         now = self.clock.now()
-        plan = make_plan(self.desired(), self.known, self.reads, self._rules(now), now)
+        desired, rules = self.desired(), self._rules(now)
+        plan = make_plan(desired, self.known, self.reads, rules, now)
         plan = with_schedule(plan, ledger, now, assume_idle=self.options.assume_idle)
+        whole = self._has_whole_picture(plan)
+        self.observe(Compared(desired, self.known, ledger, rules, plan, whole))
         self._tell(plan)
         self.plan = plan
         return plan, earliest_slot(ledger, now, assume_idle=self.options.assume_idle)
@@ -413,7 +417,7 @@ class _Pass:
             slot = await self.store.reserve(request, assume_idle=self.options.assume_idle)
             if isinstance(slot, NotYet):
                 return None
-            self.observe(RequestReserved(slot.attempt, change.family, change.after))
+            self.observe(RequestReserved(slot.attempt, change.family, change.after, slot.reserved_at))
             reply = await connection.send(request, deadline=slot.reserved_at + SEND_DEADLINE_S)
         finally:
             await connection.close()
@@ -445,7 +449,11 @@ class _Pass:
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
-        self.observe(RequestSettled(slot.attempt, change.family, change.after, verdict.status, reply, took))
+        self.observe(
+            RequestSettled(
+                slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason
+            )
+        )
         return await self._follow(change, verdict, reply)
 
     async def _follow(self, change: Change, verdict: Verdict, reply: Reply) -> End | None:

@@ -110,11 +110,16 @@ def make_status(
     now: float,
     wall: datetime,
     policy: Policy | None = None,
+    rules: Rules | None = None,
 ) -> Status:
-    """Put the record beside what is desired, as of ``now`` and ``wall``, under ``policy``."""
+    """Put the record beside what is desired, as of ``now`` and ``wall``.
+
+    ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``.
+    """
     reads = _reads(record, now, wall)
     pauses = tuple(pause for pause in record.pauses if pause.holds(wall))
-    rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
+    if rules is None:
+        rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
     plan = make_plan(desired, record.known, reads, rules, now)
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)
