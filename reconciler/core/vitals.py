@@ -28,6 +28,7 @@ from reconciler.core.events import (
 from reconciler.core.model import Desired, Family, LiveRead, Pause
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
+from reconciler.core.problems import Problem
 from reconciler.core.status import Record, Status, make_status
 from reconciler.core.verdict import AttemptStatus
 
@@ -76,9 +77,24 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class FileState:
+    """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
+
+    ``sha256`` is of the content in force. ``rejected_at`` None: nothing newer was refused since.
+    """
+
+    path: str
+    sha256: str
+    accepted_at: datetime
+    rejected_at: datetime | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Vitals:
     """One account's loop as seen from outside.
 
+    ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
     ``live`` False: the exchange is never read. ``due_at``: until when silence means nothing.
     ``compared`` is the newest comparison of any kind. ``read`` is the newest live read of this
     process. ``started`` is latched once every desired family was seen in sync or tighter and none was
@@ -104,6 +120,8 @@ class Vitals:
     parked: Mapping[Family, Parked] = field(default_factory=dict)
     sendings: tuple[Sending, ...] = ()
     troubles: tuple[Trouble, ...] = ()
+    config: FileState | None = None
+    policy: FileState | None = None
 
 
 def begun(desired: Desired, *, host: str, simulator: bool, live: bool, now: float) -> Vitals:
