@@ -13,6 +13,7 @@ from typing import assert_never
 
 from reconciler.core import account as accounts
 from reconciler.core.events import (
+    READING_LIVE,
     Adopted,
     Cause,
     ClockSynced,
@@ -384,7 +385,7 @@ class _Pass:
     async def _read(self) -> End | None:
         read = await _read_live(self.exchange, self.desired())
         if isinstance(read, Reply):
-            return self._failed("reading live settings", read)
+            return self._failed(READING_LIVE, read)
         self.memory.failures = 0
         self.reads = self.reads.then(read)
         await self.store.record_live(read)

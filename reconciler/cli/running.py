@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler import logs
 from reconciler.cli import doors
@@ -22,12 +23,17 @@ from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Problem
+from reconciler.core.vitals import FileState, begun
 from reconciler.desired.watch import Accepted, PolicyAccepted, Rejected, WatchedFile, WatchedPolicy
 from reconciler.loop import Loop
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
 from reconciler.reconcile import Options
-from reconciler.store.sqlite import SqliteState
+from reconciler.sidecar.guard import Listen
+from reconciler.store.sqlite import SqliteState, SqliteStore
+
+if TYPE_CHECKING:
+    from reconciler.cli.watching import Watching
 
 POLL_S = 1.0
 """Between two looks at a file; also how long new content has to stay the same to be accepted."""
@@ -46,6 +52,7 @@ class Standing:
     drift: DriftPolicy
     assume_idle: bool
     live: bool
+    listen: Listen | None = None
 
 
 class Running:
@@ -60,12 +67,22 @@ class Running:
         self.files = [WatchedFile(one) for one in desired]
         self.policies = _watched(desired, policies, standing.policy_file)
         self.simulator = doors.is_simulator(standing.base)
+        self.watching = None if standing.listen is None else _watching(self.clock)
 
     async def run(self) -> None:
         """Run until asked to stop. Raises MmpError where the state or the keys cannot be used at all."""
         # First of all: from here on a signal is a request to stop, and what is begun is ended properly.
         self.stop.install()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look, True)
+        if self.watching is None or self.standing.listen is None:
+            return await self._run()
+        self.watching.listen(self.standing.listen)
+        try:
+            await self._run()
+        finally:
+            self.watching.stop()
+
+    async def _run(self) -> None:
         clients = [
             doors.trading_client(file.desired, self.standing.base, self.clock) for file in self.files
         ]
@@ -91,12 +108,13 @@ class Running:
         self, file: WatchedFile, policy: WatchedPolicy, client: OkxTradingClient, state: SqliteState
     ) -> Loop:
         desired = file.desired
+        store = state.account(desired.account, desired.environment, self.standing.base.kind)
         return Loop(
             desired=lambda: file.desired,
-            store=state.account(desired.account, desired.environment, self.standing.base.kind),
+            store=store,
             exchange=client,
             clock=self.clock,
-            observe=self._observer(desired),
+            observe=self._observer(desired, client, store),
             host=self.standing.base.host,
             options=Options(
                 purpose="run",
@@ -109,16 +127,37 @@ class Running:
             stopping=self.stop.asked,
         )
 
-    def _observer(self, desired: Desired) -> Observe:
+    def _observer(self, desired: Desired, client: OkxTradingClient, store: SqliteStore) -> Observe:
+        watch = self._watch_loop(desired, client, store)
         log = logs.observer(
             desired.account, desired.environment.value, simulator=self.simulator, advice=doors.advice
         )
 
         def observe(event: Event) -> None:
             self.stop.watch(desired.account, event)
+            watch(event)
             log(event)
 
         return observe
+
+    def _watch_loop(self, desired: Desired, client: OkxTradingClient, store: SqliteStore) -> Observe:
+        """Return what keeps an account on the board; nothing where nobody may look."""
+        if self.watching is None:
+            return _unwatched
+        config = FileState(desired.path, desired.sha256, self.clock.wall())
+        vitals = begun(
+            desired,
+            host=self.standing.base.host,
+            simulator=self.simulator,
+            live=self.standing.live,
+            now=self.clock.now(),
+        )
+        return self.watching.observer(
+            replace(vitals, config=config),
+            interval_s=self.standing.interval_s,
+            pauses=store.pauses,
+            clock_offset_s=lambda: client.clock_offset_s,
+        )
 
     async def _watch(self) -> None:
         while True:
@@ -144,6 +183,16 @@ class Running:
                     _tell(what, problem)
             case None:
                 pass
+
+
+def _watching(clock: SystemClock) -> Watching:
+    from reconciler.cli.watching import Watching  # late: nobody else needs its server and counters
+
+    return Watching(clock)
+
+
+def _unwatched(event: Event) -> None:
+    del event
 
 
 def _watched(

@@ -15,6 +15,9 @@ from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, Reason, Rules
 from reconciler.core.verdict import AttemptStatus, Reply
 
+READING_LIVE = "reading live settings"
+"""What fails when live settings cannot be read: the one failure that is counted apart."""
+
 
 class Cause(StrEnum):
     """What a pass waits for."""

@@ -178,7 +178,13 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
         pauses=vitals.pauses,
     )
     return make_status(
-        vitals.desired, record, simulator=vitals.simulator, now=now, wall=wall, rules=compared.rules
+        vitals.desired,
+        record,
+        simulator=vitals.simulator,
+        now=now,
+        wall=wall,
+        rules=compared.rules,
+        read=vitals.read,
     )
 
 

@@ -15,10 +15,14 @@ from reconciler.core.vitals import Vitals
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One account as it is on the board."""
+    """One account as it is on the board.
+
+    ``clock_offset_s``: how far the exchange's clock is ahead of ours; None until it was measured.
+    """
 
     vitals: Vitals
     interval_s: float
+    clock_offset_s: float | None = None
 
 
 @dataclass(slots=True)
