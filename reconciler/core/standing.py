@@ -61,7 +61,8 @@ def judge_standing(status: Status | None, *, live: bool, interval_s: float) -> J
     """
     if status is None:
         return Judged(Standing.UNKNOWN, "Not known yet: live settings have not been read.")
-    exposed = _names(status, exposed_family)
+    unread = live and status.live_at is None
+    exposed = _names(status, lambda family: exposed_family(family) and not (unread and _unheard_of(family)))
     if exposed:
         return Judged(Standing.EXPOSED, _exposed_words(exposed, status), exposed)
     doubt = _doubt(status, live=live, interval_s=interval_s)
@@ -75,7 +76,7 @@ def judge_standing(status: Status | None, *, live: bool, interval_s: float) -> J
     if frozen:
         told = f"Frozen until somebody resets it: {_list(frozen)}. Settings are no looser than desired."
         return Judged(Standing.FROZEN, told, frozen)
-    differing = _names(status, lambda family: family.change is not None)
+    differing = _names(status, _differs)
     if differing:
         return Judged(Standing.TIGHTER, f"Yes, and tighter than desired: {_list(differing)}.", differing)
     return Judged(Standing.PROTECTED, f"Yes: {_all(len(status.families))} as the file says.")
@@ -90,20 +91,31 @@ def worst_of(judged: Sequence[Judged]) -> Standing:
 def exposed_family(family: FamilyStatus) -> bool:
     """Tell whether a family is known to have less protection than desired, or none at all.
 
-    What was last applied stands in where no read counts. A family never applied has none.
+    What was last applied stands in where no read counts. A family never applied, and one whose row is
+    gone, has none.
     """
-    in_force = family.live.setting if family.live else family.applied
-    if family.change is None or family.state is FamilyState.UNCERTAIN:
+    change = family.change
+    if change is None or family.state is FamilyState.UNCERTAIN:
         return False
-    if in_force is None or (family.live is None and family.state is FamilyState.DRIFTED):
+    if change.before is None:
         return not family.desired.disabled
-    return direction(family.desired, in_force) in LESS_SAFE
+    return direction(family.desired, change.before) in LESS_SAFE
 
 
 def frozen_until_reset(family: FamilyStatus) -> bool:
     """Tell whether a family is frozen by a setting under which only a reset ends the freeze."""
     live = family.live
     return live is not None and live.frozen and live.setting.until_reset
+
+
+def _unheard_of(family: FamilyStatus) -> bool:
+    """Tell whether nothing at all is known of a family: not even this program ever set it."""
+    return family.applied is None and family.live is None
+
+
+def _differs(family: FamilyStatus) -> bool:
+    """Tell whether what is in force is not as desired; one only to be recorded is."""
+    return family.change is not None and family.change.before != family.desired
 
 
 def _doubt(status: Status, *, live: bool, interval_s: float) -> str:
