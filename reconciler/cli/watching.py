@@ -33,7 +33,9 @@ class Watching:
     def listen(self, listen: Listen) -> None:
         """Serve from now on; call it in the loops' event loop. Raises MmpError if it cannot be."""
         pulse = Pulse(asyncio.get_running_loop())
-        site = Site(self.board, self._metrics, pulse, self._clock.now, self._clock.wall)
+        site = Site(
+            self.board, self._metrics, beats=pulse.beats, now=self._clock.now, wall=self._clock.wall
+        )
         self._server = start_server(listen, site.routes(), broken=_broken)
         logs.log("info", "listening", url=self._server.url)
 

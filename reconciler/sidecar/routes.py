@@ -1,12 +1,16 @@
-"""What is at which path, and the pulse: whether the program's own event loop still answers."""
+"""What is at which path, and the pulse: whether the program's own event loop still answers.
+
+Probes are answered in the server's own thread. What takes longer for many families (metrics, status) is
+made beside it, once at a time however many ask, so that a scrape never makes a probe late.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Generic, TypeVar
 
 from reconciler.sidecar.answers import Answer, Query, Route
 from reconciler.sidecar.board import Board
@@ -14,8 +18,24 @@ from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
 from reconciler.sidecar.published import status_answer
 
+T = TypeVar("T")
+
 PULSE_WITHIN_S = 2.0
 """How long the program's event loop may take to answer: it does its steps in milliseconds."""
+
+
+class Shared(Generic[T]):
+    """Asks one question at a time: whoever asks meanwhile gets the same answer."""
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Task[T] | None = None
+
+    async def __call__(self) -> T:
+        """Return the answer that is under way, or to a question asked now."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
 
 
 class Pulse:
@@ -23,13 +43,8 @@ class Pulse:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._asking: asyncio.Task[bool] | None = None
-
-    async def beats(self) -> bool:
-        """Tell whether the loop answers in time; askers at the same time share one question."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        return await asyncio.shield(self._asking)
+        self.beats = Shared(self._ask)
+        """Tells whether the loop answers in time."""
 
     async def _ask(self) -> bool:
         here, answered = asyncio.get_running_loop(), asyncio.Event()
@@ -46,16 +61,27 @@ class Pulse:
         return True
 
 
-@dataclass(slots=True)
+Beats = Callable[[], Awaitable[bool]]
+
+
 class Site:
     """Everything that is served, made from the board at the moment it is asked for."""
 
-    board: Board
-    metrics: Metrics
-    pulse: Pulse
-    now: Callable[[], float]
-    wall: Callable[[], datetime]
-    _started: bool = False
+    def __init__(
+        self,
+        board: Board,
+        metrics: Metrics,
+        *,
+        beats: Beats,
+        now: Callable[[], float],
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._board = board
+        self._beats = beats
+        self._now = now
+        self._started = False
+        self._metrics = aside(metrics.answer)
+        self._status = aside(lambda: status_answer(board, now=now(), wall=wall()))
 
     def routes(self) -> Mapping[str, Route]:
         """Return what is at each path."""
@@ -69,25 +95,32 @@ class Site:
         }
 
     async def _live(self, query: Query) -> Answer:
-        answers = await self.pulse.beats()
-        checks = live_checks(self.board, answers=answers, now=self.now())
+        answers = await self._beats()
+        checks = live_checks(self._board, answers=answers, now=self._now())
         return probe_answer(checks, verbose=query.verbose)
 
     async def _ready(self, query: Query) -> Answer:
-        answers = await self.pulse.beats()
-        checks = ready_checks(self.board, answers=answers, now=self.now())
+        answers = await self._beats()
+        checks = ready_checks(self._board, answers=answers, now=self._now())
         return probe_answer(checks, verbose=query.verbose)
 
     async def _startup(self, query: Query) -> Answer:
         """Answer 200 for good once it was: a file added later does not undo a start."""
-        checks = startup_checks(self.board)
+        checks = startup_checks(self._board)
         self._started = self._started or all(check.passed for check in checks)
         return probe_answer(() if self._started else checks, verbose=query.verbose)
 
-    async def _metrics(self, query: Query) -> Answer:
-        del query
-        return self.metrics.answer()
 
-    async def _status(self, query: Query) -> Answer:
+def aside(make: Callable[[], Answer]) -> Route:
+    """Return a route whose answer is made in a thread beside the server's, once at a time."""
+
+    async def make_aside() -> Answer:
+        return await asyncio.to_thread(make)
+
+    shared = Shared(make_aside)
+
+    async def answer(query: Query) -> Answer:
         del query
-        return status_answer(self.board, now=self.now(), wall=self.wall())
+        return await shared()
+
+    return answer

@@ -12,7 +12,6 @@ from reconciler.core.events import (
     Adopted,
     Cause,
     ClockSynced,
-    Compared,
     Event,
     ExchangeFailed,
     Identified,
@@ -43,7 +42,7 @@ from reconciler.core.vitals import (
     status_of,
 )
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
-from tests.unit.watch_world import A, WALL, WANTED, compared, fresh, having, wall_at
+from tests.unit.watch_world import WALL, WANTED, A, compared, fresh, having, wall_at
 
 IN_SYNC: dict[Any, Known] = {BTC: confirmed("5000/2000/100"), ETH: confirmed("5000/2000/100")}
 ROWS = {BTC: row("5000/2000/100"), ETH: row("5000/2000/100")}
