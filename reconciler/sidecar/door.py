@@ -41,9 +41,13 @@ class Door:
     most: int = MAX_CONNECTIONS
     ask_within_s: float = ASK_WITHIN_S
     done_within_s: float = DONE_WITHIN_S
-    turned_away: int = 0
     _silent: dict[web.RequestHandler, _Visit] = field(default_factory=dict)
     _asking: dict[web.RequestHandler, _Visit] = field(default_factory=dict)
+
+    @property
+    def inside(self) -> int:
+        """How many connections are open."""
+        return len(self._silent) + len(self._asking)
 
     def opened(self, who: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Let a connection in; the one longest silent gives way when there is no room."""
@@ -53,7 +57,7 @@ class Door:
             loop.call_later(self.done_within_s, self._end, who),
         )
         self._silent[who] = _Visit(transport, deadlines)
-        if len(self._silent) + len(self._asking) > self.most:
+        if self.inside > self.most:
             self._end(next(iter(self._silent)))
 
     def asked(self, who: web.RequestHandler) -> None:
@@ -68,6 +72,12 @@ class Door:
             for deadline in visit.deadlines:
                 deadline.cancel()
 
+    async def end_all(self) -> None:
+        """End every connection, and wait until that is done."""
+        for who in [*self._silent, *self._asking]:
+            self._end(who)
+        await asyncio.sleep(0)  # an aborted connection is closed in the loop's next turn
+
     def _too_slow(self, who: web.RequestHandler) -> None:
         if who in self._silent:
             self._end(who)
@@ -76,6 +86,5 @@ class Door:
         """End a connection at once, whatever was not read or written yet."""
         visit = self._silent.get(who) or self._asking.get(who)
         if visit is not None:
-            self.turned_away += 1
             self.closed(who)
             visit.transport.abort()

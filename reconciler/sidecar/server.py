@@ -33,6 +33,9 @@ MAX_FIELDS = 64
 QUEUE = 1024
 """Connections the system may have accepted for us: a burst of others makes a probe wait, not fail."""
 
+TURNS_TO_COME_IN = 3
+"""Turns of the event loop from taking in a connection to having it at the door."""
+
 LINGER_S = 1.0
 """How long the rest of a body nobody wants is read away, so that its sender still gets the answer."""
 
@@ -56,6 +59,11 @@ class Server:
         self._stopping = asyncio.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether its thread is there."""
+        return self._thread is not None and self._thread.is_alive()
+
     def start(self, handler: Handler) -> None:
         """Serve from now on; returns once it does."""
         serving: Future[None] = Future()
@@ -67,16 +75,13 @@ class Server:
 
     def stop(self) -> None:
         """Stop listening and end every connection; waits a bounded time for it."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None and self.running:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(STOP_WITHIN_S)
 
     def _run(self, handler: Handler, serving: Future[None]) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._serve(handler, serving))
-        finally:
-            self._loop.close()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(handler, serving))
 
     async def _serve(self, handler: Handler, serving: Future[None]) -> None:
         runner = web.ServerRunner(_Server(handler, self.door), shutdown_timeout=0.1)
@@ -92,7 +97,16 @@ class Server:
                 serving.set_exception(error)
             raise
         finally:
-            await runner.cleanup()
+            await self._close(runner)
+
+    async def _close(self, runner: web.ServerRunner) -> None:
+        """Take nobody in any more, have those inside who are on their way, then end them all."""
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+        for _ in range(TURNS_TO_COME_IN):  # asyncio loses those on their way when it is closed at once
+            await asyncio.sleep(0)
+        await runner.cleanup()
+        await self.door.end_all()  # aiohttp leaves those whose answer nobody reads
 
 
 class _Server(web.Server):
