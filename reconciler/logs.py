@@ -13,6 +13,7 @@ import structlog
 from reconciler.core.events import (
     Adopted,
     ClockSynced,
+    Compared,
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
@@ -26,12 +27,14 @@ from reconciler.core.events import (
     LoopFailed,
     Observe,
     Parked,
+    PassEnded,
     Planned,
     PolicyAccepted,
     PolicyRejected,
     RequestReserved,
     RequestSettled,
     Waiting,
+    WentIdle,
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
@@ -103,7 +106,10 @@ def observer(
 
     def observe(event: Event) -> None:
         nonlocal failing
-        level, message, values = told(event)
+        line = told(event)
+        if line is None:
+            return
+        level, message, values = line
         if isinstance(event, Planned):
             news = _news(event.plan, announced)
             level = level if news else "debug"
@@ -127,8 +133,8 @@ Told = tuple[str, str, dict[str, object]]
 """Level, message and values of one log line."""
 
 
-def told(event: Event) -> Told:
-    """Return what one event is as a log line."""
+def told(event: Event) -> Told | None:
+    """Return what one event is as a log line; None for those that only a watching program wants."""
     match event:
         case Identified(uid, previous_host):
             if previous_host:
@@ -147,9 +153,13 @@ def told(event: Event) -> Told:
             return "debug", "waiting", {"for": cause.value, "family": family, "remaining": remaining}
         case Adopted(settings):
             return "info", "adopted", {"families": sorted(settings)}
-        case RequestReserved(attempt, family, setting):
+        case Compared() | WentIdle():
+            return None
+        case PassEnded(took_s, finished):
+            return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
+        case RequestReserved(attempt, family, setting, _):
             return "debug", "request reserved", _request(attempt, family, setting_words(setting))
-        case RequestSettled(attempt, family, setting, status, reply, round_trip_s):
+        case RequestSettled(attempt, family, setting, status, reply, round_trip_s, _):
             values = _request(attempt, family, setting_words(setting)) | _reply(reply)
             level = "info" if status is AttemptStatus.APPLIED else "warning"
             level = "error" if reply.reply_class in STOPPING - {ReplyClass.CLOCK} else level
@@ -185,7 +195,8 @@ def _further(event: Event) -> list[Told]:
     """Return the lines of an event that takes more than one: a file has several problems."""
     if not isinstance(event, ConfigRejected | PolicyRejected):
         return []
-    return [told(replace(event, problems=(each,))) for each in event.problems[1:]]
+    lines = (told(replace(event, problems=(each,))) for each in event.problems[1:])
+    return [line for line in lines if line is not None]
 
 
 def _news(plan: Plan, announced: set[str]) -> list[Change]:

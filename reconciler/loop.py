@@ -11,7 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from reconciler.core.events import ExchangeFailed, KeyReplaced, LockAwaited, Observe
+from reconciler.core.events import (
+    ExchangeFailed,
+    KeyReplaced,
+    LockAwaited,
+    Observe,
+    PassEnded,
+    WentIdle,
+)
 from reconciler.core.model import Desired
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateForeign, StateLocked
@@ -96,6 +103,7 @@ class Loop:
             else:
                 wait_until = await self._one_pass(memory)
             if wait_until is not None and not self.stopping():
+                self.observe(WentIdle(wait_until))
                 await self.clock.pause(wait_until)
 
     def _notice_key(self) -> None:
@@ -153,6 +161,7 @@ class Loop:
         """Run one pass. Returns when the next is due, None: at once."""
         self._told = None
         await self._space_out()
+        began_at = self.clock.now()
         try:
             result = await reconcile(
                 self.desired,
@@ -167,6 +176,7 @@ class Loop:
         except StateLocked as locked:
             self.observe(LockAwaited(locked.message))
             return self.clock.now() + LOCKED_RETRY_S
+        self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Finished)))
         if isinstance(result.end, Stopped):
             self._identified = None
         return self._next_due(result)

@@ -13,9 +13,11 @@ from typing import assert_never
 
 from reconciler.core import account as accounts
 from reconciler.core.events import (
+    READING_LIVE,
     Adopted,
     Cause,
     ClockSynced,
+    Compared,
     ExchangeFailed,
     Identified,
     LiveReadDone,
@@ -341,8 +343,11 @@ class _Pass:
         self.pauses = await self.store.pauses()
         ledger = await self.store.ledger()
         now, desired = self.clock.now(), self.desired()
-        plan = make_plan(desired, self.known, self.reads, self._rules(desired, now), now)
+        rules = self._rules(desired, now)
+        plan = make_plan(desired, self.known, self.reads, rules, now)
         plan = with_schedule(plan, ledger, now, assume_idle=self.options.assume_idle)
+        whole = self._has_whole_picture(plan)
+        self.observe(Compared(desired, self.known, ledger, tuple(self.pauses), rules, plan, whole))
         self._tell(plan)
         self.plan = plan
         return plan, earliest_slot(ledger, now, assume_idle=self.options.assume_idle)
@@ -383,7 +388,7 @@ class _Pass:
     async def _read(self) -> End | None:
         read = await _read_live(self.exchange, self.desired())
         if isinstance(read, Reply):
-            return self._failed("reading live settings", read)
+            return self._failed(READING_LIVE, read)
         self.memory.failures = 0
         self.reads = self.reads.then(read)
         await self.store.record_live(read)
@@ -416,7 +421,7 @@ class _Pass:
             slot = await self.store.reserve(request, assume_idle=self.options.assume_idle)
             if isinstance(slot, NotYet):
                 return None
-            self.observe(RequestReserved(slot.attempt, change.family, change.after))
+            self.observe(RequestReserved(slot.attempt, change.family, change.after, slot.reserved_at))
             reply = await connection.send(request, deadline=slot.reserved_at + SEND_DEADLINE_S)
         finally:
             await connection.close()
@@ -448,7 +453,11 @@ class _Pass:
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
-        self.observe(RequestSettled(slot.attempt, change.family, change.after, verdict.status, reply, took))
+        self.observe(
+            RequestSettled(
+                slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason
+            )
+        )
         return await self._follow(change, verdict, reply)
 
     async def _follow(self, change: Change, verdict: Verdict, reply: Reply) -> End | None:

@@ -27,6 +27,7 @@ from reconciler.okx.credentials import Credentials, credential_files, load_crede
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
 from reconciler.reconcile import MAX_BACK_OFF_S, Options, back_off_s
+from reconciler.sidecar.guard import Listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Standing:
     drift: DriftPolicy
     assume_idle: bool
     live: bool
+    listen: Listen | None = None
 
 
 class Keeper:
@@ -59,9 +61,11 @@ class Keeper:
     ) -> None:
         self.file = file
         self.policy = policy
+        self.client: OkxTradingClient | None = None
+        """Speaks for the account; None before its loop began."""
+        self.standing = standing
         self.clock = stop.new_clock()
         """The account's own: a change of one file hurries nobody else."""
-        self._standing = standing
         self._state = state
         self._stop = stop
         self._claims = claims
@@ -115,11 +119,12 @@ class Keeper:
         await self.clock.pause(retry_at)
 
     def _loop(self) -> Loop:
-        desired, standing = self.desired, self._standing
+        desired, standing = self.desired, self.standing
+        self.client = self._client()
         return Loop(
             desired=lambda: self.desired,
             store=self._state.account(desired.account, desired.environment, standing.base.kind),
-            exchange=self._client(),
+            exchange=self.client,
             clock=self.clock,
             observe=self._tell,
             host=standing.base.host,
@@ -141,7 +146,7 @@ class Keeper:
         load = partial(load_steadily, desired.credentials_prefix, os.environ)
         in_files = credential_files(desired.credentials_prefix, os.environ)
         return OkxTradingClient(
-            self._standing.base,
+            self.standing.base,
             desired.environment,
             load(),
             self.clock,

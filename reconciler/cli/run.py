@@ -20,6 +20,8 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.plan import DriftPolicy
+from reconciler.errors import UsageError
+from reconciler.sidecar.guard import Listen, parse_listen
 
 
 @click.command()
@@ -50,6 +52,19 @@ from reconciler.core.plan import DriftPolicy
 )
 @click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
 @click.option("--no-live", is_flag=True, help="Compare with the last applied state alone.")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    envvar="MMP_LISTEN",
+    help="Serve probes, metrics and status there; no host is loopback, port 0 any free one. [default: off]",
+)
+@click.option(
+    "--listen-name",
+    "listen_names",
+    multiple=True,
+    metavar="NAME",
+    help="Answer requests for this host name too; may be repeated.",
+)
 @output_option("text", "json")
 def run(
     config: tuple[str, ...],
@@ -63,6 +78,8 @@ def run(
     missing: str,
     assume_idle: bool,
     no_live: bool,
+    listen: str | None,
+    listen_names: tuple[str, ...],
     output_format: str,
     color: str,
     log_format: str | None,
@@ -79,6 +96,7 @@ def run(
     Examples:
       mmp run
       mmp run -c accounts/ --interval 10s --drift warn
+      mmp run --listen 127.0.0.1:9464
     """
     _leave_when_told_to_stop()
     import asyncio  # late: help texts and usage errors need no event loop
@@ -98,6 +116,7 @@ def run(
         drift=DriftPolicy(drift),
         assume_idle=assume_idle,
         live=not no_live,
+        listen=_listen(listen, listen_names),
     )
     read = doors.read_present if missing == "wait" else doors.read_desired
     desired = read(config, out)
@@ -105,6 +124,15 @@ def run(
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     asyncio.run(Supervisor(desired, policies, standing).run())
     logs.log("info", "stopped")
+
+
+def _listen(text: str | None, names: tuple[str, ...]) -> Listen | None:
+    """Return where to listen; None where it was not asked for. Raises UsageError."""
+    if text is not None:
+        return parse_listen(text, names)
+    if names:
+        raise UsageError("listen-address", "--listen-name is of use with --listen only", "add --listen")
+    return None
 
 
 def _leave_when_told_to_stop() -> None:

@@ -11,14 +11,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.claims import Claims
 from reconciler.cli.keeping import Keeper, Standing, WatchedKey
 from reconciler.cli.lookout import Lookout, Post
-from reconciler.cli.options import config_paths
+from reconciler.cli.options import StatePlace, config_paths
 from reconciler.cli.stopping import Stop
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
@@ -41,6 +41,9 @@ from reconciler.desired.watch import (
 )
 from reconciler.okx.credentials import load_credentials
 
+if TYPE_CHECKING:
+    from reconciler.cli.watching import Watching
+
 
 class Supervisor:
     """One ``mmp run`` over its accounts: those there are, and those to come."""
@@ -61,6 +64,7 @@ class Supervisor:
             watched = WatchedPolicy(policy, one.path, standing.policy_file)
             self._policies.setdefault(self._policy_key(one.path), watched)
         self._observers: dict[str, Observe] = {}
+        self._watching: Watching | None = None
         self._keeping: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -69,7 +73,15 @@ class Supervisor:
         self.stop.install()
         for desired in self._begin_with:
             load_credentials(desired.credentials_prefix, os.environ)
+        self._let_look()
         place, lock_timeout_s = self.standing.state, self.standing.lock_timeout_s
+        try:
+            await self._run(place, lock_timeout_s)
+        finally:
+            if self._watching is not None:
+                self._watching.stop()
+
+    async def _run(self, place: StatePlace, lock_timeout_s: float) -> None:
         async with doors.opened_state(place, self.stop.clock, lock_timeout_s) as self.state:
             await self.stop.run(self._supervise())
 
@@ -77,7 +89,18 @@ class Supervisor:
         """Take what happened, to one account or to none; everything that is told comes through here."""
         if keeper is not None:
             self.stop.watch(keeper.desired.account, event)
+        if self._watching is not None:
+            self._watching.tell(event, keeper)
         self._observer(keeper)(event)
+
+    def _let_look(self) -> None:
+        """Serve who may look from outside, where that was asked for."""
+        if self.standing.listen is None:
+            return
+        from reconciler.cli.watching import Watching  # late: nobody else needs its server and counters
+
+        self._watching = Watching(self.stop.clock)
+        self._watching.listen(self.standing.listen)
 
     # ---- what runs -----------------------------------------------------------------------------------
 
@@ -185,10 +208,20 @@ class Supervisor:
     def _tell_policy(self, policy: WatchedPolicy, seen: object) -> None:
         match seen:
             case PolicyAccepted(path, found):
-                self.tell(events.PolicyAccepted(path, found.sha256 if found else None))
-                self._hurry(*(keeper for keeper in self.keepers.values() if keeper.policy is policy))
+                self._tell_each(policy, events.PolicyAccepted(path, found.sha256 if found else None))
+                self._hurry(*self._under(policy))
             case Rejected(path, problems):
-                self.tell(events.PolicyRejected(path, problems))
+                self._tell_each(policy, events.PolicyRejected(path, problems))
+
+    def _under(self, policy: WatchedPolicy) -> list[Keeper]:
+        return [keeper for keeper in self.keepers.values() if keeper.policy is policy]
+
+    def _tell_each(self, policy: WatchedPolicy, event: Event) -> None:
+        """Log what happened to a policy once, and show it at every account that is under it."""
+        self.tell(event)
+        if self._watching is not None:
+            for keeper in self._under(policy):
+                self._watching.tell(event, keeper)
 
     def _hurry(self, *keepers: Keeper) -> None:
         for keeper in keepers:
@@ -212,6 +245,8 @@ class Supervisor:
             file, self._policy(file.path), self.standing, self.state, self.stop, self.claims, tell
         )
         self.keepers[file.path] = keeper
+        if self._watching is not None:
+            self._watching.keep(keeper)
         tell(events.ConfigAccepted(file.path, file.desired.sha256))
         self.lookout.add(WatchedKey(file.desired.credentials_prefix), lambda _: self._hurry(keeper))
         self._keeping.add(self._start(keeper.run()))

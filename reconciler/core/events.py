@@ -6,14 +6,18 @@ translations of them. No event carries a secret. Instants are on the process's m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.model import Family, LiveRead, Setting
-from reconciler.core.plan import Plan
+from reconciler.core.model import Desired, Family, Known, LiveRead, Pause, Setting
+from reconciler.core.pacing import Ledger
+from reconciler.core.plan import Plan, Reason, Rules
 from reconciler.core.problems import Problem
 from reconciler.core.verdict import AttemptStatus, Reply
+
+READING_LIVE = "reading live settings"
+"""What fails when live settings cannot be read: the one failure that is counted apart."""
 
 
 class Cause(StrEnum):
@@ -62,6 +66,38 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Desired, on record and live were put beside each other: everything a plan was made from.
+
+    Told before every step, so that whoever watches sees what the pass sees. ``whole`` tells that live
+    was read in this pass, or is not to be, and leaves no doubt; only such a plan is believed.
+    """
+
+    desired: Desired
+    known: Mapping[Family, Known]
+    ledger: Ledger
+    pauses: tuple[Pause, ...]
+    rules: Rules
+    plan: Plan
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PassEnded:
+    """One pass is over, after ``took_s`` seconds; ``finished``: everything that could be settled is."""
+
+    took_s: float
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WentIdle:
+    """The loop has nothing to do until ``until``, or until something changes."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """The pass waits until ``until``; ``family`` is next (None when none is), ``done_at`` the end.
 
@@ -84,16 +120,20 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class RequestReserved:
-    """A slot was reserved and the attempt is on record; the request is about to be sent."""
+    """A slot was reserved, at ``at``, and the attempt is on record; the request is about to be sent."""
 
     attempt: int
     family: Family
     setting: Setting
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class RequestSettled:
-    """What came of a request is on record. ``round_trip_s`` is from reservation to reply."""
+    """What came of a request is on record. ``round_trip_s`` is from reservation to reply.
+
+    ``reason`` is why it was sent: a setting that was put back has drifted.
+    """
 
     attempt: int
     family: Family
@@ -101,6 +141,7 @@ class RequestSettled:
     status: AttemptStatus
     reply: Reply
     round_trip_s: float
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +237,10 @@ Event = (
     Identified
     | LiveReadDone
     | ExchangeFailed
+    | Compared
     | Planned
+    | PassEnded
+    | WentIdle
     | Waiting
     | Adopted
     | RequestReserved

@@ -100,6 +100,17 @@ ERRORS: dict[str, Explanation] = {
     "simulator-address": _row(
         "The simulator cannot listen there", "The port is taken or not allowed.", "Choose another --port."
     ),
+    "listen-address": _row(
+        "The sidecar cannot listen at what was named",
+        "--listen is HOST:PORT, :PORT or PORT; an IPv6 address stands in brackets. --listen-name is a host "
+        "name without a port.",
+        "Write it like 127.0.0.1:9464.",
+    ),
+    "listen-failed": _row(
+        "The sidecar could not listen there",
+        "The port is taken, or the address is not one of this machine. Nothing was begun.",
+        "End what listens there, or name another place; port 0 is any free one.",
+    ),
     # Plans, policies, revisions
     "guard-disable": _row(
         "A family would be switched off",

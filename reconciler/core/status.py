@@ -111,11 +111,18 @@ def make_status(
     now: float,
     wall: datetime,
     policy: Policy | None = None,
+    rules: Rules | None = None,
+    read: LiveRead | None = None,
 ) -> Status:
-    """Put the record beside what is desired, as of ``now`` and ``wall``, under ``policy``."""
-    reads = _reads(record, now, wall)
+    """Put the record beside what is desired, as of ``now`` and ``wall``.
+
+    ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``.
+    ``read`` is that pass's own live read; None: the one on record, as old as the wall clock says.
+    """
+    reads = _reads(record, now, wall) if read is None else Reads(latest=read, previous=read)
     pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
-    rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
+    if rules is None:
+        rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
     plan = make_plan(desired, record.known, reads, rules, now)
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)

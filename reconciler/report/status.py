@@ -56,8 +56,8 @@ def status_document(status: Status) -> Document:
         "host": status.host,
         "simulator": status.simulator,
         "config": {"path": status.desired.path, "sha256": status.desired.sha256},
-        "asked_at": _iso(status.asked_at),
-        "live_at": _iso(status.live_at),
+        "asked_at": moment(status.asked_at),
+        "live_at": moment(status.live_at),
         "in_sync": status.in_sync,
         "eta_seconds": round(status.eta_s, ETA_DIGITS),
         "families": [_family_document(family, status.asked_at) for family in status.families],
@@ -127,8 +127,8 @@ def history_document(
                 "outcome": line.outcome,
                 "code": line.code,
                 "message": line.message,
-                "reserved_at": _iso(line.reserved_at),
-                "settled_at": _iso(line.settled_at),
+                "reserved_at": moment(line.reserved_at),
+                "settled_at": moment(line.settled_at),
                 "open": line.open,
             }
             for line in lines
@@ -138,7 +138,7 @@ def history_document(
                 "family": override.family,
                 "refusal": override.refusal,
                 "reason": override.reason,
-                "at": _iso(override.at),
+                "at": moment(override.at),
             }
             for override in overrides
         ],
@@ -174,6 +174,13 @@ def frozen_words(live: LiveRow) -> str:
         return "frozen until someone resets it"
     told = f" (OKX says until {printable(live.frozen_until)})" if live.frozen_until else ""
     return f"frozen{told}"
+
+
+def moment(wall: datetime | None) -> str | None:
+    """Write a time of day as the documents have it, UTC, to the millisecond; None stays None."""
+    if wall is None:
+        return None
+    return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _LOOK = {
@@ -284,8 +291,8 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
 def _pause_document(pause: Pause) -> Document:
     return {
         "family": pause.family,
-        "since": _iso(pause.since),
-        "until": _iso(pause.until),
+        "since": moment(pause.since),
+        "until": moment(pause.until),
         "by": pause.by.value,
         "fought": None if pause.fought is None else pause.fought.wire(),
         "reason": pause.reason,
@@ -340,13 +347,7 @@ def _live(row: LiveRow | None) -> Document | None:
 
 
 def _due_at(eta_s: float | None, asked_at: datetime) -> str | None:
-    return None if eta_s is None else _iso(asked_at + timedelta(seconds=eta_s))
-
-
-def _iso(wall: datetime | None) -> str | None:
-    if wall is None:
-        return None
-    return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if eta_s is None else moment(asked_at + timedelta(seconds=eta_s))
 
 
 def _age(age: timedelta) -> str:

@@ -6,7 +6,7 @@ from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
-from reconciler.core.events import Event, LiveReadDone, Planned
+from reconciler.core.events import Compared, Event, LiveReadDone, Planned
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy, Plan
 from reconciler.core.policy import Allow, Kind
@@ -120,9 +120,9 @@ class Process:
             raise Killed
         if isinstance(event, Planned):
             self.world.auditor.claimed(self, event.plan)
-        elif not isinstance(event, LiveReadDone) and self.world.listening:
+        elif not isinstance(event, Compared | LiveReadDone) and self.world.listening:
             self.world.auditor.spoken(self, repr(event))
-        if self.world.tracing:
+        if self.world.tracing and not isinstance(event, Compared):
             self.world.trace(self, "%s", _told(event))
 
     def _die(self) -> None:

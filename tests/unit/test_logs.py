@@ -17,6 +17,7 @@ from reconciler.core.events import (
     Adopted,
     Cause,
     ClockSynced,
+    Compared,
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
@@ -29,17 +30,21 @@ from reconciler.core.events import (
     LockAwaited,
     LoopFailed,
     Parked,
+    PassEnded,
     Planned,
     PolicyAccepted,
     PolicyRejected,
     RequestReserved,
     RequestSettled,
     Waiting,
+    WentIdle,
 )
 from reconciler.core.evidence import Reads
+from reconciler.core.pacing import Ledger
+from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
-from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting
+from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
 A = setting("5000/2000/100")
 LIMITED = Reply(ReplyClass.RATE_LIMITED, "50011", "Rate limit reached.")
@@ -93,7 +98,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     ),
     (Adopted({ETH: A, BTC: A}), "info", "adopted", {"families": ["BTC-USD", "ETH-USD"]}),
     (
-        RequestReserved(7, BTC, A),
+        RequestReserved(7, BTC, A, 1000.0),
         "debug",
         "request reserved",
         {
@@ -104,7 +109,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     ),
     *(
         (
-            RequestSettled(7, BTC, A, status, reply, 0.0894),
+            RequestSettled(7, BTC, A, status, reply, 0.0894, Reason.CHANGED),
             level,
             f"request {status.value}",
             {
@@ -135,6 +140,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         },
     ),
     (ClockSynced(), "warning", "clock measured again", {}),
+    (PassEnded(0.0123, True), "debug", "pass ended", {"took_ms": 12, "finished": True}),
     (
         LockAwaited("the state is held by pid 7"),
         "warning",
@@ -191,7 +197,8 @@ def test_an_event_is_told(event: Event, level: str, message: str, values: dict[s
 
 
 def test_every_event_is_in_the_table() -> None:
-    assert {type(event) for event, *_ in ROWS} == set(get_args(Event))
+    unsaid = {Compared, WentIdle}
+    assert {type(event) for event, *_ in ROWS} == set(get_args(Event)) - unsaid
 
 
 @pytest.mark.parametrize(("event", "level", "message", "values"), ROWS)
@@ -319,10 +326,18 @@ def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.
     accepted = Reply(ReplyClass.ACCEPTED, "0")
     observe = logs.observer("main", "live", simulator=False, advice=doors.advice)
     observe(ExchangeFailed("asking whose key this is", refused, NOW))
-    observe(RequestSettled(1, BTC, A, AttemptStatus.REJECTED, refused, 0.1))
-    observe(RequestSettled(2, BTC, A, AttemptStatus.APPLIED, accepted, 0.1))
+    observe(RequestSettled(1, BTC, A, AttemptStatus.REJECTED, refused, 0.1, Reason.CHANGED))
+    observe(RequestSettled(2, BTC, A, AttemptStatus.APPLIED, accepted, 0.1, Reason.CHANGED))
     failed, rejected, applied = parsed(lines)
     assert "passphrase" in failed["hint"].lower()
     assert failed["hint"] == rejected["hint"]
     assert (failed["level"], rejected["level"], applied["level"]) == ("error", "error", "info")
     assert "hint" not in applied
+
+
+def test_what_only_a_watching_program_wants_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(log_format="json", level="debug", color=False)
+    observe = logs.observer("main", "live", simulator=False)
+    observe(WentIdle(NOW))
+    observe(Compared(desired({BTC: A}), {}, Ledger(), (), Rules(), PLAN, True))
+    assert capsys.readouterr().err == ""

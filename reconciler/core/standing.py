@@ -1,0 +1,155 @@
+"""Am I protected right now? One word per account and one sentence, decided from what is known.
+
+The worst that holds is said, and what is not known is never called fine. This file decides what counts
+as less protection than desired, when a live read is too old to stand on, and whether a freeze needs a
+person. Nothing here is about what to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from reconciler.core.direction import LESS_SAFE, direction
+from reconciler.core.model import Family
+from reconciler.core.status import FamilyState, FamilyStatus, Status
+
+MIN_FRESH_S = 90.0
+"""A live read may always be this old: three drift checks of the default interval."""
+
+MISSED_READS = 3
+"""How many intervals without a live read make what it showed too old to stand on."""
+
+ENOUGH_NAMES = 3
+"""Families named in a sentence; the rest are counted."""
+
+
+class Standing(StrEnum):
+    """How an account stands, worst first.
+
+    EXPOSED: some family has less protection than desired, or none. UNKNOWN: nobody can say, because
+    live was not read lately or an attempt is unanswered. FROZEN: quotes of some family stay pulled
+    until somebody resets it. TIGHTER: what differs errs on the safe side. PROTECTED: all as desired.
+    """
+
+    EXPOSED = "exposed"
+    UNKNOWN = "unknown"
+    FROZEN = "frozen"
+    TIGHTER = "tighter"
+    PROTECTED = "protected"
+
+
+WORST_FIRST = tuple(Standing)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An account's standing, the sentence that says it, and the families it is about."""
+
+    standing: Standing
+    sentence: str
+    families: tuple[Family, ...] = ()
+
+
+def judge_standing(status: Status | None, *, live: bool, interval_s: float) -> Judged:
+    """Return how an account stands. ``status`` None: nothing was compared yet.
+
+    ``live`` False: the exchange is never read, so what was last applied is all there is to stand on.
+    ``interval_s`` is the time between two live reads.
+    """
+    if status is None:
+        return Judged(Standing.UNKNOWN, "Not known yet: live settings have not been read.")
+    unread = live and status.live_at is None
+    exposed = _names(status, lambda family: exposed_family(family) and not (unread and _unheard_of(family)))
+    if exposed:
+        return Judged(Standing.EXPOSED, _exposed_words(exposed, status), exposed)
+    doubt = _doubt(status, live=live, interval_s=interval_s)
+    if doubt:
+        return Judged(Standing.UNKNOWN, f"Not known: {doubt}.")
+    uncertain = _names(status, lambda family: family.state is FamilyState.UNCERTAIN)
+    if uncertain:
+        told = f"Not known: a request for {_list(uncertain)} was not answered."
+        return Judged(Standing.UNKNOWN, told, uncertain)
+    frozen = _names(status, frozen_until_reset)
+    if frozen:
+        told = f"Frozen until somebody resets it: {_list(frozen)}. Settings are no looser than desired."
+        return Judged(Standing.FROZEN, told, frozen)
+    differing = _names(status, _differs)
+    if differing:
+        return Judged(Standing.TIGHTER, f"Yes, and tighter than desired: {_list(differing)}.", differing)
+    return Judged(Standing.PROTECTED, f"Yes: {_all(len(status.families))} as the file says.")
+
+
+def worst_of(judged: Sequence[Judged]) -> Standing:
+    """Return the worst standing of several accounts; UNKNOWN where there is none."""
+    found = {one.standing for one in judged}
+    return next((one for one in WORST_FIRST if one in found), Standing.UNKNOWN)
+
+
+def exposed_family(family: FamilyStatus) -> bool:
+    """Tell whether a family is known to have less protection than desired, or none at all.
+
+    What was last applied stands in where no read counts. A family never applied, and one whose row is
+    gone, has none.
+    """
+    change = family.change
+    if change is None or family.state is FamilyState.UNCERTAIN:
+        return False
+    if change.before is None:
+        return not family.desired.disabled
+    return direction(family.desired, change.before) in LESS_SAFE
+
+
+def frozen_until_reset(family: FamilyStatus) -> bool:
+    """Tell whether a family is frozen by a setting under which only a reset ends the freeze."""
+    live = family.live
+    return live is not None and live.frozen and live.setting.until_reset
+
+
+def _unheard_of(family: FamilyStatus) -> bool:
+    """Tell whether nothing at all is known of a family: not even this program ever set it."""
+    return family.applied is None and family.live is None
+
+
+def _differs(family: FamilyStatus) -> bool:
+    """Tell whether what is in force is not as desired; one only to be recorded is."""
+    return family.change is not None and family.change.before != family.desired
+
+
+def _doubt(status: Status, *, live: bool, interval_s: float) -> str:
+    if not live:
+        return ""
+    if status.live_at is None:
+        return "live settings have not been read yet"
+    age = status.asked_at - status.live_at
+    if age > timedelta(seconds=max(MIN_FRESH_S, MISSED_READS * interval_s)):
+        return f"live settings were last read {_ago(age)} ago"
+    return ""
+
+
+def _names(status: Status, holds: Callable[[FamilyStatus], bool]) -> tuple[Family, ...]:
+    return tuple(family.family for family in status.families if holds(family))
+
+
+def _exposed_words(exposed: tuple[Family, ...], status: Status) -> str:
+    verb = "has" if len(exposed) == 1 else "have"
+    of = f"{len(exposed)} of {len(status.families)}"
+    thing = "family" if len(status.families) == 1 else "families"
+    return f"No: {of} {thing} {verb} less protection than the file says: {_list(exposed)}."
+
+
+def _list(names: tuple[Family, ...]) -> str:
+    more = len(names) - ENOUGH_NAMES
+    told = ", ".join(names[:ENOUGH_NAMES])
+    return f"{told} and {more} more" if more > 0 else told
+
+
+def _all(number: int) -> str:
+    return "the 1 family is" if number == 1 else f"all {number} families are"
+
+
+def _ago(age: timedelta) -> str:
+    seconds = round(age.total_seconds())
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"

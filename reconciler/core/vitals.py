@@ -1,0 +1,290 @@
+"""What a watched loop is up to: everything a probe, a metric or the status page may ask of one account.
+
+Vitals are a value, made anew by each event; nothing here decides what is written. They hold what the
+pass itself compared, so that whoever looks sees what the pass sees. Instants are on the process's
+monotonic clock, walls are UTC and for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from reconciler.core.direction import LESS_SAFE, direction
+from reconciler.core.events import (
+    Compared,
+    ConfigAccepted,
+    ConfigRejected,
+    Event,
+    ExchangeFailed,
+    Identified,
+    LiveReadDone,
+    LockAwaited,
+    LoopFailed,
+    Parked,
+    PassEnded,
+    PolicyAccepted,
+    PolicyRejected,
+    RequestReserved,
+    RequestSettled,
+    WentIdle,
+)
+from reconciler.core.model import Desired, Family, LiveRead, Pause
+from reconciler.core.pacing import EPS_S, WINDOW_S
+from reconciler.core.plan import Action, Change, Reason
+from reconciler.core.problems import Problem
+from reconciler.core.status import Record, Status, make_status
+from reconciler.core.verdict import AttemptStatus
+
+SHOWN_S = 60.0
+"""How long a request is shown in the picture of the pacing window."""
+
+MAX_SENDINGS = 32
+"""Requests kept for that picture: more than two in 10 s can be; bounds what a bug could pile up."""
+
+MAX_TROUBLES = 20
+"""Last problems kept, newest first: what a person reads, not an archive (the log is)."""
+
+MAX_PROBLEMS = 20
+"""Problems of a refused file kept: enough to see what is wrong; ``mmp validate`` tells them all."""
+
+SILENCE_S = 90.0
+"""How long a loop may say nothing beyond the time it went idle until before it is taken for dead:
+waiting for a lock takes at most 30 s by default, a read or a request 10 s, and there are a few in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that went wrong; ``family`` None: it is about the whole account."""
+
+    at: datetime
+    code: str
+    told: str
+    family: Family | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One request of the last minute; PENDING until its reply is on record."""
+
+    attempt: int
+    family: Family
+    at: float
+    status: AttemptStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The exchange does not do what it is asked: since when, what failed last, when it is tried again."""
+
+    since: float
+    since_wall: datetime
+    failed: ExchangeFailed
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
+
+    ``sha256`` is of the content in force. ``rejected_at`` None: nothing newer was refused since.
+    """
+
+    path: str
+    sha256: str
+    accepted_at: datetime
+    rejected_at: datetime | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """One account's loop as seen from outside.
+
+    ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
+    ``live`` False: the exchange is never read. ``due_at``: until when silence means nothing.
+    ``compared`` is the newest comparison of any kind. ``read`` is the newest live read of this
+    process. ``started`` is latched once every desired family was seen in sync or tighter and none was
+    uncertain. ``in_sync_at`` is the last instant at which every family was proven in sync.
+    """
+
+    desired: Desired
+    host: str
+    simulator: bool
+    live: bool
+    heard_at: float
+    due_at: float
+    uid: str | None = None
+    compared: Compared | None = None
+    read: LiveRead | None = None
+    read_wall: datetime | None = None
+    outage: Outage | None = None
+    locked_out: str = ""
+    started: bool = False
+    in_sync_at: float | None = None
+    last_pass: PassEnded | None = None
+    pauses: tuple[Pause, ...] = ()
+    parked: Mapping[Family, Parked] = field(default_factory=dict)
+    sendings: tuple[Sending, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+    config: FileState | None = None
+    policy: FileState | None = None
+
+
+def begun(
+    desired: Desired,
+    *,
+    host: str,
+    simulator: bool,
+    live: bool,
+    now: float,
+    policy: FileState | None = None,
+) -> Vitals:
+    """Return the vitals of a loop that has just begun, under ``policy`` (None: there is none)."""
+    return Vitals(desired, host, simulator, live, heard_at=now, due_at=now, policy=policy)
+
+
+def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals:
+    """Return the vitals once ``event`` has happened, at ``now`` and ``wall``."""
+    heard = replace(vitals, heard_at=now)
+    match event:
+        case Identified(uid=uid):
+            return replace(heard, uid=uid, outage=None)
+        case LiveReadDone(read=read):
+            return replace(heard, read=read, read_wall=wall, outage=None, locked_out="")
+        case Compared():
+            return _compared(heard, event, now)
+        case ExchangeFailed():
+            return _failed(heard, event, now, wall)
+        case RequestReserved():
+            sending = Sending(event.attempt, event.family, event.at, AttemptStatus.PENDING)
+            return replace(heard, sendings=_shown((*heard.sendings, sending), now))
+        case RequestSettled():
+            return _settled(heard, event, wall)
+        case Parked():
+            return _parked(heard, event, wall)
+        case LockAwaited(message=message):
+            return replace(heard, locked_out=message)
+        case PassEnded():
+            return replace(heard, last_pass=event, locked_out="")
+        case WentIdle(until=until):
+            return replace(heard, due_at=until)
+        case LoopFailed(code=code, message=message, retry_at=retry_at):
+            return _troubled(replace(heard, due_at=retry_at), Trouble(wall, code, message))
+        case ConfigAccepted(path=path, sha256=sha256):
+            return replace(heard, config=FileState(path, sha256, wall))
+        case ConfigRejected(path=path, problems=problems):
+            return replace(heard, config=_refused(heard.config, path, problems, wall))
+        case PolicyAccepted(path=path, sha256=sha256):
+            return replace(heard, policy=None if sha256 is None else FileState(path, sha256, wall))
+        case PolicyRejected(path=path, problems=problems):
+            return replace(heard, policy=_refused(heard.policy, path, problems, wall))
+        case _:
+            return heard
+
+
+def alive(vitals: Vitals, now: float) -> bool:
+    """Tell whether the loop has been heard of as recently as it should have been."""
+    return now <= max(vitals.heard_at, vitals.due_at) + SILENCE_S
+
+
+def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
+    """Return the account's status as the loop knows it; None before the first comparison."""
+    compared = vitals.compared
+    if compared is None:
+        return None
+    record = Record(
+        uid=vitals.uid,
+        host=vitals.host,
+        known=compared.known,
+        ledger=compared.ledger,
+        live_rows=vitals.read.rows if vitals.read else {},
+        live_at=vitals.read_wall,
+        pauses=vitals.pauses,
+    )
+    return make_status(
+        vitals.desired,
+        record,
+        simulator=vitals.simulator,
+        now=now,
+        wall=wall,
+        rules=compared.rules,
+        read=vitals.read,
+    )
+
+
+def protects(changes: tuple[Change, ...]) -> bool:
+    """Tell whether every family a plan still has something to do about is at least as tight as desired.
+
+    A family without any setting in force is not, and an uncertain one is not known to be.
+    """
+    return all(_protects(change) for change in changes)
+
+
+def _protects(change: Change) -> bool:
+    if change.reason is Reason.UNCERTAIN:
+        return False
+    if change.action is Action.ADOPT:
+        return True
+    return change.before is not None and direction(change.after, change.before) not in LESS_SAFE
+
+
+def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
+    """Take the comparison; only a whole one says that everything is in sync, or protected."""
+    vitals = replace(vitals, desired=event.desired, compared=event, pauses=event.pauses)
+    if not event.whole:
+        return vitals
+    started = vitals.started or protects(event.plan.changes)
+    in_sync = all(
+        change.action is Action.ADOPT and change.known_at is None for change in event.plan.changes
+    )
+    return replace(vitals, started=started, in_sync_at=now if in_sync else vitals.in_sync_at)
+
+
+def _refused(file: FileState | None, path: str, problems: tuple[Problem, ...], wall: datetime) -> FileState:
+    """Return a file whose newer content was refused; none is in force where none ever was."""
+    return replace(file or FileState(path, "", wall), rejected_at=wall, problems=problems[:MAX_PROBLEMS])
+
+
+def _failed(vitals: Vitals, event: ExchangeFailed, now: float, wall: datetime) -> Vitals:
+    before = vitals.outage
+    since, since_wall = (before.since, before.since_wall) if before else (now, wall)
+    outage = Outage(since, since_wall, event, before.failures + 1 if before else 1)
+    told = f"failed: {event.doing}: {event.reply.message or event.reply.reply_class.value}"
+    return _troubled(replace(vitals, outage=outage), Trouble(wall, event.reply.code, told))
+
+
+def _settled(vitals: Vitals, event: RequestSettled, wall: datetime) -> Vitals:
+    sendings = tuple(
+        replace(sending, status=event.status) if sending.attempt == event.attempt else sending
+        for sending in vitals.sendings
+    )
+    vitals = replace(vitals, sendings=sendings)
+    if event.status is AttemptStatus.APPLIED:
+        parked = {family: one for family, one in vitals.parked.items() if family != event.family}
+        return replace(vitals, parked=parked, outage=None)
+    told = f"request {event.status.value}: {event.reply.message or event.reply.reply_class.value}"
+    return _troubled(vitals, Trouble(wall, event.reply.code, told, event.family))
+
+
+def _parked(vitals: Vitals, event: Parked, wall: datetime) -> Vitals:
+    told = f"refused by the exchange: {event.reply.message or event.reply.reply_class.value}"
+    parked = {**vitals.parked, event.family: event}
+    return _troubled(replace(vitals, parked=parked), Trouble(wall, event.reply.code, told, event.family))
+
+
+def _troubled(vitals: Vitals, trouble: Trouble) -> Vitals:
+    """Put a problem in front; the same one told again, in whatever words, replaces its older self."""
+    others = (old for old in vitals.troubles if _what(old) != _what(trouble))
+    return replace(vitals, troubles=(trouble, *others)[:MAX_TROUBLES])
+
+
+def _what(trouble: Trouble) -> tuple[str, ...]:
+    """Return what a problem is about; a refused request and the family parked for it are one."""
+    return (trouble.code, trouble.family or "", "" if trouble.family else trouble.told)
+
+
+def _shown(sendings: tuple[Sending, ...], now: float) -> tuple[Sending, ...]:
+    recent = (sending for sending in sendings if sending.at > now - SHOWN_S - WINDOW_S - EPS_S)
+    return tuple(recent)[-MAX_SENDINGS:]

@@ -1,0 +1,65 @@
+"""What is answered to a request, as values: the server writes them, tests read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from reconciler.report.documents import Document
+
+PLAIN = "text/plain; charset=utf-8"
+JSON = "application/json; charset=utf-8"
+
+HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            "style-src 'self'",
+            "script-src 'self'",
+            "img-src 'self'",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "mmp",
+}
+"""On every answer: a browser loads nothing from elsewhere, frames nothing, guesses and keeps nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer: HTTP status, body and its type; ``headers`` beside the ones every answer has."""
+
+    status: int
+    body: bytes
+    content_type: str = PLAIN
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a route may know of its request. ``verbose``: each check is asked for on a line of its own."""
+
+    verbose: bool = False
+
+
+Route = Callable[[Query], Awaitable[Answer]]
+"""Answers the requests for one path."""
+
+
+def text_answer(status: int, text: str, **headers: str) -> Answer:
+    """Return ``text``, a line or several without the last line break, as plain text."""
+    return Answer(status, f"{text}\n".encode(), headers=headers or None)
+
+
+def json_answer(status: int, document: Document) -> Answer:
+    """Return a document as the command line prints it."""
+    written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    return Answer(status, f"{written}\n".encode(), JSON)

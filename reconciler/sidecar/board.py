@@ -1,0 +1,50 @@
+"""The board between the loops and whoever looks at them: values go up, values are read.
+
+The loops' thread replaces an account's entry as a whole; any other thread reads whichever is newest.
+Replacing one reference is atomic, so there is no lock, and a reader can never make a loop wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from reconciler.core.vitals import Vitals
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One account as it is on the board.
+
+    ``clock_offset_s``: how far the exchange's clock is ahead of ours; None until it was measured.
+    """
+
+    vitals: Vitals
+    interval_s: float
+    clock_offset_s: float | None = None
+
+
+@dataclass(slots=True)
+class Board:
+    """What is known of every account of this process.
+
+    ``awaited`` are the paths of settings that are not there yet.
+    """
+
+    version: str
+    began_at: datetime
+    awaited: tuple[str, ...] = ()
+    _accounts: Mapping[str, Watched] = field(default_factory=dict)
+
+    def put(self, name: str, watched: Watched) -> None:
+        """Replace what is known of the account called ``name``."""
+        self._accounts = {**self._accounts, name: watched}
+
+    def drop(self, name: str) -> None:
+        """Forget an account that this process does not keep any more."""
+        self._accounts = {key: value for key, value in self._accounts.items() if key != name}
+
+    def accounts(self) -> tuple[Watched, ...]:
+        """Return every account, by name, as of this moment."""
+        return tuple(watched for _, watched in sorted(self._accounts.items()))

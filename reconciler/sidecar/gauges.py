@@ -1,0 +1,249 @@
+"""What the board says, as gauges: one row per metric, each a function from what was seen to samples.
+
+A value that is not known has no sample: 0 would be a lie, and an alert can ask for ``absent()``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler.core.model import Uncertain
+from reconciler.core.standing import Standing, frozen_until_reset
+from reconciler.core.status import FamilyState, PacingStatus
+from reconciler.core.vitals import FileState, Vitals, alive
+from reconciler.sidecar.board import Watched
+from reconciler.sidecar.published import Look, look
+
+Labels = tuple[str, ...]
+Sample = tuple[Labels, float]
+
+ACCOUNT = ("account", "environment")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One account as it was seen at ``now`` and ``wall``."""
+
+    watched: Watched
+    look: Look
+    now: float
+    wall: datetime
+
+    @property
+    def vitals(self) -> Vitals:
+        """What the account's loop is up to."""
+        return self.watched.vitals
+
+    @property
+    def labels(self) -> Labels:
+        """The values of the ACCOUNT labels."""
+        return labels_of(self.vitals)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One metric: name, what it says, labels beside ACCOUNT, and its samples of one account."""
+
+    name: str
+    told: str
+    labels: Labels
+    samples: Callable[[Seen], Iterable[Sample]]
+
+
+def labels_of(vitals: Vitals) -> Labels:
+    """Return the values of the ACCOUNT labels of a watched account."""
+    return vitals.desired.account, vitals.desired.environment.value
+
+
+def see(watched: Watched, *, now: float, wall: datetime) -> Seen:
+    """Look at one account, for every gauge at once."""
+    return Seen(watched, look(watched, now=now, wall=wall), now, wall)
+
+
+def _one(value: float | None) -> list[Sample]:
+    return [] if value is None else [((), float(value))]
+
+
+def _states(seen: Seen) -> list[Sample]:
+    found = Counter(family.state for family in seen.look.status.families)
+    return [((state.value,), float(found[state])) for state in FamilyState]
+
+
+def _family_states(seen: Seen) -> list[Sample]:
+    return [((family.family, family.state.value), 1.0) for family in seen.look.status.families]
+
+
+def _standing(seen: Seen) -> list[Sample]:
+    return [((one.value,), float(one is seen.look.judged.standing)) for one in Standing]
+
+
+def _pending(seen: Seen) -> list[Sample]:
+    changes = (family.change for family in seen.look.status.families)
+    return _one(sum(change is not None and change.order is not None for change in changes))
+
+
+def _frozen(seen: Seen) -> list[Sample]:
+    return _one(sum(bool(family.live and family.live.frozen) for family in seen.look.status.families))
+
+
+def _until_reset(seen: Seen) -> list[Sample]:
+    return _one(sum(frozen_until_reset(family) for family in seen.look.status.families))
+
+
+def _unresolved(seen: Seen) -> list[Sample]:
+    compared = seen.vitals.compared
+    if compared is None:
+        return []
+    return _one(sum(len(one.unresolved) for one in compared.known.values() if isinstance(one, Uncertain)))
+
+
+def _pacing(of: Callable[[PacingStatus], float]) -> Callable[[Seen], list[Sample]]:
+    def samples(seen: Seen) -> list[Sample]:
+        pacing = seen.look.status.pacing
+        return [] if pacing is None else _one(of(pacing))
+
+    return samples
+
+
+def _at(of: Callable[[Seen], datetime | None]) -> Callable[[Seen], list[Sample]]:
+    def samples(seen: Seen) -> list[Sample]:
+        wall = of(seen)
+        return [] if wall is None else _one(wall.timestamp())
+
+    return samples
+
+
+def _in_sync_at(seen: Seen) -> datetime | None:
+    return _wall(seen, seen.vitals.in_sync_at)
+
+
+def _wall(seen: Seen, instant: float | None) -> datetime | None:
+    return None if instant is None else seen.wall + timedelta(seconds=instant - seen.now)
+
+
+def _accepted(file: FileState | None) -> datetime | None:
+    return file.accepted_at if file else None
+
+
+def _rejected(file: FileState | None) -> datetime | None:
+    return file.rejected_at if file else None
+
+
+def _flag(of: Callable[[Seen], bool]) -> Callable[[Seen], list[Sample]]:
+    return lambda seen: _one(of(seen))
+
+
+GAUGES = (
+    Gauge("mmp_families", "Desired families by state.", ("state",), _states),
+    Gauge(
+        "mmp_family_state",
+        "1 for the state each desired family is in.",
+        ("family", "state"),
+        _family_states,
+    ),
+    Gauge("mmp_standing", "1 for how the account stands, 0 for the other words.", ("standing",), _standing),
+    Gauge(
+        "mmp_startup_complete",
+        "1 once every family was as desired or tighter and none uncertain.",
+        (),
+        _flag(lambda seen: seen.vitals.started),
+    ),
+    Gauge("mmp_in_sync_timestamp_seconds", "When all was last proven as desired.", (), _at(_in_sync_at)),
+    Gauge("mmp_pending_requests", "Requests still to be sent.", (), _pending),
+    Gauge(
+        "mmp_eta_seconds",
+        "Seconds until the last pending request can go out or the last outcome is known.",
+        (),
+        lambda seen: _one(seen.look.status.eta_s),
+    ),
+    Gauge("mmp_frozen_families", "Families whose quotes the exchange holds.", (), _frozen),
+    Gauge("mmp_frozen_until_reset_families", "Those that only a reset by hand ends.", (), _until_reset),
+    Gauge(
+        "mmp_paused_families",
+        "Families paused by hand.",
+        (),
+        lambda seen: _one(len(seen.look.status.pauses)),
+    ),
+    Gauge("mmp_unresolved_attempts", "Requests whose outcome is not known now.", (), _unresolved),
+    Gauge(
+        "mmp_slots_counting",
+        "Requests that count against the next slot, 2 at the most.",
+        (),
+        _pacing(lambda pacing: pacing.counting),
+    ),
+    Gauge(
+        "mmp_next_slot_seconds",
+        "Seconds until the next slot.",
+        (),
+        _pacing(lambda pacing: pacing.next_slot_s),
+    ),
+    Gauge(
+        "mmp_slots_spaced",
+        "1 while requests go evenly spaced because the exchange said 50011.",
+        (),
+        _pacing(lambda pacing: pacing.spaced),
+    ),
+    Gauge(
+        "mmp_config_accepted_timestamp_seconds",
+        "When the file in force was accepted.",
+        (),
+        _at(lambda seen: _accepted(seen.vitals.config)),
+    ),
+    Gauge(
+        "mmp_config_rejected_timestamp_seconds",
+        "When a newer file was rejected; no sample when none was.",
+        (),
+        _at(lambda seen: _rejected(seen.vitals.config)),
+    ),
+    Gauge(
+        "mmp_policy_accepted_timestamp_seconds",
+        "When the policy in force was accepted.",
+        (),
+        _at(lambda seen: _accepted(seen.vitals.policy)),
+    ),
+    Gauge(
+        "mmp_policy_rejected_timestamp_seconds",
+        "When a newer policy was rejected; no sample when none was.",
+        (),
+        _at(lambda seen: _rejected(seen.vitals.policy)),
+    ),
+    Gauge(
+        "mmp_live_read_timestamp_seconds",
+        "When live settings were last read.",
+        (),
+        _at(lambda seen: seen.vitals.read_wall),
+    ),
+    Gauge(
+        "mmp_exchange_failing",
+        "1 while the exchange does not do what it is asked.",
+        (),
+        _flag(lambda seen: seen.vitals.outage is not None),
+    ),
+    Gauge(
+        "mmp_clock_offset_seconds",
+        "How far the exchange's clock is ahead of this machine's.",
+        (),
+        lambda seen: _one(seen.watched.clock_offset_s),
+    ),
+    Gauge(
+        "mmp_loop_heard_timestamp_seconds",
+        "When the account's loop was last heard of.",
+        (),
+        _at(lambda seen: _wall(seen, seen.vitals.heard_at)),
+    ),
+    Gauge(
+        "mmp_loop_alive",
+        "1 while the account's loop is heard of as often as it should be.",
+        (),
+        _flag(lambda seen: alive(seen.vitals, seen.now)),
+    ),
+    Gauge(
+        "mmp_locked_out",
+        "1 while another process holds the account's state.",
+        (),
+        _flag(lambda seen: bool(seen.vitals.locked_out)),
+    ),
+)

@@ -1,0 +1,146 @@
+"""Whom the sidecar listens to: which address it is bound to, and which requests are meant for it.
+
+Everything served is for reading, but a page on some web site may make a visitor's browser ask for it
+(DNS rebinding: a name of the attacker's that suddenly means 127.0.0.1). Such a request carries the
+attacker's name in its Host header, so only names and addresses known to be ours are answered. Decided
+here from values; nothing here opens a socket.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from reconciler.errors import UsageError
+
+DEFAULT_HOST = "127.0.0.1"
+MAX_PORT = 65_535
+METHODS = ("GET", "HEAD")
+"""Everything is for reading."""
+
+LOCALHOST = "localhost"
+_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+_HOST_HEADER = re.compile(
+    r"(?:\[(?P<six>[0-9a-fA-F:.]{2,45})\]|(?P<name>[^:\[\]/@?#\s]{1,253}))(?::[0-9]{1,5})?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen: ``host`` as it was named, ``port`` 0 for any free one, ``names`` we also go by."""
+
+    host: str
+    port: int
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as far as it decides whether it is answered. ``hosts``: every Host header it has."""
+
+    method: str
+    target: str
+    hosts: Sequence[str]
+    has_body: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not answered: an HTTP status and one line for whoever asked."""
+
+    status: int
+    why: str
+
+
+def parse_listen(text: str, names: Iterable[str] = ()) -> Listen:
+    """Return ``HOST:PORT``, ``:PORT``, ``PORT`` or ``[::1]:PORT`` as a place to listen at.
+
+    No host is loopback. Raises UsageError for anything else, and for a name that is none.
+    """
+    host, colon, port = text.rpartition(":")
+    if not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > MAX_PORT:
+        raise _unusable(text, "the port is a number from 0 to 65535")
+    if colon and host and not _is_host(host):
+        raise _unusable(text, "the host is a name or an address; an IPv6 address stands in brackets")
+    return Listen(
+        host.strip("[]").lower() or DEFAULT_HOST, int(port), tuple(_own_name(name) for name in names)
+    )
+
+
+class Guard:
+    """Decides which requests are answered, for one bound socket.
+
+    ``bound`` are the addresses listened at, ``names`` what we are also called: the host as it was
+    named and the names given. ``machine`` is this machine's name, ours where every address is. Then any
+    address is ours, too: rebinding needs a name.
+    """
+
+    def __init__(self, bound: Iterable[str], names: Iterable[str], *, machine: str) -> None:
+        self._addresses = {_plain(ip_address(address)) for address in bound}
+        self._everywhere = any(address.is_unspecified for address in self._addresses)
+        everywhere = (machine.lower(),) if self._everywhere else ()
+        self._names = {LOCALHOST, *(name.lower() for name in names), *everywhere}
+
+    def refusal(self, asked: Asked) -> Refusal | None:
+        """Return why a request is not answered; None when it is."""
+        if not self.is_ours(asked.hosts):
+            told = "this is not a name of this server"
+            return Refusal(421, f"{told}; mmp run --listen-name NAME adds one")
+        if asked.method not in METHODS:
+            return Refusal(405, "everything here is for reading: GET or HEAD")
+        if not asked.target.startswith("/"):
+            return Refusal(400, "the target is a path")
+        if asked.has_body:
+            return Refusal(413, "a request here has no body")
+        return None
+
+    def is_ours(self, hosts: Sequence[str]) -> bool:
+        """Tell whether the one Host header names this server; the port does not matter.
+
+        A port may be mapped on the way. None, and more than one, is nobody's.
+        """
+        if len(hosts) != 1 or not (match := _HOST_HEADER.fullmatch(hosts[0])):
+            return False
+        address = _address(match["six"] or match["name"])
+        if address is None:
+            return match["six"] is None and match["name"].lower() in self._names
+        return address.is_loopback or self._everywhere or address in self._addresses
+
+
+def _is_host(host: str) -> bool:
+    if host.startswith("[") and host.endswith("]"):
+        return isinstance(_address(host[1:-1]), IPv6Address)
+    return isinstance(_address(host), IPv4Address) or _is_name(host)
+
+
+def _is_name(text: str) -> bool:
+    """Tell whether ``text`` is a host's name; one of digits and dots alone is a mistyped address."""
+    return bool(_NAME.fullmatch(text.lower())) and not re.fullmatch("[0-9.]+", text)
+
+
+def _own_name(name: str) -> str:
+    if not _is_name(name):
+        raise _unusable(name, "a name has letters, digits, dashes and dots, and no port", "--listen-name")
+    return name.lower()
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return ``text`` as an address, None when it is none; one with a zone is of no use here."""
+    try:
+        return _plain(ip_address(text)) if "%" not in text else None
+    except ValueError:
+        return None
+
+
+def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return an IPv4 address that is written as an IPv6 one as what it is."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _unusable(text: str, why: str, flag: str = "--listen") -> UsageError:
+    return UsageError(
+        "listen-address", f"{flag} {text!r} cannot be used: {why}", "write it like 127.0.0.1:9464"
+    )

@@ -1,0 +1,203 @@
+"""``/metrics``: the loops in Prometheus' terms, names and units by its conventions.
+
+Counters are folded from the loops' events, in the loops' thread. Everything else is read off the board
+when it is asked for. Every label has a bounded number of values: families are those of the files, and
+codes beyond MAX_CODES are counted together, since an exchange could make up any number of them. A time
+is exported as a timestamp, never as an age: ``time() - timestamp`` is right between two scrapes too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from reconciler.core.events import (
+    READING_LIVE,
+    Cause,
+    Compared,
+    Event,
+    ExchangeFailed,
+    PassEnded,
+    RequestReserved,
+    RequestSettled,
+    Waiting,
+)
+from reconciler.core.model import Family
+from reconciler.core.plan import Reason
+from reconciler.core.verdict import AttemptStatus
+from reconciler.sidecar.answers import Answer
+from reconciler.sidecar.board import Board
+from reconciler.sidecar.gauges import ACCOUNT, GAUGES, Labels, Sample, see
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
+"""The one form every Prometheus reads; nothing is negotiated, so no Accept header can go wrong."""
+
+MAX_CODES = 100
+"""Different codes counted by themselves, per account: OKX documents fewer that can be met here."""
+
+OTHER_CODE = "other"
+_CODE = re.compile(r"[a-z0-9_-]{1,32}")
+
+PASS_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""A pass that only reads takes a round trip or two; one that sends waits for its slot within it."""
+
+
+class Metrics:
+    """What is counted, and where it is asked for. ``observe`` and ``answer`` may run in two threads."""
+
+    def __init__(self, board: Board, *, now: Callable[[], float], wall: Callable[[], datetime]) -> None:
+        self._now = now
+        # Not wanted: a second time series per counter, with when it was first counted.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # it has none
+        self.registry = CollectorRegistry()
+        self._tallies: dict[Labels, _Tally] = {}
+        self._counters = _Counters(self.registry)
+        self.registry.register(_Gauges(board, now, wall))
+        ProcessCollector(registry=self.registry)
+
+    def observe(self, labels: Labels, event: Event) -> None:
+        """Count an event of the account with ``labels`` (its name and environment)."""
+        if labels not in self._tallies:
+            self._tallies[labels] = _Tally(self._counters, labels)
+        self._tallies[labels].count(event, self._now())
+
+    def answer(self) -> Answer:
+        """Return everything as of now."""
+        return Answer(200, prometheus_client.generate_latest(self.registry), CONTENT_TYPE)
+
+
+class _Counters:
+    """Every counter and histogram there is."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, told: str, *labels: str) -> Counter:
+            return Counter(name, told, (*ACCOUNT, *labels), registry=registry)
+
+        self.requests = counter(
+            "mmp_requests", "Set MMP requests by outcome and reply code.", "outcome", "code"
+        )
+        self.slots = counter("mmp_slots_used", "Slots reserved, each for one Set MMP request.")
+        self.waited = counter("mmp_slot_wait_seconds", "Seconds that requests waited for a slot.")
+        self.uncertain = counter("mmp_uncertain_attempts", "Requests whose outcome was not known.")
+        self.drift_found = counter("mmp_drift_found", "Families found to differ from what was applied.")
+        self.drift_healed = counter("mmp_drift_healed", "Families put back after drift.")
+        self.read_failures = counter(
+            "mmp_live_read_failures", "Live reads that failed, by reply code.", "code"
+        )
+        self.failures = counter(
+            "mmp_exchange_failures", "Other questions to the exchange that failed, by reply code.", "code"
+        )
+        self.passes = Histogram(
+            "mmp_pass_duration_seconds",
+            "Duration of passes, waiting within them included.",
+            ACCOUNT,
+            registry=registry,
+            buckets=PASS_BUCKETS_S,
+        )
+
+
+class _Tally:
+    """Folds one account's events into the counters."""
+
+    def __init__(self, counters: _Counters, labels: Labels) -> None:
+        self._labels = labels
+        self._counters = counters
+        self._codes: set[str] = set()
+        self._drifted: frozenset[Family] = frozenset()
+        self._waiting_since: float | None = None
+        self._slots = counters.slots.labels(*labels)
+        self._waited = counters.waited.labels(*labels)
+        self._uncertain = counters.uncertain.labels(*labels)
+        self._found = counters.drift_found.labels(*labels)
+        self._healed = counters.drift_healed.labels(*labels)
+        self._passes = counters.passes.labels(*labels)
+
+    def count(self, event: Event, now: float) -> None:
+        """Count one event that happened at ``now``."""
+        match event:
+            case Compared():
+                self._compare(event)
+            case Waiting(cause=Cause.SLOT):
+                self._waiting_since = now if self._waiting_since is None else self._waiting_since
+            case RequestReserved(at=at):
+                self._reserve(at)
+            case RequestSettled():
+                self._settle(event)
+            case ExchangeFailed(doing=doing):
+                counter = self._counters.read_failures if doing == READING_LIVE else self._counters.failures
+                counter.labels(*self._labels, self._code(event.reply.code)).inc()
+            case PassEnded(took_s=took_s):
+                self._passes.observe(took_s)
+            case _:
+                pass
+
+    def _compare(self, event: Compared) -> None:
+        """Count the families that have newly drifted; a comparison in doubt proves nothing new."""
+        if not event.plan.requests:
+            self._waiting_since = None
+        if event.whole:
+            drifted = frozenset(one.family for one in event.plan.changes if one.reason is Reason.DRIFTED)
+            self._found.inc(len(drifted - self._drifted))
+            self._drifted = drifted
+
+    def _reserve(self, at: float) -> None:
+        self._slots.inc()
+        if self._waiting_since is not None:
+            self._waited.inc(max(0.0, at - self._waiting_since))
+        self._waiting_since = None
+
+    def _settle(self, event: RequestSettled) -> None:
+        code = self._code(event.reply.code)
+        self._counters.requests.labels(*self._labels, event.status.value, code).inc()
+        if event.status is AttemptStatus.UNKNOWN:
+            self._uncertain.inc()
+        if event.status is AttemptStatus.APPLIED and event.reason is Reason.DRIFTED:
+            self._healed.inc()
+
+    def _code(self, code: str) -> str:
+        """Return a code as a label: one of a bounded number, and of a harmless shape."""
+        if code in self._codes:
+            return code
+        if len(self._codes) >= MAX_CODES or not _CODE.fullmatch(code):
+            return OTHER_CODE
+        self._codes.add(code)
+        return code
+
+
+class _Gauges(Collector):
+    """What the board says at the moment it is asked."""
+
+    def __init__(self, board: Board, now: Callable[[], float], wall: Callable[[], datetime]) -> None:
+        self._board = board
+        self._now = now
+        self._wall = wall
+
+    def collect(self) -> Iterable[Metric]:
+        """Return every gauge of every account."""
+        now, wall = self._now(), self._wall()
+        seen = [see(watched, now=now, wall=wall) for watched in self._board.accounts()]
+        began = self._board.began_at.timestamp()
+        yield _family(
+            "mmp_build_info", "The program's version.", ("version",), [((self._board.version,), 1.0)]
+        )
+        yield _family("mmp_start_timestamp_seconds", "When the process began.", (), [((), began)])
+        for gauge in GAUGES:
+            samples = [(one.labels + more, value) for one in seen for more, value in gauge.samples(one)]
+            yield _family(gauge.name, gauge.told, ACCOUNT + gauge.labels, samples)
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing to the registry, which would else collect now: a test holds the names."""
+        return ()
+
+
+def _family(name: str, told: str, labels: Labels, samples: Iterable[Sample]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, told, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family

@@ -1,0 +1,96 @@
+"""The probes: which checks each is made of, and how they are told.
+
+A probe says what a supervisor has to know and nothing else: ``/livez`` whether restarting would help,
+``/readyz`` whether this process does its work, ``/startupz`` whether protection was in force once. None
+of them is about the exchange: restarting the sidecar mends no outage. Decided from values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.core.problems import printable
+from reconciler.core.vitals import Vitals, alive
+from reconciler.sidecar.answers import Answer, text_answer
+from reconciler.sidecar.board import Board
+
+DEAD_LOOP = "the program's event loop does not answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a probe. ``told``: why it failed, or what to know although it passed; "" nothing."""
+
+    name: str
+    passed: bool
+    told: str = ""
+
+    @property
+    def line(self) -> str:
+        """The check as Kubernetes writes its own."""
+        if self.passed:
+            return f"[+]{self.name} ok" + (f": {self.told}" if self.told else "")
+        return f"[-]{self.name} failed: {self.told}"
+
+
+def live_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...]:
+    """Check the heartbeats: of the event loop (``answers``: it did just now), and of every account."""
+    loop = Check("event-loop", answers, "" if answers else DEAD_LOOP)
+    return (loop, *(_heard(watched.vitals, now) for watched in board.accounts()))
+
+
+def ready_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...]:
+    """Check that every file is accepted and the state open, and the heartbeats."""
+    settings = (*_awaited(board), *(_settings(watched.vitals) for watched in board.accounts()))
+    opened = bool(board.accounts())
+    state = Check("state", opened, "" if opened else "it is not open yet")
+    return (*settings, state, *live_checks(board, answers=answers, now=now))
+
+
+def startup_checks(board: Board) -> tuple[Check, ...]:
+    """Check that every account once had all its families in sync, or tighter, and none uncertain."""
+    accounts = board.accounts()
+    nobody = () if accounts or board.awaited else (Check("settings", False, "none is in force yet"),)
+    return (*_awaited(board), *nobody, *(_protected(watched.vitals) for watched in accounts))
+
+
+def probe_answer(checks: Sequence[Check], *, verbose: bool) -> Answer:
+    """Return what a probe answers: 200 when every check passed, else 503 and why."""
+    failed = [check for check in checks if not check.passed]
+    if verbose:
+        lines = [check.line for check in checks]
+        text = "\n".join([*lines, "check failed" if failed else "check passed"])
+    else:
+        text = "\n".join(f"{check.name}: {check.told}" for check in failed) or "ok"
+    return text_answer(503 if failed else 200, text)
+
+
+def _heard(vitals: Vitals, now: float) -> Check:
+    """Check that an account's loop was heard of as recently as it should have been."""
+    silent_s = now - vitals.heard_at
+    told = "" if alive(vitals, now) else f"nothing was heard of it for {silent_s:.0f} s"
+    return Check(_name("loop", vitals), not told, told)
+
+
+def _settings(vitals: Vitals) -> Check:
+    """Tell which file is in force: while there is one, a newer one that was refused is only told."""
+    config = vitals.config
+    refused = config is not None and config.rejected_at is not None
+    told = "a newer file was rejected, the last good one stays in force" if refused else ""
+    return Check(_name("settings", vitals), True, told)
+
+
+def _protected(vitals: Vitals) -> Check:
+    told = "" if vitals.started else "not every family has been as desired, or tighter, yet"
+    return Check(_name("protected", vitals), vitals.started, told)
+
+
+def _awaited(board: Board) -> tuple[Check, ...]:
+    """Tell of every file that is not there yet."""
+    return tuple(Check("settings", False, f"waiting for {printable(path)}") for path in board.awaited)
+
+
+def _name(what: str, vitals: Vitals) -> str:
+    desired = vitals.desired
+    return f"{what}-{desired.account}-{desired.environment.value}"

@@ -1,0 +1,72 @@
+"""``/api/v1/status``: what ``mmp status --output json`` prints, as the loops themselves know it.
+
+Before anything was compared the families are there all the same, with nothing applied and nothing
+live: a reader sees what is desired, and that nothing is known yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.core.standing import Judged, judge_standing
+from reconciler.core.status import Record, Status, make_status
+from reconciler.core.vitals import Vitals, status_of
+from reconciler.report.documents import Document, several
+from reconciler.report.problems import FORMAT
+from reconciler.report.watch import watched_document
+from reconciler.sidecar.answers import Answer, json_answer
+from reconciler.sidecar.board import Board, Watched
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One account as it is at one moment: its status, and how it stands by it."""
+
+    status: Status
+    judged: Judged
+
+
+def look(watched: Watched, *, now: float, wall: datetime) -> Look:
+    """Return how an account is; before the first comparison, with nothing on record."""
+    vitals = watched.vitals
+    known = status_of(vitals, now=now, wall=wall)
+    judged = judge_standing(known, live=vitals.live, interval_s=watched.interval_s)
+    return Look(known or _nothing_known(vitals, now=now, wall=wall), judged)
+
+
+def status_answer(board: Board, *, now: float, wall: datetime) -> Answer:
+    """Return every account's status, as one document; 503 and why while there is none."""
+    accounts = board.accounts()
+    if not accounts:
+        return json_answer(503, _nothing_yet(board))
+    documents = [_document(watched, now=now, wall=wall) for watched in accounts]
+    return json_answer(200, several("status", documents))
+
+
+def _document(watched: Watched, *, now: float, wall: datetime) -> Document:
+    seen = look(watched, now=now, wall=wall)
+    return watched_document(seen.status, watched.vitals, seen.judged, now=now)
+
+
+def _nothing_known(vitals: Vitals, *, now: float, wall: datetime) -> Status:
+    record = Record(vitals.uid, vitals.host, known={}, ledger=None, live_rows={}, live_at=None)
+    return make_status(vitals.desired, record, simulator=vitals.simulator, now=now, wall=wall)
+
+
+def _nothing_yet(board: Board) -> Document:
+    """Return what is waited for, in the form of every command that has no document of its own yet."""
+    awaited = [_problem(path, 1, "waiting for this file") for path in board.awaited]
+    return {"format": FORMAT, "problems": awaited or [_problem(None, None, "no account is kept yet")]}
+
+
+def _problem(path: str | None, place: int | None, message: str) -> Document:
+    return {
+        "code": "not-started",
+        "severity": "error",
+        "path": path,
+        "line": place,
+        "column": place,
+        "message": message,
+        "hint": None,
+    }

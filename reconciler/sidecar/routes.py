@@ -1,0 +1,126 @@
+"""What is at which path, and the pulse: whether the program's own event loop still answers.
+
+Probes are answered in the server's own thread. What takes longer for many families (metrics, status) is
+made beside it, once at a time however many ask, so that a scrape never makes a probe late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from reconciler.sidecar.answers import Answer, Query, Route
+from reconciler.sidecar.board import Board
+from reconciler.sidecar.metrics import Metrics
+from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
+from reconciler.sidecar.published import status_answer
+
+T = TypeVar("T")
+
+PULSE_WITHIN_S = 2.0
+"""How long the program's event loop may take to answer: it does its steps in milliseconds."""
+
+
+class Shared(Generic[T]):
+    """Asks one question at a time: whoever asks meanwhile gets the same answer."""
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Task[T] | None = None
+
+    async def __call__(self) -> T:
+        """Return the answer that is under way, or to a question asked now."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+
+class Pulse:
+    """Asks an event loop in another thread whether it still turns. It costs that loop no timer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.beats = Shared(self._ask)
+        """Tells whether the loop answers in time."""
+
+    async def _ask(self) -> bool:
+        here, answered = asyncio.get_running_loop(), asyncio.Event()
+
+        def answer() -> None:
+            with suppress(RuntimeError):  # the asker's loop has ended meanwhile
+                here.call_soon_threadsafe(answered.set)
+
+        try:
+            self._loop.call_soon_threadsafe(answer)
+            await asyncio.wait_for(answered.wait(), PULSE_WITHIN_S)
+        except (RuntimeError, TimeoutError):  # closed, or too slow
+            return False
+        return True
+
+
+Beats = Callable[[], Awaitable[bool]]
+
+
+class Site:
+    """Everything that is served, made from the board at the moment it is asked for."""
+
+    def __init__(
+        self,
+        board: Board,
+        metrics: Metrics,
+        *,
+        beats: Beats,
+        now: Callable[[], float],
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._board = board
+        self._beats = beats
+        self._now = now
+        self._started = False
+        self._metrics = aside(metrics.answer)
+        self._status = aside(lambda: status_answer(board, now=now(), wall=wall()))
+
+    def routes(self) -> Mapping[str, Route]:
+        """Return what is at each path."""
+        return {
+            "/livez": self._live,
+            "/healthz": self._live,
+            "/readyz": self._ready,
+            "/startupz": self._startup,
+            "/metrics": self._metrics,
+            "/api/v1/status": self._status,
+        }
+
+    async def _live(self, query: Query) -> Answer:
+        answers = await self._beats()
+        checks = live_checks(self._board, answers=answers, now=self._now())
+        return probe_answer(checks, verbose=query.verbose)
+
+    async def _ready(self, query: Query) -> Answer:
+        answers = await self._beats()
+        checks = ready_checks(self._board, answers=answers, now=self._now())
+        return probe_answer(checks, verbose=query.verbose)
+
+    async def _startup(self, query: Query) -> Answer:
+        """Answer 200 for good once it was: a file added later does not undo a start."""
+        checks = startup_checks(self._board)
+        self._started = self._started or all(check.passed for check in checks)
+        return probe_answer(() if self._started else checks, verbose=query.verbose)
+
+
+def aside(make: Callable[[], Answer]) -> Route:
+    """Return a route whose answer is made in a thread beside the server's, once at a time."""
+
+    async def make_aside() -> Answer:
+        return await asyncio.to_thread(make)
+
+    shared = Shared(make_aside)
+
+    async def answer(query: Query) -> Answer:
+        del query
+        return await shared()
+
+    return answer

@@ -1,0 +1,262 @@
+"""The server: a thread of its own with an event loop of its own, so that it can never hold up the loops.
+
+It is handed values through the board and has no way to touch what the loops do. Every request is held
+to the guard, every connection to the door; an answer is written whole, with the same headers, and ends
+its connection. Starting is synchronous: an address that cannot be listened at is known before anything
+else happens. aiohttp's own error pages and log lines never leave it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from reconciler.errors import MmpError
+from reconciler.sidecar.answers import HEADERS, Answer, Query, Route, text_answer
+from reconciler.sidecar.door import TURN, Door
+from reconciler.sidecar.guard import METHODS, Asked, Guard, Listen, Refusal
+
+MAX_LINE_BYTES = 2048
+"""Of the request line, and of each header field: nothing here is asked with a long one."""
+
+MAX_FIELDS = 64
+"""Header fields of one request; a browser sends about 20."""
+
+QUEUE = 1024
+"""Connections the system may have accepted for us: a burst of others makes a probe wait, not fail."""
+
+TURNS_TO_COME_IN = 3
+"""Turns of the event loop from taking in a connection to having it at the door."""
+
+LINGER_S = 1.0
+"""How long the rest of a body nobody wants is read away, so that its sender still gets the answer."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Broken = Callable[[Exception], None]
+"""Is told of a bug that made an answer impossible; called in the server's thread."""
+
+START_WITHIN_S = 10.0
+STOP_WITHIN_S = 2.0
+"""How long stopping waits for the thread; it is a daemon, so it never keeps the process."""
+
+
+class Server:
+    """A running server; made by :func:`start_server`."""
+
+    def __init__(self, sockets: list[socket.socket], url: str) -> None:
+        self.url = url
+        self.door = Door()
+        self._sockets = sockets
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether its thread is there."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, handler: Handler) -> None:
+        """Serve from now on; returns once it does."""
+        serving: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(handler, serving), name="mmp-sidecar", daemon=True
+        )
+        self._thread.start()
+        serving.result(START_WITHIN_S)
+
+    def stop(self) -> None:
+        """Stop listening and end every connection; waits a bounded time for it."""
+        if self._thread is not None and self.running:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(STOP_WITHIN_S)
+
+    def _run(self, handler: Handler, serving: Future[None]) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(handler, serving))
+
+    async def _serve(self, handler: Handler, serving: Future[None]) -> None:
+        runner = web.ServerRunner(_Server(handler, self.door), shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            for listening in self._sockets:
+                await web.SockSite(runner, listening, backlog=TURN).start()
+                listening.listen(QUEUE)  # asyncio makes the queue as short as its turn
+            serving.set_result(None)
+            await self._stopping.wait()
+        except BaseException as error:
+            if not serving.done():
+                serving.set_exception(error)
+            raise
+        finally:
+            await self._close(runner)
+
+    async def _close(self, runner: web.ServerRunner) -> None:
+        """Take nobody in any more, have those inside who are on their way, then end them all."""
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+        for _ in range(TURNS_TO_COME_IN):  # asyncio loses those on their way when it is closed at once
+            await asyncio.sleep(0)
+        await runner.cleanup()
+        await self.door.end_all()  # aiohttp leaves those whose answer nobody reads
+
+
+class _Server(web.Server):
+    """aiohttp's server, with connections of our own."""
+
+    def __init__(self, handler: Handler, door: Door) -> None:
+        super().__init__(handler)
+        self.door = door
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            max_headers=MAX_FIELDS,
+            lingering_time=LINGER_S,
+        )
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, which comes in by the door and keeps aiohttp's error pages to itself."""
+
+    __slots__ = ("_door",)
+
+    def __init__(self, manager: _Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._door = manager.door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in."""
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self._door.opened(self, transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Leave."""
+        self._door.closed(self)
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be read as a request, in a line that repeats nothing of it."""
+        del request, status, message
+        if isinstance(exc, LineTooLong):
+            return _written(text_answer(431, "the request is too long"))
+        return _written(text_answer(400, "this is no HTTP request"))
+
+
+def start_server(listen: Listen, routes: Mapping[str, Route], *, broken: Broken) -> Server:
+    """Listen and serve ``routes``, by path. Raises MmpError where that address cannot be listened at."""
+    sockets = _sockets(listen)
+    bound = [address.getsockname()[0].partition("%")[0] for address in sockets]
+    guard = Guard(bound, (listen.host, *listen.names), machine=socket.gethostname())
+    server = Server(sockets, _url(listen.host, sockets[0].getsockname()[1]))
+    server.start(_handler(guard, routes, server.door, broken))
+    return server
+
+
+def _handler(guard: Guard, routes: Mapping[str, Route], door: Door, broken: Broken) -> Handler:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        door.asked(request.protocol)
+        refusal = guard.refusal(_asked(request))
+        if refusal is not None:
+            return _written(_refused(refusal))
+        return _written(await _answer(request, routes, broken))
+
+    return handle
+
+
+async def _answer(request: web.BaseRequest, routes: Mapping[str, Route], broken: Broken) -> Answer:
+    route = routes.get(request.path)
+    if route is None:
+        return text_answer(404, f"there is nothing here; there is {' '.join(sorted(routes))}")
+    try:
+        return await route(Query(verbose="verbose" in request.query))
+    except Exception as bug:
+        broken(bug)
+        return text_answer(500, "this is a bug in mmp; its log says where")
+
+
+def _asked(request: web.BaseRequest) -> Asked:
+    hosts = request.headers.getall("Host", [])
+    return Asked(request.method, request.raw_path, hosts, request.body_exists)
+
+
+def _refused(refusal: Refusal) -> Answer:
+    allow = {"Allow": ", ".join(METHODS)} if refusal.status == 405 else {}
+    return text_answer(refusal.status, refusal.why, **allow)
+
+
+def _written(answer: Answer) -> web.Response:
+    """Return the answer as aiohttp's; it ends the connection."""
+    headers = {**HEADERS, "Content-Type": answer.content_type, **(answer.headers or {})}
+    response = web.Response(status=answer.status, body=answer.body, headers=headers)
+    response.force_close()
+    return response
+
+
+def _sockets(listen: Listen) -> list[socket.socket]:
+    """Return a socket bound to every address of the host, all with one port. Raises MmpError."""
+    opened: list[socket.socket] = []
+    port = listen.port
+    try:
+        for family, kind, protocol, _, address in _addresses(listen):
+            opened.append(_bound(socket.socket(family, kind, protocol), (address[0], port, *address[2:])))
+            port = opened[0].getsockname()[1]
+    except OSError as error:
+        for one in opened:
+            one.close()
+        told = f"cannot listen at {_place(listen.host, port)}: {_why(error)}"
+        hint = "end what listens there, or name another --listen HOST:PORT; port 0 is any free one"
+        raise MmpError("listen-failed", told, hint) from None
+    return opened
+
+
+def _addresses(listen: Listen) -> list[Any]:
+    found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(found))
+
+
+def _bound(listening: socket.socket, address: tuple[Any, ...]) -> socket.socket:
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart waits a minute
+        if listening.family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        listening.bind(address)
+        listening.listen(QUEUE)  # only now it is known that nobody else does
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return str(error.strerror or error).lower()
+    return os.strerror(error.errno).lower()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{_place(host, port)}"
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

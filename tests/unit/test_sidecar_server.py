@@ -1,0 +1,356 @@
+"""The server over real sockets: what it answers, whom it refuses, and that nobody can be in the way."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from reconciler.errors import MmpError
+from reconciler.sidecar.answers import HEADERS, Answer, Query, Route, json_answer, text_answer
+from reconciler.sidecar.door import MAX_CONNECTIONS
+from reconciler.sidecar.guard import Listen, parse_listen
+from reconciler.sidecar.server import MAX_FIELDS, MAX_LINE_BYTES, Server, start_server
+
+LARGE = 10_000_000
+"""More bytes than sockets hold on their way, so that writing them takes a reader."""
+
+LARGE_BODY = b"x" * LARGE
+LOCAL = Listen("127.0.0.1", 0)
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+
+
+async def live(query: Query) -> Answer:
+    return text_answer(200, "verbose" if query.verbose else "ok")
+
+
+async def document(query: Query) -> Answer:
+    return json_answer(200, {"told": "naïve"})
+
+
+async def large(query: Query) -> Answer:
+    return Answer(200, LARGE_BODY)
+
+
+async def broken(query: Query) -> Answer:
+    raise RuntimeError("a secret")
+
+
+ROUTES: Mapping[str, Route] = {"/livez": live, "/json": document, "/large": large, "/broken": broken}
+
+
+@contextmanager
+def serving(listen: Listen = LOCAL, bugs: list[Exception] | None = None) -> Iterator[Server]:
+    server = start_server(listen, ROUTES, broken=(bugs if bugs is not None else []).append)
+    try:
+        yield server
+    finally:
+        server.stop()
+    assert not server.running
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+def port_of(server: Server) -> int:
+    return int(server.url.rpartition(":")[2])
+
+
+def connected(server: Server) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port_of(server)), timeout=5.0)
+    connection.settimeout(30.0)
+    return connection
+
+
+def exchange(server: Server, sent: bytes) -> bytes:
+    """Send bytes and return all that comes back until the server ends the connection."""
+    with connected(server) as connection:
+        connection.sendall(sent)
+        return all_of(connection)
+
+
+def all_of(connection: socket.socket) -> bytes:
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+def status_of(reply: bytes) -> int:
+    return int(reply.split(b" ", 2)[1])
+
+
+def ask(server: Server, path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=10)
+    connection.request(method, path, headers=headers)
+    return connection.getresponse()
+
+
+def probe_s(server: Server) -> float:
+    """Ask the probe as a kubelet does; return how long it took."""
+    began = time.monotonic()
+    answer = ask(server, "/livez")
+    assert (answer.status, answer.read()) == (200, b"ok\n")
+    return time.monotonic() - began
+
+
+# ---- what it answers -------------------------------------------------------------------------------
+
+
+def test_a_route_is_answered_with_every_header_and_ends_its_connection(server: Server) -> None:
+    answer = ask(server, "/json")
+    assert (answer.status, answer.read().decode()) == (200, '{\n  "told": "naïve"\n}\n')
+    told = dict(answer.getheaders())
+    assert HEADERS.items() <= told.items()
+    assert told["Content-Type"] == "application/json; charset=utf-8"
+    assert (told["Connection"], told["Server"]) == ("close", "mmp")
+
+
+def test_the_policy_allows_what_is_ours_and_nothing_else() -> None:
+    policy = HEADERS["Content-Security-Policy"].split("; ")
+    assert policy[0] == "default-src 'none'"
+    assert all(one.split(" ")[1] in ("'none'", "'self'") for one in policy)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/livez", b"ok\n"), ("/livez?verbose", b"verbose\n"), ("/livez?verbose=1&a=%ff", b"verbose\n")],
+)
+def test_a_query_may_ask_for_every_check(server: Server, path: str, body: bytes) -> None:
+    assert ask(server, path).read() == body
+
+
+def test_head_is_get_without_the_body(server: Server) -> None:
+    answer = ask(server, "/livez", "HEAD")
+    assert (answer.status, answer.getheader("Content-Length"), answer.read()) == (200, "3", b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "//livez", "/livez/", "/../livez", "/%2e%2e/etc", "/%00"]
+)
+def test_anything_else_is_not_there(server: Server, path: str) -> None:
+    assert ask(server, path).status == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "PROPFIND"])
+def test_other_methods_are_told_which_there_are(server: Server, method: str) -> None:
+    answer = ask(server, "/livez", method)
+    assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "10.0.0.1"])
+def test_a_host_that_is_not_ours_is_refused_in_one_line(server: Server, host: str) -> None:
+    answer = ask(server, "/json", Host=host)
+    body = answer.read()
+    assert (answer.status, body.count(b"\n")) == (421, 1)
+    assert b"told" not in body
+
+
+def test_a_bug_is_told_to_us_and_not_to_the_asker() -> None:
+    bugs: list[Exception] = []
+    with serving(bugs=bugs) as server:
+        answer = ask(server, "/broken", Accept="text/html")
+        assert (answer.status, b"secret" in answer.read()) == (500, False)
+        assert probe_s(server) < 5.0
+    assert [str(bug) for bug in bugs] == ["a secret"]
+
+
+# ---- what it refuses -------------------------------------------------------------------------------
+
+HOSTILE: list[tuple[str, bytes, int]] = [
+    ("no host", b"GET /livez HTTP/1.1\r\n\r\n", 400),
+    ("no host, long ago", b"GET /livez HTTP/1.0\r\n\r\n", 421),
+    ("an absolute target", b"GET http://localhost/livez HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    ("a long line", b"GET /" + b"a" * MAX_LINE_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+    ("a long field", GET + b"X: " + b"a" * (MAX_LINE_BYTES + 100) + b"\r\n\r\n", 431),
+    ("many fields", GET + b"".join(b"X%d: 1\r\n" % n for n in range(MAX_FIELDS + 9)) + b"\r\n", 400),
+    ("a body", GET + b"Content-Length: 5\r\n\r\nhello", 413),
+    ("a chunked body", GET + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 413),
+    ("a body announced", GET + b"Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n", 413),
+    ("two lengths", GET + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
+    ("length and chunks", GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    ("a folded field", GET + b"X: 1\r\n 2\r\n\r\n", 400),
+    ("a field without a colon", GET + b"nonsense\r\n\r\n", 400),
+    ("a zero byte", GET + b"X: a\x00b\r\n\r\n", 400),
+    ("no HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40, 400),
+    ("another version", b"GET /livez HTTP/9.9\r\nHost: localhost\r\n\r\n", 400),
+]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE]
+)
+def test_a_malformed_request_is_refused_in_our_own_words(
+    server: Server, sent: bytes, status: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reply = exchange(server, sent)
+    assert status_of(reply) == status
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert b"Server: mmp\r\n" in head
+    assert b"aiohttp" not in reply
+    assert body.count(b"\n") == 1
+    assert b"<" not in body
+    assert capfd.readouterr() == ("", "")
+
+
+def test_two_host_headers_are_refused(server: Server) -> None:
+    reply = exchange(server, GET + b"Host: localhost\r\n\r\n")
+    assert status_of(reply) in (400, 421)
+
+
+def test_only_the_first_request_of_a_connection_is_answered(server: Server) -> None:
+    reply = exchange(server, (GET + b"\r\n") * 50)
+    assert reply.count(b"HTTP/1.1 200") == 1
+
+
+# ---- who cannot be in the way ----------------------------------------------------------------------
+
+
+@contextmanager
+def slow_clients(server: Server, number: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """Open connections that send the beginning of a request and then nothing."""
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(number):
+            connection = stack.enter_context(connected(server))
+            connection.sendall(sent)
+            opened.append(connection)
+        yield opened
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HT", GET], ids=["nothing", "half a line", "no end"])
+def test_three_hundred_slow_connections_do_not_keep_a_probe_waiting(server: Server, sent: bytes) -> None:
+    with slow_clients(server, 300, sent) as opened:
+        assert probe_s(server) < 3.0
+        opened[0].settimeout(1.0)
+        assert all_of_or_reset(opened[0]) == b"", "the one longest silent gave way"
+
+
+def test_readers_that_never_read_do_not_keep_a_probe_waiting(server: Server) -> None:
+    with slow_clients(server, 10, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        assert probe_s(server) < 5.0
+
+
+def test_a_request_not_asked_in_time_is_ended() -> None:
+    with serving() as server:
+        server.door.ask_within_s = 0.3
+        with connected(server) as connection:
+            connection.sendall(GET)
+            began = time.monotonic()
+            assert all_of_or_reset(connection) == b""
+            assert 0.2 < time.monotonic() - began < 3.0
+
+
+def test_an_answer_not_read_in_time_is_ended() -> None:
+    with serving() as server:
+        server.door.done_within_s = 0.5
+        with connected(server) as connection:
+            connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(1.0)
+            assert len(all_of_or_reset(connection)) < LARGE
+
+
+def test_dripping_bytes_buys_no_time() -> None:
+    with serving() as server:
+        server.door.ask_within_s = 0.5
+        with connected(server) as connection:
+            began = time.monotonic()
+            with pytest.raises(OSError):
+                drip(connection)
+            assert time.monotonic() - began < 3.0
+
+
+def drip(connection: socket.socket) -> None:
+    connection.sendall(GET)
+    for _ in range(40):
+        time.sleep(0.1)
+        connection.sendall(b"X: 1\r\n")
+
+
+def test_nothing_is_left_of_connections_that_are_over(server: Server) -> None:
+    for _ in range(3):
+        with slow_clients(server, 50, GET):
+            pass
+        probe_s(server)
+    deadline = time.monotonic() + 5.0
+    while server.door.inside and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.door.inside == 0
+
+
+def test_there_are_never_more_inside_than_there_is_room_for(server: Server) -> None:
+    with slow_clients(server, MAX_CONNECTIONS + 60, b""):
+        probe_s(server)
+        assert server.door.inside <= MAX_CONNECTIONS
+
+
+def all_of_or_reset(connection: socket.socket) -> bytes:
+    received = b""
+    try:
+        while chunk := connection.recv(65536):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    return received
+
+
+# ---- where it listens ------------------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_an_error_that_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(MmpError) as error:
+            start_server(Listen("127.0.0.1", port), ROUTES, broken=print)
+    assert error.value.code == "listen-failed"
+    assert error.value.message == f"cannot listen at 127.0.0.1:{port}: address already in use"
+    assert error.value.exit_status == 1
+
+
+@pytest.mark.parametrize("place", ["192.0.2.1:0", "no-such-host.invalid:0"])
+def test_an_address_of_another_machine_is_an_error(place: str) -> None:
+    with pytest.raises(MmpError) as error:
+        start_server(parse_listen(place), ROUTES, broken=print)
+    assert error.value.code == "listen-failed"
+
+
+@pytest.mark.parametrize(
+    ("place", "url", "asked"),
+    [
+        (":0", "http://127.0.0.1:", "127.0.0.1"),
+        ("localhost:0", "http://localhost:", "127.0.0.1"),
+        ("0.0.0.0:0", "http://0.0.0.0:", "127.0.0.1"),
+        ("[::1]:0", "http://[::1]:", "::1"),
+        ("[::]:0", "http://[::]:", "127.0.0.1"),
+    ],
+)
+def test_it_listens_where_it_was_told(place: str, url: str, asked: str) -> None:
+    with serving(parse_listen(place)) as server:
+        assert server.url.startswith(url)
+        connection = http.client.HTTPConnection(asked, port_of(server), timeout=5)
+        connection.request("GET", "/livez")
+        assert connection.getresponse().status == 200
+
+
+def test_a_restart_takes_the_same_port_at_once() -> None:
+    with serving() as server:
+        probe_s(server)
+        port = port_of(server)
+    with serving(Listen("127.0.0.1", port)) as server:
+        probe_s(server)
+
+
+def test_stopping_is_bounded_whoever_hangs_on() -> None:
+    with ExitStack() as stack:
+        with serving() as server:
+            stack.enter_context(slow_clients(server, 20, GET))
+            stack.enter_context(slow_clients(server, 5, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            began = time.monotonic()
+        assert time.monotonic() - began < 2.0

@@ -1,0 +1,176 @@
+"""How an account stands: every small situation against an oracle that knows only words and numbers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import product
+
+import pytest
+
+from reconciler.core.model import Family, Known, LiveRow, Uncertain
+from reconciler.core.standing import (
+    MIN_FRESH_S,
+    MISSED_READS,
+    WORST_FIRST,
+    Judged,
+    Standing,
+    judge_standing,
+    worst_of,
+)
+from reconciler.core.status import Record, Status, make_status
+from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, setting, unresolved
+from tests.unit.watch_world import IDLE, WALL
+
+TEXT = {
+    "A": "5000/2000/100",
+    "B": "5000/2000/400",
+    "C": "9000/2000/400",
+    "D": "0/2000/100",
+    "R": "5000/0/100",
+}
+"""B is looser than A, C mixed against it, D disabled, R as A but frozen until reset."""
+
+LOOSER_THAN = {
+    "A": {"B", "C", "D"},
+    "B": {"D"},
+    "D": set(),
+    "R": {"A", "B", "C", "D"},
+}
+"""By what is desired: what protects less than that in at least one respect."""
+
+WANTED = tuple(LOOSER_THAN)
+PROVEN = (None, "A", "B", "C", "D", "R", "A?")
+"""What is on record: never, or the last proof; a question mark: and a request was not answered."""
+SHOWN = ("unread", "missing", "A", "B", "C", "D", "R", "A*", "R*")
+"""What the last read showed; a star: frozen."""
+
+
+def oracle(wanted: str, proven: str | None, shown: str, *, live: bool, stale: bool) -> Standing:
+    """Return the standing of one family's account, from the words alone."""
+    uncertain = proven == "A?"
+    row = None if shown in ("unread", "missing") else shown.rstrip("*")
+    in_force = row or (None if shown == "missing" and proven != "D" else proven)
+    never_seen = shown == "unread" and live
+    if not uncertain:
+        if in_force is None and wanted != "D" and not never_seen:
+            return Standing.EXPOSED
+        if in_force in LOOSER_THAN[wanted]:
+            return Standing.EXPOSED
+    if live and (shown == "unread" or stale):
+        return Standing.UNKNOWN
+    if uncertain:
+        return Standing.UNKNOWN
+    if shown == "R*":
+        return Standing.FROZEN
+    return Standing.PROTECTED if in_force == wanted else Standing.TIGHTER
+
+
+def known_as(proven: str | None) -> dict[Family, Known]:
+    if proven is None:
+        return {}
+    proof = confirmed(TEXT[proven[0]])
+    return {BTC: Uncertain(proof, (unresolved(TEXT["A"]),)) if proven.endswith("?") else proof}
+
+
+def status_of(wanted: str, proven: str | None, shown: str, age_s: float = 5.0) -> Status:
+    rows = {}
+    if shown not in ("unread", "missing"):
+        rows = {BTC: LiveRow(setting(TEXT[shown[0]]), frozen=shown.endswith("*"))}
+    live_at = None if shown == "unread" else WALL - timedelta(seconds=age_s)
+    record = Record("1", "openapi.okx.com", known_as(proven), IDLE, rows, live_at)
+    return make_status(
+        desired({BTC: setting(TEXT[wanted])}), record, simulator=False, now=NOW + 2000, wall=WALL
+    )
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("age_s", [5.0, MIN_FRESH_S + 1])
+@pytest.mark.parametrize("shown", SHOWN)
+def test_an_account_stands_as_the_oracle_says(shown: str, age_s: float, live: bool) -> None:
+    for wanted, proven in product(WANTED, PROVEN):
+        judged = judge_standing(status_of(wanted, proven, shown, age_s), live=live, interval_s=30.0)
+        expected = oracle(wanted, proven, shown, live=live, stale=age_s > MIN_FRESH_S)
+        assert judged.standing is expected, (wanted, proven, shown, judged)
+        assert judged.sentence.startswith("Yes") == (expected in (Standing.PROTECTED, Standing.TIGHTER))
+        assert judged.sentence.startswith("No:") == (expected is Standing.EXPOSED)
+
+
+def test_the_oracle_gives_every_word() -> None:
+    given = {
+        oracle(*case, live=live, stale=False)
+        for case in product(WANTED, PROVEN, SHOWN)
+        for live in (True, False)
+    }
+    assert given == set(Standing)
+
+
+SENTENCES = [
+    ("A", "A", "A", Standing.PROTECTED, "Yes: the 1 family is as the file says."),
+    ("A", "B", "B", Standing.EXPOSED, "No: 1 of 1 family has less protection than the file says: BTC-USD."),
+    ("B", "A", "A", Standing.TIGHTER, "Yes, and tighter than desired: BTC-USD."),
+    ("A", "A?", "A", Standing.UNKNOWN, "Not known: a request for BTC-USD was not answered."),
+    ("A", "A", "unread", Standing.UNKNOWN, "Not known: live settings have not been read yet."),
+    (
+        "R",
+        "R",
+        "R*",
+        Standing.FROZEN,
+        "Frozen until somebody resets it: BTC-USD. Settings are no looser than desired.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wanted", "proven", "shown", "standing", "sentence"), SENTENCES)
+def test_the_sentence_says_the_standing(
+    wanted: str, proven: str, shown: str, standing: Standing, sentence: str
+) -> None:
+    judged = judge_standing(status_of(wanted, proven, shown), live=True, interval_s=30.0)
+    assert (judged.standing, judged.sentence) == (standing, sentence)
+
+
+def test_nothing_compared_yet_is_not_known() -> None:
+    judged = judge_standing(None, live=True, interval_s=30.0)
+    assert judged == Judged(Standing.UNKNOWN, "Not known yet: live settings have not been read.")
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "age_s", "told"),
+    [
+        (1.0, MIN_FRESH_S, ""),
+        (1.0, MIN_FRESH_S + 1, "91 s ago"),
+        (60.0, MISSED_READS * 60.0, ""),
+        (60.0, MISSED_READS * 60.0 + 1, "3 min ago"),
+    ],
+)
+def test_a_read_too_old_for_the_interval_proves_nothing(interval_s: float, age_s: float, told: str) -> None:
+    judged = judge_standing(status_of("A", "A", "A", age_s), live=True, interval_s=interval_s)
+    expected = f"Not known: live settings were last read {told}." if told else SENTENCES[0][4]
+    assert judged.sentence == expected
+
+
+def test_the_first_names_are_said_and_the_others_counted() -> None:
+    names = (BTC, ETH, SOL, Family("XAU-USD_UM"), Family("XRP-USD"))
+    wanted = desired(dict.fromkeys(names, setting(TEXT["A"])))
+    record = Record("1", "openapi.okx.com", {}, IDLE, {}, WALL)
+    made = make_status(wanted, record, simulator=False, now=NOW, wall=WALL)
+    judged = judge_standing(made, live=True, interval_s=30.0)
+    assert judged.families == tuple(sorted(names))
+    assert judged.sentence == (
+        "No: 5 of 5 families have less protection than the file says:"
+        " BTC-USD, ETH-USD, SOL-USD_UM and 2 more."
+    )
+    known: dict[Family, Known] = dict.fromkeys(names, confirmed(TEXT["A"]))
+    rows = dict.fromkeys(names, LiveRow(setting(TEXT["A"])))
+    made = make_status(
+        wanted, Record("1", "h", known, IDLE, rows, WALL), simulator=False, now=NOW, wall=WALL
+    )
+    assert judge_standing(made, live=True, interval_s=30.0).sentence == (
+        "Yes: all 5 families are as the file says."
+    )
+
+
+def test_the_worst_of_several_accounts_is_theirs() -> None:
+    for one, other in product(WORST_FIRST, WORST_FIRST):
+        worst = min(one, other, key=WORST_FIRST.index)
+        assert worst_of([Judged(one, ""), Judged(other, "")]) is worst
+    assert worst_of([]) is Standing.UNKNOWN

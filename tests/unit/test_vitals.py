@@ -1,0 +1,336 @@
+"""Vitals: what each event makes known, and nothing else; what is latched, kept, bounded and forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from itertools import product
+from typing import Any, get_args
+
+import pytest
+
+from reconciler.core.events import (
+    Adopted,
+    Cause,
+    ClockSynced,
+    ConfigAccepted,
+    ConfigAwaited,
+    ConfigRejected,
+    Event,
+    ExchangeFailed,
+    FilesPolled,
+    Identified,
+    KeyReplaced,
+    LiveReadDone,
+    LockAwaited,
+    LoopFailed,
+    Parked,
+    PassEnded,
+    Planned,
+    PolicyAccepted,
+    PolicyRejected,
+    RequestReserved,
+    RequestSettled,
+    Waiting,
+    WentIdle,
+)
+from reconciler.core.model import Known, LiveRow, Never, Uncertain
+from reconciler.core.plan import Reason, Rules
+from reconciler.core.problems import Code, problem
+from reconciler.core.status import FamilyState
+from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from reconciler.core.vitals import (
+    MAX_PROBLEMS,
+    MAX_SENDINGS,
+    MAX_TROUBLES,
+    SHOWN_S,
+    SILENCE_S,
+    FileState,
+    Outage,
+    Sending,
+    Trouble,
+    Vitals,
+    alive,
+    status_of,
+)
+from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
+from tests.unit.watch_world import WALL, WANTED, A, compared, fresh, having, wall_at
+
+IN_SYNC: dict[Any, Known] = {BTC: confirmed("5000/2000/100"), ETH: confirmed("5000/2000/100")}
+ROWS = {BTC: row("5000/2000/100"), ETH: row("5000/2000/100")}
+READ = read(NOW, ROWS)
+LOST = Reply(ReplyClass.NO_ANSWER, "timeout")
+NO = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
+DOWN = ExchangeFailed("connecting", LOST, NOW + 1)
+OUTAGE = Outage(NOW - 5, wall_at(NOW - 5), DOWN, 2)
+PARKED = Parked(BTC, A, NO, None)
+RESERVED = RequestReserved(7, BTC, A, NOW)
+SENDING = Sending(7, BTC, NOW, AttemptStatus.PENDING)
+WHOLE = compared(IN_SYNC, ROWS)
+PASS_ENDED = PassEnded(0.1, finished=True)
+
+
+def settled(status: AttemptStatus, reply: Reply = NO, *, attempt: int = 7) -> RequestSettled:
+    return RequestSettled(attempt, BTC, A, status, reply, 0.1, Reason.CHANGED)
+
+
+WRONG = problem(Code.BAD_QUANTITY, "mmp.yaml", "too much", "less", line=3, column=7)
+IN_FORCE_FILE = FileState("mmp.yaml", "00", wall_at(NOW - 100))
+
+BEFORE = replace(
+    fresh(),
+    heard_at=NOW - 10,
+    due_at=NOW - 10,
+    outage=OUTAGE,
+    locked_out="pid 7",
+    parked={BTC: PARKED, ETH: replace(PARKED, family=ETH)},
+    sendings=(SENDING,),
+    config=IN_FORCE_FILE,
+)
+"""An account that knows of trouble of every kind, so that it shows what an event clears."""
+
+ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
+    (Identified("446556540", None), {"uid": "446556540", "outage": None}),
+    (LiveReadDone(READ), {"read": READ, "read_wall": WALL, "outage": None, "locked_out": ""}),
+    (WHOLE, {"compared": WHOLE, "started": True, "in_sync_at": NOW}),
+    (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False)}),
+    (
+        DOWN,
+        {
+            "outage": replace(OUTAGE, failures=3),
+            "troubles": (Trouble(WALL, "timeout", "failed: connecting: no-answer"),),
+        },
+    ),
+    (Planned(plan_of(WANTED)), {}),
+    (PASS_ENDED, {"last_pass": PASS_ENDED, "locked_out": ""}),
+    (WentIdle(NOW + 30), {"due_at": NOW + 30}),
+    (Waiting(NOW + 5, Cause.SLOT, BTC, 1, NOW + 5), {}),
+    (Adopted({BTC: A}), {}),
+    (replace(RESERVED, attempt=8), {"sendings": (SENDING, replace(SENDING, attempt=8))}),
+    (
+        settled(AttemptStatus.APPLIED),
+        {
+            "sendings": (replace(SENDING, status=AttemptStatus.APPLIED),),
+            "outage": None,
+            "parked": {ETH: replace(PARKED, family=ETH)},
+        },
+    ),
+    (
+        settled(AttemptStatus.REJECTED),
+        {
+            "sendings": (replace(SENDING, status=AttemptStatus.REJECTED),),
+            "troubles": (Trouble(WALL, "51000", "request rejected: Parameter qtyLimit error", BTC),),
+        },
+    ),
+    (
+        settled(AttemptStatus.UNKNOWN, LOST, attempt=9),
+        {"troubles": (Trouble(WALL, "timeout", "request unknown: no-answer", BTC),)},
+    ),
+    (
+        replace(PARKED, reply=replace(NO, message="")),
+        {
+            "parked": {
+                BTC: replace(PARKED, reply=replace(NO, message="")),
+                ETH: replace(PARKED, family=ETH),
+            },
+            "troubles": (Trouble(WALL, "51000", "refused by the exchange: wrong-settings", BTC),),
+        },
+    ),
+    (ClockSynced(), {}),
+    (LockAwaited("pid 9 holds it"), {"locked_out": "pid 9 holds it"}),
+    (KeyReplaced(), {}),
+    (FilesPolled("no watches left"), {}),
+    (ConfigAwaited(("mmp.yaml",)), {}),
+    (
+        LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
+        {
+            "due_at": NOW + 30,
+            "troubles": (Trouble(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
+        },
+    ),
+    (ConfigAccepted("mmp.yaml", "ab"), {"config": FileState("mmp.yaml", "ab", WALL)}),
+    (
+        ConfigRejected("mmp.yaml", (WRONG,)),
+        {"config": replace(IN_FORCE_FILE, rejected_at=WALL, problems=(WRONG,))},
+    ),
+    (PolicyAccepted("p.yaml", "cd"), {"policy": FileState("p.yaml", "cd", WALL)}),
+    (
+        PolicyRejected("p.yaml", (WRONG,) * (MAX_PROBLEMS + 1)),
+        {"policy": FileState("p.yaml", "", WALL, WALL, (WRONG,) * MAX_PROBLEMS)},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("event", "news"), ROWS_OF_EVENTS, ids=lambda value: type(value).__name__ if value != {} else "nothing"
+)
+def test_an_event_makes_its_own_facts_known_and_no_others(event: Event, news: dict[str, object]) -> None:
+    made = having(BEFORE, event)
+    changed = {
+        field.name: getattr(made, field.name)
+        for field in fields(Vitals)
+        if getattr(made, field.name) != getattr(BEFORE, field.name)
+    }
+    assert changed == {"heard_at": NOW, **news}
+
+
+def test_the_table_has_every_event() -> None:
+    assert {type(event) for event, _ in ROWS_OF_EVENTS} == set(get_args(Event))
+
+
+def test_a_refused_request_and_the_family_parked_for_it_are_one_problem() -> None:
+    made = having(fresh(), settled(AttemptStatus.REJECTED), PARKED)
+    assert [trouble.told for trouble in made.troubles] == [
+        "refused by the exchange: Parameter qtyLimit error"
+    ]
+
+
+def test_the_first_failure_begins_an_outage() -> None:
+    assert having(fresh(), DOWN).outage == Outage(NOW, WALL, DOWN, 1)
+
+
+def test_what_was_refused_is_forgotten_once_a_file_holds() -> None:
+    made = having(fresh(), PolicyRejected("p.yaml", (WRONG,)), PolicyAccepted("p.yaml", "cd"))
+    assert made.policy == FileState("p.yaml", "cd", WALL)
+    assert having(made, PolicyAccepted("p.yaml", None)).policy is None
+
+
+def test_a_newer_file_is_taken_with_the_comparison() -> None:
+    event = compared(wanted={BTC: A})
+    assert having(fresh(), event).desired == event.desired
+
+
+# ---- started, and in sync ------------------------------------------------------------------------
+
+IN_FORCE = ("5000/2000/100", "5000/2000/50", "5000/2000/400", "0/2000/100", "9000/2000/400", None)
+"""As desired, tighter, looser, disabled, mixed, no row at all."""
+
+
+def safe(text: str | None) -> bool:
+    """Tell from the words alone whether what is in force protects as much as 5000/2000/100."""
+    if text is None:
+        return False
+    window, freeze, quantity = (int(part) for part in text.split("/"))
+    return window >= 5000 and freeze >= 2000 and quantity <= 100
+
+
+KNOWN_AS: dict[str, Known] = {
+    "never": Never(),
+    "as desired": confirmed("5000/2000/100"),
+    "looser": confirmed("5000/2000/400"),
+    "unanswered": Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/100"),)),
+}
+
+
+@pytest.mark.parametrize(("live", "known"), list(product(IN_FORCE, KNOWN_AS)))
+def test_started_is_every_family_in_sync_or_tighter_and_none_uncertain(
+    live: str | None, known: str
+) -> None:
+    rows: dict[Any, LiveRow] = {} if live is None else {BTC: row(live)}
+    records = {} if known == "never" else {BTC: KNOWN_AS[known]}
+    event = compared(records, rows, wanted={BTC: A})
+    made = having(fresh(), event)
+    # An unanswered attempt of the same value that a read shows in force needs no request any more,
+    # but until it is recorded the family is uncertain.
+    assert made.started == (safe(live) and known != "unanswered")
+    assert (made.in_sync_at == NOW) == (live == "5000/2000/100")
+
+
+def test_in_doubt_nothing_is_proven() -> None:
+    made = having(fresh(), compared(IN_SYNC, ROWS, whole=False))
+    assert (made.started, made.in_sync_at) == (False, None)
+
+
+def test_started_stays_and_in_sync_keeps_its_moment() -> None:
+    made = having(fresh(), WHOLE)
+    made = having(made, compared(IN_SYNC, {}, now=NOW + 60), now=NOW + 60)
+    assert (made.started, made.in_sync_at) == (True, NOW)
+
+
+def test_a_family_of_which_another_value_may_still_land_is_not_in_sync() -> None:
+    waiting: dict[Any, Known] = {
+        BTC: Uncertain(
+            confirmed("5000/2000/100", at=950.0, attempt=6), (unresolved("9000/2000/100", attempt=5),)
+        )
+    }
+    event = compared(waiting, {BTC: row("5000/2000/100")}, wanted={BTC: A})
+    (change,) = event.plan.changes
+    assert change.known_at is not None
+    made = having(fresh(), event)
+    assert (made.started, made.in_sync_at) == (False, None)
+
+
+# ---- heartbeat -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heard", "due", "now", "expected"),
+    [
+        (0.0, 0.0, SILENCE_S, True),
+        (0.0, 0.0, SILENCE_S + 0.1, False),
+        (0.0, 600.0, 600.0 + SILENCE_S, True),
+        (0.0, 600.0, 600.1 + SILENCE_S, False),
+        (500.0, 30.0, 500.0 + SILENCE_S, True),
+        (500.0, 30.0, 500.1 + SILENCE_S, False),
+    ],
+)
+def test_silence_means_something_only_after_it_was_due(
+    heard: float, due: float, now: float, expected: bool
+) -> None:
+    assert alive(replace(fresh(), heard_at=heard, due_at=due), now) is expected
+
+
+# ---- what is kept is bounded ---------------------------------------------------------------------
+
+
+def test_troubles_are_the_last_ones_newest_first_and_each_once() -> None:
+    vitals = fresh()
+    for number in range(MAX_TROUBLES + 5):
+        vitals = having(vitals, replace(DOWN, doing=f"asking {number}"), now=NOW + number)
+    vitals = having(vitals, replace(DOWN, doing=f"asking {MAX_TROUBLES}"), now=NOW + 99)
+    assert len(vitals.troubles) == MAX_TROUBLES
+    assert vitals.troubles[0].told == f"failed: asking {MAX_TROUBLES}: no-answer"
+    assert [one.at for one in vitals.troubles] == sorted((one.at for one in vitals.troubles), reverse=True)
+    assert len({one.told for one in vitals.troubles}) == MAX_TROUBLES
+
+
+def test_requests_leave_the_picture_when_they_are_old_and_when_they_are_too_many() -> None:
+    vitals = having(fresh(), replace(RESERVED, at=NOW - SHOWN_S - 11), RESERVED)
+    assert vitals.sendings == (SENDING,)
+    vitals = having(fresh(), *(replace(RESERVED, attempt=number) for number in range(MAX_SENDINGS + 9)))
+    assert [one.attempt for one in vitals.sendings] == list(range(9, MAX_SENDINGS + 9))
+
+
+# ---- status --------------------------------------------------------------------------------------
+
+
+def test_there_is_no_status_before_the_first_comparison() -> None:
+    assert status_of(fresh(), now=NOW, wall=WALL) is None
+
+
+def test_a_status_is_what_the_pass_compared_under_its_rules() -> None:
+    event = compared(IN_SYNC, {**ROWS, BTC: row("5000/2000/400")}, rules=Rules(paused=frozenset({BTC})))
+    seen = LiveReadDone(read(NOW - 1, {**ROWS, BTC: row("5000/2000/400")}))
+    made = status_of(having(fresh(), Identified("1", None), seen, event), now=NOW, wall=WALL)
+    assert made is not None
+    assert [one.state for one in made.families] == [FamilyState.DRIFTED, FamilyState.IN_SYNC]
+    assert made.families[0].change is not None
+    assert made.families[0].change.because == "paused"
+    assert (made.uid, made.live_at, made.in_sync) == ("1", WALL, False)
+
+
+def test_whether_a_read_counts_is_decided_on_the_monotonic_clock() -> None:
+    """The wall clock may step between a read and a look; what began before the write stays before."""
+    written: dict[Any, Known] = {BTC: confirmed("5000/2000/100", at=NOW - 1)}
+    events = (LiveReadDone(read(NOW - 2, {BTC: row("5000/2000/400")})), compared(written, wanted={BTC: A}))
+    vitals = having(fresh({BTC: A}), *events)
+    for hours in (-1, 0, 1):
+        made = status_of(vitals, now=NOW + 3, wall=wall_at(NOW + 3 + hours * 3600))
+        assert made is not None
+        assert (made.families[0].state, made.families[0].live) == (FamilyState.IN_SYNC, None)
+
+
+def test_before_any_read_of_this_process_nothing_is_live() -> None:
+    made = status_of(having(fresh(), compared(IN_SYNC)), now=NOW, wall=WALL)
+    assert made is not None
+    assert (made.live_at, made.unmanaged) == (None, {})
+    assert setting("5000/2000/100") == made.families[0].applied
