@@ -10,15 +10,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from reconciler.core.model import Family
 from reconciler.core.vitals import Vitals
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """One family's state over a stretch of time; ``state`` None: nobody watched."""
+
+    state: str | None
+    begin: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
-    """One account as it is on the board."""
+    """One account as it is on the board.
+
+    ``strips`` are the spans of the last 24 hours by family, oldest first; none where none is kept.
+    """
 
     vitals: Vitals
     interval_s: float
+    strips: Mapping[Family, tuple[Span, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
