@@ -79,7 +79,10 @@ class DifferingLine:
 
 @dataclass(frozen=True, slots=True)
 class DayLine:
-    """One family's state now, what is in force, and its last 24 hours as a strip and in words."""
+    """One family's state now, what is in force, and its last 24 hours as a strip and in words.
+
+    ``calm``: in sync, and nothing but that while somebody watched.
+    """
 
     family: str
     sign: Sign
@@ -87,6 +90,7 @@ class DayLine:
     columns: int
     strip: tuple[Stroke, ...]
     told: str
+    in_sync: bool
     calm: bool
 
 
@@ -206,7 +210,9 @@ def _when(change: Change, moment: Moment) -> str:
     if change.eta_s is None:
         return "As soon as it is this family's turn."
     by = moment_words(moment.wall + timedelta(seconds=change.eta_s), moment.wall)
-    return f"Known at {by}." if change.action is Action.ADOPT else f"Right by {by}."
+    if change.action is Action.ADOPT:
+        return f"Known at {by}."
+    return f"Sent again at {by}." if change.reason is Reason.UNCERTAIN else f"Right by {by}."
 
 
 def _reason(reason: Reason) -> str:
@@ -282,6 +288,7 @@ def _day(family: FamilyStatus, spans: Sequence[Span], wall: datetime, columns: i
         columns=columns,
         strip=strokes(spans, wall, columns) if spans else (),
         told=_day_words(spent) if spans else "no record yet",
+        in_sync=family.state is FamilyState.IN_SYNC,
         calm=family.state is FamilyState.IN_SYNC and _calm(spent),
     )
 

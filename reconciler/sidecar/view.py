@@ -16,7 +16,7 @@ from reconciler.core.problems import Problem
 from reconciler.core.standing import WORST_FIRST, Judged, Standing, judge_standing, worst_of
 from reconciler.core.status import Status
 from reconciler.core.verdict import AttemptStatus
-from reconciler.core.vitals import SHOWN_S, FileState, Sending, Trouble, Vitals, alive, status_of
+from reconciler.core.vitals import SHOWN_S, FileState, Outage, Sending, Trouble, Vitals, alive, status_of
 from reconciler.report.words import count, due, families
 from reconciler.sidecar.board import Board, Watched
 from reconciler.sidecar.families import (
@@ -141,6 +141,7 @@ class AccountView:
     pacing: PacingView
     days: tuple[DayLine, ...]
     calm_days: tuple[DayLine, ...]
+    calm_told: str
     troubles: tuple[TroubleLine, ...]
 
 
@@ -246,7 +247,7 @@ def _account(
     frozen = frozen_lines(status) if status else ()
     differing = differing_lines(status, vitals, moment) if status else ()
     days = day_lines(status, watched.strips, wall) if status else ()
-    folded = [day for day in days if day.calm] if len(days) > DAYS_SHOWN else []
+    shown_days, folded = _folded(days)
     return AccountView(
         anchor=anchor(account, environment),
         name=shown(f"{account} ({environment})"),
@@ -263,10 +264,23 @@ def _account(
         files=tuple(_files(vitals, wall)),
         no_policy=vitals.policy is None,
         pacing=_pacing(vitals, status, moment),
-        days=tuple(day for day in days if day not in folded),
-        calm_days=tuple(folded),
+        days=shown_days,
+        calm_days=folded,
+        calm_told=_calm_told(len(folded)),
         troubles=tuple(_trouble(trouble, wall, advise) for trouble in vitals.troubles),
     )
+
+
+def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLine, ...]]:
+    """Return the days shown at once, those not in sync first, and those folded away; few are all shown."""
+    if len(days) <= DAYS_SHOWN:
+        return days, ()
+    eventful = sorted((day for day in days if not day.calm), key=lambda day: day.in_sync)
+    return tuple(eventful), tuple(day for day in days if day.calm)
+
+
+def _calm_told(number: int) -> str:
+    return f"{families(number)} in sync, and nothing else while somebody watched" if number else ""
 
 
 def _place(vitals: Vitals) -> str:
@@ -299,10 +313,7 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
         heard = moment_words(moment.wall_of(vitals.heard_at), moment.wall)
         told.append(f"The program was last heard of at {heard}: restart it. What stands below is that old.")
     if vitals.outage is not None:
-        since = moment_words(vitals.outage.since_wall, moment.wall)
-        tries = "1 try" if vitals.outage.failures == 1 else f"{vitals.outage.failures} tries"
-        again = _next_try(vitals, moment, " Next try ") or " It is not tried again by itself."
-        told.append(f"The exchange does not do what it is asked since {since}, {tries} so far.{again}")
+        told.append(_outage_words(vitals.outage, vitals, moment))
     if vitals.locked_out:
         told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
     if not vitals.live:
@@ -310,12 +321,19 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
     return told
 
 
+def _outage_words(outage: Outage, vitals: Vitals, moment: Moment) -> str:
+    times = "once" if outage.failures == 1 else f"{outage.failures} times"
+    since = moment_words(outage.since_wall, moment.wall)
+    again = _next_try(vitals, moment, " Next try ") or " It is not tried again by itself"
+    return f"{shown(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
+
+
 def _frozen_told(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
     if status is None or (status.live_at is None and not frozen):
         return "Not known: live settings have not been read."
     needs = sum(line.needs_you for line in frozen)
     if not frozen:
-        return "Nothing is frozen."
+        return f"Nothing is frozen{_as_of(status)}."
     if not needs:
         return "Nobody has to do anything."
     return f"{'One needs' if needs == 1 else f'{needs} need'} a person."
