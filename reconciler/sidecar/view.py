@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import assert_never
 
 from reconciler.core.glossary import ERRORS
 from reconciler.core.plan import Because
@@ -230,6 +231,8 @@ def _overall_words(worst: Standing, number: int, of: int) -> str:
             return f"Yes, and tighter than desired in {some}."
         case Standing.PROTECTED:
             return f"Yes: all {of} accounts as their files say."
+        case _:
+            assert_never(worst)
 
 
 def _account(

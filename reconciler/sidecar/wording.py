@@ -127,7 +127,7 @@ def long_duration(seconds: float) -> str:
 
 def anchor(*parts: str) -> str:
     """Return an id for use within the page: other texts give other ids, and nothing needs escaping."""
-    return "-".join(re.sub(r"[^A-Za-z0-9._]", lambda each: f"_{ord(each[0]):x}_", part) for part in parts)
+    return "-".join(re.sub(r"[^A-Za-z0-9.]", lambda each: f"_{ord(each[0]):x}_", part) for part in parts)
 
 
 def names(families: list[str] | tuple[str, ...], most: int = 12) -> str:
