@@ -10,6 +10,7 @@ from time import perf_counter
 
 from bench.families import FAMILIES, reading_and_planning
 from bench.measure import compare, process, row
+from bench.page import rendering
 from bench.state import durable_steps
 from tests.simulation.world import play
 
@@ -31,6 +32,7 @@ def main() -> None:
     _starting()
     _families()
     _state()
+    _page()
     _simulation()
 
 
@@ -57,6 +59,12 @@ def _state() -> None:
         ratio = durable_steps(Path(folder), rounds=15)
     print("state")
     print(row("reserve and settle, durable", ratio, "one bare sqlite3 commit, durable"))
+
+
+def _page() -> None:
+    ratio, size = rendering(rounds=15)
+    print(f"status page, 200 families, {size / 1000:.0f} KB (goal: at most 100 ms, 200 KB)")
+    print(row("rendering", ratio, "the same account's status as JSON"))
 
 
 def _simulation() -> None:

@@ -71,7 +71,7 @@ class DifferingLine:
 
     family: str
     sign: Sign
-    values: tuple[str, ...]
+    values: str
     when: str
     why: str
     advice: Advice | None
@@ -191,15 +191,21 @@ def _differing(family: FamilyStatus, status: Status, vitals: Vitals, moment: Mom
     )
 
 
-def _values(family: FamilyStatus) -> tuple[str, ...]:
+def _values(family: FamilyStatus) -> str:
     """Write each differing field as what is in force and what the file wants."""
     in_force, wanted = _in_force(family), family.desired
     if in_force is None:
-        return (f"nothing → {setting_words(wanted)}",)
-    return tuple(
+        return f"{_nothing(family)} → {setting_words(wanted)}"
+    last = "last known " if family.state is FamilyState.UNCERTAIN else ""
+    told = ", ".join(
         f"{field.value} {field_value(in_force, field)} → {field_value(wanted, field)}"
         for field in changed_fields(in_force, wanted)
-    ) or (setting_words(wanted),)
+    )
+    return f"{last}{told or setting_words(wanted)}"
+
+
+def _nothing(family: FamilyStatus) -> str:
+    return "not known" if family.state is FamilyState.UNCERTAIN else "nothing"
 
 
 def _when(change: Change, moment: Moment) -> str:
@@ -281,10 +287,11 @@ def _parked(family: Family, vitals: Vitals, moment: Moment) -> tuple[str, Advice
 def _day(family: FamilyStatus, spans: Sequence[Span], wall: datetime, columns: int) -> DayLine:
     spent = stretches(spans, wall)
     in_force = _in_force(family)
+    last = "last known " if family.state is FamilyState.UNCERTAIN else ""
     return DayLine(
         family=family.family,
         sign=STATES[family.state],
-        in_force="nothing in force" if in_force is None else _brief(in_force),
+        in_force=_nothing(family) if in_force is None else last + _brief(in_force),
         columns=columns,
         strip=strokes(spans, wall, columns) if spans else (),
         told=_day_words(spent) if spans else "no record yet",

@@ -155,21 +155,30 @@ def _sum(pieces: Sequence[tuple[Mark, float, float]], mark: Mark) -> tuple[float
     return sum(end - begin for found, begin, end in pieces if found is mark), runs
 
 
-def _columns(spans: Sequence[Span], since: datetime, columns: int) -> Iterator[Mark]:
+def _columns(spans: Sequence[Span], since: datetime, columns: int) -> list[Mark]:
+    """Return what each column shows: painted over each other, the worst last."""
     width = DAY.total_seconds() / columns
-    held: list[dict[Mark, float]] = [{} for _ in range(columns)]
-    for mark, begin, end in _clipped(spans, since, since + DAY):
-        for column in range(int(begin // width), min(columns, int(-(-end // width)))):
-            overlap = min(end, (column + 1) * width) - max(begin, column * width)
-            held[column][mark] = held[column].get(mark, 0.0) + overlap
-    return (_shown_mark(one, width) for one in held)
+    pieces = list(_clipped(spans, since, since + DAY))
+    in_sync = _covered([piece for piece in pieces if piece[0] is Mark.IN_SYNC], width, columns)
+    shown = [Mark.IN_SYNC if covered > width / 2 else Mark.UNWATCHED for covered in in_sync]
+    for mark in reversed(ALWAYS_SHOWN):
+        for found, begin, end in pieces:
+            if found is mark:
+                first, last = int(begin // width), int(-(-end // width))
+                shown[first:last] = [mark] * (last - first)
+    return shown
 
 
-def _shown_mark(held: dict[Mark, float], width: float) -> Mark:
-    found = next((mark for mark in ALWAYS_SHOWN if held.get(mark, 0.0) > 0), None)
-    if found is not None:
-        return found
-    return Mark.IN_SYNC if held.get(Mark.IN_SYNC, 0.0) > width / 2 else Mark.UNWATCHED
+def _covered(pieces: Sequence[tuple[Mark, float, float]], width: float, columns: int) -> list[float]:
+    """Return how many seconds of each column the pieces cover."""
+    covered = [0.0] * columns
+    for _, begin, end in pieces:
+        first, last = int(begin // width), int(-(-end // width)) - 1
+        for column in range(first, last + 1):
+            covered[column] += width
+        covered[first] -= begin - first * width
+        covered[last] -= (last + 1) * width - end
+    return covered
 
 
 def _clipped(

@@ -77,6 +77,10 @@ SHAPES: dict[str, Shape] = {
         Uncertain(confirmed(TIGHTER), (unresolved(FILE, reserved_at=NOW - 9, effect_until=NOW + 26),)),
         LiveRow(setting(TIGHTER)),
     ),
+    "uncertain from the start": (
+        Uncertain(None, (unresolved(FILE, reserved_at=NOW - 9, effect_until=NOW + 26),)),
+        None,
+    ),
     "acknowledged, but": (
         Uncertain(confirmed(FILE, at=NOW - 9, attempt=6), (unresolved(LOOSER, effect_until=NOW + 20),)),
         LiveRow(setting(FILE)),
@@ -88,6 +92,9 @@ SHAPES: dict[str, Shape] = {
 def rejection(message: str = "qtyLimit must be greater than 0") -> Reply:
     """Return the exchange's refusal of one family's settings."""
     return Reply(ReplyClass.WRONG_SETTINGS, "51000", message)
+
+
+LIMITED = Reply(ReplyClass.RATE_LIMITED, "50011", "Rate limit reached")
 
 
 def vitals(
@@ -278,6 +285,25 @@ def troubled(*, simulator: bool = False) -> Board:
     return board_of(replace(one, config=file_state(problems=(bad_quantity(),)), policy=policy))
 
 
+def showcase() -> Board:
+    """Return the account of the pictures: a drift put back, a freeze, a refused file, a busy minute."""
+    names = ("in sync", "drifted looser", "frozen until reset", "in sync", "in sync", "in sync")
+    one = vitals(
+        {family: SHAPES[name] for family, name in zip(SIX, names, strict=True)},
+        wanted={family: setting("5000/0/100" if family == ETH else FILE) for family in SIX},
+        ledger=Ledger(sent=(Sent(8, NOW - 6), Sent(9, NOW - 5.8))),
+        then=[
+            *request(SOL, 48, AttemptStatus.APPLIED, attempt=5),
+            *request(XAU, 47.6, AttemptStatus.APPLIED, attempt=6),
+            *request(XRP, 31, AttemptStatus.REJECTED, attempt=7, reply=LIMITED),
+            *request(XRP, 19, AttemptStatus.APPLIED, attempt=8),
+            *request(ADA, 5.8, AttemptStatus.APPLIED, attempt=9),
+        ],
+    )
+    one = replace(one, config=file_state(problems=(bad_quantity(),)))
+    return board_of(one, days=("calm", "eventful", "calm", "calm", "young", "calm"))
+
+
 def several() -> Board:
     """Return three accounts that stand differently, one of them waiting for its settings."""
     main = replace(vitals(all_of("in sync", SIX[:3])), config=file_state("accounts/main.yaml"))
@@ -374,6 +400,7 @@ BOARDS: dict[str, Callable[[], Board]] = {
     "calm": calm,
     "troubled": troubled,
     "simulator": lambda: troubled(simulator=True),
+    "showcase": showcase,
     "several": several,
     "one": lambda: board_of(vitals(all_of("in sync", (BTC,)))),
     "outage": lambda: board_of(vitals(all_of("drifted looser", SIX[:2]), then=[failed(3), failed(20)])),
@@ -385,7 +412,7 @@ BOARDS: dict[str, Callable[[], Board]] = {
     "starting": starting,
     "empty": empty,
     "hostile": hostile,
-    "large": large,
+    "large": lambda: large(60),
     "shapes": lambda: board_of(
         vitals({Family(f"S{place}-USD"): shape for place, shape in enumerate(SHAPES.values(), 1)})
     ),

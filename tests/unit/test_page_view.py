@@ -17,6 +17,7 @@ from reconciler.core.verdict import AttemptStatus
 from reconciler.core.vitals import SILENCE_S, Trouble, Vitals
 from reconciler.sidecar import wording
 from reconciler.sidecar.board import Board
+from reconciler.sidecar.families import Moment, differing_lines
 from reconciler.sidecar.view import DAYS_SHOWN, MAX_PROBLEMS, AccountView, PageView, page_view
 from tests.support.boards import (
     BOARDS,
@@ -38,6 +39,7 @@ from tests.support.boards import (
     vitals,
 )
 from tests.unit.core_builders import setting
+from tests.unit.report_samples import status
 
 
 def page(board: Board, *, later_s: float = 0.0) -> PageView:
@@ -80,6 +82,12 @@ DIFFERING = [
     ("frozen until reset", "▲ more protection", "Not by itself.", wording.HOLDS[Because.FROZEN]),
     (
         "uncertain",
+        "? not known",
+        "Sent again at 03:00:00 UTC (now).",
+        "A request was not answered: what is in force is not known.",
+    ),
+    (
+        "uncertain from the start",
         "? not known",
         "Sent again at 03:00:00 UTC (now).",
         "A request was not answered: what is in force is not known.",
@@ -144,11 +152,34 @@ def test_no_two_signs_look_the_same_without_colour(table: dict[object, wording.S
     assert len({symbol for symbol, _ in looks}) == len({word for _, word in looks}) == len(looks)
 
 
-def test_what_differs_is_told_as_in_force_and_as_in_the_file() -> None:
-    assert of("drifted mixed").differing[0].values == ("frozenInterval 9s → 2s", "qtyLimit 900 → 100")
-    assert of("never applied").differing[0].values == (
-        "nothing → timeInterval 5s, frozenInterval 2s, qtyLimit 100",
-    )
+@pytest.mark.parametrize(
+    ("shape", "values", "in_force"),
+    [
+        ("drifted mixed", "frozenInterval 9s → 2s, qtyLimit 900 → 100", "900 per 5s, freeze 9s"),
+        ("drifted off", "timeInterval disabled → 5s", "disabled"),
+        (
+            "never applied",
+            "nothing → timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+            "nothing",
+        ),
+        ("uncertain", "last known qtyLimit 40 → 100", "last known 40 per 5s, freeze 2s"),
+        (
+            "uncertain from the start",
+            "not known → timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+            "not known",
+        ),
+        (
+            "acknowledged, but",
+            "last known timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+            "last known 100 per 5s, freeze 2s",
+        ),
+    ],
+)
+def test_what_differs_is_told_as_in_force_and_as_in_the_file(
+    shape: str, values: str, in_force: str
+) -> None:
+    view = of(shape)
+    assert (view.differing[0].values, view.days[0].in_force) == (values, in_force)
 
 
 def test_the_least_protected_come_first() -> None:
@@ -494,3 +525,9 @@ def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> 
 def test_what_is_only_to_be_off_and_is_not_there_at_all_is_no_danger() -> None:
     (line,) = of("row gone", wanted={BTC: setting(OFF)}).differing
     assert line.sign.hue is not wording.Hue.BAD
+
+
+def test_without_a_record_of_requests_no_time_is_promised() -> None:
+    record = status("nothing", "nothing", None)
+    told = differing_lines(record, vitals({BTC: SHAPES["never applied"]}), Moment(NOW, WALL))
+    assert {line.when for line in told} == {"As soon as it is this family's turn."}
