@@ -4,7 +4,7 @@
 (() => {
   const EVERY_MS = 2000, PATIENCE_MS = 4000, LATE_MS = 6000;
   const stale = document.getElementById("stale"), said = document.getElementById("said");
-  let heardAt = performance.now(), busy = false;
+  let heardAt = performance.now(), lookedAt = heardAt, busy = false, failing = false;
 
   const selecting = () => {
     const selection = document.getSelection();
@@ -21,8 +21,7 @@
     const [x, y] = [scrollX, scrollY];
     old.replaceWith(main);
     scrollTo({ left: x, top: y, behavior: "instant" });
-    const again = focused && document.getElementById(focused);
-    if (again && again !== document.activeElement) again.focus({ preventScroll: true });
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     document.title = fresh.title;
     const answer = document.getElementById("answer").textContent;
     if (answer !== before) said.textContent = answer;
@@ -34,26 +33,28 @@
     try {
       const reply = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
       const fresh = new DOMParser().parseFromString(reply.ok ? await reply.text() : "", "text/html");
-      if (fresh.getElementById("answer") && !selecting()) {
+      failing = !fresh.getElementById("answer");
+      if (!failing && !selecting()) {
         swap(fresh);
         heardAt = performance.now();
       }
     } catch {
-      // Said below, from the time that has passed.
-    } finally {
-      busy = false;
+      failing = true;
     }
+    busy = false;
+    tell();
   };
 
   const tell = () => {
     const late = performance.now() - heardAt;
-    stale.hidden = document.hidden || late < LATE_MS;
-    const seconds = Math.round(late / 1000);
-    const why = selecting() ? "It waits while text is selected." : "The program does not answer: do not rely on it.";
-    if (!stale.hidden) stale.textContent = `This page is ${seconds} s old. ${why}`;
+    const asking = !failing && !selecting() && performance.now() - lookedAt < LATE_MS;
+    stale.hidden = document.hidden || late < LATE_MS || asking;
+    if (stale.hidden) return;
+    const why = failing ? "The program does not answer: do not rely on it." : "It waits while text is selected.";
+    stale.textContent = `This page is ${Math.round(late / 1000)} s old. ${why}`;
   };
 
   setInterval(refresh, EVERY_MS);
   setInterval(tell, 1000);
-  document.addEventListener("visibilitychange", refresh);
+  document.addEventListener("visibilitychange", () => { lookedAt = performance.now(); refresh(); });
 })();

@@ -6,6 +6,7 @@ Every table here is closed over its enumeration: a new state has to be given its
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -130,7 +131,7 @@ def anchor(*parts: str) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9.]", lambda each: f"_{ord(each[0]):x}_", part) for part in parts)
 
 
-def names(families: list[str] | tuple[str, ...], most: int = 12) -> str:
+def names(families: Sequence[str], most: int = 12) -> str:
     """Write a list of families; those beyond ``most`` are counted."""
     told = ", ".join(families[:most])
     more = len(families) - most

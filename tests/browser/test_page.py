@@ -262,6 +262,29 @@ def test_nothing_is_asked_for_while_nobody_looks(chromium: Browser) -> None:
     assert asked == (0, 1)
 
 
+def test_who_comes_back_is_warned_only_if_the_program_is_gone(chromium: Browser) -> None:
+    hide = "Object.defineProperty(document, 'hidden', {get: () => window.away, configurable: true})"
+    back = "window.away = false; document.dispatchEvent(new Event('visibilitychange'))"
+    with site(calm()) as here:
+
+        async def look(page: Page) -> list[bool]:
+            shown = []
+            await page.clock.install()
+            for down in (False, True):
+                here.down = False
+                await page.reload()
+                await page.evaluate(f"window.away = true; {hide}")
+                await later(page, 60)
+                here.down = down
+                await page.evaluate(back)
+                await page.wait_for_timeout(200)
+                shown.append(await page.locator("#stale").is_visible())
+            return shown
+
+        shown, _ = chromium.visit(here.url, look)
+    assert shown == [False, True]
+
+
 # ---- manners ---------------------------------------------------------------------------------------
 
 
