@@ -140,6 +140,7 @@ class AccountView:
     files: tuple[FileView, ...]
     no_policy: bool
     pacing: PacingView
+    days_told: str
     days: tuple[DayLine, ...]
     calm_days: tuple[DayLine, ...]
     calm_told: str
@@ -267,6 +268,7 @@ def _account(
         files=tuple(_files(vitals, wall)),
         no_policy=vitals.policy is None,
         pacing=_pacing(vitals, status, moment),
+        days_told=f"State and settings{_as_of(status)}." if status else "Not known yet.",
         days=shown_days,
         calm_days=folded,
         calm_told=_calm_told(len(folded)),

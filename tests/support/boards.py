@@ -382,6 +382,12 @@ def unguarded() -> Board:
     return board_of(vitals(all_of("in sync", (BTC,)), wanted={BTC: setting(OFF)}))
 
 
+def silent() -> Board:
+    """Return an account whose loop has not been heard of for minutes."""
+    one = vitals(all_of("in sync", SIX[:2]), read_ago_s=500)
+    return board_of(replace(one, heard_at=NOW - 490, due_at=NOW - 470))
+
+
 def starting() -> Board:
     """Return an account whose loop has just begun."""
     return board_of(
@@ -404,7 +410,8 @@ BOARDS: dict[str, Callable[[], Board]] = {
     "several": several,
     "one": lambda: board_of(vitals(all_of("in sync", (BTC,)))),
     "outage": lambda: board_of(vitals(all_of("drifted looser", SIX[:2]), then=[failed(3), failed(20)])),
-    "silent": lambda: board_of(vitals(all_of("in sync"), read_ago_s=500)),
+    "old read": lambda: board_of(vitals(all_of("in sync"), read_ago_s=500)),
+    "silent": silent,
     "locked": lambda: board_of(replace(vitals(all_of("changed", SIX[:2])), locked_out="held by pid 7")),
     "no live": lambda: board_of(vitals(all_of("in sync", SIX[:2]), live=False)),
     "guarded": guarded,

@@ -286,6 +286,13 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
     )
 
 
+def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
+    (view,) = page(BOARDS["old read"]()).accounts
+    assert view.headline.sign == wording.STANDINGS[Standing.UNKNOWN]
+    assert view.days_told == "State and settings, as read from the exchange 8 min 20 s ago."
+    assert of("in sync", live=False).days_told == "State and settings from what was last applied."
+
+
 def test_a_silent_loop_promises_nothing_but_still_says_what_is_exposed() -> None:
     silent = account(vitals({BTC: SHAPES["drifted looser"]}), later_s=SILENCE_S + 2)
     assert silent.headline.sign == wording.STANDINGS[Standing.EXPOSED]
