@@ -26,10 +26,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 unexport PIP_REQUIRE_VIRTUALENV PYTHONPATH
 
-.PHONY: help setup demo test tests left-out check format lint types whole simulate mutants proof bench lock clean
+.PHONY: help setup demo test tests left-out check format lint types whole simulate mutants proof bench screenshots lock clean
 
 help: ## list these words
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## make .venv with the locked dependencies (the others do it by themselves)
 
@@ -42,10 +42,11 @@ tests: $(READY)
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=
 	@$(PY) -m coverage report --include='$(WHOLLY_COVERED)' --fail-under=100
 
-left-out:
+left-out: $(READY)
 	@echo 'Left out, because it takes long (make proof does it):'
 	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories, thirty kills in a row of the real program'
 	@echo 'Left out, because it cannot be run here: anything against OKX itself'
+	@$(PY) -m tests.support.browser
 
 check: format lint types whole test ## what .ci/run does: format, lint, types, lock, tests
 
@@ -74,6 +75,9 @@ proof: $(READY) ## the long runs: mutants, many histories, many kills
 
 bench: $(READY) ## what things cost, as ratios measured in one run
 	@$(PY) -m bench
+
+screenshots: $(READY) ## take the pictures of the status page in docs/ again (needs Chromium)
+	@$(PY) -m tests.support.screenshots
 
 lock: $(READY) ## write the lock files again (UPGRADE=--upgrade for newer versions)
 	@$(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv

@@ -12,6 +12,7 @@ from time import perf_counter
 from bench.arrival import swap_to_arrival
 from bench.families import FAMILIES, reading_and_planning
 from bench.measure import compare, process, row
+from bench.page import rendering
 from bench.state import durable_steps
 from tests.simulation.world import play
 
@@ -34,6 +35,7 @@ def main() -> None:
     _families()
     _state()
     _arrival()
+    _page()
     _simulation()
 
 
@@ -68,6 +70,12 @@ def _arrival() -> None:
     print("from the swap of a ConfigMap to the arrival of its request, slot free")
     worst = f"shortest {took[0] * 1000:.0f} ms, longest {took[-1] * 1000:.0f} ms"
     print(f"  median of {len(took)} {median(took) * 1000:24.0f} ms  {worst}  (goal: at most 100 ms)")
+
+
+def _page() -> None:
+    ratio, size = rendering(rounds=15)
+    print(f"status page, 200 families, {size / 1000:.0f} KB (goal: at most 100 ms, 200 KB)")
+    print(row("rendering", ratio, "the same account's status as JSON"))
 
 
 def _simulation() -> None:

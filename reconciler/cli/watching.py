@@ -12,12 +12,14 @@ from reconciler.cli import doors
 from reconciler.cli.keeping import Keeper
 from reconciler.core.events import ConfigAwaited, Event
 from reconciler.core.vitals import FileState, Vitals, after, begun
+from reconciler.okx.codes import fact
 from reconciler.ports import Clock
 from reconciler.sidecar.board import Board, Watched
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.routes import Pulse, Site
 from reconciler.sidecar.server import Server, start_server
+from reconciler.sidecar.view import advise_of_ours
 
 
 class Watching:
@@ -34,7 +36,12 @@ class Watching:
         """Serve from now on; call it in the loops' event loop. Raises MmpError if it cannot be."""
         pulse = Pulse(asyncio.get_running_loop())
         site = Site(
-            self.board, self._metrics, beats=pulse.beats, now=self._clock.now, wall=self._clock.wall
+            self.board,
+            self._metrics,
+            beats=pulse.beats,
+            now=self._clock.now,
+            wall=self._clock.wall,
+            advise=_advise,
         )
         self._server = start_server(listen, site.routes(), broken=_broken)
         logs.log("info", "listening", url=self._server.url)
@@ -77,6 +84,11 @@ class Watching:
     def _policy_in_force(self, keeper: Keeper) -> FileState | None:
         policy = keeper.policy.policy
         return FileState(policy.path, policy.sha256, self._clock.wall()) if policy else None
+
+
+def _advise(code: str) -> str:
+    """Return what to do about a code: the exchange's by its table, ours by the glossary."""
+    return fact(code).advice if code.isdigit() else advise_of_ours(code)
 
 
 def _name(keeper: Keeper) -> str:

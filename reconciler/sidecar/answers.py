@@ -10,6 +10,7 @@ from reconciler.report.documents import Document
 
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json; charset=utf-8"
+HTML = "text/html; charset=utf-8"
 
 HEADERS = {
     "Content-Security-Policy": "; ".join(

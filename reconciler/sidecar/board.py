@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from reconciler.core.model import Family
+from reconciler.core.strips import Span
 from reconciler.core.vitals import Vitals
 
 
@@ -18,11 +20,13 @@ class Watched:
     """One account as it is on the board.
 
     ``clock_offset_s``: how far the exchange's clock is ahead of ours; None until it was measured.
+    ``strips`` are the spans of the last 24 hours by family, oldest first; none where none is kept.
     """
 
     vitals: Vitals
     interval_s: float
     clock_offset_s: float | None = None
+    strips: Mapping[Family, tuple[Span, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -12,11 +12,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from reconciler.sidecar.answers import Answer, Query, Route
+from reconciler.sidecar.answers import HTML, Answer, Query, Route
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.metrics import Metrics
+from reconciler.sidecar.page import Asset, assets, page_html
 from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
 from reconciler.sidecar.published import status_answer
+from reconciler.sidecar.view import Advise, advise_of_ours
 
 T = TypeVar("T")
 
@@ -75,6 +77,7 @@ class Site:
         beats: Beats,
         now: Callable[[], float],
         wall: Callable[[], datetime],
+        advise: Advise = advise_of_ours,
     ) -> None:
         self._board = board
         self._beats = beats
@@ -82,6 +85,7 @@ class Site:
         self._started = False
         self._metrics = aside(metrics.answer)
         self._status = aside(lambda: status_answer(board, now=now(), wall=wall()))
+        self._page = aside(lambda: page_answer(page_html(board, now=now(), wall=wall(), advise=advise)))
 
     def routes(self) -> Mapping[str, Route]:
         """Return what is at each path."""
@@ -92,6 +96,8 @@ class Site:
             "/startupz": self._startup,
             "/metrics": self._metrics,
             "/api/v1/status": self._status,
+            "/": self._page,
+            **{path: asset_route(asset) for path, asset in assets().items()},
         }
 
     async def _live(self, query: Query) -> Answer:
@@ -109,6 +115,21 @@ class Site:
         checks = startup_checks(self._board)
         self._started = self._started or all(check.passed for check in checks)
         return probe_answer(() if self._started else checks, verbose=query.verbose)
+
+
+def page_answer(html: str) -> Answer:
+    """Return the status page."""
+    return Answer(200, html.encode(), HTML)
+
+
+def asset_route(asset: Asset) -> Route:
+    """Return the route of a file the page loads."""
+
+    async def answer(query: Query) -> Answer:
+        del query
+        return Answer(200, asset.content, asset.media_type)
+
+    return answer
 
 
 def aside(make: Callable[[], Answer]) -> Route:

@@ -22,6 +22,8 @@ HEAVY = (
     "sqlite3",
     "structlog",
     "rich",
+    "jinja2",
+    "reconciler.sidecar.server",
     "reconciler.store",
     "reconciler.okx.client",
     "reconciler.okx.transport",

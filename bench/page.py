@@ -1,0 +1,29 @@
+"""What the status page costs: 200 families, half of them differing, beside their status as JSON."""
+
+from __future__ import annotations
+
+import json
+
+from bench.measure import Ratio, compare
+from reconciler.core.vitals import status_of
+from reconciler.report.status import status_document
+from reconciler.sidecar.page import page_html
+from tests.support.boards import NOW, WALL, large
+
+FAMILIES = 200
+
+
+def rendering(*, rounds: int) -> tuple[Ratio, int]:
+    """Compare the page with the JSON status of the same account; return the page's bytes, too."""
+    board = large(FAMILIES, differing=0.5)
+    (watched,) = board.accounts()
+
+    def as_json() -> str:
+        status = status_of(watched.vitals, now=NOW, wall=WALL)
+        assert status is not None
+        return json.dumps(status_document(status))
+
+    def as_page() -> str:
+        return page_html(board, now=NOW, wall=WALL)
+
+    return compare(as_page, as_json, rounds=rounds), len(as_page().encode())

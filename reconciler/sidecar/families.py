@@ -1,0 +1,329 @@
+"""What the page says of each family: what is frozen, what differs and by when it is right, and its day.
+
+Values in, plain strings out. Whatever needs a person carries the command to run.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from reconciler.core.direction import changed_fields, direction
+from reconciler.core.model import Family, Field, LiveRow, Pause, Setting
+from reconciler.core.plan import Action, Because, Change, Reason
+from reconciler.core.policy import Refusal
+from reconciler.core.problems import printable
+from reconciler.core.standing import exposed_family, frozen_until_reset
+from reconciler.core.status import FamilyState, FamilyStatus, Status
+from reconciler.core.strips import Span
+from reconciler.core.vitals import Vitals
+from reconciler.report.words import field_value, setting_words
+from reconciler.sidecar.pictures import Mark, Stretch, Stroke, columns_for, stretches, strokes
+from reconciler.sidecar.wording import (
+    AS_DESIRED,
+    HOLDS,
+    NO_PROTECTION,
+    NOT_KNOWN,
+    SAME_STRENGTH,
+    STATES,
+    STRENGTHS,
+    Sign,
+    long_duration,
+    moment_words,
+    shown,
+)
+
+DEFAULT_CONFIG = "mmp.yaml"
+
+STRETCH_WORDS = {
+    Mark.FAILED: "failed or not known",
+    Mark.DIFFERS: "differed",
+    Mark.FROZEN: "frozen",
+    Mark.IN_SYNC: "in sync",
+    Mark.UNWATCHED: "nobody watched",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do, and the command for it; empty where there is none."""
+
+    told: str
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenLine:
+    """One frozen family; ``needs_you``: it stays frozen until somebody acts."""
+
+    family: str
+    needs_you: bool
+    told: str
+    advice: Advice | None
+
+
+@dataclass(frozen=True, slots=True)
+class DifferingLine:
+    """One family that differs: which way, in what, and by when it is right, or why it is left."""
+
+    family: str
+    sign: Sign
+    values: str
+    when: str
+    why: str
+    advice: Advice | None
+
+
+@dataclass(frozen=True, slots=True)
+class DayLine:
+    """One family's state now, what is in force, and its last 24 hours as a strip and in words.
+
+    ``calm``: in sync, and nothing but that while somebody watched.
+    """
+
+    family: str
+    sign: Sign
+    in_force: str
+    columns: int
+    strip: tuple[Stroke, ...]
+    told: str
+    in_sync: bool
+    calm: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """As of when the page is made, on the process's clock and in UTC.
+
+    ``delay`` says what keeps the times of the plan from coming true; empty: nothing does.
+    """
+
+    now: float
+    wall: datetime
+    delay: str = ""
+
+    def wall_of(self, instant: float) -> datetime:
+        """Return the time of day of an instant of the process's clock."""
+        return self.wall + timedelta(seconds=instant - self.now)
+
+
+def frozen_lines(status: Status) -> tuple[FrozenLine, ...]:
+    """Return the frozen families of the file, those that need a person first."""
+    lines = [_frozen(family, status) for family in status.families if family.state is FamilyState.FROZEN]
+    return tuple(sorted(lines, key=lambda line: not line.needs_you))
+
+
+def differing_lines(status: Status, vitals: Vitals, moment: Moment) -> tuple[DifferingLine, ...]:
+    """Return the families that are not known to be as desired: least protected first, then by name."""
+    differing = [family for family in status.families if family.change is not None]
+    return tuple(_differing(family, status, vitals, moment) for family in sorted(differing, key=_urgency))
+
+
+def day_lines(
+    status: Status, strips: Mapping[Family, tuple[Span, ...]], wall: datetime
+) -> tuple[DayLine, ...]:
+    """Return a line for every family of the file, by name."""
+    columns = columns_for(len(status.families))
+    return tuple(_day(family, strips.get(family.family, ()), wall, columns) for family in status.families)
+
+
+def pause_line(pause: Pause, wall: datetime) -> str:
+    """Write a pause: until when, and why."""
+    until = "until it is resumed" if pause.until is None else f"until {moment_words(pause.until, wall)}"
+    return f"{until}: {shown(pause.reason) or 'no reason given'}"
+
+
+def reset_command(family: str, path: str) -> str:
+    """Return the command that ends the freeze of ``family``, of the settings at ``path``."""
+    return _command("reset", family, path)
+
+
+def strength(family: FamilyStatus) -> Sign:
+    """Return how what is in force compares with what the file wants."""
+    if family.state is FamilyState.UNCERTAIN:
+        return NOT_KNOWN
+    in_force = _in_force(family)
+    if in_force is None:
+        return NO_PROTECTION if exposed_family(family) else SAME_STRENGTH
+    way = direction(family.desired, in_force)
+    return AS_DESIRED if way is None else STRENGTHS[way]
+
+
+def _urgency(family: FamilyStatus) -> tuple[int, Family]:
+    exposed, unknown = exposed_family(family), family.state is FamilyState.UNCERTAIN
+    return (0 if exposed else 1 if unknown else 2), family.family
+
+
+def _frozen(family: FamilyStatus, status: Status) -> FrozenLine:
+    if frozen_until_reset(family):
+        command = reset_command(family.family, status.desired.path)
+        advice = Advice("Find out first why it froze. Then run:", command)
+        return FrozenLine(family.family, True, "Frozen until somebody resets it.", advice)
+    return FrozenLine(family.family, False, f"Frozen{_until(family.live)}. It ends by itself.", None)
+
+
+def _until(live: LiveRow | None) -> str:
+    return f" (the exchange says until {shown(live.frozen_until)})" if live and live.frozen_until else ""
+
+
+def _in_force(family: FamilyStatus) -> Setting | None:
+    """Return what is in force as far as is known: live where a read counts, else what was applied.
+
+    Of a drifted family without a live row, nothing is.
+    """
+    if family.live is not None:
+        return family.live.setting
+    return None if family.state is FamilyState.DRIFTED else family.applied
+
+
+def _differing(family: FamilyStatus, status: Status, vitals: Vitals, moment: Moment) -> DifferingLine:
+    change = family.change
+    assert change is not None
+    sign = strength(family)
+    if change.because is not None:
+        why, advice = _held(change.because, family, status, vitals, moment)
+        return DifferingLine(family.family, sign, _values(family), "Not by itself.", why, advice)
+    return DifferingLine(
+        family.family, sign, _values(family), _when(change, moment), _reason(change.reason), None
+    )
+
+
+def _values(family: FamilyStatus) -> str:
+    """Write each differing field as what is in force and what the file wants."""
+    in_force, wanted = _in_force(family), family.desired
+    if in_force is None:
+        return f"{_nothing(family)} → {setting_words(wanted)}"
+    last = "last known " if family.state is FamilyState.UNCERTAIN else ""
+    told = ", ".join(
+        f"{field.value} {field_value(in_force, field)} → {field_value(wanted, field)}"
+        for field in changed_fields(in_force, wanted)
+    )
+    return f"{last}{told or setting_words(wanted)}"
+
+
+def _nothing(family: FamilyStatus) -> str:
+    return "not known" if family.state is FamilyState.UNCERTAIN else "nothing"
+
+
+def _when(change: Change, moment: Moment) -> str:
+    if moment.delay:
+        return moment.delay
+    if change.action is Action.ADOPT and change.known_at is None:
+        return "Right already; recorded next, without a request."
+    if change.eta_s is None:
+        return "As soon as it is this family's turn."
+    by = moment_words(moment.wall + timedelta(seconds=change.eta_s), moment.wall)
+    if change.action is Action.ADOPT:
+        return f"Known at {by}."
+    return f"Sent again at {by}." if change.reason is Reason.UNCERTAIN else f"Right by {by}."
+
+
+def _reason(reason: Reason) -> str:
+    match reason:
+        case Reason.NEW:
+            return "Not set yet."
+        case Reason.CHANGED:
+            return "The file was changed."
+        case Reason.DRIFTED:
+            return "It was changed at the exchange, not by us: it is put back."
+        case Reason.UNCERTAIN:
+            return "A request was not answered: what is in force is not known."
+        case _:
+            assert_never(reason)
+
+
+def _held(
+    because: Because, family: FamilyStatus, status: Status, vitals: Vitals, moment: Moment
+) -> tuple[str, Advice | None]:
+    """Return why a family is left as it is, and what to do about it."""
+    name, path = family.family, status.desired.path
+    match because:
+        case Because.FROZEN:
+            return HOLDS[because], None
+        case Because.PAUSED:
+            pause = next((one for one in status.pauses if one.family == name), None)
+            until = f" Paused {pause_line(pause, moment.wall)}." if pause else ""
+            resume = _command("resume", f"--family {name}", path)
+            return HOLDS[because] + until, Advice("To go on earlier, run:", resume)
+        case Because.POLICY | Because.GUARD:
+            return _refused(because, _refusals(name, vitals), path)
+        case Because.DRIFT_POLICY:
+            command = _command("apply", f"--family {name}", path)
+            return HOLDS[because], Advice("To put the file's settings back, run:", command)
+        case Because.PARKED:
+            return _parked(name, vitals, moment)
+        case Because.STALE:
+            return HOLDS[because], None
+        case _:
+            assert_never(because)
+
+
+def _refusals(family: Family, vitals: Vitals) -> tuple[Refusal, ...]:
+    plan = vitals.compared.plan if vitals.compared else None
+    return tuple(refusal for refusal in plan.refusals if refusal.family == family) if plan else ()
+
+
+def _refused(because: Because, refusals: Sequence[Refusal], path: str) -> tuple[str, Advice | None]:
+    rules = "; ".join(shown(refusal.sentence) for refusal in refusals)
+    allows = " ".join(dict.fromkeys(refusal.allow for refusal in refusals))
+    command = _command("apply", f'{allows} --reason "…"', path) if allows else ""
+    advice = "Take the change back in the file. If it is meant, apply it by name:"
+    return f"{HOLDS[because]} {rules}".strip(), Advice(advice, command)
+
+
+def _parked(family: Family, vitals: Vitals, moment: Moment) -> tuple[str, Advice | None]:
+    parked = vitals.parked.get(family)
+    said = shown(f"[{parked.reply.code}] {parked.reply.message}".strip()) if parked else ""
+    again = ""
+    if parked and parked.retry_at is not None:
+        again = f" Tried again at {moment_words(moment.wall_of(parked.retry_at), moment.wall)}."
+    advice = Advice("Correct this family's entry in the file; the others go on.")
+    return f"{HOLDS[Because.PARKED]} {said}{again}".strip(), advice
+
+
+def _day(family: FamilyStatus, spans: Sequence[Span], wall: datetime, columns: int) -> DayLine:
+    spent = stretches(spans, wall)
+    in_force = _in_force(family)
+    last = "last known " if family.state is FamilyState.UNCERTAIN else ""
+    return DayLine(
+        family=family.family,
+        sign=STATES[family.state],
+        in_force=_nothing(family) if in_force is None else last + _brief(in_force),
+        columns=columns,
+        strip=strokes(spans, wall, columns) if spans else (),
+        told=_day_words(spent) if spans else "no record yet",
+        in_sync=family.state is FamilyState.IN_SYNC,
+        calm=family.state is FamilyState.IN_SYNC and _calm(spent),
+    )
+
+
+def _calm(spent: Sequence[Stretch]) -> bool:
+    return all(stretch.mark in (Mark.IN_SYNC, Mark.UNWATCHED) for stretch in spent)
+
+
+def _brief(setting: Setting) -> str:
+    """Write a setting as short as a row of many needs it: ``100 per 5s, freeze 2s``."""
+    window, freeze, quantity = (field_value(setting, field) for field in Field)
+    return "disabled" if setting.disabled else f"{quantity} per {window}, freeze {freeze}"
+
+
+def _day_words(spent: Sequence[Stretch]) -> str:
+    """Write how the day was spent: ``differed 12 min (2 times), in sync 23 h 48 min``."""
+    return ", ".join(
+        f"{STRETCH_WORDS[stretch.mark]} {long_duration(max(1.0, stretch.seconds))}{_times(stretch)}"
+        for stretch in spent
+    )
+
+
+def _times(stretch: Stretch) -> str:
+    counted = stretch.mark not in (Mark.IN_SYNC, Mark.UNWATCHED) and stretch.times > 1
+    return f" ({stretch.times} times)" if counted else ""
+
+
+def _command(verb: str, arguments: str, path: str) -> str:
+    """Return a command to copy; the path is left out where it is the one that is looked for anyway."""
+    config = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(printable(path))}"
+    return f"mmp {verb} {arguments}{config}"

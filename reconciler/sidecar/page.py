@@ -1,0 +1,66 @@
+"""The status page as text, and the files it loads: HTML from a view, by one template.
+
+Autoescape is on and the template marks nothing as safe, so what came from outside stays text. The
+content security policy of the server allows neither inline script nor inline style; there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from reconciler.sidecar.board import Board
+from reconciler.sidecar.pictures import STRIP_HEIGHT
+from reconciler.sidecar.view import Advise, advise_of_ours, page_view
+
+FOLDER = Path(__file__).resolve().parent
+
+REFRESH_S = 10
+"""How often the page loads itself again where there is no JavaScript."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file the page loads: its bytes and their media type."""
+
+    content: bytes
+    media_type: str
+
+
+def page_html(board: Board, *, now: float, wall: datetime, advise: Advise = advise_of_ours) -> str:
+    """Return the page at ``/`` as of ``now`` (the process's clock) and ``wall`` (UTC).
+
+    ``advise`` tells what to do about a code of the exchange; without one the page points at explain.
+    """
+    return _template().render(
+        page=page_view(board, now=now, wall=wall, advise=advise),
+        height=STRIP_HEIGHT,
+        refresh_s=REFRESH_S,
+    )
+
+
+@cache
+def assets() -> Mapping[str, Asset]:
+    """Return every file the page loads, by the path it is served at."""
+    types = {"style.css": "text/css", "refresh.js": "text/javascript", "icon.svg": "image/svg+xml"}
+    return {
+        f"/assets/{name}": Asset((FOLDER / name).read_bytes(), f"{media_type}; charset=utf-8")
+        for name, media_type in types.items()
+    }
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")

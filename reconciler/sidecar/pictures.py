@@ -1,0 +1,206 @@
+"""What the page draws, as places and strokes: the last minute of requests, and a day of each family.
+
+Numbers only: the template turns them into SVG, so that nothing from outside is ever part of markup.
+Places on the time axis are per cent of its width; a strip is as wide as it has columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import groupby
+
+from reconciler.core.pacing import WINDOW_S
+from reconciler.core.strips import Span
+from reconciler.core.vitals import SHOWN_S
+
+AHEAD_S = 15.0
+"""How far the picture of the pacing window looks ahead: one window, and some."""
+
+TICKS_S = (-60, -40, -20, -10, 0, 10)
+
+DAY = timedelta(hours=24)
+
+COLUMNS, FEWER_COLUMNS, MANY = 96, 36, 50
+"""A column is a quarter of an hour, with more than 50 families 40 minutes: the page stays below 200 KB
+even if each of 200 families alternates all day and differs now."""
+
+STRIP_HEIGHT = 12
+
+
+class Mark(StrEnum):
+    """How a family's state of the day is drawn; each has a height of its own beside its colour."""
+
+    FAILED = "failed"
+    DIFFERS = "differs"
+    FROZEN = "frozen"
+    IN_SYNC = "in-sync"
+    UNWATCHED = "unwatched"
+
+
+MARKS = {
+    "uncertain": Mark.FAILED,
+    "failed": Mark.FAILED,
+    "held": Mark.DIFFERS,
+    "drifted": Mark.DIFFERS,
+    "pending": Mark.DIFFERS,
+    "frozen": Mark.FROZEN,
+    "in-sync": Mark.IN_SYNC,
+}
+"""The mark of each state that is on record; any other, and none, is nobody having watched."""
+
+ALWAYS_SHOWN = (Mark.FAILED, Mark.DIFFERS, Mark.FROZEN)
+"""Worst first: one second of these marks the whole column. The others are what most of it was."""
+
+MIDDLES = {Mark.FAILED: 6, Mark.DIFFERS: 8, Mark.FROZEN: 4, Mark.IN_SYNC: 10}
+"""Where the stroke of a mark runs, so that each stands at a height of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One request on the time axis. ``kind`` names its look, ``told`` is what it says when pointed at."""
+
+    at: str
+    kind: str
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on the time axis and its label."""
+
+    at: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class PacingPicture:
+    """The last minute of requests. ``slot`` None: the next slot is beyond the right edge."""
+
+    window: str
+    window_width: str
+    now: str
+    slot: str | None
+    dots: tuple[Dot, ...]
+    ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """All stretches of one mark in a strip, as one SVG path."""
+
+    mark: Mark
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How long a mark held within a day, and how often it began."""
+
+    mark: Mark
+    seconds: float
+    times: int
+
+
+def pacing_picture(dots: Iterable[tuple[float, str, str]], *, slot_s: float | None) -> PacingPicture:
+    """Return the picture; ``dots`` are (seconds from now, kind, words), ``slot_s`` is to the next slot."""
+    slot = None if slot_s is None or slot_s > AHEAD_S else _place(max(0.0, slot_s))
+    return PacingPicture(
+        window=_place(-WINDOW_S),
+        window_width=_share(WINDOW_S),
+        now=_place(0.0),
+        slot=slot,
+        dots=tuple(Dot(_place(at), kind, told) for at, kind, told in dots if -SHOWN_S <= at <= AHEAD_S),
+        ticks=tuple(Tick(_place(at), _tick(at)) for at in TICKS_S),
+    )
+
+
+def columns_for(families: int) -> int:
+    """Return how many columns a strip has on a page of so many families."""
+    return COLUMNS if families <= MANY else FEWER_COLUMNS
+
+
+def strokes(spans: Sequence[Span], wall: datetime, columns: int = COLUMNS) -> tuple[Stroke, ...]:
+    """Return a day's strip up to ``wall``: one path for each mark that occurs in it, worst first.
+
+    Where nobody watched nothing is drawn, and the strip's ground shows.
+    """
+    paths: dict[Mark, list[str]] = {}
+    start = 0
+    for mark, same in groupby(_columns(spans, wall - DAY, columns)):
+        width = len(list(same))
+        if mark is not Mark.UNWATCHED:
+            paths.setdefault(mark, []).append(f"M{start} {MIDDLES[mark]}h{width}")
+        start += width
+    return tuple(Stroke(mark, "".join(paths[mark])) for mark in Mark if mark in paths)
+
+
+def stretches(spans: Sequence[Span], wall: datetime) -> tuple[Stretch, ...]:
+    """Return how a day up to ``wall`` was spent, worst first; it always adds up to 24 hours."""
+    watched = sorted(_clipped(spans, wall - DAY, wall), key=lambda piece: piece[1])
+    told = [
+        Stretch(mark, *_sum(watched, mark))
+        for mark in Mark
+        if mark is not Mark.UNWATCHED and any(piece[0] is mark for piece in watched)
+    ]
+    left = DAY.total_seconds() - sum(stretch.seconds for stretch in told)
+    return (*told, Stretch(Mark.UNWATCHED, left, 1)) if left >= 1 else tuple(told)
+
+
+def _sum(pieces: Sequence[tuple[Mark, float, float]], mark: Mark) -> tuple[float, int]:
+    """Return the seconds of ``mark`` and in how many runs; pieces that follow each other are one."""
+    runs = sum(found is mark for found, _ in groupby(piece[0] for piece in pieces))
+    return sum(end - begin for found, begin, end in pieces if found is mark), runs
+
+
+def _columns(spans: Sequence[Span], since: datetime, columns: int) -> list[Mark]:
+    """Return what each column shows: painted over each other, the worst last."""
+    width = DAY.total_seconds() / columns
+    pieces = list(_clipped(spans, since, since + DAY))
+    in_sync = _covered([piece for piece in pieces if piece[0] is Mark.IN_SYNC], width, columns)
+    shown = [Mark.IN_SYNC if covered > width / 2 else Mark.UNWATCHED for covered in in_sync]
+    for mark in reversed(ALWAYS_SHOWN):
+        for found, begin, end in pieces:
+            if found is mark:
+                first, last = int(begin // width), int(-(-end // width))
+                shown[first:last] = [mark] * (last - first)
+    return shown
+
+
+def _covered(pieces: Sequence[tuple[Mark, float, float]], width: float, columns: int) -> list[float]:
+    """Return how many seconds of each column the pieces cover."""
+    covered = [0.0] * columns
+    for _, begin, end in pieces:
+        first, last = int(begin // width), int(-(-end // width)) - 1
+        for column in range(first, last + 1):
+            covered[column] += width
+        covered[first] -= begin - first * width
+        covered[last] -= (last + 1) * width - end
+    return covered
+
+
+def _clipped(
+    spans: Sequence[Span], since: datetime, until: datetime
+) -> Iterator[tuple[Mark, float, float]]:
+    """Yield the watched spans within a day, in seconds from its begin."""
+    for span in spans:
+        begin, end = max(span.since, since), min(span.until, until)
+        mark = MARKS.get(span.state, Mark.UNWATCHED) if span.state else Mark.UNWATCHED
+        if begin < end and mark is not Mark.UNWATCHED:
+            yield mark, (begin - since).total_seconds(), (end - since).total_seconds()
+
+
+def _place(at_s: float) -> str:
+    return _share(at_s + SHOWN_S)
+
+
+def _share(seconds: float) -> str:
+    return f"{100 * seconds / (SHOWN_S + AHEAD_S):.2f}%"
+
+
+def _tick(at_s: int) -> str:
+    if at_s == 0:
+        return "now"
+    return f"−{-at_s} s" if at_s < 0 else f"+{at_s} s"

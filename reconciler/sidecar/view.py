@@ -1,0 +1,468 @@
+"""The status page as a value: every sentence, number and command on it, in the order it is read.
+
+All wording is decided here and in ``families.py``; the template only places it. What is not known is
+never called fine, and every claim about the future says what it depends on. Nothing here is markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from reconciler.core.glossary import ERRORS
+from reconciler.core.plan import Because
+from reconciler.core.problems import Problem
+from reconciler.core.standing import WORST_FIRST, Judged, Standing, judge_standing, worst_of
+from reconciler.core.status import Status
+from reconciler.core.verdict import AttemptStatus
+from reconciler.core.vitals import SHOWN_S, FileState, Outage, Sending, Trouble, Vitals, alive, status_of
+from reconciler.report.words import count, due, families
+from reconciler.sidecar.board import Board, Watched
+from reconciler.sidecar.families import (
+    STRETCH_WORDS,
+    DayLine,
+    DifferingLine,
+    FrozenLine,
+    Moment,
+    day_lines,
+    differing_lines,
+    frozen_lines,
+    pause_line,
+)
+from reconciler.sidecar.pictures import ALWAYS_SHOWN, MIDDLES, Mark, PacingPicture, pacing_picture
+from reconciler.sidecar.wording import (
+    ATTEMPTS,
+    STANDINGS,
+    Sign,
+    anchor,
+    clock,
+    distance,
+    long_duration,
+    moment_words,
+    names,
+    shown,
+)
+
+MAX_PROBLEMS = 20
+"""Problems of a refused file that are listed; mmp validate lists them all."""
+
+DAYS_SHOWN = 12
+"""Families whose day is shown at once; of more, the calm ones are folded away."""
+
+LEGEND = tuple(
+    (mark.value, MIDDLES.get(mark), STRETCH_WORDS[mark])
+    for mark in (Mark.IN_SYNC, *ALWAYS_SHOWN, Mark.UNWATCHED)
+)
+"""What each mark of a strip means, where its stroke runs (None: it has none), calmest first."""
+
+Advise = Callable[[str], str]
+"""Returns what to do about a code, empty where it says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The answer to "am I protected right now?"."""
+
+    sign: Sign
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceLine:
+    """One problem of a refused file: where it is, what is wrong, what to do."""
+
+    place: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """A file in force, and what is wrong with a newer one (``refused`` empty: nothing is)."""
+
+    name: str
+    path: str
+    sha256: str
+    accepted: str
+    refused: str
+    problems: tuple[PlaceLine, ...]
+    more: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """One request of the last minute."""
+
+    at: str
+    family: str
+    sign: Sign
+
+
+@dataclass(frozen=True, slots=True)
+class PacingView:
+    """The pacing window in words and as a picture."""
+
+    told: str
+    minute: str
+    requests: tuple[RequestLine, ...]
+    picture: PacingPicture
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleLine:
+    """One of the last problems, and what to do about it."""
+
+    at: str
+    about: str
+    code: str
+    told: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """Everything the page says of one account."""
+
+    anchor: str
+    name: str
+    place: str
+    simulator: bool
+    headline: Headline
+    notices: tuple[str, ...]
+    frozen: tuple[FrozenLine, ...]
+    frozen_told: str
+    differing: tuple[DifferingLine, ...]
+    differing_told: str
+    pauses: tuple[tuple[str, str], ...]
+    unmanaged: str
+    files: tuple[FileView, ...]
+    no_policy: bool
+    pacing: PacingView
+    days_told: str
+    days: tuple[DayLine, ...]
+    calm_days: tuple[DayLine, ...]
+    calm_told: str
+    troubles: tuple[TroubleLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator."""
+
+    title: str
+    headline: Headline
+    accounts: tuple[AccountView, ...]
+    awaited: tuple[str, ...]
+    simulated: str
+    version: str
+    running: str
+    rendered: str
+    legend: tuple[tuple[str, int | None, str], ...]
+
+
+def advise_of_ours(code: str) -> str:
+    """Return what to do about a code: ours from the glossary, the exchange's by pointing at explain."""
+    known = ERRORS.get(code)
+    if known is not None:
+        return known.remedy
+    return f"mmp explain {code} tells what it means and what to do." if code.isalnum() else ""
+
+
+def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advise_of_ours) -> PageView:
+    """Return the page as of ``now`` (the process's clock) and ``wall`` (UTC)."""
+    judged = [(watched, *_judged(watched, now, wall)) for watched in board.accounts()]
+    judged.sort(key=lambda one: WORST_FIRST.index(one[2].standing))
+    accounts = tuple(_account(*one, now=now, wall=wall, advise=advise) for one in judged)
+    headline = _overall([one[2] for one in judged], accounts, board.awaited)
+    whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
+    return PageView(
+        title=f"{headline.sign.symbol} {headline.sign.word} · {whose} · mmp",
+        headline=headline,
+        accounts=accounts,
+        awaited=tuple(shown(path) for path in board.awaited),
+        simulated=names([one.name for one in accounts if one.simulator]),
+        version=shown(board.version),
+        running=f"running since {moment_words(board.began_at, wall)}",
+        rendered=clock(wall, wall),
+        legend=LEGEND,
+    )
+
+
+def stands(watched: Watched, status: Status | None, now: float) -> Judged:
+    """Return how an account stands; a loop that fell silent is nothing to stand on."""
+    vitals = watched.vitals
+    found = judge_standing(status, live=vitals.live, interval_s=watched.interval_s)
+    if alive(vitals, now) or found.standing is Standing.EXPOSED:
+        return found
+    silent = long_duration(now - vitals.heard_at)
+    return Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {silent}.")
+
+
+def _judged(watched: Watched, now: float, wall: datetime) -> tuple[Status | None, Judged]:
+    status = status_of(watched.vitals, now=now, wall=wall)
+    return status, stands(watched, status, now)
+
+
+def _overall(found: Sequence[Judged], accounts: Sequence[AccountView], awaited: Sequence[str]) -> Headline:
+    if awaited and worst_of(found) is not Standing.EXPOSED:
+        told = f"Not known: {count(len(awaited), 'settings file')} not there yet."
+        return Headline(STANDINGS[Standing.UNKNOWN], told)
+    if not accounts:
+        return Headline(STANDINGS[Standing.UNKNOWN], "Not known yet: no settings were accepted so far.")
+    if len(accounts) == 1:
+        return accounts[0].headline
+    worst = worst_of(found)
+    number = sum(one.standing is worst for one in found)
+    return Headline(STANDINGS[worst], _overall_words(worst, number, len(found)))
+
+
+def _overall_words(worst: Standing, number: int, of: int) -> str:
+    some = f"{number} of {of} accounts"
+    has = "has" if number == 1 else "have"
+    match worst:
+        case Standing.EXPOSED:
+            return f"No: {some} {has} less protection than the file says."
+        case Standing.UNKNOWN:
+            return f"Not known for {some}."
+        case Standing.FROZEN:
+            return f"Frozen until somebody resets it: {some}. Settings are no looser than desired."
+        case Standing.TIGHTER:
+            return f"Yes, and tighter than desired in {some}."
+        case Standing.PROTECTED:
+            return f"Yes: all {of} accounts as their files say."
+        case _:
+            assert_never(worst)
+
+
+def _account(
+    watched: Watched,
+    status: Status | None,
+    found: Judged,
+    *,
+    now: float,
+    wall: datetime,
+    advise: Advise,
+) -> AccountView:
+    vitals = watched.vitals
+    moment = Moment(now, wall, _delay(vitals, now, wall))
+    account, environment = vitals.desired.account, vitals.desired.environment.value
+    frozen = frozen_lines(status) if status else ()
+    differing = differing_lines(status, vitals, moment) if status else ()
+    days = day_lines(status, watched.strips, wall) if status else ()
+    shown_days, folded = _folded(days)
+    return AccountView(
+        anchor=anchor(account, environment),
+        name=shown(f"{account} ({environment})"),
+        place=_place(vitals),
+        simulator=vitals.simulator,
+        headline=Headline(STANDINGS[found.standing], found.sentence),
+        notices=tuple(_notices(vitals, moment)),
+        frozen=frozen,
+        frozen_told=_frozen_told(status, frozen),
+        differing=differing,
+        differing_told=_differing_told(status, differing, moment),
+        pauses=_other_pauses(status, wall),
+        unmanaged=_unmanaged(status),
+        files=tuple(_files(vitals, wall)),
+        no_policy=vitals.policy is None,
+        pacing=_pacing(vitals, status, moment),
+        days_told=f"State and settings{_as_of(status)}." if status else "Not known yet.",
+        days=shown_days,
+        calm_days=folded,
+        calm_told=_calm_told(len(folded)),
+        troubles=tuple(_trouble(trouble, wall, advise) for trouble in vitals.troubles),
+    )
+
+
+def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLine, ...]]:
+    """Return the days shown at once, those not in sync first, and those folded away; few are all shown."""
+    if len(days) <= DAYS_SHOWN:
+        return days, ()
+    eventful = sorted((day for day in days if not day.calm), key=lambda day: day.in_sync)
+    return tuple(eventful), tuple(day for day in days if day.calm)
+
+
+def _calm_told(number: int) -> str:
+    return f"{families(number)} in sync, and nothing else while somebody watched" if number else ""
+
+
+def _place(vitals: Vitals) -> str:
+    who = f"User ID {shown(vitals.uid)}" if vitals.uid else "User ID not known yet"
+    return f"{who} at {shown(vitals.host)}"
+
+
+def _delay(vitals: Vitals, now: float, wall: datetime) -> str:
+    """Say what has to come first before anything goes out; empty when nothing does."""
+    if not alive(vitals, now):
+        return "Not known: the program does not go round."
+    if vitals.outage is not None:
+        return f"After the exchange answers again{_next_try(vitals, Moment(now, wall), '; next try ')}."
+    if vitals.locked_out:
+        return "After the other process lets go of the state."
+    return ""
+
+
+def _next_try(vitals: Vitals, moment: Moment, words: str) -> str:
+    outage = vitals.outage
+    if outage is None or outage.failed.retry_at is None:
+        return ""
+    return f"{words}{moment_words(moment.wall_of(outage.failed.retry_at), moment.wall)}"
+
+
+def _notices(vitals: Vitals, moment: Moment) -> list[str]:
+    """Return what the reader has to know before believing anything below."""
+    told = []
+    if not alive(vitals, moment.now):
+        heard = moment_words(moment.wall_of(vitals.heard_at), moment.wall)
+        told.append(f"The program was last heard of at {heard}: restart it. What stands below is that old.")
+    if vitals.outage is not None:
+        told.append(_outage_words(vitals.outage, vitals, moment))
+    if vitals.locked_out:
+        told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
+    if not vitals.live:
+        told.append("The exchange is never read here: what was last applied is all there is to go by.")
+    return told
+
+
+def _outage_words(outage: Outage, vitals: Vitals, moment: Moment) -> str:
+    times = "once" if outage.failures == 1 else f"{outage.failures} times"
+    since = moment_words(outage.since_wall, moment.wall)
+    again = _next_try(vitals, moment, " Next try ") or " It is not tried again by itself"
+    return f"{shown(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
+
+
+def _frozen_told(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
+    if status is None or (status.live_at is None and not frozen):
+        return "Not known: live settings have not been read."
+    needs = sum(line.needs_you for line in frozen)
+    if not frozen:
+        return f"Nothing is frozen{_as_of(status)}."
+    if not needs:
+        return "Nobody has to do anything."
+    return f"{'One needs' if needs == 1 else f'{needs} need'} a person."
+
+
+def _differing_told(status: Status | None, differing: Sequence[DifferingLine], moment: Moment) -> str:
+    if status is None:
+        return "Not known yet."
+    if not differing:
+        return f"Nothing differs{_as_of(status)}."
+    held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
+    told = f"{len(differing)} of {families(len(status.families))}."
+    if held < len(differing) and not moment.delay and status.eta_s >= 1:
+        told += f" The last is right {due(status.eta_s)}."
+    return f"{told} What is in force → what the file says:"
+
+
+def _as_of(status: Status) -> str:
+    if status.live_at is None:
+        return " from what was last applied"
+    age = (status.asked_at - status.live_at).total_seconds()
+    return f", as read from the exchange {distance(-age)}" if age >= 1 else ", as read just now"
+
+
+def _other_pauses(status: Status | None, wall: datetime) -> tuple[tuple[str, str], ...]:
+    """Return the pauses that are not told beside a family that differs."""
+    if status is None:
+        return ()
+    told = {one.family for one in status.families if one.change and one.change.because is Because.PAUSED}
+    return tuple((one.family, pause_line(one, wall)) for one in status.pauses if one.family not in told)
+
+
+def _unmanaged(status: Status | None) -> str:
+    if status is None or not status.unmanaged:
+        return ""
+    frozen = [family for family, row in status.unmanaged.items() if row.frozen]
+    told = f"Live, but not in the file and never touched: {names(list(status.unmanaged))}."
+    return f"{told} Frozen of these: {names(frozen)}." if frozen else told
+
+
+def _files(vitals: Vitals, wall: datetime) -> list[FileView]:
+    desired = vitals.desired
+    files = [_file("Settings", vitals.config, wall)] if vitals.config else []
+    files = files or [FileView("Settings", shown(desired.path), desired.sha256[:12], "", "", (), "")]
+    return files + ([_file("Policy", vitals.policy, wall)] if vitals.policy else [])
+
+
+def _file(name: str, file: FileState, wall: datetime) -> FileView:
+    refused = ""
+    if file.rejected_at is not None:
+        refused = (
+            f"A newer one was refused at {moment_words(file.rejected_at, wall)}. "
+            "The one above stays in force until this is corrected:"
+        )
+    more = len(file.problems) - MAX_PROBLEMS
+    return FileView(
+        name=name,
+        path=shown(file.path),
+        sha256=file.sha256[:12],
+        accepted=f"accepted {moment_words(file.accepted_at, wall)}",
+        refused=refused,
+        problems=tuple(_problem(problem) for problem in file.problems[:MAX_PROBLEMS]),
+        more=f"and {more} more: mmp validate lists them" if more > 0 else "",
+    )
+
+
+def _problem(problem: Problem) -> PlaceLine:
+    place = f"{shown(problem.path)}:{problem.line}:{problem.column}"
+    return PlaceLine(place, shown(problem.message), shown(problem.hint))
+
+
+def _pacing(vitals: Vitals, status: Status | None, moment: Moment) -> PacingView:
+    recent = [sending for sending in vitals.sendings if sending.at > moment.now - SHOWN_S]
+    slot_s = status.pacing.next_slot_s if status and status.pacing else None
+    dots = [
+        (sending.at - moment.now, sending.status.value, _request_words(sending, moment))
+        for sending in recent
+    ]
+    return PacingView(
+        told=_pacing_told(status),
+        minute=_minute_told(recent),
+        requests=tuple(
+            RequestLine(
+                clock(moment.wall_of(sending.at), moment.wall), sending.family, ATTEMPTS[sending.status]
+            )
+            for sending in reversed(recent)
+        ),
+        picture=pacing_picture(dots, slot_s=slot_s),
+    )
+
+
+def _request_words(sending: Sending, moment: Moment) -> str:
+    at = clock(moment.wall_of(sending.at), moment.wall)
+    return f"{at} {sending.family}: {ATTEMPTS[sending.status].word}"
+
+
+def _pacing_told(status: Status | None) -> str:
+    if status is None or status.pacing is None:
+        return "Not known yet. Two requests may go in 10 s."
+    pacing = status.pacing
+    free = "The next may go now"
+    if pacing.next_slot_s >= 1:
+        free = f"The next may go {due(pacing.next_slot_s)}"
+    spaced = " The exchange asked for less: they go one by one, 5 s apart." if pacing.spaced else ""
+    return f"{pacing.counting} of 2 requests count now. {free}.{spaced}"
+
+
+def _minute_told(recent: Sequence[Sending]) -> str:
+    if not recent:
+        return "No request in the last minute."
+    by_kind = {kind: sum(sending.status is kind for sending in recent) for kind in AttemptStatus}
+    told = ", ".join(
+        f"{number} {ATTEMPTS[kind].symbol} {ATTEMPTS[kind].word}"
+        for kind, number in by_kind.items()
+        if number
+    )
+    return f"{count(len(recent), 'request')} in the last minute: {told}."
+
+
+def _trouble(trouble: Trouble, wall: datetime, advise: Advise) -> TroubleLine:
+    return TroubleLine(
+        at=moment_words(trouble.at, wall),
+        about=trouble.family or "whole account",
+        code=shown(trouble.code),
+        told=shown(trouble.told),
+        advice=shown(advise(trouble.code)),
+    )
