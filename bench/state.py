@@ -57,7 +57,7 @@ def durable_steps(folder: Path, *, rounds: int) -> Ratio:
             rounds=rounds,
         )
     bare.close()
-    state.close()
+    state.close_now()
     return Ratio(ratio.ours_s / BATCH, ratio.theirs_s / BATCH)
 
 

@@ -1,4 +1,4 @@
-"""What a pass needs of the world: a store, an exchange, a clock. Nothing else.
+"""What passes and verbs need of the world: a state, an exchange, a clock. Nothing else.
 
 Each port is small and named for the need; implementations live in ``store``, ``okx``, ``clock`` and
 the simulated world of the tests. Every method may raise :class:`reconciler.errors.MmpError` where
@@ -7,14 +7,25 @@ its docstring says so; whatever an exchange answers is a value, never an excepti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from reconciler.core.model import AccountInfo, Family, Known, LiveRead, Setting
+from reconciler.core.model import (
+    AccountInfo,
+    Environment,
+    Family,
+    Kind,
+    Known,
+    LiveRead,
+    Pause,
+    Setting,
+)
 from reconciler.core.pacing import Ledger
+from reconciler.core.records import AttemptRecord, Holder, OverrideRecord, StateSnapshot
+from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
 
 
@@ -167,8 +178,27 @@ class Store(Protocol):
         """
         ...
 
-    async def paused(self) -> frozenset[Family]:
-        """Return the families paused by hand at this moment; pauses end by themselves."""
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the pauses in force by their time at this moment, by family; they end by themselves.
+
+        Which of them hold for what is desired is ``core.pauses``'s.
+        """
+        ...
+
+    async def pause(
+        self,
+        families: Iterable[Family],
+        *,
+        until: datetime | None,
+        reason: str,
+        fought: Mapping[Family, Setting] | None = None,
+    ) -> None:
+        """Pause families until a time of day (None: until resumed), durably.
+
+        ``fought``: the families of which this is a fight's pause, with the setting fought over; the
+        others are paused by hand. A newer pause replaces an older one, whichever their kinds, but a
+        fight's never one by hand that is in force: that family is left as it is.
+        """
         ...
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
@@ -177,4 +207,52 @@ class Store(Protocol):
 
     async def record_live(self, read: LiveRead) -> None:
         """Keep the latest live read for ``mmp status``; never used to decide anything."""
+        ...
+
+    async def record_states(self, states: Mapping[Family, str]) -> None:
+        """Record that the account is watched now, and the state each desired family is in.
+
+        For the strips of ``core.strips`` alone; cheap while nothing changes. A family that is not
+        among ``states`` any more turns to unmanaged.
+        """
+        ...
+
+
+class AccountStore(Store, Protocol):
+    """All that the state keeps of one account: what a pass needs, and what verbs show and record."""
+
+    async def snapshot(self) -> StateSnapshot:
+        """Return all that is on record of the account; changes nothing."""
+        ...
+
+    async def history(self, limit: int, family: str = "*") -> Sequence[AttemptRecord]:
+        """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
+        ...
+
+    async def overrides(self, limit: int, family: str = "*") -> Sequence[OverrideRecord]:
+        """Return at most ``limit`` overrides of families matching the glob, newest first."""
+        ...
+
+    async def resume(self, families: Iterable[Family]) -> None:
+        """End the pauses of families; harmless where there is none."""
+        ...
+
+    async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
+        """Return the strip of each family from ``since`` (at most 24 h ago) to this moment."""
+        ...
+
+    async def lock_holder(self) -> Holder | None:
+        """Return who holds the account's lock now; None when nobody does, or nobody that can be named."""
+        ...
+
+
+class State(Protocol):
+    """An open state, whichever engine keeps it; all accounts of one process share it."""
+
+    def account(self, account: str, environment: Environment, kind: Kind) -> AccountStore:
+        """Return the store of one account; asks nothing of the engine."""
+        ...
+
+    async def close(self) -> None:
+        """Give back all locks and close; harmless when done before."""
         ...

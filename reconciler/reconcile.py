@@ -34,9 +34,10 @@ from reconciler.core.evidence import (
     Reads,
     unreadable_managed,
 )
-from reconciler.core.model import AccountInfo, Desired, Family, Known, LiveRead, Setting, Uncertain
+from reconciler.core.model import AccountInfo, Desired, Family, Known, LiveRead, Pause, Setting, Uncertain
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import SEND_DEADLINE_S, Ledger, earliest_slot
+from reconciler.core.pauses import paused
 from reconciler.core.plan import (
     Change,
     DriftPolicy,
@@ -283,7 +284,7 @@ class _Pass:
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
         self.known: Mapping[Family, Known] = {}
-        self.paused: frozenset[Family] = frozenset()
+        self.pauses: tuple[Pause, ...] = ()
         self.trouble: Reply | None = None
 
     async def run(self) -> PassResult:
@@ -337,10 +338,10 @@ class _Pass:
 
     async def _plan_again(self) -> tuple[Plan, float]:
         self.known = await self.store.known()
-        self.paused = await self.store.paused()
+        self.pauses = await self.store.pauses()
         ledger = await self.store.ledger()
-        now = self.clock.now()
-        desired, rules = self.desired(), self._rules(now)
+        now, desired = self.clock.now(), self.desired()
+        rules = self._rules(desired, now)
         plan = make_plan(desired, self.known, self.reads, rules, now)
         plan = with_schedule(plan, ledger, now, assume_idle=self.options.assume_idle)
         whole = self._has_whole_picture(plan)
@@ -355,7 +356,7 @@ class _Pass:
             self.observe(Planned(plan))
             self.memory.planned = plan
 
-    def _rules(self, now: float) -> Rules:
+    def _rules(self, desired: Desired, now: float) -> Rules:
         parked = {
             family: refused.setting
             for family, refused in self.memory.parked.items()
@@ -364,7 +365,7 @@ class _Pass:
         return Rules(
             drift=self.options.drift,
             parked=parked,
-            paused=self.paused,
+            paused=paused(self.pauses, desired),
             policy=self.options.policy(),
             allowed=self.options.allowed,
             only=self.options.only,

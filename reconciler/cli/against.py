@@ -75,7 +75,7 @@ def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: f
 def plan_against(desired: Desired, snapshot: Snapshot, rules: Rules) -> Plan:
     """Return the plan as the snapshot's record, live read and pauses suggest it, under ``rules``."""
     now = time.monotonic()
-    rules = replace(rules, paused=paused_by(snapshot, datetime.now(UTC)))
+    rules = replace(rules, paused=paused_by(snapshot, desired, datetime.now(UTC)))
     plan = make_plan(desired, known_by(snapshot, now), reads_of(snapshot, now), rules, now)
     return with_schedule(plan, ledger_of(snapshot, now), now, assume_idle=False)
 

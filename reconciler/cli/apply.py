@@ -13,7 +13,7 @@ from reconciler.cli.options import (
     output_option,
     policy_option,
     state_options,
-    state_path,
+    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.cli.saving import load_fresh_plan
@@ -121,7 +121,7 @@ def apply(
     if loaded is not None and no_live and loaded.saved.plan.basis is not Basis.LAST_APPLIED:
         raise UsageError("no-live-plan", "--no-live is only for a plan that was made with it")
     order = Order(
-        state=state_path(state, config),
+        state=state_place(state, config),
         base=base,
         lock_timeout_s=lock_timeout,
         live=not no_live,

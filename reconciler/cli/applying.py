@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.options import chosen
+from reconciler.cli.options import StatePlace, chosen
 from reconciler.cli.output import Output
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.cli.stopping import Stop
@@ -28,6 +27,7 @@ from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
+from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
 from reconciler.core.saved import Reviewed, SavedPlan, covered, reviewed
@@ -35,7 +35,7 @@ from reconciler.core.verdict import Reply
 from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
-from reconciler.ports import Store
+from reconciler.ports import State, Store
 from reconciler.reconcile import (
     Finished,
     Interrupted,
@@ -80,7 +80,7 @@ class Order:
     ``saved`` is the plan file to be applied as it was reviewed, None when there is none.
     """
 
-    state: Path
+    state: StatePlace
     base: BaseUrl
     lock_timeout_s: float
     live: bool
@@ -176,18 +176,25 @@ class Applying:
 
     async def run(self) -> Exit:
         """Apply everything and report; returns the exit status."""
-        self.runs = self._prepare()
-        self.stop.install()
-        await self.stop.run(self._all())
+        self._refuse_no_family()
+        clients = [
+            doors.trading_client(desired, self.order.base, self.stop.clock) for desired in self.desired
+        ]
+        order, clock = self.order, self.stop.clock
+        async with doors.opened_state(order.state, clock, order.lock_timeout_s) as state:
+            self.runs = self._prepared(state, clients)
+            self.stop.install()
+            await self.stop.run(self._all())
         return self._report()
 
-    def _prepare(self) -> list[Run]:
-        base, globs = self.order.base, self.order.globs
+    def _refuse_no_family(self) -> None:
+        globs = self.order.globs
         if globs and not any(self.order.only(desired) for desired in self.desired):
             of = "desired family" if self.order.saved is None else "family of the plan"
             raise UsageError("no-family", f"no {of} matches {', '.join(globs)}")
-        clients = [doors.trading_client(desired, base, self.stop.clock) for desired in self.desired]
-        state = doors.open_state(self.order.state, self.stop.clock, self.order.lock_timeout_s)
+
+    def _prepared(self, state: State, clients: Sequence[OkxTradingClient]) -> list[Run]:
+        base = self.order.base
         return [
             Run(
                 desired,
@@ -260,7 +267,7 @@ class Applying:
             exchange=run.exchange if self.order.live else None,
             clock=run.clock,
             rules=Rules(
-                paused=await run.store.paused(),
+                paused=paused(await run.store.pauses(), run.desired),
                 policy=run.policy,
                 allowed=self.order.allowed,
                 only=run.only,

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli import doors
+from reconciler.cli.options import PostgresUrl, StatePlace
 from reconciler.clock import SystemClock
 from reconciler.core import doctor
 from reconciler.core.doctor import Finding, Purpose
 from reconciler.core.model import AccountInfo, Desired
+from reconciler.core.pauses import in_force
 from reconciler.core.problems import Problem
 from reconciler.core.verdict import Reply
 from reconciler.desired.config import Reading
@@ -23,6 +25,7 @@ from reconciler.desired.policy import policy_for
 from reconciler.errors import InvalidInput, MmpError, StateUnusable
 from reconciler.okx.client import OkxClient
 from reconciler.okx.wire import BaseUrl
+from reconciler.ports import AccountStore
 from reconciler.report.doctor import Checkup
 from reconciler.report.words import count, families
 
@@ -35,7 +38,7 @@ class Examination:
     """What the command line of ``doctor`` asked for."""
 
     base: BaseUrl
-    state: Path
+    state: StatePlace
     policy_file: str | None
     purpose: Purpose
     allow_withdraw: bool
@@ -131,19 +134,24 @@ class _Patient:
 
     async def _state(self) -> None:
         """Look at the state and leave it alone. Raises MmpError where it cannot be used."""
-        path = self.asked.state
-        state = doors.open_existing_state(path, self.clock)
-        _refuse_unwritable(path)
-        if state is None:
-            self.findings.append(doctor.ok("state", f"none yet at {path}; the first apply makes it"))
-            return
-        store = state.account(self.desired.account, self.desired.environment, self.asked.base.kind)
+        place = self.asked.state
+        async with doors.existing_state(place, self.clock) as state:
+            _refuse_unwritable(place)
+            if state is None:
+                self.findings.append(doctor.ok("state", f"none yet at {place}; the first apply makes it"))
+            else:
+                account, environment = self.desired.account, self.desired.environment
+                await self._found(state.account(account, environment, self.asked.base.kind))
+
+    async def _found(self, store: AccountStore) -> None:
+        """Tell of a state that is there: whose it is, who holds it, what is paused."""
         if self.info is not None:
             await store.identify(self.info.uid, self.asked.base.host)
-        self.findings.append(doctor.ok("state", f"{path} is whole and can be written"))
-        holder = store.lock_holder()
+        self.findings.append(doctor.ok("state", f"{self.asked.state} is whole and can be written"))
+        holder = await store.lock_holder()
         self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
-        self.findings += doctor.pauses_in_force(store.pauses(), self.clock.wall())
+        pauses = in_force(await store.pauses(), self.desired)
+        self.findings += doctor.pauses_in_force(pauses, self.clock.wall())
 
     def _failed(self, check: str, problem: MmpError, why: str = "", unchecked: Sequence[str] = ()) -> None:
         self.findings += [doctor.failed(check, problem), *doctor.skipped(unchecked, why)]
@@ -179,13 +187,15 @@ def _unreachable(host: str, reply: Reply) -> MmpError:
     return problem
 
 
-def _refuse_unwritable(path: Path) -> None:
-    """Raise StateUnusable unless the state, and files beside it, could be written; tries nothing."""
-    for place in _must_be_writable(Path(os.path.realpath(path))):
-        if not os.access(place, os.W_OK):
+def _refuse_unwritable(place: StatePlace) -> None:
+    """Raise StateUnusable unless a state file, and files beside it, could be written; tries nothing."""
+    if isinstance(place, PostgresUrl):
+        return
+    for path in _must_be_writable(Path(os.path.realpath(place))):
+        if not os.access(path, os.W_OK):
             raise StateUnusable(
                 "state-unwritable",
-                f"the state {path} cannot be written: no right to write {place}",
+                f"the state {place} cannot be written: no right to write {path}",
                 "give this user the right to write there, or name another file with --state",
             )
 

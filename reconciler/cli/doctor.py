@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from reconciler.cli import doors
@@ -14,7 +12,7 @@ from reconciler.cli.options import (
     output_option,
     policy_option,
     state_options,
-    state_path,
+    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.doctor import Purpose
@@ -75,7 +73,7 @@ def doctor(
     out = Output(output_format, color)
     examination = Examination(
         base=doors.base_url(base_url, allow_hosts),
-        state=Path(state_path(state, config)),
+        state=state_place(state, config),
         policy_file=policy_file,
         purpose=Purpose(purpose),
         allow_withdraw=allow_withdraw,

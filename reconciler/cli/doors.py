@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import config_paths
+from reconciler.cli.options import PostgresUrl, StatePlace, config_paths
 from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.errors import AccountProblem, Exit, MmpError
+from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.wire import BaseUrl
-    from reconciler.ports import Clock, Exchange
+    from reconciler.ports import AccountStore, Clock, Exchange, State, Store
     from reconciler.report.problems import Excerptable
-    from reconciler.store.sqlite import SqliteState, SqliteStore
+
+NO_POSTGRES = UsageError(
+    "no-postgres",
+    "this installation cannot keep a state in PostgreSQL",
+    "install mmp-reconciler[postgres], or give --state the path of a file",
+)
+"""What is told of a ``postgresql://`` address where the extra that it takes is missing."""
 
 
 def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
@@ -104,41 +111,66 @@ def trading_client(desired: Desired, base: BaseUrl, clock: Clock) -> OkxTradingC
     return OkxTradingClient(base, desired.environment, credentials, clock)
 
 
-def open_state(path: Path, clock: Clock, lock_timeout_s: float) -> SqliteState:
-    """Open the state for writing, bringing it into being when there is none."""
+@asynccontextmanager
+async def opened_state(place: StatePlace, clock: Clock, lock_timeout_s: float) -> AsyncIterator[State]:
+    """Open the state for writing, bringing it into being when there is none; closed in the end."""
+    state = await _open_state(place, clock, lock_timeout_s)
+    try:
+        yield state
+    finally:
+        await state.close()
+
+
+@asynccontextmanager
+async def existing_state(place: StatePlace, clock: Clock) -> AsyncIterator[State | None]:
+    """Give the state for reading only, leaving it alone; None when there is none."""
+    state = await _open_existing(place, clock)
+    try:
+        yield state
+    finally:
+        if state is not None:
+            await state.close()
+
+
+async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float) -> State:
     from reconciler.clock import boot_identity
     from reconciler.store.sqlite import open_state as open_sqlite
 
-    return open_sqlite(str(path), clock=clock, boot=boot_identity(), lock_timeout_s=lock_timeout_s)
+    match place:
+        case Path():
+            return open_sqlite(str(place), clock=clock, boot=boot_identity(), lock_timeout_s=lock_timeout_s)
+        case PostgresUrl():
+            raise NO_POSTGRES
 
 
-def open_existing_state(path: Path, clock: Clock) -> SqliteState | None:
-    """Return the state for reading only, leaving the file alone; None when there is none."""
+async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
     from reconciler.clock import boot_identity
     from reconciler.store.sqlite import open_existing
 
-    return open_existing(str(path), clock=clock, boot=boot_identity())
+    match place:
+        case Path():
+            return open_existing(str(place), clock=clock, boot=boot_identity())
+        case PostgresUrl():
+            raise NO_POSTGRES
 
 
-def recorded(path: Path, desired: Desired, clock: Clock) -> tuple[SqliteStore, Kind] | None:
-    """Return the account's state for reading, and which kind of exchange it is stamped with.
+async def recorded(state: State | None, desired: Desired) -> tuple[AccountStore, Kind] | None:
+    """Return the account's store, and which kind of exchange it is stamped with.
 
     None when there is no state, or nothing on record of this account.
     """
-    state = open_existing_state(path, clock)
     if state is None:
         return None
-    kind = state.account(desired.account, desired.environment, Kind.OKX).snapshot().kind
+    kind = (await state.account(desired.account, desired.environment, Kind.OKX).snapshot()).kind
     return None if kind is None else (state.account(desired.account, desired.environment, kind), kind)
 
 
-def pauses(path: Path, desired: Desired, clock: Clock) -> tuple[Pause, ...]:
-    """Return the account's pauses in force; none where there is no state."""
-    state = open_existing_state(path, clock)
+async def pauses(state: State | None, desired: Desired) -> tuple[Pause, ...]:
+    """Return the account's pauses in force by their time; none where there is no state."""
     if state is None:
         return ()
     # A pause is of the account, whichever kind of exchange is at the other end.
-    return tuple(state.account(desired.account, desired.environment, Kind.OKX).pauses())
+    return tuple(await state.account(desired.account, desired.environment, Kind.OKX).pauses())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +183,7 @@ class OnRecord:
 
 
 async def on_record(
-    path: Path, desired: Desired, base: BaseUrl, exchange: Exchange | None, clock: Clock
+    state: State | None, desired: Desired, base: BaseUrl, exchange: Exchange | None, clock: Clock
 ) -> OnRecord:
     """Return what a dry run knows, its pacing ledger and whose account it is; writes nothing anywhere.
 
@@ -159,7 +191,6 @@ async def on_record(
     """
     from reconciler.core.pacing import Ledger
 
-    state = open_existing_state(path, clock)
     store = state.account(desired.account, desired.environment, base.kind) if state else None
     uid = None
     if exchange is not None:
@@ -167,12 +198,12 @@ async def on_record(
     nothing_sent = Ledger(empty_since=clock.now())
     if store is None:
         return OnRecord({}, nothing_sent, uid)
-    snapshot = store.snapshot()
+    snapshot = await store.snapshot()
     return OnRecord(await store.known(), snapshot.ledger or nothing_sent, uid or snapshot.uid)
 
 
 async def owner(
-    desired: Desired, base: BaseUrl, exchange: Exchange, store: SqliteStore | None, *, writing: bool
+    desired: Desired, base: BaseUrl, exchange: Exchange, store: Store | None, *, writing: bool
 ) -> AccountInfo:
     """Return whose key this is, checked against the file and, where there is one, the state.
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import doors
-from reconciler.cli.options import config_option, exchange_options, output_option, state_options, state_path
+from reconciler.cli.options import (
+    StatePlace,
+    config_option,
+    exchange_options,
+    output_option,
+    state_options,
+    state_place,
+)
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
 from reconciler.report.status import HistoryLine, OverrideLine
+
+if TYPE_CHECKING:
+    from reconciler.ports import State
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 10_000
@@ -51,13 +62,16 @@ def history(
       mmp history
       mmp history --family 'BTC-*' --limit 5 --output json
     """
+    import asyncio  # late: help texts and usage errors need no event loop
+
     from reconciler.report.documents import several
     from reconciler.report.status import history_document, history_text
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    path = state_path(state, config)
-    pairs = [(one, _told(one, path, limit, glob)) for one in desired]
+    place = state_place(state, config)
+    told_of_all = asyncio.run(_told_of_all(desired, place, limit, glob))
+    pairs = list(zip(desired, told_of_all, strict=True))
     if out.json:
         documents = [
             history_document(one.account, one.environment.value, told.lines, told.overrides)
@@ -88,10 +102,15 @@ class Told:
     simulator: bool = False
 
 
-def _told(desired: Desired, path: Path, limit: int, glob: str) -> Told:
+async def _told_of_all(desired: Sequence[Desired], place: StatePlace, limit: int, glob: str) -> list[Told]:
     from reconciler.clock import SystemClock
 
-    found = doors.recorded(path, desired, SystemClock())
+    async with doors.existing_state(place, SystemClock()) as state:
+        return [await _told(one, state, limit, glob) for one in desired]
+
+
+async def _told(desired: Desired, state: State | None, limit: int, glob: str) -> Told:
+    found = await doors.recorded(state, desired)
     if found is None:
         return Told()
     store, kind = found
@@ -105,12 +124,12 @@ def _told(desired: Desired, path: Path, limit: int, glob: str) -> Told:
             message=record.message,
             reserved_at=record.reserved_wall,
             settled_at=record.settled_wall,
-            open=record.open,
+            open=record.is_open,
         )
-        for record in store.history(limit, glob)
+        for record in await store.history(limit, glob)
     ]
     overrides = [
         OverrideLine(record.family, record.refusal, record.reason, record.at)
-        for record in store.overrides(limit, glob)
+        for record in await store.overrides(limit, glob)
     ]
     return Told(lines, overrides, kind is Kind.SIMULATOR)

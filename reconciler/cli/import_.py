@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,10 +13,11 @@ from reconciler.cli.naming import naming_options
 from reconciler.cli.newfile import STDOUT, refuse_existing, write_new
 from reconciler.cli.options import (
     DEFAULT_CONFIG,
+    StatePlace,
     exchange_options,
     output_option,
     state_options,
-    state_path,
+    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Environment, LiveRead
@@ -100,7 +100,7 @@ def import_(
     asked = Asked(
         path=path,
         naming=Naming(account, Environment(environment), prefix),
-        state=state_path(state, () if path == STDOUT else (path,)),
+        state=state_place(state, () if path == STDOUT else (path,)),
         lock_timeout_s=lock_timeout,
         base=doors.base_url(base_url, allow_hosts),
     )
@@ -114,7 +114,7 @@ class Asked:
 
     path: str
     naming: Naming
-    state: Path
+    state: StatePlace
     lock_timeout_s: float
     base: BaseUrl
 
@@ -155,16 +155,13 @@ async def _keep(asked: Asked, text: str, uid: str, found: Imported, read: LiveRe
     from reconciler.clock import SystemClock
 
     naming = asked.naming
-    state = doors.open_state(asked.state, SystemClock(), asked.lock_timeout_s)
-    store = state.account(naming.account, naming.environment, asked.base.kind)
-    try:
+    async with doors.opened_state(asked.state, SystemClock(), asked.lock_timeout_s) as state:
+        store = state.account(naming.account, naming.environment, asked.base.kind)
         async with store.locked("import"):
             await store.identify(uid, asked.base.host)
             write_new(asked.path, text)
             await store.record_live(read)
             await store.adopt(found.settings, read_begun_at=read.begun_at)
-    finally:
-        state.close()
 
 
 def _check(text: str, asked: Asked, found: Imported) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,20 @@ MIN_INTERVAL_S = 1.0
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 
+POSTGRES_SCHEME = "postgresql"
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresUrl:
+    """The address of a state in PostgreSQL; it may hold a password, so it is never shown."""
+
+    text: str = field(repr=False)
+
+
+StatePlace = Path | PostgresUrl
+"""Where a state is kept: the form of ``--state`` says which engine keeps it."""
 
 
 class Duration(click.ParamType[float]):
@@ -161,19 +175,26 @@ def config_paths(config: tuple[str, ...]) -> tuple[str, ...]:
     return config or (DEFAULT_CONFIG,)
 
 
-def state_path(state: str | None, config: tuple[str, ...]) -> Path:
+def state_place(state: str | None, config: tuple[str, ...]) -> StatePlace:
     """Return where the state is: as given, else ``.mmp/state.db`` beside (or in) the first config."""
     if state is not None:
-        if "://" in state:
-            raise UsageError(
-                "unknown-state",
-                f"--state {state.partition('://')[0]}://… is not supported by this version",
-                "give the path of a file",
-            )
-        return Path(state)
+        return _named_place(state)
     first = Path(config_paths(config)[0])
     folder = first if first.is_dir() else first.parent
     return folder / ".mmp" / "state.db"
+
+
+def _named_place(state: str) -> StatePlace:
+    scheme, separator, _ = state.partition("://")
+    if not separator:
+        return Path(state)
+    if scheme == POSTGRES_SCHEME:
+        return PostgresUrl(state)
+    raise UsageError(
+        "unknown-state",
+        f"--state {scheme}://… is no place a state can be kept in",
+        f"give the path of a file, or {POSTGRES_SCHEME}://…",
+    )
 
 
 def chosen(desired: Desired, globs: tuple[str, ...]) -> frozenset[Family] | None:

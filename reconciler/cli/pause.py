@@ -11,7 +11,7 @@ from reconciler.cli.options import (
     output_option,
     policy_option,
     state_options,
-    state_path,
+    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.errors import UsageError
@@ -63,10 +63,13 @@ def pause(
     if not until_resumed and not 0 < for_s <= LONGEST_S:
         raise UsageError("pause-span", "--for is more than 0 and at most 30d", "or use --until-resumed")
 
+    import asyncio  # late: help texts and usage errors need no event loop
+
     from reconciler.cli.pausing import Meant, pause_families
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    meant = Meant(desired, state_path(state, config), lock_timeout, globs)
+    meant = Meant(desired, state_place(state, config), lock_timeout, globs)
     policies = doors.read_policies(desired, policy_file, out)
-    pause_families(meant, for_s=None if until_resumed else for_s, reason=reason, policies=policies, out=out)
+    span_s = None if until_resumed else for_s
+    asyncio.run(pause_families(meant, for_s=span_s, reason=reason, policies=policies, out=out))

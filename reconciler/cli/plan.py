@@ -12,6 +12,7 @@ import click
 from reconciler.cli import doors
 from reconciler.cli.options import (
     Duration,
+    StatePlace,
     chosen,
     config_option,
     exchange_options,
@@ -19,11 +20,12 @@ from reconciler.cli.options import (
     output_option,
     policy_option,
     state_options,
-    state_path,
+    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.cli.saving import save_plan
 from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
+from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, Rules, with_schedule
 from reconciler.errors import MmpError, UsageError, worst
 
@@ -44,7 +46,7 @@ MAX_AGE_S = 300.0
 class Question:
     """What the command line of ``plan`` asked for."""
 
-    state: Path
+    state: StatePlace
     base: BaseUrl
     live: bool
     globs: tuple[str, ...]
@@ -128,7 +130,7 @@ def plan(
         no_live=no_live,
     )
     asked = Question(
-        state=state_path(state, config),
+        state=state_place(state, config),
         base=doors.base_url(base_url, allow_hosts),
         live=not no_live,
         globs=globs,
@@ -209,15 +211,16 @@ async def _plan_one(desired: Desired, policy: Policy | None, asked: Question) ->
 
     clock = SystemClock()
     client = doors.reading_client(desired, asked.base, clock) if asked.live else None
-    record = await doors.on_record(asked.state, desired, asked.base, client, clock)
-    paused = frozenset(pause.family for pause in doors.pauses(asked.state, desired, clock))
+    async with doors.existing_state(asked.state, clock) as state:
+        record = await doors.on_record(state, desired, asked.base, client, clock)
+        held = paused(await doors.pauses(state, desired), desired)
     made = await survey(
         desired,
         known=record.known,
         ledger=record.ledger,
         exchange=client,
         clock=clock,
-        rules=Rules(paused=paused, policy=policy, only=chosen(desired, asked.globs)),
+        rules=Rules(paused=held, policy=policy, only=chosen(desired, asked.globs)),
     )
     if client is not None:
         doors.warn_of_clock(client)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import doors
-from reconciler.cli.options import config_option, exchange_options, output_option, state_options, state_path
+from reconciler.cli.options import (
+    StatePlace,
+    config_option,
+    exchange_options,
+    output_option,
+    state_options,
+    state_place,
+)
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Family, LiveRow, parse_family
 from reconciler.errors import Exit, MmpError, UsageError
@@ -67,7 +73,7 @@ def reset(
     chosen = _family(family)
     base = doors.base_url(base_url, allow_hosts)
     desired = _the_one(doors.read_desired(config, out))
-    resetting = Resetting(desired, chosen, base, state_path(state, config), out, approved=yes)
+    resetting = Resetting(desired, chosen, base, state_place(state, config), out, approved=yes)
     ctx.exit(asyncio.run(resetting.run()))
 
 
@@ -75,7 +81,14 @@ class Resetting:
     """One reset: look first, ask, send once, tell."""
 
     def __init__(
-        self, desired: Desired, family: Family, base: BaseUrl, state: Path, out: Output, *, approved: bool
+        self,
+        desired: Desired,
+        family: Family,
+        base: BaseUrl,
+        state: StatePlace,
+        out: Output,
+        *,
+        approved: bool,
     ) -> None:
         self.desired = desired
         self.family = family
@@ -103,10 +116,10 @@ class Resetting:
 
         clock = SystemClock()
         client = doors.trading_client(self.desired, self.base, clock)
-        state = doors.open_existing_state(self.state, clock)
-        account, environment = self.desired.account, self.desired.environment
-        store = state.account(account, environment, self.base.kind) if state else None
-        await doors.owner(self.desired, self.base, client, store, writing=True)
+        async with doors.existing_state(self.state, clock) as state:
+            account, environment = self.desired.account, self.desired.environment
+            store = state.account(account, environment, self.base.kind) if state else None
+            await doors.owner(self.desired, self.base, client, store, writing=True)
         doors.warn_of_clock(client)
         return client
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from reconciler.cli import doors
-from reconciler.cli.options import config_option, output_option, state_options, state_path
+from reconciler.cli.options import config_option, output_option, state_options, state_place
 from reconciler.cli.output import Output
 
 
@@ -39,8 +39,11 @@ def resume(
       mmp resume --family BTC-USD
       mmp resume --family '*'
     """
+    import asyncio  # late: help texts and usage errors need no event loop
+
     from reconciler.cli.pausing import Meant, resume_families
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    resume_families(Meant(desired, state_path(state, config), lock_timeout, globs), out=out)
+    meant = Meant(desired, state_place(state, config), lock_timeout, globs)
+    asyncio.run(resume_families(meant, out=out))

@@ -16,7 +16,7 @@ from reconciler.cli.options import (
     output_option,
     policy_option,
     state_options,
-    state_path,
+    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.plan import DriftPolicy
@@ -100,7 +100,7 @@ def run(
     standing = Standing(
         config=config,
         policy_file=policy_file,
-        state=state_path(state, config),
+        state=state_place(state, config),
         base=doors.base_url(base_url, allow_hosts),
         lock_timeout_s=lock_timeout,
         interval_s=interval,

@@ -11,11 +11,11 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import logs
 from reconciler.cli import doors
+from reconciler.cli.options import StatePlace
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, Observe
@@ -28,9 +28,9 @@ from reconciler.desired.watch import Accepted, PolicyAccepted, Rejected, Watched
 from reconciler.loop import Loop
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
+from reconciler.ports import AccountStore, State
 from reconciler.reconcile import Options
 from reconciler.sidecar.guard import Listen
-from reconciler.store.sqlite import SqliteState, SqliteStore
 
 if TYPE_CHECKING:
     from reconciler.cli.watching import Watching
@@ -45,7 +45,7 @@ class Standing:
 
     config: tuple[str, ...]
     policy_file: str | None
-    state: Path
+    state: StatePlace
     base: BaseUrl
     lock_timeout_s: float
     interval_s: float
@@ -86,15 +86,13 @@ class Running:
         clients = [
             doors.trading_client(file.desired, self.standing.base, self.clock) for file in self.files
         ]
-        state = doors.open_state(self.standing.state, self.clock, self.standing.lock_timeout_s)
-        loops = [
-            self._loop(file, policy, client, state)
-            for file, policy, client in zip(self.files, self.policies, clients, strict=True)
-        ]
-        try:
+        place, lock_timeout_s = self.standing.state, self.standing.lock_timeout_s
+        async with doors.opened_state(place, self.clock, lock_timeout_s) as state:
+            loops = [
+                self._loop(file, policy, client, state)
+                for file, policy, client in zip(self.files, self.policies, clients, strict=True)
+            ]
             await self.stop.run(self._all(loops))
-        finally:
-            state.close()
         logs.log("info", "stopped")
 
     async def _all(self, loops: list[Loop]) -> None:
@@ -105,7 +103,7 @@ class Running:
             watching.cancel()
 
     def _loop(
-        self, file: WatchedFile, policy: WatchedPolicy, client: OkxTradingClient, state: SqliteState
+        self, file: WatchedFile, policy: WatchedPolicy, client: OkxTradingClient, state: State
     ) -> Loop:
         desired = file.desired
         store = state.account(desired.account, desired.environment, self.standing.base.kind)
@@ -127,7 +125,7 @@ class Running:
             stopping=self.stop.asked,
         )
 
-    def _observer(self, desired: Desired, client: OkxTradingClient, store: SqliteStore) -> Observe:
+    def _observer(self, desired: Desired, client: OkxTradingClient, store: AccountStore) -> Observe:
         watch = self._watch_loop(desired, client, store)
         log = logs.observer(
             desired.account, desired.environment.value, simulator=self.simulator, advice=doors.advice
@@ -140,7 +138,7 @@ class Running:
 
         return observe
 
-    def _watch_loop(self, desired: Desired, client: OkxTradingClient, store: SqliteStore) -> Observe:
+    def _watch_loop(self, desired: Desired, client: OkxTradingClient, store: AccountStore) -> Observe:
         """Return what keeps an account on the board; nothing where nobody may look."""
         if self.watching is None:
             return _unwatched

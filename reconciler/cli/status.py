@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import doors
 from reconciler.cli.options import (
+    StatePlace,
     config_option,
     exchange_options,
     output_option,
     policy_option,
     state_options,
-    state_path,
+    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
@@ -23,7 +24,8 @@ from reconciler.core.status import Record, Status, make_status
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
-    from reconciler.store.facts import StateSnapshot
+    from reconciler.core.records import StateSnapshot
+    from reconciler.ports import Clock, State
 
 
 @click.command()
@@ -49,30 +51,40 @@ def status(
       mmp status
       mmp status --output json
     """
+    import asyncio  # late: help texts and usage errors need no event loop
+
     from reconciler.report.documents import several
     from reconciler.report.status import status_document, status_text
 
     out = Output(output_format, color)
-    path = state_path(state, config)
+    place = state_place(state, config)
     desired = doors.read_desired(config, out)
     policies = doors.read_policies(desired, policy_file, out)
-    statuses = [_status(one, policy, path) for one, policy in zip(desired, policies, strict=True)]
+    statuses = asyncio.run(_statuses(desired, policies, place))
     if out.json:
         out.document(several("status", [status_document(one) for one in statuses]))
     else:
         out.result("\n".join(status_text(one, paint=out.paint()) for one in statuses))
 
 
-def _status(desired: Desired, policy: Policy | None, path: Path) -> Status:
+async def _statuses(
+    desired: Sequence[Desired], policies: Sequence[Policy | None], place: StatePlace
+) -> list[Status]:
     from reconciler.clock import SystemClock
 
     clock = SystemClock()
-    found = doors.recorded(path, desired, clock)
+    async with doors.existing_state(place, clock) as state:
+        under = zip(desired, policies, strict=True)
+        return [await _status(one, policy, state, clock) for one, policy in under]
+
+
+async def _status(desired: Desired, policy: Policy | None, state: State | None, clock: Clock) -> Status:
+    found = await doors.recorded(state, desired)
     record, simulator = Record(None, None, {}, None, {}, None), False
     if found is not None:
         store, kind = found
-        record, simulator = _record(store.snapshot()), kind is Kind.SIMULATOR
-    record = replace(record, pauses=doors.pauses(path, desired, clock))
+        record, simulator = _record(await store.snapshot()), kind is Kind.SIMULATOR
+    record = replace(record, pauses=await doors.pauses(state, desired))
     return make_status(
         desired, record, simulator=simulator, now=clock.now(), wall=clock.wall(), policy=policy
     )

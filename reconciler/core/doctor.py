@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core.account import PORTFOLIO_MARGIN, refusal
-from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause
+from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy
 from reconciler.core.policy import Policy
 from reconciler.errors import Exit, MmpError, worst
 
@@ -182,7 +182,7 @@ def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[Finding, .
     return tuple(
         advice(
             "pause",
-            f"{pause.family} is paused {_until(pause)}" + (f": {pause.reason}" if pause.reason else ""),
+            f"{pause.family} is paused{_by(pause)} {_until(pause)}{_why(pause)}",
             f"mmp resume --family {pause.family} ends it",
         )
         for pause in holding
@@ -233,6 +233,14 @@ def _named(families: Sequence[Family]) -> str:
     told = ", ".join(families[:MOST_NAMED])
     more = len(families) - MOST_NAMED
     return f"{told} and {more} more" if more > 0 else told
+
+
+def _by(pause: Pause) -> str:
+    return "" if pause.by is PausedBy.HAND else " by the fight breaker"
+
+
+def _why(pause: Pause) -> str:
+    return f": {pause.reason}" if pause.reason else ""
 
 
 def _until(pause: Pause) -> str:

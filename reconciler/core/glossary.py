@@ -84,8 +84,13 @@ ERRORS: dict[str, Explanation] = {
     ),
     "unknown-state": _row(
         "Not a place for the state",
-        "The state is a file; this address is of a kind this version does not know.",
-        "Give --state the path of a file.",
+        "The state is a file or a database of PostgreSQL; this address is of neither kind.",
+        "Give --state the path of a file, or postgresql://…",
+    ),
+    "no-postgres": _row(
+        "PostgreSQL is not installed",
+        "A state in PostgreSQL takes the extra of that name, which is not installed here.",
+        "Install mmp-reconciler[postgres], or give --state the path of a file.",
     ),
     "simulator-host": _row(
         "The simulator serves loopback only",
@@ -482,7 +487,9 @@ WORDS: dict[str, Explanation] = {
         "documents what a write does to a freeze.",
         "Look into why; a freeze that lasts until a reset is ended by mmp reset FAMILY.",
     ),
-    "paused": _row("Paused", "Someone paused the family by hand.", "mmp resume --family FAMILY ends it."),
+    "paused": _row(
+        "Paused", "Someone paused the family, or it was fought over.", "mmp resume --family FAMILY ends it."
+    ),
     "policy": _row(
         "Refused by the policy",
         "A rule of mmp-policy.yaml does not let the change pass; rule, measured value and limit are told.",

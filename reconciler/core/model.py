@@ -241,17 +241,34 @@ class Uncertain:
 Known = Never | Confirmed | Uncertain
 
 
+class PausedBy(StrEnum):
+    """Who paused a family: a person, or the breaker that ends a fight over its setting."""
+
+    HAND = "hand"
+    FIGHT = "fight"
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A family paused by hand: not written, not even healed. ``until`` None: until it is resumed."""
+    """A paused family: not written, not even healed. ``until`` None: until it is resumed.
+
+    ``fought``: set by the fight breaker, and holds only while this setting is the desired one;
+    None: paused by hand. Whether it holds for what is desired is :mod:`reconciler.core.pauses`'s.
+    """
 
     family: Family
     reason: str
     since: datetime
     until: datetime | None
+    fought: Setting | None = None
+
+    @property
+    def by(self) -> PausedBy:
+        """Who paused it."""
+        return PausedBy.HAND if self.fought is None else PausedBy.FIGHT
 
     def holds(self, wall: datetime) -> bool:
-        """Tell whether the pause is in force at ``wall``."""
+        """Tell whether the pause's time is not over at ``wall``."""
         return self.until is None or wall < self.until
 
 

@@ -126,7 +126,7 @@ LIVE_UNKNOWN = "live settings were not read, so what is in force is not known"
 
 HOLD_WORDS = {
     Because.FROZEN: "frozen by the exchange: not written until that is over",
-    Because.PAUSED: "paused by hand",
+    Because.PAUSED: "paused",
     Because.POLICY: "refused by the policy",
     Because.GUARD: "would switch protection off",
     Because.DRIFT_POLICY: "drifted tighter: reported, not touched",

@@ -14,16 +14,19 @@ from datetime import datetime, timedelta
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (
     Confirmed,
+    Desired,
     Environment,
     Family,
     Known,
     LiveRead,
     LiveRow,
+    Pause,
     Setting,
     Uncertain,
     Unresolved,
 )
 from reconciler.core.pacing import Ledger
+from reconciler.core.pauses import paused
 from reconciler.core.saved import CLOCK_TOLERANCE, instant
 
 
@@ -44,8 +47,8 @@ class Seen:
 class Snapshot:
     """One account's published status. ``live_at`` None: live was never read.
 
-    ``paused`` gives the end of each pause, None for one without an end. ``paced`` tells whether the
-    pacing window is known at all, ``spaced`` whether requests go evenly spaced.
+    ``pauses`` were in force when it was made. ``paced`` tells whether the pacing window is known at
+    all, ``spaced`` whether requests go evenly spaced.
     """
 
     source: str
@@ -57,7 +60,7 @@ class Snapshot:
     live_at: datetime | None
     families: Mapping[Family, Seen]
     unmanaged: Mapping[Family, LiveRow]
-    paused: Mapping[Family, datetime | None]
+    pauses: tuple[Pause, ...]
     paced: bool
     spaced: bool
 
@@ -85,9 +88,9 @@ def reads_of(snapshot: Snapshot, now: float) -> Reads:
     return Reads(LiveRead(now, {**rows, **snapshot.unmanaged}))
 
 
-def paused_by(snapshot: Snapshot, wall: datetime) -> frozenset[Family]:
-    """Return the families whose pause is still in force."""
-    return frozenset(family for family, until in snapshot.paused.items() if until is None or until > wall)
+def paused_by(snapshot: Snapshot, desired: Desired, wall: datetime) -> frozenset[Family]:
+    """Return the families whose pause is still in force for what is desired."""
+    return paused((pause for pause in snapshot.pauses if pause.holds(wall)), desired)
 
 
 def ledger_of(snapshot: Snapshot, now: float) -> Ledger:

@@ -25,6 +25,7 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
+from reconciler.core.pauses import in_force
 from reconciler.core.plan import Action, Because, Change, Reason, Rules, make_plan, with_schedule
 from reconciler.core.policy import Policy
 
@@ -119,7 +120,7 @@ def make_status(
     ``read`` is that pass's own live read; None: the one on record, as old as the wall clock says.
     """
     reads = _reads(record, now, wall) if read is None else Reads(latest=read, previous=read)
-    pauses = tuple(pause for pause in record.pauses if pause.holds(wall))
+    pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
     if rules is None:
         rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
     plan = make_plan(desired, record.known, reads, rules, now)

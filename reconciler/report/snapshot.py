@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.core.model import Environment, Family, LiveRow
+from reconciler.core.model import Environment, Family, LiveRow, Pause
 from reconciler.core.snapshot import Seen, Snapshot
 from reconciler.core.status import FamilyState
 from reconciler.report.documents import Document
@@ -32,10 +32,7 @@ def _snapshot(document: Document, source: str) -> Snapshot:
         live_at=None if live_at is None else parse_moment(live_at, source),
         families={Family(one["family"]): _seen(one) for one in document["families"]},
         unmanaged={Family(one["family"]): _row(one["live"]) for one in document["unmanaged"]},
-        paused={
-            Family(one["family"]): None if one["until"] is None else parse_moment(one["until"], source)
-            for one in document["pauses"]
-        },
+        pauses=tuple(_pause(one, source) for one in document["pauses"]),
         paced=pacing is not None,
         spaced=pacing is not None and pacing["spaced"],
     )
@@ -47,6 +44,16 @@ def _seen(row: dict[str, Any]) -> Seen:
         applied=setting_of(row["applied"]) if row["applied"] else None,
         live=_row(row["live"]) if row["live"] else None,
         uncertain=row["state"] == FamilyState.UNCERTAIN,
+    )
+
+
+def _pause(row: dict[str, Any], source: str) -> Pause:
+    return Pause(
+        family=Family(row["family"]),
+        reason=row["reason"],
+        since=parse_moment(row["since"], source),
+        until=None if row["until"] is None else parse_moment(row["until"], source),
+        fought=None if row["fought"] is None else setting_of(row["fought"]),
     )
 
 

@@ -282,6 +282,8 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
     if pause.until is not None:
         left_s = (pause.until - now).total_seconds()
         until = f"until {pause.until:%Y-%m-%d %H:%M:%S}Z ({due(left_s)})"
+    if pause.fought is not None:
+        until = f"by the fight breaker, {until}, or until something else is desired"
     reason = printable(pause.reason) or "no reason given"
     return f"  {paint(head('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
 
@@ -291,6 +293,8 @@ def _pause_document(pause: Pause) -> Document:
         "family": pause.family,
         "since": moment(pause.since),
         "until": moment(pause.until),
+        "by": pause.by.value,
+        "fought": None if pause.fought is None else pause.fought.wire(),
         "reason": pause.reason,
     }
 

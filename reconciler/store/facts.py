@@ -9,98 +9,40 @@ for good: a write reserved, or a read begun, after its L. Pure, and the same for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.core.model import (
     Budget,
     Confirmed,
+    Environment,
     Family,
-    Kind,
     Known,
-    LiveRow,
     Pause,
     Setting,
     Uncertain,
     Unresolved,
 )
 from reconciler.core.pacing import CALM_SENDS, Ledger, Sent, still_counts
+from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, OverrideRecord
+from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
 from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
-    How,
+    FightRow,
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PresenceRow,
+    TurnRow,
+    clean,
     live_rows,
     setting_of,
+    wall_text,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """One attempt, for people. ``open``: it still leaves its family in doubt, or may again."""
-
-    id: int
-    family: Family
-    setting: Setting
-    status: AttemptStatus
-    limited: bool
-    open: bool
-    code: str
-    message: str
-    reserved_wall: datetime
-    settled_wall: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedRecord:
-    """The last proven setting of a family, for people."""
-
-    setting: Setting
-    how: How
-    attempt: int
-    wall: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class OverrideRecord:
-    """A refusal somebody overrode by name, for people."""
-
-    family: Family
-    refusal: str
-    reason: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRecord:
-    """The last live read on record, for people; never decided on."""
-
-    rows: Mapping[Family, LiveRow]
-    unreadable: Mapping[Family, str]
-    wall: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class StateSnapshot:
-    """All that is on record of one account, at one moment.
-
-    ``kind``, ``uid`` and ``host`` are None while nobody identified the account, ``ledger`` likewise;
-    ``live`` is None while live was never read. The identity is told whatever kind was asked with.
-    """
-
-    kind: Kind | None
-    uid: str | None
-    host: str | None
-    known: Mapping[Family, Known]
-    applied: Mapping[Family, AppliedRecord]
-    open_attempts: tuple[AttemptRecord, ...]
-    ledger: Ledger | None
-    live: LiveRecord | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +123,7 @@ def attempt_record(row: AttemptRow) -> AttemptRecord:
         setting=setting_of(row),
         status=AttemptStatus(row.status),
         limited=bool(row.limited),
-        open=not row.resolved,
+        is_open=not row.resolved,
         code=row.code,
         message=row.message,
         reserved_wall=datetime.fromisoformat(row.reserved_wall),
@@ -194,10 +136,36 @@ def applied_record(row: AppliedRow) -> AppliedRecord:
     return AppliedRecord(setting_of(row), How(row.how), row.attempt, datetime.fromisoformat(row.at_wall))
 
 
-def pause_of(row: PauseRow) -> Pause:
-    """Return the pause a row keeps."""
+def pause_of(row: PauseRow | FightRow) -> Pause:
+    """Return the pause a row keeps; inverse of :func:`pause_row`."""
     until = datetime.fromisoformat(row.until_wall) if row.until_wall else None
-    return Pause(Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until)
+    fought = setting_of(row) if isinstance(row, FightRow) else None
+    return Pause(Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until, fought)
+
+
+def pause_row(pause: Pause, account: str, environment: Environment) -> PauseRow | FightRow:
+    """Return the row that keeps a pause; its kind says in which table."""
+    owner = account, environment.value, pause.family
+    rest = (
+        clean(pause.reason),
+        wall_text(pause.since),
+        None if pause.until is None else wall_text(pause.until),
+    )
+    match pause.fought:
+        case None:
+            return PauseRow("", *owner, *rest)
+        case Setting(time_interval_ms=window_ms, frozen_interval_ms=freeze_ms, qty_limit=quantity):
+            return FightRow("", *owner, window_ms, freeze_ms, quantity.text, *rest)
+
+
+def watch_of(row: PresenceRow) -> Watch:
+    """Return the watch a row keeps."""
+    return Watch(datetime.fromisoformat(row.from_wall), datetime.fromisoformat(row.until_wall))
+
+
+def turn_of(row: TurnRow) -> Turn:
+    """Return the turn a row keeps."""
+    return Turn(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))
 
 
 def override_record(row: OverrideRow) -> OverrideRecord:

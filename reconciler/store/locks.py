@@ -11,9 +11,10 @@ import fcntl
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Protocol
 
+from reconciler.core.records import Holder
 from reconciler.store import files
 
 MAX_HOLDER_BYTES = 4096
@@ -22,19 +23,6 @@ MAX_HOLDER_BYTES = 4096
 
 class StoreMisuse(Exception):
     """A caller broke the store's rules: a bug of ours, never of the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a lock: process id, host name, what for, and since when (ISO 8601 UTC)."""
-
-    pid: int
-    host: str
-    purpose: str
-    since: str
-
-    def __str__(self) -> str:
-        return f"pid {self.pid} on {self.host} ({self.purpose}, since {self.since})"
 
 
 class Locks(Protocol):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
@@ -21,13 +20,6 @@ MAX_TEXT = 500
 
 CHECK_DIGITS = 16
 """64 bits: a torn or edited row passes by chance once in 10^19."""
-
-
-class How(StrEnum):
-    """What proved an applied setting: an acknowledged write of ours, or a live read."""
-
-    APPLIED = "applied"
-    ADOPTED = "adopted"
 
 
 class IdentityRow(NamedTuple):
@@ -118,6 +110,21 @@ class PauseRow(NamedTuple):
     until_wall: str | None
 
 
+class FightRow(NamedTuple):
+    """A family paused by the fight breaker, and the setting that was fought over; else as PauseRow."""
+
+    checksum: str
+    account: str
+    environment: str
+    family: str
+    time_interval_ms: int
+    frozen_interval_ms: int
+    qty_limit: str
+    reason: str
+    since_wall: str
+    until_wall: str | None
+
+
 class OverrideRow(NamedTuple):
     """A refusal somebody overrode by name, with the reason given; ``refusal`` is its rule's sentence."""
 
@@ -131,7 +138,43 @@ class OverrideRow(NamedTuple):
     at_wall: str
 
 
-Row = TypeVar("Row", IdentityRow, AttemptRow, AppliedRow, LiveDocument, PauseRow, OverrideRow)
+class PresenceRow(NamedTuple):
+    """A time in which an account was watched; it grows while the looks are not too far apart."""
+
+    checksum: str
+    id: int
+    account: str
+    environment: str
+    kind: str
+    from_wall: str
+    until_wall: str
+
+
+class TurnRow(NamedTuple):
+    """A family was found in another state than before."""
+
+    checksum: str
+    id: int
+    account: str
+    environment: str
+    kind: str
+    family: str
+    state: str
+    at_wall: str
+
+
+Row = TypeVar(
+    "Row",
+    IdentityRow,
+    AttemptRow,
+    AppliedRow,
+    LiveDocument,
+    PauseRow,
+    FightRow,
+    OverrideRow,
+    PresenceRow,
+    TurnRow,
+)
 
 TABLES: Mapping[type[tuple[object, ...]], str] = {
     IdentityRow: "identity",
@@ -139,7 +182,10 @@ TABLES: Mapping[type[tuple[object, ...]], str] = {
     AppliedRow: "applied",
     LiveDocument: "live",
     PauseRow: "pauses",
+    FightRow: "fights",
     OverrideRow: "overrides",
+    PresenceRow: "presence",
+    TurnRow: "turns",
 }
 
 
@@ -173,7 +219,7 @@ def verified(row: Row) -> Row:
     return row
 
 
-def setting_of(row: AttemptRow | AppliedRow) -> Setting:
+def setting_of(row: AttemptRow | AppliedRow | FightRow) -> Setting:
     """Return the setting a row carries; the quantity keeps the text it was sent in."""
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
 
@@ -209,13 +255,24 @@ def _live_row(wire: Mapping[str, str]) -> LiveRow:
     return LiveRow(setting, frozen=bool(wire["frozen"]), frozen_until=wire["frozenUntil"])
 
 
-def _name(row: IdentityRow | AttemptRow | AppliedRow | LiveDocument | PauseRow | OverrideRow) -> str:
+def _name(
+    row: IdentityRow
+    | AttemptRow
+    | AppliedRow
+    | LiveDocument
+    | PauseRow
+    | FightRow
+    | OverrideRow
+    | PresenceRow
+    | TurnRow,
+) -> str:
     match row:
-        case AttemptRow(id=number) | OverrideRow(id=number):
+        case AttemptRow(id=number) | OverrideRow(id=number) | PresenceRow(id=number) | TurnRow(id=number):
             return str(number)
         case (
             AppliedRow(account=account, environment=environment, family=family)
             | PauseRow(account=account, environment=environment, family=family)
+            | FightRow(account=account, environment=environment, family=family)
         ):
             return f"{account}/{environment}/{family}"
         case _:

@@ -109,7 +109,45 @@ _SECOND: Migration = (
     ) STRICT""",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND)
+_THIRD: Migration = (
+    # A table of its own, not more columns of pauses: the check of the rows there covers theirs.
+    """CREATE TABLE fights (
+        checksum TEXT NOT NULL,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        family TEXT NOT NULL,
+        time_interval_ms INTEGER NOT NULL,
+        frozen_interval_ms INTEGER NOT NULL,
+        qty_limit TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        since_wall TEXT NOT NULL,
+        until_wall TEXT,
+        PRIMARY KEY (account, environment, family)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE presence (
+        checksum TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        from_wall TEXT NOT NULL,
+        until_wall TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE turns (
+        checksum TEXT NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        family TEXT NOT NULL,
+        state TEXT NOT NULL,
+        at_wall TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX presence_of_account ON presence (account, environment, kind)",
+    "CREATE INDEX turns_of_family ON turns (account, environment, kind, family)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD)
 """All migrations in order; their number is the newest version this program knows."""
 
 

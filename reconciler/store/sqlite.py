@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -21,21 +21,26 @@ from urllib.parse import quote
 
 from reconciler.core.model import Budget, Environment, Family, Kind, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import CALM_SENDS, Ledger, earliest_slot
+from reconciler.core.pauses import replaces
+from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
+from reconciler.core.strips import KEEP_S, MAX_GAP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateForeign, StateLocked, StateUnusable
 from reconciler.ports import Clock, NotYet, Reserved, Signed
 from reconciler.store import facts, files, schema
 from reconciler.store.ageing import Ages, FirstSights
-from reconciler.store.locks import FileLocks, Holder, Locks, MemoryLocks, StoreMisuse
+from reconciler.store.locks import FileLocks, Locks, MemoryLocks, StoreMisuse
 from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
-    How,
+    FightRow,
     IdentityRow,
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PresenceRow,
     RowDamaged,
+    TurnRow,
     clean,
     live_document,
     sealed,
@@ -56,6 +61,9 @@ KEEP_ATTEMPTS = 10_000
 PRUNE_STEPS = 100
 """Pruning is done once for every hundredth part of what is kept."""
 
+KEEP_TURNS = 50_000
+"""Turns kept of an account beside each family's last: five changes a day of the largest file."""
+
 IN_MEMORY = ":memory:"
 
 _SETTLED = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
@@ -69,6 +77,8 @@ def open_state(
     boot: str,
     lock_timeout_s: float,
     keep_attempts: int = KEEP_ATTEMPTS,
+    keep_turns: int = KEEP_TURNS,
+    max_gap_s: float = MAX_GAP_S,
 ) -> SqliteState:
     """Open the state file for writing, making it if there is none.
 
@@ -95,6 +105,8 @@ def open_state(
         locks=FileLocks(real),
         lock_timeout_s=lock_timeout_s,
         keep_attempts=keep_attempts,
+        keep_turns=keep_turns,
+        max_gap_s=max_gap_s,
         still_there=files.watch(real),
         close=db.close,
     )
@@ -141,7 +153,14 @@ class MemoryDisk:
         self._locks: dict[str, tuple[object, Holder]] = {}
 
     def open(
-        self, *, clock: Clock, boot: str, lock_timeout_s: float = 30.0, keep_attempts: int = KEEP_ATTEMPTS
+        self,
+        *,
+        clock: Clock,
+        boot: str,
+        lock_timeout_s: float = 30.0,
+        keep_attempts: int = KEEP_ATTEMPTS,
+        keep_turns: int = KEEP_TURNS,
+        max_gap_s: float = MAX_GAP_S,
     ) -> SqliteState:
         """Open the state as one more process; closing it gives back its locks, as a death does."""
         return SqliteState(
@@ -152,6 +171,8 @@ class MemoryDisk:
             locks=MemoryLocks(self._locks),
             lock_timeout_s=lock_timeout_s,
             keep_attempts=keep_attempts,
+            keep_turns=keep_turns,
+            max_gap_s=max_gap_s,
         )
 
     def close(self) -> None:
@@ -160,7 +181,7 @@ class MemoryDisk:
 
 
 class SqliteState:
-    """An open state, seen by one process; all accounts share it. Made by ``open_state`` and its kin."""
+    """``ports.State``, seen by one process; all accounts share it. Made by ``open_state`` and its kin."""
 
     def __init__(
         self,
@@ -172,6 +193,8 @@ class SqliteState:
         locks: Locks,
         lock_timeout_s: float,
         keep_attempts: int = KEEP_ATTEMPTS,
+        keep_turns: int = KEEP_TURNS,
+        max_gap_s: float = MAX_GAP_S,
         frozen: bool = False,
         still_there: Callable[[], None] = lambda: None,
         close: Callable[[], None] = lambda: None,
@@ -182,6 +205,8 @@ class SqliteState:
         self.locks = locks
         self.lock_timeout_s = lock_timeout_s
         self.keep_attempts = keep_attempts
+        self.keep_turns = keep_turns
+        self.max_gap_s = max_gap_s
         self._db = db
         self._frozen = frozen
         self._still_there = still_there
@@ -191,8 +216,12 @@ class SqliteState:
         """Return the store of one account; those of one state share connection and first sights."""
         return SqliteStore(self, account, environment, kind)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give back all locks and close; harmless when done before."""
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Close at once, as a death does; closing a file never waits for anybody."""
         self.locks.close()
         self._close()
 
@@ -224,7 +253,7 @@ class SqliteState:
 
 
 class SqliteStore:
-    """``ports.Store`` of one account in one environment with one kind of exchange."""
+    """``ports.AccountStore`` of one account in one environment with one kind of exchange."""
 
     def __init__(self, state: SqliteState, account: str, environment: Environment, kind: Kind) -> None:
         self._state = state
@@ -247,7 +276,7 @@ class SqliteStore:
         finally:
             self._state.locks.release(self._lock_name)
 
-    def lock_holder(self) -> Holder | None:
+    async def lock_holder(self) -> Holder | None:
         """Return who holds the account's lock now; None when nobody does."""
         return self._state.locks.holder(self._lock_name)
 
@@ -348,48 +377,47 @@ class SqliteStore:
         with self._state.writing() as db:
             db.execute("INSERT OR REPLACE INTO live VALUES (?,?,?,?,?,?)", sealed(row))
 
-    async def paused(self) -> frozenset[Family]:
-        """Return the families paused by hand at this moment; pauses end by themselves."""
-        return frozenset(pause.family for pause in self.pauses())
-
-    def pauses(self) -> list[Pause]:
-        """Return the pauses in force at this moment, by family."""
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the pauses in force by their time at this moment, by family."""
         wall = self._state.clock.wall()
-        query = "SELECT * FROM pauses WHERE account=? AND environment=? ORDER BY family"
         with self._state.reading() as db:
-            rows = [verified(PauseRow._make(values)) for values in db.execute(query, self._key[:2])]
-        return [pause for pause in map(facts.pause_of, rows) if pause.holds(wall)]
+            kept = self._all_pauses(db)
+        return tuple(pause for _, pause in sorted(kept.items()) if pause.holds(wall))
 
-    def pause(self, families: Iterable[Family], *, until: datetime | None, reason: str) -> None:
-        """Pause families until a time of day (None: until resumed); a newer pause replaces an older."""
-        account, environment, _ = self._key
-        since = wall_text(self._state.clock.wall())
-        ends = None if until is None else wall_text(until)
+    async def pause(
+        self,
+        families: Iterable[Family],
+        *,
+        until: datetime | None,
+        reason: str,
+        fought: Mapping[Family, Setting] | None = None,
+    ) -> None:
+        """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says."""
+        wall = self._state.clock.wall()
         with self._state.writing() as db:
+            before = self._all_pauses(db)
             for family in families:
-                row = PauseRow("", account, environment, family, clean(reason), since, ends)
-                db.execute("INSERT OR REPLACE INTO pauses VALUES (?,?,?,?,?,?,?)", sealed(row))
+                pause = Pause(family, reason, wall, until, (fought or {}).get(family))
+                if replaces(pause, before.get(family), wall):
+                    self._drop_pause(db, family)
+                    self._keep_pause(db, pause)
 
-    def resume(self, families: Iterable[Family]) -> None:
+    async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
         with self._state.writing() as db:
             for family in families:
-                db.execute(
-                    "DELETE FROM pauses WHERE account=? AND environment=? AND family=?",
-                    (*self._key[:2], family),
-                )
+                self._drop_pause(db, family)
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Keep for the history that a refusal was overridden by name, and why."""
         account, environment, _ = self._key
         wall = wall_text(self._state.clock.wall())
         with self._state.writing() as db:
-            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name='overrides'").fetchone()
-            number = 1 if found is None else found[0] + 1
+            number = _next_id(db, "overrides")
             row = OverrideRow("", number, account, environment, family, clean(refusal), clean(reason), wall)
             db.execute("INSERT INTO overrides VALUES (?,?,?,?,?,?,?,?)", sealed(row))
 
-    def overrides(self, limit: int, family: str = "*") -> list[facts.OverrideRecord]:
+    async def overrides(self, limit: int, family: str = "*") -> list[OverrideRecord]:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
         query = "SELECT * FROM overrides WHERE account=? AND environment=? ORDER BY id DESC"
         with self._state.reading() as db:
@@ -397,7 +425,7 @@ class SqliteStore:
         chosen = (row for row in rows if fnmatchcase(row.family, family))
         return [facts.override_record(row) for row in islice(chosen, limit)]
 
-    def history(self, limit: int, family: str = "*") -> list[facts.AttemptRecord]:
+    async def history(self, limit: int, family: str = "*") -> list[AttemptRecord]:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
         query = "SELECT * FROM attempts WHERE account=? AND environment=? AND kind=? ORDER BY id DESC"
         with self._state.reading() as db:
@@ -405,7 +433,7 @@ class SqliteStore:
             chosen = (row for row in rows if fnmatchcase(row.family, family))
             return [facts.attempt_record(row) for row in islice(chosen, limit)]
 
-    def snapshot(self) -> facts.StateSnapshot:
+    async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
         with self._state.reading() as db:
             identity = self._identity(db)
@@ -413,7 +441,7 @@ class SqliteStore:
             history = None if budget is None else _rate_history(db, budget)
             applied, attempts, live = self._all_applied(db), self._all_open(db), self._live(db)
         ages = self._ages()
-        return facts.StateSnapshot(
+        return StateSnapshot(
             kind=None if identity is None else Kind(identity.kind),
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
@@ -422,6 +450,28 @@ class SqliteStore:
             open_attempts=tuple(facts.attempt_record(row) for row in attempts),
             ledger=None if history is None else facts.ledger_from_rows(history, ages),
             live=None if live is None else facts.live_record(live),
+        )
+
+    # -- strips --------------------------------------------------------------------------------
+
+    async def record_states(self, states: Mapping[Family, str]) -> None:
+        """Record that the account is watched, and which families are in another state than before."""
+        with self._state.writing() as db:
+            at, begun = self._look(db, self._state.clock.wall())
+            changed = turned(self._last_states(db), states)
+            for family, state in changed.items():
+                row = TurnRow("", _next_id(db, "turns"), *self._key, family, clean(state), wall_text(at))
+                db.execute("INSERT INTO turns VALUES (?,?,?,?,?,?,?,?)", sealed(row))
+            if begun or changed:
+                self._prune_strips(db, at)
+
+    async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
+        """Return the strip of each family from ``since`` to this moment."""
+        with self._state.reading() as db:
+            watches = [facts.watch_of(row) for row in self._all_presence(db)]
+            turns = [facts.turn_of(row) for row in self._all_turns(db)]
+        return strips(
+            watches, turns, since=since, now=self._state.clock.wall(), max_gap_s=self._state.max_gap_s
         )
 
     # -- locking and identity ------------------------------------------------------------------
@@ -437,7 +487,7 @@ class SqliteStore:
             await clock.pause(min(deadline, now + LOCK_POLL_S))
 
     def _locked_out(self) -> StateLocked:
-        holder = self.lock_holder()
+        holder = self._state.locks.holder(self._lock_name)
         by = "another process" if holder is None else str(holder)
         message = f"the state {self._state.place} of account {self._account} is held by {by}"
         hint = "wait until it is done, or give more time with --lock-timeout"
@@ -503,6 +553,14 @@ class SqliteStore:
         values = db.execute(query, (*self._key, family)).fetchone()
         return None if values is None else verified(AppliedRow._make(values))
 
+    def _all_pauses(self, db: sqlite3.Connection) -> dict[Family, Pause]:
+        """Return the pause on record of each family, whether or not its time is over."""
+        by_hand = db.execute("SELECT * FROM pauses WHERE account=? AND environment=?", self._key[:2])
+        rows: list[PauseRow | FightRow] = [verified(PauseRow._make(values)) for values in by_hand]
+        fights = db.execute("SELECT * FROM fights WHERE account=? AND environment=?", self._key[:2])
+        rows += [verified(FightRow._make(values)) for values in fights]
+        return {Family(row.family): facts.pause_of(row) for row in rows}
+
     def _pending(self, db: sqlite3.Connection, attempt: int) -> AttemptRow:
         query = "SELECT * FROM attempts WHERE id=? AND account=? AND environment=? AND kind=?"
         values = db.execute(query, (attempt, *self._key)).fetchone()
@@ -511,15 +569,106 @@ class SqliteStore:
             raise StoreMisuse(f"attempt {attempt} is not pending: it cannot be settled")
         return row
 
+    # -- pauses --------------------------------------------------------------------------------
+
+    def _drop_pause(self, db: sqlite3.Connection, family: Family) -> None:
+        key = (*self._key[:2], family)
+        db.execute("DELETE FROM pauses WHERE account=? AND environment=? AND family=?", key)
+        db.execute("DELETE FROM fights WHERE account=? AND environment=? AND family=?", key)
+
+    def _keep_pause(self, db: sqlite3.Connection, pause: Pause) -> None:
+        match facts.pause_row(pause, self._account, self._environment):
+            case PauseRow() as row:
+                db.execute("INSERT INTO pauses VALUES (?,?,?,?,?,?,?)", sealed(row))
+            case FightRow() as row:
+                db.execute("INSERT INTO fights VALUES (?,?,?,?,?,?,?,?,?,?)", sealed(row))
+
+    # -- rows of the strips --------------------------------------------------------------------
+
+    def _all_presence(self, db: sqlite3.Connection) -> list[PresenceRow]:
+        query = "SELECT * FROM presence WHERE account=? AND environment=? AND kind=? ORDER BY id"
+        return [verified(PresenceRow._make(values)) for values in db.execute(query, self._key)]
+
+    def _all_turns(self, db: sqlite3.Connection) -> list[TurnRow]:
+        query = "SELECT * FROM turns WHERE account=? AND environment=? AND kind=? ORDER BY id"
+        return [verified(TurnRow._make(values)) for values in db.execute(query, self._key)]
+
+    def _newest_presence(self, db: sqlite3.Connection) -> PresenceRow | None:
+        query = (
+            "SELECT * FROM presence WHERE account=? AND environment=? AND kind=? ORDER BY id DESC LIMIT 1"
+        )
+        values = db.execute(query, self._key).fetchone()
+        return None if values is None else verified(PresenceRow._make(values))
+
+    def _last_states(self, db: sqlite3.Connection) -> dict[Family, str]:
+        """Return the state each family was last found in."""
+        query = (
+            "SELECT * FROM turns WHERE id IN (SELECT max(id) FROM turns"
+            " WHERE account=? AND environment=? AND kind=? GROUP BY family)"
+        )
+        rows = (verified(TurnRow._make(values)) for values in db.execute(query, self._key))
+        return {Family(row.family): row.state for row in rows}
+
+    def _look(self, db: sqlite3.Connection, wall: datetime) -> tuple[datetime, bool]:
+        """Record a look at ``wall``; returns the time it counts as, and whether a new watch began."""
+        newest = self._newest_presence(db)
+        at = stamp(None if newest is None else facts.watch_of(newest).until, wall, self._state.max_gap_s)
+        if newest is not None and at < facts.watch_of(newest).until:
+            newest = self._forget_after(db, at)
+        if newest is not None and goes_on(facts.watch_of(newest), at, self._state.max_gap_s):
+            _watched_until(db, newest, at)
+            return at, False
+        row = PresenceRow("", _next_id(db, "presence"), *self._key, wall_text(at), wall_text(at))
+        db.execute("INSERT INTO presence VALUES (?,?,?,?,?,?,?)", sealed(row))
+        return at, True
+
+    def _forget_after(self, db: sqlite3.Connection, at: datetime) -> PresenceRow | None:
+        """Forget what was recorded later than ``at``; returns the newest presence that is left."""
+        after = (*self._key, wall_text(at))
+        db.execute(
+            "DELETE FROM presence WHERE account=? AND environment=? AND kind=? AND from_wall > ?", after
+        )
+        db.execute("DELETE FROM turns WHERE account=? AND environment=? AND kind=? AND at_wall > ?", after)
+        newest = self._newest_presence(db)
+        if newest is None or facts.watch_of(newest).until <= at:
+            return newest
+        return _watched_until(db, newest, at)
+
+    def _prune_strips(self, db: sqlite3.Connection, at: datetime) -> None:
+        """Drop what no strip shows any more; each family's state at the beginning of one stays."""
+        old = (*self._key, wall_text(at - timedelta(seconds=KEEP_S)))
+        db.execute(
+            "DELETE FROM presence WHERE account=? AND environment=? AND kind=? AND until_wall < ?", old
+        )
+        db.execute(
+            "DELETE FROM turns WHERE account=? AND environment=? AND kind=? AND at_wall < ?"
+            " AND id NOT IN (SELECT max(id) FROM turns"
+            " WHERE account=? AND environment=? AND kind=? AND at_wall < ? GROUP BY family)",
+            (*old, *old),
+        )
+        db.execute(
+            "DELETE FROM turns WHERE account=? AND environment=? AND kind=? AND at_wall < ? AND state=?"
+            " AND id IN (SELECT max(id) FROM turns"
+            " WHERE account=? AND environment=? AND kind=? GROUP BY family)",
+            (*old, UNMANAGED, *self._key),
+        )
+        db.execute(
+            "DELETE FROM turns WHERE account=? AND environment=? AND kind=?"
+            " AND id <= (SELECT id FROM turns WHERE account=? AND environment=? AND kind=?"
+            " ORDER BY id DESC LIMIT 1 OFFSET ?)"
+            " AND id NOT IN (SELECT max(id) FROM turns"
+            " WHERE account=? AND environment=? AND kind=? GROUP BY family)",
+            (*self._key, *self._key, self._state.keep_turns, *self._key),
+        )
+
     # -- the durable steps ---------------------------------------------------------------------
 
     def _insert(self, db: sqlite3.Connection, budget: Budget, request: Signed, now: float) -> int:
-        """Record a pending attempt; the id has to be known before, because the check covers it."""
-        found = db.execute("SELECT seq FROM sqlite_sequence WHERE name='attempts'").fetchone()
+        """Record a pending attempt."""
         setting = request.setting
         row = AttemptRow(
             checksum="",
-            id=1 if found is None else found[0] + 1,
+            id=_next_id(db, "attempts"),
             kind=budget.kind.value,
             environment=budget.environment.value,
             uid=budget.uid,
@@ -647,6 +796,20 @@ def _sends_after(db: sqlite3.Connection, key: tuple[str, str, str], attempt: int
 
 def _budget_key(budget: Budget) -> tuple[str, str, str]:
     return budget.kind.value, budget.environment.value, budget.uid
+
+
+def _next_id(db: sqlite3.Connection, table: str) -> int:
+    """Return the id the next row gets; it has to be known before, because the check covers it."""
+    found = db.execute("SELECT seq FROM sqlite_sequence WHERE name=?", (table,)).fetchone()
+    return 1 if found is None else int(found[0]) + 1
+
+
+def _watched_until(db: sqlite3.Connection, row: PresenceRow, until: datetime) -> PresenceRow:
+    row = sealed(row._replace(until_wall=wall_text(until)))
+    db.execute(
+        "UPDATE presence SET checksum=?, until_wall=? WHERE id=?", (row.checksum, row.until_wall, row.id)
+    )
+    return row
 
 
 def _update(db: sqlite3.Connection, row: AttemptRow) -> None:

@@ -1,4 +1,4 @@
-"""The implementations of ``ports.Store``, each as a place that many simulated processes can open.
+"""The implementations of ``ports.AccountStore``, each as a place that many simulated processes can open.
 
 A test asks a place for a store as one process of one boot sees it; opening again is another process.
 Nothing of an engine shows here but how to open it, so the suite over it stays the same for all.
@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from reconciler.core.model import Environment, Family, Kind, Quantity, Setting, parse_family
-from reconciler.ports import Clock, Signed, Store
+from reconciler.ports import AccountStore, Clock, Signed
 from reconciler.store.sqlite import MemoryDisk, SqliteState, open_state
 
 BTC = parse_family("BTC-USD")
@@ -55,7 +56,9 @@ class Place(Protocol):
         kind: Kind = Kind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
-    ) -> Store:
+        keep_turns: int = 50_000,
+        max_gap_s: float = 90.0,
+    ) -> AccountStore:
         """Open the state as a process that was not there before."""
         ...
 
@@ -64,7 +67,7 @@ class Place(Protocol):
 class SqlitePlace:
     """A place whose states are SqliteState values, closed at the end of the test."""
 
-    states: Callable[[Clock, str, float, int], SqliteState]
+    states: Callable[..., SqliteState]
     opened: list[SqliteState] = field(default_factory=list)
 
     def open(
@@ -77,24 +80,29 @@ class SqlitePlace:
         kind: Kind = Kind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
-    ) -> Store:
-        state = self.states(clock, boot, lock_timeout_s, keep_attempts)
+        keep_turns: int = 50_000,
+        max_gap_s: float = 90.0,
+    ) -> AccountStore:
+        state = self.states(
+            clock=clock,
+            boot=boot,
+            lock_timeout_s=lock_timeout_s,
+            keep_attempts=keep_attempts,
+            keep_turns=keep_turns,
+            max_gap_s=max_gap_s,
+        )
         self.opened.append(state)
         return state.account(account, environment, kind)
 
     def close(self) -> None:
         for state in self.opened:
-            state.close()
+            state.close_now()
 
 
 @contextmanager
 def sqlite_in_memory(_: Path) -> Iterator[Place]:
     disk = MemoryDisk()
-    place = SqlitePlace(
-        lambda clock, boot, timeout, keep: disk.open(
-            clock=clock, boot=boot, lock_timeout_s=timeout, keep_attempts=keep
-        )
-    )
+    place = SqlitePlace(disk.open)
     yield place
     place.close()
     disk.close()
@@ -103,11 +111,7 @@ def sqlite_in_memory(_: Path) -> Iterator[Place]:
 @contextmanager
 def sqlite_file(directory: Path) -> Iterator[Place]:
     path = str(directory / ".mmp" / "state.db")
-    place = SqlitePlace(
-        lambda clock, boot, timeout, keep: open_state(
-            path, clock=clock, boot=boot, lock_timeout_s=timeout, keep_attempts=keep
-        )
-    )
+    place = SqlitePlace(partial(open_state, path))
     yield place
     place.close()
 

@@ -219,7 +219,7 @@ def test_a_state_of_another_account_is_in_the_way(desk: Desk, exchange: Exchange
     desk.state.parent.mkdir()
     state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
     asyncio.run(state.account("main", Environment.LIVE, Kind.SIMULATOR).identify("1", "127.0.0.1"))
-    state.close()
+    state.close_now()
     ended = desk.mmp("doctor", "--output", "json")
     (found,) = [one for one in ended.document["findings"] if one["check"] == "state"]
     assert (ended.status, found["mark"]) == (8, "failed")

@@ -5,7 +5,7 @@ Every call may be the last one, before it does anything or after it did; every c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cache
@@ -19,6 +19,7 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
+    Pause,
     Quantity,
     Setting,
 )
@@ -156,9 +157,21 @@ class WatchedStore:
         self._world.auditor.adopted(process, settings, await self._store.known())
         process.perhaps_die()
 
-    async def paused(self) -> frozenset[Family]:
-        self._process.call("store.paused")
-        return await self._store.paused()
+    async def pauses(self) -> tuple[Pause, ...]:
+        self._process.call("store.pauses")
+        return await self._store.pauses()
+
+    async def pause(
+        self,
+        families: Iterable[Family],
+        *,
+        until: datetime | None,
+        reason: str,
+        fought: Mapping[Family, Setting] | None = None,
+    ) -> None:
+        self._process.call("store.pause")
+        await self._store.pause(families, until=until, reason=reason, fought=fought)
+        self._process.perhaps_die()
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         self._process.call("store.record_override")
@@ -168,6 +181,10 @@ class WatchedStore:
         self._process.call("store.record_live")
         if self._world.listening:  # it is for people only, and the dearest call of all
             await self._store.record_live(read)
+
+    async def record_states(self, states: Mapping[Family, str]) -> None:
+        self._process.call("store.record_states")
+        await self._store.record_states(states)
 
 
 class SimulatedClient:

@@ -127,13 +127,13 @@ class Process:
 
     def _die(self) -> None:
         self.dead = True
-        self.state.close()
+        self.state.close_now()
         self.world.stats.kills += 1
         self.world.trace(self, "killed")
 
     def _ended(self, error: BaseException | None) -> None:
         self.dead = True
-        self.state.close()
+        self.state.close_now()
         self.world.process_ended(self, error)
 
     def _watch_pace(self, name: str) -> None:

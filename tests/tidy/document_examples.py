@@ -67,7 +67,12 @@ def examples() -> dict[str, Document]:
         ledger=LEDGERS["full"],
         live_rows=rows,
         live_at=WALL - timedelta(seconds=12),
-        pauses=(Pause(SOL, "testing by hand", WALL, WALL + timedelta(minutes=30)),),
+        pauses=(
+            Pause(
+                ETH, "put back 3 times in 10 min", WALL, WALL + timedelta(hours=1), setting("1000/0/500")
+            ),
+            Pause(SOL, "testing by hand", WALL, WALL + timedelta(minutes=30)),
+        ),
     )
     results = (
         Result(BTC, Outcome.APPLIED, "0", "", 1),

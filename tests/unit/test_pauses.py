@@ -25,6 +25,10 @@ def pause(family: Family, ends_in_s: float | None = 90.0, reason: str = "by hand
     return Pause(family, reason, WALL - timedelta(seconds=60), until)
 
 
+FIGHT = Pause(ETH, "put back 3 times", WALL - timedelta(seconds=60), None, setting("1000/0/500.0"))
+"""A fight over the setting of ETH-USD that status_with wants."""
+
+
 def status_with(*pauses: Pause) -> Status:
     """Return a status of BTC-USD, in sync, and ETH-USD, which is to be changed."""
     wanted = desired({BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")})
@@ -47,17 +51,43 @@ def test_what_would_be_done_about_a_paused_family_is_held() -> None:
     assert held.change.because is Because.PAUSED
 
 
+def test_a_fight_over_another_setting_than_the_desired_one_holds_nothing() -> None:
+    other = replace(FIGHT, fought=setting("1000/0/501"))
+    gone = replace(FIGHT, family=GONE)
+    status = status_with(other, gone)
+    assert status.pauses == ()
+    assert {family.state for family in status.families} == {FamilyState.IN_SYNC, FamilyState.PENDING}
+    assert status_with(FIGHT).families[1].state is FamilyState.HELD
+
+
 def test_the_document_shows_pauses_and_is_as_published() -> None:
-    status = status_with(pause(BTC), pause(GONE, None, ""))
+    status = status_with(pause(BTC), FIGHT, pause(GONE, None, ""))
     document = status_document(status)
     assert document["pauses"] == [
         {
             "family": "BTC-USD",
             "since": "2026-03-01T02:59:00.000Z",
             "until": "2026-03-01T03:01:30.000Z",
+            "by": "hand",
+            "fought": None,
             "reason": "by hand",
         },
-        {"family": "GONE-USD_UM", "since": "2026-03-01T02:59:00.000Z", "until": None, "reason": ""},
+        {
+            "family": "ETH-USD",
+            "since": "2026-03-01T02:59:00.000Z",
+            "until": None,
+            "by": "fight",
+            "fought": {"timeInterval": "1000", "frozenInterval": "0", "qtyLimit": "500.0"},
+            "reason": "put back 3 times",
+        },
+        {
+            "family": "GONE-USD_UM",
+            "since": "2026-03-01T02:59:00.000Z",
+            "until": None,
+            "by": "hand",
+            "fought": None,
+            "reason": "",
+        },
     ]
     assert list(Draft202012Validator(load_schema("status")).iter_errors(document)) == []
 
@@ -66,6 +96,11 @@ def test_the_text_names_family_end_and_reason() -> None:
     text = status_text(status_with(pause(BTC), pause(GONE, None, "")))
     assert "  ‖ paused     BTC-USD      until 2026-03-01 03:01:30Z (in 1 min 30 s): by hand\n" in text
     assert "  ‖ paused     GONE-USD_UM  until it is resumed: no reason given\n" in text
+
+
+def test_the_text_says_when_it_was_not_a_person() -> None:
+    lasting = "until it is resumed, or until something else is desired: put back 3 times"
+    assert f"  ‖ paused     ETH-USD  by the fight breaker, {lasting}\n" in status_text(status_with(FIGHT))
 
 
 def test_what_people_wrote_cannot_reach_the_terminal_raw() -> None:

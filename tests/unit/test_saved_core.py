@@ -18,6 +18,7 @@ from reconciler.core.model import (
     Known,
     LiveRow,
     Never,
+    Pause,
     Setting,
     Uncertain,
 )
@@ -273,7 +274,7 @@ def snapshot(**more: object) -> Snapshot:
         "live_at": WALL,
         "families": {BTC: Seen(A, A, LiveRow(A), False)},
         "unmanaged": {},
-        "paused": {},
+        "pauses": (),
         "paced": True,
         "spaced": False,
         **more,
@@ -350,8 +351,15 @@ def test_a_snapshot_that_knows_nothing_of_a_family_says_nothing() -> None:
 
 
 def test_a_pause_counts_until_its_end() -> None:
-    published = snapshot(paused={BTC: None, ETH: WALL, SOL: WALL + MOMENT})
-    assert paused_by(published, WALL) == {BTC, SOL}
+    ends = {BTC: None, ETH: WALL, SOL: WALL + MOMENT}
+    published = snapshot(pauses=tuple(Pause(family, "", WALL, until) for family, until in ends.items()))
+    assert paused_by(published, desired({BTC: A}), WALL) == {BTC, SOL}
+
+
+@pytest.mark.parametrize(("fought", "held"), [(A, {BTC}), (B, set())])
+def test_a_published_fight_holds_for_its_own_setting_only(fought: Setting, held: set[Family]) -> None:
+    published = snapshot(pauses=(Pause(BTC, "", WALL, None, fought),))
+    assert paused_by(published, desired({BTC: A}), WALL) == held
 
 
 @pytest.mark.parametrize(("paced", "spaced"), list(product((True, False), repeat=2)))

@@ -15,9 +15,10 @@ import pytest
 from reconciler.core.model import Environment, Kind
 from reconciler.errors import StateUnusable
 from reconciler.store import files, schema
+from reconciler.store.rows import PauseRow, sealed
 from reconciler.store.schema import APPLICATION_ID
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
-from tests.contract.stores import ScriptedClock
+from tests.contract.stores import BTC, ETH, ScriptedClock, setting
 
 
 def opened(path: Path) -> SqliteState:
@@ -35,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made(path: Path) -> Path:
-    opened(path).close()
+    opened(path).close_now()
     return path
 
 
@@ -56,7 +57,7 @@ def test_a_new_state_is_marked_as_ours_with_its_version_and_wal(made: Path) -> N
 def test_every_commit_waits_for_the_disk(made: Path) -> None:
     state = opened(made)
     assert state._db.execute("PRAGMA synchronous").fetchone() == (2,)
-    state.close()
+    state.close_now()
 
 
 def test_a_state_is_opened_again_and_through_a_symbolic_link(made: Path, tmp_path: Path) -> None:
@@ -64,12 +65,12 @@ def test_a_state_is_opened_again_and_through_a_symbolic_link(made: Path, tmp_pat
     link.symlink_to(made)
     state = opened(link)
     assert state.place == str(made)
-    state.close()
+    state.close_now()
 
 
 def test_a_path_is_taken_as_it_is_written(tmp_path: Path) -> None:
     odd = tmp_path / "a?mode=memory#b %41 ü" / "state.db"
-    opened(odd).close()
+    opened(odd).close_now()
     assert odd.exists()
 
 
@@ -109,12 +110,12 @@ def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
         with monkeypatch.context() as patched:
             patched.setattr(files, "os", MortalOs(lives))
             try:
-                opened(path).close()
+                opened(path).close_now()
                 completed = True
             except Killed:
                 completed = False
         found.append((completed, path.exists()))
-        opened(path).close()
+        opened(path).close_now()
     assert found[0] == (False, False)
     assert (False, True) in found
     assert found[-1] == (True, True)
@@ -127,20 +128,20 @@ def test_the_loser_of_a_race_uses_the_winners_state(path: Path, monkeypatch: pyt
         winner = opened(path)
         db = winner._db
         db.execute("INSERT INTO live VALUES ('', 'winner', '', '', '', '')")
-        winner.close()
+        winner.close_now()
         os.link(source, target)
 
     monkeypatch.setattr(os, "link", beaten)
     state = opened(path)
     assert state._db.execute("SELECT account FROM live").fetchall() == [("winner",)]
-    state.close()
+    state.close_now()
     assert [entry.name for entry in path.parent.iterdir()] == ["state.db"]
 
 
 def test_an_image_is_written_to_its_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:1000]))
-    opened(tmp_path / "state.db").close()
+    opened(tmp_path / "state.db").close_now()
 
 
 @pytest.mark.parametrize("call", ["link", "write", "open", "makedirs"])
@@ -272,11 +273,11 @@ def test_a_state_that_is_removed_or_replaced_is_not_written_to_any_more(made: Pa
     made.rename(made.with_name("aside.db"))
     for replaced in (False, True):
         if replaced:
-            opened(made).close()
+            opened(made).close_now()
         with pytest.raises(StateUnusable) as refused:
             asyncio.run(store.identify("1", "host"))
         assert refused.value.code == "state-replaced"
-    state.close()
+    state.close_now()
 
 
 # -- network file systems -------------------------------------------------------------------------
@@ -359,7 +360,7 @@ def test_reading_leaves_file_and_directory_as_they_are(made: Path) -> None:
     before = (made.read_bytes(), made.stat().st_mtime_ns, os.listdir(made.parent))
     state = read(made)
     assert state is not None
-    state.close()
+    state.close_now()
     assert (made.read_bytes(), made.stat().st_mtime_ns, os.listdir(made.parent)) == before
     made.parent.chmod(0o700)
 
@@ -370,8 +371,8 @@ def test_reading_sees_what_another_process_committed_a_moment_ago(made: Path) ->
     state = read(made)
     assert state is not None
     assert state._db.execute("SELECT account FROM live").fetchall() == [("fresh",)]
-    state.close()
-    writer.close()
+    state.close_now()
+    writer.close_now()
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_by_sqlite(
@@ -381,7 +382,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_by_sqlite(
     monkeypatch.setattr("reconciler.store.sqlite._mark", lambda _: next(marks))
     state = read(made)
     assert state is not None
-    state.close()
+    state.close_now()
     assert next(marks, None) is None
 
 
@@ -403,7 +404,33 @@ def test_an_older_state_is_brought_up_to_date_with_its_rows(
         assert state is not None
         assert state._db.execute("SELECT account, more FROM live").fetchall() == [("kept", None)]
         assert schema.version_of(state._db) == len(schema.MIGRATIONS)
-        state.close()
+        state.close_now()
+
+
+def test_a_state_of_the_second_version_keeps_its_pauses_and_gets_the_rest(path: Path) -> None:
+    make_second_version(path)
+    state = opened(path)
+    store = state.account("main", Environment.LIVE, Kind.OKX)
+    asyncio.run(store.pause([ETH], until=None, reason="", fought={ETH: setting()}))
+    told = [(pause.family, pause.reason, pause.by.value) for pause in asyncio.run(store.pauses())]
+    assert told == [(BTC, "kept", "hand"), (ETH, "", "fight")]
+    assert schema.version_of(state._db) == len(schema.MIGRATIONS)
+    state.close_now()
+
+
+def make_second_version(path: Path) -> None:
+    """Leave the file that a program before the third migration would have left, with a pause in it."""
+    path.parent.mkdir()
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute("PRAGMA journal_mode = WAL")
+    for statement in (s for migration in schema.MIGRATIONS[:2] for s in migration):
+        db.execute(statement)
+    row = sealed(PauseRow("", "main", "live", BTC, "kept", "2026-01-02T12:00:00.000Z", None))
+    db.execute("INSERT INTO pauses VALUES (?,?,?,?,?,?,?)", row)
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+    path.chmod(0o600)
 
 
 def test_a_migration_that_fails_changes_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,4 +440,4 @@ def test_a_migration_that_fails_changes_nothing(made: Path, monkeypatch: pytest.
         with pytest.raises(StateUnusable) as refused:
             opened(made)
     assert refused.value.code == "state-failed"
-    opened(made).close()
+    opened(made).close_now()

@@ -90,7 +90,7 @@ async def hammer(path: str, seconds: str) -> None:
             await store.settle(
                 slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
             )
-    state.close()
+    state.close_now()
 
 
 async def write_for_ever(path: str, start: str) -> None:
@@ -113,7 +113,7 @@ async def make_for_ever(directory: str, _: str) -> None:
     for number in range(1_000_000):
         path = os.path.join(directory, str(number), "state.db")
         print(path, flush=True)
-        opened(path, RealClock()).close()
+        opened(path, RealClock()).close_now()
 
 
 async def hold(path: str, purpose: str) -> None:
@@ -140,7 +140,7 @@ def test_processes_together_never_get_more_slots_than_one_would(tmp_path: Path) 
     state = opened(path, RealClock())
     store = asyncio.run(identified(state))
     assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), NotYet)
-    state.close()
+    state.close_now()
 
 
 def test_the_lock_of_another_process_is_named_and_ends_with_it(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_lock_of_another_process_is_named_and_ends_with_it(tmp_path: Path) -
     holder.kill()
     holder.communicate(timeout=10)
     asyncio.run(enter())
-    state.close()
+    state.close_now()
 
 
 def test_kills_at_any_moment_leave_a_good_state_with_every_acknowledged_step(tmp_path: Path) -> None:
@@ -185,20 +185,20 @@ def _check_against(path: str, now: float, told: str) -> int:
     steps = [line.split() for line in told.splitlines(keepends=True) if line.endswith("\n")]
     state = opened(path, LeapingClock(now + 5_000_000.0))
     store = asyncio.run(identified(state))
-    attempts = {attempt.id: attempt for attempt in store.history(1_000_000)}
+    attempts = {attempt.id: attempt for attempt in asyncio.run(store.history(1_000_000))}
     for verb, attempt, number in steps:
         record = attempts[int(attempt)]
         assert record.setting == setting(number)
         if verb == "settled":
             assert record.status is AttemptStatus.APPLIED
-    assert sum(attempt.open for attempt in attempts.values()) <= KILLS
+    assert sum(attempt.is_open for attempt in attempts.values()) <= KILLS
     settled = [int(number) for verb, _, number in steps if verb == "settled"]
     known = asyncio.run(store.known())[BTC]
     last = known.last if isinstance(known, Uncertain) else known
     if settled:
         assert isinstance(last, Confirmed)
         assert last.setting.qty_limit.value >= max(settled)
-    state.close()
+    state.close_now()
     return len(steps)
 
 
@@ -214,7 +214,7 @@ def test_kills_while_states_are_made_leave_none_or_good_ones(tmp_path: Path) -> 
         paths += victim.communicate(timeout=10)[0].splitlines()
     assert len(paths) > 5
     for path in paths[-50:]:
-        opened(path, RealClock()).close()
+        opened(path, RealClock()).close_now()
 
 
 if __name__ == "__main__":

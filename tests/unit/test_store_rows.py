@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.records import Holder
 from reconciler.errors import StateUnusable
 from reconciler.store import ageing
 from reconciler.store.ageing import FirstSights, Stamp
-from reconciler.store.locks import FileLocks, Holder, Locks, MemoryLocks, StoreMisuse
+from reconciler.store.locks import FileLocks, Locks, MemoryLocks, StoreMisuse
 from reconciler.store.rows import (
     AppliedRow,
     IdentityRow,

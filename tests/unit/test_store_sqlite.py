@@ -21,13 +21,12 @@ from reconciler.core.model import (
     Unresolved,
 )
 from reconciler.core.pacing import LATEST_ARRIVAL_S, Ledger, Sent
+from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, StateSnapshot
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved
 from reconciler.store import sqlite as engine
-from reconciler.store.facts import AppliedRecord, AttemptRecord, LiveRecord, StateSnapshot
 from reconciler.store.locks import StoreMisuse
-from reconciler.store.rows import How
 from reconciler.store.sqlite import SqliteState, SqliteStore, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
@@ -48,7 +47,7 @@ def path(tmp_path: Path) -> str:
 def state(path: str, clock: ScriptedClock) -> Iterator[SqliteState]:
     opened = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
     yield opened
-    opened.close()
+    opened.close_now()
 
 
 @pytest.fixture
@@ -86,6 +85,8 @@ def fill(store: SqliteStore, clock: ScriptedClock) -> None:
     clock.time += 1
     read = LiveRead(clock.time, {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")}, {ETH: "odd"})
     asyncio.run(store.record_live(read))
+    asyncio.run(store.pause([BTC, ETH], until=None, reason="x", fought={BTC: setting("1")}))
+    asyncio.run(store.record_states({BTC: "in-sync"}))
 
 
 # -- readers ------------------------------------------------------------------------------------
@@ -93,21 +94,21 @@ def fill(store: SqliteStore, clock: ScriptedClock) -> None:
 
 def test_history_tells_every_attempt_newest_first(store: SqliteStore, clock: ScriptedClock) -> None:
     fill(store, clock)
-    pending, applied = store.history(10)
+    pending, applied = asyncio.run(store.history(10))
     assert applied == AttemptRecord(
         id=1,
         family=BTC,
         setting=setting("100.0"),
         status=AttemptStatus.APPLIED,
         limited=False,
-        open=False,
+        is_open=False,
         code="51000",
         message="too odd",
         reserved_wall=NOON + timedelta(seconds=START),
         settled_wall=NOON + timedelta(seconds=START),
     )
     assert applied.setting.qty_limit.text == "100.0"
-    assert (pending.id, pending.status, pending.open) == (2, AttemptStatus.PENDING, True)
+    assert (pending.id, pending.status, pending.is_open) == (2, AttemptStatus.PENDING, True)
     assert pending.settled_wall is None
 
 
@@ -126,19 +127,19 @@ def test_history_is_bounded_and_chosen_by_a_glob(
     store: SqliteStore, clock: ScriptedClock, limit: int, family: str, ids: list[int]
 ) -> None:
     fill(store, clock)
-    assert [attempt.id for attempt in store.history(limit, family)] == ids
+    assert [attempt.id for attempt in asyncio.run(store.history(limit, family))] == ids
 
 
 def test_an_empty_state_has_an_empty_snapshot(state: SqliteState) -> None:
     store = state.account("main", Environment.LIVE, Kind.OKX)
-    assert store.snapshot() == StateSnapshot(None, None, None, {}, {}, (), None, None)
+    assert asyncio.run(store.snapshot()) == StateSnapshot(None, None, None, {}, {}, (), None, None)
 
 
 def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
     store: SqliteStore, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
-    told = store.snapshot()
+    told = asyncio.run(store.snapshot())
     doubt = Unresolved(2, setting("7"), START + 1, START + 1 + LATEST_ARRIVAL_S)
     assert told == StateSnapshot(
         uid=UID,
@@ -146,7 +147,7 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
         host=HOST,
         known={BTC: Confirmed(setting("100"), START, 1), ETH: Uncertain(None, (doubt,))},
         applied={BTC: AppliedRecord(setting("100"), How.APPLIED, 1, NOON + timedelta(seconds=START))},
-        open_attempts=tuple(store.history(1)),
+        open_attempts=tuple(asyncio.run(store.history(1))),
         ledger=Ledger(sent=(Sent(1, START), Sent(2, START + 1 + LATEST_ARRIVAL_S))),
         live=LiveRecord(
             {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")},
@@ -155,13 +156,15 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
         ),
     )
     reader = copy_of(path, clock)
-    assert reader.snapshot() == told
-    assert reader.history(10) == store.history(10)
-    reader._state.close()
+    assert asyncio.run(reader.snapshot()) == told
+    assert asyncio.run(reader.history(10)) == asyncio.run(store.history(10))
+    assert asyncio.run(reader.pauses()) == asyncio.run(store.pauses())
+    assert asyncio.run(reader.strips(NOON)) == asyncio.run(store.strips(NOON))
+    reader._state.close_now()
 
 
 def test_a_snapshot_for_another_kind_has_no_ledger(store: SqliteStore, state: SqliteState) -> None:
-    told = state.account("main", Environment.LIVE, Kind.SIMULATOR).snapshot()
+    told = asyncio.run(state.account("main", Environment.LIVE, Kind.SIMULATOR).snapshot())
     assert (told.uid, told.ledger, told.known) == (UID, None, {})
 
 
@@ -173,16 +176,18 @@ def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
     assert asyncio.run(reader.identify(UID, "elsewhere")) == HOST
     assert asyncio.run(reader.known()) == asyncio.run(store.known())
     assert asyncio.run(reader.ledger()) == asyncio.run(store.ledger())
-    assert reader.lock_holder() is None
+    assert asyncio.run(reader.lock_holder()) is None
     for forbidden in (
         reader.reserve(signed(), assume_idle=True),
         reader.settle(2, AttemptStatus.UNKNOWN, definite=False, limited=False, code="", message=""),
         reader.adopt({BTC: setting()}, read_begun_at=START),
         reader.record_live(LiveRead(START, {})),
+        reader.pause([BTC], until=None, reason=""),
+        reader.record_states({}),
     ):
         with pytest.raises(StoreMisuse):
             asyncio.run(forbidden)
-    reader._state.close()
+    reader._state.close_now()
     assert asyncio.run(store.identify(UID, HOST)) is None
 
 
@@ -208,7 +213,17 @@ TAMPERED = [
     ("applied", "attempt", "0", "main/live/BTC-USD"),
     ("applied", "family", "'BTC-USC'", "main/live/BTC-USC"),
     ("live", "document", "'{}'", "main/live"),
+    ("pauses", "reason", "''", "main/live/ETH-USD"),
+    ("fights", "qty_limit", "'2'", "main/live/BTC-USD"),
+    ("presence", "until_wall", "from_wall || ' '", "1"),
+    ("turns", "state", "'drifted'", "1"),
 ]
+
+
+async def read_all(store: SqliteStore) -> None:
+    await store.snapshot()
+    await store.pauses()
+    await store.strips(NOON)
 
 
 @pytest.mark.parametrize(("table", "column", "value", "row"), TAMPERED)
@@ -219,7 +234,7 @@ def test_a_changed_row_is_not_believed_and_named(
     where = "id = 1" if table == "attempts" else "true"
     store._state._db.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
     with pytest.raises(StateUnusable) as refused:
-        store.snapshot()
+        asyncio.run(read_all(store))
     assert refused.value.code == "state-damaged"
     assert f"{table} row {row} " in refused.value.message
     assert refused.value.hint
@@ -278,8 +293,8 @@ def test_a_failing_engine_is_told_and_nothing_half_done_is_kept(
     again = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
     same = again.account("main", Environment.LIVE, Kind.OKX)
     assert asyncio.run(same.known()) == known
-    assert same.snapshot().live is None
-    again.close()
+    assert asyncio.run(same.snapshot()).live is None
+    again.close_now()
 
 
 def test_a_state_kept_busy_is_told_after_a_bounded_wait(
@@ -293,8 +308,8 @@ def test_a_state_kept_busy_is_told_after_a_bounded_wait(
         asyncio.run(store.identify(UID, HOST))
     assert refused.value.code == "state-busy"
     assert asyncio.run(store.identify(UID, HOST)) is None
-    one.close()
-    two.close()
+    one.close_now()
+    two.close_now()
 
 
 def test_a_file_broken_under_an_open_state_is_told_as_damage(store: SqliteStore, path: str) -> None:
@@ -307,7 +322,7 @@ def test_a_file_broken_under_an_open_state_is_told_as_damage(store: SqliteStore,
         file.seek(4096)
         file.write(b"\xff" * (Path(path).stat().st_size - 4096))
     with pytest.raises(StateUnusable) as refused:
-        store.history(10)
+        asyncio.run(store.history(10))
     assert refused.value.code == "state-damaged"
 
 
@@ -320,7 +335,40 @@ def _a_bug() -> Iterator[None]:
 def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: SqliteStore) -> None:
     with pytest.raises(ZeroDivisionError), store._state.writing() as db, _a_bug():
         db.execute("DELETE FROM identity")
-    assert store.snapshot().uid == UID
+    assert asyncio.run(store.snapshot()).uid == UID
+
+
+# -- strips -----------------------------------------------------------------------------------------
+
+
+def counted(store: SqliteStore) -> tuple[int, int]:
+    """Return how many rows of presence and of turns there are."""
+    query = "SELECT (SELECT count(*) FROM presence), (SELECT count(*) FROM turns)"
+    presence, turns = store._state._db.execute(query).fetchone()
+    return presence, turns
+
+
+def test_a_look_that_finds_nothing_new_changes_one_row(store: SqliteStore, clock: ScriptedClock) -> None:
+    states = {BTC: "in-sync", ETH: "frozen"}
+    asyncio.run(store.record_states(states))
+    db = store._state._db
+    before = db.total_changes
+    for _ in range(10):
+        clock.time += 30
+        asyncio.run(store.record_states(states))
+    assert db.total_changes - before == 10
+    assert counted(store) == (1, 2)
+
+
+def test_only_what_a_strip_can_show_is_kept(store: SqliteStore, clock: ScriptedClock) -> None:
+    asyncio.run(store.record_states({BTC: "in-sync", ETH: "held"}))
+    clock.time += 30
+    asyncio.run(store.record_states({BTC: "pending"}))
+    clock.time += 26 * 3600
+    asyncio.run(store.record_states({BTC: "in-sync"}))
+    assert counted(store) == (1, 2)
+    rows = store._state._db.execute("SELECT family, state FROM turns ORDER BY id").fetchall()
+    assert rows == [(BTC, "pending"), (BTC, "in-sync")]
 
 
 # -- cost -------------------------------------------------------------------------------------------
@@ -337,6 +385,8 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqliteStore, clock:
     asyncio.run(store.known())
     asyncio.run(store.ledger())
     asyncio.run(store.identify(UID, HOST))
+    asyncio.run(store.record_states({BTC: "in-sync"}))
+    asyncio.run(store.record_states({BTC: "drifted"}))
     db.set_trace_callback(None)
     statements = {text for text in told if text.startswith(("SELECT", "UPDATE", "DELETE"))}
     assert len(statements) > 8
@@ -344,3 +394,5 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqliteStore, clock:
         plan = " | ".join(row[3] for row in db.execute("EXPLAIN QUERY PLAN " + text))
         assert "SCAN attempts" not in plan, f"{text}: {plan}"
         assert "SCAN applied" not in plan, f"{text}: {plan}"
+        assert "SCAN turns" not in plan, f"{text}: {plan}"
+        assert "SCAN presence" not in plan, f"{text}: {plan}"

@@ -1,0 +1,99 @@
+"""What the state tells of an account, for people and for the verbs that show it.
+
+Nothing here is decided by: what a pass needs is ``Known`` and ``Ledger``. Times of day are of the
+process that recorded them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from reconciler.core.model import Family, Kind, Known, LiveRow, Setting
+from reconciler.core.pacing import Ledger
+from reconciler.core.verdict import AttemptStatus
+
+
+class How(StrEnum):
+    """What proved an applied setting: an acknowledged write of ours, or a live read."""
+
+    APPLIED = "applied"
+    ADOPTED = "adopted"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt. ``is_open``: it still leaves its family in doubt, or may again."""
+
+    id: int
+    family: Family
+    setting: Setting
+    status: AttemptStatus
+    limited: bool
+    is_open: bool
+    code: str
+    message: str
+    reserved_wall: datetime
+    settled_wall: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRecord:
+    """The last proven setting of a family."""
+
+    setting: Setting
+    how: How
+    attempt: int
+    wall: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideRecord:
+    """A refusal somebody overrode by name."""
+
+    family: Family
+    refusal: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRecord:
+    """The last live read on record."""
+
+    rows: Mapping[Family, LiveRow]
+    unreadable: Mapping[Family, str]
+    wall: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StateSnapshot:
+    """All that is on record of one account, at one moment.
+
+    ``kind``, ``uid`` and ``host`` are None while nobody identified the account, ``ledger`` likewise;
+    ``live`` is None while live was never read. The identity is told whatever kind was asked with.
+    """
+
+    kind: Kind | None
+    uid: str | None
+    host: str | None
+    known: Mapping[Family, Known]
+    applied: Mapping[Family, AppliedRecord]
+    open_attempts: tuple[AttemptRecord, ...]
+    ledger: Ledger | None
+    live: LiveRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock: process id, host name, what for, and since when (ISO 8601 UTC)."""
+
+    pid: int
+    host: str
+    purpose: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {self.host} ({self.purpose}, since {self.since})"

@@ -1,0 +1,213 @@
+"""Strips, over every implementation: looks and turns are kept, bounded, and survive odd clocks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from reconciler.core.model import Environment, Family, Kind
+from reconciler.core.status import FamilyState
+from reconciler.core.strips import UNMANAGED
+from reconciler.ports import AccountStore
+from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock
+
+DAY_S = 24 * 3600.0
+
+Told = dict[Family, list[tuple[str | None, float, float]]]
+
+
+@pytest.fixture(params=sorted(PLACES))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    with PLACES[request.param](tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> ScriptedClock:
+    return ScriptedClock(0.0)
+
+
+@pytest.fixture
+def store(place: Place, clock: ScriptedClock) -> AccountStore:
+    return place.open(clock)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def look(store: AccountStore, clock: ScriptedClock, seconds: float, **states: str) -> None:
+    """Record at ``seconds`` the states of families, given by their first word."""
+    clock.time = seconds
+    asyncio.run(store.record_states({Family(f"{name}-USD"): state for name, state in states.items()}))
+
+
+def told(store: AccountStore, since: float = 0.0) -> Told:
+    made = asyncio.run(store.strips(at(since)))
+    return {
+        family: [
+            (span.state, (span.since - NOON).total_seconds(), (span.until - NOON).total_seconds())
+            for span in spans
+        ]
+        for family, spans in made.items()
+    }
+
+
+def test_nothing_is_told_before_anybody_looked(store: AccountStore, clock: ScriptedClock) -> None:
+    assert told(store) == {}
+    look(store, clock, 0.0)
+    assert told(store) == {}
+
+
+def test_states_are_told_from_the_look_that_found_them(
+    place: Place, store: AccountStore, clock: ScriptedClock
+) -> None:
+    look(store, clock, 10, BTC=FamilyState.PENDING, ETH=FamilyState.IN_SYNC)
+    look(store, clock, 40, BTC=FamilyState.IN_SYNC, ETH=FamilyState.IN_SYNC)
+    look(place.open(clock), clock, 70, BTC=FamilyState.IN_SYNC, ETH=FamilyState.FROZEN)
+    clock.time = 100
+    assert told(place.open(clock)) == {
+        BTC: [(None, 0, 10), ("pending", 10, 40), ("in-sync", 40, 100)],
+        ETH: [(None, 0, 10), ("in-sync", 10, 70), ("frozen", 70, 100)],
+    }
+    assert told(store, 50)[BTC] == [("in-sync", 50, 100)]
+
+
+def test_looks_too_far_apart_leave_a_hole(store: AccountStore, clock: ScriptedClock) -> None:
+    for seconds in (0, 90, 180.001, 300):
+        look(store, clock, seconds, BTC="in-sync")
+    clock.time = 310
+    assert told(store) == {BTC: [("in-sync", 0, 90), (None, 90, 300), ("in-sync", 300, 310)]}
+
+
+def test_how_far_apart_looks_may_be_is_the_opener_s_to_say(place: Place, clock: ScriptedClock) -> None:
+    store = place.open(clock, max_gap_s=5.0)
+    for seconds in (0, 5, 11):
+        look(store, clock, seconds, BTC="in-sync")
+    assert told(store) == {BTC: [("in-sync", 0, 5), (None, 5, 11)]}
+
+
+def test_a_family_not_desired_any_more_turns_to_unmanaged_and_may_come_back(
+    store: AccountStore, clock: ScriptedClock
+) -> None:
+    look(store, clock, 0, BTC="in-sync", ETH="held")
+    look(store, clock, 30, ETH="held")
+    look(store, clock, 60, BTC="pending", ETH="held")
+    clock.time = 90
+    assert told(store) == {
+        BTC: [("in-sync", 0, 30), (UNMANAGED, 30, 60), ("pending", 60, 90)],
+        ETH: [("held", 0, 90)],
+    }
+
+
+def test_strips_are_of_one_account_environment_and_kind(
+    place: Place, store: AccountStore, clock: ScriptedClock
+) -> None:
+    look(store, clock, 0, BTC="in-sync")
+    clock.time = 10
+    for other in (
+        place.open(clock, account="other"),
+        place.open(clock, environment=Environment.DEMO),
+        place.open(clock, kind=Kind.SIMULATOR),
+    ):
+        assert told(other) == {}
+        asyncio.run(other.record_states({ETH: "held"}))
+    assert list(told(store)) == [BTC]
+
+
+# -- odd clocks -----------------------------------------------------------------------------------
+
+
+def test_a_small_step_back_of_the_clock_stands_still(store: AccountStore, clock: ScriptedClock) -> None:
+    look(store, clock, 100, BTC="in-sync")
+    look(store, clock, 40, BTC="drifted")
+    look(store, clock, 130, BTC="drifted")
+    assert told(store, 90) == {BTC: [(None, 90, 100), ("drifted", 100, 130)]}
+
+
+def test_after_a_big_step_back_what_lies_in_the_future_is_forgotten(
+    store: AccountStore, clock: ScriptedClock
+) -> None:
+    look(store, clock, 0, BTC="in-sync")
+    look(store, clock, 60, BTC="pending")
+    look(store, clock, 3600, BTC="frozen", ETH="held")
+    look(store, clock, 100, BTC="in-sync")
+    look(store, clock, 130, BTC="in-sync")
+    assert told(store) == {BTC: [("in-sync", 0, 60), ("pending", 60, 100), ("in-sync", 100, 130)]}
+
+
+def test_a_step_back_into_a_watch_ends_it_there(store: AccountStore, clock: ScriptedClock) -> None:
+    for seconds in range(0, 600, 30):
+        look(store, clock, seconds, BTC="in-sync" if seconds < 300 else "drifted")
+    look(store, clock, 200, BTC="in-sync")
+    assert told(store) == {BTC: [("in-sync", 0, 200)]}
+    clock.time = 500
+    assert told(store) == {BTC: [("in-sync", 0, 200), (None, 200, 500)]}
+
+
+def test_a_clock_before_everything_starts_anew(store: AccountStore, clock: ScriptedClock) -> None:
+    look(store, clock, 1000, BTC="in-sync")
+    look(store, clock, -1e6, BTC="drifted")
+    assert told(store, -1e6 - 5) == {}
+    look(store, clock, -1e6 + 30, BTC="drifted")
+    assert told(store, -1e6) == {BTC: [("drifted", -1e6, -1e6 + 30)]}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_clock_does_strips_are_whole(
+    place: Place, store: AccountStore, clock: ScriptedClock, seed: int
+) -> None:
+    rng = Random(seed)
+    for _ in range(60):
+        clock.time += rng.choice((1, 30, 60, 89, 200, -7, -80, -100, -2000, 1e5, -1e5))
+        states = {family: rng.choice("abc") for family in (BTC, ETH) if rng.random() < 0.8}
+        asyncio.run(store.record_states(states))
+        clock.time += 90
+        strips, since = told(place.open(clock), clock.time - DAY_S), clock.time - DAY_S
+        for spans in strips.values():
+            assert (spans[0][1], spans[-1][2]) == (since, clock.time)
+            assert all(one[2] == two[1] and one[0] != two[0] for one, two in pairwise(spans))
+        assert {family: spans[-1][0] for family, spans in strips.items()} == {
+            family: states.get(family, UNMANAGED) for family in strips.keys() | states.keys()
+        }
+        clock.time -= 90
+
+
+# -- bounds ---------------------------------------------------------------------------------------
+
+
+def test_a_state_from_long_ago_is_still_known_after_a_turn(
+    place: Place, store: AccountStore, clock: ScriptedClock
+) -> None:
+    for number in range(3 * 24 * 60):
+        look(store, clock, 60.0 * number, BTC="in-sync")
+    last = 60.0 * (3 * 24 * 60 - 1)
+    look(store, clock, last + 30, BTC="drifted")
+    clock.time = last + 60
+    assert told(place.open(clock), last - DAY_S) == {
+        BTC: [("in-sync", last - DAY_S, last + 30), ("drifted", last + 30, last + 60)]
+    }
+
+
+def test_turns_are_bounded_and_every_family_keeps_its_last(place: Place, clock: ScriptedClock) -> None:
+    store = place.open(clock, keep_turns=10)
+    look(store, clock, 0, ETH="held", BTC="a")
+    for number in range(1, 101):
+        look(store, clock, float(number), ETH="held", BTC="ab"[number % 2])
+    strips = told(store)
+    assert strips[ETH] == [("held", 0, 100)]
+    assert [span[0] for span in strips[BTC]] == [None, *("ab"[number % 2] for number in range(91, 100))]
+
+
+def test_what_is_older_than_a_strip_is_dropped(store: AccountStore, clock: ScriptedClock) -> None:
+    for hour in range(100):
+        look(store, clock, hour * 3600.0, BTC="ab"[hour % 2])
+        look(store, clock, hour * 3600.0 + 60, BTC="ab"[hour % 2])
+    oldest = min(span[1] for span in told(store)[BTC] if span[0] is not None)
+    assert oldest == pytest.approx(99 * 3600 - 25 * 3600, abs=3600)

@@ -1,0 +1,95 @@
+"""Where the state is kept, and the engine that keeps it: chosen by the form of --state."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli import doors
+from reconciler.cli.options import PostgresUrl, StatePlace, state_place
+from reconciler.core.model import Environment, Kind
+from reconciler.errors import Exit, MmpError, UsageError
+from tests.contract.stores import BTC, HOST, UID, ScriptedClock
+
+URL = "postgresql://desk:hunter2@db.internal/mmp"
+
+
+@pytest.mark.parametrize(
+    ("state", "config", "place"),
+    [
+        (None, (), Path(".mmp/state.db")),
+        (None, ("a/mmp.yaml", "b/mmp.yaml"), Path("a/.mmp/state.db")),
+        ("here.db", ("a/mmp.yaml",), Path("here.db")),
+        ("postgresql:", (), Path("postgresql:")),
+        (URL, (), PostgresUrl(URL)),
+        ("postgresql://", (), PostgresUrl("postgresql://")),
+    ],
+)
+def test_the_form_of_the_state_says_who_keeps_it(
+    state: str | None, config: tuple[str, ...], place: StatePlace
+) -> None:
+    assert state_place(state, config) == place
+
+
+def test_a_folder_of_configs_has_its_state_inside(tmp_path: Path) -> None:
+    assert state_place(None, (str(tmp_path),)) == tmp_path / ".mmp" / "state.db"
+
+
+@pytest.mark.parametrize("state", ["mysql://u:hunter2@here", "postgres+x://u:hunter2@here", "://hunter2"])
+def test_any_other_address_is_a_usage_error_that_repeats_no_password(state: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        state_place(state, ())
+    assert (refused.value.code, refused.value.exit_status) == ("unknown-state", Exit.USAGE)
+    assert "hunter2" not in f"{refused.value.message}{refused.value.hint}"
+
+
+async def opened(place: StatePlace) -> None:
+    async with doors.opened_state(place, ScriptedClock(), 1.0):
+        pass
+
+
+async def existing(place: StatePlace) -> bool:
+    async with doors.existing_state(place, ScriptedClock()) as state:
+        return state is not None
+
+
+@pytest.mark.parametrize("door", [opened, existing])
+def test_postgresql_names_the_extra_it_takes_and_never_the_password(door: object) -> None:
+    with pytest.raises(MmpError) as refused:
+        asyncio.run(door(PostgresUrl(URL)))  # type: ignore[operator]  # either of the two doors above
+    assert (refused.value.code, refused.value.exit_status) == ("no-postgres", Exit.USAGE)
+    assert "mmp-reconciler[postgres]" in refused.value.hint
+    told = "".join(traceback.format_exception(refused.value)) + repr(PostgresUrl(URL))
+    assert "hunter2" not in told
+
+
+def test_a_file_comes_into_being_by_writing_only(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    assert not asyncio.run(existing(path))
+    asyncio.run(opened(path))
+    assert asyncio.run(existing(path))
+
+
+def test_a_door_gives_back_the_lock_and_closes_whatever_happens(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+
+    async def fail() -> None:
+        async with doors.opened_state(path, ScriptedClock(), 0.0) as state:
+            store = state.account("main", Environment.LIVE, Kind.OKX)
+            await store.locked("test").__aenter__()
+            raise ZeroDivisionError
+
+    async def enter() -> None:
+        async with doors.opened_state(path, ScriptedClock(), 0.0) as state:
+            store = state.account("main", Environment.LIVE, Kind.OKX)
+            async with store.locked("again"):
+                await store.identify(UID, HOST)
+                await store.pause([BTC], until=None, reason="")
+                assert [pause.family for pause in await store.pauses()] == [BTC]
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(fail())
+    asyncio.run(enter())
