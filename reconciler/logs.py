@@ -29,7 +29,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
 
@@ -68,9 +68,6 @@ def line(level: str, event: str, **values: object) -> None:
 
 Advice = Callable[[Reply], str]
 """Returns what to do about a reply, one sentence, "" when there is nothing."""
-
-STOPPING = frozenset({ReplyClass.ACCOUNT, ReplyClass.ENVIRONMENT, ReplyClass.CLOCK, ReplyClass.OUR_BUG})
-"""Replies that nothing gets better by waiting for: somebody has to do something."""
 
 
 def no_advice(reply: Reply) -> str:
