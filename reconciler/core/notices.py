@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import groupby
 
 from reconciler.core.conditions import Condition, Conditions, Key, Kind, Severity
 from reconciler.core.model import Family
@@ -163,9 +162,11 @@ def _recent(told_at: Mapping[Mark, float], now: float) -> dict[Mark, float]:
 
 def _together(notices: Iterable[Notice]) -> tuple[Notice, ...]:
     """Return notices in order, those of more families than APART that say the same as one."""
+    alike: dict[tuple[int, str, str, str], list[Notice]] = {}
+    for notice in notices:
+        alike.setdefault(_said(notice), []).append(notice)
     told: list[Notice] = []
-    for _, alike in groupby(sorted(notices, key=_said), key=_said):
-        several = list(alike)
+    for _, several in sorted(alike.items()):
         told += several if len(several) <= APART else [_merged(several)]
     return tuple(told)
 

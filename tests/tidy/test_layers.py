@@ -11,18 +11,19 @@ from tests.tidy.source import Module, module, modules
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "schema_files": set(),
+    "secret": set(),
     "core": {"errors"},
     "ports": {"core", "errors"},
     "clock": {"ports"},
     "desired": {"core", "errors", "schema_files"},
-    "okx": {"core", "errors", "ports"},
+    "okx": {"core", "errors", "ports", "secret"},
     "store": {"core", "errors", "ports"},
     "reconcile": {"core", "errors", "ports"},
     "loop": {"core", "errors", "ports", "reconcile"},
     "report": {"core", "errors"},
     "logs": {"core", "report"},
     "simulator": {"okx"},
-    "sidecar": {"core", "errors", "report"},
+    "sidecar": {"core", "errors", "report", "secret"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -44,7 +45,7 @@ VALUE_MODULES = {
 
 HOMES = {
     "aiohttp": ("okx/transport.py", "simulator/", "sidecar/"),
-    "yarl": ("okx/transport.py",),
+    "yarl": ("okx/transport.py", "sidecar/notifier.py"),
     "click": ("cli/",),
     "jinja2": ("sidecar/",),
     "jsonschema": ("desired/",),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import AccountProblem, Exit
-from reconciler.okx.credentials import MAX_MESSAGE_CHARS, Credentials, Secret, load_credentials
+from reconciler.okx.credentials import MAX_MESSAGE_CHARS, Credentials, load_credentials
+from reconciler.secret import Secret
 
 KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"
 SECRET = "22582BD0CFF14C41EDBF1AB98506286D"
