@@ -31,8 +31,10 @@ from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore, State
 from reconciler.reconcile import Options
 from reconciler.sidecar.guard import Listen
+from reconciler.sidecar.target import Target
 
 if TYPE_CHECKING:
+    from reconciler.cli.telling import Telling
     from reconciler.cli.watching import Watching
 
 POLL_S = 1.0
@@ -53,6 +55,7 @@ class Standing:
     assume_idle: bool
     live: bool
     listen: Listen | None = None
+    notify: tuple[Target, ...] = ()
 
 
 class Running:
@@ -68,12 +71,22 @@ class Running:
         self.policies = _watched(desired, policies, standing.policy_file)
         self.simulator = doors.is_simulator(standing.base)
         self.watching = None if standing.listen is None else _watching(self.clock)
+        self.telling = _telling(standing.notify, self.clock) if standing.notify else None
 
     async def run(self) -> None:
         """Run until asked to stop. Raises MmpError where the state or the keys cannot be used at all."""
         # First of all: from here on a signal is a request to stop, and what is begun is ended properly.
         self.stop.install()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._look, True)
+        if self.telling is not None:
+            self.telling.start()
+        try:
+            await self._run_watched()
+        finally:
+            if self.telling is not None:
+                self.telling.stop()
+
+    async def _run_watched(self) -> None:
         if self.watching is None or self.standing.listen is None:
             return await self._run()
         self.watching.listen(self.standing.listen)
@@ -126,23 +139,21 @@ class Running:
         )
 
     def _observer(self, desired: Desired, client: OkxTradingClient, store: AccountStore) -> Observe:
-        watch = self._watch_loop(desired, client, store)
+        onlookers = self._onlookers(desired, client, store)
         log = logs.observer(
             desired.account, desired.environment.value, simulator=self.simulator, advice=doors.advice
         )
 
         def observe(event: Event) -> None:
             self.stop.watch(desired.account, event)
-            watch(event)
             log(event)
+            for look in onlookers:
+                look(event)
 
         return observe
 
-    def _watch_loop(self, desired: Desired, client: OkxTradingClient, store: AccountStore) -> Observe:
-        """Return what keeps an account on the board; nothing where nobody may look."""
-        if self.watching is None:
-            return _unwatched
-        config = FileState(desired.path, desired.sha256, self.clock.wall())
+    def _onlookers(self, desired: Desired, client: OkxTradingClient, store: AccountStore) -> list[Observe]:
+        """Return whoever follows an account from outside: the board, and those who are told."""
         vitals = begun(
             desired,
             host=self.standing.base.host,
@@ -150,12 +161,19 @@ class Running:
             live=self.standing.live,
             now=self.clock.now(),
         )
-        return self.watching.observer(
-            replace(vitals, config=config),
-            interval_s=self.standing.interval_s,
-            pauses=store.pauses,
-            clock_offset_s=lambda: client.clock_offset_s,
-        )
+        vitals = replace(vitals, config=FileState(desired.path, desired.sha256, self.clock.wall()))
+        found: list[Observe] = []
+        if self.watching is not None:
+            watch = self.watching.observer(
+                vitals,
+                interval_s=self.standing.interval_s,
+                pauses=store.pauses,
+                clock_offset_s=lambda: client.clock_offset_s,
+            )
+            found.append(watch)
+        if self.telling is not None:
+            found.append(self.telling.observer(vitals, interval_s=self.standing.interval_s))
+        return found
 
     async def _watch(self) -> None:
         while True:
@@ -189,8 +207,10 @@ def _watching(clock: SystemClock) -> Watching:
     return Watching(clock)
 
 
-def _unwatched(event: Event) -> None:
-    del event
+def _telling(targets: tuple[Target, ...], clock: SystemClock) -> Telling:
+    from reconciler.cli.telling import Telling  # late, as above
+
+    return Telling(targets, clock)
 
 
 def _watched(

@@ -76,7 +76,7 @@ BEFORE = replace(
 ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (Identified("446556540", None), {"uid": "446556540", "outage": None}),
     (LiveReadDone(READ), {"read": READ, "read_wall": WALL, "outage": None, "locked_out": ""}),
-    (WHOLE, {"compared": WHOLE, "started": True, "in_sync_at": NOW}),
+    (WHOLE, {"compared": WHOLE, "believed": WHOLE, "started": True, "in_sync_at": NOW}),
     (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False)}),
     (
         DOWN,
