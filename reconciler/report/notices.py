@@ -71,7 +71,7 @@ def notice_document(
         "simulator": vitals.simulator,
         "host": vitals.host,
         "family": one,
-        "text": _text(said.sentence, notice, vitals),
+        "text": _text(said, notice, vitals),
         "since": _iso(notice.since),
         "at": _iso(at),
         "count": notice.count,
@@ -101,12 +101,14 @@ def _id(notice: Notice, vitals: Vitals, at: datetime) -> str:
     return hashlib.sha256("\n".join((*facts, *notice.families)).encode()).hexdigest()[:32]
 
 
-def _text(sentence: str, notice: Notice, vitals: Vitals) -> str:
+def _text(said: Said, notice: Notice, vitals: Vitals) -> str:
+    """Put all of it in one line: a chat shows nothing else."""
     desired = vitals.desired
     banner = "SIMULATOR " if vitals.simulator else ""
     often = f" It happened {notice.count} times since it was last told." if notice.count > 1 else ""
-    text = printable(f"{banner}{desired.account} ({desired.environment.value}): {sentence}{often}")
-    text = text.translate(_HARMLESS)
+    hint = f" → {said.hint}" if said.hint else ""
+    text = f"{banner}{desired.account} ({desired.environment.value}): {said.sentence}{often}{hint}"
+    text = printable(text).translate(_HARMLESS)
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
 
 

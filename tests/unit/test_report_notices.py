@@ -106,7 +106,7 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     ),
     (
         vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)}),
-        "BTC-USD: frozen until somebody resets it.",
+        "BTC-USD: frozen until somebody resets it. → Find out why, then: mmp reset BTC-USD",
         "BTC-USD is not frozen any more, and as the file says.",
     ),
     (
@@ -120,7 +120,7 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     ),
     (
         replace(CALM, objection=Objection(BAD_KEY, writing=False)),
-        "Nothing can be written: API key doesn't exist [OKX 50119].",
+        "Nothing can be written: API key doesn't exist [OKX 50119]. → Create a new key.",
         "Key and account are accepted again.",
     ),
     (
@@ -131,7 +131,7 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     (
         replace(CALM, config=FILE),
         "A newer file of settings does not hold, the last good one stays in force: mmp.yaml:5:9: unknown "
-        'key "qtylimit" (and 1 more).',
+        'key "qtylimit" (and 1 more). → did you mean qtyLimit?',
         "mmp.yaml holds again and is in force.",
     ),
     (
