@@ -15,6 +15,7 @@ from reconciler.core.events import (
     Compared,
     Event,
     ExchangeFailed,
+    FightBroken,
     Identified,
     LiveReadDone,
     LockAwaited,
@@ -145,6 +146,10 @@ def told(event: Event) -> Told | None:
         case Parked(family, setting, reply, _):
             values = {"family": family, "setting": setting_words(setting)}
             return "error", "parked: refused by the exchange", values | _reply(reply)
+        case FightBroken(family, setting, heals):
+            values = {"family": family, "setting": setting_words(setting), "heals": heals}
+            hint = f"find out who changes it, then: mmp resume --family {family}"
+            return "error", "fight broken off: paused", values | {"hint": hint}
         case ClockSynced():
             return "warning", "clock measured again", {}
         case LockAwaited(message):

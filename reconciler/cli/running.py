@@ -28,7 +28,7 @@ from reconciler.desired.watch import Accepted, PolicyAccepted, Rejected, Watched
 from reconciler.loop import Loop
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.wire import BaseUrl
-from reconciler.ports import AccountStore, State
+from reconciler.ports import State
 from reconciler.reconcile import Options
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.target import Target
@@ -125,10 +125,11 @@ class Running:
             store=store,
             exchange=client,
             clock=self.clock,
-            observe=self._observer(desired, client, store),
+            observe=self._observer(desired, client),
             host=self.standing.base.host,
             options=Options(
                 purpose="run",
+                breaks_fights=True,
                 live=self.standing.live,
                 assume_idle=self.standing.assume_idle,
                 drift=self.standing.drift,
@@ -138,8 +139,8 @@ class Running:
             stopping=self.stop.asked,
         )
 
-    def _observer(self, desired: Desired, client: OkxTradingClient, store: AccountStore) -> Observe:
-        onlookers = self._onlookers(desired, client, store)
+    def _observer(self, desired: Desired, client: OkxTradingClient) -> Observe:
+        onlookers = self._onlookers(desired, client)
         log = logs.observer(
             desired.account, desired.environment.value, simulator=self.simulator, advice=doors.advice
         )
@@ -152,7 +153,7 @@ class Running:
 
         return observe
 
-    def _onlookers(self, desired: Desired, client: OkxTradingClient, store: AccountStore) -> list[Observe]:
+    def _onlookers(self, desired: Desired, client: OkxTradingClient) -> list[Observe]:
         """Return whoever follows an account from outside: the board, and those who are told."""
         vitals = begun(
             desired,
@@ -167,7 +168,6 @@ class Running:
             watch = self.watching.observer(
                 vitals,
                 interval_s=self.standing.interval_s,
-                pauses=store.pauses,
                 clock_offset_s=lambda: client.clock_offset_s,
             )
             found.append(watch)

@@ -6,12 +6,10 @@ The loops' thread does the folding and nothing else for it; the server's thread 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 
 from reconciler import __version__, logs
-from reconciler.core.events import Compared, Event, Observe
-from reconciler.core.model import Pause
+from reconciler.core.events import Event, Observe
 from reconciler.core.vitals import Vitals, after
 from reconciler.ports import Clock
 from reconciler.sidecar.board import Board, Watched
@@ -49,7 +47,6 @@ class Watching:
         begun: Vitals,
         *,
         interval_s: float,
-        pauses: Callable[[], Iterable[Pause]],
         clock_offset_s: Callable[[], float | None],
     ) -> Observe:
         """Put an account on the board, and return what keeps it there as it is, event by event."""
@@ -60,8 +57,6 @@ class Watching:
         def observe(event: Event) -> None:
             nonlocal vitals
             vitals = after(vitals, event, now=self._clock.now(), wall=self._clock.wall())
-            if isinstance(event, Compared) and (event.rules.paused or vitals.pauses):
-                vitals = replace(vitals, pauses=tuple(pauses()))
             self._metrics.observe(labels, event)
             self.board.put(name, Watched(vitals, interval_s, clock_offset_s()))
 

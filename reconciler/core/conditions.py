@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.events import Parked
-from reconciler.core.model import Family, LiveRow
+from reconciler.core.model import Family, LiveRow, Pause
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import Problem
 from reconciler.core.verdict import Reply
@@ -39,6 +39,7 @@ class Kind(StrEnum):
     OUT_OF_SYNC = "out-of-sync"
     FROZEN = "frozen"
     REJECTED = "rejected"
+    FIGHT = "fight"
     KEY_PROBLEM = "key-problem"
     UNREACHABLE = "unreachable"
     CONFIG_REJECTED = "config-rejected"
@@ -74,9 +75,9 @@ class Key:
     family: str = ""
 
 
-About = Change | LiveRow | Parked | Outage | Reply | tuple[Problem, ...] | str | int
-"""What is to be said of a condition: its change, its live row, the exchange's words, what is wrong with
-a file, who holds the state, how many families there are."""
+About = Change | LiveRow | Parked | Pause | Outage | Reply | tuple[Problem, ...] | str | int
+"""What is to be said of a condition: its change, its live row, the exchange's words, the fight's pause,
+what is wrong with a file, who holds the state, how many families there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,10 @@ def less_protected(change: Change) -> bool:
 def _families(vitals: Vitals) -> dict[Key, Condition]:
     changes = vitals.believed.plan.changes if vitals.believed else ()
     differing = {change.family: _differs(change, vitals) for change in changes if _counts(change)}
+    fought = {pause.family: _fought(pause, vitals) for pause in vitals.pauses if pause.fought is not None}
     frozen = {family: _frozen(row) for family, row in _frozen_until_reset(vitals)}
-    return {Key(Topic.FAMILY, family): one for family, one in sorted({**differing, **frozen}.items())}
+    worst_last = {**differing, **fought, **frozen}
+    return {Key(Topic.FAMILY, family): one for family, one in sorted(worst_last.items())}
 
 
 def _counts(change: Change) -> bool:
@@ -149,6 +152,14 @@ def _patience_s(change: Change) -> float:
     if change.action is Action.HOLD:
         return FROZEN_FOR_S if change.because is Because.FROZEN else 0.0
     return (change.eta_s or 0.0) + LATE_AFTER_S
+
+
+def _fought(pause: Pause, vitals: Vitals) -> Condition:
+    """A family that is fought over is in nobody's hand, whatever is in force at this moment."""
+    changes = vitals.believed.plan.changes if vitals.believed else ()
+    exposed = any(change.family == pause.family and less_protected(change) for change in changes)
+    severity = Severity.CRITICAL if exposed else Severity.WARNING
+    return Condition(Kind.FIGHT, severity, "fight", pause)
 
 
 def _frozen_until_reset(vitals: Vitals) -> Iterator[tuple[Family, LiveRow]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.model import Desired, Family, Known, LiveRead, Setting
+from reconciler.core.model import Desired, Family, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, Reason, Rules
 from reconciler.core.verdict import AttemptStatus, Reply
@@ -68,6 +68,7 @@ class Compared:
 
     Told before every step, so that whoever watches sees what the pass sees. ``whole`` tells that live
     was read in this pass, or is not to be, and leaves no doubt; only such a plan is believed.
+    ``pauses`` are those in force for what is desired.
     """
 
     desired: Desired
@@ -76,6 +77,7 @@ class Compared:
     rules: Rules
     plan: Plan
     whole: bool
+    pauses: tuple[Pause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,18 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class FightBroken:
+    """Somebody sets this family again and again, away from ``setting``: it is paused, on record.
+
+    It was put back ``heals`` times before, within the breaker's window.
+    """
+
+    family: Family
+    setting: Setting
+    heals: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClockSynced:
     """The offset to the exchange's clock was measured again after it refused our timestamp."""
 
@@ -178,6 +192,7 @@ Event = (
     | RequestReserved
     | RequestSettled
     | Parked
+    | FightBroken
     | ClockSynced
     | LockAwaited
 )

@@ -16,6 +16,7 @@ from reconciler.core.events import (
     Compared,
     Event,
     ExchangeFailed,
+    FightBroken,
     Identified,
     LiveReadDone,
     LockAwaited,
@@ -162,6 +163,9 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
             return _settled(heard, event, wall)
         case Parked():
             return _parked(heard, event, wall)
+        case FightBroken():
+            told = f"put back {event.heals} times and changed again by somebody else: left as it is"
+            return _troubled(heard, Trouble(wall, "fight", told, event.family))
         case LockAwaited(message=message):
             return replace(heard, locked_out=message)
         case PassEnded():
@@ -220,7 +224,7 @@ def _protects(change: Change) -> bool:
 
 def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
     """Take the comparison; only a whole one says that everything is in sync, or protected."""
-    vitals = replace(vitals, desired=event.desired, compared=event)
+    vitals = replace(vitals, desired=event.desired, compared=event, pauses=event.pauses)
     if not event.whole:
         return vitals
     vitals = replace(vitals, believed=event)

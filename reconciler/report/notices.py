@@ -14,7 +14,7 @@ from typing import assert_never
 
 from reconciler.core.conditions import Condition, Kind, less_protected
 from reconciler.core.events import Parked
-from reconciler.core.model import LiveRow
+from reconciler.core.model import LiveRow, Pause
 from reconciler.core.notices import Notice, Turn
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED
 from reconciler.core.plan import Action, Because, Change, Reason
@@ -114,7 +114,7 @@ def _text(said: Said, notice: Notice, vitals: Vitals) -> str:
 
 def _over(notice: Notice, vitals: Vitals) -> Said:
     match notice.kind:
-        case Kind.OUT_OF_SYNC | Kind.FROZEN | Kind.REJECTED:
+        case Kind.OUT_OF_SYNC | Kind.FROZEN | Kind.REJECTED | Kind.FIGHT:
             return Said(_over_family(notice, vitals))
         case Kind.KEY_PROBLEM:
             return Said("Key and account are accepted again.")
@@ -151,6 +151,8 @@ def _began(notice: Notice, advice: Advice) -> Said:
             return Said(f"{names}: frozen until somebody resets it.", hint=hint)
         case Parked():
             return _refused(names, about, advice)
+        case Pause():
+            return _fought(names, about, alone=len(notice.families) == 1)
         case Outage():
             doing, words = about.failed.doing, _words(about.failed.reply)
             return Said(f"The exchange has not answered for a minute ({doing}: {words}).", words)
@@ -197,6 +199,13 @@ def _refused(names: str, parked: Parked, advice: Advice) -> Said:
     words = _words(parked.reply)
     sentence = f"{names}: refused by the exchange ({setting_words(parked.setting)}): {words}."
     return Said(sentence, words, advice(parked.reply) or None, None, parked.setting.wire())
+
+
+def _fought(names: str, pause: Pause, *, alone: bool) -> Said:
+    hint = f"Find out who changes it, then: mmp resume --family {names}" if alone else None
+    left = "left as it is until the file changes or somebody resumes it"
+    after = pause.fought.wire() if pause.fought else None
+    return Said(f"{names}: {pause.reason}; {left}.", pause.reason, hint, None, after)
 
 
 def _file(condition: Condition, problems: tuple[Problem, ...]) -> Said:

@@ -28,7 +28,7 @@ from reconciler.core.events import (
     PassEnded,
     RequestSettled,
 )
-from reconciler.core.model import Uncertain
+from reconciler.core.model import Pause, Uncertain
 from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import DriftPolicy, Reason, Rules
 from reconciler.core.policy import Policy
@@ -136,6 +136,21 @@ def test_frozen_until_reset_goes_before_everything_else_and_only_desired_familie
     vitals = vitals_of({BTC: A}, APPLIED, rows)
     assert told(vitals) == (Kind.FROZEN, CRITICAL, "until-reset", 0.0)
     assert [key for key in conditions(vitals) if key.topic is Topic.FAMILY] == [Key(Topic.FAMILY, BTC)]
+
+
+@pytest.mark.parametrize(
+    ("shown", "severity"), [(LOOSER, CRITICAL), (TIGHTER, WARNING), ("5000/2000/100", WARNING)]
+)
+def test_a_fight_lasts_as_long_as_its_pause_whatever_is_in_force(shown: str, severity: Severity) -> None:
+    fought = Pause(BTC, "somebody else", WALL, None, fought=A)
+    by_hand = Pause(ETH, "testing", WALL, None)
+    rules = Rules(paused=frozenset({BTC}))
+    vitals = vitals_of({BTC: A}, APPLIED, {BTC: row(shown)}, rules=rules)
+    found = told(replace(vitals, pauses=(fought, by_hand)))
+    assert found == (Kind.FIGHT, severity, "fight", 0.0)
+    assert Key(Topic.FAMILY, ETH) not in conditions(replace(vitals, pauses=(fought, by_hand)))
+    nothing_compared = begun(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)
+    assert told(replace(nothing_compared, pauses=(fought,))) == (Kind.FIGHT, WARNING, "fight", 0.0)
 
 
 def test_a_freeze_that_ends_by_itself_is_nothing_to_tell() -> None:

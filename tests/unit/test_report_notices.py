@@ -12,13 +12,14 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.core.conditions import Condition, Kind, Severity, conditions
 from reconciler.core.events import Parked
-from reconciler.core.model import Family
+from reconciler.core.model import Family, Pause
 from reconciler.core.notices import Notice, Turn, tell
-from reconciler.core.plan import Because, DriftPolicy, Rules
+from reconciler.core.plan import DriftPolicy, Rules
 from reconciler.core.problems import Code, problem
 from reconciler.core.standing import Standing, judge_standing
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals
+from reconciler.reconcile import FOUGHT
 from reconciler.report.documents import Document
 from reconciler.report.notices import MAX_NAMED, MAX_TEXT_CHARS, notice_document
 from reconciler.schema_files import load_schema
@@ -89,7 +90,7 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     ),
     (
         vitals_of({BTC: A}, APPLIED, LOOSER, rules=Rules(paused=frozenset({BTC}))),
-        "BTC-USD: changed by somebody else; held: paused by hand (qtyLimit 9999 → 100). Less protection "
+        "BTC-USD: changed by somebody else; held: paused (qtyLimit 9999 → 100). Less protection "
         "than the file says.",
         "BTC-USD is as the file says again.",
     ),
@@ -116,6 +117,13 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
         ),
         "BTC-USD: refused by the exchange (timeInterval 5s, frozenInterval 2s, qtyLimit 100): Parameter "
         "qtyLimit error [OKX 51000].",
+        "BTC-USD is as the file says again.",
+    ),
+    (
+        replace(CALM, pauses=(Pause(BTC, FOUGHT, WALL, None, A),)),
+        "BTC-USD: put back 3 times within 10 minutes, and changed again by somebody else; left as it is "
+        "until the file changes or somebody resumes it. → Find out who changes it, then: mmp resume "
+        "--family BTC-USD",
         "BTC-USD is as the file says again.",
     ),
     (
@@ -275,5 +283,4 @@ def test_the_words_of_the_schema_are_the_code_s() -> None:
     assert properties["text"]["maxLength"] == MAX_TEXT_CHARS
     assert properties["details"]["properties"]["families"]["maxItems"] == MAX_NAMED
     told_of = set(re.findall(r"([a-z-]+)(?:, [a-z-]+)*:", properties["kind"]["description"]))
-    assert told_of <= set(properties["kind"]["enum"]) | {"fight"}
-    assert Because.PAUSED.value not in told_of
+    assert told_of <= set(properties["kind"]["enum"])

@@ -14,6 +14,7 @@ from reconciler.core.events import (
     ClockSynced,
     Event,
     ExchangeFailed,
+    FightBroken,
     Identified,
     LiveReadDone,
     LockAwaited,
@@ -118,6 +119,16 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
                 ETH: replace(PARKED, family=ETH),
             },
             "troubles": (Trouble(WALL, "51000", "refused by the exchange: wrong-settings", BTC),),
+        },
+    ),
+    (
+        FightBroken(BTC, A, 3),
+        {
+            "troubles": (
+                Trouble(
+                    WALL, "fight", "put back 3 times and changed again by somebody else: left as it is", BTC
+                ),
+            )
         },
     ),
     (ClockSynced(), {}),
