@@ -19,6 +19,7 @@ from reconciler.core.events import (
     ConfigRejected,
     Event,
     ExchangeFailed,
+    FightBroken,
     FilesPolled,
     Identified,
     KeyReplaced,
@@ -39,7 +40,7 @@ from reconciler.core.events import (
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
 from reconciler.core.problems import Problem
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
 
@@ -78,9 +79,6 @@ def line(level: str, event: str, **values: object) -> None:
 
 Advice = Callable[[Reply], str]
 """Returns what to do about a reply, one sentence, "" when there is nothing."""
-
-STOPPING = frozenset({ReplyClass.ACCOUNT, ReplyClass.ENVIRONMENT, ReplyClass.CLOCK, ReplyClass.OUR_BUG})
-"""Replies that nothing gets better by waiting for: somebody has to do something."""
 
 
 def no_advice(reply: Reply) -> str:
@@ -167,6 +165,10 @@ def told(event: Event) -> Told | None:
         case Parked(family, setting, reply, _):
             values = {"family": family, "setting": setting_words(setting)}
             return "error", "parked: refused by the exchange", values | _reply(reply)
+        case FightBroken(family, setting, heals):
+            values = {"family": family, "setting": setting_words(setting), "heals": heals}
+            hint = f"find out who changes it, then: mmp resume --family {family}"
+            return "error", "fight broken off: paused", values | {"hint": hint}
         case ClockSynced():
             return "warning", "clock measured again", {}
         case LockAwaited(message):

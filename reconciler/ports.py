@@ -209,6 +209,13 @@ class Store(Protocol):
         """
         ...
 
+    async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
+        """End the fight's pauses of these families that are about exactly these settings, durably.
+
+        A pause that has taken its place meanwhile is left alone.
+        """
+        ...
+
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Keep for the history, durably, that a refusal was overridden by name, and why."""
         ...

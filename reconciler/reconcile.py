@@ -19,6 +19,7 @@ from reconciler.core.events import (
     ClockSynced,
     Compared,
     ExchangeFailed,
+    FightBroken,
     Identified,
     LiveReadDone,
     Observe,
@@ -34,14 +35,16 @@ from reconciler.core.evidence import (
     Reads,
     unreadable_managed,
 )
+from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import AccountInfo, Desired, Family, Known, LiveRead, Pause, Setting, Uncertain
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import SEND_DEADLINE_S, Ledger, earliest_slot
-from reconciler.core.pauses import paused
+from reconciler.core.pauses import fought_no_more, in_force
 from reconciler.core.plan import (
     Change,
     DriftPolicy,
     Plan,
+    Reason,
     Rules,
     make_plan,
     with_schedule,
@@ -64,6 +67,9 @@ NOT_OPEN_RETRY_S = 600.0
 SURVEY_READS = int(SETTLING_S / SECOND_READ_AFTER_S) + 3
 """Reads of a dry run at the most: through the time after a write in which a difference is doubted."""
 
+FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
+"""Why the breaker of fights paused a family, for people."""
+
 TOO_LATE_S = 10.0
 """How late after it was due a request may still be reserved: a connection may take that long to open.
 Later (a suspended process) it is decided on again, because its read says little by then."""
@@ -78,6 +84,8 @@ class Options:
     ``policy`` is asked before every plan, since its file may change under ``run``.
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
+    ``breaks_fights``: drift is not put back for ever; what somebody else sets again and again is left
+    (``run``; an ``apply`` is an explicit act).
     """
 
     purpose: str = "apply"
@@ -91,6 +99,7 @@ class Options:
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
     only: frozenset[Family] | None = None
     patience_s: float = float("inf")
+    breaks_fights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,8 @@ class Memory:
     done: dict[Family, Outcome] = field(default_factory=dict)
     overridden: set[tuple[Allow, str]] = field(default_factory=set)
     """Overrides on record already, each with the rule it was needed for."""
+    heals: Heals = field(default_factory=dict)
+    """When each family was put back, as far as that counts for the breaker of fights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +296,7 @@ class _Pass:
         self.plan: Plan | None = None
         self.known: Mapping[Family, Known] = {}
         self.pauses: tuple[Pause, ...] = ()
+        self.ended_fights: Mapping[Family, Setting] = {}
         self.trouble: Reply | None = None
 
     async def run(self) -> PassResult:
@@ -307,6 +319,8 @@ class _Pass:
     async def _step(self) -> End | None:
         """Plan again and take the one step that comes next."""
         plan, slot = await self._plan_again()
+        if await self._minds_fights(plan):
+            return None
         first = plan.requests[0].family if plan.requests else None
         step = next_step(
             plan,
@@ -340,17 +354,39 @@ class _Pass:
 
     async def _plan_again(self) -> tuple[Plan, float]:
         self.known = await self.store.known()
-        self.pauses = await self.store.pauses()
+        pauses = await self.store.pauses()
         ledger = await self.store.ledger()
         now, desired = self.clock.now(), self.desired()
-        rules = self._rules(desired, now)
+        self.pauses = in_force(pauses, desired)
+        self.ended_fights = fought_no_more(pauses, desired)
+        rules = self._rules(now)
         plan = make_plan(desired, self.known, self.reads, rules, now)
         plan = with_schedule(plan, ledger, now, assume_idle=self.options.assume_idle)
         whole = self._has_whole_picture(plan)
-        self.observe(Compared(desired, self.known, ledger, tuple(self.pauses), rules, plan, whole))
+        self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole))
         self._tell(plan)
         self.plan = plan
         return plan, earliest_slot(ledger, now, assume_idle=self.options.assume_idle)
+
+    async def _minds_fights(self, plan: Plan) -> bool:
+        """End what the file has ended, break off what goes on too long; True: plan again."""
+        if not self.options.breaks_fights:
+            return False
+        if self.ended_fights:
+            await self.store.end_fights(self.ended_fights)
+        whole = self._has_whole_picture(plan)
+        fought = fights(self.memory.heals, plan, self.clock.now()) if whole else ()
+        if fought:
+            await self._break_off(fought)
+        return bool(fought)
+
+    async def _break_off(self, fought: tuple[Fight, ...]) -> None:
+        """Pause what is fought over, on record; the next plan then leaves it."""
+        settings = {fight.family: fight.setting for fight in fought}
+        await self.store.pause(settings, until=None, reason=FOUGHT, fought=settings)
+        self.memory.heals = without(self.memory.heals, settings)
+        for fight in fought:
+            self.observe(FightBroken(fight.family, fight.setting, fight.heals))
 
     def _tell(self, plan: Plan) -> None:
         """Tell about a plan that says something new, once there is something to compare with."""
@@ -358,7 +394,7 @@ class _Pass:
             self.observe(Planned(plan))
             self.memory.planned = plan
 
-    def _rules(self, desired: Desired, now: float) -> Rules:
+    def _rules(self, now: float) -> Rules:
         parked = {
             family: refused.setting
             for family, refused in self.memory.parked.items()
@@ -367,7 +403,7 @@ class _Pass:
         return Rules(
             drift=self.options.drift,
             parked=parked,
-            paused=paused(self.pauses, desired),
+            paused=frozenset(pause.family for pause in self.pauses),
             policy=self.options.policy(),
             allowed=self.options.allowed,
             only=self.options.only,
@@ -483,6 +519,9 @@ class _Pass:
             self.memory.failures = 0
             self.memory.parked.pop(change.family, None)
             self.memory.done[change.family] = Outcome.APPLIED
+            if change.reason is Reason.DRIFTED:
+                now = self.clock.now()
+                self.memory.heals = healed(self.memory.heals, change.family, change.after, now)
 
     def _park(self, change: Change, reply: Reply, retry_at: float | None) -> None:
         self.memory.parked[change.family] = ParkedSetting(change.after, reply, retry_at)

@@ -28,6 +28,7 @@ from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
 from reconciler.reconcile import MAX_BACK_OFF_S, Options, back_off_s
 from reconciler.sidecar.guard import Listen
+from reconciler.sidecar.target import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Standing:
     assume_idle: bool
     live: bool
     listen: Listen | None = None
+    notify: tuple[Target, ...] = ()
 
 
 class Keeper:
@@ -82,6 +84,11 @@ class Keeper:
     def owner(self) -> Owner:
         """The account and its environment, which never change."""
         return (self.desired.account, self.desired.environment)
+
+    @property
+    def name(self) -> str:
+        """The account and its environment in one word, for tables of accounts."""
+        return f"{self.desired.account}/{self.desired.environment.value}"
 
     @property
     def held(self) -> bool:
@@ -130,6 +137,7 @@ class Keeper:
             host=standing.base.host,
             options=Options(
                 purpose="run",
+                breaks_fights=True,
                 live=standing.live,
                 assume_idle=standing.assume_idle,
                 drift=standing.drift,

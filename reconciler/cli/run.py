@@ -11,6 +11,7 @@ from reconciler.cli import doors
 from reconciler.cli.options import (
     MIN_INTERVAL_S,
     Duration,
+    Webhook,
     config_option,
     exchange_options,
     output_option,
@@ -22,6 +23,7 @@ from reconciler.cli.output import Output
 from reconciler.core.plan import DriftPolicy
 from reconciler.errors import UsageError
 from reconciler.sidecar.guard import Listen, parse_listen
+from reconciler.sidecar.target import Target
 
 
 @click.command()
@@ -65,6 +67,16 @@ from reconciler.sidecar.guard import Listen, parse_listen
     metavar="NAME",
     help="Answer requests for this host name too; may be repeated.",
 )
+@click.option(
+    "--notify",
+    "targets",
+    type=Webhook(),
+    multiple=True,
+    metavar="URL",
+    envvar="MMP_NOTIFY",
+    help="Post there, as JSON, what people should know; may be repeated. Better in MMP_NOTIFY, since"
+    " such an address is a secret (several: with blanks between).",
+)
 @output_option("text", "json")
 def run(
     config: tuple[str, ...],
@@ -80,6 +92,7 @@ def run(
     no_live: bool,
     listen: str | None,
     listen_names: tuple[str, ...],
+    targets: tuple[Target, ...],
     output_format: str,
     color: str,
     log_format: str | None,
@@ -117,6 +130,7 @@ def run(
         assume_idle=assume_idle,
         live=not no_live,
         listen=_listen(listen, listen_names),
+        notify=targets,
     )
     read = doors.read_present if missing == "wait" else doors.read_desired
     desired = read(config, out)

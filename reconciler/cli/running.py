@@ -11,13 +11,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.claims import Claims
 from reconciler.cli.keeping import Keeper, Standing, WatchedKey
 from reconciler.cli.lookout import Lookout, Post
+from reconciler.cli.onlooking import Onlookers
 from reconciler.cli.options import StatePlace, config_paths
 from reconciler.cli.stopping import Stop
 from reconciler.core import events
@@ -41,9 +42,6 @@ from reconciler.desired.watch import (
 )
 from reconciler.okx.credentials import load_credentials
 
-if TYPE_CHECKING:
-    from reconciler.cli.watching import Watching
-
 
 class Supervisor:
     """One ``mmp run`` over its accounts: those there are, and those to come."""
@@ -64,7 +62,7 @@ class Supervisor:
             watched = WatchedPolicy(policy, one.path, standing.policy_file)
             self._policies.setdefault(self._policy_key(one.path), watched)
         self._observers: dict[str, Observe] = {}
-        self._watching: Watching | None = None
+        self._onlookers = Onlookers(standing, self.stop.clock)
         self._keeping: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -73,13 +71,11 @@ class Supervisor:
         self.stop.install()
         for desired in self._begin_with:
             load_credentials(desired.credentials_prefix, os.environ)
-        self._let_look()
-        place, lock_timeout_s = self.standing.state, self.standing.lock_timeout_s
+        self._onlookers.start()
         try:
-            await self._run(place, lock_timeout_s)
+            await self._run(self.standing.state, self.standing.lock_timeout_s)
         finally:
-            if self._watching is not None:
-                self._watching.stop()
+            self._onlookers.stop()
 
     async def _run(self, place: StatePlace, lock_timeout_s: float) -> None:
         async with doors.opened_state(place, self.stop.clock, lock_timeout_s) as self.state:
@@ -89,18 +85,8 @@ class Supervisor:
         """Take what happened, to one account or to none; everything that is told comes through here."""
         if keeper is not None:
             self.stop.watch(keeper.desired.account, event)
-        if self._watching is not None:
-            self._watching.tell(event, keeper)
+        self._onlookers.hear(event, keeper)
         self._observer(keeper)(event)
-
-    def _let_look(self) -> None:
-        """Serve who may look from outside, where that was asked for."""
-        if self.standing.listen is None:
-            return
-        from reconciler.cli.watching import Watching  # late: nobody else needs its server and counters
-
-        self._watching = Watching(self.stop.clock)
-        self._watching.listen(self.standing.listen)
 
     # ---- what runs -----------------------------------------------------------------------------------
 
@@ -219,9 +205,8 @@ class Supervisor:
     def _tell_each(self, policy: WatchedPolicy, event: Event) -> None:
         """Log what happened to a policy once, and show it at every account that is under it."""
         self.tell(event)
-        if self._watching is not None:
-            for keeper in self._under(policy):
-                self._watching.tell(event, keeper)
+        for keeper in self._under(policy):
+            self._onlookers.hear(event, keeper)
 
     def _hurry(self, *keepers: Keeper) -> None:
         for keeper in keepers:
@@ -245,8 +230,7 @@ class Supervisor:
             file, self._policy(file.path), self.standing, self.state, self.stop, self.claims, tell
         )
         self.keepers[file.path] = keeper
-        if self._watching is not None:
-            self._watching.keep(keeper)
+        self._onlookers.keep(keeper)
         tell(events.ConfigAccepted(file.path, file.desired.sha256))
         self.lookout.add(WatchedKey(file.desired.credentials_prefix), lambda _: self._hurry(keeper))
         self._keeping.add(self._start(keeper.run()))

@@ -71,6 +71,7 @@ class Compared:
 
     Told before every step, so that whoever watches sees what the pass sees. ``whole`` tells that live
     was read in this pass, or is not to be, and leaves no doubt; only such a plan is believed.
+    ``pauses`` are those in force for what is desired.
     """
 
     desired: Desired
@@ -155,6 +156,18 @@ class Parked:
     setting: Setting
     reply: Reply
     retry_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FightBroken:
+    """Somebody sets this family again and again, away from ``setting``: it is paused, on record.
+
+    It was put back ``heals`` times before, within the breaker's window.
+    """
+
+    family: Family
+    setting: Setting
+    heals: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +259,7 @@ Event = (
     | RequestReserved
     | RequestSettled
     | Parked
+    | FightBroken
     | ClockSynced
     | LockAwaited
     | KeyReplaced

@@ -8,10 +8,10 @@ away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from reconciler.core.model import Desired, Family, Pause, PausedBy
+from reconciler.core.model import Desired, Family, Pause, PausedBy, Setting
 
 
 def in_force(pauses: Iterable[Pause], desired: Desired) -> tuple[Pause, ...]:
@@ -22,6 +22,18 @@ def in_force(pauses: Iterable[Pause], desired: Desired) -> tuple[Pause, ...]:
 def paused(pauses: Iterable[Pause], desired: Desired) -> frozenset[Family]:
     """Return the families that ``pauses``, all in force by their time, hold back now."""
     return frozenset(pause.family for pause in in_force(pauses, desired))
+
+
+def fought_no_more(pauses: Sequence[Pause], desired: Desired) -> dict[Family, Setting]:
+    """Return the families whose fight's pause is over, because the file wants something else of them.
+
+    It is over for good: going back to what was fought over is a change like any other.
+    """
+    return {
+        pause.family: pause.fought
+        for pause in pauses
+        if pause.fought is not None and not _fought_still(pause, desired)
+    }
 
 
 def replaces(pause: Pause, before: Pause | None, wall: datetime) -> bool:

@@ -31,6 +31,10 @@ class ReplyClass(StrEnum):
     NOT_SENT = "not-sent"
 
 
+STOPPING = frozenset({ReplyClass.ACCOUNT, ReplyClass.ENVIRONMENT, ReplyClass.CLOCK, ReplyClass.OUR_BUG})
+"""Replies that nothing gets better by waiting for: somebody has to do something."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One classified reply, already free of secrets.

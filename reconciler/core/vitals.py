@@ -18,6 +18,7 @@ from reconciler.core.events import (
     ConfigRejected,
     Event,
     ExchangeFailed,
+    FightBroken,
     Identified,
     LiveReadDone,
     LockAwaited,
@@ -35,7 +36,7 @@ from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
 from reconciler.core.problems import Problem
 from reconciler.core.status import Record, Status, make_status
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 
 SHOWN_S = 60.0
 """How long a request is shown in the picture of the pacing window."""
@@ -85,6 +86,17 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class Objection:
+    """Key, account, environment or clock are not accepted: nothing is written until somebody acts.
+
+    ``writing``: said to a write, so that being able to read does not mean that it is over.
+    """
+
+    reply: Reply
+    writing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FileState:
     """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
 
@@ -104,9 +116,10 @@ class Vitals:
 
     ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
     ``live`` False: the exchange is never read. ``due_at``: until when silence means nothing.
-    ``compared`` is the newest comparison of any kind. ``read`` is the newest live read of this
-    process. ``started`` is latched once every desired family was seen in sync or tighter and none was
-    uncertain. ``in_sync_at`` is the last instant at which every family was proven in sync.
+    ``compared`` is the newest comparison of any kind, ``believed`` the newest whole one.
+    ``read`` is the newest live read of this process. ``started`` is latched once every desired family
+    was seen in sync or tighter and none was uncertain. ``in_sync_at`` is the last instant at which
+    every family was proven in sync.
     """
 
     desired: Desired
@@ -117,9 +130,11 @@ class Vitals:
     due_at: float
     uid: str | None = None
     compared: Compared | None = None
+    believed: Compared | None = None
     read: LiveRead | None = None
     read_wall: datetime | None = None
     outage: Outage | None = None
+    objection: Objection | None = None
     locked_out: str = ""
     started: bool = False
     in_sync_at: float | None = None
@@ -150,9 +165,9 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
     heard = replace(vitals, heard_at=now)
     match event:
         case Identified(uid=uid):
-            return replace(heard, uid=uid, outage=None)
+            return _answered(replace(heard, uid=uid))
         case LiveReadDone(read=read):
-            return replace(heard, read=read, read_wall=wall, outage=None, locked_out="")
+            return _answered(replace(heard, read=read, read_wall=wall, locked_out=""))
         case Compared():
             return _compared(heard, event, now)
         case ExchangeFailed():
@@ -164,10 +179,13 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
             return _settled(heard, event, wall)
         case Parked():
             return _parked(heard, event, wall)
+        case FightBroken():
+            told = f"put back {event.heals} times and changed again by somebody else: left as it is"
+            return _troubled(heard, Trouble(wall, "fight", told, event.family))
         case LockAwaited(message=message):
             return replace(heard, locked_out=message)
         case PassEnded():
-            return replace(heard, last_pass=event, locked_out="")
+            return _ended(heard, event)
         case WentIdle(until=until):
             return replace(heard, due_at=until)
         case LoopFailed(code=code, message=message, retry_at=retry_at):
@@ -235,6 +253,7 @@ def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
     vitals = replace(vitals, desired=event.desired, compared=event, pauses=event.pauses)
     if not event.whole:
         return vitals
+    vitals = replace(vitals, believed=event)
     started = vitals.started or protects(event.plan.changes)
     in_sync = all(
         change.action is Action.ADOPT and change.known_at is None for change in event.plan.changes
@@ -247,12 +266,28 @@ def _refused(file: FileState | None, path: str, problems: tuple[Problem, ...], w
     return replace(file or FileState(path, "", wall), rejected_at=wall, problems=problems[:MAX_PROBLEMS])
 
 
+def _answered(vitals: Vitals) -> Vitals:
+    """Take it that the exchange answers; an objection to a write is not over by that."""
+    objection = vitals.objection
+    return replace(vitals, outage=None, objection=objection if objection and objection.writing else None)
+
+
+def _ended(vitals: Vitals, event: PassEnded) -> Vitals:
+    """Take the end of a pass; one with nothing left to write leaves nothing to object to."""
+    objection = None if event.finished else vitals.objection
+    return replace(vitals, last_pass=event, locked_out="", objection=objection)
+
+
 def _failed(vitals: Vitals, event: ExchangeFailed, now: float, wall: datetime) -> Vitals:
     before = vitals.outage
     since, since_wall = (before.since, before.since_wall) if before else (now, wall)
     outage = Outage(since, since_wall, event, before.failures + 1 if before else 1)
     told = f"failed: {event.doing}: {event.reply.message or event.reply.reply_class.value}"
-    return _troubled(replace(vitals, outage=outage), Trouble(wall, event.reply.code, told))
+    stopped = event.reply.reply_class in STOPPING
+    objection = Objection(event.reply, writing=False) if stopped else vitals.objection
+    return _troubled(
+        replace(vitals, outage=outage, objection=objection), Trouble(wall, event.reply.code, told)
+    )
 
 
 def _settled(vitals: Vitals, event: RequestSettled, wall: datetime) -> Vitals:
@@ -260,12 +295,27 @@ def _settled(vitals: Vitals, event: RequestSettled, wall: datetime) -> Vitals:
         replace(sending, status=event.status) if sending.attempt == event.attempt else sending
         for sending in vitals.sendings
     )
-    vitals = replace(vitals, sendings=sendings)
+    vitals = replace(vitals, sendings=sendings, objection=_objection(vitals, event))
     if event.status is AttemptStatus.APPLIED:
         parked = {family: one for family, one in vitals.parked.items() if family != event.family}
         return replace(vitals, parked=parked, outage=None)
     told = f"request {event.status.value}: {event.reply.message or event.reply.reply_class.value}"
     return _troubled(vitals, Trouble(wall, event.reply.code, told, event.family))
+
+
+def _objection(vitals: Vitals, event: RequestSettled) -> Objection | None:
+    """Return what is objected to after a request; a verdict on its settings means that the key holds.
+
+    One refused timestamp is no objection: the clock is measured again.
+    """
+    if event.reply.reply_class in STOPPING - {ReplyClass.CLOCK}:
+        return Objection(event.reply, writing=True)
+    judged = event.reply.reply_class in (
+        ReplyClass.ACCEPTED,
+        ReplyClass.WRONG_SETTINGS,
+        ReplyClass.NOT_OPEN,
+    )
+    return None if judged else vitals.objection
 
 
 def _parked(vitals: Vitals, event: Parked, wall: datetime) -> Vitals:

@@ -1,23 +1,20 @@
 """The three secrets of an API key: where they are looked up, and how they are kept out of every output.
 
-This file decides what a secret prints as (``***``), which secret files are trusted, and what has to
-be scrubbed from text that came from the exchange. It never writes a value anywhere, and its errors
+This file decides which secret files are trusted, and what has to be scrubbed from text that came from
+the exchange. It never writes a value anywhere, and its errors
 name variables and paths, never contents. Loading is cheap and can be repeated at any time.
 """
 
 from __future__ import annotations
 
-import hmac
 import os
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn, final
 
 from reconciler.errors import AccountProblem
-
-MASK = "***"
+from reconciler.secret import MASK, Secret
 
 KEY_READS = 3
 """Times a key in files is read at most until two readings agree: one may fall between two of its files."""
@@ -34,42 +31,6 @@ _KEY_LIKE = re.compile(
     r"|[0-9a-f]{16,}",  # a secret key is 32 hexadecimal digits, and part of one is too much
     re.IGNORECASE | re.ASCII,
 )
-
-
-@final
-class Secret:
-    """A string that is never shown: every way of printing it gives ``***``, and it cannot be pickled."""
-
-    __slots__ = ("_value",)
-
-    _value: str
-
-    def __init__(self, value: str) -> None:
-        object.__setattr__(self, "_value", value)
-
-    def reveal(self) -> str:
-        """Return the secret itself: for signing, for headers and for scrubbing, nothing else."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return MASK
-
-    def __format__(self, spec: str) -> str:
-        return MASK
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a secret cannot be changed")
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a secret cannot be pickled or copied")
 
 
 @dataclass(frozen=True, slots=True)

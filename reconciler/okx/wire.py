@@ -21,7 +21,8 @@ from urllib.parse import SplitResult, urlsplit
 from reconciler import __version__
 from reconciler.core.model import Environment, Family, Field, Kind, Setting
 from reconciler.errors import UsageError
-from reconciler.okx.credentials import MASK, Credentials
+from reconciler.okx.credentials import Credentials
+from reconciler.secret import MASK
 
 DEFAULT_BASE_URL = "https://openapi.okx.com"
 KNOWN_HOSTS = frozenset({"openapi.okx.com", "www.okx.com", "eea.okx.com", "us.okx.com", "tr.okx.com"})

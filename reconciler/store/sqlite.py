@@ -402,6 +402,14 @@ class SqliteStore:
                     self._drop_pause(db, family)
                     self._keep_pause(db, pause)
 
+    async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
+        """End the fight's pauses of families that are about exactly these settings."""
+        with self._state.writing() as db:
+            before = self._all_pauses(db)
+            for family, setting in fought.items():
+                if family in before and before[family].fought == setting:
+                    self._drop_pause(db, family)
+
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
         with self._state.writing() as db:

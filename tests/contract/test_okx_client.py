@@ -29,11 +29,12 @@ from reconciler.core.model import AccountInfo, Environment, LiveRead, Quantity, 
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem
 from reconciler.okx.client import CLOCK_MAX_AGE_S, OkxClient, OkxConnection, OkxTradingClient
-from reconciler.okx.credentials import Credentials, Secret
+from reconciler.okx.credentials import Credentials
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
 from reconciler.okx.transport import Failed, OneShot
 from reconciler.okx.wire import USER_AGENT, parse_base_url
 from reconciler.ports import Exchange, Signed, TradingExchange
+from reconciler.secret import Secret
 
 KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"
 SECRET = "22582BD0CFF14C41EDBF1AB98506286D"

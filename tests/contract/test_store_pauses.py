@@ -191,3 +191,17 @@ def test_whatever_people_write_can_be_kept(place: Place, clock: ScriptedClock) -
     kept = "ab?" + "x" * 496
     assert [pause.reason for pause in asyncio.run(store.pauses())] == [kept]
     assert [(one.refusal, one.reason) for one in asyncio.run(store.overrides(1))] == [(kept, kept)]
+
+
+def test_only_a_fight_about_that_very_setting_is_ended(place: Place, clock: ScriptedClock) -> None:
+    """Between a look at the pauses and the end of a fight somebody may have paused it, or fought on."""
+    over, another, sol = setting("100"), setting("90"), Family("SOL-USD_UM")
+    store = opened(place, clock)
+    fought = {BTC: over, ETH: another}
+    asyncio.run(store.pause([BTC, ETH], until=None, reason="fight", fought=fought))
+    asyncio.run(store.pause([sol], until=None, reason="by hand"))
+    asyncio.run(store.end_fights({BTC: over, ETH: over, sol: over, Family("XAU-USD"): over}))
+    assert paused(opened(place, clock)) == {ETH, sol}
+    asyncio.run(store.end_fights({}))
+    asyncio.run(store.end_fights({ETH: setting("90.0")}))
+    assert paused(opened(place, clock)) == {sol}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from reconciler.core.events import Event, FightBroken, RequestSettled
 from reconciler.core.model import Family, Known, Setting
-from reconciler.core.plan import Plan
+from reconciler.core.plan import Plan, Reason
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved, Signed
 from tests.simulation import checkers
@@ -134,6 +135,20 @@ class Auditor:
                 self._world.verify(checkers.in_sync_is_true, *facts, delay_s)
         if self._world.listening:
             self.spoken(process, repr(plan))
+
+    def heard(self, process: Process, event: Event) -> None:
+        """Count how often one life of ``run`` puts a family back, until it says that it gives up."""
+        match event:
+            case RequestSettled(status=AttemptStatus.APPLIED, reason=Reason.DRIFTED):
+                what = event.family, event.setting
+                process.put_back[what] = process.put_back.get(what, 0) + 1
+                if process.role is Role.RUN:
+                    self._world.verify(checkers.no_endless_fight, event.family, process.put_back[what])
+            case FightBroken():
+                self._world.verify(checkers.no_early_end, process.put_back, event.family, event.setting)
+                process.put_back.pop((event.family, event.setting), None)
+            case _:
+                pass
 
     def spoken(self, process: Process, text: str) -> None:
         """Check a text that people or logs get to see."""

@@ -26,6 +26,8 @@ STALE_AFTER_S = 13.5
 """How old the read behind a request may be when it is reserved: 2 s when it was decided on, 1 s of
 waiting for the slot, and 10 s that opening a connection may take."""
 
+MOST_HEALS = 3
+
 STOPS_WITHIN_S = 15.0
 """A request in flight may take 10 s to be given up, and 2 s to be written."""
 
@@ -166,6 +168,22 @@ def in_sync_is_true(
     if truth.last_change_behind.get(family, float("-inf")) > seen_until:
         return None
     return f"{family} is reported in sync, but {live} is in force, not {setting}"
+
+
+def no_endless_fight(family: Family, put_back: int) -> str | None:
+    """A family that somebody sets again and again is put back three times within ten minutes, and left.
+
+    No history is longer than ten minutes.
+    """
+    return f"{family} was put back {put_back} times" if put_back > MOST_HEALS else None
+
+
+def no_early_end(
+    put_back: Mapping[tuple[Family, Setting], int], family: Family, setting: Setting
+) -> str | None:
+    """Nobody gives up before the family was put back so often."""
+    times = put_back.get((family, setting), 0)
+    return f"{family} was given up after {times} times" if times < MOST_HEALS else None
 
 
 def no_busy_loop(calls_in_second: int, asks_in_ten: int) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from reconciler import loop, reconcile
-from reconciler.core import evidence, pacing, plan, step, verdict
+from reconciler.core import evidence, fight, pacing, plan, step, verdict
 from reconciler.core.model import Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
@@ -381,5 +381,6 @@ MUTANTS = (
     Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
     Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),
     Mutant("acknowledgement not recorded", (Patch(SqliteStore, "_acknowledge", _not_recorded),)),
+    Mutant("fights go on for ever", (Patch(fight, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(SqliteStore, "_insert", _headers_on_record),)),
 )

@@ -14,7 +14,7 @@ from reconciler.simulator.messages import Envelope, Page, Said
 from tests.simulation import checkers
 from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of
 from tests.simulation.process import Process
-from tests.simulation.scenario import DISABLED, SETTINGS, Fate
+from tests.simulation.scenario import DISABLED, FIGHTERS_SETTING, SETTINGS, Fate
 from tests.simulation.truth import Attempt
 
 if TYPE_CHECKING:
@@ -160,6 +160,6 @@ _WIRE = {
     setting: MmpSetting(
         str(setting.time_interval_ms), str(setting.frozen_interval_ms), setting.qty_limit.text
     )
-    for setting in (*SETTINGS, DISABLED)
+    for setting in (*SETTINGS, DISABLED, FIGHTERS_SETTING)
 }
 _FROM_WIRE = {wire: setting for setting, wire in _WIRE.items()}

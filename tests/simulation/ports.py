@@ -173,6 +173,11 @@ class WatchedStore:
         await self._store.pause(families, until=until, reason=reason, fought=fought)
         self._process.perhaps_die()
 
+    async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
+        self._process.call("store.end_fights")
+        await self._store.end_fights(fought)
+        self._process.perhaps_die()
+
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         self._process.call("store.record_override")
         await self._store.record_override(family, refusal=refusal, reason=reason)

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
-from reconciler.core.model import Desired
+from reconciler.core.model import Desired, Family, Setting
 from reconciler.core.plan import DriftPolicy, Plan
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.verdict import Reply
@@ -50,6 +50,7 @@ class Process:
         self.reads: deque[SeenRead] = deque(maxlen=2)
         self.accepted = world.file_of(account)
         self.told: Desired = self.accepted
+        self.put_back: dict[tuple[Family, Setting], int] = {}
         self._second = (0, 0)
         self._asks: deque[float] = deque(maxlen=checkers.MAX_ASKS_IN_TEN_SECONDS + 1)
         self.clock = ProcessClock(self)
@@ -118,6 +119,7 @@ class Process:
         """Take an event as the command line would, and check what it claims."""
         if self.dead:
             raise Killed
+        self.world.auditor.heard(self, event)
         if isinstance(event, Planned):
             self.world.auditor.claimed(self, event.plan)
         elif not isinstance(event, Compared | LiveReadDone) and self.world.listening:
@@ -187,6 +189,7 @@ class Process:
         scenario = self.world.scenario
         return Options(
             purpose=purpose,
+            breaks_fights=self.role is Role.RUN,
             live=scenario.live,
             assume_idle=scenario.assume_idle,
             drift=scenario.drift if self.role is Role.RUN else DriftPolicy.HEAL,

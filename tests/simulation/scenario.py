@@ -7,7 +7,7 @@ trouble reach further than histories in which everything fails a little.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
@@ -28,6 +28,9 @@ SETTINGS = (
     Setting(8000, 5000, Quantity("100")),
 )
 DISABLED = Setting(0, 2000, Quantity("100"))
+
+FIGHTERS_SETTING = Setting(1000, 1000, Quantity("9999"))
+"""What somebody who fights sets a family to: looser in every respect than whatever is wanted."""
 
 READ_DELAYS_S = (0.0, 0.0, 0.4, 2.0, 4.5)
 """How long a read may show the time before a write [unknown]. The program believes no difference for
@@ -105,6 +108,8 @@ class Scenario:
     lock_works: bool
     drift: DriftPolicy
     interval_s: float
+    fighter_s: float | None = None
+    """How often somebody sets the first family to something else; None: nobody does."""
 
 
 def owner(scenario: Scenario, family: Family) -> str:
@@ -131,7 +136,7 @@ def draw(seed: int) -> Scenario:
     def periods(chance: float, longest: float) -> tuple[tuple[float, float], ...]:
         return tuple((at, at + rng.uniform(1.0, longest)) for at in sometimes(chance, 2))
 
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         families=families,
         accounts=accounts,
@@ -168,6 +173,21 @@ def draw(seed: int) -> Scenario:
         lock_works=rng.random() > 0.04,
         drift=rng.choice(tuple(DriftPolicy)) if live else DriftPolicy.HEAL,
         interval_s=rng.choice((5.0, 15.0, 30.0)),
+    )
+    return _with_fighter(rng, scenario) if live and rng.random() < 0.06 else scenario
+
+
+def _with_fighter(rng: Random, scenario: Scenario) -> Scenario:
+    """Return the scenario with a fight that somebody takes up and that lasts long enough to be one."""
+    if rng.random() < 0.6:  # little else happens
+        scenario = replace(scenario, fates=(), kill_chance=0.0, kills_at=(), versions=scenario.versions[:1])
+    return replace(
+        scenario,
+        fighter_s=rng.uniform(1.0, 6.0),
+        roles=(Role.RUN,) * len(scenario.roles),
+        drift=rng.choice((DriftPolicy.HEAL, DriftPolicy.HEAL_LOOSENED)),
+        trouble_s=75.0,
+        interval_s=5.0,
     )
 
 

@@ -7,10 +7,10 @@ it and the processes is a network that loses, delays and garbles. Nothing here a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.model import (
@@ -34,7 +34,7 @@ from tests.simulation.auditor import Auditor
 from tests.simulation.host import Host, ObserverClock
 from tests.simulation.network import Network, wire
 from tests.simulation.process import Process
-from tests.simulation.scenario import DISABLED, SETTINGS, Role, Scenario, draw, owner
+from tests.simulation.scenario import DISABLED, FIGHTERS_SETTING, SETTINGS, Role, Scenario, draw, owner
 from tests.simulation.scheduler import Killed, Scheduler
 from tests.simulation.truth import Truth, same_effect
 
@@ -50,7 +50,19 @@ LOOK_EVERY_S = 1.0
 LISTEN_TO_ONE_IN = 8
 """Turning everything said into text takes longer than saying it: done in one history in eight."""
 
+T = TypeVar("T")
+
 FOREIGN_FAMILY = "ADA-USD"
+
+
+def at_once(asked: Coroutine[Any, Any, T]) -> T:
+    """Return what the state answers; it never waits for anything."""
+    try:
+        asked.send(None)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    raise AssertionError("the state answers at once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +272,8 @@ class World:
         for begin, end in scenario.key_troubles:
             at(begin, self._set_key, ("read_only",))
             at(min(end, scenario.trouble_s), self._set_key, ("read_only", "trade"))
+        if scenario.fighter_s is not None:
+            at(scenario.fighter_s, self._fight)
         at(scenario.trouble_s, self._calm_down)
 
     # -- troubles --------------------------------------------------------------------------------
@@ -345,6 +359,17 @@ class World:
         self.trace(None, "drift of %s to %s", family, setting)
         self.network.note_in_force(family, own=False)
 
+    def _fight(self) -> None:
+        """Set a family to something else, as somebody does who knows better, again and again."""
+        if self.calm or self.scenario.fighter_s is None:
+            return
+        family = self.scenario.families[0]
+        if not same_effect(self.truth.now_in_force(family), FIGHTERS_SETTING):
+            self.exchange.drift(self.uid, family, wire(FIGHTERS_SETTING), self.scheduler.now)
+            self.trace(None, "%s fought over", family)
+            self.network.note_in_force(family, own=False)
+        self.scheduler.after(self.scenario.fighter_s, self._fight)
+
     def _freeze(self) -> None:
         family = self.rng.choice(self.scenario.families)
         length_ms = round(1000 * self.rng.uniform(2.0, 25.0))
@@ -382,10 +407,19 @@ class World:
 
     def _look(self) -> None:
         """End the story once all is in sync and nothing is on its way that could change it."""
+        self._resume_what_was_fought_over()
         if self._out_of_sync() or self._under_way():
             self.scheduler.after(LOOK_EVERY_S, self._look)
         else:
             self.done = True
+
+    def _resume_what_was_fought_over(self) -> None:
+        """Do what a person does once whoever fought has stopped."""
+        for store in self.observers.values():
+            fought = [pause.family for pause in at_once(store.pauses()) if pause.fought is not None]
+            if fought:
+                at_once(store.resume(fought))
+                self.trace(None, "resumed by hand: %s", fought)
 
     def _under_way(self) -> bool:
         return any(self.network.may_take_effect(attempt) for attempt in self.truth.attempts.values())
@@ -418,13 +452,7 @@ class World:
 
     def _known(self, account: str) -> Mapping[Family, Known]:
         """Return what is on record, as one who only looks."""
-        reading = self.observers[account].known()
-        try:
-            reading.send(None)
-        except StopIteration as done:
-            known: Mapping[Family, Known] = done.value
-            return known
-        raise AssertionError("the state answers at once")
+        return at_once(self.observers[account].known())
 
     def _roles_for(self, account: str) -> set[Role]:
         roles, accounts = self.scenario.roles, self.scenario.accounts

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.model import Family, Pause, PausedBy, Setting
-from reconciler.core.pauses import in_force, paused, replaces
+from reconciler.core.pauses import fought_no_more, in_force, paused, replaces
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -41,6 +41,7 @@ def test_a_fight_is_over_as_soon_as_something_else_is_desired(
     assert in_force([one], WANTED) == ((one,) if holds else ())
     assert paused([one], WANTED) == ({family} if holds else set())
     assert one.by is (PausedBy.FIGHT if fought else PausedBy.HAND)
+    assert fought_no_more([one], WANTED) == ({} if holds else {family: fought})
 
 
 @pytest.mark.parametrize("new", list(PausedBy))

@@ -16,11 +16,11 @@ from reconciler.okx.credentials import (
     KEY_READS,
     MAX_MESSAGE_CHARS,
     Credentials,
-    Secret,
     credential_files,
     load_credentials,
     load_steadily,
 )
+from reconciler.secret import Secret
 
 KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"
 SECRET = "22582BD0CFF14C41EDBF1AB98506286D"

@@ -22,7 +22,7 @@ from reconciler.core.problems import (
 )
 from reconciler.schema_files import SCHEMA_NAMES, load_schema, schema_text
 
-MINE = ("mmp", "policy", "problems")
+MINE = ("mmp", "policy", "problems", "notice")
 
 
 def properties(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -187,6 +187,7 @@ class World:
     options: Options = field(default_factory=lambda: Options(purpose="run", assume_idle=True))
     interval_s: float = 30.0
     events: list[tuple[float, Event]] = field(default_factory=list)
+    listeners: list[Callable[[Event], None]] = field(default_factory=list)
     stopped: bool = False
     claim: Claim = lambda _: None
 
@@ -218,7 +219,7 @@ class World:
             store=self.store,
             exchange=self.exchange,
             clock=self.clock,
-            observe=lambda event: self.events.append((self.clock.now(), event)),
+            observe=self.observe,
             host="openapi.okx.com",
             options=self.options,
             interval_s=self.interval_s,
@@ -228,6 +229,11 @@ class World:
         asyncio.run(loop.run())
         steps = len(self.exchange.asked) + len(self.clock.pauses)
         assert steps <= MOST_STEPS_A_SECOND * max(seconds, 60.0), "the loop spins"
+
+    def observe(self, event: Event) -> None:
+        self.events.append((self.clock.now(), event))
+        for listen in self.listeners:
+            listen(event)
 
     def told(self, kind: type[Event]) -> list[float]:
         return [time for time, event in self.events if isinstance(event, kind)]

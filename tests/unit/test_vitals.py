@@ -17,6 +17,7 @@ from reconciler.core.events import (
     ConfigRejected,
     Event,
     ExchangeFailed,
+    FightBroken,
     FilesPolled,
     Identified,
     KeyReplaced,
@@ -91,7 +92,7 @@ BEFORE = replace(
 ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (Identified("446556540", None), {"uid": "446556540", "outage": None}),
     (LiveReadDone(READ), {"read": READ, "read_wall": WALL, "outage": None, "locked_out": ""}),
-    (WHOLE, {"compared": WHOLE, "started": True, "in_sync_at": NOW}),
+    (WHOLE, {"compared": WHOLE, "believed": WHOLE, "started": True, "in_sync_at": NOW}),
     (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False)}),
     (
         DOWN,
@@ -133,6 +134,16 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
                 ETH: replace(PARKED, family=ETH),
             },
             "troubles": (Trouble(WALL, "51000", "refused by the exchange: wrong-settings", BTC),),
+        },
+    ),
+    (
+        FightBroken(BTC, A, 3),
+        {
+            "troubles": (
+                Trouble(
+                    WALL, "fight", "put back 3 times and changed again by somebody else: left as it is", BTC
+                ),
+            )
         },
     ),
     (ClockSynced(), {}),

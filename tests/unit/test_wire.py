@@ -9,8 +9,9 @@ import pytest
 from reconciler.core.model import Environment, Kind, Quantity, Setting, parse_family
 from reconciler.errors import Exit, UsageError
 from reconciler.okx import wire
-from reconciler.okx.credentials import Credentials, Secret
+from reconciler.okx.credentials import Credentials
 from reconciler.okx.wire import DEFAULT_BASE_URL, KNOWN_HOSTS, BaseUrl, Request, parse_base_url
+from reconciler.secret import Secret
 
 SECRET = "22582BD0CFF14C41EDBF1AB98506286D"
 TIMESTAMP = "2020-12-08T09:08:57.715Z"

@@ -11,7 +11,8 @@ from reconciler.core.model import AccountInfo, LiveRead, LiveRow, Quantity, Sett
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass, judge
 from reconciler.okx import replies
 from reconciler.okx.codes import TABLE
-from reconciler.okx.credentials import Credentials, Secret
+from reconciler.okx.credentials import Credentials
+from reconciler.secret import Secret
 
 KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"
 SCRUB = Credentials(Secret(KEY), Secret("5ecret"), Secret("Sesame!")).scrub

@@ -1,0 +1,98 @@
+"""Whoever looks at a ``run`` from outside: events fold into vitals once, and all onlookers get them.
+
+An onlooker is handed values and cannot hold up a loop: each has a thread of its own for what takes long.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from reconciler.cli import doors
+from reconciler.core.vitals import FileState, Vitals, after, begun
+
+if TYPE_CHECKING:
+    from reconciler.cli.keeping import Keeper, Standing
+    from reconciler.core.events import Event
+    from reconciler.ports import Clock
+
+
+class Onlooker(Protocol):
+    """One who follows every account of this process."""
+
+    def start(self) -> None:
+        """Begin; call it in the loops' event loop. Raises MmpError if it cannot be."""
+        ...
+
+    def stop(self) -> None:
+        """End, within a bounded time."""
+        ...
+
+    def keep(self, keeper: Keeper, vitals: Vitals) -> None:
+        """Take it that an account is kept from now on."""
+        ...
+
+    def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
+        """Take what happened to an account, and what it is like since."""
+        ...
+
+    def hear_of_none(self, event: Event) -> None:
+        """Take what happened to no account."""
+        ...
+
+
+class Onlookers:
+    """All who look; none where nobody asked to."""
+
+    def __init__(self, standing: Standing, clock: Clock) -> None:
+        self._clock = clock
+        self._all = _onlookers(standing, clock)
+        self._vitals: dict[str, Vitals] = {}
+
+    def start(self) -> None:
+        """Let them look from now on. Raises MmpError where one of them cannot."""
+        for one in self._all:
+            one.start()
+
+    def stop(self) -> None:
+        """Send them away; waits a bounded time."""
+        for one in self._all:
+            one.stop()
+
+    def keep(self, keeper: Keeper) -> None:
+        """Show an account from now on."""
+        policy = keeper.policy.policy
+        self._vitals[keeper.name] = begun(
+            keeper.desired,
+            host=keeper.standing.base.host,
+            simulator=doors.is_simulator(keeper.standing.base),
+            live=keeper.standing.live,
+            now=self._clock.now(),
+            policy=FileState(policy.path, policy.sha256, self._clock.wall()) if policy else None,
+        )
+        for one in self._all:
+            one.keep(keeper, self._vitals[keeper.name])
+
+    def hear(self, event: Event, keeper: Keeper | None) -> None:
+        """Show what happened, to one account or to none."""
+        if keeper is None:
+            for one in self._all:
+                one.hear_of_none(event)
+        elif keeper.name in self._vitals:
+            vitals = after(self._vitals[keeper.name], event, now=self._clock.now(), wall=self._clock.wall())
+            self._vitals[keeper.name] = vitals
+            for one in self._all:
+                one.hear(event, keeper, vitals)
+
+
+def _onlookers(standing: Standing, clock: Clock) -> list[Onlooker]:
+    """Return who was asked for; what they need is imported only then."""
+    found: list[Onlooker] = []
+    if standing.listen is not None:
+        from reconciler.cli.watching import Watching
+
+        found.append(Watching(standing.listen, clock))
+    if standing.notify:
+        from reconciler.cli.telling import Telling
+
+        found.append(Telling(standing.notify, clock))
+    return found

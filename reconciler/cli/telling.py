@@ -1,0 +1,55 @@
+"""How ``run --notify`` is wired: vitals become notices, notices go to webhooks.
+
+The loops' thread decides what is told; the notifier's thread does the talking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler import logs
+from reconciler.cli import doors
+from reconciler.cli.keeping import Keeper
+from reconciler.core.events import Event
+from reconciler.core.vitals import Vitals
+from reconciler.ports import Clock
+from reconciler.sidecar.notifier import Notifier
+from reconciler.sidecar.target import Target
+from reconciler.sidecar.teller import Teller
+
+
+class Telling:
+    """Whoever is to be told, by webhook."""
+
+    def __init__(self, targets: Sequence[Target], clock: Clock) -> None:
+        self._clock = clock
+        self._notifier = Notifier(targets, _say)
+        self._tellers: dict[str, Teller] = {}
+        for target in targets:
+            logs.log("info", "notifying", to=target.shown)
+
+    def start(self) -> None:
+        """Begin to deliver, in a thread of its own."""
+        self._notifier.start()
+
+    def stop(self) -> None:
+        """Deliver what is left, for a bounded time."""
+        self._notifier.stop()
+
+    def keep(self, keeper: Keeper, vitals: Vitals) -> None:
+        """Begin to tell of an account."""
+        del vitals  # as it begins there is nothing to tell
+        interval_s = keeper.standing.interval_s
+        self._tellers[keeper.name] = Teller(self._notifier.post, doors.advice, interval_s=interval_s)
+
+    def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
+        """Tell what an account has turned to by ``event``."""
+        now, wall = self._clock.now(), self._clock.wall()
+        self._tellers[keeper.name].hear(event, vitals, now=now, wall=wall)
+
+    def hear_of_none(self, event: Event) -> None:
+        """Tell nothing: what happened to no account is in the log."""
+
+
+def _say(level: str, event: str, values: Mapping[str, object]) -> None:
+    logs.log(level, event, **values)

@@ -1,0 +1,208 @@
+"""What holds of an account that people want to hear of, each under a key that stays the same meanwhile.
+
+Decided from the vitals alone, so that whoever is told is told what the loop itself saw: only a whole
+comparison says that a family differs, and what cannot be seen right now stays as it was last seen. This
+file decides what deserves a message, how bad it is, and how long it may last before it does. When it is
+told, and how often, is ``notices``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.core.direction import LESS_SAFE, direction
+from reconciler.core.events import Parked
+from reconciler.core.model import Family, LiveRow, Pause
+from reconciler.core.plan import Action, Because, Change, Reason
+from reconciler.core.problems import Problem
+from reconciler.core.verdict import Reply
+from reconciler.core.vitals import FileState, Outage, Vitals
+
+UNREACHABLE_AFTER_S = 60.0
+"""An outage as short as a deployment of the exchange's is nothing to wake somebody for."""
+
+LOCKED_AFTER_S = 60.0
+"""A pipeline holds the state for as long as its requests take; longer, and somebody should look."""
+
+FROZEN_FOR_S = 60.0
+"""A freeze that ends by itself and holds a change back is told of when it lasts longer than that."""
+
+LATE_AFTER_S = 15.0
+"""A change is told of when it is not in force so long after it should have been."""
+
+
+class Kind(StrEnum):
+    """What holds. Each is told when it begins and when it is over; PROTECTED is never over."""
+
+    OUT_OF_SYNC = "out-of-sync"
+    FROZEN = "frozen"
+    REJECTED = "rejected"
+    FIGHT = "fight"
+    KEY_PROBLEM = "key-problem"
+    UNREACHABLE = "unreachable"
+    CONFIG_REJECTED = "config-rejected"
+    POLICY_REJECTED = "policy-rejected"
+    STATE_LOCKED = "state-locked"
+    PROTECTED = "protected"
+
+
+class Severity(StrEnum):
+    """How bad it is. CRITICAL: there is less protection than desired, or nothing can be written."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Topic(StrEnum):
+    """What a story is about; at most one thing holds of each topic (of each family), the worst."""
+
+    FAMILY = "family"
+    EXCHANGE = "exchange"
+    CONFIG = "config"
+    POLICY = "policy"
+    STATE = "state"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A topic, and which family it is of: "" for what is about the whole account."""
+
+    topic: Topic
+    family: str = ""
+
+
+About = Change | LiveRow | Parked | Pause | Outage | Reply | tuple[Problem, ...] | str | int
+"""What is to be said of a condition: its change, its live row, the exchange's words, the fight's pause,
+what is wrong with a file, who holds the state, how many families there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that holds. ``code`` says more closely what; ``patience_s``: how long it may, untold."""
+
+    kind: Kind
+    severity: Severity
+    code: str
+    about: About
+    patience_s: float = 0.0
+
+    @property
+    def mark(self) -> tuple[str, str, str]:
+        """What makes this condition news while another one of its topic is told already."""
+        return self.kind, self.severity, self.code
+
+
+Conditions = Mapping[Key, Condition]
+
+
+def conditions(vitals: Vitals) -> Conditions:
+    """Return everything that holds, by key."""
+    return {
+        **_families(vitals),
+        **_exchange(vitals),
+        **_file(Topic.CONFIG, Kind.CONFIG_REJECTED, vitals.config),
+        **_file(Topic.POLICY, Kind.POLICY_REJECTED, vitals.policy),
+        **_state(vitals),
+        **_start(vitals),
+    }
+
+
+def less_protected(change: Change) -> bool:
+    """Tell whether a family that differs has less protection than desired, or none at all."""
+    if change.before is None:
+        return not change.after.disabled
+    return direction(change.after, change.before) in LESS_SAFE
+
+
+def _families(vitals: Vitals) -> dict[Key, Condition]:
+    changes = vitals.believed.plan.changes if vitals.believed else ()
+    differing = {change.family: _differs(change, vitals) for change in changes if _counts(change)}
+    fought = {pause.family: _fought(pause, vitals) for pause in vitals.pauses if pause.fought is not None}
+    frozen = {family: _frozen(row) for family, row in _frozen_until_reset(vitals)}
+    worst_last = {**differing, **fought, **frozen}
+    return {Key(Topic.FAMILY, family): one for family, one in sorted(worst_last.items())}
+
+
+def _counts(change: Change) -> bool:
+    """Tell whether a change is a difference: to adopt what a read has proven is none."""
+    return change.action is not Action.ADOPT or change.known_at is not None
+
+
+def _differs(change: Change, vitals: Vitals) -> Condition:
+    severity = Severity.CRITICAL if less_protected(change) else Severity.WARNING
+    parked = vitals.parked.get(change.family)
+    if change.because is Because.PARKED and parked is not None:
+        return Condition(Kind.REJECTED, severity, parked.reply.code, parked)
+    code = change.because or change.reason
+    return Condition(Kind.OUT_OF_SYNC, severity, code.value, change, _patience_s(change))
+
+
+def _patience_s(change: Change) -> float:
+    """Return how long a family may differ untold: what is on its way, until it should have arrived.
+
+    Drift is told at once, even where it is put back at once: somebody changed the setting. So is what
+    is held, a freeze that ends by itself aside.
+    """
+    if change.reason is Reason.DRIFTED and change.because is not Because.FROZEN:
+        return 0.0
+    if change.action is Action.HOLD:
+        return FROZEN_FOR_S if change.because is Because.FROZEN else 0.0
+    return (change.eta_s or 0.0) + LATE_AFTER_S
+
+
+def _fought(pause: Pause, vitals: Vitals) -> Condition:
+    """A family that is fought over is in nobody's hand, whatever is in force at this moment."""
+    changes = vitals.believed.plan.changes if vitals.believed else ()
+    exposed = any(change.family == pause.family and less_protected(change) for change in changes)
+    severity = Severity.CRITICAL if exposed else Severity.WARNING
+    return Condition(Kind.FIGHT, severity, "fight", pause)
+
+
+def _frozen_until_reset(vitals: Vitals) -> Iterator[tuple[Family, LiveRow]]:
+    rows = vitals.read.rows if vitals.read else {}
+    for family in vitals.desired.families:
+        row = rows.get(family)
+        if row is not None and row.frozen and row.setting.until_reset:
+            yield family, row
+
+
+def _frozen(row: LiveRow) -> Condition:
+    return Condition(Kind.FROZEN, Severity.CRITICAL, "until-reset", row)
+
+
+def _exchange(vitals: Vitals) -> dict[Key, Condition]:
+    key = Key(Topic.EXCHANGE)
+    if vitals.objection is not None:
+        reply = vitals.objection.reply
+        return {key: Condition(Kind.KEY_PROBLEM, Severity.CRITICAL, reply.code, reply)}
+    if vitals.outage is not None:
+        outage, after = vitals.outage, UNREACHABLE_AFTER_S
+        return {key: Condition(Kind.UNREACHABLE, Severity.CRITICAL, "no-answer", outage, after)}
+    return {}
+
+
+def _file(topic: Topic, kind: Kind, file: FileState | None) -> dict[Key, Condition]:
+    if file is None or file.rejected_at is None:
+        return {}
+    code = file.problems[0].code.value if file.problems else "rejected"
+    return {Key(topic): Condition(kind, Severity.WARNING, code, file.problems)}
+
+
+def _state(vitals: Vitals) -> dict[Key, Condition]:
+    if not vitals.locked_out:
+        return {}
+    locked = Condition(
+        Kind.STATE_LOCKED, Severity.WARNING, "locked", vitals.locked_out, patience_s=LOCKED_AFTER_S
+    )
+    return {Key(Topic.STATE): locked}
+
+
+def _start(vitals: Vitals) -> dict[Key, Condition]:
+    if not vitals.started:
+        return {}
+    number = len(vitals.desired.families)
+    return {Key(Topic.START): Condition(Kind.PROTECTED, Severity.INFO, "started", number)}

@@ -1,0 +1,235 @@
+"""Notices as JSON documents, for a webhook: one sentence that a chat shows, and the facts beside it.
+
+``text`` is what Slack and Mattermost display, so nothing that came from outside may mean something to
+them: no mention, no link. Values are the wire strings; the same notice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import assert_never
+
+from reconciler.core.conditions import Condition, Kind, less_protected
+from reconciler.core.events import Parked
+from reconciler.core.model import LiveRow, Pause
+from reconciler.core.notices import Notice, Turn
+from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED
+from reconciler.core.plan import Action, Because, Change, Reason
+from reconciler.core.problems import Problem, printable
+from reconciler.core.standing import Judged
+from reconciler.core.verdict import Reply
+from reconciler.core.vitals import Outage, Vitals
+from reconciler.report.documents import Document
+from reconciler.report.text import change_words
+from reconciler.report.words import setting_words
+
+MAX_NAMED = 100
+"""Families a document names; the rest are counted. Bounds a message at a few kilobytes."""
+
+ENOUGH_NAMES = 3
+"""Families a sentence names."""
+
+MAX_TEXT_CHARS = 600
+"""Bound on the sentence: longer ones are cut off or refused by chats."""
+
+_HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "&": "＆", "`": "'"})
+"""What a chat takes for a mention, a link or an emphasis, and what is written instead."""
+
+Advice = Callable[[Reply], str]
+"""Returns what to do about a reply, one sentence, "" when there is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is to be said of one condition: a sentence, whose words the reason are, what to do next."""
+
+    sentence: str
+    reason: str | None = None
+    hint: str | None = None
+    before: dict[str, str] | None = None
+    after: dict[str, str] | None = None
+
+
+def notice_document(
+    notice: Notice, vitals: Vitals, judged: Judged, *, at: datetime, advice: Advice
+) -> Document:
+    """Return the ``mmp/notice/1`` document of a notice that is told ``at`` that time of day."""
+    desired = vitals.desired
+    said = _over(notice, vitals) if notice.turn is Turn.OVER else _began(notice, advice)
+    one = notice.families[0] if len(notice.families) == 1 else None
+    document: Document = {
+        "format": "mmp/notice/1",
+        "id": _id(notice, vitals, at),
+        "kind": notice.kind.value,
+        "turn": notice.turn.value,
+        "severity": notice.severity.value,
+        "account": desired.account,
+        "environment": desired.environment.value,
+        "simulator": vitals.simulator,
+        "host": vitals.host,
+        "family": one,
+        "text": _text(said, notice, vitals),
+        "since": _iso(notice.since),
+        "at": _iso(at),
+        "count": notice.count,
+    }
+    return document | {"details": _details(notice, said, judged)}
+
+
+def _details(notice: Notice, said: Said, judged: Judged) -> Document:
+    alone = len(notice.families) == 1
+    return {
+        "code": notice.condition.code,
+        "reason": said.reason,
+        "hint": said.hint,
+        "before": said.before if alone else None,
+        "after": said.after if alone else None,
+        "families": list(notice.families[:MAX_NAMED]),
+        "more_families": max(0, len(notice.families) - MAX_NAMED),
+        "standing": judged.standing.value,
+        "standing_text": judged.sentence,
+    }
+
+
+def _id(notice: Notice, vitals: Vitals, at: datetime) -> str:
+    """Return what is the same for every delivery of one notice, and different for any other."""
+    desired = vitals.desired
+    facts = (desired.account, desired.environment, vitals.host, notice.kind, notice.turn, at.isoformat())
+    return hashlib.sha256("\n".join((*facts, *notice.families)).encode()).hexdigest()[:32]
+
+
+def _text(said: Said, notice: Notice, vitals: Vitals) -> str:
+    """Put all of it in one line: a chat shows nothing else."""
+    desired = vitals.desired
+    banner = "SIMULATOR " if vitals.simulator else ""
+    often = f" It happened {notice.count} times since it was last told." if notice.count > 1 else ""
+    hint = f" → {said.hint}" if said.hint else ""
+    text = f"{banner}{desired.account} ({desired.environment.value}): {said.sentence}{often}{hint}"
+    text = printable(text).translate(_HARMLESS)
+    return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
+
+
+def _over(notice: Notice, vitals: Vitals) -> Said:
+    match notice.kind:
+        case Kind.OUT_OF_SYNC | Kind.FROZEN | Kind.REJECTED | Kind.FIGHT:
+            return Said(_over_family(notice, vitals))
+        case Kind.KEY_PROBLEM:
+            return Said("Key and account are accepted again.")
+        case Kind.UNREACHABLE:
+            return Said("The exchange answers again.")
+        case Kind.CONFIG_REJECTED:
+            return Said(f"{vitals.desired.path} holds again and is in force.")
+        case Kind.POLICY_REJECTED:
+            return Said("The policy holds again and is in force.")
+        case Kind.STATE_LOCKED:
+            return Said("The state is not held by another process any more.")
+        case Kind.PROTECTED:
+            return Said("It is not known to be protected any more.")
+        case _:
+            assert_never(notice.kind)
+
+
+def _over_family(notice: Notice, vitals: Vitals) -> str:
+    names, are = _names(notice), "is" if len(notice.families) == 1 else "are"
+    if not any(family in vitals.desired.families for family in notice.families):
+        return f"{names} {are} no longer in the file, and not looked after any more."
+    if notice.kind is Kind.FROZEN:
+        return f"{names} {are} not frozen any more, and as the file says."
+    return f"{names} {are} as the file says again."
+
+
+def _began(notice: Notice, advice: Advice) -> Said:
+    names, about = _names(notice), notice.condition.about
+    match about:
+        case Change():
+            return _differs(names, about, alone=len(notice.families) == 1)
+        case LiveRow():
+            hint = f"Find out why, then: mmp reset {names}" if len(notice.families) == 1 else None
+            return Said(f"{names}: frozen until somebody resets it.", hint=hint)
+        case Parked():
+            return _refused(names, about, advice)
+        case Pause():
+            return _fought(names, about, alone=len(notice.families) == 1)
+        case Outage():
+            doing, words = about.failed.doing, _words(about.failed.reply)
+            return Said(f"The exchange has not answered for a minute ({doing}: {words}).", words)
+        case Reply():
+            words, hint = _words(about), advice(about) or None
+            return Said(f"Nothing can be written: {words}.", words, hint)
+        case tuple():
+            return _file(notice.condition, about)
+        case str():
+            return Said(f"Another process has held the state for more than a minute: {about}.", about)
+        case int():
+            every = "the 1 family is" if about == 1 else f"all {about} families are"
+            return Said(
+                f"Protected: {every} as the file says or tighter, for the first time since the start."
+            )
+        case _:
+            assert_never(about)
+
+
+def _differs(names: str, change: Change, *, alone: bool) -> Said:
+    exposed = " Less protection than the file says." if less_protected(change) else ""
+    what = f" ({change_words(change)})" if alone else ""
+    before = change.before.wire() if change.before else None
+    reason = _why(change)
+    return Said(f"{names}: {reason}{what}.{exposed}", reason, None, before, change.after.wire())
+
+
+def _why(change: Change) -> str:
+    """Say why a family differs, and what is done about it."""
+    drifted = change.reason is Reason.DRIFTED
+    if change.because is Because.DRIFT_POLICY:
+        return "changed by somebody else; reported, not touched"
+    if change.because is not None:
+        differs = "changed by somebody else" if drifted else "not as the file says"
+        return f"{differs}; held: {HOLD_WORDS[change.because]}"
+    if drifted:
+        return "changed by somebody else; being put back"
+    if change.reason is Reason.UNCERTAIN or change.action is Action.ADOPT:
+        return UNCONFIRMED
+    return "not as the file says, although it was due"
+
+
+def _refused(names: str, parked: Parked, advice: Advice) -> Said:
+    words = _words(parked.reply)
+    sentence = f"{names}: refused by the exchange ({setting_words(parked.setting)}): {words}."
+    return Said(sentence, words, advice(parked.reply) or None, None, parked.setting.wire())
+
+
+def _fought(names: str, pause: Pause, *, alone: bool) -> Said:
+    hint = f"Find out who changes it, then: mmp resume --family {names}" if alone else None
+    left = "left as it is until the file changes or somebody resumes it"
+    after = pause.fought.wire() if pause.fought else None
+    return Said(f"{names}: {pause.reason}; {left}.", pause.reason, hint, None, after)
+
+
+def _file(condition: Condition, problems: tuple[Problem, ...]) -> Said:
+    name = "settings" if condition.kind is Kind.CONFIG_REJECTED else "policy"
+    sentence = f"A newer file of {name} does not hold, the last good one stays in force"
+    if not problems:
+        return Said(f"{sentence}.")
+    first, more = problems[0], len(problems) - 1
+    further = f" (and {more} more)" if more else ""
+    words = f"{first.path}:{first.line}:{first.column}: {first.message}{further}"
+    return Said(f"{sentence}: {words}.", words, first.hint or None)
+
+
+def _words(reply: Reply) -> str:
+    """Write what was answered, with OKX's code where it is one."""
+    said = reply.message or reply.reply_class.value
+    return f"{said} [OKX {reply.code}]" if reply.code.isdigit() else said
+
+
+def _names(notice: Notice) -> str:
+    more = len(notice.families) - ENOUGH_NAMES
+    told = ", ".join(notice.families[:ENOUGH_NAMES])
+    return f"{told} and {more} more" if more > 0 else told
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

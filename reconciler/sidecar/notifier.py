@@ -1,0 +1,253 @@
+"""Posts notices to webhooks, in a thread of its own: a webhook that hangs makes no loop wait.
+
+Handing a notice over takes no longer than putting it into a list. Each webhook has its own short queue
+and its own worker, in order: one that is slow delays no other, and when it is away for long the oldest
+notice makes way for the newest, which is counted and told. Redirects are not followed, no proxy is asked,
+nothing of a reply but its status and Retry-After is looked at, and no exception of aiohttp gets out: they
+carry the address, which is a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+from yarl import URL  # aiohttp's own URL type; given as one, an address is used as it stands
+
+from reconciler import __version__
+from reconciler.sidecar.delivery import Answer, next_wait_s
+from reconciler.sidecar.target import Target
+
+MAX_WAITING = 100
+"""Notices kept for one webhook: an hour of the worst flapping. Older ones say little by then."""
+
+TRY_TIMEOUT_S = 10.0
+"""Bound on one try, connecting and reply included."""
+
+FLUSH_S = 2.0
+"""How long stopping waits for what is still to be delivered: supervisors wait for 10 s and more."""
+
+JOIN_S = 1.0
+"""Beyond that, how long stopping waits for the thread itself."""
+
+Say = Callable[[str, str, Mapping[str, object]], None]
+"""Writes one log line: level, event and values. It is called from the notifier's own thread."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+"""aiohttp's own timers are off: it rounds long ones up to whole seconds. Ours is asyncio.timeout."""
+
+_HEADERS = {
+    "Content-Type": "application/json; charset=utf-8",
+    "User-Agent": f"mmp-reconciler/{__version__}",
+}
+
+
+_OUTCOME = {True: ("debug", "notice delivered"), False: ("warning", "notice not delivered")}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One notice on its way: its bytes, and its kind for the log."""
+
+    kind: str
+    body: bytes
+
+
+class Notifier:
+    """The thread, and one worker per webhook in it."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        say: Say,
+        *,
+        timeout_s: float = TRY_TIMEOUT_S,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._workers = [_Worker(target, say, timeout_s, sleep) for target in targets]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._thread = threading.Thread(target=self._main, name="notifier", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def post(self, document: Mapping[str, Any]) -> None:
+        """Hand a notice over for every webhook; never waits, never fails, may be called by any thread."""
+        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        message = Message(str(document["kind"]), body)
+        for worker in self._workers:
+            worker.put(message)
+        self._call(self._wake)
+
+    def stop(self, flush_s: float = FLUSH_S) -> None:
+        """Deliver what is left for at most ``flush_s``, tell what could not be, and end the thread."""
+        self._call(self._close, flush_s)
+        self._thread.join(flush_s + JOIN_S)
+
+    def _call(self, action: Callable[..., None], *values: Any) -> None:
+        with suppress(RuntimeError):  # the thread has ended: nobody is there to deliver anything
+            self._loop.call_soon_threadsafe(action, *values)
+
+    def _wake(self) -> None:
+        for worker in self._workers:
+            worker.woken.set()
+
+    def _close(self, flush_s: float) -> None:
+        for worker in self._workers:
+            worker.close()
+        self._loop.call_later(flush_s, self._cancel)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._deliver())
+        finally:
+            self._loop.close()
+
+    async def _deliver(self) -> None:
+        self._tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
+        await asyncio.wait(self._tasks)
+
+
+class _Worker:
+    """Delivers to one webhook, one notice after another."""
+
+    def __init__(self, target: Target, say: Say, timeout_s: float, sleep: Sleep) -> None:
+        self.woken = asyncio.Event()
+        self._target = target
+        self._say = say
+        self._timeout_s = timeout_s
+        self._sleep = sleep
+        self._closing = asyncio.Event()
+        self._waiting: deque[Message] = deque()
+        self._in_hand = 0
+        self._dropped = 0
+        self._lock = threading.Lock()
+
+    def put(self, message: Message) -> None:
+        """Queue a message; where too many wait already, the oldest makes way."""
+        with self._lock:
+            if len(self._waiting) == MAX_WAITING:
+                self._waiting.popleft()
+                self._dropped += 1
+            self._waiting.append(message)
+
+    def close(self) -> None:
+        """End once nothing waits any more; from now on nothing is tried twice."""
+        self._closing.set()
+        self.woken.set()
+
+    async def run(self) -> None:
+        """Deliver whatever comes until closed."""
+        try:
+            async with _session() as session:
+                while message := await self._next():
+                    await self._deliver(session, message)
+                    self._tell_dropped()
+        finally:
+            self._dropped += len(self._waiting) + self._in_hand
+            self._tell_dropped()
+
+    async def _next(self) -> Message | None:
+        """Return the next message, waiting for one; None when there is none and there will be none."""
+        while True:
+            self.woken.clear()
+            if (message := self._take()) is not None:
+                return message
+            if self._closing.is_set():
+                return None
+            await self.woken.wait()
+
+    async def _deliver(self, session: aiohttp.ClientSession, message: Message) -> None:
+        """Try until it is taken or given up; while closing, once."""
+        tries = 1
+        while not (answer := await self._try(session, message)).delivered:
+            again_s = None if self._closing.is_set() else next_wait_s(tries, answer, datetime.now(UTC))
+            if again_s is None:
+                break
+            self._tell("debug", "notice tried again", message, tries, answer)
+            await self._wait(again_s)
+            tries += 1
+        level, event = _OUTCOME[answer.delivered]
+        self._tell(level, event, message, tries, answer)
+        self._in_hand = 0
+
+    async def _wait(self, wait_s: float) -> None:
+        """Wait that long, or until closed: then there is time for one more try."""
+        waits = {asyncio.ensure_future(self._sleep(wait_s)), asyncio.ensure_future(self._closing.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _try(self, session: aiohttp.ClientSession, message: Message) -> Answer:
+        url = URL(self._target.url.reveal(), encoded=True)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                async with session.post(
+                    url, data=message.body, headers=_HEADERS, allow_redirects=False
+                ) as response:
+                    retry_after = response.headers.get("Retry-After", "")
+                    return Answer(response.status, f"it answered {response.status}", retry_after)
+        except TimeoutError:
+            return Answer(None, f"it did not answer within {self._timeout_s:g} s")
+        except Exception as error:
+            return Answer(None, _words(error))
+
+    def _take(self) -> Message | None:
+        with self._lock:
+            if not self._waiting:
+                return None
+            self._in_hand = 1
+            return self._waiting.popleft()
+
+    def _tell(self, level: str, event: str, message: Message, tries: int, answer: Answer) -> None:
+        told = {"to": self._target.shown, "kind": message.kind, "tries": tries}
+        self._say(level, event, told if answer.delivered else told | {"reason": answer.why})
+
+    def _tell_dropped(self) -> None:
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            self._say("warning", "notices dropped", {"to": self._target.shown, "number": dropped})
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True, limit=1),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        raise_for_status=False,
+        timeout=_NO_TIMEOUT,
+    )
+
+
+def _words(error: Exception) -> str:
+    """Say in words of our own what went wrong: the library's carry the address."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "its name cannot be resolved"
+        case aiohttp.ClientSSLError():
+            return "TLS could not be set up with it, or its certificate is not trusted"
+        case aiohttp.ClientConnectorError():
+            return "no connection to it could be made"
+        case _:
+            return f"the connection broke or the reply is not HTTP ({type(error).__name__})"

@@ -1,0 +1,109 @@
+"""``mmp run --notify``: what people have to know arrives once, and what the address is stays secret."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema.validators import Draft202012Validator
+
+from reconciler.schema_files import load_schema
+from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, simulator
+from tests.support.webhook import Reply, Webhook, webhook
+
+pytestmark = pytest.mark.e2e
+
+TOKEN = "s3cr3t-token"
+VALIDATOR = Draft202012Validator(load_schema("notice"))
+WANTED = {"BTC-USD": "5s/2s/100", "ETH-USD": "5s/until-reset/100"}
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    """An exchange where both families are as WANTED says."""
+    families = configured("BTC-USD").replace("ETH-USD,", "ETH-USD=5000/0/100,")
+    with simulator(families=families) as running:
+        yield running
+
+
+def begun(desk: Desk, hook: Webhook) -> Running:
+    desk.wants(WANTED)
+    sidecar = desk.start("run", "--assume-idle", "--interval", "1s", env={"MMP_NOTIFY": hook.url()})
+    arrives(hook, "protected", "began")
+    return sidecar
+
+
+def arrives(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
+    """Return the notice of that kind and turn, which has to arrive within 15 s."""
+
+    def found() -> list[dict[str, Any]]:
+        return [one for one in hook.documents() if (one["kind"], one["turn"]) == (kind, turn)]
+
+    return eventually(found, 15.0, f"{kind} {turn}")[0]
+
+
+def ended(sidecar: Running) -> None:
+    sidecar.signal(signal.SIGTERM)
+    done = sidecar.wait()
+    assert (done.status, done.stdout) == (0, "")
+    assert TOKEN not in done.stderr
+    notifying = next(line for line in done.log if line["event"] == "notifying")
+    assert notifying["to"].startswith("http://127.0.0.1:")
+
+
+def words(hook: Webhook) -> list[tuple[str, str, str | None]]:
+    for one in hook.documents():
+        assert list(VALIDATOR.iter_errors(one)) == []
+        assert one["text"].startswith("SIMULATOR main (live): ")
+        assert TOKEN not in str(one)
+    return [(one["kind"], one["turn"], one["family"]) for one in hook.documents()]
+
+
+def test_drift_and_a_freeze_arrive_once_each_with_their_end(desk: Desk, exchange: Exchange) -> None:
+    with webhook() as hook:
+        sidecar = begun(desk, hook)
+        exchange.change("BTC-USD", "5000/2000/9999")
+        drifted = arrives(hook, "out-of-sync", "began")
+        assert (drifted["details"]["code"], drifted["severity"]) == ("drifted", "critical")
+        arrives(hook, "out-of-sync", "over")
+        exchange.tell("freeze", family="ETH-USD", ms=0)
+        assert "mmp reset ETH-USD" in arrives(hook, "frozen", "began")["details"]["hint"]
+        exchange.tell("unfreeze", family="ETH-USD")
+        arrives(hook, "frozen", "over")
+        ended(sidecar)
+        assert words(hook) == [
+            ("protected", "began", None),
+            ("out-of-sync", "began", "BTC-USD"),
+            ("out-of-sync", "over", "BTC-USD"),
+            ("frozen", "began", "ETH-USD"),
+            ("frozen", "over", "ETH-USD"),
+        ]
+
+
+def test_a_webhook_that_hangs_delays_neither_a_heal_nor_the_end(desk: Desk, exchange: Exchange) -> None:
+    with webhook(Reply(hangs=True)) as hook:
+        sidecar = begun(desk, hook)
+        exchange.change("BTC-USD", "5000/2000/9999")
+        eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/100", 15.0, "drift to be put back")
+        began = time.monotonic()
+        ended(sidecar)
+        assert time.monotonic() - began < 5.0
+
+
+@pytest.mark.parametrize("by", ["flag", "variable"])
+def test_an_address_that_will_not_do_is_a_usage_error_that_does_not_repeat_it(
+    desk: Desk, exchange: Exchange, by: str
+) -> None:
+    desk.wants(WANTED)
+    url = f"http://chat.example/{TOKEN}"
+    done = desk.mmp(
+        *("run", *(("--notify", url) if by == "flag" else ())),
+        env={"MMP_NOTIFY": f"https://good.example/{TOKEN} {url}"} if by == "variable" else {},
+    )
+    assert done.status == 64
+    assert "plain http is for a loopback address only" in done.stderr
+    assert TOKEN not in done.stderr
+    assert exchange.arrivals("account") == []

@@ -1,0 +1,214 @@
+"""What people are told while the real loop runs through drift, freezes, refusals and outages.
+
+Time is virtual; the loop and store are the real ones, the exchange is a small one that behaves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from jsonschema.validators import Draft202012Validator
+
+from reconciler.cli import doors
+from reconciler.core.events import Event
+from reconciler.core.model import LiveRow
+from reconciler.core.plan import DriftPolicy
+from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.vitals import after, begun
+from reconciler.schema_files import load_schema
+from reconciler.sidecar.notifier import Notifier
+from reconciler.sidecar.target import parse_target
+from reconciler.sidecar.teller import Teller
+from tests.support.webhook import Reply as HookReply
+from tests.support.webhook import webhook
+from tests.unit.core_builders import BTC, ETH, desired, setting
+from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
+
+VALIDATOR = Draft202012Validator(load_schema("notice"))
+
+
+class Listener:
+    """Everything that was told, with the virtual time it was told at; ``post`` may take it instead."""
+
+    def __init__(self, here: World, post: Callable[[Mapping[str, Any]], None] | None = None) -> None:
+        self.told: list[tuple[float, Mapping[str, Any]]] = []
+        self._clock = here.clock
+        self._vitals = begun(
+            here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
+        )
+        self._teller = Teller(post or self._take, doors.advice, interval_s=here.interval_s)
+        here.listeners.append(self._hear)
+
+    def _hear(self, event: Event) -> None:
+        now, wall = self._clock.now(), self._clock.wall()
+        self._vitals = after(self._vitals, event, now=now, wall=wall)
+        self._teller.hear(event, self._vitals, now=now, wall=wall)
+
+    def _take(self, document: Mapping[str, Any]) -> None:
+        assert list(VALIDATOR.iter_errors(document)) == []
+        self.told.append((self._clock.now(), document))
+
+    def words(self) -> list[tuple[str, str, str | None]]:
+        return [(one["kind"], one["turn"], one["family"]) for _, one in self.told]
+
+    def at(self, kind: str, turn: str) -> list[float]:
+        return [at for at, one in self.told if (one["kind"], one["turn"]) == (kind, turn)]
+
+
+def started(**changes: Any) -> tuple[World, Listener]:
+    """Return a world in sync, and who listens to it."""
+    here = replace(world(), **changes) if changes else world()
+    here.exchange.live[BTC] = LiveRow(A)
+    return here, Listener(here)
+
+
+PROTECTED = ("protected", "began", None)
+
+
+def test_an_account_that_stays_in_sync_is_told_of_once() -> None:
+    here, listener = started()
+    here.run(3600.0)
+    assert listener.words() == [PROTECTED]
+
+
+def test_a_fresh_exchange_is_told_of_when_the_last_family_is_confirmed() -> None:
+    here = World(desired(dict.fromkeys((BTC, ETH), A)))
+    listener = Listener(here)
+    here.run(100.0)
+    assert listener.words() == [PROTECTED]
+    assert listener.told[0][0] >= here.exchange.sent[-1][0]
+
+
+def test_a_changed_file_that_is_applied_in_time_is_nothing_to_tell() -> None:
+    here, listener = started()
+    for second in range(8):
+        newer = {BTC: setting(f"5000/2000/{90 - second}")}
+        here.clock.at(1100.0 + second, lambda newer=newer: here.want(newer))
+    here.run(600.0)
+    assert len(here.exchange.sent) >= 2
+    assert listener.words() == [PROTECTED]
+
+
+def test_drift_that_is_put_back_is_told_of_with_its_end() -> None:
+    here, listener = started()
+    here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
+    here.run(200.0)
+    drifted = ("out-of-sync", "began", "BTC-USD")
+    assert listener.words() == [PROTECTED, drifted, ("out-of-sync", "over", "BTC-USD")]
+    told_at, first = listener.told[1]
+    ((sent_at, _, _),) = here.exchange.sent
+    assert told_at <= sent_at, "told of before it is put back, which may have to wait for a slot"
+    assert (first["severity"], first["details"]["code"]) == ("critical", "drifted")
+    assert first["details"]["standing"] == "exposed"
+    assert listener.told[2][1]["details"]["standing"] == "protected"
+
+
+def test_drift_that_is_only_reported_is_told_once_however_long_it_lasts() -> None:
+    here, listener = started()
+    here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(setting("5000/2000/50"))}))
+    here.clock.at(5000.0, lambda: here.exchange.live.update({BTC: LiveRow(A)}))
+    here.run(5000.0)
+    (began,), (over,) = listener.at("out-of-sync", "began"), listener.at("out-of-sync", "over")
+    assert 1050.0 <= began <= 1081.0
+    assert 5000.0 <= over <= 5031.0
+
+
+def test_a_freeze_until_reset_is_told_of_although_nothing_differs() -> None:
+    here, listener = started()
+    endless = setting("5000/0/100")
+    here.desired = desired({BTC: endless})
+    here.exchange.live[BTC] = LiveRow(endless)
+    here.clock.at(1100.0, lambda: here.exchange.live.update({BTC: LiveRow(endless, frozen=True)}))
+    here.clock.at(1500.0, lambda: here.exchange.live.update({BTC: LiveRow(endless)}))
+    here.run(900.0)
+    assert listener.words() == [PROTECTED, ("frozen", "began", "BTC-USD"), ("frozen", "over", "BTC-USD")]
+
+
+def test_a_refused_value_is_told_of_until_the_file_is_mended() -> None:
+    here, listener = started()
+    refused = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter error")
+    here.clock.at(1100.0, lambda: setattr(here.exchange, "writing", refused))
+    here.clock.at(1101.0, lambda: here.want({BTC: B}))
+    here.clock.at(1500.0, lambda: setattr(here.exchange, "writing", None))
+    here.clock.at(1501.0, lambda: here.want({BTC: A}))
+    here.run(900.0)
+    rejected = [("rejected", "began", "BTC-USD"), ("rejected", "over", "BTC-USD")]
+    assert listener.words() == [PROTECTED, *rejected]
+
+
+def test_a_short_outage_is_nothing_to_tell_and_a_long_one_is() -> None:
+    here, listener = started()
+    for begin, end in ((1100.0, 1140.0), (2000.0, 2300.0)):
+        here.clock.at(begin, lambda: setattr(here.exchange, "reading", DOWN))
+        here.clock.at(end, lambda: setattr(here.exchange, "reading", None))
+    here.run(2000.0)
+    assert listener.words() == [PROTECTED, ("unreachable", "began", None), ("unreachable", "over", None)]
+    (began,), (over,) = listener.at("unreachable", "began"), listener.at("unreachable", "over")
+    assert 2060.0 <= began <= 2125.0
+    assert 2300.0 <= over <= 2335.0
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda here: setattr(here.exchange, "reading", BAD_KEY),
+        lambda here: (setattr(here.exchange, "writing", BAD_KEY), here.want({BTC: B})),
+        lambda here: (
+            setattr(here.exchange, "identity", replace(INFO, permissions=frozenset({"read_only"}))),
+            setattr(here.exchange, "reading", BAD_KEY),
+            here.clock.at(1170.0, lambda: setattr(here.exchange, "reading", None)),
+        ),
+    ],
+    ids=["reading", "writing", "permission"],
+)
+def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World], object]) -> None:
+    here, listener = started()
+    here.clock.at(1100.0, lambda: break_it(here))
+    for what, good in (("reading", None), ("writing", None), ("identity", INFO)):
+        here.clock.at(1500.0, lambda what=what, good=good: setattr(here.exchange, what, good))
+    here.run(900.0)
+    told = [words for words in listener.words() if words[0] == "key-problem"]
+    assert told[0] == ("key-problem", "began", None)
+    assert told[-1] == ("key-problem", "over", None)
+    assert 1500.0 <= listener.at("key-problem", "over")[-1] <= 1570.0
+    assert len(told) <= 3, "another code is other news; nothing is told twice"
+
+
+def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
+    here, listener = started(options=replace(world(drift=DriftPolicy.WARN).options), interval_s=5.0)
+    for number in range(90):
+        shown = LiveRow(B if number % 2 == 0 else A)
+        here.clock.at(1100.0 + 10 * number, lambda shown=shown: here.exchange.live.update({BTC: shown}))
+    here.run(1700.0)
+    began, over = listener.at("out-of-sync", "began"), listener.at("out-of-sync", "over")
+    assert len(began) <= 4
+    assert len(over) <= 5
+    assert listener.words()[-1] == ("out-of-sync", "over", "BTC-USD")
+    assert sum(one["count"] for _, one in listener.told if one["kind"] == "out-of-sync") >= 45
+
+
+def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
+    """The very same history, told to nobody and told to a webhook that never answers."""
+
+    def history(here: World) -> list[tuple[float, str]]:
+        for number in range(30):
+            drift = LiveRow(setting(f"5000/2000/{200 + number}"))
+            here.clock.at(1050.0 + 40 * number, lambda drift=drift: here.exchange.live.update({BTC: drift}))
+        began = time.monotonic()
+        here.run(1300.0)
+        assert time.monotonic() - began < 10.0
+        return here.exchange.asked
+
+    alone = history(started()[0])
+    with webhook(HookReply(hangs=True)) as hook:
+        notifier = Notifier([parse_target(hook.url())], lambda *_: None)
+        notifier.start()
+        here = started()[0]
+        Listener(here, notifier.post)
+        assert history(here) == alone
+        notifier.stop(0.1)
+        assert len(hook.arrived) == 1
