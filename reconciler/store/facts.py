@@ -20,7 +20,6 @@ from reconciler.core.model import (
     Family,
     Known,
     Pause,
-    Setting,
     Uncertain,
     Unresolved,
 )
@@ -151,11 +150,11 @@ def pause_row(pause: Pause, account: str, environment: Environment) -> PauseRow 
         wall_text(pause.since),
         None if pause.until is None else wall_text(pause.until),
     )
-    match pause.fought:
-        case None:
-            return PauseRow("", *owner, *rest)
-        case Setting(time_interval_ms=window_ms, frozen_interval_ms=freeze_ms, qty_limit=quantity):
-            return FightRow("", *owner, window_ms, freeze_ms, quantity.text, *rest)
+    fought = pause.fought
+    if fought is None:
+        return PauseRow("", *owner, *rest)
+    setting = fought.time_interval_ms, fought.frozen_interval_ms, fought.qty_limit.text
+    return FightRow("", *owner, *setting, *rest)
 
 
 def watch_of(row: PresenceRow) -> Watch:

@@ -585,11 +585,11 @@ class SqliteStore:
         db.execute("DELETE FROM fights WHERE account=? AND environment=? AND family=?", key)
 
     def _keep_pause(self, db: sqlite3.Connection, pause: Pause) -> None:
-        match facts.pause_row(pause, self._account, self._environment):
-            case PauseRow() as row:
-                db.execute("INSERT INTO pauses VALUES (?,?,?,?,?,?,?)", sealed(row))
-            case FightRow() as row:
-                db.execute("INSERT INTO fights VALUES (?,?,?,?,?,?,?,?,?,?)", sealed(row))
+        row = facts.pause_row(pause, self._account, self._environment)
+        if isinstance(row, PauseRow):
+            db.execute("INSERT INTO pauses VALUES (?,?,?,?,?,?,?)", sealed(row))
+        else:
+            db.execute("INSERT INTO fights VALUES (?,?,?,?,?,?,?,?,?,?)", sealed(row))
 
     # -- rows of the strips --------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from reconciler.cli import doors
 from reconciler.cli.options import PostgresUrl, StatePlace, state_place
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import Exit, MmpError, UsageError
-from tests.contract.stores import BTC, HOST, UID, ScriptedClock
+from reconciler.errors import Exit, MmpError, StateUnusable, UsageError
+from reconciler.ports import State
+from tests.contract.stores import ScriptedClock
 
 URL = "postgresql://desk:hunter2@db.internal/mmp"
 
@@ -73,23 +75,24 @@ def test_a_file_comes_into_being_by_writing_only(tmp_path: Path) -> None:
     assert asyncio.run(existing(path))
 
 
-def test_a_door_gives_back_the_lock_and_closes_whatever_happens(tmp_path: Path) -> None:
+def test_a_door_closes_the_state_whatever_happens(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
+    asyncio.run(opened(path))
+    through: list[State] = []
 
-    async def fail() -> None:
-        async with doors.opened_state(path, ScriptedClock(), 0.0) as state:
-            store = state.account("main", Environment.LIVE, Kind.OKX)
-            await store.locked("test").__aenter__()
+    async def fail(door: AbstractAsyncContextManager[State | None]) -> None:
+        async with door as state:
+            assert state is not None
+            through.append(state)
             raise ZeroDivisionError
 
-    async def enter() -> None:
-        async with doors.opened_state(path, ScriptedClock(), 0.0) as state:
-            store = state.account("main", Environment.LIVE, Kind.OKX)
-            async with store.locked("again"):
-                await store.identify(UID, HOST)
-                await store.pause([BTC], until=None, reason="")
-                assert [pause.family for pause in await store.pauses()] == [BTC]
-
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(fail())
-    asyncio.run(enter())
+    for door in (
+        doors.opened_state(path, ScriptedClock(), 0.0),
+        doors.existing_state(path, ScriptedClock()),
+    ):
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(fail(door))
+    for state in through:
+        with pytest.raises(StateUnusable):
+            asyncio.run(state.account("main", Environment.LIVE, Kind.OKX).snapshot())
+        asyncio.run(state.close())
