@@ -66,9 +66,10 @@ class Keeper:
         self.client: OkxTradingClient | None = None
         """Speaks for the account; None before its loop began."""
         self.standing = standing
+        kind, desired = standing.base.kind, self.desired
+        self.store = state.account(desired.account, desired.environment, kind)
         self.clock = stop.new_clock()
         """The account's own: a change of one file hurries nobody else."""
-        self._state = state
         self._stop = stop
         self._claims = claims
         self._tell = tell
@@ -126,11 +127,11 @@ class Keeper:
         await self.clock.pause(retry_at)
 
     def _loop(self) -> Loop:
-        desired, standing = self.desired, self.standing
+        standing = self.standing
         self.client = self._client()
         return Loop(
             desired=lambda: self.desired,
-            store=self._state.account(desired.account, desired.environment, standing.base.kind),
+            store=self.store,
             exchange=self.client,
             clock=self.clock,
             observe=self._tell,

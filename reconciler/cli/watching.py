@@ -6,6 +6,8 @@ The loops' thread puts values up and nothing else; the server's thread only read
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
 
 from reconciler import __version__, logs
 from reconciler.cli.keeping import Keeper
@@ -13,12 +15,15 @@ from reconciler.core.events import ConfigAwaited, Event
 from reconciler.core.vitals import Vitals
 from reconciler.okx.codes import fact
 from reconciler.ports import Clock
-from reconciler.sidecar.board import Board, Watched
+from reconciler.sidecar.board import Board, Strips, Watched
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.routes import Pulse, Site
 from reconciler.sidecar.server import Server, start_server
 from reconciler.sidecar.view import advise_of_ours
+
+DAY = timedelta(hours=24)
+"""How far back the strips of the page go."""
 
 
 class Watching:
@@ -30,10 +35,16 @@ class Watching:
         self._board = Board(__version__, clock.wall())
         self._metrics = Metrics(self._board, now=clock.now, wall=clock.wall)
         self._server: Server | None = None
+        self._keepers: dict[str, Keeper] = {}
 
     def start(self) -> None:
         """Serve from now on; call it in the loops' event loop. Raises MmpError if it cannot be."""
-        pulse = Pulse(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        pulse = Pulse(loop)
+
+        async def ask_strips() -> Mapping[str, Strips]:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._strips(), loop))
+
         site = Site(
             self._board,
             self._metrics,
@@ -41,6 +52,7 @@ class Watching:
             now=self._clock.now,
             wall=self._clock.wall,
             advise=_advise,
+            ask_strips=ask_strips,
         )
         self._server = start_server(self._listen, site.routes(), broken=_broken)
         logs.log("info", "listening", url=self._server.url)
@@ -53,6 +65,7 @@ class Watching:
     def keep(self, keeper: Keeper, vitals: Vitals) -> None:
         """Put an account on the board."""
         self._board.awaited = ()
+        self._keepers[keeper.name] = keeper
         self._put(keeper, vitals)
 
     def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
@@ -64,6 +77,11 @@ class Watching:
         """Show what happened to no account."""
         if isinstance(event, ConfigAwaited):
             self._board.awaited = event.paths
+
+    async def _strips(self) -> Mapping[str, Strips]:
+        """Read the strips of every account, in the loops' thread, where the state is at home."""
+        since = self._clock.wall() - DAY
+        return {name: await keeper.store.strips(since) for name, keeper in self._keepers.items()}
 
     def _put(self, keeper: Keeper, vitals: Vitals) -> None:
         offset_s = keeper.client.clock_offset_s if keeper.client else None

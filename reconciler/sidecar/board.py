@@ -7,12 +7,15 @@ Replacing one reference is atomic, so there is no lock, and a reader can never m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.core.model import Family
 from reconciler.core.strips import Span
 from reconciler.core.vitals import Vitals
+
+Strips = Mapping[Family, tuple[Span, ...]]
+"""The spans of each family of one account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,21 @@ class Watched:
     vitals: Vitals
     interval_s: float
     clock_offset_s: float | None = None
-    strips: Mapping[Family, tuple[Span, ...]] = field(default_factory=dict)
+    strips: Strips = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Board:
     """What is known of every account of this process.
 
-    ``awaited`` are the paths of settings that are not there yet.
+    ``awaited`` are the paths of settings that are not there yet. ``strips`` are by account, as they
+    were when somebody last asked for them; whoever serves them replaces them.
     """
 
     version: str
     began_at: datetime
     awaited: tuple[str, ...] = ()
+    strips: Mapping[str, Strips] = field(default_factory=dict)
     _accounts: Mapping[str, Watched] = field(default_factory=dict)
 
     def put(self, name: str, watched: Watched) -> None:
@@ -51,4 +56,8 @@ class Board:
 
     def accounts(self) -> tuple[Watched, ...]:
         """Return every account, by name, as of this moment."""
-        return tuple(watched for _, watched in sorted(self._accounts.items()))
+        strips = self.strips
+        return tuple(
+            replace(watched, strips=strips[name]) if name in strips else watched
+            for name, watched in sorted(self._accounts.items())
+        )

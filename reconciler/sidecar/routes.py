@@ -12,8 +12,9 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HTML, Answer, Query, Route
-from reconciler.sidecar.board import Board
+from reconciler.sidecar.board import Board, Strips
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.page import Asset, assets, page_html
 from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
@@ -24,6 +25,16 @@ T = TypeVar("T")
 
 PULSE_WITHIN_S = 2.0
 """How long the program's event loop may take to answer: it does its steps in milliseconds."""
+
+
+STRIPS_EVERY_S = 10.0
+"""How old strips may be: a column of theirs is of minutes, and each asking is a look into the state."""
+
+STRIPS_WITHIN_S = 2.0
+"""How long the page waits for them: it is of use without."""
+
+AskStrips = Callable[[], Awaitable[Mapping[str, Strips]]]
+"""Asks the state for every account's strips of the last 24 hours. May raise MmpError."""
 
 
 class Shared(Generic[T]):
@@ -78,14 +89,17 @@ class Site:
         now: Callable[[], float],
         wall: Callable[[], datetime],
         advise: Advise = advise_of_ours,
+        ask_strips: AskStrips | None = None,
     ) -> None:
         self._board = board
+        self._ask_strips = ask_strips
+        self._strips_at = float("-inf")
         self._beats = beats
         self._now = now
         self._started = False
         self._metrics = aside(metrics.answer)
         self._status = aside(lambda: status_answer(board, now=now(), wall=wall()))
-        self._page = aside(lambda: page_answer(page_html(board, now=now(), wall=wall(), advise=advise)))
+        self._render = aside(lambda: page_answer(page_html(board, now=now(), wall=wall(), advise=advise)))
 
     def routes(self) -> Mapping[str, Route]:
         """Return what is at each path."""
@@ -109,6 +123,18 @@ class Site:
         answers = await self._beats()
         checks = ready_checks(self._board, answers=answers, now=self._now())
         return probe_answer(checks, verbose=query.verbose)
+
+    async def _page(self, query: Query) -> Answer:
+        await self._renew_strips()
+        return await self._render(query)
+
+    async def _renew_strips(self) -> None:
+        """Ask for the strips again once they are old; where they cannot be had, the old ones stay."""
+        if self._ask_strips is None or self._now() < self._strips_at + STRIPS_EVERY_S:
+            return
+        self._strips_at = self._now()
+        with suppress(TimeoutError, MmpError):
+            self._board.strips = await asyncio.wait_for(self._ask_strips(), STRIPS_WITHIN_S)
 
     async def _startup(self, query: Query) -> Answer:
         """Answer 200 for good once it was: a file added later does not undo a start."""
