@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
+from bench.crowd import CROWD, Lateness, sends_beside_a_crowd
 from bench.families import FAMILIES, reading_and_planning
 from bench.measure import compare, process, row
 from bench.state import durable_steps
@@ -31,6 +32,7 @@ def main() -> None:
     _starting()
     _families()
     _state()
+    _crowd()
     _simulation()
 
 
@@ -57,6 +59,19 @@ def _state() -> None:
         ratio = durable_steps(Path(folder), rounds=15)
     print("state")
     print(row("reserve and settle, durable", ratio, "one bare sqlite3 commit, durable"))
+
+
+def _crowd() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        alone, crowded = sends_beside_a_crowd(Path(folder), sends=200, rounds=5)
+    print(f"a send, beside {CROWD:,} slow connections to the sidecar")
+    print(f"  {'alone':<34} {_late(alone)}")
+    moved_ms = 1000 * (crowded.worst_s - alone.worst_s)
+    print(f"  {'beside them':<34} {_late(crowded)}, moved by {moved_ms:.1f} ms (goal: at most 100)")
+
+
+def _late(late: Lateness) -> str:
+    return f"{late.median_s * 1000:6.1f} ms, the worst of 200 {late.worst_s * 1000:.1f} ms"
 
 
 def _simulation() -> None:

@@ -219,7 +219,7 @@ def test_what_takes_long_is_made_once_for_all_who_ask_meanwhile_and_makes_no_pro
 
     async def ask_all() -> list[bytes]:
         route = aside(make)
-        asking = [asyncio.create_task(route(Query())) for _ in range(20)]
+        asking = [asyncio.ensure_future(route(Query())) for _ in range(20)]
         assert await asyncio.to_thread(begun.wait, 5.0)
         assert (await site(board(ALIVE)).routes()["/livez"](Query())).status == 200
         released.set()
