@@ -10,6 +10,7 @@ from statistics import median
 from time import perf_counter
 
 from bench.arrival import swap_to_arrival
+from bench.crowd import CROWD, Lateness, sends_beside_a_crowd
 from bench.families import FAMILIES, reading_and_planning
 from bench.measure import compare, process, row
 from bench.page import rendering
@@ -36,6 +37,7 @@ def main() -> None:
     _state()
     _arrival()
     _page()
+    _crowd()
     _simulation()
 
 
@@ -76,6 +78,19 @@ def _page() -> None:
     ratio, size = rendering(rounds=15)
     print(f"status page, 200 families, {size / 1000:.0f} KB (goal: at most 100 ms, 200 KB)")
     print(row("rendering", ratio, "the same account's status as JSON"))
+
+
+def _crowd() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        alone, crowded = sends_beside_a_crowd(Path(folder), sends=200, rounds=5)
+    print(f"a send, beside {CROWD:,} slow connections to the sidecar")
+    print(f"  {'alone':<34} {_late(alone)}")
+    moved_ms = 1000 * (crowded.worst_s - alone.worst_s)
+    print(f"  {'beside them':<34} {_late(crowded)}, moved by {moved_ms:.1f} ms (goal: at most 100)")
+
+
+def _late(late: Lateness) -> str:
+    return f"{late.median_s * 1000:6.1f} ms, the worst of 200 {late.worst_s * 1000:.1f} ms"
 
 
 def _simulation() -> None:

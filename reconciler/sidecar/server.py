@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
@@ -38,6 +39,11 @@ TURNS_TO_COME_IN = 3
 
 LINGER_S = 1.0
 """How long the rest of a body nobody wants is read away, so that its sender still gets the answer."""
+
+HAND_OVER_S = 0.0005
+"""How long a thread may keep the interpreter to itself while another waits for it; 5 ms by default. A send
+waits for it some twenty times: beside the rendering of 10,000 families that made it 40 to 50 ms late, and
+10 to 20 ms with this."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Broken = Callable[[Exception], None]
@@ -164,10 +170,14 @@ class _Connection(web.RequestHandler):
 
 
 def start_server(listen: Listen, routes: Mapping[str, Route], *, broken: Broken) -> Server:
-    """Listen and serve ``routes``, by path. Raises MmpError where that address cannot be listened at."""
+    """Listen and serve ``routes``, by path. Raises MmpError where that address cannot be listened at.
+
+    From then on the interpreter hands over between all threads of this process after HAND_OVER_S.
+    """
     sockets = _sockets(listen)
     bound = [address.getsockname()[0].partition("%")[0] for address in sockets]
     guard = Guard(bound, (listen.host, *listen.names), machine=socket.gethostname())
+    sys.setswitchinterval(HAND_OVER_S)
     server = Server(sockets, _url(listen.host, sockets[0].getsockname()[1]))
     server.start(_handler(guard, routes, server.door, broken))
     return server

@@ -1,0 +1,154 @@
+"""What a crowd of slow clients at the sidecar's server does to a send of the loop beside it.
+
+A send here is what a real one is made of: a durable reservation, a fresh connection, a round trip to
+another process, a durable verdict. It is due at a moment, and what counts is how long after that moment
+it is over. The crowd is a process of its own: connections that begin a request, drip a byte every second,
+and come back when they are ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.state import REQUEST, LeapingClock
+from reconciler.core.model import Environment, Kind
+from reconciler.core.verdict import AttemptStatus
+from reconciler.ports import Reserved
+from reconciler.sidecar.answers import Answer, Query, text_answer
+from reconciler.sidecar.guard import Listen
+from reconciler.sidecar.server import start_server
+from reconciler.store.sqlite import SqliteStore, open_state
+
+CROWD = 1_000
+EVERY_S = 0.02
+SETTLED_S = 2.0
+"""After which all of the crowd have come in once."""
+
+FAR_END = """
+import socket
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+while True:
+    connection, _ = listening.accept()
+    connection.recv(1000)
+    connection.sendall(b"ok")
+    connection.close()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """How late sends were over, in seconds: the usual one, and the worst of the calmest round.
+
+    What others do on the machine makes single sends late in some rounds, the crowd in every one.
+    """
+
+    median_s: float
+    worst_s: float
+
+
+def sends_beside_a_crowd(folder: Path, *, sends: int, rounds: int) -> tuple[Lateness, Lateness]:
+    """Measure ``sends`` alone and beside the crowd in turn; the same server is there for both."""
+    server = start_server(Listen("127.0.0.1", 0), {"/livez": _live}, broken=print)
+    state = open_state(str(folder / "state.db"), clock=LeapingClock(), boot="bench", lock_timeout_s=1.0)
+    store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    try:
+        return asyncio.run(_compare(store, server.url, sends, rounds))
+    finally:
+        state.close()
+        server.stop()
+
+
+def gather(port: int) -> None:
+    """Be the crowd, until killed."""
+    opened = [_connected(port) for _ in range(CROWD)]
+    while True:
+        time.sleep(1.0)
+        opened = [one if _dripped(one) else _connected(port) for one in opened]
+
+
+async def _compare(store: SqliteStore, url: str, sends: int, rounds: int) -> tuple[Lateness, Lateness]:
+    await store.identify("1", "localhost")
+    with _started("-c", FAR_END) as far_end:
+        assert far_end.stdout is not None
+        port = int(far_end.stdout.readline())
+        await _sends(store, port, 10)
+        measured = [
+            (await _sends(store, port, sends), await _crowded(store, port, url, sends))
+            for _ in range(rounds)
+        ]
+    return _calmest([alone for alone, _ in measured]), _calmest([crowded for _, crowded in measured])
+
+
+async def _crowded(store: SqliteStore, port: int, url: str, sends: int) -> list[float]:
+    with _started("-m", "bench.crowd", url.rpartition(":")[2]):
+        await asyncio.sleep(SETTLED_S)
+        return await _sends(store, port, sends)
+
+
+@contextmanager
+def _started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _calmest(rounds: list[list[float]]) -> Lateness:
+    return Lateness(min(map(median, rounds)), min(map(max, rounds)))
+
+
+async def _sends(store: SqliteStore, port: int, number: int) -> list[float]:
+    late = []
+    for _ in range(number):
+        due = time.perf_counter() + EVERY_S
+        await asyncio.sleep(EVERY_S)
+        await _send(store, port)
+        late.append(time.perf_counter() - due)
+    return late
+
+
+async def _send(store: SqliteStore, port: int) -> None:
+    slot = await store.reserve(REQUEST, assume_idle=True)
+    assert isinstance(slot, Reserved)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"x" * 300)
+    await reader.read()
+    writer.close()
+    await store.settle(
+        slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+    )
+
+
+async def _live(query: Query) -> Answer:
+    del query
+    return text_answer(200, "ok")
+
+
+def _connected(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    _dripped(connection)
+    return connection
+
+
+def _dripped(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(b"G")
+    except OSError:
+        connection.close()
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    gather(int(sys.argv[1]))
