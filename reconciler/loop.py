@@ -7,13 +7,15 @@ exchange, never spins, and never holds the lock while it waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from reconciler.core.events import ExchangeFailed, LockAwaited, Observe, PassEnded, WentIdle
-from reconciler.core.model import Desired
+from reconciler.core.model import Desired, Family
+from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.errors import AccountProblem, StateForeign, StateLocked
+from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked
 from reconciler.ports import Clock, Store, TradingExchange
 from reconciler.reconcile import (
     Finished,
@@ -61,6 +63,8 @@ class Loop:
     options: Options
     interval_s: float = DEFAULT_INTERVAL_S
     stopping: Callable[[], bool] = lambda: False
+    _seen: Mapping[Family, str] | None = None
+    """The one word for each family as last seen; None: it was another process's turn to look."""
 
     async def run(self) -> None:
         """Reconcile until asked to stop. Raises StateUnusable when the state cannot be relied on."""
@@ -77,6 +81,7 @@ class Loop:
                 identified = expected if trusted else None
             if wait_until is not None and not self.stopping():
                 self.observe(WentIdle(wait_until))
+                await self._record()
                 await self.clock.pause(wait_until)
 
     async def _identify(self, memory: Memory) -> float | None:
@@ -100,7 +105,14 @@ class Loop:
         memory.failures += 1
         retry_at = self.clock.now() + wait_s
         self.observe(ExchangeFailed("asking whose key this is", answer, retry_at))
+        self._seen = dict.fromkeys(self.desired().families, FAILED)
         return retry_at
+
+    async def _record(self) -> None:
+        """Keep for the strips what was seen; whatever is wrong with the state, the next pass tells."""
+        if self._seen is not None:
+            with suppress(MmpError):
+                await self.store.record_states(self._seen)
 
     async def _one_pass(self, memory: Memory) -> tuple[float | None, bool]:
         """Run one pass. Returns when the next is due, and whether the key is still trusted."""
@@ -117,8 +129,10 @@ class Loop:
                 stopping=self.stopping,
             )
         except StateLocked as locked:
+            self._seen = None
             self.observe(LockAwaited(locked.message))
             return self.clock.now() + LOCKED_RETRY_S, True
+        self._seen = result.states
         self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Finished)))
         return self._next_due(result), not isinstance(result.end, Stopped)
 

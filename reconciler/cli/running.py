@@ -23,6 +23,7 @@ from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Problem
+from reconciler.core.strips import gap_s
 from reconciler.core.vitals import FileState, begun
 from reconciler.desired.watch import Accepted, PolicyAccepted, Rejected, WatchedFile, WatchedPolicy
 from reconciler.loop import Loop
@@ -100,7 +101,8 @@ class Running:
             doors.trading_client(file.desired, self.standing.base, self.clock) for file in self.files
         ]
         place, lock_timeout_s = self.standing.state, self.standing.lock_timeout_s
-        async with doors.opened_state(place, self.clock, lock_timeout_s) as state:
+        max_gap_s = gap_s(self.standing.interval_s)
+        async with doors.opened_state(place, self.clock, lock_timeout_s, max_gap_s=max_gap_s) as state:
             loops = [
                 self._loop(file, policy, client, state)
                 for file, policy, client in zip(self.files, self.policies, clients, strict=True)
