@@ -8,7 +8,8 @@ exchange, never spins, and never holds the lock while it waits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.core.events import (
@@ -19,9 +20,10 @@ from reconciler.core.events import (
     PassEnded,
     WentIdle,
 )
-from reconciler.core.model import Desired
+from reconciler.core.model import Desired, Family
+from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.errors import AccountProblem, StateForeign, StateLocked
+from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked
 from reconciler.ports import Clock, Store, TradingExchange
 from reconciler.reconcile import (
     Finished,
@@ -89,6 +91,8 @@ class Loop:
     _identified: _Identified | None = None
     _told: AccountProblem | StateForeign | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
+    _seen: Mapping[Family, str] | None = None
+    """The one word for each family as last seen; None: it was another process's turn to look."""
 
     async def run(self) -> None:
         """Reconcile until asked to stop. Raises StateUnusable when the state cannot be relied on."""
@@ -104,6 +108,7 @@ class Loop:
                 wait_until = await self._one_pass(memory)
             if wait_until is not None and not self.stopping():
                 self.observe(WentIdle(wait_until))
+                await self._record()
                 await self.clock.pause(wait_until)
 
     def _notice_key(self) -> None:
@@ -145,17 +150,28 @@ class Loop:
         memory.failures += 1
         retry_at = self.clock.now() + wait_s
         self.observe(ExchangeFailed(ASKING, answer, retry_at))
+        self._seen = self._failing()
         return retry_at
 
     def _tell(self, problem: AccountProblem | StateForeign, wait_s: float) -> float:
         """Tell why nothing is written, once while it stays the same; returns when to ask again."""
         retry_at = self.clock.now() + wait_s
+        self._seen = self._failing()
         if self._told is None or problem.args != self._told.args:
             told = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
             reply = Reply(ReplyClass.ACCOUNT, problem.code, told)
             self.observe(ExchangeFailed(ASKING, reply, retry_at))
             self._told = problem
         return retry_at
+
+    def _failing(self) -> Mapping[Family, str]:
+        return dict.fromkeys(self.desired().families, FAILED)
+
+    async def _record(self) -> None:
+        """Keep for the strips what was seen; whatever is wrong with the state, the next pass tells."""
+        if self._seen is not None:
+            with suppress(MmpError):
+                await self.store.record_states(self._seen)
 
     async def _one_pass(self, memory: Memory) -> float | None:
         """Run one pass. Returns when the next is due, None: at once."""
@@ -174,8 +190,10 @@ class Loop:
                 stopping=lambda: self.stopping() or self._refusal() is not None,
             )
         except StateLocked as locked:
+            self._seen = None
             self.observe(LockAwaited(locked.message))
             return self.clock.now() + LOCKED_RETRY_S
+        self._seen = result.states
         self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Finished)))
         if isinstance(result.end, Stopped):
             self._identified = None

@@ -50,6 +50,7 @@ from reconciler.core.plan import (
     with_schedule,
 )
 from reconciler.core.policy import Allow, Policy
+from reconciler.core.status import states_seen
 from reconciler.core.step import Adopt, Read, Send, Settled, Wait, next_step
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
 from reconciler.ports import Clock, Exchange, NotYet, Reserved, Store, TradingExchange
@@ -183,6 +184,8 @@ class PassResult:
     uncertain: frozenset[Family] = frozenset()
     trouble: Reply | None = None
     """The last thing that failed without ending the pass, for the message of a timeout."""
+    states: Mapping[Family, str] = field(default_factory=dict)
+    """The one word for each desired family, as this pass last saw it."""
 
 
 Review = Callable[[Plan], float | None]
@@ -294,6 +297,7 @@ class _Pass:
         self.reads = Reads()
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
+        self.wanted = desired()
         self.known: Mapping[Family, Known] = {}
         self.pauses: tuple[Pause, ...] = ()
         self.ended_fights: Mapping[Family, Setting] = {}
@@ -356,7 +360,8 @@ class _Pass:
         self.known = await self.store.known()
         pauses = await self.store.pauses()
         ledger = await self.store.ledger()
-        now, desired = self.clock.now(), self.desired()
+        now, self.wanted = self.clock.now(), self.desired()
+        desired = self.wanted
         self.pauses = in_force(pauses, desired)
         self.ended_fights = fought_no_more(pauses, desired)
         rules = self._rules(now)
@@ -553,7 +558,12 @@ class _Pass:
 
     def _result(self, end: End) -> PassResult:
         uncertain = {family for family, known in self.known.items() if isinstance(known, Uncertain)}
-        return PassResult(end, self.plan, frozenset(uncertain), self.trouble)
+        return PassResult(end, self.plan, frozenset(uncertain), self.trouble, self._states(end))
+
+    def _states(self, end: End) -> Mapping[Family, str]:
+        whole = self.plan is not None and self._has_whole_picture(self.plan)
+        plan, refused = self.plan if whole else None, isinstance(end, Stopped)
+        return states_seen(self.wanted, self.known, self.reads, plan, refused=refused)
 
 
 def back_off_s(failures: int) -> float:

@@ -14,6 +14,7 @@ import click
 from reconciler.cli.options import PostgresUrl, StatePlace, config_paths
 from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
+from reconciler.core.strips import MAX_GAP_S
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
@@ -126,9 +127,14 @@ def trading_client(desired: Desired, base: BaseUrl, clock: Clock) -> OkxTradingC
 
 
 @asynccontextmanager
-async def opened_state(place: StatePlace, clock: Clock, lock_timeout_s: float) -> AsyncIterator[State]:
-    """Open the state for writing, bringing it into being when there is none; closed in the end."""
-    state = await _open_state(place, clock, lock_timeout_s)
+async def opened_state(
+    place: StatePlace, clock: Clock, lock_timeout_s: float, *, max_gap_s: float = MAX_GAP_S
+) -> AsyncIterator[State]:
+    """Open the state for writing, bringing it into being when there is none; closed in the end.
+
+    ``max_gap_s``: how far apart two looks of one watch may be (``run``).
+    """
+    state = await _open_state(place, clock, lock_timeout_s, max_gap_s)
     try:
         yield state
     finally:
@@ -146,13 +152,19 @@ async def existing_state(place: StatePlace, clock: Clock) -> AsyncIterator[State
             await state.close()
 
 
-async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float) -> State:
+async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float, max_gap_s: float) -> State:
     from reconciler.clock import boot_identity
     from reconciler.store.sqlite import open_state as open_sqlite
 
     match place:
         case Path():
-            return open_sqlite(str(place), clock=clock, boot=boot_identity(), lock_timeout_s=lock_timeout_s)
+            return open_sqlite(
+                str(place),
+                clock=clock,
+                boot=boot_identity(),
+                lock_timeout_s=lock_timeout_s,
+                max_gap_s=max_gap_s,
+            )
         case PostgresUrl():
             raise NO_POSTGRES
 

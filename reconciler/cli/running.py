@@ -19,13 +19,14 @@ from reconciler.cli.claims import Claims
 from reconciler.cli.keeping import Keeper, Standing, WatchedKey
 from reconciler.cli.lookout import Lookout, Post
 from reconciler.cli.onlooking import Onlookers
-from reconciler.cli.options import StatePlace, config_paths
+from reconciler.cli.options import config_paths
 from reconciler.cli.stopping import Stop
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Problem
+from reconciler.core.strips import gap_s
 from reconciler.desired.attention import Attention
 from reconciler.desired.config import taken
 from reconciler.desired.policy import policy_for
@@ -73,12 +74,18 @@ class Supervisor:
             load_credentials(desired.credentials_prefix, os.environ)
         self._onlookers.start()
         try:
-            await self._run(self.standing.state, self.standing.lock_timeout_s)
+            await self._run(self.standing)
         finally:
             self._onlookers.stop()
 
-    async def _run(self, place: StatePlace, lock_timeout_s: float) -> None:
-        async with doors.opened_state(place, self.stop.clock, lock_timeout_s) as self.state:
+    async def _run(self, standing: Standing) -> None:
+        state = doors.opened_state(
+            standing.state,
+            self.stop.clock,
+            standing.lock_timeout_s,
+            max_gap_s=gap_s(standing.interval_s),
+        )
+        async with state as self.state:
             await self.stop.run(self._supervise())
 
     def tell(self, event: Event, keeper: Keeper | None = None) -> None:

@@ -26,8 +26,9 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
 from reconciler.core.pauses import in_force
-from reconciler.core.plan import Action, Because, Change, Reason, Rules, make_plan, with_schedule
+from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, make_plan, with_schedule
 from reconciler.core.policy import Policy
+from reconciler.core.strips import FAILED
 
 
 class FamilyState(StrEnum):
@@ -191,6 +192,40 @@ def _state(known: Known, live: LiveRow | None, change: Change | None, doubtful: 
     if change.reason is Reason.DRIFTED:
         return FamilyState.DRIFTED
     return FamilyState.HELD if change.action is Action.HOLD else FamilyState.PENDING
+
+
+def states_seen(
+    desired: Desired, known: Mapping[Family, Known], reads: Reads, plan: Plan | None, *, refused: bool
+) -> dict[Family, str]:
+    """Return the one word for each desired family after a pass, for the record of the strips.
+
+    ``plan`` None: nobody could see. ``refused``: key or account are, so nothing can be written.
+    """
+    if plan is None:
+        return dict.fromkeys(sorted(desired.families), FAILED)
+    changes = {change.family: change for change in plan.changes}
+    return {
+        family: _seen(
+            known.get(family, Never()),
+            _row(family, known, reads),
+            changes.get(family),
+            family in plan.doubtful,
+            refused,
+        )
+        for family in sorted(desired.families)
+    }
+
+
+def _seen(known: Known, live: LiveRow | None, change: Change | None, doubtful: bool, refused: bool) -> str:
+    stuck = change is not None and (
+        change.because is Because.PARKED or (refused and change.action is Action.SET)
+    )
+    return FAILED if stuck else _state(known, live, change, doubtful).value
+
+
+def _row(family: Family, known: Mapping[Family, Known], reads: Reads) -> LiveRow | None:
+    counts = not isinstance(view(family, known.get(family, Never()), reads), NotRead)
+    return reads.latest.rows.get(family) if counts and reads.latest is not None else None
 
 
 def _applied(known: Known) -> Setting | None:

@@ -18,11 +18,19 @@ from reconciler.core.model import Family
 MAX_GAP_S = 90.0
 """Looks further apart leave a hole: three times the usual interval between two passes."""
 
+LOOKS_MISSED = 3
+"""So many looks may be missed before it is a hole, where the interval is longer than usual."""
+
 KEEP_S = 25 * 3600.0
 """A strip is of 24 hours; an hour more, so that none is cut short while it is drawn."""
 
 UNMANAGED = "unmanaged"
 """The state of a family that is not desired any more."""
+
+
+FAILED = "failed"
+"""The state of a family nobody can see, or whose value cannot be written: the exchange does not answer,
+refuses the key, or has refused the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +52,16 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of a family's strip: its state, a FamilyState or UNMANAGED; None: nobody watched."""
+    """A part of a family's strip: a FamilyState, FAILED or UNMANAGED; None: nobody watched."""
 
     state: str | None
     since: datetime
     until: datetime
+
+
+def gap_s(interval_s: float) -> float:
+    """Return the longest gap between looks that leaves no hole, for whoever looks every ``interval_s``."""
+    return max(MAX_GAP_S, LOOKS_MISSED * interval_s)
 
 
 def stamp(last: datetime | None, wall: datetime, max_gap_s: float = MAX_GAP_S) -> datetime:

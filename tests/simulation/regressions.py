@@ -21,7 +21,7 @@ class Regression:
 REGRESSIONS = (
     Regression(
         story="suspended between its read and its slot, it sent on what it had read 37 s before",
-        seed=1011,
+        seed=15,
         mutant="decided long ago, sent all the same",
     ),
 )

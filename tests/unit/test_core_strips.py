@@ -16,6 +16,7 @@ from reconciler.core.strips import (
     Span,
     Turn,
     Watch,
+    gap_s,
     goes_on,
     stamp,
     strips,
@@ -215,3 +216,8 @@ def test_only_what_changed_is_a_turn(
     before: dict[Family, str], states: dict[Family, str], turns: dict[Family, str]
 ) -> None:
     assert turned(before, states) == turns
+
+
+@pytest.mark.parametrize(("interval_s", "gap"), [(1.0, 90.0), (30.0, 90.0), (31.0, 93.0), (600.0, 1800.0)])
+def test_who_looks_seldom_leaves_no_holes_by_that(interval_s: float, gap: float) -> None:
+    assert gap_s(interval_s) == gap

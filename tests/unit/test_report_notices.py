@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
-from itertools import product
 
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.core.conditions import Condition, Kind, Severity, conditions
+from reconciler.core.conditions import About, Condition, Kind, Severity, conditions
 from reconciler.core.events import Parked
 from reconciler.core.model import Family, Pause
 from reconciler.core.notices import Notice, Turn, tell
@@ -249,17 +248,17 @@ def test_a_count_is_told() -> None:
 
 def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> None:
     words = f"<!channel> @here <https://evil|click> `x` & {HOSTILE} " + "x" * 900
-    for condition, kind in product(
-        (
-            Reply(ReplyClass.ACCOUNT, "50119", words),
-            Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", words), None),
-            (problem(Code.UNKNOWN_KEY, f"<!here>{HOSTILE}.yaml", words, words),),
-            words,
-        ),
-        (Kind.KEY_PROBLEM, Kind.CONFIG_REJECTED),
-    ):
-        about = Condition(kind, Severity.CRITICAL, "x", condition)
-        notice = Notice(kind, Turn.BEGAN, Severity.CRITICAL, (), about, WALL, 1)
+    everything: tuple[About, ...] = (
+        Reply(ReplyClass.ACCOUNT, "50119", words),
+        Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", words), None),
+        Pause(BTC, words, WALL, None, A),
+        outage(Reply(ReplyClass.NO_ANSWER, "timeout", words)),
+        (problem(Code.UNKNOWN_KEY, f"<!here>{HOSTILE}.yaml", words, words),),
+        words,
+    )
+    for about in everything:
+        condition = Condition(Kind.KEY_PROBLEM, Severity.CRITICAL, "x", about)
+        notice = Notice(Kind.KEY_PROBLEM, Turn.BEGAN, Severity.CRITICAL, (), condition, WALL, 1)
         assert told(notice, CALM)["text"].endswith("…")
 
 

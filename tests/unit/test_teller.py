@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_a_changed_file_that_is_applied_in_time_is_nothing_to_tell() -> None:
     here, listener = started()
     for second in range(8):
         newer = {BTC: setting(f"5000/2000/{90 - second}")}
-        here.clock.at(1100.0 + second, lambda newer=newer: here.want(newer))
+        here.clock.at(1100.0 + second, partial(here.want, newer))
     here.run(600.0)
     assert len(here.exchange.sent) >= 2
     assert listener.words() == [PROTECTED]
@@ -152,24 +153,31 @@ def test_a_short_outage_is_nothing_to_tell_and_a_long_one_is() -> None:
     assert 2300.0 <= over <= 2335.0
 
 
-@pytest.mark.parametrize(
-    "break_it",
-    [
-        lambda here: setattr(here.exchange, "reading", BAD_KEY),
-        lambda here: (setattr(here.exchange, "writing", BAD_KEY), here.want({BTC: B})),
-        lambda here: (
-            setattr(here.exchange, "identity", replace(INFO, permissions=frozenset({"read_only"}))),
-            setattr(here.exchange, "reading", BAD_KEY),
-            here.clock.at(1170.0, lambda: setattr(here.exchange, "reading", None)),
-        ),
-    ],
-    ids=["reading", "writing", "permission"],
-)
-def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World], object]) -> None:
+def cannot_read(here: World) -> None:
+    here.exchange.reading = BAD_KEY
+
+
+def cannot_write(here: World) -> None:
+    here.exchange.writing = BAD_KEY
+    here.want({BTC: B})
+
+
+def may_not_trade(here: World) -> None:
+    here.exchange.identity = replace(INFO, permissions=frozenset({"read_only"}))
+    here.exchange.reading = BAD_KEY
+    here.clock.at(1170.0, lambda: setattr(here.exchange, "reading", None))
+
+
+def mended(here: World) -> None:
+    here.exchange.reading = here.exchange.writing = None
+    here.exchange.identity = INFO
+
+
+@pytest.mark.parametrize("break_it", [cannot_read, cannot_write, may_not_trade])
+def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World], None]) -> None:
     here, listener = started()
     here.clock.at(1100.0, lambda: break_it(here))
-    for what, good in (("reading", None), ("writing", None), ("identity", INFO)):
-        here.clock.at(1500.0, lambda what=what, good=good: setattr(here.exchange, what, good))
+    here.clock.at(1500.0, lambda: mended(here))
     here.run(900.0)
     told = [words for words in listener.words() if words[0] == "key-problem"]
     assert told[0] == ("key-problem", "began", None)
@@ -182,7 +190,7 @@ def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
     here, listener = started(options=replace(world(drift=DriftPolicy.WARN).options), interval_s=5.0)
     for number in range(90):
         shown = LiveRow(B if number % 2 == 0 else A)
-        here.clock.at(1100.0 + 10 * number, lambda shown=shown: here.exchange.live.update({BTC: shown}))
+        here.clock.at(1100.0 + 10 * number, partial(here.exchange.live.update, {BTC: shown}))
     here.run(1700.0)
     began, over = listener.at("out-of-sync", "began"), listener.at("out-of-sync", "over")
     assert len(began) <= 4
@@ -197,7 +205,7 @@ def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
     def history(here: World) -> list[tuple[float, str]]:
         for number in range(30):
             drift = LiveRow(setting(f"5000/2000/{200 + number}"))
-            here.clock.at(1050.0 + 40 * number, lambda drift=drift: here.exchange.live.update({BTC: drift}))
+            here.clock.at(1050.0 + 40 * number, partial(here.exchange.live.update, {BTC: drift}))
         began = time.monotonic()
         here.run(1300.0)
         assert time.monotonic() - began < 10.0
@@ -212,3 +220,20 @@ def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
         assert history(here) == alone
         notifier.stop(0.1)
         assert len(hook.arrived) == 1
+
+
+def test_a_fight_is_told_of_once_and_over_when_it_is() -> None:
+    here, listener = started(interval_s=5.0)
+    here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, breaks_fights=True)
+    for number in range(60):
+        here.clock.at(1050.0 + 10 * number, partial(here.exchange.live.update, {BTC: LiveRow(B)}))
+    here.clock.at(2000.0, lambda: here.want({BTC: setting("5000/2000/90")}))
+    here.run(1200.0)
+    assert [words for words in listener.words() if words[0] == "fight"] == [
+        ("fight", "began", "BTC-USD"),
+        ("fight", "over", "BTC-USD"),
+    ]
+    (began,), (over,) = listener.at("fight", "began"), listener.at("fight", "over")
+    assert began < 1050.0 + 4 * 20.0
+    assert 2000.0 < over < 2002.0
+    assert len(listener.at("out-of-sync", "began")) == 1, "the other heals are counted, not told"
