@@ -14,7 +14,6 @@ import click
 
 from reconciler.core.model import Desired, Family
 from reconciler.errors import UsageError
-from reconciler.sidecar.target import Target, parse_target
 
 DEFAULT_CONFIG = "mmp.yaml"
 DEFAULT_BASE_URL = "https://openapi.okx.com"
@@ -63,21 +62,6 @@ class Duration(click.ParamType[float]):
         if seconds < self._least_s:
             self.fail(f"{value!r} is too short: it has to be at least {self._least_s:g}s", param, ctx)
         return seconds
-
-
-class Webhook(click.ParamType[Target]):
-    """The address of a webhook; nothing that is said about it repeats it, because it is a secret."""
-
-    name = "url"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
-        """Return the target, or fail as a usage error."""
-        if isinstance(value, Target):
-            return value
-        try:
-            return parse_target(str(value))
-        except ValueError as wrong:
-            self.fail(str(wrong), param, ctx)
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:

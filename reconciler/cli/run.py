@@ -11,7 +11,6 @@ from reconciler.cli import doors
 from reconciler.cli.options import (
     MIN_INTERVAL_S,
     Duration,
-    Webhook,
     config_option,
     exchange_options,
     output_option,
@@ -20,6 +19,7 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
+from reconciler.cli.webhook import Webhook
 from reconciler.core.plan import DriftPolicy
 from reconciler.errors import UsageError
 from reconciler.sidecar.guard import Listen, parse_listen

@@ -83,6 +83,32 @@ def test_drift_and_a_freeze_arrive_once_each_with_their_end(desk: Desk, exchange
         ]
 
 
+def test_a_fight_is_given_up_told_and_taken_up_again_by_hand(desk: Desk, exchange: Exchange) -> None:
+    healed = "5000/2000/100"
+
+    def loosen_and_see(heals: int) -> None:
+        exchange.change("BTC-USD", "5000/2000/9999")
+        exchange.wait_for_requests(heals)
+        eventually(lambda: exchange.live()["BTC-USD"] == healed, 15.0, "it to be put back")
+
+    with webhook() as hook:
+        sidecar = begun(desk, hook)
+        for heals in (1, 2, 3):
+            loosen_and_see(heals)
+        exchange.change("BTC-USD", "5000/2000/9999")
+        fight = arrives(hook, "fight", "began")
+        assert "mmp resume --family BTC-USD" in fight["text"]
+        assert sidecar.wait_for_log("fight broken off")["heals"] == 3
+        (pause,) = desk.mmp("status", "--output", "json").document["pauses"]
+        assert (pause["family"], pause["by"]) == ("BTC-USD", "fight")
+        assert exchange.live()["BTC-USD"] == "5000/2000/9999"
+        assert desk.mmp("resume", "--family", "BTC-USD").status == 0
+        exchange.wait_for_requests(4)
+        arrives(hook, "out-of-sync", "over")
+        ended(sidecar)
+        assert exchange.written() == ["BTC-USD"] * 4
+
+
 def test_a_webhook_that_hangs_delays_neither_a_heal_nor_the_end(desk: Desk, exchange: Exchange) -> None:
     with webhook(Reply(hangs=True)) as hook:
         sidecar = begun(desk, hook)
