@@ -11,8 +11,13 @@ from datetime import datetime
 
 from reconciler.core.conditions import conditions
 from reconciler.core.events import (
+    ConfigAccepted,
+    ConfigRejected,
     Event,
+    LoopFailed,
     Planned,
+    PolicyAccepted,
+    PolicyRejected,
     WentIdle,
 )
 from reconciler.core.notices import Stories, tell
@@ -21,8 +26,16 @@ from reconciler.core.vitals import Vitals, status_of
 from reconciler.report.documents import Document
 from reconciler.report.notices import Advice, notice_document
 
-TURNING = (Planned, WentIdle)
-"""Events at which one looks: a plan that says something new, and the end of whatever was done."""
+TURNING = (
+    Planned,
+    WentIdle,
+    LoopFailed,
+    ConfigAccepted,
+    ConfigRejected,
+    PolicyAccepted,
+    PolicyRejected,
+)
+"""Events at which one looks: a plan that says something new, the end of whatever was done, a file."""
 
 
 class Teller:

@@ -83,6 +83,29 @@ def test_drift_and_a_freeze_arrive_once_each_with_their_end(desk: Desk, exchange
         ]
 
 
+def test_a_rejected_file_and_policy_arrive_once_each_with_their_end(desk: Desk, exchange: Exchange) -> None:
+    with webhook() as hook:
+        sidecar = begun(desk, hook)
+        good = desk.config.read_text()
+        desk.config.write_text(good.replace("qtyLimit: 100", "qtyLimit: 1e3", 1))
+        rejected = arrives(hook, "config-rejected", "began")
+        assert f"{desk.config.name}:" in rejected["text"]
+        desk.config.write_text(good)
+        arrives(hook, "config-rejected", "over")
+        policy = desk.config.parent / "mmp-policy.yaml"
+        policy.write_text("version: 2\n")
+        arrives(hook, "policy-rejected", "began")
+        policy.write_text("version: 1\n")
+        arrives(hook, "policy-rejected", "over")
+        ended(sidecar)
+        assert [(kind, turn) for kind, turn, _ in words(hook)[1:]] == [
+            ("config-rejected", "began"),
+            ("config-rejected", "over"),
+            ("policy-rejected", "began"),
+            ("policy-rejected", "over"),
+        ]
+
+
 def test_a_fight_is_given_up_told_and_taken_up_again_by_hand(desk: Desk, exchange: Exchange) -> None:
     healed = "5000/2000/100"
 
