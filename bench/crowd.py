@@ -64,7 +64,7 @@ def sends_beside_a_crowd(folder: Path, *, sends: int, rounds: int) -> tuple[Late
     try:
         return asyncio.run(_compare(store, server.url, sends, rounds))
     finally:
-        state.close()
+        state.close_now()
         server.stop()
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.rig import LIVE, Desk, Exchange, Running, configured, eventually, hold_to_schema, simulator
+from tests.e2e.rig import LIVE, Desk, Exchange, configured, eventually, simulator
+from tests.e2e.sidecar import Sidecar, ends_well, started
 
 pytestmark = pytest.mark.e2e
 
@@ -30,59 +25,6 @@ AT_ONCE_S = 5.0
 
 KNOWN_WITHIN_S = 3.0
 """How long after the exchange has a setting the sidecar may still not say so."""
-
-
-@dataclass(frozen=True)
-class Sidecar:
-    """A running ``mmp run --listen``."""
-
-    process: Running
-    url: str
-
-    def ask(self, path: str) -> tuple[int, str]:
-        """Return status and body of what is at ``path``."""
-        try:
-            with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as reply:
-                return reply.status, reply.read().decode()
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, refused.read().decode()
-
-    def wait_for(self, path: str, within_s: float) -> None:
-        """Wait until a probe passes."""
-        eventually(lambda: self.ask(path)[0] == 200, within_s, f"{path} to be 200")
-
-    def status(self) -> Any:
-        """Return the status document, held to its schema."""
-        status, body = self.ask("/api/v1/status")
-        assert status == 200
-        document = json.loads(body)
-        hold_to_schema(document)
-        return document
-
-    def metric(self, name: str, **labels: str) -> float:
-        """Return the one sample of a metric with at least these labels."""
-        families = text_string_to_metric_families(self.ask("/metrics")[1])
-        (value,) = (
-            sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-        return value
-
-
-def started(desk: Desk, *flags: str) -> Sidecar:
-    """Start a sidecar on a free port."""
-    process = desk.start("run", "--assume-idle", "--listen", "127.0.0.1:0", *flags)
-    return Sidecar(process, process.wait_for_log("listening")["url"])
-
-
-def ends_well(sidecar: Sidecar) -> None:
-    began = time.monotonic()
-    sidecar.process.signal(signal.SIGTERM)
-    assert sidecar.process.wait().status == 0
-    assert time.monotonic() - began < 4.0
 
 
 # ---- the start, moment by moment -------------------------------------------------------------------

@@ -87,7 +87,11 @@ class Clock:
         self.pauses.append((begun_at, self.time))
 
     def pass_by(self, seconds: float) -> None:
-        self.time += seconds
+        end = self.time + seconds
+        for at in sorted(at for at, _ in self.script if at < end):
+            self.time = max(self.time, at)
+            self._happen()
+        self.time = end
         self._happen()
 
     def at(self, time: float, happens: Callable[[], object]) -> None:
@@ -122,6 +126,8 @@ class Exchange:
     kept: str | None = "first"
     owners: dict[str, AccountInfo | Reply] = field(default_factory=dict)
     signed: list[str] = field(default_factory=list)
+    latency_s: float = LATENCY_S
+    opening: Reply | None = None
 
     async def account(self) -> AccountInfo | Reply:
         if self.kept is None:
@@ -141,7 +147,7 @@ class Exchange:
 
     async def open(self) -> Connection | Reply:
         self._ask("connect")
-        return Wire(self)
+        return self.opening or Wire(self)
 
     def rekeyed(self) -> bool:
         return self.kept != self.key
@@ -155,7 +161,7 @@ class Exchange:
 
     def _ask(self, what: str) -> None:
         self.asked.append((self.clock.now(), what))
-        self.clock.pass_by(LATENCY_S)
+        self.clock.pass_by(self.latency_s)
 
 
 @dataclass
@@ -168,7 +174,7 @@ class Wire:
         exchange = self.exchange
         assert exchange.clock.now() <= deadline
         exchange.sent.append((exchange.clock.now(), request.family, request.setting))
-        exchange.clock.pass_by(LATENCY_S)
+        exchange.clock.pass_by(exchange.latency_s)
         if exchange.writing is not None:
             return exchange.writing
         exchange.live[request.family] = LiveRow(request.setting)

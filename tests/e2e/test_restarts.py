@@ -1,0 +1,126 @@
+"""A sidecar killed again and again while its file keeps changing: nothing is lost, the pace holds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from reconciler.clock import SystemClock, boot_identity
+from reconciler.core.model import Environment, Family, Kind
+from reconciler.core.strips import Span
+from reconciler.store.sqlite import open_existing
+from tests.e2e.rig import Desk, Exchange, configured, eventually, gaps, simulator
+from tests.e2e.sidecar import Sidecar, ends_well, started
+from tests.support.webhook import Webhook, webhook
+
+pytestmark = pytest.mark.e2e
+
+SEED = 6
+STREAM_S = 30.0
+EVERY_S = 0.7
+KILLS_BETWEEN_S = (1.0, 6.0)
+SETTLED_WITHIN_S = 60.0
+"""A kill between a write and its reply holds a slot, and certainty, for 35 s; two of them hold all."""
+
+BTC = Family("BTC-USD")
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    """An exchange where BTC-USD is configured, far enough away for a kill to meet a request under way."""
+    with simulator(families=configured("BTC-USD"), latency="150ms") as running:
+        yield running
+
+
+class Life:
+    """One sidecar after another on the same state, and every value its file ever had."""
+
+    def __init__(self, desk: Desk, hook: Webhook) -> None:
+        self.desk = desk
+        self.values = [100]
+        self.starts = 0
+        self._hook = hook
+        self.sidecar = self._start()
+
+    def change(self) -> None:
+        """Put the next value into the file: one more than the last."""
+        self.values.append(self.values[-1] + 1)
+        self.desk.wants({BTC: f"5s/2s/{self.values[-1]}"})
+
+    def kill_and_start_again(self) -> None:
+        """Send SIGKILL wherever it is, and start the next one at once."""
+        self.sidecar.process.kill()
+        self.sidecar = self._start()
+
+    def _start(self) -> Sidecar:
+        self.starts += 1
+        self.desk.environment["MMP_NOTIFY"] = self._hook.url()
+        return started(self.desk, "--interval", "1s")
+
+
+def stream(life: Life) -> None:
+    """Change the file all the while, and kill at random moments."""
+    chance = random.Random(SEED)
+    over_at = time.monotonic() + STREAM_S
+    kill_at = time.monotonic() + chance.uniform(*KILLS_BETWEEN_S)
+    while time.monotonic() < over_at:
+        life.change()
+        pause_s = EVERY_S * chance.uniform(0.5, 1.5)
+        if time.monotonic() + pause_s >= kill_at:
+            time.sleep(max(0.0, kill_at - time.monotonic()))
+            life.kill_and_start_again()
+            kill_at = time.monotonic() + chance.uniform(*KILLS_BETWEEN_S)
+        else:
+            time.sleep(pause_s)
+    life.change()
+
+
+def strip(desk: Desk) -> tuple[Span, ...]:
+    """Return what is on record of the last hour of BTC-USD."""
+    clock = SystemClock()
+    state = open_existing(str(desk.state), clock=clock, boot=boot_identity())
+    assert state is not None
+    store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    try:
+        return asyncio.run(store.strips(clock.wall() - timedelta(hours=1)))[BTC]
+    finally:
+        state.close_now()
+
+
+def test_killed_under_a_stream_of_changes_it_loses_nothing_and_keeps_its_pace(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({BTC: "5s/2s/100"})
+    with webhook() as hook:
+        life = Life(desk, hook)
+        life.sidecar.wait_for("/startupz", 15.0)
+        began = strip(desk)[-1]
+        stream(life)
+        last = f"5000/2000/{life.values[-1]}"
+        eventually(lambda: exchange.live()[BTC] == last, SETTLED_WITHIN_S, f"{last} to be in force")
+        eventually(lambda: life.sidecar.status()["in_sync"], SETTLED_WITHIN_S, "it to be known")
+        ends_well(life.sidecar)
+    assert life.starts > 5
+    sent = [int(one["setting"]["qtyLimit"]) for one in exchange.arrivals()]
+    assert set(sent) <= set(life.values)
+    assert sent == sorted(sent), "never an older value after a newer one"
+    assert all(gap > 10.0 for gap in gaps(exchange.arrivals()))
+    told = Counter((one["kind"], one["turn"]) for one in hook.documents())
+    assert max(told.values()) <= life.starts, "each may tell once more what it cannot know was told"
+    assert ("protected", "began") in told
+    holds_together(strip(desk), began)
+
+
+def holds_together(spans: tuple[Span, ...], began: Span) -> None:
+    """Restarts take seconds: from the first look to now there is no time in which nobody watched."""
+    unwatched = [span for span in spans if span.state is None]
+    assert unwatched == [spans[0]], "only the time before the first start"
+    assert spans[1].since == began.since
+    assert spans[-1].state == "in-sync"
+    assert len(spans) > 3, "and what happened in between is there"
