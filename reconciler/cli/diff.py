@@ -326,13 +326,14 @@ class _InGit:
 
 
 def _context(desired: Desired, guard: Guard, was: Desired | None, named: str) -> Context:
-    from reconciler.report.documents import Context, OldSide, PolicyFile
+    from reconciler.report.documents import Context, OldSide, PolicyFile, identity_changes
 
     old = PolicyFile(guard.old.path, guard.old.sha256) if guard.old else None
     context = Context.of(desired, None, guard.new)
     if was is None:
         return replace(context, old=OldSide(named, old, guard.changed, None, None))
-    return replace(context, old=OldSide(was.path, old, guard.changed, was.account, was.environment.value))
+    identity, environment = identity_changes(was, desired), was.environment.value
+    return replace(context, old=OldSide(was.path, old, guard.changed, was.account, environment, identity))
 
 
 def _accepted(readings: Sequence[Reading]) -> tuple[Desired, ...]:

@@ -113,9 +113,9 @@ def _has(kind: str, plan: Plan) -> bool:
 
 
 def _changes(plan: Plan, context: Context) -> bool:
-    """Tell whether there is what a reviewer has to see: a refusal and a renaming are not nothing."""
-    from reconciler.report.accounts import renamed
+    """Tell whether there is what a reviewer has to see: a refusal and another identity are not nothing."""
+    from reconciler.report.accounts import is_otherwise
 
-    if plan.refusals or renamed(plan, context) or (plan.basis is Basis.FILE and plan.unmanaged):
+    if plan.refusals or is_otherwise(plan, context) or (plan.basis is Basis.FILE and plan.unmanaged):
         return True
     return any(change.action is not Action.ADOPT for change in plan.changes)

@@ -34,12 +34,12 @@ def paired(
     """Return the accounts of ``new`` with what they were, and the accounts only ``old`` has.
 
     What is called otherwise is still compared: as a new account it would be new in every family, and
-    nothing new is looser. One that has come is taken for one that has gone when their files are in
-    the ``same_place``, else when they expect the same User ID, else when they have the same families.
+    nothing new is looser. One that has come is taken for one that has gone when they expect the same
+    User ID, else when their files are in the ``same_place``, else when they have the same families.
     """
     before = {account_of(one): one for one in old}
     found = {account_of(one): before.pop(account_of(one)) for one in new if account_of(one) in before}
-    for like in (same_place, _same_uid, _same_families):
+    for like in (_same_uid, same_place, _same_families):
         for one in (one for one in new if account_of(one) not in found):
             was = next((each for each in before.values() if like(each, one)), None)
             if was is not None:

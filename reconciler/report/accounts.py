@@ -1,7 +1,8 @@
 """Whose settings are compared with whose: what a reviewer must not take for a change like any other.
 
 An account that is called otherwise than before looks new in every family, and nothing new is looser;
-so does one of which nothing is on record. These sentences say so above every rendering of a plan.
+so does one of which nothing is on record; and one whose User ID or keys change may be another account
+altogether, with not one setting changed. These sentences say so above every rendering of a plan.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from reconciler.core.plan import Basis, Plan, Reason
-from reconciler.report.documents import Context, OldSide
+from reconciler.report.documents import EXPECTED_UID, Context, Identity, OldSide
 from reconciler.report.words import families
 
 Quote = Callable[[str], str]
@@ -23,10 +24,12 @@ def account_sentences(plan: Plan, context: Context, quote: Quote) -> tuple[str, 
     return (_unrecorded(plan, quote),) if is_unrecorded(plan) else ()
 
 
-def renamed(plan: Plan, context: Context) -> bool:
-    """Tell whether two files are compared in which the account is called, or lives, otherwise."""
+def is_otherwise(plan: Plan, context: Context) -> bool:
+    """Tell whether two files are compared in which the account is called, lives or is known otherwise."""
     old = context.old
-    return old is not None and (old.account, old.environment) != (plan.account, plan.environment.value)
+    if old is None:
+        return False
+    return bool(old.identity) or (old.account, old.environment) != (plan.account, plan.environment.value)
 
 
 def is_gone(plan: Plan) -> bool:
@@ -65,6 +68,20 @@ def _since(plan: Plan, old: OldSide, quote: Quote) -> Iterator[str]:
             f"settings of its own; what is in force in {quote(old.environment)} stays as it is, and "
             "nobody watches it any more"
         )
+    yield from (_known_otherwise(each, quote) for each in old.identity)
+
+
+def _known_otherwise(moved: Identity, quote: Quote) -> str:
+    if moved.key != EXPECTED_UID:
+        told = f"{moved.key} changed {quote(moved.before or '')} → {quote(moved.after or '')}"
+        return f"{told}: other keys are used, and perhaps they are of another account"
+    if moved.before is None:
+        return f"{moved.key} is {quote(moved.after or '')} now: no other account is written to"
+    if moved.after is None:
+        gone = f"{moved.key} {quote(moved.before)} is gone"
+        return f"{gone}: whichever account the keys are of is written to"
+    told = f"{moved.key} changed {quote(moved.before)} → {quote(moved.after)}"
+    return f"{told}: another account is written to, and what is in force there does not show here"
 
 
 def _unrecorded(plan: Plan, quote: Quote) -> str:

@@ -41,10 +41,20 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """A key of the file that says whose account is written to, before and after; None: it says nothing."""
+
+    key: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class OldSide:
     """The older of two files that are compared. Its policy counts, too: a change has to pass both.
 
     ``account`` and ``environment`` are what the account was called there, None when it was not there.
+    ``identity``: what differs of whose account it is, whatever it is called.
     """
 
     path: str
@@ -52,6 +62,7 @@ class OldSide:
     policy_changed: bool
     account: str | None
     environment: str | None
+    identity: tuple[Identity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,19 @@ class Context:
         """Return the context of ``desired`` at ``host``, under ``policy``."""
         file = PolicyFile(policy.path, policy.sha256) if policy else None
         return cls(host, desired.path, desired.sha256, file)
+
+
+EXPECTED_UID, PREFIX = "expect.uid", "credentials.prefix"
+"""The keys of the file that say whose account is written to."""
+
+
+def identity_changes(was: Desired, now: Desired) -> tuple[Identity, ...]:
+    """Return what ``now`` says otherwise than ``was`` of whose account is written to, with which keys."""
+    found = (
+        Identity(EXPECTED_UID, was.expected_uid, now.expected_uid),
+        Identity(PREFIX, was.credentials_prefix, now.credentials_prefix),
+    )
+    return tuple(each for each in found if each.before != each.after)
 
 
 def plan_document(plan: Plan, context: Context, *, simulator: bool = False) -> Document:
@@ -216,6 +240,9 @@ def _old(old: OldSide) -> Document:
         "environment": old.environment,
         "policy": _policy(old.policy),
         "policy_changed": old.policy_changed,
+        "identity": [
+            {"key": each.key, "before": each.before, "after": each.after} for each in old.identity
+        ],
     }
 
 

@@ -119,8 +119,10 @@ OLD_TWO = at("b.yaml", file_of("two", SOL="1/1/1"), "222")
 @pytest.mark.parametrize(
     ("come", "was"),
     [
-        (at("a.yaml", file_of("new", SOL="2/2/2"), "222"), OLD_ONE),
-        (at("b.yaml", file_of("new", BTC="2/2/2", ETH="2/2/2"), "111"), OLD_TWO),
+        (at("a.yaml", file_of("new", SOL="2/2/2")), OLD_ONE),
+        (at("b.yaml", file_of("new", BTC="2/2/2", ETH="2/2/2"), "999"), OLD_TWO),
+        # The User ID is held against the key before anything is sent; a path is only a path.
+        (at("a.yaml", file_of("new", BTC="2/2/2", ETH="2/2/2"), "222"), OLD_TWO),
         (at("c.yaml", file_of("new", SOL="2/2/2"), "111"), OLD_ONE),
         (at("c.yaml", file_of("new", SOL="2/2/2")), OLD_TWO),
         (at("c.yaml", file_of("new", ETH="2/2/2", BTC="2/2/2"), "999"), OLD_ONE),
@@ -129,7 +131,17 @@ OLD_TWO = at("b.yaml", file_of("two", SOL="1/1/1"), "222")
         # What is called as it was is what it was, whatever else it looks like.
         (at("b.yaml", file_of("one", SOL="2/2/2"), "222"), OLD_ONE),
     ],
-    ids=["path", "other path", "uid", "families", "families, another uid", "new", "environment", "name"],
+    ids=[
+        "path",
+        "other path",
+        "uid, another path",
+        "uid",
+        "families",
+        "families, another uid",
+        "new",
+        "environment",
+        "name",
+    ],
 )
 def test_an_account_that_was_renamed_is_known_by_its_file_its_user_or_its_families(
     come: Desired, was: Desired | None

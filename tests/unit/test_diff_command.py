@@ -141,6 +141,7 @@ def test_paths_and_places_name_the_revision(two: Desk) -> None:
         "environment": "live",
         "policy": None,
         "policy_changed": False,
+        "identity": [],
     }
     assert document["changes"][0]["source"] == {"path": "HEAD:mmp.yaml", "line": 5, "column": 3}
     assert (document["host"], document["basis"]) == (None, "file")
@@ -602,6 +603,64 @@ def test_a_name_alone_is_a_change_worth_an_exit_code(desk: Desk) -> None:
     desk.commit({"mmp.yaml": renamed(config(BTC="100"))})
     assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
     assert desk.diff("HEAD", "HEAD", "--exit-code").status == 0
+
+
+UID, KEYS = "environment: live\nexpect: {uid: '%s'}", "environment: live\ncredentials: {prefix: %s}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told", "document"),
+    [
+        (UID % 111, UID % 222, "expect.uid changed 111 → 222: another", ("expect.uid", "111", "222")),
+        (UID % 111, None, "expect.uid 111 is gone: whichever", ("expect.uid", "111", None)),
+        (None, UID % 222, "expect.uid is 222 now: no other", ("expect.uid", None, "222")),
+        (
+            KEYS % "DESK_",
+            KEYS % "OTHER_",
+            "credentials.prefix changed DESK_ → OTHER_: other keys",
+            ("credentials.prefix", "DESK_", "OTHER_"),
+        ),
+        (
+            None,
+            KEYS % "OTHER_",
+            "credentials.prefix changed OKX_ → OTHER_: other keys",
+            ("credentials.prefix", "OKX_", "OTHER_"),
+        ),
+    ],
+)
+def test_whose_account_is_written_to_does_not_change_unseen(
+    desk: Desk,
+    before: str | None,
+    after: str | None,
+    told: str,
+    document: tuple[str, str | None, str | None],
+) -> None:
+    for instead in (before, after):
+        desk.commit(
+            {"mmp.yaml": config(BTC="100").replace("environment: live", instead or "environment: live")}
+        )
+    moved = desk.diff("HEAD~1", "HEAD", "--exit-code")
+    assert moved.status == 2
+    assert moved.document["old"]["identity"] == [
+        dict(zip(("key", "before", "after"), document, strict=True))
+    ]
+    for output in ("text", "markdown"):
+        assert told in desk.diff("HEAD~1", "HEAD", output=output).stdout.replace("`", "")
+    assert told in desk.diff("HEAD~1", "HEAD", output="gitlab").stderr
+    assert desk.diff("HEAD", "HEAD").document["old"]["identity"] == []
+
+
+def test_the_user_id_tells_a_renamed_account_before_its_file_does(desk: Desk) -> None:
+    decoy = config("decoy", BTC="100").replace("environment: live", UID % 222)
+    desk.commit({"accounts/a.yaml": config("main", BTC="100").replace("environment: live", UID % 111)})
+    desk.commit(
+        {
+            "accounts/a.yaml": decoy,
+            "accounts/b.yaml": config("spare", BTC="400").replace("environment: live", UID % 111),
+        }
+    )
+    plans = desk.diff("HEAD~1:accounts", "HEAD:accounts").document["plans"]
+    assert {plan["account"]: plan["old"]["account"] for plan in plans} == {"decoy": None, "spare": "main"}
 
 
 # ---- refusals without a change ---------------------------------------------------------------------

@@ -12,7 +12,7 @@ from markdown_it.token import Token
 
 from reconciler.core.model import Family
 from reconciler.core.problems import printable
-from reconciler.report.documents import Context, OldSide, PolicyFile
+from reconciler.report.documents import Context, Identity, OldSide, PolicyFile
 from reconciler.report.markdown import plans_markdown
 from reconciler.report.markup import MAX_TEXT, cell, code
 from tests.unit.core_builders import setting
@@ -37,12 +37,22 @@ def shown(payload: str) -> str:
 @pytest.mark.parametrize("payload", MARKUP, ids=repr)
 def test_hostile_text_stays_text_wherever_it_comes_from_outside(payload: str) -> None:
     policy = PolicyFile(payload, "1" * 64)
-    context = Context(
-        payload, payload, payload[:64], policy, old=OldSide(payload, policy, True, f"{payload}x", payload)
-    )
+    known = Identity("expect.uid", payload, payload), Identity("credentials.prefix", payload, payload)
+    old = OldSide(payload, policy, True, f"{payload}x", payload, known)
+    context = Context(payload, payload, payload[:64], policy, old=old)
     plan = replace(between(), account=payload)
     harmless = replace(
-        BETWEEN, host="x", path="x", sha256="x", old=replace(OLD, path="x", account="x", environment="demo")
+        BETWEEN,
+        host="x",
+        path="x",
+        sha256="x",
+        old=replace(
+            OLD,
+            path="x",
+            account="x",
+            environment="demo",
+            identity=tuple(replace(each, before="x", after="x") for each in known),
+        ),
     )
     for pages in ([(plan, context)], [(plan, context), (between(), BETWEEN)]):
         tokens = hold_to_the_form(plans_markdown(pages))
