@@ -38,7 +38,8 @@ from reconciler.errors import StateUnusable
 from reconciler.loop import LOCKED_RETRY_S, STOPPED_RETRY_S, Loop
 from reconciler.ports import Connection, Signed
 from reconciler.reconcile import LONG_BACK_OFF_S, MAX_BACK_OFF_S, Options
-from reconciler.store.sqlite import MemoryDisk, SqliteStore
+from reconciler.store.account import KeptAccount
+from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, ETH, desired, setting
 
 A, B, C = setting("5000/2000/100"), setting("5000/2000/400"), setting("5000/2000/7")
@@ -170,7 +171,7 @@ class World:
         self.disk = MemoryDisk()
         self.store = self.process()
 
-    def process(self) -> SqliteStore:
+    def process(self) -> KeptAccount:
         """Return the store as one more process on the same state sees it."""
         state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=0.2)
         return state.account("main", Environment.LIVE, Kind.OKX)
@@ -433,10 +434,10 @@ def test_an_idle_loop_does_not_hold_the_lock() -> None:
 def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     here = world()
 
-    async def damaged(_self: SqliteStore) -> None:
+    async def damaged(_self: KeptAccount) -> None:
         raise StateUnusable("state-damaged", "the state is damaged")
 
-    monkeypatch.setattr(SqliteStore, "known", damaged)
+    monkeypatch.setattr(KeptAccount, "known", damaged)
     with pytest.raises(StateUnusable):
         here.run(100.0)
     assert here.exchange.sent == []
