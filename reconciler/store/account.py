@@ -27,11 +27,14 @@ from reconciler.store.ageing import Ages
 from reconciler.store.engine import Claim, Engine
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.rows import (
+    LOST,
     AppliedRow,
     AttemptRow,
+    FightRow,
     IdentityRow,
     LiveDocument,
     OverrideRow,
+    PauseRow,
     PresenceRow,
     TurnRow,
     clean,
@@ -98,21 +101,21 @@ class KeptAccount:
 
     async def known(self) -> Mapping[Family, Known]:
         """Return what is known of every family on record (never Never)."""
-        async with self._engine.reading(self._budget) as tables:
+        async with self._deciding() as tables:
             applied, attempts = await tables.all_applied(self._key), await tables.all_open(self._key)
         return facts.known_from_rows(applied, attempts, self._ages())
 
     async def ledger(self) -> Ledger:
         """Return the pacing ledger of this account's User ID."""
         budget = self._identified()
-        async with self._engine.reading(budget) as tables:
+        async with self._deciding() as tables:
             history = await tables.rate_history(budget)
         return facts.ledger_from_rows(history, self._ages())
 
     async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
         """Reserve a slot now and record the attempt, in one durable transaction, or say when."""
         budget = self._identified()
-        async with self._engine.writing(Claim(self._key, budget, self._lock_name)) as tables:
+        async with self._writing(held=self._lock_name) as tables:
             history = await tables.rate_history(budget)
             ages = self._ages()
             slot = earliest_slot(facts.ledger_from_rows(history, ages), ages.now, assume_idle=assume_idle)
@@ -135,7 +138,7 @@ class KeptAccount:
         message: str,
     ) -> None:
         """Record what came of an attempt, durably; each is settled once, by whoever reserved it."""
-        async with self._engine.writing(Claim(self._key, self._budget)) as tables:
+        async with self._writing() as tables:
             pending = await self._pending(tables, attempt)
             ages = self._ages()
             row = pending._replace(
@@ -161,18 +164,12 @@ class KeptAccount:
 
         Attempts that may still land stay open: of another value, they leave the family uncertain.
         """
-        async with self._engine.writing(Claim(self._key, self._budget)) as tables:
+        async with self._writing() as tables:
             ages = self._ages()
+            await self._doubt_newcomers(tables, settings, ages)
+            at = read_begun_at
             for family, setting in settings.items():
-                await self._prove(
-                    tables,
-                    family,
-                    setting,
-                    How.ADOPTED,
-                    at=read_begun_at,
-                    begun_at=read_begun_at,
-                    ages=ages,
-                )
+                await self._prove(tables, family, setting, How.ADOPTED, at=at, begun_at=at, ages=ages)
 
     async def record_live(self, read: LiveRead) -> None:
         """Keep the latest live read for ``mmp status``; never used to decide anything."""
@@ -205,7 +202,14 @@ class KeptAccount:
                 pause = Pause(family, reason, wall, until, (fought or {}).get(family))
                 if replaces(pause, before.get(family), wall):
                     await tables.drop_pause(self._account, self._environment.value, family)
-                    await tables.insert(facts.pause_row(pause, self._account, self._environment))
+                    await self._keep_pause(tables, pause)
+
+    async def _keep_pause(self, tables: Tables, pause: Pause) -> None:
+        match facts.pause_row(pause, self._account, self._environment):
+            case PauseRow() as row:
+                await tables.insert(row)
+            case FightRow() as row:
+                await tables.insert(row)
 
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
@@ -234,7 +238,7 @@ class KeptAccount:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
         async with self._engine.reading(None) as tables:
             rows = await tables.history(self._key)
-            chosen = (row for row in rows if fnmatchcase(row.family, family))
+            chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
             return [facts.attempt_record(row) for row in islice(chosen, limit)]
 
     async def snapshot(self) -> StateSnapshot:
@@ -252,7 +256,7 @@ class KeptAccount:
             host=None if identity is None else identity.host,
             known=facts.known_from_rows(applied, attempts, ages),
             applied={Family(row.family): facts.applied_record(row) for row in applied},
-            open_attempts=tuple(facts.attempt_record(row) for row in attempts),
+            open_attempts=tuple(facts.attempt_record(row) for row in attempts if row.status != LOST),
             ledger=None if history is None else facts.ledger_from_rows(history, ages),
             live=None if live is None else facts.live_record(live),
         )
@@ -350,6 +354,48 @@ class KeptAccount:
     def _ages(self) -> Ages:
         """Return the ages of rows read before this call."""
         return Ages(self._engine.sights, float(self._engine.clock.now()))
+
+    # -- what may have been lost ----------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _writing(self, *, held: str | None = None) -> AsyncIterator[Tables]:
+        """Write about the requests of the account's User ID; the first to do so after a loss records it."""
+        async with self._engine.writing(Claim(self._key, self._budget, held)) as tables:
+            if tables.lost:
+                await self._record_loss(tables)
+            yield tables
+
+    @asynccontextmanager
+    async def _deciding(self) -> AsyncIterator[Tables]:
+        """Read what is decided by, after a loss that nobody recorded yet has been."""
+        async with self._engine.reading(self._budget) as tables:
+            if self._engine.frozen or not tables.lost:
+                yield tables
+                return
+        async with self._writing() as tables:
+            yield tables
+
+    async def _record_loss(self, tables: Tables) -> None:
+        budget, wall = self._identified(), self._engine.clock.wall()
+        on_record = await tables.on_record(budget)
+        lost = facts.lost_attempts(budget, on_record, self._account, self._ages(), wall)
+        await tables.insert_attempts(lost)
+
+    async def _doubt_newcomers(self, tables: Tables, families: Iterable[Family], ages: Ages) -> None:
+        """Doubt families that are adopted as the first of them on record, where that may have been lost.
+
+        None can be written for the first time before that is over: the same loss counts against the rate.
+        """
+        lost = [] if self._budget is None else await tables.lost_attempts(self._budget)
+        for family in families if lost else ():
+            doubt = facts.doubt_of_newcomer(lost, self._account, family, ages)
+            if doubt is not None and not await self._is_on_record(tables, family):
+                await tables.insert_attempts([doubt])
+
+    async def _is_on_record(self, tables: Tables, family: Family) -> bool:
+        if await tables.newest_attempt(self._key, family):
+            return True
+        return await tables.applied(self._key, family) is not None
 
     # -- the durable steps ----------------------------------------------------------------------
 

@@ -62,12 +62,16 @@ class Engine(Protocol):
     place: str
     clock: Clock
     sights: FirstSights
-    locks: Locks
     lock_timeout_s: float
     keep_attempts: int
     keep_turns: int
     max_gap_s: float
     frozen: bool
+
+    @property
+    def locks(self) -> Locks:
+        """Return the locks of the state, as this process sees them."""
+        ...
 
     def reading(self, budget: Budget | None, /) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows; ``budget`` is whose requests it is about, if anybody's.

@@ -230,10 +230,15 @@ class _Statements:
         """Run a statement that returns no rows."""
         self._db.execute(query, values)
 
-    async def next_id(self, table: str) -> int:
-        """Return the id the table's next row gets."""
+    async def run_each(self, query: str, many: Sequence[Sequence[Value]]) -> None:
+        """Run a statement that returns no rows once for each of ``many`` values."""
+        self._db.executemany(query, many)
+
+    async def next_ids(self, table: str, count: int) -> Sequence[int]:
+        """Return the ids the table's next rows get."""
         found = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name=?", (table,)).fetchone()
-        return 1 if found is None else int(found[0]) + 1
+        first = 1 if found is None else int(found[0]) + 1
+        return range(first, first + count)
 
 
 def _make_if_missing(path: str) -> None:

@@ -25,6 +25,7 @@ from reconciler.store.rows import (
     PresenceRow,
     Row,
     TurnRow,
+    fields,
     sealed,
     verified,
 )
@@ -46,26 +47,42 @@ class Transaction(Protocol):
         """Run a statement that returns no rows."""
         ...
 
-    async def next_id(self, table: str) -> int:
-        """Return the id the table's next row gets; it has to be known before: the check covers it."""
+    async def run_each(self, query: str, many: Sequence[Sequence[Value]]) -> None:
+        """Run a statement that returns no rows once for each of ``many`` values."""
+        ...
+
+    async def next_ids(self, table: str, count: int) -> Sequence[int]:
+        """Return the ids the table's next rows get; they have to be known before: the check covers them."""
         ...
 
 
 class Tables:
-    """Typed reads and writes of one transaction."""
+    """Typed reads and writes of one transaction.
 
-    def __init__(self, transaction: Transaction) -> None:
+    ``lost``: the newest records of the budget it is about may have been lost, and nobody said so yet.
+    Who writes then has to, with the same transaction.
+    """
+
+    def __init__(self, transaction: Transaction, *, lost: bool = False) -> None:
+        self.lost = lost
         self._transaction = transaction
 
     # -- any row -------------------------------------------------------------------------------
 
     async def next_id(self, kind: type[tuple[object, ...]]) -> int:
         """Return the id of the next row of ``kind``."""
-        return await self._transaction.next_id(TABLES[kind])
+        [number] = await self._transaction.next_ids(TABLES[kind], 1)
+        return number
 
     async def insert(self, row: Row) -> None:
         """Write a new row."""
         await self._transaction.run(_INSERTS[type(row)], sealed(row))
+
+    async def insert_attempts(self, rows: Sequence[AttemptRow]) -> None:
+        """Write new attempts, giving them their ids in this order."""
+        numbers = await self._transaction.next_ids("attempts", len(rows))
+        numbered = [sealed(row._replace(id=number)) for row, number in zip(rows, numbers, strict=True)]
+        await self._transaction.run_each(_INSERTS[AttemptRow], numbered)
 
     async def put(self, row: Row) -> None:
         """Write a row in place of the one with the same key, if there is one."""
@@ -188,6 +205,27 @@ class Tables:
             empty=not counting and not await self._sends_after(key, 0),
         )
 
+    async def lost_attempts(self, budget: Budget) -> list[AttemptRow]:
+        """Return the lost attempts that still count against the budget."""
+        query = (
+            "SELECT * FROM attempts INDEXED BY attempts_counting"
+            " WHERE kind=? AND environment=? AND uid=? AND retired=0 AND status='lost'"
+        )
+        return await self._all(AttemptRow, query, budget_key(budget))
+
+    async def on_record(self, budget: Budget) -> list[tuple[str, str]]:
+        """Return account and family of whatever is on record of a budget, in order."""
+        kind, environment, uid = key = budget_key(budget)
+        found = await self._transaction.fetch(
+            "SELECT account, family FROM attempts"
+            " WHERE kind=? AND environment=? AND uid=? AND family <> '*'"
+            " UNION SELECT applied.account, applied.family FROM applied JOIN identity"
+            " ON identity.account = applied.account AND identity.environment = applied.environment"
+            " WHERE applied.kind=? AND applied.environment=? AND identity.uid=?",
+            (*key, kind, environment, uid),
+        )
+        return sorted((account, family) for account, family in found)
+
     async def prune(self, budget: Budget, keep: int) -> None:
         """Drop attempts that nothing depends on, except the newest ``keep`` of the budget."""
         key = budget_key(budget)
@@ -202,7 +240,8 @@ class Tables:
         """Return how many requests after ``attempt`` were or may have been sent, up to CALM_SENDS."""
         query = (
             "SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent"
-            " WHERE kind=? AND environment=? AND uid=? AND status <> 'not-sent' AND id > ? LIMIT ?) sends"
+            " WHERE kind=? AND environment=? AND uid=? AND status <> 'not-sent' AND status <> 'lost'"
+            " AND id > ? LIMIT ?) sends"
         )
         return await self._number(query, (*key, attempt, CALM_SENDS))
 
@@ -307,17 +346,13 @@ def budget_key(budget: Budget) -> tuple[str, str, str]:
 
 
 def _insert(kind: type[tuple[object, ...]]) -> str:
-    holders = ",".join("?" * len(_fields(kind)))
+    holders = ",".join("?" * len(fields(kind)))
     return " ".join(("INSERT INTO", TABLES[kind], "VALUES", f"({holders})"))
 
 
 def _put(kind: type[tuple[object, ...]], key: Sequence[str]) -> str:
-    changed = ", ".join(f"{name}=excluded.{name}" for name in _fields(kind) if name not in key)
+    changed = ", ".join(f"{name}=excluded.{name}" for name in fields(kind) if name not in key)
     return f"{_insert(kind)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
-
-
-def _fields(kind: type[tuple[object, ...]]) -> tuple[str, ...]:
-    return tuple(getattr(kind, "_fields"))  # noqa: B009 - every kind of row is a NamedTuple, which typing cannot say
 
 
 _INSERTS = {kind: _insert(kind) for kind in TABLES}

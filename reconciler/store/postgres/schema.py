@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from reconciler.errors import StateUnusable
 from reconciler.store.postgres.connections import Transaction
-from reconciler.store.rows import TABLES
+from reconciler.store.rows import TABLES, fields
 
 SCHEMA = "mmp"
 
@@ -235,7 +235,7 @@ async def believe(transaction: Transaction, place: str, version: int) -> None:
 
 def expected_columns() -> dict[str, list[str]]:
     """Return the columns of each table that holds rows, in their order."""
-    return {name: list(row._fields) for row, name in TABLES.items()}
+    return {name: list(fields(row)) for row, name in TABLES.items()}
 
 
 def incomplete(place: str, table: str) -> StateUnusable:

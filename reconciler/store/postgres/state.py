@@ -27,6 +27,21 @@ from reconciler.store.postgres.connections import Connections, Mode, Transaction
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.tables import Tables, Value, budget_key
 
+_NAMED = "system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+"""What names the history of a server: the cluster's identifier, and its timeline, which a promotion
+and a restore to a point in time change. Any role may ask."""
+
+_HISTORY = " ".join(
+    (
+        f"SELECT history, {_NAMED}",
+        "FROM budgets, pg_control_system() WHERE kind=%s AND environment=%s AND uid=%s",
+    )
+)
+_NEW_BUDGET = " ".join(
+    (f"INSERT INTO budgets SELECT %s, %s, %s, {_NAMED}", "FROM pg_control_system() ON CONFLICT DO NOTHING")
+)
+_SAW_HISTORY = "UPDATE budgets SET history=%s WHERE kind=%s AND environment=%s AND uid=%s"
+
 
 async def open_state(
     text: str,
@@ -118,10 +133,11 @@ class PostgresState:
         await self._connections.close()
 
     @asynccontextmanager
-    async def reading(self, _: Budget | None, /) -> AsyncIterator[Tables]:
+    async def reading(self, budget: Budget | None, /) -> AsyncIterator[Tables]:
         """Give one consistent view of all rows."""
         async with self._connections.transaction(Mode.READ) as transaction:
-            yield Tables(_Statements(transaction))
+            found = None if budget is None else await transaction.row(_HISTORY, budget_key(budget))
+            yield Tables(_Statements(transaction), lost=found is not None and found[0] != found[1])
 
     @asynccontextmanager
     async def writing(self, claim: Claim, /) -> AsyncIterator[Tables]:
@@ -129,16 +145,17 @@ class PostgresState:
         if self.frozen:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
-            await self._claim(transaction, claim)
-            yield Tables(_Statements(transaction))
+            lost = await self._claim(transaction, claim)
+            yield Tables(_Statements(transaction), lost=lost)
 
-    async def _claim(self, transaction: Transaction, claim: Claim) -> None:
-        if claim.budget is not None:
-            await _lock_budget(transaction, claim.budget)
+    async def _claim(self, transaction: Transaction, claim: Claim) -> bool:
+        """Become the only writer of what is claimed; tells whether records may have been lost."""
+        lost = claim.budget is not None and await _lock_budget(transaction, claim.budget)
         name = ".".join(claim.key)
         await transaction.row("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
         if claim.held is not None:
             await self.locks.still_held(transaction, claim.held)
+        return lost
 
 
 class _Statements:
@@ -155,10 +172,15 @@ class _Statements:
         """Run a statement that returns no rows."""
         await self._transaction.run(translated(query), values)
 
-    async def next_id(self, table: str) -> int:
-        """Return the id the table's next row gets; one that is not used then is never used."""
-        [(number,)] = await self._transaction.rows("SELECT nextval(%s::regclass)", (f"mmp.{table}_id",))
-        return int(number)
+    async def run_each(self, query: str, many: Sequence[Sequence[Value]]) -> None:
+        """Run a statement that returns no rows once for each of ``many`` values."""
+        await self._transaction.run_each(translated(query), many)
+
+    async def next_ids(self, table: str, count: int) -> Sequence[int]:
+        """Return the ids the table's next rows get; one that is not used then is never used."""
+        query = "SELECT nextval(%s::regclass) FROM generate_series(1, %s)"
+        found = await self._transaction.rows(query, (f"mmp.{table}_id", count))
+        return [int(number) for (number,) in found]
 
 
 @lru_cache(maxsize=256)
@@ -179,10 +201,19 @@ async def _make_ready(connections: Connections) -> None:
         await schema.believe(transaction, place, len(schema.MIGRATIONS))
 
 
-async def _lock_budget(transaction: Transaction, budget: Budget) -> None:
-    """Become the only one who reserves for ``budget`` until the transaction ends."""
-    lock = "SELECT 1 FROM budgets WHERE kind=%s AND environment=%s AND uid=%s FOR UPDATE"
+async def _lock_budget(transaction: Transaction, budget: Budget) -> bool:
+    """Become the only one who reserves for ``budget`` until the transaction ends.
+
+    Tells whether the server has another history than when the budget was last written. From this
+    transaction on it is the one on record, so whoever is told has to record what that means.
+    """
     key = budget_key(budget)
-    if await transaction.row(lock, key) is None:
-        await transaction.run("INSERT INTO budgets VALUES (%s, %s, %s, '') ON CONFLICT DO NOTHING", key)
-        await transaction.row(lock, key)
+    found = await transaction.row(f"{_HISTORY} FOR UPDATE OF budgets", key)
+    if found is None:
+        await transaction.run(_NEW_BUDGET, key)
+        found = await transaction.row(f"{_HISTORY} FOR UPDATE OF budgets", key)
+    assert found is not None
+    before, now = found
+    if before != now:
+        await transaction.run(_SAW_HISTORY, (now, *key))
+    return bool(before != now)
