@@ -22,6 +22,7 @@ from reconciler.core.events import (
     Planned,
     RequestReserved,
     RequestSettled,
+    StateAwaited,
     Waiting,
 )
 from reconciler.core.outcome import HOLD_WORDS
@@ -142,6 +143,8 @@ def told(event: Event) -> Told:
             return "warning", "clock measured again", {}
         case LockAwaited(message):
             return "warning", "state is locked", {"reason": message}
+        case StateAwaited(code, message):
+            return "error", "state cannot be used", {"code": code, "reason": message}
         case _:
             assert_never(event)
 

@@ -2,7 +2,7 @@
 
 A pass starts when the file changed, when the interval is over, when a slot or a retry is due, or on a
 nudge; nothing else is remembered than what a fresh pass may lose. The loop never ends because of the
-exchange, never spins, and never holds the lock while it waits.
+exchange or of a state that cannot be reached, never spins, and never holds the lock while it waits.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from reconciler.core.events import ExchangeFailed, LockAwaited, Observe
+from reconciler.core.events import ExchangeFailed, LockAwaited, Observe, StateAwaited
 from reconciler.core.model import Desired
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.errors import AccountProblem, StateForeign, StateLocked
+from reconciler.errors import AccountProblem, StateForeign, StateLocked, StateUnavailable
 from reconciler.ports import Clock, Store, TradingExchange
 from reconciler.reconcile import (
     Finished,
@@ -25,6 +25,7 @@ from reconciler.reconcile import (
     Stopped,
     TimedOut,
     Vetoed,
+    back_off_s,
     identify,
     reconcile,
     retry_after_s,
@@ -69,12 +70,16 @@ class Loop:
         identified: _Identified | None = None
         while not self.stopping():
             expected = _Identified(self.desired().expected_uid)
-            if identified != expected:
-                wait_until = await self._identify(memory)
-                identified = expected if wait_until is None else None
-            else:
-                wait_until, trusted = await self._one_pass(memory)
-                identified = expected if trusted else None
+            try:
+                if identified != expected:
+                    wait_until = await self._identify(memory)
+                    identified = expected if wait_until is None else None
+                else:
+                    wait_until, trusted = await self._one_pass(memory)
+                    identified = expected if trusted else None
+                memory.state_failures = 0
+            except StateUnavailable as problem:
+                wait_until = self._await_state(problem, memory)
             if wait_until is not None and not self.stopping():
                 await self.clock.pause(wait_until)
 
@@ -118,6 +123,13 @@ class Loop:
             self.observe(LockAwaited(locked.message))
             return self.clock.now() + LOCKED_RETRY_S, True
         return self._next_due(result), not isinstance(result.end, Stopped)
+
+    def _await_state(self, problem: StateUnavailable, memory: Memory) -> float:
+        """Tell that the state cannot be used now; returns when to try again."""
+        retry_at = self.clock.now() + back_off_s(memory.state_failures)
+        memory.state_failures += 1
+        self.observe(StateAwaited(problem.code, problem.message, retry_at))
+        return retry_at
 
     def _next_due(self, result: PassResult) -> float | None:
         interval_end = self.clock.now() + self.interval_s

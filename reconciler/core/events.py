@@ -125,6 +125,15 @@ class LockAwaited:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class StateAwaited:
+    """The state could not be used; tried again at ``retry_at``. Nothing was sent without a record."""
+
+    code: str
+    message: str
+    retry_at: float
+
+
 Event = (
     Identified
     | LiveReadDone
@@ -137,6 +146,7 @@ Event = (
     | Parked
     | ClockSynced
     | LockAwaited
+    | StateAwaited
 )
 
 Observe = Callable[[Event], None]

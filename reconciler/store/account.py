@@ -20,7 +20,7 @@ from reconciler.core.pauses import replaces
 from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
-from reconciler.errors import StateForeign, StateLocked
+from reconciler.errors import StateForeign, StateLocked, StateUnavailable
 from reconciler.ports import NotYet, Reserved, Signed
 from reconciler.store import facts
 from reconciler.store.ageing import Ages
@@ -62,6 +62,7 @@ class KeptAccount:
         self._key = (account, environment.value, kind.value)
         self._lock_name = ".".join(self._key)
         self._budget: Budget | None = None
+        self._reserved: dict[int, AttemptRow] = {}
 
     # -- who ------------------------------------------------------------------------------------
 
@@ -124,8 +125,9 @@ class KeptAccount:
             for row in facts.no_longer_counting(history, ages):
                 await tables.update_attempt(row)
             attempt = await self._record_attempt(tables, budget, request, ages)
-            await self._prune(tables, budget, attempt)
-        return Reserved(attempt, ages.now)
+            await self._prune(tables, budget, attempt.id)
+        self._reserved[attempt.id] = attempt
+        return Reserved(attempt.id, ages.now)
 
     async def settle(
         self,
@@ -158,6 +160,7 @@ class KeptAccount:
             if status is AttemptStatus.APPLIED:
                 row = await self._acknowledge(tables, row, ages)
             await tables.update_attempt(row)
+        self._reserved.pop(attempt, None)
 
     async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
         """Record settings a live read proved in force.
@@ -406,12 +409,19 @@ class KeptAccount:
 
     async def _pending(self, tables: Tables, attempt: int) -> AttemptRow:
         row = await tables.attempt(self._key, attempt)
+        reserved = self._reserved.get(attempt)
+        if reserved is not None and (row is None or not facts.same_attempt(row, reserved)):
+            hint = "nothing has to be done: what may have been lost is counted and read back"
+            message = f"the record of request {attempt} was lost by the server of the state"
+            raise StateUnavailable("state-record-lost", message, hint)
         if row is None or row.status != AttemptStatus.PENDING.value:
             raise StoreMisuse(f"attempt {attempt} is not pending: it cannot be settled")
         return row
 
-    async def _record_attempt(self, tables: Tables, budget: Budget, request: Signed, ages: Ages) -> int:
-        """Record a pending attempt; returns its id."""
+    async def _record_attempt(
+        self, tables: Tables, budget: Budget, request: Signed, ages: Ages
+    ) -> AttemptRow:
+        """Record a pending attempt."""
         setting = request.setting
         row = AttemptRow(
             checksum="",
@@ -440,7 +450,7 @@ class KeptAccount:
             resolved=0,
         )
         await tables.insert(row)
-        return row.id
+        return row
 
     async def _acknowledge(self, tables: Tables, row: AttemptRow, ages: Ages) -> AttemptRow:
         """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""

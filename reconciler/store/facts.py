@@ -96,6 +96,17 @@ def no_longer_counting(history: RateHistory, ages: Ages) -> list[AttemptRow]:
     return [row._replace(retired=1) for row in history.counting if not still_counts(ages.hi(row), ages.now)]
 
 
+def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
+    """Tell whether a row is of the attempt reserved so; after a loss its id may be another's."""
+    return (row.boot, row.reserved_at, row.account, row.family, row.signed_at) == (
+        reserved.boot,
+        reserved.reserved_at,
+        reserved.account,
+        reserved.family,
+        reserved.signed_at,
+    )
+
+
 def proves(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
     """Tell whether the acknowledgement of ``attempt`` proves what is in force now.
 

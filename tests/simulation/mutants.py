@@ -304,7 +304,7 @@ _real_record = KeptAccount._record_attempt
 
 async def _headers_on_record(
     self: KeptAccount, tables: Tables, budget: Any, request: Any, ages: Ages
-) -> int:
+) -> AttemptRow:
     return await _real_record(self, tables, budget, replace(request, timestamp=str(request.headers)), ages)
 
 

@@ -25,6 +25,7 @@ from reconciler.core.events import (
     Planned,
     RequestReserved,
     RequestSettled,
+    StateAwaited,
     Waiting,
 )
 from reconciler.core.evidence import Reads
@@ -129,6 +130,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "warning",
         "state is locked",
         {"reason": "the state is held by pid 7"},
+    ),
+    (
+        StateAwaited("state-unavailable", "the connection was lost", 7.0),
+        "error",
+        "state cannot be used",
+        {"code": "state-unavailable", "reason": "the connection was lost"},
     ),
 ]
 

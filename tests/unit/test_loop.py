@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from reconciler.core.events import (
     LiveReadDone,
     LockAwaited,
     RequestSettled,
+    StateAwaited,
 )
 from reconciler.core.model import (
     AccountInfo,
@@ -34,7 +36,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
-from reconciler.errors import StateUnusable
+from reconciler.errors import StateUnavailable, StateUnusable
 from reconciler.loop import LOCKED_RETRY_S, STOPPED_RETRY_S, Loop
 from reconciler.ports import Connection, Signed
 from reconciler.reconcile import LONG_BACK_OFF_S, MAX_BACK_OFF_S, Options
@@ -441,6 +443,27 @@ def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.Monk
     with pytest.raises(StateUnusable):
         here.run(100.0)
     assert here.exchange.sent == []
+
+
+@pytest.mark.parametrize("step", ["identify", "known", "reserve", "settle"])
+def test_a_state_that_is_away_is_waited_for_with_back_off(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    here = world()
+    real = getattr(KeptAccount, step)
+
+    async def away(self: KeptAccount, *args: Any, **named: Any) -> Any:
+        if here.clock.now() < 1100.0:
+            raise StateUnavailable("state-unavailable", "the connection was lost")
+        return await real(self, *args, **named)
+
+    monkeypatch.setattr(KeptAccount, step, away)
+    here.run(300.0)
+    waits = here.told(StateAwaited)
+    assert len(waits) == (1 if step == "settle" else 8)
+    assert sorted(gaps(waits)) == gaps(waits)
+    assert max(gaps(waits), default=0.0) <= MAX_BACK_OFF_S + 1.0
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A], "one request, before or after"
 
 
 # ---- stopping ------------------------------------------------------------------------------------
