@@ -8,7 +8,7 @@ order. Nothing is asked of the database's collation: order is made where it matt
 
 from __future__ import annotations
 
-from reconciler.errors import StateUnusable
+from reconciler.errors import StateUnavailable, StateUnusable
 from reconciler.store.postgres.connections import Transaction
 from reconciler.store.rows import TABLES, fields
 
@@ -215,9 +215,13 @@ async def version_of(transaction: Transaction, place: str) -> int | None:
 
 async def believe(transaction: Transaction, place: str, version: int) -> None:
     """Raise StateUnusable unless server and tables let a state of ``version`` be relied on."""
-    server, encoding = await transaction.row(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')"
-    ) or (0, "")
+    server, encoding, standby = await transaction.row(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
+        " pg_is_in_recovery()"
+    ) or (0, "", False)
+    if standby:
+        hint = "name the primary, or all hosts with target_session_attrs=read-write"
+        raise StateUnavailable("state-standby", f"the server of the state {place} is a standby", hint)
     if server < OLDEST_SERVER:
         hint = f"use PostgreSQL {OLDEST_SERVER // 10_000} or newer"
         raise StateUnusable("state-old-server", f"the server of the state {place} is too old", hint)
