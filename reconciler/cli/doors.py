@@ -143,8 +143,11 @@ async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float) ->
 
             return open_sqlite(str(place), clock=clock, boot=boot, lock_timeout_s=lock_timeout_s)
         case PostgresUrl(text):
-            open_postgres = postgres().open_state
-            return await open_postgres(text, clock=clock, boot=boot, lock_timeout_s=lock_timeout_s)
+            engine = postgres()
+            state: State = await engine.open_state(
+                text, clock=clock, boot=boot, lock_timeout_s=lock_timeout_s
+            )
+            return state
 
 
 async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
@@ -157,7 +160,8 @@ async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
 
             return open_sqlite(str(place), clock=clock, boot=boot)
         case PostgresUrl(text):
-            return await postgres().open_existing(text, clock=clock, boot=boot)
+            state: State | None = await postgres().open_existing(text, clock=clock, boot=boot)
+            return state
 
 
 def postgres() -> ModuleType:

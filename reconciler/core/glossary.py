@@ -363,6 +363,21 @@ ERRORS: dict[str, Explanation] = {
         "What was given is not repeated: it may hold a password.",
         "Write it like postgresql://user@host:5432/database?sslmode=verify-full.",
     ),
+    "copy-direction": _row(
+        "A state is copied from a file into PostgreSQL",
+        "No other way is offered.",
+        "Write it like mmp state copy .mmp/state.db postgresql://user@host/database.",
+    ),
+    "state-not-empty": _row(
+        "The target of a copy has something of these accounts already",
+        "Two histories of one account or User ID cannot be told apart again once they are mixed.",
+        "Give each state that is copied accounts and User IDs of its own, or a database of its own.",
+    ),
+    "state-copy-failed": _row(
+        "What was copied did not arrive as it was",
+        "It is read back before it is committed; nothing was copied.",
+        "See the server's log.",
+    ),
     "state-unavailable": _row(
         "The state cannot be reached now",
         "A lost connection, a restart, a failover or a server that is not there. Nothing was sent that "

@@ -80,9 +80,22 @@ class Tables:
 
     async def insert_attempts(self, rows: Sequence[AttemptRow]) -> None:
         """Write new attempts, giving them their ids in this order."""
-        numbers = await self._transaction.next_ids("attempts", len(rows))
-        numbered = [sealed(row._replace(id=number)) for row, number in zip(rows, numbers, strict=True)]
-        await self._transaction.run_each(_INSERTS[AttemptRow], numbered)
+        numbers = await self.next_ids(AttemptRow, len(rows))
+        await self.insert_all([row._replace(id=number) for row, number in zip(rows, numbers, strict=True)])
+
+    async def insert_all(self, rows: Sequence[Row]) -> None:
+        """Write new rows of one kind."""
+        if rows:
+            await self._transaction.run_each(_INSERTS[type(rows[0])], [sealed(row) for row in rows])
+
+    async def every(self, kind: type[Row]) -> list[Row]:
+        """Return all rows of a kind, of all accounts; those with an id in its order."""
+        rows = await self._all(kind, _EVERY[kind], ())
+        return sorted(rows, key=lambda row: row[1:]) if "id" in fields(kind) else rows
+
+    async def next_ids(self, kind: type[tuple[object, ...]], count: int) -> Sequence[int]:
+        """Return the ids of the next rows of ``kind``, rising."""
+        return await self._transaction.next_ids(TABLES[kind], count)
 
     async def put(self, row: Row) -> None:
         """Write a row in place of the one with the same key, if there is one."""
@@ -356,6 +369,8 @@ def _put(kind: type[tuple[object, ...]], key: Sequence[str]) -> str:
 
 
 _INSERTS = {kind: _insert(kind) for kind in TABLES}
+
+_EVERY = {kind: " ".join(("SELECT * FROM", table)) for kind, table in TABLES.items()}
 
 _PUTS = {
     IdentityRow: _put(IdentityRow, ("account", "environment")),

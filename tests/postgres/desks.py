@@ -68,6 +68,7 @@ async def desk(
     boot: str = "boot-1",
     at: float = 1000.0,
     account: str = "main",
+    uid: str = UID,
     lock_s: float = 0.0,
 ) -> AsyncIterator[Desk]:
     """Give a process on the state at ``url``, identified; closed in the end."""
@@ -75,7 +76,7 @@ async def desk(
     state = await open_state(url, clock=clock, boot=boot, lock_timeout_s=lock_s)
     try:
         store = state.account(account, Environment.LIVE, Kind.OKX)
-        await store.identify(UID, HOST)
+        await store.identify(uid, HOST)
         yield Desk(state, store, clock)
     finally:
         await state.close()

@@ -148,10 +148,19 @@ class PostgresState:
             lost = await self._claim(transaction, claim)
             yield Tables(_Statements(transaction), lost=lost)
 
+    @asynccontextmanager
+    async def filling(self, claims: Sequence[Claim]) -> AsyncIterator[Tables]:
+        """Give the view of the only writer of several accounts and budgets: rows come from elsewhere."""
+        async with self._connections.transaction() as transaction:
+            for claim in claims:
+                await self._claim(transaction, claim)
+            yield Tables(_Statements(transaction))
+
     async def _claim(self, transaction: Transaction, claim: Claim) -> bool:
         """Become the only writer of what is claimed; tells whether records may have been lost."""
         lost = claim.budget is not None and await _lock_budget(transaction, claim.budget)
-        name = ".".join(claim.key)
+        # An account's pauses are of both kinds of exchange, so its lock is too.
+        name = ".".join(claim.key[:2])
         await transaction.row("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
         if claim.held is not None:
             await self.locks.still_held(transaction, claim.held)
