@@ -30,7 +30,6 @@ from reconciler.store.rows import (
     LOST,
     AppliedRow,
     AttemptRow,
-    FightRow,
     IdentityRow,
     LiveDocument,
     OverrideRow,
@@ -208,11 +207,11 @@ class KeptAccount:
                     await self._keep_pause(tables, pause)
 
     async def _keep_pause(self, tables: Tables, pause: Pause) -> None:
-        match facts.pause_row(pause, self._account, self._environment):
-            case PauseRow() as row:
-                await tables.insert(row)
-            case FightRow() as row:
-                await tables.insert(row)
+        row = facts.pause_row(pause, self._account, self._environment)
+        if isinstance(row, PauseRow):
+            await tables.insert(row)
+        else:
+            await tables.insert(row)
 
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""

@@ -83,6 +83,19 @@ def test_a_connection_that_died_while_it_lay_idle_is_replaced_unnoticed() -> Non
     play(story)
 
 
+def test_a_connection_in_use_when_all_are_closed_is_closed_after_its_use() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            pool = one.state._connections
+            async with pool.transaction() as transaction:
+                await pool.close()
+                assert await transaction.row("SELECT 1") == (1,)
+            assert pool._idle == []
+            assert shared().kill_connections(ready_database()) == 0
+
+    play(story)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
 def test_a_restart_of_the_server_loses_nothing(how: signal.Signals) -> None:
     async def story(url: str) -> None:

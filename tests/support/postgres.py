@@ -60,6 +60,10 @@ QUICK: Mapping[str, str] = {
 """What makes a throw-away server quick; a killed server process loses nothing by it."""
 
 
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "QUIT") if shutil.which("setpriv") else ()
+"""So that no server outlives a test run that was killed, where the system can do that."""
+
+
 def needed() -> Path:
     """Return the directory of PostgreSQL's programs; raises where there is none."""
     found = postgres_programs()
@@ -115,7 +119,7 @@ class Server:
         """Start the server process and wait until it answers."""
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(needed() / "postgres"), "-D", str(self.directory / "data")],
+                [*_DIES_WITH_US, str(needed() / "postgres"), "-D", str(self.directory / "data")],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -163,18 +163,14 @@ async def _commit(connection: Connection) -> None:
     A failed transaction answers COMMIT with ROLLBACK and no error. A commit whose wait for the
     synchronous standby was cut short is answered with COMMIT and a warning.
     """
-    warnings: list[str] = []
-
-    def note(said: psycopg.errors.Diagnostic) -> None:
-        if said.severity_nonlocalized == "WARNING":
-            warnings.append(said.message_primary or "")
-
-    connection.add_notice_handler(note)
+    said: list[psycopg.errors.Diagnostic] = []
+    connection.add_notice_handler(said.append)
     try:
         async with asyncio.timeout(WATCHDOG_S):
             done = await connection.execute(b"COMMIT")
     finally:
-        connection.remove_notice_handler(note)
+        connection.remove_notice_handler(said.append)
+    warnings = [one.message_primary or "" for one in said if one.severity_nonlocalized == "WARNING"]
     if done.statusmessage != "COMMIT" or warnings:
         raise NotCommitted("; ".join(warnings) or f"the server answered COMMIT with {done.statusmessage}")
 
