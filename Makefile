@@ -39,14 +39,16 @@ demo: $(READY) ## a tour: the simulated exchange and the real program, checked a
 test: tests left-out ## every test this machine can run, and full branch coverage of what decides
 
 tests: $(READY)
+	@$(PY) -m tests.support.missing --required
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=
-	@$(PY) -m coverage report --include='$(WHOLLY_COVERED)' --fail-under=100
+	@$(PY) -m coverage report --include='$(WHOLLY_COVERED)' --fail-under=100 \
+		--omit="$$($(PY) -m tests.support.missing --uncovered)"
 
 left-out: $(READY)
+	@$(PY) -m tests.support.missing
 	@echo 'Left out, because it takes long (make proof does it):'
 	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories, thirty kills in a row of the real program'
 	@echo 'Left out, because it cannot be run here: anything against OKX itself'
-	@$(PY) -m tests.support.browser
 
 check: format lint types whole test ## what .ci/run does: format, lint, types, lock, tests
 

@@ -26,7 +26,8 @@ from reconciler.ports import Reserved
 from reconciler.sidecar.answers import Answer, Query, text_answer
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.server import start_server
-from reconciler.store.sqlite import SqliteStore, open_state
+from reconciler.store.account import KeptAccount
+from reconciler.store.sqlite import open_state
 
 CROWD = 1_000
 EVERY_S = 0.02
@@ -76,7 +77,7 @@ def gather(port: int) -> None:
         opened = [one if _dripped(one) else _connected(port) for one in opened]
 
 
-async def _compare(store: SqliteStore, url: str, sends: int, rounds: int) -> tuple[Lateness, Lateness]:
+async def _compare(store: KeptAccount, url: str, sends: int, rounds: int) -> tuple[Lateness, Lateness]:
     await store.identify("1", "localhost")
     with _started("-c", FAR_END) as far_end:
         assert far_end.stdout is not None
@@ -89,7 +90,7 @@ async def _compare(store: SqliteStore, url: str, sends: int, rounds: int) -> tup
     return _calmest([alone for alone, _ in measured]), _calmest([crowded for _, crowded in measured])
 
 
-async def _crowded(store: SqliteStore, port: int, url: str, sends: int) -> list[float]:
+async def _crowded(store: KeptAccount, port: int, url: str, sends: int) -> list[float]:
     with _started("-m", "bench.crowd", url.rpartition(":")[2]):
         await asyncio.sleep(SETTLED_S)
         return await _sends(store, port, sends)
@@ -108,7 +109,7 @@ def _calmest(rounds: list[list[float]]) -> Lateness:
     return Lateness(min(map(median, rounds)), min(map(max, rounds)))
 
 
-async def _sends(store: SqliteStore, port: int, number: int) -> list[float]:
+async def _sends(store: KeptAccount, port: int, number: int) -> list[float]:
     late = []
     for _ in range(number):
         due = time.perf_counter() + EVERY_S
@@ -118,7 +119,7 @@ async def _sends(store: SqliteStore, port: int, number: int) -> list[float]:
     return late
 
 
-async def _send(store: SqliteStore, port: int) -> None:
+async def _send(store: KeptAccount, port: int) -> None:
     slot = await store.reserve(REQUEST, assume_idle=True)
     assert isinstance(slot, Reserved)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

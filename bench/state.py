@@ -11,7 +11,8 @@ from bench.measure import Ratio, compare
 from reconciler.core.model import Environment, Family, Kind, Quantity, Setting
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved, Signed
-from reconciler.store.sqlite import SqliteStore, open_state
+from reconciler.store.account import KeptAccount
+from reconciler.store.sqlite import open_state
 
 BATCH = 50
 """Steps per measurement, so that one slow flush of the disk does not decide."""
@@ -61,7 +62,7 @@ def durable_steps(folder: Path, *, rounds: int) -> Ratio:
     return Ratio(ratio.ours_s / BATCH, ratio.theirs_s / BATCH)
 
 
-async def _steps(store: SqliteStore) -> None:
+async def _steps(store: KeptAccount) -> None:
     for _ in range(BATCH):
         slot = await store.reserve(REQUEST, assume_idle=True)
         assert isinstance(slot, Reserved)

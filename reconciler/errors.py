@@ -7,8 +7,9 @@
     ├── StateLocked               7  another process holds the state
     ├── PlanStale                 5  what was reviewed is no longer what would happen
     ├── Refused                   3  policy, guard or --fail-on
-    └── StateUnusable             1  the state file is damaged, foreign, or in a bad place
-        (StateForeign             8  it belongs to another account)
+    ├── StateUnusable             1  the state is damaged, foreign, or in a bad place
+    │   (StateForeign             8  it belongs to another account)
+    └── StateUnavailable          1  the state cannot be reached now: `run` tries again by itself
 
 An error says what is wrong, whose fault it is and what to do next; its ``code`` is stable. Messages
 never contain secrets: errors of libraries are remade before they get here.
@@ -111,6 +112,13 @@ class Refused(MmpError):
 
 class StateUnusable(MmpError):
     """The state is damaged, foreign to this program, too new, or in a place that cannot hold it."""
+
+
+class StateUnavailable(MmpError):
+    """The state cannot be reached or used at the moment: a lost connection, a failover, a timeout.
+
+    Nothing was sent that is not on record; what was being recorded may be on record or not.
+    """
 
 
 class StateForeign(MmpError):

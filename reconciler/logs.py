@@ -34,6 +34,7 @@ from reconciler.core.events import (
     PolicyRejected,
     RequestReserved,
     RequestSettled,
+    StateAwaited,
     Waiting,
     WentIdle,
 )
@@ -189,6 +190,8 @@ def told(event: Event) -> Told | None:
             return "error", "policy rejected, the last good one stays in force", _problem(problems[0])
         case FilesPolled(reason):
             return "info", "files are looked at every second", {"reason": reason}
+        case StateAwaited(code, message):
+            return "error", "state cannot be used", {"code": code, "reason": message}
         case _:
             assert_never(event)
 

@@ -2,7 +2,7 @@
 
 A pass starts when the file changed, when the interval is over, when a slot or a retry is due, or on a
 nudge; nothing else is remembered than what a fresh pass may lose. The loop never ends because of the
-exchange, never spins, and never holds the lock while it waits.
+exchange or of a state that cannot be reached, never spins, and never holds the lock while it waits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from reconciler.core.events import (
     LockAwaited,
     Observe,
     PassEnded,
+    StateAwaited,
     WentIdle,
 )
 from reconciler.core.model import Desired, Family
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked
+from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
 from reconciler.ports import Clock, Store, TradingExchange
 from reconciler.reconcile import (
     Finished,
@@ -35,6 +36,7 @@ from reconciler.reconcile import (
     Stopped,
     TimedOut,
     Vetoed,
+    back_off_s,
     identify,
     reconcile,
     retry_after_s,
@@ -99,17 +101,24 @@ class Loop:
         self.options = replace(self.options, patient=False)
         memory = Memory()
         while not self.stopping():
-            self._notice_key()
-            if not self._is_identified():
-                wait_until = await self._identify(memory)
-            elif (problem := self._refusal()) is not None:
-                wait_until = self._tell(problem, STOPPED_RETRY_S)
-            else:
-                wait_until = await self._one_pass(memory)
+            try:
+                wait_until = await self._once(memory)
+                memory.state_failures = 0
+            except StateUnavailable as problem:
+                wait_until = self._await_state(problem, memory)
             if wait_until is not None and not self.stopping():
                 self.observe(WentIdle(wait_until))
                 await self._record()
                 await self.clock.pause(wait_until)
+
+    async def _once(self, memory: Memory) -> float | None:
+        """Do what is next: identify, tell why nothing may be written, or run a pass."""
+        self._notice_key()
+        if not self._is_identified():
+            return await self._identify(memory)
+        if (problem := self._refusal()) is not None:
+            return self._tell(problem, STOPPED_RETRY_S)
+        return await self._one_pass(memory)
 
     def _notice_key(self) -> None:
         if self._identified is not None and self.exchange.rekeyed():
@@ -206,6 +215,14 @@ class Loop:
             while self.clock.now() < earliest and not self.stopping():
                 await self.clock.pause(earliest)
         self._begun.append(self.clock.now())
+
+    def _await_state(self, problem: StateUnavailable, memory: Memory) -> float:
+        """Tell that the state cannot be used now; returns when to try again."""
+        retry_at = self.clock.now() + back_off_s(memory.state_failures)
+        memory.state_failures += 1
+        self._seen = None
+        self.observe(StateAwaited(problem.code, problem.message, retry_at))
+        return retry_at
 
     def _next_due(self, result: PassResult) -> float | None:
         interval_end = self.clock.now() + self.interval_s

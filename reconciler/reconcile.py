@@ -116,14 +116,15 @@ class ParkedSetting:
 class Memory:
     """What one process remembers from pass to pass; losing it is always safe.
 
-    ``failures`` counts failures in a row, for the back-off. ``clock_synced`` tells that the clock
-    was already measured again since the last request whose timestamp was accepted. ``done`` are the
-    families settled by this process; one adopted after a request of ours was unanswered counts as
-    applied by that request.
+    ``failures`` counts failures in a row, for the back-off, ``state_failures`` those of the state.
+    ``clock_synced`` tells that the clock was already measured again since the last request whose
+    timestamp was accepted. ``done`` are the families settled by this process; one adopted after a
+    request of ours was unanswered counts as applied by that request.
     """
 
     parked: dict[Family, ParkedSetting] = field(default_factory=dict)
     failures: int = 0
+    state_failures: int = 0
     not_before: float = float("-inf")
     clock_synced: bool = False
     planned: Plan | None = None

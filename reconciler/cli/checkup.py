@@ -147,7 +147,8 @@ class _Patient:
         """Tell of a state that is there: whose it is, who holds it, what is paused."""
         if self.info is not None:
             await store.identify(self.info.uid, self.asked.base.host)
-        self.findings.append(doctor.ok("state", f"{self.asked.state} is whole and can be written"))
+        whole = "is whole" if isinstance(self.asked.state, PostgresUrl) else "is whole and can be written"
+        self.findings.append(doctor.ok("state", f"{self.asked.state} {whole}"))
         holder = await store.lock_holder()
         self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
         pauses = in_force(await store.pauses(), self.desired)

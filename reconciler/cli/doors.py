@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
@@ -154,30 +155,50 @@ async def existing_state(place: StatePlace, clock: Clock) -> AsyncIterator[State
 
 async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float, max_gap_s: float) -> State:
     from reconciler.clock import boot_identity
-    from reconciler.store.sqlite import open_state as open_sqlite
 
+    boot = boot_identity()
     match place:
         case Path():
+            from reconciler.store.sqlite import open_state as open_sqlite
+
             return open_sqlite(
                 str(place),
                 clock=clock,
-                boot=boot_identity(),
+                boot=boot,
                 lock_timeout_s=lock_timeout_s,
                 max_gap_s=max_gap_s,
             )
-        case PostgresUrl():
-            raise NO_POSTGRES
+        case PostgresUrl(text):
+            engine = postgres()
+            state: State = await engine.open_state(
+                text, clock=clock, boot=boot, lock_timeout_s=lock_timeout_s, max_gap_s=max_gap_s
+            )
+            return state
 
 
 async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
     from reconciler.clock import boot_identity
-    from reconciler.store.sqlite import open_existing
 
+    boot = boot_identity()
     match place:
         case Path():
-            return open_existing(str(place), clock=clock, boot=boot_identity())
-        case PostgresUrl():
-            raise NO_POSTGRES
+            from reconciler.store.sqlite import open_existing as open_sqlite
+
+            return open_sqlite(str(place), clock=clock, boot=boot)
+        case PostgresUrl(text):
+            state: State | None = await postgres().open_existing(text, clock=clock, boot=boot)
+            return state
+
+
+def postgres() -> ModuleType:
+    """Return the PostgreSQL engine; raises UsageError where the extra that it takes is not installed."""
+    try:
+        from reconciler.store.postgres import state
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("psycopg", "psycopg_binary"):
+            raise
+        raise NO_POSTGRES from None
+    return state
 
 
 async def recorded(state: State | None, desired: Desired) -> tuple[AccountStore, Kind] | None:

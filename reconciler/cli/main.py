@@ -32,6 +32,7 @@ VERBS = {
     "history": "Show every attempt and what came of it.",
     "pause": "Leave families alone for a while, drift included.",
     "resume": "End a pause.",
+    "state": "Copy a state file into PostgreSQL.",
     "reset": "Reset one frozen family, by hand.",
     "explain": "Explain a code, a field, a word, or a family's values. Offline.",
     "schema": "Print a published JSON Schema.",

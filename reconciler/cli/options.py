@@ -35,6 +35,13 @@ class PostgresUrl:
 
     text: str = field(repr=False)
 
+    def __str__(self) -> str:
+        """Return host and database: nothing of what stands before the last @, nor of the parameters."""
+        before, _, parameters = self.text.partition("?")
+        if "@" in parameters:
+            return f"{POSTGRES_SCHEME}://…"
+        return f"{POSTGRES_SCHEME}://{before.partition('://')[2].rpartition('@')[2]}"
+
 
 StatePlace = Path | PostgresUrl
 """Where a state is kept: the form of ``--state`` says which engine keeps it."""
@@ -98,8 +105,8 @@ state_options = together(
     click.option(
         "--state",
         envvar="MMP_STATE",
-        metavar="PATH",
-        help="State file. [default: .mmp/state.db beside the first config]",
+        metavar="PATH|postgresql://…",
+        help="State: a file, or a PostgreSQL database. [default: .mmp/state.db beside the first config]",
     ),
     click.option(
         "--lock-timeout",

@@ -246,6 +246,15 @@ class FilesPolled:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class StateAwaited:
+    """The state could not be used; tried again at ``retry_at``. Nothing was sent without a record."""
+
+    code: str
+    message: str
+    retry_at: float
+
+
 Event = (
     Identified
     | LiveReadDone
@@ -270,6 +279,7 @@ Event = (
     | PolicyAccepted
     | PolicyRejected
     | FilesPolled
+    | StateAwaited
 )
 
 Observe = Callable[[Event], None]

@@ -341,7 +341,7 @@ ERRORS: dict[str, Explanation] = {
     "state-busy": _row(
         "The state was kept busy",
         "Another process's transaction did not end in time; they take milliseconds.",
-        "See what has the file open (fuser, lsof) and try again.",
+        "See what has the file open (fuser, lsof), or what keeps the server busy, and try again.",
     ),
     "state-failed": _row(
         "The state could not be used",
@@ -352,22 +352,83 @@ ERRORS: dict[str, Explanation] = {
         ("state-unreadable", "state-unwritable"),
         _row(
             "No right to use the state",
-            "The file or its folder cannot be read or written by this user.",
-            "Give this user the right, or name another file with --state.",
+            "The file or its folder, or the schema mmp, cannot be read or written by this user.",
+            "Give this user the right, or name another place with --state.",
         ),
     ),
     **dict.fromkeys(
         ("state-damaged", "state-empty", "state-incomplete", "state-truncated"),
         _row(
             "The state is damaged",
-            "The file is not as this program leaves one: empty, cut off, or a row does not fit its "
-            "check. It is never repaired silently.",
+            "It is not as this program leaves one: empty, cut off, a table changed, or a row does not fit "
+            "its check. It is never repaired silently.",
             _ANEW,
         ),
     ),
     **dict.fromkeys(
         ("state-foreign-file", "state-not-a-file", "state-not-sqlite"),
         _row("Not a state of mmp", "Something else is at that place.", _OTHER_STATE),
+    ),
+    # State in PostgreSQL
+    "bad-postgres-address": _row(
+        "Not an address that PostgreSQL understands",
+        "What was given is not repeated: it may hold a password.",
+        "Write it like postgresql://user@host:5432/database?sslmode=verify-full.",
+    ),
+    "copy-direction": _row(
+        "A state is copied from a file into PostgreSQL",
+        "No other way is offered.",
+        "Write it like mmp state copy .mmp/state.db postgresql://user@host/database.",
+    ),
+    "state-not-empty": _row(
+        "The target of a copy has something of these accounts already",
+        "Two histories of one account or User ID cannot be told apart again once they are mixed.",
+        "Give each state that is copied accounts and User IDs of its own, or a database of its own.",
+    ),
+    "state-copy-failed": _row(
+        "What was copied did not arrive as it was",
+        "It is read back before it is committed; nothing was copied.",
+        "See the server's log.",
+    ),
+    "state-unavailable": _row(
+        "The state cannot be reached now",
+        "A lost connection, a restart, a failover or a server that is not there. Nothing was sent that "
+        "is not on record.",
+        "See that the server is up, and role and password are right. mmp run tries again by itself.",
+    ),
+    "state-standby": _row(
+        "The server is a standby",
+        "A standby cannot be written, and what it shows may be old.",
+        "Name the primary, or all hosts with target_session_attrs=read-write.",
+    ),
+    "state-record-lost": _row(
+        "The server of the state lost the record of a request",
+        "A failover to a standby that had not yet got it. What may have been lost is counted against "
+        "the rate and read back.",
+        "Nothing. With a synchronous standby it does not happen.",
+    ),
+    "state-lock-lost": _row(
+        "The lock of the account was lost to another process",
+        "This process had not been heard of for nine seconds. It sends nothing without the lock.",
+        "Nothing, unless it happens often: then see what stops the process or the connection.",
+    ),
+    "state-older": _row(
+        "The state was written by an older mmp",
+        "A command that only reads does not bring it up to date.",
+        "mmp apply or mmp run of this version does.",
+    ),
+    "state-old-server": _row(
+        "The PostgreSQL server is too old", "It has never been tried.", "Use PostgreSQL 12 or newer."
+    ),
+    "state-encoding": _row(
+        "The database is not in UTF8",
+        "Reasons and messages could not be kept as they are.",
+        "Make a database for it with ENCODING 'UTF8'.",
+    ),
+    "state-foreign-schema": _row(
+        "The schema mmp is not this program's",
+        "It holds other tables and no version of ours; it is left alone.",
+        "Give mmp a database of its own, or rename that schema.",
     ),
     # What is no answer of OKX's
     "timeout": _row("No whole reply in time", "Nothing complete came within 10 s.", _READ_BACK),

@@ -221,11 +221,12 @@ class Confirmed:
 class Unresolved:
     """An attempt whose effect is not known: pending, unanswered or answered senselessly.
 
-    Until ``effect_until`` (reservation + L) it may still take effect at the exchange.
+    Until ``effect_until`` (reservation + L) it may still take effect at the exchange. ``setting`` None:
+    one that may have been, of any value: the state lost what was last recorded in it.
     """
 
     attempt: int
-    setting: Setting
+    setting: Setting | None
     reserved_at: float
     effect_until: float
 

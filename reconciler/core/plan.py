@@ -399,7 +399,8 @@ def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, 
 
     When all of them carry the desired value, a read that shows it settles at once. When one carries
     another value, the desired one is sent at once and only a read begun after that attempt's L
-    settles; without live reads, one more acknowledged write after it does.
+    settles; without live reads, one more acknowledged write after it does. One that only may have
+    been, because the state lost its record, costs no request while live is as desired.
     """
     others = [attempt for attempt in known.unresolved if attempt.setting != after]
     until = max((attempt.effect_until for attempt in others), default=float("-inf"))
@@ -407,6 +408,9 @@ def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, 
     begun_at = reads.latest.begun_at if reads.latest and isinstance(seen, LiveRow | Absent) else None
     if begun_at is not None and before == after and begun_at > until:
         return _Adopt(Reason.UNCERTAIN)
+    if begun_at is not None and before == after and all(other.setting is None for other in others):
+        # Only the record is in doubt, and live is as desired: no request before that is over.
+        return _Await(until, before)
     if not others or not _acknowledged_since(after, known, max(other.attempt for other in others)):
         return _Write(Reason.UNCERTAIN, before)
     if begun_at is not None and before != after:

@@ -9,7 +9,7 @@ for good: a write reserved, or a read begun, after its L. Pure, and the same for
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,12 +23,14 @@ from reconciler.core.model import (
     Uncertain,
     Unresolved,
 )
-from reconciler.core.pacing import CALM_SENDS, Ledger, Sent, still_counts
+from reconciler.core.pacing import BURST, CALM_SENDS, Ledger, Sent, still_counts
 from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, OverrideRecord
 from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
 from reconciler.store.rows import (
+    ANY_FAMILY,
+    LOST,
     AppliedRow,
     AttemptRow,
     FightRow,
@@ -94,6 +96,17 @@ def no_longer_counting(history: RateHistory, ages: Ages) -> list[AttemptRow]:
     return [row._replace(retired=1) for row in history.counting if not still_counts(ages.hi(row), ages.now)]
 
 
+def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
+    """Tell whether a row is of the attempt reserved so; after a loss its id may be another's."""
+    return (row.boot, row.reserved_at, row.account, row.family, row.signed_at) == (
+        reserved.boot,
+        reserved.reserved_at,
+        reserved.account,
+        reserved.family,
+        reserved.signed_at,
+    )
+
+
 def proves(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
     """Tell whether the acknowledgement of ``attempt`` proves what is in force now.
 
@@ -112,6 +125,63 @@ def ended_by(open_attempts: Iterable[AttemptRow], begun_at: float, ages: Ages) -
     whose L was over by then was overtaken by the proof, wherever it landed; any other may land yet.
     """
     return [row._replace(resolved=1) for row in open_attempts if ages.effect_until(row) <= begun_at]
+
+
+def lost_attempts(
+    budget: Budget, on_record: Sequence[tuple[str, str]], account: str, ages: Ages, wall: datetime
+) -> list[AttemptRow]:
+    """Return the attempts of ``budget`` that may have been and are not on record, ids still to be given.
+
+    The newest commits of a server can be lost in a failover. Whatever was reserved in them was so by
+    now, so two requests, the most that can have been, count as reserved now; and each family that
+    ``on_record`` names (account, family) may have been written, with any value, until their L is over.
+    """
+    pacing = (account, ANY_FAMILY, 0, 1)
+    doubts = ((of, family, 1, 0) for of, family in on_record)
+    return [
+        AttemptRow(
+            checksum="",
+            id=0,
+            kind=budget.kind.value,
+            environment=budget.environment.value,
+            uid=budget.uid,
+            account=of,
+            family=family,
+            time_interval_ms=0,
+            frozen_interval_ms=0,
+            qty_limit="",
+            signed_at="",
+            boot=ages.sights.boot,
+            reserved_at=ages.now,
+            reserved_wall=wall_text(wall),
+            status=LOST,
+            definite=0,
+            code="",
+            message="",
+            answered_boot=None,
+            answered_at=None,
+            settled_wall=None,
+            limited=0,
+            retired=retired,
+            resolved=resolved,
+        )
+        for of, family, retired, resolved in (*[pacing] * BURST, *doubts)
+    ]
+
+
+def doubt_of_newcomer(
+    lost: Iterable[AttemptRow], account: str, family: str, ages: Ages
+) -> AttemptRow | None:
+    """Return the lost attempt of a family that nothing is on record of; None if its L is over.
+
+    ``lost`` are those that count against the rate: what they lost may have been the family's record.
+    """
+    landing = [row for row in lost if ages.effect_until(row) > ages.now]
+    if not landing:
+        return None
+    # The stamp of the loss, not of now; aged anew under its own id it only seems younger.
+    newest = max(landing, key=lambda row: row.id)
+    return newest._replace(account=account, family=family, retired=1, resolved=0)
 
 
 def attempt_record(row: AttemptRow) -> AttemptRecord:
@@ -196,4 +266,5 @@ def _quiet(doubt: Unresolved, proof: Confirmed) -> bool:
 
 
 def _unresolved(row: AttemptRow, ages: Ages) -> Unresolved:
-    return Unresolved(row.id, setting_of(row), ages.reserved_at(row), ages.effect_until(row))
+    setting = None if row.status == LOST else setting_of(row)
+    return Unresolved(row.id, setting, ages.reserved_at(row), ages.effect_until(row))

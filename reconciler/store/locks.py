@@ -16,6 +16,10 @@ from typing import Protocol
 
 from reconciler.core.records import Holder
 from reconciler.store import files
+from reconciler.store.engine import Locks
+
+LOCK_POLL_S = 0.05
+"""Between two looks at a held lock: short against a pass, rare enough to cost nothing."""
 
 MAX_HOLDER_BYTES = 4096
 """Far more than a holder takes; bounds what is read of a file that is not ours."""
@@ -25,23 +29,8 @@ class StoreMisuse(Exception):
     """A caller broke the store's rules: a bug of ours, never of the user."""
 
 
-class Locks(Protocol):
-    """The locks of one state, by name, as one process sees them."""
-
-    def take(self, name: str, holder: Holder) -> bool:
-        """Take the lock and say who holds it, or return False at once when another does.
-
-        Raises StoreMisuse when this process holds it already.
-        """
-        ...
-
-    def release(self, name: str) -> None:
-        """Give the lock back; harmless when it is not held."""
-        ...
-
-    def holder(self, name: str) -> Holder | None:
-        """Return who holds the lock; None when nobody does, or nobody that can be named."""
-        ...
+class OwnLocks(Locks, Protocol):
+    """Locks that end with the process at the latest, and can be given back without waiting."""
 
     def close(self) -> None:
         """Give back every lock held."""
@@ -51,11 +40,13 @@ class Locks(Protocol):
 class FileLocks:
     """Locks as ``flock`` on files beside the state, ``<state>.<name>.lock``, mode 0600."""
 
+    poll_s = LOCK_POLL_S
+
     def __init__(self, state: str) -> None:
         self._state = state
         self._held: dict[str, int] = {}
 
-    def take(self, name: str, holder: Holder) -> bool:
+    async def take(self, name: str, holder: Holder) -> bool:
         """Take the lock if it is free. Raises StateUnusable where there can be no lock file."""
         if name in self._held:
             raise StoreMisuse(f"the lock {name} is already held by this process")
@@ -70,14 +61,17 @@ class FileLocks:
         _write_holder(descriptor, holder)
         return True
 
-    def release(self, name: str) -> None:
+    async def release(self, name: str) -> None:
         """Give the lock back by closing its file."""
+        self._release(name)
+
+    def _release(self, name: str) -> None:
         if name in self._held:
             descriptor = self._held.pop(name)
             _write_holder(descriptor, None)
             os.close(descriptor)
 
-    def holder(self, name: str) -> Holder | None:
+    async def holder(self, name: str) -> Holder | None:
         """Return who holds the lock, as its file says; changes nothing."""
         try:
             descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -91,7 +85,7 @@ class FileLocks:
     def close(self) -> None:
         """Give back every lock held."""
         for name in tuple(self._held):
-            self.release(name)
+            self._release(name)
 
     def _path(self, name: str) -> str:
         return f"{self._state}.{name}.lock"
@@ -100,10 +94,12 @@ class FileLocks:
 class MemoryLocks:
     """Locks of simulated processes: one table shared by all of them, each being one owner."""
 
+    poll_s = LOCK_POLL_S
+
     def __init__(self, table: dict[str, tuple[object, Holder]]) -> None:
         self._table = table
 
-    def take(self, name: str, holder: Holder) -> bool:
+    async def take(self, name: str, holder: Holder) -> bool:
         """Take the lock if it is free."""
         held = self._table.get(name)
         if held is None:
@@ -112,19 +108,22 @@ class MemoryLocks:
             raise StoreMisuse(f"the lock {name} is already held by this process")
         return held is None
 
-    def release(self, name: str) -> None:
+    async def release(self, name: str) -> None:
         """Give the lock back, if it is this process's."""
+        self._release(name)
+
+    def _release(self, name: str) -> None:
         if name in self._table and self._table[name][0] is self:
             del self._table[name]
 
-    def holder(self, name: str) -> Holder | None:
+    async def holder(self, name: str) -> Holder | None:
         """Return who holds the lock."""
         return self._table[name][1] if name in self._table else None
 
     def close(self) -> None:
         """Give back every lock held."""
         for name in tuple(self._table):
-            self.release(name)
+            self._release(name)
 
 
 def _try_lock(path: str) -> int | None:

@@ -22,6 +22,13 @@ CHECK_DIGITS = 16
 """64 bits: a torn or edited row passes by chance once in 10^19."""
 
 
+LOST = "lost"
+"""Status of an attempt that may have been: the record of it was lost, and with it what it carried."""
+
+ANY_FAMILY = "*"
+"""The family of the two such attempts that count against the rate, and stand for families not on record."""
+
+
 class IdentityRow(NamedTuple):
     """Who an (account, environment) belongs to, and the host it was last used with."""
 
@@ -187,6 +194,11 @@ TABLES: Mapping[type[tuple[object, ...]], str] = {
     PresenceRow: "presence",
     TurnRow: "turns",
 }
+
+
+def fields(kind: type[tuple[object, ...]]) -> tuple[str, ...]:
+    """Return the columns of a kind of row, in their order."""
+    return tuple(getattr(kind, "_fields"))  # noqa: B009 - every kind is a NamedTuple, which typing cannot say
 
 
 class RowDamaged(Exception):

@@ -6,17 +6,25 @@ Nothing of an engine shows here but how to open it, so the suite over it stays t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
 from reconciler.core.model import Environment, Family, Kind, Quantity, Setting, parse_family
 from reconciler.ports import AccountStore, Clock, Signed
+from reconciler.store.postgres.address import parse_address
+from reconciler.store.postgres.connections import Connections
+from reconciler.store.postgres.state import PostgresState
+from reconciler.store.postgres.state import open_state as open_postgres
+from reconciler.store.rows import TABLES
 from reconciler.store.sqlite import MemoryDisk, SqliteState, open_state
+from tests.support.missing import tried
+from tests.support.postgres import ROLE, shared
 
 BTC = parse_family("BTC-USD")
 ETH = parse_family("ETH-USD")
@@ -116,11 +124,76 @@ def sqlite_file(directory: Path) -> Iterator[Place]:
     place.close()
 
 
+@dataclass(slots=True)
+class PostgresPlace:
+    """A place whose processes share their connections, so that a test of many does not run out of them."""
+
+    connections: Connections
+
+    def open(
+        self,
+        clock: Clock,
+        *,
+        boot: str = "boot-1",
+        account: str = "main",
+        environment: Environment = Environment.LIVE,
+        kind: Kind = Kind.OKX,
+        lock_timeout_s: float = 1.0,
+        keep_attempts: int = 10_000,
+        keep_turns: int = 50_000,
+        max_gap_s: float = 90.0,
+    ) -> AccountStore:
+        state = PostgresState(
+            self.connections,
+            clock=clock,
+            boot=boot,
+            lock_timeout_s=lock_timeout_s,
+            keep_attempts=keep_attempts,
+            keep_turns=keep_turns,
+            max_gap_s=max_gap_s,
+        )
+        return state.account(account, environment, kind)
+
+
+@contextmanager
+def in_postgres(_: Path) -> Iterator[Place]:
+    empty_postgres()
+    connections = Connections(parse_address(shared().url(ready_database())))
+    yield PostgresPlace(connections)
+    asyncio.run(connections.close())
+
+
+@lru_cache(maxsize=1)
+def ready_database() -> str:
+    """Return the name of a database whose schema is made."""
+    name = "ready"
+    shared().ask(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {ROLE} ENCODING 'UTF8'")
+
+    async def make_ready() -> None:
+        clock = ScriptedClock()
+        await (await open_postgres(shared().url(name), clock=clock, boot="", lock_timeout_s=0.0)).close()
+
+    asyncio.run(make_ready())
+    return name
+
+
+def empty_postgres() -> None:
+    """Drop all rows of the ready database: far quicker than a new one, and of a second one none."""
+    tables = [*TABLES.values(), "budgets", "locks"]
+    sequences = ("attempts", "overrides", "presence", "turns")
+    emptied = [f"DELETE FROM mmp.{table}" for table in tables]
+    emptied += [f"SELECT setval('mmp.{table}_id', 1, false)" for table in sequences]
+    shared().ask("; ".join(emptied), ready_database())
+
+
 PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "sqlite-memory": sqlite_in_memory,
     "sqlite-file": sqlite_file,
 }
 """Every implementation by name; a new one is one more row."""
+
+if tried("PostgreSQL"):
+    PLACES["postgres"] = in_postgres
 
 
 def setting(quantity: str = "100", *, window_ms: int = 5000, freeze_ms: int = 2000) -> Setting:

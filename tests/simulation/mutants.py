@@ -19,11 +19,12 @@ from reconciler.core.model import Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.ports import NotYet, Reserved
-from reconciler.store import ageing, facts, sqlite
+from reconciler.store import account, ageing, facts
+from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import Ages, FirstSights, Stamp
 from reconciler.store.facts import RateHistory
 from reconciler.store.rows import AttemptRow
-from reconciler.store.sqlite import SqliteStore
+from reconciler.store.tables import AccountKey, Tables
 from tests.simulation.host import Host
 from tests.simulation.ports import ANSWER_WITHIN_S
 from tests.simulation.runner import without_collector
@@ -156,10 +157,10 @@ def _slot_not_checked_again(ledger: Ledger, now: float, *, assume_idle: bool = F
     return now
 
 
-_real_identify = SqliteStore.identify
+_real_identify = KeptAccount.identify
 
 
-async def _budget_by_account(self: SqliteStore, uid: str, host: str) -> str | None:
+async def _budget_by_account(self: KeptAccount, uid: str, host: str) -> str | None:
     previous = await _real_identify(self, uid, host)
     assert self._budget is not None
     self._budget = replace(self._budget, uid=self._account)
@@ -176,11 +177,11 @@ def _wall_to_true_time(self: Host, instant: float) -> float:
 
 # -- what is known ---------------------------------------------------------------------------------
 
-_real_open = SqliteStore._all_open
+_real_open = Tables.all_open
 
 
-def _open_without_pending(self: SqliteStore, db: Any) -> list[AttemptRow]:
-    return [row for row in _real_open(self, db) if row.status != AttemptStatus.PENDING]
+async def _open_without_pending(self: Tables, key: AccountKey) -> list[AttemptRow]:
+    return [row for row in await _real_open(self, key) if row.status != AttemptStatus.PENDING]
 
 
 _real_need_uncertain = plan._need_uncertain
@@ -280,12 +281,12 @@ def _deaf(self: Any) -> Any:
     return reconcile.TimedOut() if self.clock.now() >= self.deadline else None
 
 
-def _not_recorded(self: SqliteStore, db: Any, row: AttemptRow, ages: Ages) -> AttemptRow:
+async def _not_recorded(self: KeptAccount, tables: Tables, row: AttemptRow, ages: Ages) -> AttemptRow:
     return row._replace(resolved=1)
 
 
 @asynccontextmanager
-async def _unlocked(self: SqliteStore, purpose: str) -> AsyncIterator[None]:
+async def _unlocked(self: KeptAccount, purpose: str) -> AsyncIterator[None]:
     yield
 
 
@@ -298,11 +299,13 @@ async def _first_file_for_ever(self: loop.Loop) -> None:
     await _real_run(self)
 
 
-_real_insert = SqliteStore._insert
+_real_record = KeptAccount._record_attempt
 
 
-def _headers_on_record(self: SqliteStore, db: Any, budget: Any, request: Any, now: float) -> int:
-    return _real_insert(self, db, budget, replace(request, timestamp=str(request.headers)), now)
+async def _headers_on_record(
+    self: KeptAccount, tables: Tables, budget: Any, request: Any, ages: Ages
+) -> AttemptRow:
+    return await _real_record(self, tables, budget, replace(request, timestamp=str(request.headers)), ages)
 
 
 MUTANTS = (
@@ -315,8 +318,8 @@ MUTANTS = (
     Mutant("foreign rows keep their instants", (Patch(FirstSights, "local", _own_instant),)),
     Mutant("foreign rows are long past", (Patch(FirstSights, "local", _long_ago),)),
     Mutant("no history means idle", (Patch(FirstSights, "empty_since", lambda *_: NEVER),)),
-    Mutant("slot not checked in reserving", (Patch(sqlite, "earliest_slot", _slot_not_checked_again),)),
-    Mutant("one ledger per account name", (Patch(SqliteStore, "identify", _budget_by_account),)),
+    Mutant("slot not checked in reserving", (Patch(account, "earliest_slot", _slot_not_checked_again),)),
+    Mutant("one ledger per account name", (Patch(KeptAccount, "identify", _budget_by_account),)),
     Mutant(
         "wall clock",
         (
@@ -324,7 +327,7 @@ MUTANTS = (
             Patch(Host, "true_time", _wall_to_true_time),
         ),
     ),
-    Mutant("pending attempts unknown", (Patch(SqliteStore, "_all_open", _open_without_pending),)),
+    Mutant("pending attempts unknown", (Patch(Tables, "all_open", _open_without_pending),)),
     Mutant("uncertain equals last applied", (Patch(plan, "_need_uncertain", _uncertain_equals_last),)),
     Mutant("other values settled before L", (Patch(plan, "_need_uncertain", _no_effect_window),)),
     Mutant("late effects after 2 s ignored", (Patch(Ages, "effect_until", _no_late_effect),)),
@@ -362,7 +365,7 @@ MUTANTS = (
     ),
     Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _send_again),)),
-    Mutant("lock not taken", (Patch(SqliteStore, "locked", _unlocked),)),
+    Mutant("lock not taken", (Patch(KeptAccount, "locked", _unlocked),)),
     Mutant("frozen ignored", (Patch(plan, "_frozen", lambda seen: False),)),
     Mutant("guard ignored", (Patch(plan, "_may_be_enabled", lambda *_: False),)),
     Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),)),
@@ -380,7 +383,7 @@ MUTANTS = (
     Mutant("changes of the file unnoticed", (Patch(loop.Loop, "run", _first_file_for_ever),)),
     Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
     Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),
-    Mutant("acknowledgement not recorded", (Patch(SqliteStore, "_acknowledge", _not_recorded),)),
+    Mutant("acknowledgement not recorded", (Patch(KeptAccount, "_acknowledge", _not_recorded),)),
     Mutant("fights go on for ever", (Patch(fight, "MOST_HEALS", 1_000_000),)),
-    Mutant("headers on record", (Patch(SqliteStore, "_insert", _headers_on_record),)),
+    Mutant("headers on record", (Patch(KeptAccount, "_record_attempt", _headers_on_record),)),
 )

@@ -7,8 +7,6 @@ while something is asked of the browser, so that other tests may run loops of th
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -17,7 +15,8 @@ from typing import Any, Literal, TypeVar
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import Page, async_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+from tests.support.missing import chromium as find_chromium
+
 FLAGS = (
     "--no-sandbox",  # as root, as in a pipeline's container, there is no other way
     "--disable-gpu",
@@ -27,22 +26,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-LEFT_OUT = """\
-Left out, because no Chromium is installed here:
-  the status page in a real browser (on Debian: apt-get install chromium)"""
-
 Scheme = Literal["light", "dark"]
 Seen = TypeVar("Seen")
-
-
-def installed() -> str | None:
-    """Return the path of a Chromium on this machine; None: there is none."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
-
-
-def required() -> bool:
-    """Tell whether a missing Chromium is a failure: in a pipeline nothing may be left out unseen."""
-    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
 class Browser:
@@ -76,7 +61,7 @@ class Browser:
 @contextmanager
 def browser() -> Iterator[Browser]:
     """Start Chromium for the block; raises FileNotFoundError where there is none."""
-    path = installed()
+    path = find_chromium()
     if path is None:
         raise FileNotFoundError(f"no Chromium here: none of {', '.join(NAMES)} is on the PATH")
     with asyncio.Runner() as runner:
@@ -99,13 +84,3 @@ async def violations(page: Page) -> list[str]:
         for violation in found["violations"]
         for node in violation["nodes"]
     ]
-
-
-def main() -> None:
-    """Say what is left out on this machine, if anything is."""
-    if installed() is None:
-        print(LEFT_OUT)
-
-
-if __name__ == "__main__":
-    main()

@@ -61,7 +61,9 @@ def command(verb: str) -> click.Command:
 
 
 def flags(verb: str) -> set[str]:
-    options = [param for param in command(verb).params if isinstance(param, click.Option)]
+    found = command(verb)
+    below = list(found.commands.values()) if isinstance(found, click.Group) else []
+    options = [param for one in [found, *below] for param in one.params if isinstance(param, click.Option)]
     return {name for option in options for name in (*option.opts, *option.secondary_opts)}
 
 

@@ -19,6 +19,7 @@ from reconciler.core.model import (
     LiveRow,
     Setting,
     Uncertain,
+    Unresolved,
 )
 from reconciler.core.pacing import GUARD_S, Ledger
 from reconciler.core.plan import (
@@ -467,3 +468,37 @@ def test_every_subset_of_directions_is_numbered_without_gaps() -> None:
         if ways:
             orders = [change.order for change in plan_of_ways(ways).requests]
             assert orders == list(range(1, len(orders) + 1))
+
+
+# -- a record that was lost --------------------------------------------------------------------------
+
+A, B = setting("5000/2000/100"), setting("5000/2000/200")
+
+
+@pytest.mark.parametrize(
+    ("live", "begun_at", "action", "known_at"),
+    [
+        ("5000/2000/100", NOW, Action.ADOPT, NOW + 30),  # as desired: wait for what may land yet
+        ("5000/2000/100", NOW + 31, Action.ADOPT, None),  # and adopt once nothing can
+        ("5000/2000/200", NOW, Action.SET, None),
+        ("5000/2000/200", NOW + 31, Action.SET, None),
+        (None, 0.0, Action.SET, None),  # without a read nothing on record is believed
+    ],
+)
+def test_a_record_that_was_lost_costs_a_request_only_where_live_is_not_seen_to_be_as_desired(
+    live: str | None, begun_at: float, action: Action, known_at: float | None
+) -> None:
+    lost = Unresolved(7, None, reserved_at=NOW - 5, effect_until=NOW + 30)
+    known = {BTC: Uncertain(confirmed("5000/2000/100", attempt=6), (lost,))}
+    reads = Reads(read(begun_at, {BTC: row(live)})) if live else Reads()
+    (change,) = plan_of({BTC: A}, known, reads, now=max(NOW, begun_at)).changes
+    assert (change.action, change.known_at) == (action, known_at)
+
+
+def test_a_lost_record_beside_an_attempt_of_another_value_does_not_hide_that() -> None:
+    lost = Unresolved(7, None, reserved_at=NOW - 5, effect_until=NOW + 30)
+    other = Unresolved(8, B, reserved_at=NOW - 4, effect_until=NOW + 31)
+    known = {BTC: Uncertain(confirmed("5000/2000/100", attempt=6), (lost, other))}
+    reads = Reads(read(NOW, {BTC: row("5000/2000/100")}))
+    (change,) = plan_of({BTC: A}, known, reads).changes
+    assert change.action is Action.SET

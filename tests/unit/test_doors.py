@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import traceback
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -59,13 +60,42 @@ async def existing(place: StatePlace) -> bool:
 
 
 @pytest.mark.parametrize("door", [opened, existing])
-def test_postgresql_names_the_extra_it_takes_and_never_the_password(door: object) -> None:
+def test_postgresql_names_the_extra_it_takes_and_never_the_password(
+    monkeypatch: pytest.MonkeyPatch, door: object
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("reconciler.store.postgres")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr("reconciler.store.postgres", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MmpError) as refused:
         asyncio.run(door(PostgresUrl(URL)))  # type: ignore[operator]  # either of the two doors above
     assert (refused.value.code, refused.value.exit_status) == ("no-postgres", Exit.USAGE)
     assert "mmp-reconciler[postgres]" in refused.value.hint
     told = "".join(traceback.format_exception(refused.value)) + repr(PostgresUrl(URL))
     assert "hunter2" not in told
+
+
+def test_another_module_that_is_missing_is_a_bug_and_not_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    doors.postgres()
+    monkeypatch.delattr("reconciler.store.postgres.state")
+    monkeypatch.setitem(sys.modules, "reconciler.store.postgres.state", None)
+    with pytest.raises(ModuleNotFoundError):
+        doors.postgres()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (URL, "postgresql://db.internal/mmp"),
+        ("postgresql://db.internal:5432/mmp?password=hunter2", "postgresql://db.internal:5432/mmp"),
+        ("postgresql:///mmp?user=desk&password=hun@ter2", "postgresql://…"),
+        ("postgresql://desk:hun?ter2@db.internal/mmp", "postgresql://…"),
+        ("postgresql://desk:h@nter2@db.internal/mmp", "postgresql://db.internal/mmp"),
+        ("postgresql://", "postgresql://"),
+    ],
+)
+def test_what_is_shown_of_an_address_holds_no_password(text: str, shown: str) -> None:
+    assert str(PostgresUrl(text)) == shown
 
 
 def test_a_file_comes_into_being_by_writing_only(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ SAYS_A_CODE = {
     "PlanStale",
     "Refused",
     "StateUnusable",
+    "StateUnavailable",
     "StateForeign",
     "Failed",
     "Reply",

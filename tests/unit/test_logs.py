@@ -37,6 +37,7 @@ from reconciler.core.events import (
     PolicyRejected,
     RequestReserved,
     RequestSettled,
+    StateAwaited,
     Waiting,
     WentIdle,
 )
@@ -187,6 +188,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (FilesPolled("no inotify"), "info", "files are looked at every second", {"reason": "no inotify"}),
+    (
+        StateAwaited("state-unavailable", "the connection was lost", 7.0),
+        "error",
+        "state cannot be used",
+        {"code": "state-unavailable", "reason": "the connection was lost"},
+    ),
 ]
 
 

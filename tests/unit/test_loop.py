@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from reconciler.core.events import (
     LiveReadDone,
     LockAwaited,
     RequestSettled,
+    StateAwaited,
 )
 from reconciler.core.model import (
     AccountInfo,
@@ -35,7 +37,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
-from reconciler.errors import AccountProblem, StateUnusable
+from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.loop import (
     BURST_PASSES,
     BURST_S,
@@ -47,7 +49,8 @@ from reconciler.loop import (
 )
 from reconciler.ports import Connection, Signed
 from reconciler.reconcile import LONG_BACK_OFF_S, MAX_BACK_OFF_S, Options
-from reconciler.store.sqlite import MemoryDisk, SqliteStore
+from reconciler.store.account import KeptAccount
+from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, ETH, desired, setting
 
 A, B, C = setting("5000/2000/100"), setting("5000/2000/400"), setting("5000/2000/7")
@@ -202,7 +205,7 @@ class World:
         self.disk = MemoryDisk()
         self.store = self.process()
 
-    def process(self) -> SqliteStore:
+    def process(self) -> KeptAccount:
         """Return the store as one more process on the same state sees it."""
         state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=0.2)
         return state.account("main", Environment.LIVE, Kind.OKX)
@@ -471,10 +474,10 @@ def test_an_idle_loop_does_not_hold_the_lock() -> None:
 def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     here = world()
 
-    async def damaged(_self: SqliteStore) -> None:
+    async def damaged(_self: KeptAccount) -> None:
         raise StateUnusable("state-damaged", "the state is damaged")
 
-    monkeypatch.setattr(SqliteStore, "known", damaged)
+    monkeypatch.setattr(KeptAccount, "known", damaged)
     with pytest.raises(StateUnusable):
         here.run(100.0)
     assert here.exchange.sent == []
@@ -600,6 +603,27 @@ def test_the_first_changes_after_a_quiet_time_are_applied_at_once() -> None:
     here.run(60.0)
     assert [time for time, _, _ in here.exchange.sent][1:] == pytest.approx([1020.2, 1020.7], abs=0.15)
     assert BURST_PASSES >= 2
+
+
+@pytest.mark.parametrize("step", ["identify", "known", "reserve", "settle"])
+def test_a_state_that_is_away_is_waited_for_with_back_off(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    here = world()
+    real = getattr(KeptAccount, step)
+
+    async def away(self: KeptAccount, *args: Any, **named: Any) -> Any:
+        if here.clock.now() < 1100.0:
+            raise StateUnavailable("state-unavailable", "the connection was lost")
+        return await real(self, *args, **named)
+
+    monkeypatch.setattr(KeptAccount, step, away)
+    here.run(300.0)
+    waits = here.told(StateAwaited)
+    assert len(waits) == (1 if step == "settle" else 8)
+    assert sorted(gaps(waits)) == gaps(waits)
+    assert max(gaps(waits), default=0.0) <= MAX_BACK_OFF_S + 1.0
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A], "one request, before or after"
 
 
 # ---- stopping ------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from reconciler.core.pacing import BURST
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateLocked
 from reconciler.ports import NotYet, Reserved
-from reconciler.store.sqlite import SqliteState, SqliteStore, open_state
+from reconciler.store.account import KeptAccount
+from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, setting, signed
 
 ROOT = str(Path(__file__).parents[2])
@@ -60,7 +61,7 @@ def opened(path: str, clock: RealClock, *, lock_timeout_s: float = 0.0) -> Sqlit
     return open_state(path, clock=clock, boot="boot-1", lock_timeout_s=lock_timeout_s)
 
 
-async def identified(state: SqliteState) -> SqliteStore:
+async def identified(state: SqliteState) -> KeptAccount:
     store = state.account("main", Environment.LIVE, Kind.OKX)
     await store.identify("1", "host")
     return store

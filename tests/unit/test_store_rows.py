@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from asyncio import run
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from reconciler.core.records import Holder
 from reconciler.errors import StateUnusable
 from reconciler.store import ageing
 from reconciler.store.ageing import FirstSights, Stamp
-from reconciler.store.locks import FileLocks, Locks, MemoryLocks, StoreMisuse
+from reconciler.store.locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
 from reconciler.store.rows import (
     AppliedRow,
     IdentityRow,
@@ -114,37 +115,37 @@ def test_first_sights_are_bounded_and_forgetting_one_only_makes_a_row_younger(
 
 
 @pytest.fixture(params=["file", "memory"])
-def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Locks, Locks]:
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[OwnLocks, OwnLocks]:
     if request.param == "file":
         return FileLocks(str(tmp_path / "state.db")), FileLocks(str(tmp_path / "state.db"))
     table: dict[str, tuple[object, Holder]] = {}
     return MemoryLocks(table), MemoryLocks(table)
 
 
-def test_one_process_at_a_time_and_it_is_named(pair: tuple[Locks, Locks]) -> None:
+def test_one_process_at_a_time_and_it_is_named(pair: tuple[OwnLocks, OwnLocks]) -> None:
     one, two = pair
-    assert two.holder("main") is None
-    assert one.take("main", HOLDER)
-    assert not two.take("main", HOLDER)
-    assert two.take("other", HOLDER)
-    assert two.holder("main") == one.holder("main") == HOLDER
+    assert run(two.holder("main")) is None
+    assert run(one.take("main", HOLDER))
+    assert not run(two.take("main", HOLDER))
+    assert run(two.take("other", HOLDER))
+    assert run(two.holder("main")) == run(one.holder("main")) == HOLDER
     with pytest.raises(StoreMisuse):
-        one.take("main", HOLDER)
-    two.release("main")
-    assert two.holder("main") == HOLDER
-    one.release("main")
-    one.release("main")
-    assert two.holder("main") is None
-    assert two.take("main", HOLDER)
+        run(one.take("main", HOLDER))
+    run(two.release("main"))
+    assert run(two.holder("main")) == HOLDER
+    run(one.release("main"))
+    run(one.release("main"))
+    assert run(two.holder("main")) is None
+    assert run(two.take("main", HOLDER))
     two.close()
-    assert one.take("main", HOLDER)
-    assert one.take("other", HOLDER)
+    assert run(one.take("main", HOLDER))
+    assert run(one.take("other", HOLDER))
     one.close()
 
 
 def test_a_lock_file_is_closed_to_others_and_stays(tmp_path: Path) -> None:
     locks = FileLocks(str(tmp_path / "state.db"))
-    locks.take("main.live.okx", HOLDER)
+    run(locks.take("main.live.okx", HOLDER))
     locks.close()
     path = tmp_path / "state.db.main.live.okx.lock"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -154,10 +155,10 @@ def test_a_lock_file_is_closed_to_others_and_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [b"", b"{", b"[1, 2]", b"7", b'{"pid": 1}', b"\xff\xfe"])
 def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(tmp_path: Path, text: bytes) -> None:
     one, two = (FileLocks(str(tmp_path / "state.db")) for _ in range(2))
-    one.take("main", HOLDER)
+    run(one.take("main", HOLDER))
     (tmp_path / "state.db.main.lock").write_bytes(text)
-    assert two.holder("main") is None
-    assert not two.take("main", HOLDER)
+    assert run(two.holder("main")) is None
+    assert not run(two.take("main", HOLDER))
     one.close()
 
 
@@ -168,7 +169,7 @@ def test_a_place_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("fcntl.flock", refuse)
     descriptors = len(os.listdir("/proc/self/fd"))
     with pytest.raises(StateUnusable) as refused:
-        FileLocks(str(tmp_path / "state.db")).take("main", HOLDER)
+        run(FileLocks(str(tmp_path / "state.db")).take("main", HOLDER))
     assert refused.value.code == "state-unwritable"
     assert "No locks available" in refused.value.message
     assert len(os.listdir("/proc/self/fd")) == descriptors
@@ -177,5 +178,5 @@ def test_a_place_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_lock_is_never_taken_through_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "state.db.main.lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StateUnusable):
-        FileLocks(str(tmp_path / "state.db")).take("main", HOLDER)
+        run(FileLocks(str(tmp_path / "state.db")).take("main", HOLDER))
     assert not (tmp_path / "elsewhere").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,9 +24,11 @@ from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecor
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved
-from reconciler.store import sqlite as engine
+from reconciler.store import sqlite
+from reconciler.store.account import KeptAccount
+from reconciler.store.engine import Claim
 from reconciler.store.locks import StoreMisuse
-from reconciler.store.sqlite import SqliteState, SqliteStore, open_existing, open_state
+from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
 START = 1000.0
@@ -51,20 +52,29 @@ def state(path: str, clock: ScriptedClock) -> Iterator[SqliteState]:
 
 
 @pytest.fixture
-def store(state: SqliteState) -> SqliteStore:
+def store(state: SqliteState) -> KeptAccount:
     main = state.account("main", Environment.LIVE, Kind.OKX)
     asyncio.run(main.identify(UID, HOST))
     return main
 
 
-def copy_of(path: str, clock: ScriptedClock) -> SqliteStore:
+def opened_by(store: KeptAccount) -> SqliteState:
+    assert isinstance(store._engine, SqliteState)
+    return store._engine
+
+
+def database(store: KeptAccount) -> sqlite3.Connection:
+    return opened_by(store)._db
+
+
+def copy_of(path: str, clock: ScriptedClock) -> KeptAccount:
     """Return the account as a dry run or a status sees it."""
     state = open_existing(path, clock=clock, boot="boot-1")
     assert state is not None
     return state.account("main", Environment.LIVE, Kind.OKX)
 
 
-def write(store: SqliteStore, quantity: str, status: AttemptStatus, family: str = BTC) -> int:
+def write(store: KeptAccount, quantity: str, status: AttemptStatus, family: str = BTC) -> int:
     slot = asyncio.run(store.reserve(signed(quantity, family), assume_idle=True))  # type: ignore[arg-type]  # a family is text
     assert isinstance(slot, Reserved)
     if status is not AttemptStatus.PENDING:
@@ -77,7 +87,7 @@ def write(store: SqliteStore, quantity: str, status: AttemptStatus, family: str 
     return slot.attempt
 
 
-def fill(store: SqliteStore, clock: ScriptedClock) -> None:
+def fill(store: KeptAccount, clock: ScriptedClock) -> None:
     """Leave one confirmed and one doubtful family and a live read on record."""
     write(store, "100.0", AttemptStatus.APPLIED, BTC)
     clock.time += 1
@@ -92,7 +102,7 @@ def fill(store: SqliteStore, clock: ScriptedClock) -> None:
 # -- readers ------------------------------------------------------------------------------------
 
 
-def test_history_tells_every_attempt_newest_first(store: SqliteStore, clock: ScriptedClock) -> None:
+def test_history_tells_every_attempt_newest_first(store: KeptAccount, clock: ScriptedClock) -> None:
     fill(store, clock)
     pending, applied = asyncio.run(store.history(10))
     assert applied == AttemptRecord(
@@ -124,7 +134,7 @@ def test_history_tells_every_attempt_newest_first(store: SqliteStore, clock: Scr
     ],
 )
 def test_history_is_bounded_and_chosen_by_a_glob(
-    store: SqliteStore, clock: ScriptedClock, limit: int, family: str, ids: list[int]
+    store: KeptAccount, clock: ScriptedClock, limit: int, family: str, ids: list[int]
 ) -> None:
     fill(store, clock)
     assert [attempt.id for attempt in asyncio.run(store.history(limit, family))] == ids
@@ -136,7 +146,7 @@ def test_an_empty_state_has_an_empty_snapshot(state: SqliteState) -> None:
 
 
 def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
-    store: SqliteStore, path: str, clock: ScriptedClock
+    store: KeptAccount, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
     told = asyncio.run(store.snapshot())
@@ -160,16 +170,16 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
     assert asyncio.run(reader.history(10)) == asyncio.run(store.history(10))
     assert asyncio.run(reader.pauses()) == asyncio.run(store.pauses())
     assert asyncio.run(reader.strips(NOON)) == asyncio.run(store.strips(NOON))
-    reader._state.close_now()
+    opened_by(reader).close_now()
 
 
-def test_a_snapshot_for_another_kind_has_no_ledger(store: SqliteStore, state: SqliteState) -> None:
+def test_a_snapshot_for_another_kind_has_no_ledger(store: KeptAccount, state: SqliteState) -> None:
     told = asyncio.run(state.account("main", Environment.LIVE, Kind.SIMULATOR).snapshot())
     assert (told.uid, told.ledger, told.known) == (UID, None, {})
 
 
 def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
-    store: SqliteStore, path: str, clock: ScriptedClock
+    store: KeptAccount, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
     reader = copy_of(path, clock)
@@ -187,7 +197,7 @@ def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
     ):
         with pytest.raises(StoreMisuse):
             asyncio.run(forbidden)
-    reader._state.close_now()
+    opened_by(reader).close_now()
     assert asyncio.run(store.identify(UID, HOST)) is None
 
 
@@ -220,7 +230,7 @@ TAMPERED = [
 ]
 
 
-async def read_all(store: SqliteStore) -> None:
+async def read_all(store: KeptAccount) -> None:
     await store.snapshot()
     await store.pauses()
     await store.strips(NOON)
@@ -228,11 +238,11 @@ async def read_all(store: SqliteStore) -> None:
 
 @pytest.mark.parametrize(("table", "column", "value", "row"), TAMPERED)
 def test_a_changed_row_is_not_believed_and_named(
-    store: SqliteStore, clock: ScriptedClock, table: str, column: str, value: str, row: str
+    store: KeptAccount, clock: ScriptedClock, table: str, column: str, value: str, row: str
 ) -> None:
     fill(store, clock)
     where = "id = 1" if table == "attempts" else "true"
-    store._state._db.execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
+    database(store).execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
     with pytest.raises(StateUnusable) as refused:
         asyncio.run(read_all(store))
     assert refused.value.code == "state-damaged"
@@ -240,10 +250,10 @@ def test_a_changed_row_is_not_believed_and_named(
     assert refused.value.hint
 
 
-def test_a_step_that_meets_damage_changes_nothing(store: SqliteStore, clock: ScriptedClock) -> None:
+def test_a_step_that_meets_damage_changes_nothing(store: KeptAccount, clock: ScriptedClock) -> None:
     write(store, "1", AttemptStatus.APPLIED)
     attempt = write(store, "2", AttemptStatus.PENDING)
-    db = store._state._db
+    db = database(store)
     db.execute("UPDATE applied SET attempt = 0")
     before = list(db.iterdump())
     with pytest.raises(StateUnusable):
@@ -275,7 +285,7 @@ def close(db: sqlite3.Connection) -> None:
     [("state-disk-full", fill_the_disk), ("state-unwritable", forbid_writing), ("state-failed", close)],
 )
 def test_a_failing_engine_is_told_and_nothing_half_done_is_kept(
-    store: SqliteStore,
+    store: KeptAccount,
     path: str,
     clock: ScriptedClock,
     code: str,
@@ -284,7 +294,7 @@ def test_a_failing_engine_is_told_and_nothing_half_done_is_kept(
     rows = {BTC: LiveRow(setting("9"), frozen_until="x" * 100_000)}
     write(store, "1", AttemptStatus.PENDING)
     known = asyncio.run(store.known())
-    spoil(store._state._db)
+    spoil(database(store))
     for _ in range(2):
         with pytest.raises(StateUnusable) as refused:
             asyncio.run(store.record_live(LiveRead(START, rows)))
@@ -300,20 +310,25 @@ def test_a_failing_engine_is_told_and_nothing_half_done_is_kept(
 def test_a_state_kept_busy_is_told_after_a_bounded_wait(
     path: str, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.01)
     one = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
     two = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
     store = two.account("main", Environment.LIVE, Kind.OKX)
-    with one.writing(), pytest.raises(StateUnusable) as refused:
-        asyncio.run(store.identify(UID, HOST))
+
+    async def while_another_writes() -> None:
+        async with one.writing(Claim(("other", "live", "okx"))):
+            await store.identify(UID, HOST)
+
+    with pytest.raises(StateUnusable) as refused:
+        asyncio.run(while_another_writes())
     assert refused.value.code == "state-busy"
     assert asyncio.run(store.identify(UID, HOST)) is None
     one.close_now()
     two.close_now()
 
 
-def test_a_file_broken_under_an_open_state_is_told_as_damage(store: SqliteStore, path: str) -> None:
-    db = store._state._db
+def test_a_file_broken_under_an_open_state_is_told_as_damage(store: KeptAccount, path: str) -> None:
+    db = database(store)
     write(store, "1", AttemptStatus.APPLIED)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.execute("PRAGMA cache_size = 0")
@@ -326,32 +341,31 @@ def test_a_file_broken_under_an_open_state_is_told_as_damage(store: SqliteStore,
     assert refused.value.code == "state-damaged"
 
 
-@contextmanager
-def _a_bug() -> Iterator[None]:
-    yield
-    raise ZeroDivisionError
+def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: KeptAccount) -> None:
+    async def forget_and_fail() -> None:
+        async with opened_by(store).writing(Claim(("main", "live", "okx"))):
+            database(store).execute("DELETE FROM identity")
+            raise ZeroDivisionError
 
-
-def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: SqliteStore) -> None:
-    with pytest.raises(ZeroDivisionError), store._state.writing() as db, _a_bug():
-        db.execute("DELETE FROM identity")
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(forget_and_fail())
     assert asyncio.run(store.snapshot()).uid == UID
 
 
 # -- strips -----------------------------------------------------------------------------------------
 
 
-def counted(store: SqliteStore) -> tuple[int, int]:
+def counted(store: KeptAccount) -> tuple[int, int]:
     """Return how many rows of presence and of turns there are."""
     query = "SELECT (SELECT count(*) FROM presence), (SELECT count(*) FROM turns)"
-    presence, turns = store._state._db.execute(query).fetchone()
+    presence, turns = database(store).execute(query).fetchone()
     return presence, turns
 
 
-def test_a_look_that_finds_nothing_new_changes_one_row(store: SqliteStore, clock: ScriptedClock) -> None:
+def test_a_look_that_finds_nothing_new_changes_one_row(store: KeptAccount, clock: ScriptedClock) -> None:
     states = {BTC: "in-sync", ETH: "frozen"}
     asyncio.run(store.record_states(states))
-    db = store._state._db
+    db = database(store)
     before = db.total_changes
     for _ in range(10):
         clock.time += 30
@@ -360,23 +374,23 @@ def test_a_look_that_finds_nothing_new_changes_one_row(store: SqliteStore, clock
     assert counted(store) == (1, 2)
 
 
-def test_only_what_a_strip_can_show_is_kept(store: SqliteStore, clock: ScriptedClock) -> None:
+def test_only_what_a_strip_can_show_is_kept(store: KeptAccount, clock: ScriptedClock) -> None:
     asyncio.run(store.record_states({BTC: "in-sync", ETH: "held"}))
     clock.time += 30
     asyncio.run(store.record_states({BTC: "pending"}))
     clock.time += 26 * 3600
     asyncio.run(store.record_states({BTC: "in-sync"}))
     assert counted(store) == (1, 2)
-    rows = store._state._db.execute("SELECT family, state FROM turns ORDER BY id").fetchall()
+    rows = database(store).execute("SELECT family, state FROM turns ORDER BY id").fetchall()
     assert rows == [(BTC, "pending"), (BTC, "in-sync")]
 
 
 # -- cost -------------------------------------------------------------------------------------------
 
 
-def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqliteStore, clock: ScriptedClock) -> None:
+def test_every_step_of_a_pass_finds_its_rows_by_index(store: KeptAccount, clock: ScriptedClock) -> None:
     told: list[str] = []
-    db = store._state._db
+    db = database(store)
     fill(store, clock)
     db.set_trace_callback(told.append)
     clock.time += 100

@@ -16,7 +16,7 @@ from reconciler.core.status import states_seen
 from reconciler.core.strips import FAILED, UNMANAGED
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import StateUnusable
-from reconciler.store.sqlite import SqliteStore
+from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
 
@@ -183,11 +183,11 @@ def test_a_state_that_cannot_be_written_stops_no_pass(monkeypatch: pytest.Monkey
     here = calm()
     calls: list[Mapping[Family, str]] = []
 
-    async def full(_self: SqliteStore, seen: Mapping[Family, str]) -> None:
+    async def full(_self: KeptAccount, seen: Mapping[Family, str]) -> None:
         calls.append(seen)
         raise StateUnusable("state-full", "the disk is full")
 
-    monkeypatch.setattr(SqliteStore, "record_states", full)
+    monkeypatch.setattr(KeptAccount, "record_states", full)
     here.clock.at(1050.0, lambda: here.want({BTC: B}))
     here.run(200.0)
     assert here.exchange.live[BTC].setting == B

@@ -1,0 +1,94 @@
+"""``mmp state copy``: move a state from a file into PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reconciler.cli import doors
+from reconciler.cli.options import Duration, PostgresUrl, output_option, state_place
+from reconciler.cli.output import Output
+from reconciler.errors import MmpError, UsageError
+
+WRONG_WAY = UsageError(
+    "copy-direction",
+    "a state is copied from a file into PostgreSQL, and no other way",
+    "write it like: mmp state copy .mmp/state.db postgresql://user@host/database",
+)
+"""What is told when the places are of another form."""
+
+
+@click.group()
+def state() -> None:
+    """Move a state to another place.
+
+    \b
+    Examples:
+      mmp state copy .mmp/state.db postgresql://desk@db.internal/mmp
+    """
+
+
+@state.command()
+@click.argument("source", metavar="SQLITE")
+@click.argument("target", metavar="POSTGRES")
+@click.option(
+    "--lock-timeout",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="How long to wait for another process that holds the state.",
+)
+@output_option("text", "json")
+def copy(
+    source: str, target: str, lock_timeout: float, output_format: str, color: str, **_logging: str | None
+) -> None:
+    """Copy a state file that nobody uses any more into a PostgreSQL state.
+
+    All of it or nothing: refused where PostgreSQL has one of its accounts or User IDs already. What
+    counts against the rate keeps counting. Use only the copy from then on: two states for one User ID
+    are two ledgers.
+
+    \b
+    Examples:
+      mmp state copy .mmp/state.db postgresql://desk@db.internal/mmp
+      mmp state copy .mmp/state.db "$MMP_STATE" --output json
+    """
+    import asyncio  # late: help texts and usage errors need no event loop
+
+    out = Output(output_format, color)
+    file, database = _places(source, target)
+    counts = asyncio.run(_copy(file, database, lock_timeout))
+    if out.json:
+        copied = {"source": str(file), "target": str(database), "rows": counts}
+        out.document({"format": "mmp/state-copy/1", **copied})
+        return
+    told = ", ".join(f"{count} {table}" for table, count in counts.items())
+    out.result(f"copied {file} to {database}: {told}\n")
+    out.note(f"use only the copy from now on, and move {file} away")
+
+
+def _places(source: str, target: str) -> tuple[Path, PostgresUrl]:
+    """Return the two places, or raise UsageError; MmpError where there is no file to be copied."""
+    match state_place(source, ()), state_place(target, ()):
+        case (Path() as file, PostgresUrl() as database):
+            if not file.exists():
+                raise MmpError(
+                    "state-missing", f"there is no state at {file}", "name the file to be copied"
+                )
+            return file, database
+        case _:
+            raise WRONG_WAY
+
+
+async def _copy(file: Path, database: PostgresUrl, lock_timeout_s: float) -> dict[str, int]:
+    from reconciler.clock import SystemClock
+
+    clock = SystemClock()
+    async with (
+        doors.opened_state(database, clock, lock_timeout_s) as target,
+        doors.opened_state(file, clock, lock_timeout_s) as source,
+    ):
+        from reconciler.store.copying import copy as copy_state  # after the door said if it can be had
+
+        return dict(await copy_state(source, target))  # type: ignore[arg-type]  # opened by their places

@@ -1,0 +1,505 @@
+"""Every durable step of an account, in one transaction each, whichever engine keeps the rows.
+
+This file has the order of the steps and holds no rule: ages are ``ageing``'s, meaning is ``facts``',
+pacing is the core's, SQL is ``tables``'. A write is durable when its method returns, and reservations of
+all processes are in one order. The clock is read inside the transaction, after the rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from itertools import islice
+
+from reconciler.core.model import Budget, Environment, Family, Kind, Known, LiveRead, Pause, Setting
+from reconciler.core.pacing import Ledger, earliest_slot
+from reconciler.core.pauses import replaces
+from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
+from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
+from reconciler.core.verdict import AttemptStatus
+from reconciler.errors import StateForeign, StateLocked, StateUnavailable
+from reconciler.ports import NotYet, Reserved, Signed
+from reconciler.store import facts
+from reconciler.store.ageing import Ages
+from reconciler.store.engine import Claim, Engine
+from reconciler.store.locks import StoreMisuse
+from reconciler.store.rows import (
+    LOST,
+    AppliedRow,
+    AttemptRow,
+    IdentityRow,
+    LiveDocument,
+    OverrideRow,
+    PauseRow,
+    PresenceRow,
+    TurnRow,
+    clean,
+    live_document,
+    setting_of,
+    wall_text,
+)
+from reconciler.store.tables import Tables
+
+PRUNE_STEPS = 100
+"""Pruning is done once for every hundredth part of what is kept."""
+
+_SETTLED = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
+"""Outcomes that leave the family as it was."""
+
+
+class KeptAccount:
+    """``ports.AccountStore`` of one account in one environment with one kind of exchange."""
+
+    def __init__(self, engine: Engine, account: str, environment: Environment, kind: Kind) -> None:
+        self._engine = engine
+        self._account = account
+        self._environment = environment
+        self._kind = kind
+        self._key = (account, environment.value, kind.value)
+        self._lock_name = ".".join(self._key)
+        self._budget: Budget | None = None
+        self._reserved: dict[int, AttemptRow] = {}
+
+    # -- who ------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def locked(self, purpose: str) -> AsyncIterator[None]:
+        """Hold the account's lock; raises StateLocked, naming the holder, after the lock timeout."""
+        await self._take_lock(purpose)
+        try:
+            yield
+        finally:
+            await self._engine.locks.release(self._lock_name)
+
+    async def lock_holder(self) -> Holder | None:
+        """Return who holds the account's lock now; None when nobody does."""
+        return await self._engine.locks.holder(self._lock_name)
+
+    async def identify(self, uid: str, host: str) -> str | None:
+        """Stamp or check the owner; returns the previous host when it was another one.
+
+        A state opened for reading is checked and not stamped. Raises StateForeign for another uid
+        or kind.
+        """
+        budget = Budget(self._kind, self._environment, uid)
+        if self._engine.frozen:
+            async with self._engine.reading(None) as tables:
+                found = await self._checked_identity(tables, uid)
+        else:
+            async with self._engine.writing(Claim(self._key)) as tables:
+                found = await self._checked_identity(tables, uid)
+                if found is None or found.host != host:
+                    wall = wall_text(self._engine.clock.wall())
+                    await tables.put(IdentityRow("", *self._key, uid, clean(host), wall))
+        self._budget = budget
+        return found.host if found is not None and found.host != host else None
+
+    # -- what a pass needs ----------------------------------------------------------------------
+
+    async def known(self) -> Mapping[Family, Known]:
+        """Return what is known of every family on record (never Never)."""
+        async with self._deciding() as tables:
+            applied, attempts = await tables.all_applied(self._key), await tables.all_open(self._key)
+        return facts.known_from_rows(applied, attempts, self._ages())
+
+    async def ledger(self) -> Ledger:
+        """Return the pacing ledger of this account's User ID."""
+        budget = self._identified()
+        async with self._deciding() as tables:
+            history = await tables.rate_history(budget)
+        return facts.ledger_from_rows(history, self._ages())
+
+    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
+        """Reserve a slot now and record the attempt, in one durable transaction, or say when."""
+        budget = self._identified()
+        async with self._writing(held=self._lock_name) as tables:
+            history = await tables.rate_history(budget)
+            ages = self._ages()
+            slot = earliest_slot(facts.ledger_from_rows(history, ages), ages.now, assume_idle=assume_idle)
+            if slot > ages.now:
+                return NotYet(slot)
+            for row in facts.no_longer_counting(history, ages):
+                await tables.update_attempt(row)
+            attempt = await self._record_attempt(tables, budget, request, ages)
+            await self._prune(tables, budget, attempt.id)
+        self._reserved[attempt.id] = attempt
+        return Reserved(attempt.id, ages.now)
+
+    async def settle(
+        self,
+        attempt: int,
+        status: AttemptStatus,
+        *,
+        definite: bool,
+        limited: bool,
+        code: str,
+        message: str,
+    ) -> None:
+        """Record what came of an attempt, durably; each is settled once, by whoever reserved it."""
+        async with self._writing() as tables:
+            pending = await self._pending(tables, attempt)
+            ages = self._ages()
+            row = pending._replace(
+                status=status.value,
+                definite=int(definite),
+                limited=int(limited),
+                code=clean(code),
+                message=clean(message),
+                settled_wall=wall_text(self._engine.clock.wall()),
+                resolved=int(pending.resolved or status in _SETTLED),
+            )
+            if definite:
+                # It arrived by now, perhaps only now: it counts again, even if its L was over.
+                row = row._replace(answered_boot=ages.sights.boot, answered_at=ages.now, retired=0)
+            if status is AttemptStatus.NOT_SENT:
+                row = row._replace(retired=1)
+            if status is AttemptStatus.APPLIED:
+                row = await self._acknowledge(tables, row, ages)
+            await tables.update_attempt(row)
+        self._reserved.pop(attempt, None)
+
+    async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
+        """Record settings a live read proved in force.
+
+        Attempts that may still land stay open: of another value, they leave the family uncertain.
+        """
+        async with self._writing() as tables:
+            ages = self._ages()
+            await self._doubt_newcomers(tables, settings, ages)
+            at = read_begun_at
+            for family, setting in settings.items():
+                await self._prove(tables, family, setting, How.ADOPTED, at=at, begun_at=at, ages=ages)
+
+    async def record_live(self, read: LiveRead) -> None:
+        """Keep the latest live read for ``mmp status``; never used to decide anything."""
+        wall = wall_text(self._engine.clock.wall())
+        async with self._engine.writing(Claim(self._key)) as tables:
+            await tables.put(LiveDocument("", *self._key, live_document(read), wall))
+
+    # -- pauses ---------------------------------------------------------------------------------
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the pauses in force by their time at this moment, by family."""
+        wall = self._engine.clock.wall()
+        async with self._engine.reading(None) as tables:
+            kept = await self._pauses_on_record(tables)
+        return tuple(pause for _, pause in sorted(kept.items()) if pause.holds(wall))
+
+    async def pause(
+        self,
+        families: Iterable[Family],
+        *,
+        until: datetime | None,
+        reason: str,
+        fought: Mapping[Family, Setting] | None = None,
+    ) -> None:
+        """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says."""
+        wall = self._engine.clock.wall()
+        async with self._engine.writing(Claim(self._key)) as tables:
+            before = await self._pauses_on_record(tables)
+            for family in families:
+                pause = Pause(family, reason, wall, until, (fought or {}).get(family))
+                if replaces(pause, before.get(family), wall):
+                    await tables.drop_pause(self._account, self._environment.value, family)
+                    await self._keep_pause(tables, pause)
+
+    async def _keep_pause(self, tables: Tables, pause: Pause) -> None:
+        row = facts.pause_row(pause, self._account, self._environment)
+        if isinstance(row, PauseRow):
+            await tables.insert(row)
+        else:
+            await tables.insert(row)
+
+    async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
+        """End the fight's pauses of families that are about exactly these settings."""
+        async with self._engine.writing(Claim(self._key)) as tables:
+            before = await self._pauses_on_record(tables)
+            for family, setting in fought.items():
+                if family in before and before[family].fought == setting:
+                    await tables.drop_pause(self._account, self._environment.value, family)
+
+    async def resume(self, families: Iterable[Family]) -> None:
+        """End the pauses of families; harmless where there is none."""
+        async with self._engine.writing(Claim(self._key)) as tables:
+            for family in families:
+                await tables.drop_pause(self._account, self._environment.value, family)
+
+    # -- what is shown --------------------------------------------------------------------------
+
+    async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
+        """Keep for the history that a refusal was overridden by name, and why."""
+        wall = wall_text(self._engine.clock.wall())
+        async with self._engine.writing(Claim(self._key)) as tables:
+            number = await tables.next_id(OverrideRow)
+            told = (family, clean(refusal), clean(reason), wall)
+            await tables.insert(OverrideRow("", number, *self._key[:2], *told))
+
+    async def overrides(self, limit: int, family: str = "*") -> list[OverrideRecord]:
+        """Return at most ``limit`` overrides of families matching the glob, newest first."""
+        async with self._engine.reading(None) as tables:
+            rows = await tables.overrides(*self._key[:2])
+        chosen = (row for row in rows if fnmatchcase(row.family, family))
+        return [facts.override_record(row) for row in islice(chosen, limit)]
+
+    async def history(self, limit: int, family: str = "*") -> list[AttemptRecord]:
+        """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
+        async with self._engine.reading(None) as tables:
+            rows = await tables.history(self._key)
+            chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
+            return [facts.attempt_record(row) for row in islice(chosen, limit)]
+
+    async def snapshot(self) -> StateSnapshot:
+        """Return all that is on record of the account; changes nothing."""
+        async with self._engine.reading(None) as tables:
+            identity = await tables.identity(*self._key[:2])
+            budget = self._budget or self._budget_of(identity)
+            history = None if budget is None else await tables.rate_history(budget)
+            applied, attempts = await tables.all_applied(self._key), await tables.all_open(self._key)
+            live = await tables.live(self._key)
+        ages = self._ages()
+        return StateSnapshot(
+            kind=None if identity is None else Kind(identity.kind),
+            uid=None if identity is None else identity.uid,
+            host=None if identity is None else identity.host,
+            known=facts.known_from_rows(applied, attempts, ages),
+            applied={Family(row.family): facts.applied_record(row) for row in applied},
+            open_attempts=tuple(facts.attempt_record(row) for row in attempts if row.status != LOST),
+            ledger=None if history is None else facts.ledger_from_rows(history, ages),
+            live=None if live is None else facts.live_record(live),
+        )
+
+    # -- strips ---------------------------------------------------------------------------------
+
+    async def record_states(self, states: Mapping[Family, str]) -> None:
+        """Record that the account is watched, and which families are in another state than before."""
+        async with self._engine.writing(Claim(self._key)) as tables:
+            at, begun = await self._look(tables, self._engine.clock.wall())
+            before = {Family(row.family): row.state for row in await tables.last_turns(self._key)}
+            changed = turned(before, states)
+            for family, state in changed.items():
+                number = await tables.next_id(TurnRow)
+                await tables.insert(TurnRow("", number, *self._key, family, clean(state), wall_text(at)))
+            if begun or changed:
+                oldest = wall_text(at - timedelta(seconds=KEEP_S))
+                await tables.prune_strips(self._key, oldest, UNMANAGED, self._engine.keep_turns)
+
+    async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
+        """Return the strip of each family from ``since`` to this moment."""
+        async with self._engine.reading(None) as tables:
+            watches = [facts.watch_of(row) for row in await tables.presence(self._key)]
+            turns = [facts.turn_of(row) for row in await tables.turns(self._key)]
+        now = self._engine.clock.wall()
+        return strips(watches, turns, since=since, now=now, max_gap_s=self._engine.max_gap_s)
+
+    async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, bool]:
+        """Record a look at ``wall``; returns the time it counts as, and whether a new watch began."""
+        max_gap_s = self._engine.max_gap_s
+        newest = await tables.newest_presence(self._key)
+        at = stamp(None if newest is None else facts.watch_of(newest).until, wall, max_gap_s)
+        if newest is not None and at < facts.watch_of(newest).until:
+            newest = await self._forget_after(tables, at)
+        if newest is not None and goes_on(facts.watch_of(newest), at, max_gap_s):
+            await tables.watched_until(newest, wall_text(at))
+            return at, False
+        number = await tables.next_id(PresenceRow)
+        await tables.insert(PresenceRow("", number, *self._key, wall_text(at), wall_text(at)))
+        return at, True
+
+    async def _forget_after(self, tables: Tables, at: datetime) -> PresenceRow | None:
+        """Forget what was recorded later than ``at``; returns the newest presence that is left."""
+        await tables.forget_after(self._key, wall_text(at))
+        newest = await tables.newest_presence(self._key)
+        if newest is None or facts.watch_of(newest).until <= at:
+            return newest
+        return await tables.watched_until(newest, wall_text(at))
+
+    # -- locking and identity -------------------------------------------------------------------
+
+    async def _take_lock(self, purpose: str) -> None:
+        clock, locks = self._engine.clock, self._engine.locks
+        deadline = clock.now() + self._engine.lock_timeout_s
+        holder = Holder(os.getpid(), os.uname().nodename, clean(purpose), wall_text(clock.wall()))
+        while not await locks.take(self._lock_name, holder):
+            now = clock.now()
+            if now >= deadline:
+                raise await self._locked_out()
+            await clock.pause(min(deadline, now + locks.poll_s))
+
+    async def _locked_out(self) -> StateLocked:
+        holder = await self.lock_holder()
+        by = "another process" if holder is None else str(holder)
+        message = f"the state {self._engine.place} of account {self._account} is held by {by}"
+        hint = "wait until it is done, or give more time with --lock-timeout"
+        return StateLocked("state-locked", message, hint)
+
+    def _identified(self) -> Budget:
+        if self._budget is None:
+            raise StoreMisuse("identify comes before ledger and reserve")
+        return self._budget
+
+    def _budget_of(self, identity: IdentityRow | None) -> Budget | None:
+        if identity is None or identity.kind != self._kind.value:
+            return None
+        return Budget(self._kind, self._environment, identity.uid)
+
+    async def _checked_identity(self, tables: Tables, uid: str) -> IdentityRow | None:
+        """Return whose account it is, None while nobody said; raises StateForeign for another."""
+        found = await tables.identity(*self._key[:2])
+        if found is None:
+            return None
+        whose = f"the state {self._engine.place} of account {self._account} ({self._environment.value})"
+        if found.kind != self._kind.value:
+            hint = "give the simulator and the exchange a state of their own each (--state)"
+            message = f"{whose} was made with {found.kind}, and this is {self._kind.value}"
+            raise StateForeign("state-foreign-kind", message, hint)
+        if found.uid != uid:
+            hint = "use the key of that account, or another account name or --state for this one"
+            message = f"{whose} belongs to User ID {found.uid}, and this key is of {uid}"
+            raise StateForeign("state-foreign-uid", message, hint)
+        return found
+
+    def _ages(self) -> Ages:
+        """Return the ages of rows read before this call."""
+        return Ages(self._engine.sights, float(self._engine.clock.now()))
+
+    # -- what may have been lost ----------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _writing(self, *, held: str | None = None) -> AsyncIterator[Tables]:
+        """Write about the requests of the account's User ID; the first to do so after a loss records it."""
+        async with self._engine.writing(Claim(self._key, self._budget, held)) as tables:
+            if tables.lost:
+                await self._record_loss(tables)
+            yield tables
+
+    @asynccontextmanager
+    async def _deciding(self) -> AsyncIterator[Tables]:
+        """Read what is decided by, after a loss that nobody recorded yet has been."""
+        async with self._engine.reading(self._budget) as tables:
+            if self._engine.frozen or not tables.lost:
+                yield tables
+                return
+        async with self._writing() as tables:
+            yield tables
+
+    async def _record_loss(self, tables: Tables) -> None:
+        budget, wall = self._identified(), self._engine.clock.wall()
+        on_record = await tables.on_record(budget)
+        lost = facts.lost_attempts(budget, on_record, self._account, self._ages(), wall)
+        await tables.insert_attempts(lost)
+
+    async def _doubt_newcomers(self, tables: Tables, families: Iterable[Family], ages: Ages) -> None:
+        """Doubt families that are adopted as the first of them on record, where that may have been lost.
+
+        None can be written for the first time before that is over: the same loss counts against the rate.
+        """
+        lost = [] if self._budget is None else await tables.lost_attempts(self._budget)
+        for family in families if lost else ():
+            doubt = facts.doubt_of_newcomer(lost, self._account, family, ages)
+            if doubt is not None and not await self._is_on_record(tables, family):
+                await tables.insert_attempts([doubt])
+
+    async def _is_on_record(self, tables: Tables, family: Family) -> bool:
+        if await tables.newest_attempt(self._key, family):
+            return True
+        return await tables.applied(self._key, family) is not None
+
+    # -- the durable steps ----------------------------------------------------------------------
+
+    async def _pauses_on_record(self, tables: Tables) -> dict[Family, Pause]:
+        """Return the pause on record of each family, whether or not its time is over."""
+        rows = await tables.pauses(self._account, self._environment.value)
+        return {Family(row.family): facts.pause_of(row) for row in rows}
+
+    async def _pending(self, tables: Tables, attempt: int) -> AttemptRow:
+        row = await tables.attempt(self._key, attempt)
+        reserved = self._reserved.get(attempt)
+        if reserved is not None and (row is None or not facts.same_attempt(row, reserved)):
+            hint = "nothing has to be done: what may have been lost is counted and read back"
+            message = f"the record of request {attempt} was lost by the server of the state"
+            raise StateUnavailable("state-record-lost", message, hint)
+        if row is None or row.status != AttemptStatus.PENDING.value:
+            raise StoreMisuse(f"attempt {attempt} is not pending: it cannot be settled")
+        return row
+
+    async def _record_attempt(
+        self, tables: Tables, budget: Budget, request: Signed, ages: Ages
+    ) -> AttemptRow:
+        """Record a pending attempt."""
+        setting = request.setting
+        row = AttemptRow(
+            checksum="",
+            id=await tables.next_id(AttemptRow),
+            kind=budget.kind.value,
+            environment=budget.environment.value,
+            uid=budget.uid,
+            account=self._account,
+            family=request.family,
+            time_interval_ms=setting.time_interval_ms,
+            frozen_interval_ms=setting.frozen_interval_ms,
+            qty_limit=setting.qty_limit.text,
+            signed_at=request.timestamp,
+            boot=ages.sights.boot,
+            reserved_at=ages.now,
+            reserved_wall=wall_text(self._engine.clock.wall()),
+            status=AttemptStatus.PENDING.value,
+            definite=0,
+            code="",
+            message="",
+            answered_boot=None,
+            answered_at=None,
+            settled_wall=None,
+            limited=0,
+            retired=0,
+            resolved=0,
+        )
+        await tables.insert(row)
+        return row
+
+    async def _acknowledge(self, tables: Tables, row: AttemptRow, ages: Ages) -> AttemptRow:
+        """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""
+        if not facts.proves(row, await tables.applied(self._key, row.family)):
+            return row
+        begun_at, setting = ages.reserved_at(row), setting_of(row)
+        await self._prove(
+            tables, row.family, setting, How.APPLIED, at=ages.now, begun_at=begun_at, ages=ages
+        )
+        return row._replace(resolved=1)
+
+    async def _prove(
+        self,
+        tables: Tables,
+        family: str,
+        setting: Setting,
+        how: How,
+        *,
+        at: float,
+        begun_at: float,
+        ages: Ages,
+    ) -> None:
+        """Record that ``setting`` was in force at ``at``, and end what a proof begun then ends."""
+        for ended in facts.ended_by(await tables.open_of(self._key, family), begun_at, ages):
+            await tables.update_attempt(ended)
+        row = AppliedRow(
+            "",
+            *self._key,
+            family,
+            time_interval_ms=setting.time_interval_ms,
+            frozen_interval_ms=setting.frozen_interval_ms,
+            qty_limit=setting.qty_limit.text,
+            how=how.value,
+            attempt=await tables.newest_attempt(self._key, family),
+            boot=ages.sights.boot,
+            at=float(at),
+            at_wall=wall_text(self._engine.clock.wall()),
+        )
+        await tables.put(row)
+
+    async def _prune(self, tables: Tables, budget: Budget, attempt: int) -> None:
+        """Drop old attempts that nothing depends on, now and then."""
+        keep = self._engine.keep_attempts
+        if attempt % max(1, keep // PRUNE_STEPS) == 0:
+            await tables.prune(budget, keep)

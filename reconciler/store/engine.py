@@ -1,0 +1,89 @@
+"""What keeps the rows, as the logic of an account sees it: transactions, locks, a clock."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from reconciler.core.model import Budget
+from reconciler.core.records import Holder
+from reconciler.ports import Clock
+from reconciler.store.ageing import FirstSights
+from reconciler.store.tables import AccountKey, Tables
+
+KEEP_ATTEMPTS = 10_000
+"""Attempts kept per User ID once nothing depends on them: about 14 hours of sending at full rate."""
+
+KEEP_TURNS = 50_000
+"""Turns kept of an account beside each family's last: five changes a day of the largest file."""
+
+
+class Locks(Protocol):
+    """The locks of one state, by name, as one process sees them."""
+
+    poll_s: float
+    """Between two looks at a lock that another holds."""
+
+    async def take(self, name: str, holder: Holder) -> bool:
+        """Take the lock and say who holds it, or return False at once when another does.
+
+        Raises StoreMisuse when this process holds it already.
+        """
+        ...
+
+    async def release(self, name: str) -> None:
+        """Give the lock back; harmless when it is not held."""
+        ...
+
+    async def holder(self, name: str) -> Holder | None:
+        """Return who holds the lock; None when nobody does, or nobody that can be named."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a writing transaction is the only writer of: an account, and a budget where one is named.
+
+    ``held`` names a lock: if this process took it, it must still have it.
+    """
+
+    key: AccountKey
+    budget: Budget | None = None
+    held: str | None = None
+
+
+class Engine(Protocol):
+    """An open state of some engine, which all accounts of a process share.
+
+    ``frozen``: opened for reading. All that is kept is bounded by the ``keep_…`` numbers.
+    """
+
+    place: str
+    clock: Clock
+    sights: FirstSights
+    lock_timeout_s: float
+    keep_attempts: int
+    keep_turns: int
+    max_gap_s: float
+    frozen: bool
+
+    @property
+    def locks(self) -> Locks:
+        """Return the locks of the state, as this process sees them."""
+        ...
+
+    def reading(self, budget: Budget | None, /) -> AbstractAsyncContextManager[Tables]:
+        """Give one consistent view of all rows; ``budget`` is whose requests it is about, if anybody's.
+
+        Raises StateUnusable, StateUnavailable.
+        """
+        ...
+
+    def writing(self, claim: Claim, /) -> AbstractAsyncContextManager[Tables]:
+        """Give the view of the only writer of what is claimed; durable at the end.
+
+        What is read in it is what the last writer wrote. Raises StateUnusable, StateUnavailable, and
+        StateLocked where the lock was lost.
+        """
+        ...

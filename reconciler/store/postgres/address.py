@@ -1,0 +1,72 @@
+"""The address of a state in PostgreSQL: what is given to libpq, and what may be shown of it.
+
+A password may stand in the address, in PGPASSWORD or in a password file; none of them is ever shown.
+Whatever the address leaves out, libpq takes from the PG variables; TLS is as ``sslmode`` and its kin
+say, and nothing here weakens it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from reconciler.errors import UsageError
+
+DEFAULTS: Mapping[str, str] = {
+    "application_name": "mmp",
+    "connect_timeout": "5",
+    # A host that vanished without a word is noticed within some ten seconds.
+    "keepalives_idle": "4",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+"""Of the connection, unless the address or the environment says otherwise. A standby is not asked for."""
+
+SECRET = frozenset({"password", "sslpassword", "oauth_client_secret"})
+"""Parameters whose values are never shown."""
+
+_ENVIRONMENT = {"application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_TIMEOUT"}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the state is. ``conninfo`` may hold a password; ``shown`` never does."""
+
+    conninfo: str = field(repr=False)
+    shown: str
+    secrets: tuple[str, ...] = field(repr=False)
+
+    def masked(self, text: str) -> str:
+        """Return text of the library's with every secret of this address taken out."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def parse_address(text: str) -> Address:
+    """Read ``postgresql://…``. Raises UsageError, which quotes nothing of it: it may hold a password."""
+    try:
+        given = {name: str(value) for name, value in conninfo_to_dict(text).items()}
+    except psycopg.Error:
+        hint = "write it like postgresql://user@host:5432/database?sslmode=verify-full"
+        message = "the address given to --state is not one that PostgreSQL understands"
+        raise UsageError("bad-postgres-address", message, hint) from None
+    unless = {name for name, variable in _ENVIRONMENT.items() if variable in os.environ}
+    chosen = {name: value for name, value in DEFAULTS.items() if name not in unless} | given
+    # Texts of ours are UTF-8 whatever the environment says.
+    conninfo = make_conninfo("", **chosen | {"client_encoding": "utf8"})
+    secrets = [given[name] for name in sorted(SECRET & given.keys())]
+    secrets += [os.environ["PGPASSWORD"]] if os.environ.get("PGPASSWORD") else []
+    return Address(conninfo, _shown(given), tuple(secret for secret in secrets if secret))
+
+
+def _shown(given: Mapping[str, str]) -> str:
+    """Return the address with user, host, port and database, and nothing else."""
+    user = f"{given['user']}@" if "user" in given else ""
+    port = f":{given['port']}" if "port" in given else ""
+    return f"postgresql://{user}{given.get('host', '')}{port}/{given.get('dbname', '')}"

@@ -1,0 +1,77 @@
+"""What PostgreSQL and its library say, told as errors of ours: what may pass, and what will not.
+
+No text gets out that holds a secret of the address. What may pass is StateUnavailable, which ``run``
+waits out; what a person has to mend is StateUnusable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+
+from reconciler.errors import MmpError, StateUnavailable, StateUnusable
+from reconciler.store.postgres.address import Address
+from reconciler.store.rows import RowDamaged
+
+MAX_SAID = 300
+"""Of the server's words; more says nothing more."""
+
+
+class NotCommitted(Exception):
+    """The server did not say without reserve that the transaction is durable."""
+
+
+@contextmanager
+def remade(address: Address) -> Iterator[None]:
+    """Turn what the library, the server or a row's check says inside into StateUn… errors."""
+    try:
+        yield
+    except (psycopg.Error, TimeoutError, NotCommitted, RowDamaged) as error:
+        raise told(address, error) from None
+
+
+def told(address: Address, error: Exception) -> MmpError:
+    """Return ``error`` as an error of ours, which says what to do."""
+    place, said = f"the state {address.shown}", _said(address, error)
+    match error:
+        case RowDamaged():
+            return _damaged(f"{place} is damaged: {error.place} does not fit its check")
+        case pg.DataCorrupted() | pg.IndexCorrupted():
+            return _damaged(f"{place} is damaged: {said}")
+        case pg.ReadOnlySqlTransaction() | pg.FeatureNotSupported():
+            hint = "name the primary, or all hosts with target_session_attrs=read-write"
+            return StateUnavailable("state-standby", f"{place} cannot be written there: {said}", hint)
+        case pg.InsufficientPrivilege():
+            hint = "let a role use it that owns the schema mmp, or may create it (GRANT CREATE ON DATABASE)"
+            return StateUnusable("state-unwritable", f"{place} is not ours to use: {said}", hint)
+        case pg.DiskFull():
+            hint = "free some space on the server; what was recorded before is safe"
+            return StateUnavailable("state-disk-full", f"no space left for {place}", hint)
+        case pg.LockNotAvailable() | pg.QueryCanceled() | pg.DeadlockDetected() | pg.SerializationFailure():
+            hint = "see what keeps the server busy (pg_stat_activity); it is safe to try again"
+            return StateUnavailable("state-busy", f"{place} was kept busy: {said}", hint)
+        case psycopg.OperationalError() | psycopg.InterfaceError() | TimeoutError() | NotCommitted():
+            hint = "see that the server is up and reachable, and role and password are right"
+            return StateUnavailable("state-unavailable", f"{place} cannot be used now: {said}", hint)
+        case pg.IdleInTransactionSessionTimeout():
+            hint = "it is safe to try again"
+            return StateUnavailable("state-unavailable", f"{place} gave us up: {said}", hint)
+        case _:
+            hint = "see what the server's log says; nothing that failed was recorded"
+            return StateUnusable("state-failed", f"{place} cannot be used: {said}", hint)
+
+
+def _damaged(message: str) -> StateUnusable:
+    hint = "look into what happened to it before anything else; a backup of the database is the way back"
+    return StateUnusable("state-damaged", message, hint)
+
+
+def _said(address: Address, error: Exception) -> str:
+    """Return the first line of what was said, masked; a timeout says nothing by itself."""
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return address.masked(lines[0])[:MAX_SAID]

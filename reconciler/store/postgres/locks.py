@@ -1,0 +1,133 @@
+"""One pass at a time over many hosts: a lock is a row that its holder keeps alive.
+
+A row says who holds the lock, until when by the database's clock, and the how-manieth holder that is:
+its generation. Who stops renewing loses it to the next who asks; the generation then shows, within the
+transaction of a reservation, that it was lost. The lock keeps passes from getting in each other's way;
+the rate is safe without it. No other time of the database is ever used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from dataclasses import asdict
+
+from reconciler.core.records import Holder
+from reconciler.errors import MmpError, StateLocked
+from reconciler.store.locks import LOCK_POLL_S, StoreMisuse
+from reconciler.store.postgres.connections import Connections, Mode, Transaction
+
+LEASE_S = 9.0
+"""How long a lock outlives its holder's last word: three renewals may be late or lost."""
+
+RENEW_S = 3.0
+"""Between two renewals of all locks of the process."""
+
+_FREE = ""
+"""The holder of a lock that was given back."""
+
+_TAKE = """
+INSERT INTO locks AS held (name, generation, holder, expires_at)
+VALUES (%s, 1, %s, clock_timestamp() + make_interval(secs => %s))
+ON CONFLICT (name) DO UPDATE
+SET generation = held.generation + 1, holder = excluded.holder, expires_at = excluded.expires_at
+WHERE held.holder = '' OR held.expires_at <= clock_timestamp()
+RETURNING generation
+"""
+
+_RENEW = """
+UPDATE locks SET expires_at = clock_timestamp() + make_interval(secs => %s)
+WHERE name = %s AND generation = %s
+"""
+
+_RELEASE = "UPDATE locks SET holder = '' WHERE name = %s AND generation = %s"
+
+_HOLDER = "SELECT holder FROM locks WHERE name = %s AND expires_at > clock_timestamp()"
+
+_GENERATION = "SELECT generation, holder FROM locks WHERE name = %s FOR SHARE"
+"""Shared, so that nobody takes the lock between this look and the commit."""
+
+
+class LeaseLocks:
+    """``engine.Locks`` of one process; a task of its own renews those it holds."""
+
+    poll_s = LOCK_POLL_S
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._held: dict[str, int] = {}
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def take(self, name: str, holder: Holder) -> bool:
+        """Take the lock if it is free or its holder has gone silent."""
+        if name in self._held:
+            raise StoreMisuse(f"the lock {name} is already held by this process")
+        told = json.dumps(asdict(holder))
+        async with self._connections.transaction() as transaction:
+            taken = await transaction.row(_TAKE, (name, told, LEASE_S))
+        if taken is None:
+            return False
+        self._held[name] = taken[0]
+        self._renew_from_now_on()
+        return True
+
+    async def release(self, name: str) -> None:
+        """Give the lock back, if it is this process's; where that fails it ends by itself."""
+        generation = self._held.pop(name, None)
+        if not self._held and self._renewing is not None:
+            self._renewing.cancel()
+            self._renewing = None
+        if generation is not None:
+            with suppress(MmpError):
+                async with self._connections.transaction() as transaction:
+                    await transaction.run(_RELEASE, (name, generation))
+
+    async def holder(self, name: str) -> Holder | None:
+        """Return who holds the lock."""
+        async with self._connections.transaction(Mode.READ) as transaction:
+            found = await transaction.row(_HOLDER, (name,))
+        return _parse(found[0]) if found else None
+
+    async def close(self) -> None:
+        """Give back every lock held."""
+        for name in tuple(self._held):
+            await self.release(name)
+
+    async def still_held(self, transaction: Transaction, name: str) -> None:
+        """Raise StateLocked if this process took the lock and another has it by now.
+
+        Where it never took it there is nothing to be lost.
+        """
+        generation = self._held.get(name)
+        if generation is None:
+            return
+        found = await transaction.row(_GENERATION, (name,))
+        if found is None or found[0] != generation:
+            by = _parse(found[1]) if found else None
+            message = f"the lock {name} was lost{'' if by is None else f' to {by}'}; nothing was sent"
+            hint = "this process had not been heard of for too long; it goes on once it has the lock again"
+            raise StateLocked("state-lock-lost", message, hint)
+
+    def _renew_from_now_on(self) -> None:
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.get_running_loop().create_task(self._renew_for_ever())
+
+    async def _renew_for_ever(self) -> None:
+        """Renew all locks held, again and again. A failure is not told: the next reservation sees it."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            with suppress(MmpError):
+                await self._renew()
+
+    async def _renew(self) -> None:
+        held = [(LEASE_S, name, generation) for name, generation in sorted(self._held.items())]
+        async with self._connections.transaction() as transaction:
+            await transaction.run_each(_RENEW, held)
+
+
+def _parse(text: str) -> Holder | None:
+    try:
+        return Holder(**json.loads(text))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,263 @@
+"""The tables of the PostgreSQL state, in the schema ``mmp``, and how they came to be.
+
+``mmp.version`` counts the migrations. A migration is never edited once released. Whoever opens the
+state for writing migrates it, one at a time (a lock that ends with the transaction); whoever reads
+makes nothing. A state is believed only if its tables have the columns that ``rows`` expects, in their
+order. Nothing is asked of the database's collation: order is made where it matters.
+"""
+
+from __future__ import annotations
+
+from reconciler.errors import StateUnavailable, StateUnusable
+from reconciler.store.postgres.connections import Transaction
+from reconciler.store.rows import TABLES, fields
+
+SCHEMA = "mmp"
+
+OLDEST_SERVER = 120_000
+"""``server_version_num`` of PostgreSQL 12: older ones get no updates, and nobody tried them."""
+
+MIGRATION_LOCK = 0x4D4D5053
+"""The four bytes ``MMPS``: one process migrates at a time."""
+
+Migration = tuple[str, ...]
+
+_FIRST: Migration = (
+    "CREATE TABLE mmp.version (migrations integer NOT NULL)",
+    "INSERT INTO mmp.version VALUES (0)",
+    # Locked by every reservation. `history` names the history of the server that it was last seen on.
+    """CREATE TABLE mmp.budgets (
+        kind text NOT NULL,
+        environment text NOT NULL,
+        uid text NOT NULL,
+        history text NOT NULL,
+        PRIMARY KEY (kind, environment, uid)
+    )""",
+    # Who is at work on an account. The only times of day that decide anything, and no rate.
+    """CREATE TABLE mmp.locks (
+        name text PRIMARY KEY,
+        generation bigint NOT NULL,
+        holder text NOT NULL,
+        expires_at timestamptz NOT NULL
+    )""",
+    """CREATE TABLE mmp.identity (
+        checksum text NOT NULL,
+        account text NOT NULL,
+        environment text NOT NULL,
+        kind text NOT NULL,
+        uid text NOT NULL,
+        host text NOT NULL,
+        stamped_wall text NOT NULL,
+        PRIMARY KEY (account, environment)
+    )""",
+    """CREATE TABLE mmp.attempts (
+        checksum text NOT NULL,
+        id bigint PRIMARY KEY,
+        kind text NOT NULL,
+        environment text NOT NULL,
+        uid text NOT NULL,
+        account text NOT NULL,
+        family text NOT NULL,
+        time_interval_ms bigint NOT NULL,
+        frozen_interval_ms bigint NOT NULL,
+        qty_limit text NOT NULL,
+        signed_at text NOT NULL,
+        boot text NOT NULL,
+        reserved_at double precision NOT NULL,
+        reserved_wall text NOT NULL,
+        status text NOT NULL,
+        definite bigint NOT NULL,
+        code text NOT NULL,
+        message text NOT NULL,
+        answered_boot text,
+        answered_at double precision,
+        settled_wall text,
+        limited bigint NOT NULL,
+        retired bigint NOT NULL,
+        resolved bigint NOT NULL
+    )""",
+    """CREATE TABLE mmp.applied (
+        checksum text NOT NULL,
+        account text NOT NULL,
+        environment text NOT NULL,
+        kind text NOT NULL,
+        family text NOT NULL,
+        time_interval_ms bigint NOT NULL,
+        frozen_interval_ms bigint NOT NULL,
+        qty_limit text NOT NULL,
+        how text NOT NULL,
+        attempt bigint NOT NULL,
+        boot text NOT NULL,
+        at double precision NOT NULL,
+        at_wall text NOT NULL,
+        PRIMARY KEY (account, environment, kind, family)
+    )""",
+    """CREATE TABLE mmp.live (
+        checksum text NOT NULL,
+        account text NOT NULL,
+        environment text NOT NULL,
+        kind text NOT NULL,
+        document text NOT NULL,
+        read_wall text NOT NULL,
+        PRIMARY KEY (account, environment, kind)
+    )""",
+    """CREATE TABLE mmp.pauses (
+        checksum text NOT NULL,
+        account text NOT NULL,
+        environment text NOT NULL,
+        family text NOT NULL,
+        reason text NOT NULL,
+        since_wall text NOT NULL,
+        until_wall text,
+        PRIMARY KEY (account, environment, family)
+    )""",
+    """CREATE TABLE mmp.fights (
+        checksum text NOT NULL,
+        account text NOT NULL,
+        environment text NOT NULL,
+        family text NOT NULL,
+        time_interval_ms bigint NOT NULL,
+        frozen_interval_ms bigint NOT NULL,
+        qty_limit text NOT NULL,
+        reason text NOT NULL,
+        since_wall text NOT NULL,
+        until_wall text,
+        PRIMARY KEY (account, environment, family)
+    )""",
+    """CREATE TABLE mmp.overrides (
+        checksum text NOT NULL,
+        id bigint PRIMARY KEY,
+        account text NOT NULL,
+        environment text NOT NULL,
+        family text NOT NULL,
+        refusal text NOT NULL,
+        reason text NOT NULL,
+        at_wall text NOT NULL
+    )""",
+    """CREATE TABLE mmp.presence (
+        checksum text NOT NULL,
+        id bigint PRIMARY KEY,
+        account text NOT NULL,
+        environment text NOT NULL,
+        kind text NOT NULL,
+        from_wall text NOT NULL,
+        until_wall text NOT NULL
+    )""",
+    """CREATE TABLE mmp.turns (
+        checksum text NOT NULL,
+        id bigint PRIMARY KEY,
+        account text NOT NULL,
+        environment text NOT NULL,
+        kind text NOT NULL,
+        family text NOT NULL,
+        state text NOT NULL,
+        at_wall text NOT NULL
+    )""",
+    *(
+        f"CREATE SEQUENCE mmp.{name}_id AS bigint MINVALUE 1 CACHE 1"
+        for name in ("attempts", "overrides", "presence", "turns")
+    ),
+    "CREATE INDEX attempts_counting ON mmp.attempts (kind, environment, uid) WHERE retired = 0",
+    "CREATE INDEX attempts_sent ON mmp.attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
+    "CREATE INDEX attempts_limited ON mmp.attempts (kind, environment, uid, id) WHERE limited = 1",
+    "CREATE INDEX attempts_open ON mmp.attempts (account, environment, kind, family) WHERE resolved = 0",
+    "CREATE INDEX attempts_of_family ON mmp.attempts (account, environment, kind, family, id)",
+    "CREATE INDEX overrides_of_account ON mmp.overrides (account, environment, id)",
+    "CREATE INDEX presence_of_account ON mmp.presence (account, environment, kind, id)",
+    "CREATE INDEX turns_of_family ON mmp.turns (account, environment, kind, family)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+"""All migrations in order; their number is the newest version this program knows."""
+
+
+async def migrate(transaction: Transaction, place: str) -> None:
+    """Bring the state to the newest version, making the schema if there is none; nothing if it is there.
+
+    Raises StateUnusable for a schema that is not ours or newer than this program.
+    """
+    await transaction.run("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+    version = await version_of(transaction, place)
+    if version is None:
+        await transaction.run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    for statement in (s for migration in MIGRATIONS[version or 0 :] for s in migration):
+        await transaction.run(statement)
+    await transaction.run("UPDATE mmp.version SET migrations = %s", (len(MIGRATIONS),))
+
+
+async def version_of(transaction: Transaction, place: str) -> int | None:
+    """Return how many migrations the state has had; None where there is no state.
+
+    Raises StateUnusable for a schema ``mmp`` that somebody else filled, and for a newer one.
+    """
+    made = await transaction.row(
+        "SELECT count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'version' AND c.relkind = 'r')"
+        " FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid WHERE n.nspname = %s",
+        (SCHEMA,),
+    )
+    relations, versions = made or (0, 0)
+    if not relations:
+        return None
+    if not versions:
+        hint = "give mmp a database of its own, or rename that schema"
+        raise StateUnusable(
+            "state-foreign-schema", f"the schema mmp in {place} is not this program's", hint
+        )
+    found = await transaction.rows("SELECT migrations FROM mmp.version")
+    version = int(found[0][0]) if len(found) == 1 else -1
+    if version > len(MIGRATIONS):
+        hint = "use that newer version, or another state (--state)"
+        raise StateUnusable("state-newer", f"the state {place} was written by a newer mmp", hint)
+    if version < 0:
+        raise incomplete(place, "version")
+    return version
+
+
+async def believe(transaction: Transaction, place: str, version: int) -> None:
+    """Raise StateUnusable unless server and tables let a state of ``version`` be relied on."""
+    server, encoding, standby = await transaction.row(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
+        " pg_is_in_recovery()"
+    ) or (0, "", False)
+    if standby:
+        hint = "name the primary, or all hosts with target_session_attrs=read-write"
+        raise StateUnavailable("state-standby", f"the server of the state {place} is a standby", hint)
+    if server < OLDEST_SERVER:
+        hint = f"use PostgreSQL {OLDEST_SERVER // 10_000} or newer"
+        raise StateUnusable("state-old-server", f"the server of the state {place} is too old", hint)
+    if encoding != "UTF8":
+        hint = "make a database for it with ENCODING 'UTF8'"
+        raise StateUnusable("state-encoding", f"the state {place} is in {encoding}, not in UTF8", hint)
+    if version < len(MIGRATIONS):
+        hint = "`mmp apply` or `mmp run` of this version brings it up to date"
+        raise StateUnusable("state-older", f"the state {place} was written by an older mmp", hint)
+    found = await _columns(transaction)
+    for name, columns in expected_columns().items():
+        if found.get(name) != columns:
+            raise incomplete(place, name)
+
+
+def expected_columns() -> dict[str, list[str]]:
+    """Return the columns of each table that holds rows, in their order."""
+    return {name: list(fields(row)) for row, name in TABLES.items()}
+
+
+def incomplete(place: str, table: str) -> StateUnusable:
+    """Return the failure of a state whose tables are not those of its version."""
+    hint = "look into what happened to it; a backup of the whole database is the way back"
+    message = f"the state {place} does not have the table {table} as its version makes it"
+    return StateUnusable("state-incomplete", message, hint)
+
+
+async def _columns(transaction: Transaction) -> dict[str, list[str]]:
+    rows = await transaction.rows(
+        "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
+        " ORDER BY c.relname, a.attnum",
+        (SCHEMA,),
+    )
+    found: dict[str, list[str]] = {}
+    for table, column in rows:
+        found.setdefault(table, []).append(column)
+    return found

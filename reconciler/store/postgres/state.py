@@ -1,0 +1,228 @@
+"""The state in PostgreSQL: opening it, and its transactions; what is done in them is ``account``'s.
+
+A writing transaction first locks what it claims, and only then reads: what it reads is what the last
+writer wrote. A budget's row also names the history of the server it was last seen on. Where that has
+changed, a failover or a restore may have lost requests, and whoever sees it first says so in the same
+transaction. What is written may be in force although its writing failed: an answer to COMMIT can be lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any
+
+from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.strips import MAX_GAP_S
+from reconciler.ports import Clock
+from reconciler.store.account import KeptAccount
+from reconciler.store.ageing import FirstSights
+from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
+from reconciler.store.locks import StoreMisuse
+from reconciler.store.postgres import schema
+from reconciler.store.postgres.address import parse_address
+from reconciler.store.postgres.connections import Connections, Mode, Transaction
+from reconciler.store.postgres.locks import LeaseLocks
+from reconciler.store.tables import Tables, Value, budget_key
+
+_NAMED = "system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+"""What names the history of a server: the cluster's identifier, and its timeline, which a promotion
+and a restore to a point in time change. Any role may ask."""
+
+_HISTORY = " ".join(
+    (
+        f"SELECT history, {_NAMED}",
+        "FROM budgets, pg_control_system() WHERE kind=%s AND environment=%s AND uid=%s",
+    )
+)
+_NEW_BUDGET = " ".join(
+    (f"INSERT INTO budgets SELECT %s, %s, %s, {_NAMED}", "FROM pg_control_system() ON CONFLICT DO NOTHING")
+)
+_SAW_HISTORY = "UPDATE budgets SET history=%s WHERE kind=%s AND environment=%s AND uid=%s"
+
+
+async def open_state(
+    text: str,
+    *,
+    clock: Clock,
+    boot: str,
+    lock_timeout_s: float,
+    keep_attempts: int = KEEP_ATTEMPTS,
+    keep_turns: int = KEEP_TURNS,
+    max_gap_s: float = MAX_GAP_S,
+) -> PostgresState:
+    """Open the state for writing, making or migrating its schema if need be.
+
+    ``boot`` names this boot of this host. Raises UsageError for an address that is none,
+    StateUnusable and StateUnavailable.
+    """
+    address = parse_address(text)
+    connections = Connections(address)
+    try:
+        await _make_ready(connections)
+    except BaseException:
+        await connections.close()
+        raise
+    return PostgresState(
+        connections,
+        clock=clock,
+        boot=boot,
+        lock_timeout_s=lock_timeout_s,
+        keep_attempts=keep_attempts,
+        keep_turns=keep_turns,
+        max_gap_s=max_gap_s,
+    )
+
+
+async def open_existing(text: str, *, clock: Clock, boot: str) -> PostgresState | None:
+    """Return the state for reading only; None where there is none. Nothing is made or written.
+
+    Raises UsageError for an address that is none, StateUnusable and StateUnavailable.
+    """
+    address = parse_address(text)
+    connections = Connections(address)
+    try:
+        async with connections.transaction(Mode.READ) as transaction:
+            version = await schema.version_of(transaction, address.shown)
+            if version is not None:
+                await schema.believe(transaction, address.shown, version)
+    except BaseException:
+        await connections.close()
+        raise
+    if version is None:
+        await connections.close()
+        return None
+    return PostgresState(connections, clock=clock, boot=boot, lock_timeout_s=0.0, frozen=True)
+
+
+class PostgresState:
+    """``ports.State`` and ``engine.Engine``, seen by one process; all accounts share it."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        clock: Clock,
+        boot: str,
+        lock_timeout_s: float,
+        keep_attempts: int = KEEP_ATTEMPTS,
+        keep_turns: int = KEEP_TURNS,
+        max_gap_s: float = MAX_GAP_S,
+        frozen: bool = False,
+    ) -> None:
+        self.place = connections.address.shown
+        self.clock = clock
+        self.sights = FirstSights(boot)
+        self.locks = LeaseLocks(connections)
+        self.lock_timeout_s = lock_timeout_s
+        self.keep_attempts = keep_attempts
+        self.keep_turns = keep_turns
+        self.max_gap_s = max_gap_s
+        self.frozen = frozen
+        self._connections = connections
+
+    def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
+        """Return the store of one account; those of one state share connections and first sights."""
+        return KeptAccount(self, account, environment, kind)
+
+    async def close(self) -> None:
+        """Give back all locks and close; harmless when done before."""
+        await self.locks.close()
+        await self._connections.close()
+
+    @asynccontextmanager
+    async def reading(self, budget: Budget | None, /) -> AsyncIterator[Tables]:
+        """Give one consistent view of all rows."""
+        async with self._connections.transaction(Mode.READ) as transaction:
+            found = None if budget is None else await transaction.row(_HISTORY, budget_key(budget))
+            yield Tables(_Statements(transaction), lost=found is not None and found[0] != found[1])
+
+    @asynccontextmanager
+    async def writing(self, claim: Claim, /) -> AsyncIterator[Tables]:
+        """Give the view of the only writer of the account, and of the budget where one is claimed."""
+        if self.frozen:
+            raise StoreMisuse(f"the state {self.place} was opened for reading")
+        async with self._connections.transaction() as transaction:
+            lost = await self._claim(transaction, claim)
+            yield Tables(_Statements(transaction), lost=lost)
+
+    @asynccontextmanager
+    async def filling(self, claims: Sequence[Claim]) -> AsyncIterator[Tables]:
+        """Give the view of the only writer of several accounts and budgets: rows come from elsewhere."""
+        async with self._connections.transaction() as transaction:
+            for claim in claims:
+                await self._claim(transaction, claim)
+            yield Tables(_Statements(transaction))
+
+    async def _claim(self, transaction: Transaction, claim: Claim) -> bool:
+        """Become the only writer of what is claimed; tells whether records may have been lost."""
+        lost = claim.budget is not None and await _lock_budget(transaction, claim.budget)
+        # An account's pauses are of both kinds of exchange, so its lock is too.
+        name = ".".join(claim.key[:2])
+        await transaction.row("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
+        if claim.held is not None:
+            await self.locks.still_held(transaction, claim.held)
+        return lost
+
+
+class _Statements:
+    """``tables.Transaction`` on an open transaction, in PostgreSQL's dialect."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    async def fetch(self, query: str, values: Sequence[Value]) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
+        return await self._transaction.rows(translated(query), values)
+
+    async def run(self, query: str, values: Sequence[Value]) -> None:
+        """Run a statement that returns no rows."""
+        await self._transaction.run(translated(query), values)
+
+    async def run_each(self, query: str, many: Sequence[Sequence[Value]]) -> None:
+        """Run a statement that returns no rows once for each of ``many`` values."""
+        await self._transaction.run_each(translated(query), many)
+
+    async def next_ids(self, table: str, count: int) -> Sequence[int]:
+        """Return the ids the table's next rows get; one that is not used then is never used."""
+        query = "SELECT nextval(%s::regclass) FROM generate_series(1, %s)"
+        found = await self._transaction.rows(query, (f"mmp.{table}_id", count))
+        return [int(number) for (number,) in found]
+
+
+@lru_cache(maxsize=256)
+def translated(query: str) -> str:
+    """Return a statement of ``tables`` in PostgreSQL's words: placeholders, and no hints on indexes."""
+    return re.sub(r" INDEXED BY \w+", "", query).replace("?", "%s")
+
+
+async def _make_ready(connections: Connections) -> None:
+    """See that the schema is there, whole and of this version; migrating it only where it is not."""
+    place = connections.address.shown
+    async with connections.transaction(Mode.READ) as transaction:
+        version = await schema.version_of(transaction, place)
+    if version != len(schema.MIGRATIONS):
+        async with connections.transaction() as transaction:
+            await schema.migrate(transaction, place)
+    async with connections.transaction(Mode.READ) as transaction:
+        await schema.believe(transaction, place, len(schema.MIGRATIONS))
+
+
+async def _lock_budget(transaction: Transaction, budget: Budget) -> bool:
+    """Become the only one who reserves for ``budget`` until the transaction ends.
+
+    Tells whether the server has another history than when the budget was last written. From this
+    transaction on it is the one on record, so whoever is told has to record what that means.
+    """
+    key = budget_key(budget)
+    found = await transaction.row(f"{_HISTORY} FOR UPDATE OF budgets", key)
+    if found is None:
+        await transaction.run(_NEW_BUDGET, key)
+        found = await transaction.row(f"{_HISTORY} FOR UPDATE OF budgets", key)
+    assert found is not None
+    before, now = found
+    if before != now:
+        await transaction.run(_SAW_HISTORY, (now, *key))
+    return bool(before != now)

@@ -1,0 +1,82 @@
+"""Processes that keep their state in the tests' own PostgreSQL, in the short words of these tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.core.model import Environment, Family, Kind, Known, Never
+from reconciler.core.verdict import AttemptStatus
+from reconciler.ports import NotYet, Reserved
+from reconciler.store.account import KeptAccount
+from reconciler.store.postgres.state import PostgresState, open_state
+from tests.contract.stores import (
+    BTC,
+    HOST,
+    UID,
+    ScriptedClock,
+    empty_postgres,
+    ready_database,
+    setting,
+    signed,
+)
+from tests.support.postgres import shared
+
+
+@dataclass(slots=True)
+class Desk:
+    """One process: its state, its account's store, its clock."""
+
+    state: PostgresState
+    store: KeptAccount
+    clock: ScriptedClock
+
+    async def reserve(self, quantity: str = "100", family: Family = BTC) -> Reserved | NotYet:
+        return await self.store.reserve(signed(quantity, family), assume_idle=True)
+
+    async def applied(self, quantity: str = "100", family: Family = BTC) -> int:
+        slot = await self.reserve(quantity, family)
+        assert isinstance(slot, Reserved)
+        await self.settle(slot.attempt)
+        return slot.attempt
+
+    async def settle(self, attempt: int, status: AttemptStatus = AttemptStatus.APPLIED) -> None:
+        definite = status in (AttemptStatus.APPLIED, AttemptStatus.REJECTED)
+        await self.store.settle(attempt, status, definite=definite, limited=False, code="0", message="")
+
+    async def adopt(self, quantity: str, family: Family = BTC) -> None:
+        """Adopt what a read that begins now shows."""
+        await self.store.adopt({family: setting(quantity)}, read_begun_at=self.clock.time)
+
+    async def known(self, family: Family = BTC) -> Known:
+        return (await self.store.known()).get(family, Never())
+
+
+def play(story: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+    """Run a story on a made state without a row; it is given the address."""
+    empty_postgres()
+    asyncio.run(story(shared().url(ready_database())))
+
+
+@asynccontextmanager
+async def desk(
+    url: str,
+    *,
+    boot: str = "boot-1",
+    at: float = 1000.0,
+    account: str = "main",
+    uid: str = UID,
+    lock_s: float = 0.0,
+) -> AsyncIterator[Desk]:
+    """Give a process on the state at ``url``, identified; closed in the end."""
+    clock = ScriptedClock(at)
+    state = await open_state(url, clock=clock, boot=boot, lock_timeout_s=lock_s)
+    try:
+        store = state.account(account, Environment.LIVE, Kind.OKX)
+        await store.identify(uid, HOST)
+        yield Desk(state, store, clock)
+    finally:
+        await state.close()

@@ -1,0 +1,83 @@
+"""The installed command with its state in PostgreSQL, as processes, against the simulator as a process."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.rig import Desk, Exchange, gaps, simulator
+from tests.support.postgres import PASSWORD, ROLE, Server, server
+
+pytestmark = pytest.mark.e2e
+
+APPLY = ("apply", "--yes", "--assume-idle")
+TWO = {"BTC-USD": "5s/2s/100", "ETH-USD": "1s/until-reset/500"}
+
+
+@pytest.fixture
+def postgres() -> Iterator[Server]:
+    """A server of the test's own, which it may harm."""
+    with server() as own:
+        yield own
+
+
+@contextmanager
+def desk(postgres: Server, exchange: Exchange, folder: Path) -> Iterator[Desk]:
+    """Give a folder on some host, whose state is in a new database of ``postgres``."""
+    with postgres.database() as name:
+        url = f"postgresql://{ROLE}@127.0.0.1:{postgres.port}/{name}?sslmode=disable"
+        made = Desk(folder, {**exchange.variables, "MMP_STATE": url, "PGPASSWORD": PASSWORD})
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def test_applies_on_two_hosts_send_every_family_once_and_keep_the_pace(
+    postgres: Server, tmp_path: Path
+) -> None:
+    with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
+        here.wants({**TWO, "SOL-USD_UM": "5s/2s/10"})
+        assert here.mmp("status").status == 0
+        assert here.mmp("plan").status == 0
+        both = [here.start(*APPLY, "--output", "json") for _ in range(2)]
+        ended = [one.wait() for one in both]
+        assert [one.status for one in ended] == [0, 0]
+        assert sorted(exchange.written()) == ["BTC-USD", "ETH-USD", "SOL-USD_UM"]
+        assert min(gaps(exchange.arrivals())) > 10.0
+        assert exchange.violations() == []
+        assert here.mmp("plan", "--detailed-exitcode").status == 0
+        assert here.mmp("history", "--output", "json").document["attempts"][0]["outcome"] == "applied"
+        assert here.mmp("doctor").status == 0
+        told = "".join(one.stdout + one.stderr for one in ended)
+        assert PASSWORD not in told
+
+
+def test_run_waits_for_a_server_that_is_away_and_goes_on(postgres: Server, tmp_path: Path) -> None:
+    with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
+        here.wants({"BTC-USD": "5s/2s/100"})
+        sidecar = here.start("run", "--assume-idle", "--interval", "2s")
+        sidecar.wait_for_log("request applied")
+        postgres.stop()
+        assert sidecar.wait_for_log("state cannot be used")["code"] == "state-unavailable"
+        here.wants({"BTC-USD": "5s/2s/90"})
+        postgres.start()
+        sidecar.wait_for_log("request applied", number=2)
+        assert exchange.live()["BTC-USD"] == "5000/2000/90"
+        sidecar.signal(signal.SIGTERM)
+        assert sidecar.wait().status == 0
+        assert exchange.written() == ["BTC-USD", "BTC-USD"]
+
+
+def test_apply_with_no_server_there_sends_nothing_and_says_so(postgres: Server, tmp_path: Path) -> None:
+    with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
+        here.wants(TWO)
+        postgres.stop()
+        ended = here.mmp(*APPLY)
+        assert (ended.status, ended.error_code) == (1, "state-unavailable")
+        assert exchange.written() == []
+        postgres.start()

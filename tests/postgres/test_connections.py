@@ -1,0 +1,336 @@
+"""Whatever happens to a connection or a server: no request without a record, no pace but the ledger's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.errors import StateUnavailable
+from reconciler.ports import NotYet, Reserved
+from reconciler.store.engine import Claim
+from reconciler.store.postgres import connections
+from reconciler.store.postgres.connections import Transaction
+from tests.contract.stores import ETH, ready_database
+from tests.postgres.desks import Desk, desk, play
+from tests.support.postgres import PASSWORD, shared
+
+KEY = ("main", "live", "okx")
+
+
+def on_record() -> int:
+    [(count,)] = shared().ask("SELECT count(*) FROM mmp.attempts", ready_database())
+    return int(count)
+
+
+# -- connections that end ----------------------------------------------------------------------------
+
+STEPS: dict[str, Callable[[Desk], Awaitable[Any]]] = {
+    "reserve": lambda one: one.reserve("2"),
+    "settle": lambda one: one.settle(1),
+    "adopt": lambda one: one.adopt("1"),
+    "known": lambda one: one.known(),
+    "ledger": lambda one: one.store.ledger(),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_connection_ended_before_any_statement_fails_the_step_and_leaves_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    real = Transaction._execute
+    left = 0
+
+    async def mortal(self: Transaction, query: str, values: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            shared().kill_connections(ready_database())
+        return await real(self, query, values)
+
+    monkeypatch.setattr(Transaction, "_execute", mortal)
+
+    async def story(url: str) -> None:
+        nonlocal left
+        async with desk(url) as one:
+            assert isinstance(await one.reserve("1"), Reserved)
+            before = shared().ask("SELECT * FROM mmp.attempts", ready_database())
+            for number in range(1, 100):
+                left = number
+                codes = await asyncio.gather(STEPS[step](one), return_exceptions=True)
+                if not isinstance(codes[0], StateUnavailable):
+                    assert left > 0, "the step went on without noticing"
+                    break
+                assert codes[0].code == "state-unavailable"
+                assert shared().ask("SELECT * FROM mmp.attempts", ready_database()) == before
+            assert 2 < number < 99
+
+    play(story)
+
+
+def test_a_connection_that_died_while_it_lay_idle_is_replaced_unnoticed() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            assert isinstance(await one.reserve(), Reserved)
+            assert shared().kill_connections(ready_database()) > 0
+            assert isinstance(await one.reserve(), Reserved)
+
+    play(story)
+
+
+def test_a_connection_in_use_when_all_are_closed_is_closed_after_its_use() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            pool = one.state._connections
+            async with pool.transaction() as transaction:
+                await pool.close()
+                assert await transaction.row("SELECT 1") == (1,)
+            assert pool._idle == []
+            assert shared().kill_connections(ready_database()) == 0
+
+    play(story)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
+def test_a_restart_of_the_server_loses_nothing(how: signal.Signals) -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied()
+            await one.applied()
+            shared().stop(how=how)
+            with pytest.raises(StateUnavailable):
+                await one.reserve()
+            shared().start()
+            assert isinstance(await one.reserve(), NotYet)
+            assert on_record() == 2
+
+    play(story)
+
+
+# -- answers that are lost ---------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def cutting_after_commit() -> AsyncIterator[tuple[int, Callable[[], None]]]:
+    """Give the port of a proxy, and what arms it: it then cuts once the server has answered COMMIT."""
+    armed = False
+
+    def arm() -> None:
+        nonlocal armed
+        armed = True
+
+    async def serve(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection("127.0.0.1", shared().port)
+        cut = asyncio.Event()
+
+        async def up() -> None:
+            while data := await client.read(65536):
+                if armed and b"COMMIT\0" in data:
+                    cut.set()
+                to_server.write(data)
+
+        async def down() -> None:
+            while data := await server.read(65536):
+                if cut.is_set():
+                    return
+                to_client.write(data)
+
+        sending = asyncio.create_task(up())
+        await down()
+        sending.cancel()
+        for writer in (to_client, to_server):
+            writer.close()
+
+    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with proxy:
+        yield proxy.sockets[0].getsockname()[1], arm
+
+
+def test_a_commit_whose_answer_is_lost_fails_the_reservation_and_counts_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+
+    async def story(_: str) -> None:
+        async with cutting_after_commit() as (port, arm):
+            url = f"postgresql://desk@127.0.0.1:{port}/{ready_database()}?sslmode=disable"
+            async with desk(url) as one:
+                arm()
+                with pytest.raises(StateUnavailable):
+                    await one.reserve()
+            async with desk(shared().url(ready_database())) as two:
+                assert on_record() == 1
+                assert isinstance(await two.reserve(), Reserved)
+                assert isinstance(await two.reserve(), NotYet)
+
+    play(story)
+
+
+@pytest.mark.parametrize("ended_by", ["watchdog", "administrator"])
+def test_a_commit_that_did_not_reach_the_synchronous_standby_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            shared().set("synchronous_standby_names", "'nobody'")
+            try:
+                with pytest.raises(StateUnavailable) as refused:
+                    await (waited_out(one) if ended_by == "watchdog" else cancelled(one))
+            finally:
+                shared().set("synchronous_standby_names", "''")
+            told = {"watchdog": "did not answer in time", "administrator": "synchronous replication"}
+            assert told[ended_by] in refused.value.message
+
+    async def waited_out(one: Desk) -> None:
+        monkeypatch.setattr(connections, "WATCHDOG_S", 0.3)
+        await one.reserve()
+
+    async def cancelled(one: Desk) -> None:
+        reserving = asyncio.create_task(one.reserve())
+        await asyncio.sleep(0.3)
+        while not reserving.done():
+            shared().ask("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+            await asyncio.sleep(0.05)
+        await reserving
+
+    play(story)
+
+
+def test_a_transaction_that_failed_unnoticed_is_not_taken_for_committed() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            with pytest.raises(StateUnavailable) as refused:
+                await fail_unnoticed(one)
+            assert "ROLLBACK" in refused.value.message
+
+    async def fail_unnoticed(one: Desk) -> None:
+        async with one.state._connections.transaction() as transaction:
+            with pytest.raises(psycopg.DataError):
+                await transaction.run("SELECT 1 / 0")
+
+    play(story)
+
+
+# -- limits ------------------------------------------------------------------------------------------
+
+
+def shorten(monkeypatch: pytest.MonkeyPatch, limit: str, to_ms: int) -> None:
+    """Make one of the limits that every transaction begins with shorter."""
+    words = connections._LIMITS.split(";")
+    said = [f" SET LOCAL {limit} = {to_ms}" if limit in word else word for word in words]
+    assert said != words
+    monkeypatch.setattr(connections, "_LIMITS", ";".join(said))
+
+
+@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
+def test_waiting_for_another_transaction_is_bounded(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two:
+            assert isinstance(await one.reserve(), Reserved)
+            shorten(monkeypatch, limit, 200)
+            async with one.state.writing(Claim(KEY, one.store._budget)):
+                with pytest.raises(StateUnavailable) as refused:
+                    await two.reserve()
+            assert refused.value.code == "state-busy"
+            assert isinstance(await two.reserve(), Reserved)
+
+    play(story)
+
+
+def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two:
+            shorten(monkeypatch, "idle_in_transaction_session_timeout", 100)
+            with pytest.raises(StateUnavailable) as refused:
+                await stop_within(one, two)
+            assert refused.value.code == "state-unavailable"
+
+    async def stop_within(one: Desk, two: Desk) -> None:
+        async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
+            await asyncio.sleep(0.5)
+            assert isinstance(await two.reserve(), Reserved)
+            await tables.newest_attempt(KEY, "BTC-USD")
+
+    play(story)
+
+
+def test_a_server_that_says_nothing_at_all_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WATCHDOG_S", 0.2)
+
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            with pytest.raises(StateUnavailable) as refused:
+                async with one.state._connections.transaction() as transaction:
+                    await transaction.run("SELECT pg_sleep(3)")
+            assert "did not answer in time" in refused.value.message
+
+    play(story)
+
+
+# -- nothing in the session --------------------------------------------------------------------------
+
+
+def test_a_transaction_leaves_nothing_behind_in_its_session() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            for quantity in ("1", "2"):
+                await one.reserve(quantity)
+                await one.store.known()
+            (idle,) = one.state._connections._idle
+            for query, expected in (
+                ("SELECT count(*) FROM pg_prepared_statements", 0),
+                ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", 0),
+                ("SHOW synchronous_commit", "off"),
+                ("SHOW search_path", '"$user", public'),
+                ("SHOW lock_timeout", "0"),
+            ):
+                assert await (await idle.execute(query.encode())).fetchall() == [(expected,)], query
+
+    play(story)
+
+
+def test_every_transaction_waits_for_the_disk_and_sees_what_the_last_holder_wrote() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, one.state._connections.transaction() as transaction:
+            assert await transaction.row("SHOW synchronous_commit") == ("on",)
+            assert await transaction.row("SHOW transaction_isolation") == ("read committed",)
+
+    play(story)
+
+
+# -- races -------------------------------------------------------------------------------------------
+
+
+def test_of_many_processes_of_one_user_id_two_get_a_slot() -> None:
+    """Under other account names, so that nothing but the budget's row keeps them apart."""
+
+    async def story(url: str) -> None:
+        for _ in range(3):
+            async with (
+                desk(url, account="a") as a,
+                desk(url, account="b") as b,
+                desk(url, account="c") as c,
+            ):
+                a.clock.time = b.clock.time = c.clock.time = 1000.0
+                desks = [a, b, c] * 3
+                slots = await asyncio.gather(*(one.reserve() for one in desks))
+                assert sum(isinstance(slot, Reserved) for slot in slots) == 2
+            shared().ask("DELETE FROM mmp.attempts", ready_database())
+
+    play(story)
+
+
+def test_a_first_request_of_a_user_id_is_counted_by_another_that_is_its_first_too() -> None:
+    async def story(url: str) -> None:
+        async with desk(url, account="a") as a, desk(url, account="b") as b:
+            slots = await asyncio.gather(*(one.reserve("1", ETH) for one in (a, b, a, b)))
+            assert sum(isinstance(slot, Reserved) for slot in slots) == 2
+
+    play(story)

@@ -1,0 +1,228 @@
+"""Copying a state file into PostgreSQL: everything arrives, and what counts goes on counting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from reconciler.cli.main import cli
+from reconciler.core.model import Environment, Family, Kind, LiveRead, LiveRow
+from reconciler.core.verdict import AttemptStatus
+from reconciler.errors import MmpError, StateLocked, UsageError
+from reconciler.ports import NotYet, Reserved
+from reconciler.store import copying
+from reconciler.store.account import KeptAccount
+from reconciler.store.copying import copy
+from reconciler.store.sqlite import SqliteState, open_state
+from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
+from tests.postgres.desks import Desk, desk, play
+from tests.support.postgres import shared
+
+Story = Callable[[str, SqliteState], Coroutine[Any, Any, None]]
+
+
+def sqlite(path: Path, at: float = 1000.0) -> SqliteState:
+    return open_state(str(path / "state.db"), clock=ScriptedClock(at), boot="boot-1", lock_timeout_s=0.0)
+
+
+async def settle(store: KeptAccount, attempt: int, status: AttemptStatus) -> None:
+    definite = status is not AttemptStatus.UNKNOWN
+    await store.settle(attempt, status, definite=definite, limited=False, code="1", message="so")
+
+
+async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> None:
+    """Let an account have something in every table, some attempts dropped, and two that count."""
+    store = state.account(account, Environment.LIVE, Kind.OKX)
+    clock = state.clock
+    assert isinstance(clock, ScriptedClock)
+    await store.identify(uid, HOST)
+    for quantity in ("1", "2", "3"):
+        slot = await store.reserve(signed(quantity), assume_idle=True)
+        assert isinstance(slot, Reserved)
+        await settle(store, slot.attempt, AttemptStatus.APPLIED)
+        clock.time += 100
+    state._db.execute("DELETE FROM attempts WHERE id = 1")
+    slot = await store.reserve(signed("4", ETH), assume_idle=True)
+    assert isinstance(slot, Reserved)
+    await settle(store, slot.attempt, AttemptStatus.UNKNOWN)
+    await store.reserve(signed("5"), assume_idle=True)
+    await store.adopt({Family("SOL-USD_UM"): setting("7")}, read_begun_at=clock.time)
+    await store.record_live(LiveRead(clock.time, {BTC: LiveRow(setting("3"))}))
+    await store.pause([BTC], until=NOON + timedelta(days=1), reason="by hand")
+    await store.pause([ETH], until=None, reason="fought", fought={ETH: setting("1")})
+    await store.record_override(BTC, refusal="a rule", reason="because")
+    await store.record_states({BTC: "in-sync", ETH: "uncertain"})
+
+
+def told(tmp_path: Path, story: Story) -> None:
+    source = sqlite(tmp_path)
+
+    async def run(url: str) -> None:
+        await fill(source)
+        await story(url, source)
+
+    play(run)
+    source.close_now()
+
+
+async def seen(store: KeptAccount) -> list[object]:
+    """Return all that the port tells of an account, without the ids, which are given anew."""
+    snapshot = await store.snapshot()
+    attempts = [(one.family, one.setting, one.status, one.is_open) for one in await store.history(99)]
+    known = {family: type(one).__name__ for family, one in snapshot.known.items()}
+    applied = {family: (one.setting, one.how, one.wall) for family, one in snapshot.applied.items()}
+    return [
+        *(snapshot.kind, snapshot.uid, snapshot.host, known, applied, snapshot.live, attempts),
+        sorted(sent.hi for sent in snapshot.ledger.sent) if snapshot.ledger else None,
+        *(await store.pauses(), await store.overrides(9), await store.strips(NOON)),
+    ]
+
+
+def test_everything_arrives_and_the_next_slot_is_the_same(tmp_path: Path) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        there = source.account("main", Environment.LIVE, Kind.OKX)
+        await there.identify(UID, HOST)
+        async with desk(url, at=source.clock.now(), account="somebody.else", uid="7") as other:
+            await other.applied()
+            counts = await copy(source, other.state)
+            assert all(counts.values()), counts
+            here = other.state.account("main", Environment.LIVE, Kind.OKX)
+            await here.identify(UID, HOST)
+            assert await seen(here) == await seen(there)
+            slots = [await store.reserve(signed("6"), assume_idle=True) for store in (here, there)]
+            assert isinstance(slots[0], NotYet)
+            assert slots[0] == slots[1]
+            assert len(await other.store.history(9)) == 1
+
+    told(tmp_path, story)
+
+
+def test_proofs_go_on_being_older_or_newer_than_the_same_attempts() -> None:
+    assert [copying._as_of(attempt, [3, 5], [101, 102]) for attempt in (0, 2, 3, 4, 5, 9)] == [
+        0,
+        0,
+        101,
+        101,
+        102,
+        102,
+    ]
+
+
+async def _identify(one: Desk) -> None:
+    await one.state.account("main", Environment.LIVE, Kind.OKX).identify("7", HOST)
+
+
+async def _pause(one: Desk) -> None:
+    await one.state.account("main", Environment.LIVE, Kind.OKX).pause([BTC], until=None, reason="")
+
+
+async def _override(one: Desk) -> None:
+    main = one.state.account("main", Environment.LIVE, Kind.OKX)
+    await main.record_override(BTC, refusal="", reason="")
+
+
+async def _send(one: Desk) -> None:
+    same = one.state.account("another.name", Environment.LIVE, Kind.OKX)
+    await same.identify(UID, HOST)
+    await same.reserve(signed(), assume_idle=True)
+
+
+@pytest.mark.parametrize("before", [_identify, _pause, _override, _send])
+def test_a_target_that_has_something_of_it_is_refused_and_left_as_it_was(
+    tmp_path: Path, before: Callable[[Desk], Coroutine[Any, Any, None]]
+) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            await before(one)
+            [(rows,)] = shared().ask("SELECT count(*) FROM mmp.attempts", ready_database())
+            with pytest.raises(MmpError) as refused:
+                await copy(source, one.state)
+            assert refused.value.code == "state-not-empty"
+            assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(rows,)]
+
+    told(tmp_path, story)
+
+
+def test_a_file_somebody_works_on_is_not_copied(tmp_path: Path) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        worker = sqlite(tmp_path)
+        async with (
+            desk(url, account="other", uid="99") as one,
+            worker.account("main", Environment.LIVE, Kind.OKX).locked("run"),
+        ):
+            with pytest.raises(StateLocked):
+                await copy(source, one.state)
+        worker.close_now()
+
+    told(tmp_path, story)
+
+
+def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = copying._write
+
+    async def forgetful(tables: Any, rows: copying.Rows) -> None:
+        await real(tables, replace(rows, live=()))
+
+    monkeypatch.setattr(copying, "_write", forgetful)
+
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            with pytest.raises(MmpError) as refused:
+                await copy(source, one.state)
+            assert refused.value.code == "state-copy-failed"
+            assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(0,)]
+
+    told(tmp_path, story)
+
+
+# -- the command -------------------------------------------------------------------------------------
+
+
+def test_the_command_copies_and_says_what(tmp_path: Path) -> None:
+    source = sqlite(tmp_path)
+    asyncio.run(fill(source))
+    source.close_now()
+    file = str(tmp_path / "state.db")
+    with shared().database() as name:
+        url = shared().url(name)
+        done = CliRunner().invoke(cli, ["state", "copy", file, url], catch_exceptions=False)
+        assert done.exit_code == 0
+        assert "1 identity, 4 attempts" in done.stdout
+        assert "use only the copy" in done.stderr
+        with pytest.raises(MmpError) as refused:
+            CliRunner().invoke(cli, ["state", "copy", file, url], catch_exceptions=False)
+        assert refused.value.code == "state-not-empty"
+
+
+def test_the_command_tells_machines_too(tmp_path: Path) -> None:
+    sqlite(tmp_path).close_now()
+    with shared().database() as name:
+        command = ["state", "copy", str(tmp_path / "state.db"), shared().url(name), "--output", "json"]
+        done = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert '"format": "mmp/state-copy/1"' in done.stdout
+    assert '"attempts": 0' in done.stdout
+
+
+@pytest.mark.parametrize("places", [("postgresql://here/db", "state.db"), ("{file}", "other.db")])
+def test_any_other_way_is_a_usage_error(tmp_path: Path, places: tuple[str, str]) -> None:
+    sqlite(tmp_path).close_now()
+    source = places[0].format(file=tmp_path / "state.db")
+    with pytest.raises(UsageError):
+        CliRunner().invoke(cli, ["state", "copy", source, places[1]], catch_exceptions=False)
+
+
+def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    with pytest.raises(MmpError) as refused:
+        CliRunner().invoke(cli, ["state", "copy", str(file), "postgresql://x/y"], catch_exceptions=False)
+    assert refused.value.code == "state-missing"
+    assert not file.exists()

@@ -1,0 +1,148 @@
+"""The lock of an account as a row: kept alive, taken over from the silent, and never believed when lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from reconciler.core.records import Holder
+from reconciler.errors import StateLocked
+from reconciler.ports import Reserved
+from reconciler.store.locks import StoreMisuse
+from reconciler.store.postgres import locks
+from tests.contract.stores import ready_database
+from tests.postgres.desks import desk, play
+from tests.support.postgres import shared
+
+NAME = "main.live.okx"
+
+
+def go_silent() -> None:
+    """Let the lease of whoever holds the lock have run out, as after a death or a long stop."""
+    shared().ask("UPDATE mmp.locks SET expires_at = now() - interval '1 second'", ready_database())
+
+
+def seconds_left() -> float:
+    [(left,)] = shared().ask("SELECT expires_at - clock_timestamp() FROM mmp.locks", ready_database())
+    return float(left.total_seconds())
+
+
+def test_a_lock_whose_holder_went_silent_is_taken_over_and_the_loser_sends_nothing() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two:
+            async with one.store.locked("run"):
+                assert isinstance(await one.reserve(), Reserved)
+                go_silent()
+                assert isinstance(await one.reserve(), Reserved), "nobody else has it yet"
+                one.clock.time += 1000.0
+                async with two.store.locked("apply"):
+                    with pytest.raises(StateLocked) as refused:
+                        await one.reserve()
+                    assert refused.value.code == "state-lock-lost"
+                    assert "(apply, since" in refused.value.message
+                    await one.settle(1)
+                assert await two.store.lock_holder() is None
+                with pytest.raises(StateLocked) as again:
+                    await one.reserve()
+                assert again.value.code == "state-lock-lost"
+            assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(2,)]
+
+    play(story)
+
+
+def test_giving_back_a_lost_lock_leaves_it_to_its_holder() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two:
+            async with one.store.locked("run"):
+                go_silent()
+                taken = two.store.locked("apply")
+                await taken.__aenter__()
+            holder = await one.store.lock_holder()
+            assert holder is not None
+            assert holder.purpose == "apply"
+            await taken.__aexit__(None, None, None)
+
+    play(story)
+
+
+def test_a_held_lock_is_renewed_while_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "RENEW_S", 0.05)
+
+    async def story(url: str) -> None:
+        async with desk(url) as one, one.store.locked("run"):
+            go_silent()
+            await asyncio.sleep(0.5)
+            assert locks.LEASE_S - 2.0 < seconds_left() <= locks.LEASE_S
+
+    play(story)
+
+
+def test_a_renewal_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "RENEW_S", 0.05)
+
+    async def story(url: str) -> None:
+        async with desk(url) as one, one.store.locked("run"):
+            shared().stop()
+            await asyncio.sleep(0.3)
+            shared().start()
+            go_silent()
+            await asyncio.sleep(0.5)
+            assert seconds_left() > locks.LEASE_S - 2.0
+
+    play(story)
+
+
+def test_a_lock_that_cannot_be_given_back_ends_by_itself() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            async with one.store.locked("run"):
+                shared().stop()
+            shared().start()
+            assert await one.store.lock_holder() is not None
+            assert 0 < seconds_left() <= locks.LEASE_S
+
+    play(story)
+
+
+def test_one_lock_of_several_is_given_back_and_the_others_stay() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two:
+            holder = Holder(7, "here", "run", "2026-01-02T12:00:00.000Z")
+            ours, theirs = one.state.locks, two.state.locks
+            assert await ours.take("a", holder)
+            assert await ours.take("b", holder)
+            await ours.release("a")
+            assert await theirs.take("a", holder)
+            assert not await theirs.take("b", holder)
+            with pytest.raises(StoreMisuse):
+                await ours.take("b", holder)
+            await ours.release("never held")
+            await ours.close()
+            assert await theirs.take("b", holder)
+
+    play(story)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"pid": 1}'])
+def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(text: str) -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two, one.store.locked("run"):
+            shared().ask(f"UPDATE mmp.locks SET holder = '{text}'", ready_database())
+            assert await two.store.lock_holder() is None
+            with pytest.raises(StateLocked) as refused:
+                await two.store.locked("apply").__aenter__()
+            assert "another process" in refused.value.message
+
+    play(story)
+
+
+def test_a_lock_row_that_somebody_deleted_counts_as_lost() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, one.store.locked("run"):
+            shared().ask("DELETE FROM mmp.locks", ready_database())
+            with pytest.raises(StateLocked) as refused:
+                await one.reserve()
+            assert refused.value.message == f"the lock {NAME} was lost; nothing was sent"
+
+    play(story)

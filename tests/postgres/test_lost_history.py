@@ -1,0 +1,167 @@
+"""A failover can lose the newest commits: what is on record is then not the whole truth, and counts so."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from reconciler.core.model import Confirmed, Known, Never, Uncertain
+from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
+from reconciler.ports import NotYet, Reserved
+from tests.contract.stores import BTC, ETH, ready_database, setting
+from tests.postgres.desks import desk, play
+from tests.support.postgres import Server, server, shared, until
+
+L = LATEST_ARRIVAL_S
+
+
+def lose_history() -> None:
+    """Let the budget have been last seen on another timeline, as after a promotion."""
+    shared().ask("UPDATE mmp.budgets SET history = 'another/00000001'", ready_database())
+
+
+def doubted(known: Known) -> bool:
+    return isinstance(known, Uncertain) and [doubt.setting for doubt in known.unresolved] == [None]
+
+
+@pytest.mark.parametrize("first", ["reserve", "ledger", "known", "settle", "adopt"])
+def test_whoever_comes_first_after_a_failover_counts_two_requests_as_reserved_then(first: str) -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied("1")
+            pending = await one.reserve("2", ETH)
+            assert isinstance(pending, Reserved)
+            one.clock.time = 5000.0
+            lose_history()
+            match first:
+                case "reserve":
+                    assert await one.reserve() == NotYet(5000.0 + L + GUARD_S)
+                case "ledger":
+                    slot = earliest_slot(await one.store.ledger(), 5000.0, assume_idle=True)
+                    assert slot == 5000.0 + L + GUARD_S
+                case "known":
+                    assert doubted(await one.known())
+                case "settle":
+                    await one.settle(pending.attempt)
+                case "adopt":
+                    await one.adopt("1")
+            one.clock.time = 5000.0 + L + GUARD_S - 0.01
+            assert await one.reserve() == NotYet(5000.0 + L + GUARD_S)
+            one.clock.time = 5000.0 + L + GUARD_S
+            assert isinstance(await one.reserve(), Reserved)
+
+    play(story)
+
+
+def test_others_count_them_from_their_own_first_sight_of_the_loss() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url, boot="boot-2", at=77.0) as two:
+            await one.applied()
+            lose_history()
+            await one.store.ledger()
+            assert await two.reserve() == NotYet(77.0 + L + GUARD_S)
+            two.clock.time = 100.0
+            assert await two.reserve() == NotYet(77.0 + L + GUARD_S)
+
+    play(story)
+
+
+def test_a_loss_is_recorded_once_and_every_account_of_the_user_id_is_told() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url, account="other") as two:
+            await one.applied("1")
+            await two.applied("2", ETH)
+            lose_history()
+            for _ in range(3):
+                assert doubted(await one.known())
+                assert doubted(await two.known(ETH))
+            counted = "SELECT count(*) FROM mmp.attempts WHERE status = 'lost'"
+            assert shared().ask(counted, ready_database()) == [(2 + 2,)]
+            assert await one.known(ETH) == Never()
+            assert [one.family for one in await one.store.history(10)] == [BTC]
+            assert (await one.store.snapshot()).open_attempts == ()
+
+    play(story)
+
+
+def test_a_doubted_family_is_certain_again_by_a_proof_begun_after_the_last_that_can_land() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied("1")
+            await one.adopt("2", ETH)
+            one.clock.time = 2000.0
+            lose_history()
+            assert doubted(await one.known())
+            assert doubted(await one.known(ETH))
+            one.clock.time = 2000.0 + L - 0.01
+            await one.adopt("1")
+            assert doubted(await one.known())
+            one.clock.time = 2000.0 + L
+            await one.adopt("1")
+            assert isinstance(await one.known(), Confirmed)
+            one.clock.time = 3000.0
+            await one.applied("9", ETH)
+            assert isinstance(await one.known(ETH), Confirmed)
+
+    play(story)
+
+
+def test_a_family_new_to_the_record_is_doubted_while_its_own_may_have_been_lost() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied("1", ETH)
+            one.clock.time = 3000.0
+            lose_history()
+            assert await one.known() == Never()
+            one.clock.time = 3010.0
+            await one.adopt("1")
+            assert doubted(await one.known())
+            one.clock.time = 3010.0 + L
+            await one.adopt("1")
+            assert isinstance(await one.known(), Confirmed)
+
+    play(story)
+
+
+def test_a_family_new_to_the_record_once_the_loss_is_over_is_not_doubted() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied("1", ETH)
+            one.clock.time = 3000.0
+            lose_history()
+            await one.store.ledger()
+            one.clock.time = 3000.0 + L
+            await one.adopt("1")
+            assert isinstance(await one.known(), Confirmed)
+
+    play(story)
+
+
+def test_a_real_promotion_of_a_standby_that_missed_the_newest_commit_is_noticed() -> None:
+    with server() as primary, primary.database() as name:
+        asyncio.run(_fail_over(primary, name))
+
+
+async def _fail_over(primary: object, name: str) -> None:
+
+    assert isinstance(primary, Server)
+    async with desk(primary.url(name)) as one:
+        await one.applied("1")
+    with primary.standby() as standby:
+        until(lambda: standby.caught_up_with(primary))
+        standby.stop()
+        async with desk(primary.url(name), at=1100.0) as one:
+            assert isinstance(await one.reserve("2"), Reserved)
+        primary.stop(how=signal.SIGQUIT)
+        standby.start()
+        standby.promote()
+        async with desk(standby.url(name), at=1101.0) as one:
+            # The lost reservation of 1100 can land until 1135; it is not on record any more.
+            known = await one.known()
+            assert doubted(known)
+            assert isinstance(known, Uncertain)
+            assert known.last is not None
+            assert known.last.setting == setting("1")
+            assert await one.reserve() == NotYet(1101.0 + L + GUARD_S)

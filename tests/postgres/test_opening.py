@@ -1,0 +1,323 @@
+"""Opening a state in PostgreSQL: who makes it, what is refused, and what never shows."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from reconciler.core.model import Environment, Kind
+from reconciler.errors import MmpError, StateUnavailable, UsageError
+from reconciler.ports import Reserved
+from reconciler.store.locks import StoreMisuse
+from reconciler.store.postgres import schema
+from reconciler.store.postgres.address import parse_address
+from reconciler.store.postgres.failures import told
+from reconciler.store.postgres.state import open_existing, open_state, translated
+from tests.contract.stores import BTC, HOST, UID, ScriptedClock, ready_database, signed
+from tests.postgres.desks import desk, play
+from tests.support.postgres import PASSWORD, ROLE, server, shared, until
+
+
+@pytest.fixture
+def empty() -> Iterator[str]:
+    """The name of a database without a schema of ours."""
+    with shared().database() as name:
+        yield name
+
+
+async def opened(url: str) -> None:
+    state = await open_state(url, clock=ScriptedClock(), boot="boot-1", lock_timeout_s=0.0)
+    await state.close()
+    await state.close()
+
+
+async def looked_at(url: str) -> bool:
+    state = await open_existing(url, clock=ScriptedClock(), boot="boot-1")
+    if state is not None:
+        await state.close()
+    return state is not None
+
+
+def refusal(url: str, door: object = opened) -> MmpError:
+    with pytest.raises(MmpError) as refused:
+        asyncio.run(door(url))  # type: ignore[operator]  # either of the two doors above
+    return refused.value
+
+
+# -- coming into being -------------------------------------------------------------------------------
+
+
+def test_whoever_writes_makes_the_schema_and_whoever_reads_makes_nothing(empty: str) -> None:
+    url = shared().url(empty)
+    assert not asyncio.run(looked_at(url))
+    assert shared().ask("SELECT count(*) FROM pg_namespace WHERE nspname = 'mmp'", empty) == [(0,)]
+    asyncio.run(opened(url))
+    assert asyncio.run(looked_at(url))
+    asyncio.run(opened(url))
+
+
+def test_many_that_start_at_once_make_it_once(empty: str) -> None:
+    async def all_at_once() -> None:
+        await asyncio.gather(*(opened(shared().url(empty)) for _ in range(8)))
+
+    asyncio.run(all_at_once())
+    assert shared().ask("SELECT migrations FROM mmp.version", empty) == [(len(schema.MIGRATIONS),)]
+
+
+def test_a_schema_made_empty_by_an_administrator_is_filled(empty: str) -> None:
+    shared().ask(f"CREATE SCHEMA mmp AUTHORIZATION {ROLE}", empty)
+    asyncio.run(opened(shared().url(empty)))
+
+
+def test_a_failed_migration_leaves_nothing(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = (*schema.MIGRATIONS[0], "CREATE TABLE mmp.identity (again text)")
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "MIGRATIONS", (broken,))
+        assert refusal(shared().url(empty)).code == "state-failed"
+    assert not asyncio.run(looked_at(shared().url(empty)))
+    asyncio.run(opened(shared().url(empty)))
+
+
+# -- what is refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("UPDATE mmp.version SET migrations = 99", "state-newer"),
+        ("DELETE FROM mmp.version", "state-incomplete"),
+        ("UPDATE mmp.version SET migrations = -1", "state-incomplete"),
+        ("ALTER TABLE mmp.attempts DROP COLUMN uid", "state-incomplete"),
+        ("ALTER TABLE mmp.live ADD COLUMN more text", "state-incomplete"),
+        ("DROP TABLE mmp.pauses", "state-incomplete"),
+        ("DROP TABLE mmp.version", "state-foreign-schema"),
+        ("REVOKE ALL ON SCHEMA mmp FROM desk; ALTER SCHEMA mmp OWNER TO postgres", "state-unwritable"),
+    ],
+)
+def test_a_schema_that_is_not_as_this_program_makes_it_is_refused(empty: str, sql: str, code: str) -> None:
+    url = shared().url(empty)
+    asyncio.run(opened(url))
+    shared().ask(sql, empty)
+    assert refusal(url).code == code
+    assert refusal(url, looked_at).code == code
+
+
+def test_a_reader_does_not_bring_an_older_state_up_to_date(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = shared().url(empty)
+    asyncio.run(opened(url))
+    newer = (*schema.MIGRATIONS, ("CREATE TABLE mmp.more (is_more text)",))
+    monkeypatch.setattr(schema, "MIGRATIONS", newer)
+    assert refusal(url, looked_at).code == "state-older"
+    asyncio.run(opened(url))
+    assert asyncio.run(looked_at(url))
+
+
+def test_another_encoding_is_refused() -> None:
+    name = "latin"
+    shared().ask(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {ROLE} ENCODING 'LATIN1' LOCALE 'C'")
+    try:
+        assert refusal(shared().url(name)).code == "state-encoding"
+    finally:
+        shared().ask(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_a_server_from_before_it_was_tried_is_refused(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "OLDEST_SERVER", 990_000)
+    assert refusal(shared().url(empty)).code == "state-old-server"
+
+
+def test_a_role_that_may_not_make_the_schema_is_told_what_it_needs() -> None:
+    problem = refusal(shared().url("postgres"))
+    assert problem.code == "state-unwritable"
+    assert "GRANT CREATE" in problem.hint
+
+
+def test_a_standby_is_refused_by_both_doors() -> None:
+    with server() as primary, primary.database() as name:
+        asyncio.run(opened(primary.url(name)))
+        with primary.standby() as standby:
+            until(lambda: standby.caught_up_with(primary))
+            assert refusal(standby.url(name)).code == "state-standby"
+            assert refusal(standby.url(name), looked_at).code == "state-standby"
+
+
+def test_a_primary_that_became_read_only_is_told_as_a_standby() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            read_only = psycopg.errors.ReadOnlySqlTransaction("cannot execute")
+            assert told(one.state._connections.address, read_only).code == "state-standby"
+
+    play(story)
+
+
+# -- secrets -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["address", "parameter", "variable"])
+def test_a_password_that_does_not_fit_is_never_shown(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, base = "hunter2", f"127.0.0.1:{shared().port}/{ready_database()}"
+    url = {
+        "address": f"postgresql://{ROLE}:{secret}@{base}",
+        "parameter": f"postgresql://{ROLE}@{base}?password={secret}",
+        "variable": f"postgresql://{ROLE}@{base}",
+    }[where]
+    monkeypatch.setenv("PGPASSWORD", secret)
+    problem = refusal(url)
+    assert problem.code == "state-unavailable"
+    assert "password authentication failed" in problem.message
+    assert f"{ROLE}@127.0.0.1" in problem.message
+    shown = "".join(traceback.format_exception(problem)) + problem.hint + repr(parse_address(url))
+    assert secret not in shown
+
+
+@pytest.mark.parametrize("where", ["variable", "file", "address"])
+def test_a_password_is_taken_from_where_libpq_looks_for_it(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    base = f"127.0.0.1:{shared().port}/{ready_database()}?sslmode=disable"
+    url = f"postgresql://{ROLE}@{base}"
+    match where:
+        case "variable":
+            monkeypatch.setenv("PGPASSWORD", PASSWORD)
+        case "file":
+            file = tmp_path / "pgpass"
+            file.write_text(f"127.0.0.1:*:*:{ROLE}:{PASSWORD}\n")
+            file.chmod(0o600)
+            monkeypatch.setenv("PGPASSFILE", str(file))
+        case _:
+            url = f"postgresql://{ROLE}:{PASSWORD}@{base}"
+    asyncio.run(opened(url))
+
+
+def test_tls_is_not_waived_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    url = f"postgresql://{ROLE}@127.0.0.1:{shared().port}/{ready_database()}"
+    assert "SSL" in refusal(f"{url}?sslmode=require").message
+    monkeypatch.setenv("PGSSLMODE", "require")
+    assert "SSL" in refusal(url).message
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql://here/db?no=such&password=hunter2", "postgresql://[::1/hunter2"]
+)
+def test_an_address_that_makes_no_sense_is_a_usage_error_that_quotes_nothing(text: str) -> None:
+    problem = refusal(text)
+    assert isinstance(problem, UsageError)
+    assert "hunter2" not in "".join(traceback.format_exception(problem)) + problem.hint
+
+
+def test_what_the_address_or_the_environment_says_goes_before_our_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "connect_timeout=5" in parse_address("postgresql://here/db").conninfo
+    assert "connect_timeout=9" in parse_address("postgresql://here/db?connect_timeout=9").conninfo
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "7")
+    assert "connect_timeout" not in parse_address("postgresql://here/db").conninfo
+    assert parse_address("postgresql://").shown == "postgresql:///"
+
+
+# -- errors of the server ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (psycopg.errors.DiskFull("could not extend file"), "state-disk-full"),
+        (psycopg.errors.DataCorrupted("invalid page"), "state-damaged"),
+        (psycopg.errors.IdleInTransactionSessionTimeout("terminating"), "state-unavailable"),
+        (psycopg.errors.DeadlockDetected("deadlock"), "state-busy"),
+        (psycopg.errors.UndefinedTable("no such table"), "state-failed"),
+        (psycopg.OperationalError(""), "state-unavailable"),
+        (psycopg.InterfaceError("the connection is closed"), "state-unavailable"),
+    ],
+)
+def test_what_may_pass_is_told_from_what_a_person_has_to_mend(error: Exception, code: str) -> None:
+    problem = told(parse_address("postgresql://desk:hunter2@here/db"), error)
+    assert problem.code == code
+    passes = code in ("state-unavailable", "state-busy", "state-disk-full")
+    assert isinstance(problem, StateUnavailable) == passes
+
+
+def test_a_row_that_does_not_fit_its_check_is_told_with_its_name() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied()
+            shared().ask("UPDATE mmp.attempts SET uid = '7'", ready_database())
+            with pytest.raises(MmpError) as refused:
+                await one.store.history(1)
+            assert refused.value.code == "state-damaged"
+            assert "attempts row 1" in refused.value.message
+
+    play(story)
+
+
+@pytest.mark.parametrize("row", ["gone", "another's"])
+def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(row: str) -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url, boot="boot-2", at=9000.0) as two:
+            await one.reserve("1")
+            forget = "DELETE FROM mmp.attempts; SELECT setval('mmp.attempts_id', 1, false)"
+            shared().ask(forget, ready_database())
+            if row != "gone":
+                assert await two.reserve("2") == Reserved(1, 9000.0)
+            with pytest.raises(StateUnavailable) as refused:
+                await one.settle(1)
+            assert refused.value.code == "state-record-lost"
+            assert shared().ask("SELECT DISTINCT status FROM mmp.attempts", ready_database()) in (
+                [],
+                [("pending",)],
+            )
+
+    play(story)
+
+
+# -- reading -----------------------------------------------------------------------------------------
+
+
+def test_a_state_opened_for_reading_checks_whose_it_is_and_writes_nothing() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied()
+        state = await open_existing(url, clock=ScriptedClock(), boot="boot-2")
+        assert state is not None
+        shared().ask("UPDATE mmp.budgets SET history = 'another'", ready_database())
+        reader = state.account("main", Environment.LIVE, Kind.OKX)
+        assert await reader.identify(UID, "another.host") == HOST
+        assert len((await reader.ledger()).sent) == 1, "and records no loss"
+        assert list(await reader.known()) == [BTC]
+        with pytest.raises(StoreMisuse):
+            await reader.reserve(signed(), assume_idle=True)
+        with pytest.raises(MmpError) as refused:
+            await reader.identify("7", HOST)
+        assert refused.value.code == "state-foreign-uid"
+        await state.close()
+
+    play(story)
+
+
+def test_a_new_account_seen_for_reading_has_the_ledger_of_its_user_id() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied()
+        state = await open_existing(url, clock=ScriptedClock(), boot="boot-2")
+        assert state is not None
+        other = state.account("other", Environment.LIVE, Kind.OKX)
+        await other.identify(UID, HOST)
+        ledger = (await other.snapshot()).ledger
+        assert ledger is not None
+        assert len(ledger.sent) == 1
+        await state.close()
+
+    play(story)
+
+
+def test_statements_are_translated_and_nothing_else_is_changed() -> None:
+    query = "SELECT * FROM attempts INDEXED BY attempts_open WHERE account=? AND resolved=0"
+    assert translated(query) == "SELECT * FROM attempts WHERE account=%s AND resolved=0"

@@ -1,0 +1,174 @@
+"""What every engine's logic does when its newest records may have been lost, over one that can say so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from reconciler.core.model import Confirmed, Environment, Family, Kind, Known, Never, Uncertain
+from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
+from reconciler.core.verdict import AttemptStatus
+from reconciler.errors import StateUnavailable
+from reconciler.ports import NotYet, Reserved
+from reconciler.store.account import KeptAccount
+from reconciler.store.rows import AttemptRow, IdentityRow
+from reconciler.store.sqlite import MemoryDisk, SqliteState
+from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
+
+L = LATEST_ARRIVAL_S
+
+
+class World:
+    """One process on a state that can be told that it lost what was last recorded."""
+
+    def __init__(self) -> None:
+        self.clock = ScriptedClock()
+        self.disk = MemoryDisk()
+        self.state: SqliteState = self.disk.open(clock=self.clock, boot="boot-1")
+        self.store: KeptAccount = self.state.account("main", Environment.LIVE, Kind.OKX)
+        asyncio.run(self.store.identify(UID, HOST))
+
+    def lose(self) -> None:
+        """Let the next transaction find that records may have been lost, and nobody said so."""
+
+        async def noticed() -> None:
+            await self.store.ledger()
+
+        self.state._tables.lost = True
+        asyncio.run(noticed())
+        self.state._tables.lost = False
+
+    def reserve(self, quantity: str = "1", family: Family = BTC) -> Reserved | NotYet:
+        return asyncio.run(self.store.reserve(signed(quantity, family), assume_idle=True))
+
+    def settle(self, attempt: int, status: AttemptStatus = AttemptStatus.APPLIED) -> None:
+        asyncio.run(self.store.settle(attempt, status, definite=True, limited=False, code="0", message=""))
+
+    def applied(self, quantity: str, family: Family = BTC) -> None:
+        slot = self.reserve(quantity, family)
+        assert isinstance(slot, Reserved)
+        self.settle(slot.attempt)
+
+    def adopt(self, quantity: str, family: Family = BTC) -> None:
+        asyncio.run(self.store.adopt({family: setting(quantity)}, read_begun_at=self.clock.time))
+
+    def known(self, family: Family = BTC) -> Known:
+        return asyncio.run(self.store.known()).get(family, Never())
+
+    def doubted(self, family: Family = BTC) -> bool:
+        known = self.known(family)
+        return isinstance(known, Uncertain) and [doubt.setting for doubt in known.unresolved] == [None]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.disk.close()
+
+
+def test_two_requests_count_as_reserved_at_the_loss_and_every_family_is_doubted(world: World) -> None:
+    world.applied("1")
+    world.adopt("2", ETH)
+    world.clock.time = 2000.0
+    world.lose()
+    assert world.reserve() == NotYet(2000.0 + L + GUARD_S)
+    assert world.doubted(BTC)
+    assert world.doubted(ETH)
+    snapshot = asyncio.run(world.store.snapshot())
+    assert snapshot.open_attempts == ()
+    assert [one.family for one in asyncio.run(world.store.history(9))] == [BTC]
+
+
+def test_a_doubt_ends_by_a_read_or_a_write_begun_after_the_last_that_can_land(world: World) -> None:
+    world.applied("1")
+    world.adopt("2", ETH)
+    world.clock.time = 2000.0
+    world.lose()
+    world.clock.time = 2000.0 + L - 0.01
+    world.adopt("1")
+    assert world.doubted(BTC)
+    world.clock.time = 2000.0 + L
+    world.adopt("1")
+    assert isinstance(world.known(BTC), Confirmed)
+    assert world.doubted(ETH)
+    world.clock.time = 2000.0 + L + GUARD_S
+    world.applied("3", ETH)
+    assert isinstance(world.known(ETH), Confirmed)
+
+
+@pytest.mark.parametrize(("after_s", "doubted"), [(10.0, True), (L, False), (L + GUARD_S + 1, False)])
+def test_a_family_new_to_the_record_is_doubted_while_its_own_may_have_been_lost(
+    world: World, after_s: float, doubted: bool
+) -> None:
+    world.lose()
+    world.clock.time += after_s
+    world.adopt("1")
+    assert world.doubted() == doubted
+
+
+def test_a_family_on_record_by_a_refused_request_alone_gets_one_doubt(world: World) -> None:
+    slot = world.reserve("1")
+    assert isinstance(slot, Reserved)
+    world.settle(slot.attempt, AttemptStatus.REJECTED)
+    world.clock.time = 2000.0
+    world.lose()
+    world.adopt("1")
+    assert world.doubted()
+
+
+def test_lost_requests_end_no_spacing_and_are_dropped_in_the_end(world: World) -> None:
+    slot = world.reserve()
+    assert isinstance(slot, Reserved)
+    asyncio.run(
+        world.store.settle(
+            slot.attempt, AttemptStatus.REJECTED, definite=True, limited=True, code="50011", message=""
+        )
+    )
+    for _ in range(15):
+        world.clock.time += 100.0
+        world.lose()
+    world.clock.time += 100.0
+    assert asyncio.run(world.store.ledger()).spaced
+
+
+def test_a_state_for_reading_records_no_loss(world: World) -> None:
+    world.applied("1")
+    world.state.frozen = True
+    world.state._tables.lost = True
+    assert isinstance(world.known(), Confirmed)
+
+
+@pytest.mark.parametrize("row", ["gone", "another's"])
+def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(world: World, row: str) -> None:
+    slot = world.reserve("1")
+    assert isinstance(slot, Reserved)
+    db = world.state._db
+    db.execute("DELETE FROM attempts")
+    db.execute("DELETE FROM sqlite_sequence")
+    if row != "gone":
+        world.clock.time += 1.0
+        other = world.state.account("main", Environment.LIVE, Kind.OKX)
+        asyncio.run(other.identify(UID, HOST))
+        assert asyncio.run(other.reserve(signed("2"), assume_idle=True)) == Reserved(
+            slot.attempt, world.clock.time
+        )
+    with pytest.raises(StateUnavailable) as refused:
+        world.settle(slot.attempt)
+    assert refused.value.code == "state-record-lost"
+
+
+def test_all_rows_of_a_kind_come_in_the_order_of_their_ids(world: World) -> None:
+    world.applied("1")
+    world.applied("2")
+
+    async def every() -> tuple[list[int], list[str], int]:
+        async with world.state.reading(None) as tables:
+            attempts = [row.id for row in await tables.every(AttemptRow)]
+            accounts = [row.account for row in await tables.every(IdentityRow)]
+            await tables.insert_all([])
+            return attempts, accounts, len(await tables.next_ids(AttemptRow, 3))
+
+    assert asyncio.run(every()) == ([1, 2], ["main"], 3)
