@@ -187,18 +187,24 @@ def test_a_commit_that_did_not_reach_the_synchronous_standby_is_not_believed(
             assert told[ended_by] in refused.value.message
 
     async def waited_out(one: Desk) -> None:
-        monkeypatch.setattr(connections, "WATCHDOG_S", 0.3)
-        await one.reserve()
+        monkeypatch.setattr(connections, "WATCHDOG_S", 0.5)
+        await commit_until_it_fails(one)
 
     async def cancelled(one: Desk) -> None:
-        reserving = asyncio.create_task(one.reserve())
-        await asyncio.sleep(0.3)
-        while not reserving.done():
+        committing = asyncio.create_task(commit_until_it_fails(one))
+        while not committing.done():
             shared().ask("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
             await asyncio.sleep(0.05)
-        await reserving
+        await committing
 
     play(story)
+
+
+async def commit_until_it_fails(one: Desk) -> None:
+    """Commit again and again: the server begins to wait for a standby some time after it is told to."""
+    for _ in range(1000):
+        async with one.state._connections.transaction() as transaction:
+            await transaction.run("UPDATE version SET migrations = migrations")
 
 
 def test_a_transaction_that_failed_unnoticed_is_not_taken_for_committed() -> None:

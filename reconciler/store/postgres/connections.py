@@ -163,14 +163,19 @@ async def _commit(connection: Connection) -> None:
     A failed transaction answers COMMIT with ROLLBACK and no error. A commit whose wait for the
     synchronous standby was cut short is answered with COMMIT and a warning.
     """
-    said: list[psycopg.errors.Diagnostic] = []
-    connection.add_notice_handler(said.append)
+    said: list[tuple[str | None, str | None]] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        # Read at once: the library forgets it after the call.
+        said.append((notice.severity_nonlocalized, notice.message_primary))
+
+    connection.add_notice_handler(note)
     try:
         async with asyncio.timeout(WATCHDOG_S):
             done = await connection.execute(b"COMMIT")
     finally:
-        connection.remove_notice_handler(said.append)
-    warnings = [one.message_primary or "" for one in said if one.severity_nonlocalized == "WARNING"]
+        connection.remove_notice_handler(note)
+    warnings = [message or "" for severity, message in said if severity == "WARNING"]
     if done.statusmessage != "COMMIT" or warnings:
         raise NotCommitted("; ".join(warnings) or f"the server answered COMMIT with {done.statusmessage}")
 
