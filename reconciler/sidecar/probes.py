@@ -43,9 +43,7 @@ def live_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...]
 def ready_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...]:
     """Check that every file is accepted and the state open, and the heartbeats."""
     settings = (*_awaited(board), *(_settings(watched.vitals) for watched in board.accounts()))
-    opened = bool(board.accounts())
-    state = Check("state", opened, "" if opened else "it is not open yet")
-    return (*settings, state, *live_checks(board, answers=answers, now=now))
+    return (*settings, _state(board), *live_checks(board, answers=answers, now=now))
 
 
 def startup_checks(board: Board) -> tuple[Check, ...]:
@@ -64,6 +62,13 @@ def probe_answer(checks: Sequence[Check], *, verbose: bool) -> Answer:
     else:
         text = "\n".join(f"{check.name}: {check.told}" for check in failed) or "ok"
     return text_answer(503 if failed else 200, text)
+
+
+def _state(board: Board) -> Check:
+    """Check that the state is open and can be used."""
+    lost = next((one.vitals.state_lost for one in board.accounts() if one.vitals.state_lost), "")
+    told = lost if board.accounts() else "it is not open yet"
+    return Check("state", not told, told)
 
 
 def _heard(vitals: Vitals, now: float) -> Check:

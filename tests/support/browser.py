@@ -63,7 +63,7 @@ def browser() -> Iterator[Browser]:
     """Start Chromium for the block; raises FileNotFoundError where there is none."""
     path = find_chromium()
     if path is None:
-        raise FileNotFoundError(f"no Chromium here: none of {', '.join(NAMES)} is on the PATH")
+        raise FileNotFoundError("no Chromium is on the PATH")
     with asyncio.Runner() as runner:
         playwright = runner.run(async_playwright().start())
         chromium = runner.run(playwright.chromium.launch(executable_path=path, args=list(FLAGS)))

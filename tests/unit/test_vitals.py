@@ -31,6 +31,7 @@ from reconciler.core.events import (
     PolicyRejected,
     RequestReserved,
     RequestSettled,
+    StateAwaited,
     Waiting,
     WentIdle,
 )
@@ -156,6 +157,14 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         {
             "due_at": NOW + 30,
             "troubles": (Trouble(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
+        },
+    ),
+    (
+        StateAwaited("state-unavailable", "the connection was lost", NOW + 4),
+        {
+            "due_at": NOW + 4,
+            "state_lost": "the connection was lost",
+            "troubles": (Trouble(WALL, "state-unavailable", "the connection was lost"),),
         },
     ),
     (ConfigAccepted("mmp.yaml", "ab"), {"config": FileState("mmp.yaml", "ab", WALL)}),
