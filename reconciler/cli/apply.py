@@ -140,5 +140,5 @@ def apply(
         made_at = instant(loaded.saved.made_at)
         logs.log("info", "applying a reviewed plan", made_at=made_at, digest=loaded.saved.plan.digest)
     if allows:
-        logs.log("warning", "guards overridden", allow=[str(each) for each in allows], reason=reason)
+        logs.log("warning", "overrides given", allow=[str(each) for each in allows], reason=reason)
     ctx.exit(asyncio.run(Applying(desired, policies, order, out).run()))

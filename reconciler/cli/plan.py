@@ -123,7 +123,7 @@ def plan(
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     _check_together(
-        out=out_file is not None,
+        out_file=out_file,
         expires=expires is not None,
         against=against is not None,
         max_age=max_age is not None,
@@ -270,11 +270,15 @@ def _plan_against(
     return Made(plan_against(desired, snapshot, rules), context, origin)
 
 
-def _check_together(*, out: bool, expires: bool, against: bool, max_age: bool, no_live: bool) -> None:
+def _check_together(
+    *, out_file: str | None, expires: bool, against: bool, max_age: bool, no_live: bool
+) -> None:
     """Refuse flags that mean nothing without, or beside, another."""
-    if expires and not out:
+    if expires and out_file is None:
         raise UsageError("expires-alone", "--expires is about the file that --out writes")
     if max_age and not against:
         raise UsageError("max-age-alone", "--max-age is about the status that --against names")
+    if out_file == "-":
+        raise UsageError("out-stdout", "--out wants a file: stdout has the plan for people", "name a file")
     if no_live and against:
         raise UsageError("no-live-against", "--no-live and --against contradict each other")

@@ -18,6 +18,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Family, LiveRow, parse_family
+from reconciler.core.problems import printable
 from reconciler.errors import Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def reset(
 
     \b
     Exit status: 0 done or not frozen, 1 the exchange did not do it, 8 account or key (59509: no
-    permission to reset), 64 not approved.
+    permission to reset), 64 not approved, or a family nobody knows.
 
     \b
     Examples:
@@ -101,6 +102,8 @@ class Resetting:
         """Reset the family if it is frozen and that is approved; returns the exit status."""
         client = await self._identified()
         row = await self._row(client)
+        if row is None and self.family not in self.desired.families:
+            raise self._nobody_knows()
         if row is None or not row.frozen:
             self._tell("not-frozen", f"{self.family} is not frozen: there is nothing to reset.")
             return Exit.DONE
@@ -132,6 +135,11 @@ class Resetting:
         if why := read.unreadable.get(self.family):
             raise MmpError("bad-row", f"the live row of {self.family} makes no sense: {why}")
         return read.rows.get(self.family)
+
+    def _nobody_knows(self) -> UsageError:
+        """Return why a name that stands neither in the file nor at the exchange is taken for a slip."""
+        where = f"{printable(self.desired.path)} and the exchange know no family {self.family}"
+        return UsageError("no-family", f"nothing was reset: {where}", "mmp status shows which are frozen")
 
     def _approve(self, row: LiveRow) -> bool:
         from reconciler.report.status import frozen_words

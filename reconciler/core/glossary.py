@@ -24,6 +24,7 @@ _COPY = "Copy the value again from where the key was created, without quotes or 
 _NETWORK = "Look at the network and its firewalls; the program goes on by itself once it can."
 _READ_BACK = "Nothing to fix: a request counts as sent, and what came of it is read back."
 _WITHIN = "Look at what stands between this machine and OKX: proxies and gateways answer like that."
+_OVERRIDE = 'If it is meant: --allow KIND:FAMILY --reason "…" with KIND {}, once; or change the policy.'
 _FLAGS = _row(
     "Flags that do not go together",
     "The message names them. A mistyped command line exits 64 and never 2, which means changes.",
@@ -49,8 +50,9 @@ ERRORS: dict[str, Explanation] = {
     ),
     "no-family": _row(
         "No family matches",
-        "None of the globs of --family matches a family of the file (or of the saved plan).",
-        "Put the glob in quotes, and compare it with the families of the file.",
+        "None of the globs of --family matches a family of the file (or of the saved plan); for mmp reset: "
+        "neither the file nor the exchange knows the family.",
+        "Put a glob in quotes, and compare it with the families of the file.",
     ),
     "one-account": _row(
         "Exactly one account is wanted",
@@ -203,6 +205,7 @@ ERRORS: dict[str, Explanation] = {
             "no-live-plan",
             "one-stdout",
             "out-one",
+            "out-stdout",
         ),
         _FLAGS,
     ),
@@ -593,6 +596,48 @@ WORDS: dict[str, Explanation] = {
     "pending": _row("Pending", "To be applied or recorded; mmp status says when."),
     "bounds": _row("Bounds", "A desired value is outside what the policy allows for the family."),
     "protected": _row("Protected", "The policy protects the family: not removed, disabled or paused."),
+    # Rules of the policy, as refusals name them
+    **{
+        f"bounds.{field}.{limit}": _row(
+            "A limit of the policy",
+            f"{field} of a family is {told} what bounds.{field}.{limit} of mmp-policy.yaml says; a change "
+            "back towards it is let pass.",
+            _OVERRIDE.format("bounds"),
+        )
+        for field in ("timeInterval", "frozenInterval", "qtyLimit")
+        for limit, told in (("min", "less than"), ("max", "more than"))
+    },
+    **{
+        rule: _row("A word the policy denies", f"{said} is not allowed there.", _OVERRIDE.format("bounds"))
+        for rule, said in (
+            ("bounds.timeInterval.disabled", "disabled, which switches the family's protection off,"),
+            ("bounds.frozenInterval.until-reset", "until-reset, a freeze that only a person ends,"),
+        )
+    },
+    "loosening.maxFactor": _row(
+        "Too far at once",
+        "A field gets looser by more than this factor: qtyLimit after/before, intervals before/after; away "
+        "from until-reset is beyond any factor.",
+        _OVERRIDE.format("loosen (or mixed, disable)"),
+    ),
+    "loosening.maxFamilies": _row(
+        "Too many at once",
+        "The file makes more families looser, or disables them, than this; paused ones and those that a "
+        "command leaves out count, too.",
+        _OVERRIDE.format("loosen (or mixed, disable)"),
+    ),
+    "loosening.maxShare": _row(
+        "Too large a share at once",
+        "Of the families that are in force now, the file makes a larger share looser or disables it.",
+        _OVERRIDE.format("loosen (or mixed, disable)"),
+    ),
+    # Words of the file
+    "disabled": _row("Disabled", "timeInterval: disabled, OKX's 0: no protection for the family at all."),
+    "until-reset": _row(
+        "Until reset",
+        "frozenInterval: until-reset, OKX's 0: quotes stay pulled until someone resets the family.",
+        "mmp reset FAMILY ends such a freeze.",
+    ),
     "unmanaged": _row("Unmanaged", "Live at the exchange and not in the file: never touched."),
 }
 """The words of plans, results and statuses."""

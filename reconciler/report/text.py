@@ -169,7 +169,8 @@ def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[s
     yield paint(f"Refused by {_refuser(context)}:", Tone.WARN)
     for refusal in refusals:
         way_out = f'if that is meant: {refusal.allow} --reason "…"'
-        yield f"  {refusal.family:<{width}}  {refusal.sentence}; {way_out}"
+        # Of a saved plan the numbers are whatever its file says.
+        yield f"  {refusal.family:<{width}}  {printable(refusal.sentence)}; {way_out}"
 
 
 def _refuser(context: Context) -> str:

@@ -266,6 +266,15 @@ def test_a_reset_needs_approval_only_when_there_is_something_to_reset(
     assert resets(exchange) == []
 
 
+def test_a_mistyped_family_is_not_told_to_be_fine(frozen: Desk, exchange: Exchange) -> None:
+    ended = frozen.mmp("reset", "BTC-USD_UM", "--yes")
+    assert (ended.status, ended.error_code) == (64, "no-family"), ended.stdout
+    exchange.change("SOL-USD_UM", "5000/0/100")
+    unmanaged = frozen.mmp("reset", "SOL-USD_UM", "--yes", "--output", "json")
+    assert (unmanaged.status, unmanaged.document["outcome"]) == (0, "not-frozen")
+    assert resets(exchange) == []
+
+
 @pytest.mark.parametrize(("answer", "status", "sent"), [("y", 0, ["BTC-USD"]), ("n", 1, []), ("", 1, [])])
 def test_on_a_terminal_a_reset_asks(
     frozen: Desk, exchange: Exchange, answer: str, status: int, sent: list[str]

@@ -290,6 +290,7 @@ def test_a_plan_of_another_user_id_is_refused(planned: Desk, exchange: Exchange)
         (("plan", "--out", "plan.json", "--expires", "0s"), "expires"),
         (("plan", "--out", "plan.json", "--expires", "31d"), "expires"),
         (("plan", "--expires", "1h"), "expires-alone"),
+        (("plan", "--out", "-"), "out-stdout"),
         (("plan", "--max-age", "1h"), "max-age-alone"),
         (("plan", "--no-live", "--against", "status.json"), "no-live-against"),
         (("apply", "plan.json", "--yes", "--no-live"), "no-live-plan"),

@@ -15,7 +15,7 @@ from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WO
 from reconciler.core.model import Family, Field
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, Because, Reason
-from reconciler.core.policy import Bound, Kind, Loosening, Policy
+from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Kind, Loosening, Policy
 from reconciler.core.problems import CATALOGUE, Code
 from reconciler.core.status import FamilyState
 from reconciler.core.verdict import ReplyClass
@@ -88,6 +88,18 @@ def test_every_key_of_the_file_every_status_and_every_class_is_explained() -> No
     assert keys | {"uid", "prefix"} == set(FIELDS)
     assert set(STATUSES) == set(Exit)
     assert set(REPLY_CLASSES) == set(ReplyClass)
+
+
+def test_every_rule_of_the_policy_and_every_zero_word_is_explained() -> None:
+    limits = {
+        f"bounds.{field.value}.{limit}"
+        for field in Field
+        for limit in ("min", "max", ZERO_WORDS.get(field, "max"))
+    }
+    loosening = {
+        f"loosening.{key}" for key in load_schema("policy")["properties"]["loosening"]["properties"]
+    }
+    assert {*limits, *loosening, *ZERO_WORDS.values(), GUARD_RULE, "disable", "protected"} <= set(WORDS)
 
 
 @pytest.mark.parametrize("code", TABLE)

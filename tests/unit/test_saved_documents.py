@@ -7,8 +7,10 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import cli
 from reconciler.cli.saving import Loaded, load_plan, why_stale
-from reconciler.core.plan import Basis, Plan
+from reconciler.core.plan import Basis, Plan, Rules
+from reconciler.core.policy import Loosening, Policy
 from reconciler.desired.documents import MAX_DOCUMENT_BYTES, read_document
 from reconciler.errors import InvalidInput
 from reconciler.report.documents import Context, Document, PolicyFile, Published, plan_document
@@ -26,6 +29,7 @@ from reconciler.report.markdown import MAX_BYTES, plans_markdown
 from reconciler.report.saved import Origin, context_of, integrity, read_saved, saved_document
 from reconciler.report.snapshot import read_snapshots
 from reconciler.report.status import status_document
+from reconciler.report.text import plan_text
 from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, confirmed, plan_of, setting
 from tests.unit.report_samples import HOSTILE, large_plans, small_plans, statuses
@@ -160,6 +164,29 @@ def test_a_digest_that_is_not_the_plan_s_own_shows_even_under_a_fitting_seal() -
     with pytest.raises(InvalidInput) as refused:
         read_back(document)
     assert refused.value.code == "plan-edited"
+
+
+def test_a_sealed_plan_from_elsewhere_cannot_break_out_of_its_text() -> None:
+    """Who can write the file can write the seal: what it says for people is text from outside."""
+    rules = Rules(policy=Policy("mmp-policy.yaml", "b" * 64, loosening=Loosening(max_factor=Decimal(2))))
+    plan = plan_of({BTC: setting("5000/2000/400")}, {BTC: confirmed("5000/2000/100")}, rules=rules)
+    told = 0
+    for path in leaves(saved(plan, CONTEXTS[1])):
+        document = saved(plan, CONTEXTS[1])
+        place: Any = document
+        for step in path[:-1]:
+            place = place[step]
+        if not isinstance(place[path[-1]], str) or path[-1] == "integrity":
+            continue
+        place[path[-1]] = "\x1b[31m\r\n::error::\u202e"
+        document["saved"]["integrity"] = integrity(document)
+        with suppress(InvalidInput):
+            back = read_back(document)
+            text = plan_text(back.plan, context_of(document, back), simulator=False)
+            assert all(line.isprintable() for line in text.split("\n")), path
+            assert not any(line.startswith("::") for line in text.split("\n")), path
+            told += 1
+    assert told >= 6
 
 
 @pytest.mark.parametrize("name", ["made_at", "expires_at"])
