@@ -12,6 +12,7 @@ from time import perf_counter
 from bench.arrival import swap_to_arrival
 from bench.crowd import CROWD, Lateness, sends_beside_a_crowd
 from bench.families import FAMILIES, reading_and_planning
+from bench.idle import Cost, idling
 from bench.measure import compare, process, row
 from bench.page import rendering
 from bench.state import durable_steps
@@ -38,6 +39,7 @@ def main() -> None:
     _arrival()
     _page()
     _crowd()
+    _idle()
     _simulation()
 
 
@@ -91,6 +93,27 @@ def _crowd() -> None:
 
 def _late(late: Lateness) -> str:
     return f"{late.median_s * 1000:6.1f} ms, the worst of 200 {late.worst_s * 1000:.1f} ms"
+
+
+def _idle() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        seen = idling(Path(folder))
+    print("a sidecar with nothing to do: 6 families in sync, --listen, through one minute")
+    beside = f"a bare aiohttp server {_core(seen.bare)}  (goal: at most 0.1)"
+    print(f"  {'of a core':<34} {_core(seen.sidecar)}  {beside}")
+    besides = f"besides the interval's reads, with them {seen.sidecar.wakeups:.0f}  (goal: at most 10)"
+    print(f"  {'wake-ups a minute':<34} {seen.without_reads.wakeups:6.0f}    {besides}")
+    times = seen.sidecar.resident_kb / seen.bare.resident_kb
+    sizes = f"{_megabytes(seen.sidecar)} : {_megabytes(seen.bare)}"
+    print(f"  {'resident memory':<34} {times:6.2f} x  a bare aiohttp server {sizes}  (goal: at most 1.3)")
+
+
+def _core(cost: Cost) -> str:
+    return f"{100 * cost.core:6.3f} %"
+
+
+def _megabytes(cost: Cost) -> str:
+    return f"{cost.resident_kb / 1024:.0f} MB"
 
 
 def _simulation() -> None:

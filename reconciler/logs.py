@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, assert_never
-
-import structlog
 
 from reconciler.core.events import (
     Adopted,
@@ -44,6 +43,24 @@ from reconciler.core.problems import Problem
 from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Let imports within the block find ``package`` missing, unless it is there already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment] # how Python says that an import shall fail
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+# structlog would load it for tracebacks, of which none is ever logged: 3 MB and as long as itself.
+with _without("rich"):
+    import structlog
 
 
 def configure(*, log_format: str | None, level: str, color: bool) -> None:

@@ -8,7 +8,7 @@ without a reservation on record, never sends twice on one, and never reports a s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from reconciler.core import account as accounts
@@ -360,19 +360,24 @@ class _Pass:
     async def _plan_again(self) -> tuple[Plan, float]:
         self.known = await self.store.known()
         pauses = await self.store.pauses()
-        ledger = await self.store.ledger()
+        ledger = await self._ledger()
         now, self.wanted = self.clock.now(), self.desired()
         desired = self.wanted
         self.pauses = in_force(pauses, desired)
         self.ended_fights = fought_no_more(pauses, desired)
         rules = self._rules(now)
         plan = make_plan(desired, self.known, self.reads, rules, now)
-        plan = with_schedule(plan, ledger, now, assume_idle=self.options.assume_idle)
+        plan = with_schedule(plan, ledger, now, assume_idle=False)
         whole = self._has_whole_picture(plan)
         self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole))
         self._tell(plan)
         self.plan = plan
-        return plan, earliest_slot(ledger, now, assume_idle=self.options.assume_idle)
+        return plan, earliest_slot(ledger, now)
+
+    async def _ledger(self) -> Ledger:
+        """Return the pacing ledger; where idleness may be assumed, nothing unknown is waited for."""
+        ledger = await self.store.ledger()
+        return replace(ledger, empty_since=None) if self.options.assume_idle else ledger
 
     async def _minds_fights(self, plan: Plan) -> bool:
         """End what the file has ended, break off what goes on too long; True: plan again."""

@@ -70,8 +70,7 @@ def judge_standing(status: Status | None, *, live: bool, interval_s: float) -> J
         return Judged(Standing.UNKNOWN, f"Not known: {doubt}.")
     uncertain = _names(status, lambda family: family.state is FamilyState.UNCERTAIN)
     if uncertain:
-        told = f"Not known: a request for {_list(uncertain)} was not answered."
-        return Judged(Standing.UNKNOWN, told, uncertain)
+        return Judged(Standing.UNKNOWN, _uncertain_words(status), uncertain)
     frozen = _names(status, frozen_until_reset)
     if frozen:
         told = f"Frozen until somebody resets it: {_list(frozen)}. Settings are no looser than desired."
@@ -131,6 +130,14 @@ def _doubt(status: Status, *, live: bool, interval_s: float) -> str:
 
 def _names(status: Status, holds: Callable[[FamilyStatus], bool]) -> tuple[Family, ...]:
     return tuple(family.family for family in status.families if holds(family))
+
+
+def _uncertain_words(status: Status) -> str:
+    unanswered = _names(status, lambda one: one.state is FamilyState.UNCERTAIN and not one.doubtful)
+    if unanswered:
+        return f"Not known: a request for {_list(unanswered)} was not answered."
+    doubtful = _names(status, lambda one: one.doubtful)
+    return f"Not known: what was just read of {_list(doubtful)} was not expected; it is read again."
 
 
 def _exposed_words(exposed: tuple[Family, ...], status: Status) -> str:

@@ -46,7 +46,8 @@ class FamilyState(StrEnum):
 class FamilyStatus:
     """One desired family: desired, applied (None: never), live (None: no row, or not read since).
 
-    ``change`` is what a plan made from the record alone would do; None when nothing.
+    ``change`` is what a plan made from the record alone would do; None when nothing. ``doubtful``:
+    every request was answered, but one read differs from what came of them, and another has to agree.
     """
 
     family: Family
@@ -55,6 +56,7 @@ class FamilyStatus:
     applied: Setting | None
     live: LiveRow | None
     change: Change | None
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ def _family(
         applied=_applied(known),
         live=live,
         change=change,
+        doubtful=doubtful and not isinstance(known, Uncertain),
     )
 
 

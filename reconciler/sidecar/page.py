@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from typing import TYPE_CHECKING
 
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.pictures import STRIP_HEIGHT
 from reconciler.sidecar.view import Advise, advise_of_ours, page_view
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -56,6 +58,9 @@ def assets() -> Mapping[str, Asset]:
 
 @cache
 def _template() -> Template:
+    # Late: a sidecar whose page nobody opens needs none of it (2 MB).
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

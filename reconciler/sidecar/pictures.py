@@ -19,6 +19,12 @@ from reconciler.core.vitals import SHOWN_S
 AHEAD_S = 15.0
 """How far the picture of the pacing window looks ahead: one window, and some."""
 
+LOW, HIGH = 36, 17
+"""How far from the top a request stands: two that go together, as they usually do, one above the other."""
+
+TOGETHER_S = 2.0
+"""Requests closer than this would cover each other."""
+
 TICKS_S = (-60, -40, -20, -10, 0, 10)
 
 DAY = timedelta(hours=24)
@@ -52,7 +58,8 @@ MARKS = {
 """The mark of each state that is on record; any other, and none, is nobody having watched."""
 
 ALWAYS_SHOWN = (Mark.FAILED, Mark.DIFFERS, Mark.FROZEN)
-"""Worst first: one second of these marks the whole column. The others are what most of it was."""
+"""Worst first: one second of these marks the whole column. The others are what most of it was, and in the
+newest column what is now: a sidecar that has just begun is to be seen."""
 
 MIDDLES = {Mark.FAILED: 6, Mark.DIFFERS: 8, Mark.FROZEN: 4, Mark.IN_SYNC: 10}
 """Where the stroke of a mark runs, so that each stands at a height of its own."""
@@ -60,11 +67,15 @@ MIDDLES = {Mark.FAILED: 6, Mark.DIFFERS: 8, Mark.FROZEN: 4, Mark.IN_SYNC: 10}
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One request on the time axis. ``kind`` names its look, ``told`` is what it says when pointed at."""
+    """One request on the time axis. ``kind`` names its look, ``told`` is what it says when pointed at.
+
+    ``top`` is its distance from the top, LOW or HIGH.
+    """
 
     at: str
     kind: str
     told: str
+    top: int = LOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +123,18 @@ def pacing_picture(dots: Iterable[tuple[float, str, str]], *, slot_s: float | No
         window_width=_share(WINDOW_S),
         now=_place(0.0),
         slot=slot,
-        dots=tuple(Dot(_place(at), kind, told) for at, kind, told in dots if -SHOWN_S <= at <= AHEAD_S),
+        dots=tuple(_dots(dot for dot in dots if -SHOWN_S <= dot[0] <= AHEAD_S)),
         ticks=tuple(Tick(_place(at), _tick(at)) for at in TICKS_S),
     )
+
+
+def _dots(requests: Iterable[tuple[float, str, str]]) -> Iterator[Dot]:
+    """Yield each request, oldest first; one that comes right after a low one stands above it."""
+    low_at = float("-inf")
+    for at, kind, told in requests:
+        top = HIGH if at - low_at < TOGETHER_S else LOW
+        yield Dot(_place(at), kind, told, top)
+        low_at = at if top == LOW else float("-inf")
 
 
 def columns_for(families: int) -> int:
@@ -161,6 +181,8 @@ def _columns(spans: Sequence[Span], since: datetime, columns: int) -> list[Mark]
     pieces = list(_clipped(spans, since, since + DAY))
     in_sync = _covered([piece for piece in pieces if piece[0] is Mark.IN_SYNC], width, columns)
     shown = [Mark.IN_SYNC if covered > width / 2 else Mark.UNWATCHED for covered in in_sync]
+    if any(mark is Mark.IN_SYNC and end >= DAY.total_seconds() for mark, _, end in pieces):
+        shown[-1] = Mark.IN_SYNC
     for mark in reversed(ALWAYS_SHOWN):
         for found, begin, end in pieces:
             if found is mark:

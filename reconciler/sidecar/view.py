@@ -348,7 +348,9 @@ def _differing_told(status: Status | None, differing: Sequence[DifferingLine], m
     if status is None:
         return "Not known yet."
     if not differing:
-        return f"Nothing differs{_as_of(status)}."
+        doubtful = [one.family for one in status.families if one.doubtful]
+        read_again = f"Not known of {names(doubtful)}: it is read again."
+        return read_again if doubtful else f"Nothing differs{_as_of(status)}."
     held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
     told = f"{len(differing)} of {families(len(status.families))}."
     if held < len(differing) and not moment.delay and status.eta_s >= 1:

@@ -82,13 +82,13 @@ def stream(life: Life) -> None:
 
 
 def strip(desk: Desk) -> tuple[Span, ...]:
-    """Return what is on record of the last hour of BTC-USD."""
+    """Return what is on record of the last hour of BTC-USD; empty before the first look."""
     clock = SystemClock()
     state = open_existing(str(desk.state), clock=clock, boot=boot_identity())
     assert state is not None
     store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
     try:
-        return asyncio.run(store.strips(clock.wall() - timedelta(hours=1)))[BTC]
+        return asyncio.run(store.strips(clock.wall() - timedelta(hours=1))).get(BTC, ())
     finally:
         state.close_now()
 
@@ -100,7 +100,7 @@ def test_killed_under_a_stream_of_changes_it_loses_nothing_and_keeps_its_pace(
     with webhook() as hook:
         life = Life(desk, hook)
         life.sidecar.wait_for("/startupz", 15.0)
-        began = strip(desk)[-1]
+        began = eventually(lambda: strip(desk), 15.0, "the first look to be on record")[-1]
         stream(life)
         last = f"5000/2000/{life.values[-1]}"
         eventually(lambda: exchange.live()[BTC] == last, SETTLED_WITHIN_S, f"{last} to be in force")

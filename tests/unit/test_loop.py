@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.events import (
+    Compared,
     Event,
     ExchangeFailed,
     Identified,
@@ -35,6 +36,7 @@ from reconciler.core.model import (
     LiveRow,
     Setting,
 )
+from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
@@ -579,6 +581,18 @@ def test_a_claim_is_made_for_the_user_id_of_the_key() -> None:
     here.claim = lambda uid: None if uid == INFO.uid else CLAIMED
     here.run(60.0)
     assert [wanted for _, _, wanted in here.exchange.sent] == [A]
+
+
+# ---- what is told of the pace ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("assume_idle", [True, False])
+def test_the_pace_that_is_told_is_the_one_that_is_kept(assume_idle: bool) -> None:
+    here = World(desired({BTC: A}), options=Options(purpose="run", assume_idle=assume_idle))
+    here.run(30.0)
+    first = next(event for _, event in here.events if isinstance(event, Compared))
+    ((sent_at, _, _),) = here.exchange.sent
+    assert earliest_slot(first.ledger, 1000.0) == pytest.approx(sent_at, abs=0.3)
 
 
 # ---- a file that changes often -------------------------------------------------------------------

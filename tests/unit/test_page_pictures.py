@@ -13,6 +13,8 @@ from reconciler.sidecar.pictures import (
     COLUMNS,
     DAY,
     FEWER_COLUMNS,
+    HIGH,
+    LOW,
     MARKS,
     MIDDLES,
     Mark,
@@ -67,6 +69,12 @@ def test_requests_stand_at_their_time_and_older_ones_are_gone() -> None:
     ]
 
 
+def test_requests_that_go_together_stand_one_above_the_other() -> None:
+    times = (-30, -29.9, -29.8, -20, -18, -9, -8.5)
+    picture = pacing_picture([(at, "applied", "") for at in times], slot_s=0)
+    assert [dot.top for dot in picture.dots] == [LOW, HIGH, LOW, LOW, LOW, LOW, HIGH]
+
+
 # ---- a day -----------------------------------------------------------------------------------------
 
 
@@ -101,7 +109,12 @@ def test_the_worst_of_a_column_is_the_one_that_is_drawn() -> None:
 
 def test_a_column_nobody_watched_for_most_of_it_is_empty() -> None:
     assert drawn((8, "in-sync")) == {"in-sync": "M95 10h1"}
-    assert drawn((7, "in-sync")) == {}
+    assert drawn((7, "in-sync"), (8, None)) == {}
+
+
+def test_what_is_now_is_in_the_newest_column_from_the_first_second_on() -> None:
+    assert drawn((1 / 60, "in-sync")) == {"in-sync": "M95 10h1"}
+    assert drawn((1 / 60, "drifted"), (1 / 60, "in-sync")) == {"differs": "M95 8h1"}
 
 
 def test_what_is_older_than_a_day_or_still_to_come_is_left_out() -> None:

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.model import Family, Known, LiveRow, Uncertain
+from reconciler.core.model import Family, Known, LiveRead, LiveRow, Uncertain
 from reconciler.core.standing import (
     MIN_FRESH_S,
     MISSED_READS,
@@ -126,6 +126,31 @@ def test_the_sentence_says_the_standing(
 ) -> None:
     judged = judge_standing(status_of(wanted, proven, shown), live=True, interval_s=30.0)
     assert (judged.standing, judged.sentence) == (standing, sentence)
+
+
+def doubted(*unanswered: Family) -> Status:
+    """Return a status where one read, moments after a write, shows another value of every family."""
+    before = {family: confirmed(TEXT["A"], at=NOW - 2) for family in (BTC, ETH)}
+    lost = {family: Uncertain(before[family], (unresolved(TEXT["A"]),)) for family in unanswered}
+    rows = dict.fromkeys((BTC, ETH), LiveRow(setting(TEXT["B"])))
+    wanted = desired(dict.fromkeys((BTC, ETH), setting(TEXT["A"])))
+    record = Record("1", "openapi.okx.com", {**before, **lost}, IDLE, rows, WALL)
+    seen = LiveRead(NOW - 1, rows)
+    return make_status(wanted, record, simulator=False, now=NOW, wall=WALL, read=seen)
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "sentence"),
+    [
+        ((), "Not known: what was just read of BTC-USD, ETH-USD was not expected; it is read again."),
+        ((ETH,), "Not known: a request for ETH-USD was not answered."),
+    ],
+)
+def test_a_read_nobody_expected_is_not_told_as_a_request_without_an_answer(
+    unanswered: tuple[Family, ...], sentence: str
+) -> None:
+    judged = judge_standing(doubted(*unanswered), live=True, interval_s=30.0)
+    assert judged == Judged(Standing.UNKNOWN, sentence, (BTC, ETH))
 
 
 def test_nothing_compared_yet_is_not_known() -> None:
