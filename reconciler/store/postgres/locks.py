@@ -24,6 +24,10 @@ LEASE_S = 9.0
 RENEW_S = 3.0
 """Between two renewals of all locks of the process."""
 
+FURTHEST_S = 2 * LEASE_S
+"""No lock lasts for longer from now, unless the database's clock was set back, perhaps by another server
+that took over. Then it is free: a holder that is alive takes it again. A small step does no harm."""
+
 _FREE = ""
 """The holder of a lock that was given back."""
 
@@ -33,6 +37,7 @@ VALUES (%s, 1, %s, clock_timestamp() + make_interval(secs => %s))
 ON CONFLICT (name) DO UPDATE
 SET generation = held.generation + 1, holder = excluded.holder, expires_at = excluded.expires_at
 WHERE held.holder = '' OR held.expires_at <= clock_timestamp()
+    OR held.expires_at > clock_timestamp() + make_interval(secs => %s)
 RETURNING generation
 """
 
@@ -65,7 +70,7 @@ class LeaseLocks:
             raise StoreMisuse(f"the lock {name} is already held by this process")
         told = json.dumps(asdict(holder))
         async with self._connections.transaction() as transaction:
-            taken = await transaction.row(_TAKE, (name, told, LEASE_S))
+            taken = await transaction.row(_TAKE, (name, told, LEASE_S, FURTHEST_S))
         if taken is None:
             return False
         self._held[name] = taken[0]
