@@ -71,6 +71,24 @@ def test_a_lock_of_the_far_future_is_free_because_only_a_clock_set_back_explains
     play(story)
 
 
+def test_no_generation_comes_again_after_a_failover_that_forgot_the_newest() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two:
+            async with one.store.locked("run"):
+                pass
+            [before] = shared().ask("SELECT name, generation FROM mmp.locks", ready_database())
+            async with one.store.locked("run"):
+                forget = f"UPDATE mmp.locks SET holder = '', generation = {before[1]}"
+                shared().ask(forget, ready_database())
+                async with two.store.locked("apply"):
+                    with pytest.raises(StateLocked) as refused:
+                        await one.reserve()
+                    assert refused.value.code == "state-lock-lost"
+                    assert isinstance(await two.reserve(), Reserved)
+
+    play(story)
+
+
 def test_giving_back_a_lost_lock_leaves_it_to_its_holder() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
