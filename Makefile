@@ -47,7 +47,7 @@ tests: $(READY)
 left-out: $(READY)
 	@$(PY) -m tests.support.missing
 	@echo 'Left out, because it takes long (make proof does it):'
-	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories, thirty kills in a row of the real program'
+	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories of each world, thirty kills in a row of the real program'
 	@echo 'Left out, because it cannot be run here: anything against OKX itself'
 
 check: format lint types whole test ## what .ci/run does: format, lint, types, lock, tests
@@ -64,7 +64,7 @@ types: $(READY)
 whole: $(READY)
 	@$(PY) -m pip check >/dev/null && echo 'lock: everything that is needed is in it'
 
-simulate: $(READY) ## SEEDS=n simulated histories on all cores
+simulate: $(READY) ## SEEDS=n simulated histories of each world, on all cores
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs all
 
 mutants: $(READY) ## break the program on purpose, rule by rule: the simulation must see each

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,3 +80,14 @@ async def desk(
         yield Desk(state, store, clock)
     finally:
         await state.close()
+
+
+@contextmanager
+def made_in_another_history() -> Iterator[None]:
+    """Let the state have been made on another timeline, and nothing be on record of any User ID."""
+    [(now,)] = shared().ask("SELECT history FROM mmp.version", ready_database())
+    shared().ask("UPDATE mmp.version SET history = 'another/00000001'", ready_database())
+    try:
+        yield
+    finally:
+        shared().ask(f"UPDATE mmp.version SET history = '{now}'", ready_database())

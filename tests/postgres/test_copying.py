@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 from reconciler.cli.main import cli
 from reconciler.core.model import Environment, Family, Kind, LiveRead, LiveRow
+from reconciler.core.pacing import GUARD_S
+from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, UsageError
 from reconciler.ports import NotYet, Reserved
@@ -22,7 +24,7 @@ from reconciler.store.account import KeptAccount
 from reconciler.store.copying import copy
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
-from tests.postgres.desks import Desk, desk, play
+from tests.postgres.desks import Desk, desk, made_in_another_history, play
 from tests.support.postgres import shared
 
 Story = Callable[[str, SqliteState], Coroutine[Any, Any, None]]
@@ -102,6 +104,20 @@ def test_everything_arrives_and_the_next_slot_is_the_same(tmp_path: Path) -> Non
             assert len(await other.store.history(9)) == 1
 
     told(tmp_path, story)
+
+
+def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_are_copied(
+    tmp_path: Path,
+) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, at=5000.0, account="somebody.else", uid="7") as other:
+            await copy(source, other.state)
+            here = other.state.account("main", Environment.LIVE, Kind.OKX)
+            await here.identify(UID, HOST)
+            assert await here.reserve(signed("6"), assume_idle=True) == NotYet(5000.0 + L + GUARD_S)
+
+    with made_in_another_history():
+        told(tmp_path, story)
 
 
 def test_proofs_go_on_being_older_or_newer_than_the_same_attempts() -> None:

@@ -23,6 +23,12 @@ def go_silent() -> None:
     shared().ask("UPDATE mmp.locks SET expires_at = now() - interval '1 second'", ready_database())
 
 
+def expire_in(seconds: float) -> None:
+    """Let the lease last for so long by the server's clock."""
+    until = f"now() + interval '{seconds} seconds'"
+    shared().ask(f"UPDATE mmp.locks SET expires_at = {until}", ready_database())
+
+
 def seconds_left() -> float:
     [(left,)] = shared().ask("SELECT expires_at - clock_timestamp() FROM mmp.locks", ready_database())
     return float(left.total_seconds())
@@ -47,6 +53,38 @@ def test_a_lock_whose_holder_went_silent_is_taken_over_and_the_loser_sends_nothi
                     await one.reserve()
                 assert again.value.code == "state-lock-lost"
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(2,)]
+
+    play(story)
+
+
+def test_a_lock_of_the_far_future_is_free_because_only_a_clock_set_back_explains_it() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two, one.store.locked("run"):
+            expire_in(locks.FURTHEST_S - 5.0)
+            with pytest.raises(StateLocked):
+                await two.store.locked("apply").__aenter__()
+            expire_in(3600.0)
+            async with two.store.locked("apply"):
+                with pytest.raises(StateLocked):
+                    await one.reserve()
+
+    play(story)
+
+
+def test_no_generation_comes_again_after_a_failover_that_forgot_the_newest() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two:
+            async with one.store.locked("run"):
+                pass
+            [before] = shared().ask("SELECT name, generation FROM mmp.locks", ready_database())
+            async with one.store.locked("run"):
+                forget = f"UPDATE mmp.locks SET holder = '', generation = {before[1]}"
+                shared().ask(forget, ready_database())
+                async with two.store.locked("apply"):
+                    with pytest.raises(StateLocked) as refused:
+                        await one.reserve()
+                    assert refused.value.code == "state-lock-lost"
+                    assert isinstance(await two.reserve(), Reserved)
 
     play(story)
 

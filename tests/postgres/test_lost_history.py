@@ -11,7 +11,7 @@ from reconciler.core.model import Confirmed, Known, Never, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
 from reconciler.ports import NotYet, Reserved
 from tests.contract.stores import BTC, ETH, ready_database, setting
-from tests.postgres.desks import desk, play
+from tests.postgres.desks import desk, made_in_another_history, play
 from tests.support.postgres import Server, server, shared, until
 
 L = LATEST_ARRIVAL_S
@@ -104,6 +104,25 @@ def test_a_doubted_family_is_certain_again_by_a_proof_begun_after_the_last_that_
             one.clock.time = 3000.0
             await one.applied("9", ETH)
             assert isinstance(await one.known(ETH), Confirmed)
+
+    play(story)
+
+
+def test_the_first_requests_of_a_user_id_can_be_lost_with_every_trace_of_it() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            assert await one.reserve() == NotYet(1000.0 + L + GUARD_S)
+            one.clock.time = 1000.0 + L + GUARD_S
+            assert isinstance(await one.reserve(), Reserved)
+
+    with made_in_another_history():
+        play(story)
+
+
+def test_a_user_id_without_a_request_owes_nothing_to_the_history_its_state_was_made_in() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            assert isinstance(await one.reserve(), Reserved)
 
     play(story)
 

@@ -1,7 +1,7 @@
 """Play simulated histories: many of them, one to read, or the seeded mutants.
 
 python -m tests.simulation --seeds 20000 --jobs all
-python -m tests.simulation --seed 1234 --trace
+python -m tests.simulation --world postgres --seed 1234 --trace
 python -m tests.simulation --mutants
 """
 
@@ -10,40 +10,46 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Collection
 
 from tests.simulation.mutants import hunt_all
 from tests.simulation.runner import all_cores, describe, play_on_cores
+from tests.simulation.scenario import WorldKind
 from tests.simulation.world import play
+
+ALL = "all"
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; 0 when no promise was broken."""
     asked = _parser().parse_args(arguments)
+    kinds = tuple(WorldKind) if asked.world == ALL else (WorldKind(asked.world),)
     if asked.mutants:
-        return _mutants(asked.seeds, asked.jobs)
+        return _mutants(kinds, asked.seeds, asked.jobs)
     if asked.seed is not None:
-        return _one(asked.seed, trace=asked.trace)
-    return _many(range(asked.start, asked.start + asked.seeds), asked.jobs)
+        return max(_one(asked.seed, kind, trace=asked.trace) for kind in kinds)
+    return max([_many(kind, range(asked.start, asked.start + asked.seeds), asked.jobs) for kind in kinds])
 
 
-def _many(seeds: range, jobs: int) -> int:
+def _many(kind: WorldKind, seeds: range, jobs: int) -> int:
     began = time.monotonic()
-    summary = play_on_cores(seeds, jobs)
-    print("\n".join(summary.lines(time.monotonic() - began)))
+    summary = play_on_cores([(kind, seed) for seed in seeds], jobs)
+    print(f"{kind}: " + "\n".join(summary.lines(time.monotonic() - began)), flush=True)
     return 1 if summary.violations else 0
 
 
-def _one(seed: int, *, trace: bool) -> int:
-    history = play(seed, tracing=trace)
+def _one(seed: int, kind: WorldKind, *, trace: bool) -> int:
+    history = play(seed, kind, tracing=trace)
     if trace:
         print("\n".join(history.lines))
-    print(describe(seed, history.violation) if history.violation else f"seed {seed}: nothing broken")
-    return 1 if history.violation else 0
+    broken = history.violation
+    print(describe(seed, kind, broken) if broken else f"{kind} seed {seed}: nothing broken")
+    return 1 if broken else 0
 
 
-def _mutants(seeds: int, jobs: int) -> int:
+def _mutants(kinds: Collection[WorldKind], seeds: int, jobs: int) -> int:
     escaped = 0
-    for hunt in hunt_all(seeds, jobs):
+    for hunt in hunt_all(kinds, seeds, jobs):
         print(hunt.line(), flush=True)
         escaped += hunt.violation is None
     return 1 if escaped else 0
@@ -52,7 +58,11 @@ def _mutants(seeds: int, jobs: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--seeds", type=int, default=2000, help="how many seeds (default 2000)")
+    worlds = (ALL, *(kind.value for kind in WorldKind))
+    parser.add_argument("--world", choices=worlds, default=ALL, help="what keeps the state (default all)")
+    parser.add_argument(
+        "--seeds", type=int, default=2000, help="how many seeds of each world (default 2000)"
+    )
     parser.add_argument("--start", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--jobs", type=_jobs, default=1, help="processes: a number, or all")
     parser.add_argument("--seed", type=int, help="one seed only")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler.core.model import Confirmed, Family, Known, LiveRow, Setting, Uncertain, Unresolved
 from reconciler.core.plan import DriftPolicy
+from reconciler.ports import Signed
 from tests.simulation.truth import Attempt, Proof, SeenRead, Truth, same_effect
 
 WINDOW_S = 10.0
@@ -48,6 +49,44 @@ def one_transmission_per_reservation(attempt: Attempt | None) -> str | None:
     if attempt is None:
         return "a request was written without a reservation on record"
     return f"attempt {attempt.number} was written twice" if attempt.written else None
+
+
+def sent_once_durable(attempt: Attempt | None) -> str | None:
+    """A request is written only after the state said that its reservation is durable."""
+    if attempt is None or attempt.answered:
+        return None
+    return f"attempt {attempt.number} was written before the COMMIT of its reservation was answered"
+
+
+def one_reservation_per_request(request: Signed, before: Iterable[Attempt]) -> str | None:
+    """What was signed is reserved once: whose reservation may be on record is decided on again."""
+    twice = [attempt.number for attempt in before if attempt.request is request]
+    return (
+        f"{request.family}: reserved again, after attempt {twice[0]} of the same request" if twice else None
+    )
+
+
+def reserved_by_the_holder(process: str, taker: str | None) -> str | None:
+    """Nothing is reserved by a process that is not the newest to have taken the account's lock."""
+    return None if process == taker else f"{process} reserved, but {taker} has the lock of the account"
+
+
+def waits_out_a_lost_history(reserved_at: float, lost_at: float) -> str | None:
+    """After a failover nothing is reserved before two requests reserved just before it cannot count."""
+    after = reserved_at - lost_at
+    if after >= LANDS_WITHIN_S + WINDOW_S:
+        return None
+    return f"reserved {after:.2f} s after a failover that may have lost two requests"
+
+
+def lock_kept_while_healthy(before: str, now: str) -> str | None:
+    """While nothing fails, a living process keeps the lock until it gives it back."""
+    return f"{now} took the lock of {before}, which was alive and well"
+
+
+def verdicts_are_recorded(process: str, attempt: int) -> str | None:
+    """What came of a request is recorded whoever has the lock by then."""
+    return f"{process} was refused to record what came of attempt {attempt}: its lock was lost"
 
 
 def only_accepted_settings(request: tuple[Family, Setting], wanted: Setting | None) -> str | None:
@@ -124,10 +163,15 @@ def no_request_without_difference(
     return None if needed else f"{family}: {setting} was already in force, by all that is known: {known}"
 
 
-def doubt_survives(family: Family, known: Known | None, doubts: Iterable[Attempt]) -> str | None:
-    """An attempt without a verdict leaves its family uncertain until something is proven."""
+def doubt_survives(
+    family: Family, known: Known | None, doubts: Iterable[Attempt], forgotten: bool = False
+) -> str | None:
+    """An attempt without a verdict leaves its family uncertain until something is proven.
+
+    ``forgotten``: a failover may have lost all that was on record of the family. It is new then.
+    """
     unsettled = [attempt.number for attempt in doubts]
-    if unsettled and not isinstance(known, Uncertain):
+    if unsettled and not isinstance(known, Uncertain) and not (known is None and forgotten):
         return f"{family}: attempts {unsettled} have no verdict, yet it counts as {known}"
     return None
 
@@ -158,11 +202,19 @@ def settled_stays_settled(family: Family, known: Known | None, flights: Iterable
 
 
 def in_sync_is_true(
-    family: Family, setting: Setting, truth: Truth, newest: SeenRead | None, read_delay_s: float
+    family: Family,
+    setting: Setting,
+    truth: Truth,
+    newest: SeenRead | None,
+    read_delay_s: float,
+    changed_meanwhile: bool = False,
 ) -> str | None:
-    """A family reported in sync is in sync, unless it changed behind our back since the last read."""
+    """A family reported in sync is in sync, unless it changed behind our back since the last read.
+
+    ``changed_meanwhile``: by a process that took over after this one last looked at the record.
+    """
     live = truth.now_in_force(family)
-    if same_effect(live, setting):
+    if same_effect(live, setting) or changed_meanwhile:
         return None
     seen_until = newest.begun_at - read_delay_s if newest else float("-inf")
     if truth.last_change_behind.get(family, float("-inf")) > seen_until:
@@ -262,6 +314,8 @@ def _doubt_needs_a_write(
     shown = [row.setting if (row := read.rows.get(family)) else None for read in counting]
     if shown and shown[0] == setting and counting[0].begun_at > until:
         return False
+    if shown and shown[0] == setting and all(attempt.setting is None for attempt in others):
+        return False  # only the record was lost
     if shown and shown[0] != setting and (shown[0] or shown == [None, None]):
         return True
     due_without_reads = not reads and local_now > until

@@ -7,27 +7,35 @@ its checkers are blind to that mistake. The name of each says what is wrong with
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from unittest import mock
 
 from reconciler import loop, reconcile
 from reconciler.core import evidence, fight, pacing, plan, step, verdict
-from reconciler.core.model import Setting, Uncertain
+from reconciler.core.model import Budget, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
-from reconciler.ports import NotYet, Reserved
+from reconciler.errors import StateUnavailable
+from reconciler.ports import NotYet, Reserved, Signed
 from reconciler.store import account, ageing, facts
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import Ages, FirstSights, Stamp
 from reconciler.store.facts import RateHistory
+from reconciler.store.postgres import locks as leases
+from reconciler.store.postgres import schema, state
+from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.rows import AttemptRow
-from reconciler.store.tables import AccountKey, Tables
+from reconciler.store.tables import AccountKey, Tables, budget_key
 from tests.simulation.host import Host
 from tests.simulation.ports import ANSWER_WITHIN_S
+from tests.simulation.postgres import SimulatedState
 from tests.simulation.runner import without_collector
+from tests.simulation.scenario import WorldKind
+from tests.simulation.server import Server
 from tests.simulation.world import Violation, play
 
 BOUND = 2000
@@ -52,6 +60,8 @@ class Mutant:
 
     name: str
     patches: tuple[Patch, ...]
+    kind: WorldKind = WorldKind.SQLITE
+    """Of the worlds that have to tell it from the real program."""
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -84,17 +94,18 @@ def mutant_named(name: str) -> Mutant:
 
 def hunt(name: str, seeds: int = BOUND) -> Hunt:
     """Play histories with the mutant in force until a checker objects."""
-    with mutant_named(name).in_force(), without_collector():
+    mutant = mutant_named(name)
+    with mutant.in_force(), without_collector():
         for seed in range(seeds):
-            violation = play(seed).violation
+            violation = play(seed, mutant.kind).violation
             if violation is not None:
                 return Hunt(name, seed + 1, violation)
     return Hunt(name, seeds, None)
 
 
-def hunt_all(seeds: int, jobs: int) -> Iterator[Hunt]:
-    """Hunt every mutant, in the order of the list."""
-    names = [(mutant.name, seeds) for mutant in MUTANTS]
+def hunt_all(kinds: Collection[WorldKind], seeds: int, jobs: int) -> Iterator[Hunt]:
+    """Hunt every mutant of those worlds, in the order of the list."""
+    names = [(mutant.name, seeds) for mutant in MUTANTS if mutant.kind in kinds]
     if jobs <= 1:
         yield from (hunt(*name) for name in names)
         return
@@ -308,6 +319,128 @@ async def _headers_on_record(
     return await _real_record(self, tables, budget, replace(request, timestamp=str(request.headers)), ages)
 
 
+# -- the state in PostgreSQL -----------------------------------------------------------------------
+
+
+async def _believed(self: LeaseLocks, transaction: object, name: str) -> None:
+    """Believe to have a lock that was taken once."""
+
+
+async def _not_renewed(self: LeaseLocks) -> None:
+    """Let the leases end."""
+
+
+def _counted_by_one() -> int:
+    return 1
+
+
+async def _counted_before_locking(transaction: Any, budget: Budget) -> bool:
+    """Look at the budget without becoming the only one who reserves for it: the pass lock will do."""
+    key = budget_key(budget)
+    found = await transaction.row(state._HISTORY, key)
+    if found is None:
+        await transaction.run(state._NEW_BUDGET, key)
+        found = await transaction.row(state._HISTORY, key)
+    assert found is not None
+    before, now = found
+    return bool(before != now)
+
+
+async def _loss_ignored(self: KeptAccount, tables: Tables) -> None:
+    """Go on as if nothing could be lost."""
+
+
+_real_lost = facts.lost_attempts
+
+
+def _doubts_not_lost(*asked: Any) -> list[AttemptRow]:
+    return [row for row in _real_lost(*asked) if not row.retired]
+
+
+def _requests_not_lost(*asked: Any) -> list[AttemptRow]:
+    return [row for row in _real_lost(*asked) if row.retired]
+
+
+def _one_lost(*asked: Any) -> list[AttemptRow]:
+    return _real_lost(*asked)[1:]
+
+
+async def _newcomers_believed(self: KeptAccount, *_: object) -> None:
+    """Adopt a family that is new to the record as if it had always been."""
+
+
+class _AgedByDatabase(Ages):
+    """Rows of other hosts age by the database's clock, which is the same for all of them."""
+
+    def __init__(self, sights: FirstSights, now: float, server: Server) -> None:
+        super().__init__(sights, now)
+        object.__setattr__(self, "server", server)
+
+    def reserved_at(self, row: AttemptRow) -> float:
+        if row.boot == self.sights.boot:
+            return row.reserved_at
+        server: Server = object.__getattribute__(self, "server")
+        return self.now - server.clock() + server.stamped.get((row.boot, row.reserved_at), server.clock())
+
+
+def _ages_by_database(self: Any) -> Ages:
+    engine = self._engine
+    if not isinstance(engine, SimulatedState):
+        return Ages(engine.sights, engine.clock.now())
+    return _AgedByDatabase(engine.sights, engine.clock.now(), engine.connections.server)
+
+
+_real_reserve = KeptAccount.reserve
+
+
+async def _reserved_if_unanswered(self: KeptAccount, request: Signed, *, assume_idle: bool) -> Any:
+    """Take no answer to COMMIT for a yes."""
+    rows: list[AttemptRow] = []
+
+    async def noting(*asked: Any) -> AttemptRow:
+        rows.append(await _real_record(*asked))
+        return rows[-1]
+
+    with mock.patch.object(KeptAccount, "_record_attempt", noting):
+        try:
+            return await _real_reserve(self, request, assume_idle=assume_idle)
+        except StateUnavailable:
+            if not rows:
+                raise
+            return Reserved(rows[-1].id, rows[-1].reserved_at)
+
+
+async def _reserved_again(self: KeptAccount, request: Signed, *, assume_idle: bool) -> Any:
+    """Take no answer to COMMIT for a no."""
+    for _ in range(3):
+        with suppress(StateUnavailable):
+            return await _real_reserve(self, request, assume_idle=assume_idle)
+    return await _real_reserve(self, request, assume_idle=assume_idle)
+
+
+_real_settle = KeptAccount.settle
+
+
+async def _settled_again(self: KeptAccount, attempt: int, *told: Any, **more: Any) -> None:
+    try:
+        await _real_settle(self, attempt, *told, **more)
+    except StateUnavailable:
+        await _real_settle(self, attempt, *told, **more)
+
+
+async def _settled_by_the_holder(self: KeptAccount, *told: Any, **more: Any) -> None:
+    """Record what came of a request only while the lock is held."""
+    with mock.patch.object(self, "_writing", partial(self._writing, held=self._lock_name)):
+        await _real_settle(self, *told, **more)
+
+
+def _of_postgres(name: str, *patches: Patch) -> Mutant:
+    return Mutant(name, patches, WorldKind.POSTGRES)
+
+
+_BORN_NOW = state._NEW_BUDGET.replace(" history FROM", f" {schema.HISTORY} FROM")
+"""A budget's row says when it is made that it was always seen on the present history."""
+
 MUTANTS = (
     Mutant("counted from the moment of sending", (Patch(ageing, "latest_arrival", _from_sending),)),
     Mutant("unanswered counts for 2 s only", (Patch(ageing, "latest_arrival", _short_l),)),
@@ -386,4 +519,24 @@ MUTANTS = (
     Mutant("acknowledgement not recorded", (Patch(KeptAccount, "_acknowledge", _not_recorded),)),
     Mutant("fights go on for ever", (Patch(fight, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(KeptAccount, "_record_attempt", _headers_on_record),)),
+    _of_postgres("no generation check", Patch(LeaseLocks, "still_held", _believed)),
+    _of_postgres("generations counted by one", Patch(leases, "_stride", _counted_by_one)),
+    _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),
+    _of_postgres("locks of the far future kept", Patch(leases, "FURTHEST_S", FOREVER)),
+    _of_postgres("pass lock instead of row lock", Patch(state, "_lock_budget", _counted_before_locking)),
+    _of_postgres("another timeline ignored", Patch(KeptAccount, "_record_loss", _loss_ignored)),
+    _of_postgres("first requests cannot be lost", Patch(state, "_NEW_BUDGET", _BORN_NOW)),
+    _of_postgres("one request lost at the most", Patch(facts, "lost_attempts", _one_lost)),
+    _of_postgres("a loss leaves no doubt", Patch(facts, "lost_attempts", _doubts_not_lost)),
+    _of_postgres("a loss takes no slot", Patch(facts, "lost_attempts", _requests_not_lost)),
+    _of_postgres("newcomers not doubted", Patch(KeptAccount, "_doubt_newcomers", _newcomers_believed)),
+    _of_postgres("numbers trusted after a loss", Patch(facts, "same_attempt", lambda *_: True)),
+    _of_postgres("aged by the database's clock", Patch(KeptAccount, "_ages", _ages_by_database)),
+    _of_postgres("other hosts' rows at face value", Patch(FirstSights, "local", _own_instant)),
+    _of_postgres("other hosts' rows long past", Patch(FirstSights, "local", _long_ago)),
+    _of_postgres("no answer to COMMIT is a yes", Patch(KeptAccount, "reserve", _reserved_if_unanswered)),
+    _of_postgres("no answer to COMMIT is a no", Patch(KeptAccount, "reserve", _reserved_again)),
+    _of_postgres("verdicts said twice", Patch(KeptAccount, "settle", _settled_again)),
+    _of_postgres("verdicts need the lock", Patch(KeptAccount, "settle", _settled_by_the_holder)),
+    _of_postgres("one ledger per account, on hosts", Patch(KeptAccount, "identify", _budget_by_account)),
 )

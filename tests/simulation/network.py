@@ -65,11 +65,12 @@ class Network:
         if attempt is None or attempt.request is not request:
             attempt = None
         self._world.verify(checkers.one_transmission_per_reservation, attempt)
+        self._world.verify(checkers.sent_once_durable, attempt)
         if self._world.scenario.lock_works:
             waiting = [
                 other.name
                 for other in self._world.processes.values()
-                if other.account == process.account and not other.dead and self._was_written(other)
+                if other.account == process.account and self._was_written(other) and other.has_the_lock()
             ]
             self._world.verify(checkers.one_request_in_flight, waiting, process.name)
         if attempt is None:
@@ -132,7 +133,7 @@ class Network:
             world.exchange.inject(ScriptedFault(Endpoint.SET, _EXCHANGE_FAULTS[fate]))
         now = world.scheduler.now
         said: Said = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).said
-        self.note_in_force(attempt.family, own=True)
+        self.note_in_force(attempt.family, own=True, by=attempt)
         return reply_of(said)
 
     def may_take_effect(self, attempt: Attempt) -> bool:
@@ -144,11 +145,11 @@ class Network:
         landed_at = attempt.lands_at or 0.0
         return abs(landed_at - attempt.signed_for) <= checkers.VALID_S
 
-    def note_in_force(self, family: Family, *, own: bool) -> None:
-        """Note what a family's setting is now; ``own``: a request of ours may have changed it."""
+    def note_in_force(self, family: Family, *, own: bool, by: Attempt | None = None) -> None:
+        """Note what a family's setting is now; ``own``: a request of ours may have changed it, ``by``."""
         found = self._world.exchange.settings(self._world.uid).get(family)
         setting = None if found is None else _FROM_WIRE[found]
-        self._world.truth.put_in_force(self._world.scheduler.now, family, setting, own=own)
+        self._world.truth.put_in_force(self._world.scheduler.now, family, setting, own=own, by=by)
 
 
 def wire(setting: Setting) -> MmpSetting:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.core.model import (
     AccountInfo,
-    Environment,
     Family,
-    Kind,
     Known,
     LiveRead,
     LiveRow,
@@ -26,7 +25,7 @@ from reconciler.core.model import (
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.okx.codes import fact
-from reconciler.ports import NotYet, Reserved, Signed
+from reconciler.ports import AccountStore, NotYet, Reserved, Signed
 from reconciler.simulator.messages import Envelope, Row, Said
 from tests.simulation.scenario import Fate
 from tests.simulation.scheduler import suspend
@@ -79,13 +78,32 @@ class ProcessClock:
         await process.hold_up()
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a request rests on: what is desired, known and read, as its process had it ``at`` a time."""
+
+    at: float
+    wanted: Setting | None
+    known: Mapping[Family, Known]
+    reads: tuple[SeenRead, ...]
+    held_up_s: float
+
+    @classmethod
+    def of(cls, process: Process, family: Family, known: Mapping[Family, Known]) -> Basis:
+        """Return what a request for ``family`` rests on at this moment."""
+        wanted = process.told.families.get(family)
+        setting = wanted.setting if wanted else None
+        now = process.world.scheduler.now
+        return cls(now, setting, known, tuple(process.reads), process.held_up_s)
+
+
 class WatchedStore:
     """The real store; every call may be the last, and the truth keeps track of what was recorded."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, store: AccountStore) -> None:
         self._process = process
         self._world = process.world
-        self._store = process.state.account(process.account, Environment.LIVE, Kind.SIMULATOR)
+        self._store = store
         self._last_known: Mapping[Family, Known] = {}
         self._known_at = -1
 
@@ -126,7 +144,8 @@ class WatchedStore:
         await process.hold_up()
         slot = await self._store.reserve(request, assume_idle=assume_idle)
         if isinstance(slot, Reserved):
-            self._world.auditor.reserved(process, request, slot, self._last_known)
+            basis = Basis.of(process, request.family, self._last_known)
+            self._world.auditor.reserved(process, request, slot, basis).answered = True
         process.perhaps_die()
         await process.hold_up()
         return slot
@@ -147,14 +166,15 @@ class WatchedStore:
         await self._store.settle(
             attempt, status, definite=definite, limited=limited, code=code, message=message
         )
-        self._world.auditor.settled(process, attempt, status, await self._store.known())
+        self._world.auditor.settled(process, status, await self._store.known())
         process.perhaps_die()
 
     async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
         process = self._process
         process.call("store.adopt")
         await self._store.adopt(settings, read_begun_at=read_begun_at)
-        self._world.auditor.adopted(process, settings, await self._store.known())
+        begun_at = process.reads[0].begun_at if process.reads else float("inf")
+        self._world.auditor.adopted(settings, begun_at, await self._store.known())
         process.perhaps_die()
 
     async def pauses(self) -> tuple[Pause, ...]:

@@ -13,10 +13,9 @@ from reconciler.core.policy import Allow, Kind
 from reconciler.core.verdict import Reply
 from reconciler.loop import Loop
 from reconciler.reconcile import Options, identify, reconcile
-from reconciler.store.sqlite import SqliteState
 from tests.simulation import checkers
 from tests.simulation.host import Host
-from tests.simulation.ports import ProcessClock, SimulatedClient, WatchedStore
+from tests.simulation.ports import ProcessClock, SimulatedClient
 from tests.simulation.scenario import Role
 from tests.simulation.scheduler import Killed, Task, suspend
 from tests.simulation.truth import SeenRead
@@ -47,6 +46,9 @@ class Process:
         self.stop_requested = False
         self.held_up_s = 0.0
         self.held_up_ever_s = 0.0
+        self.held_up_until = 0.0
+        self.waits_since: float | None = None  # for the server of the state
+        self.known_at = float("inf")
         self.reads: deque[SeenRead] = deque(maxlen=2)
         self.accepted = world.file_of(account)
         self.told: Desired = self.accepted
@@ -54,10 +56,9 @@ class Process:
         self._second = (0, 0)
         self._asks: deque[float] = deque(maxlen=checkers.MAX_ASKS_IN_TEN_SECONDS + 1)
         self.clock = ProcessClock(self)
-        self.state: SqliteState = world.disk.open(
-            clock=self.clock, boot=host.boot_id, lock_timeout_s=self.rng.choice((0.0, 0.0, 0.0, 0.3))
+        self.state, self.store = world.keeping.open(
+            self, lock_timeout_s=self.rng.choice(world.lock_timeouts_s)
         )
-        self.store = WatchedStore(self)
         self.exchange = SimulatedClient(self)
         main = self._apply if self.role is Role.APPLY else self._run
         self.task = Task(world.scheduler, main(), self._ended)
@@ -101,13 +102,37 @@ class Process:
 
     async def hold_up(self) -> None:
         """Perhaps be suspended by the system for a while."""
-        if self.rng.random() < self.world.pause_chance:
-            delay = self.rng.choice((self.rng.uniform(0.2, 4.0), self.rng.uniform(4.0, 45.0)))
-            self.world.trace(self, "held up for %.1f s", delay)
-            self.held_up_s += delay
-            self.held_up_ever_s += delay
-            self.task.wake_at(self.world.scheduler.now + delay)
-            await suspend()
+        if delay := self.drawn_delay():
+            await self.held_up_for(delay)
+
+    def drawn_delay(self) -> float:
+        """Return for how long the system suspends the process now; mostly 0."""
+        if self.rng.random() >= self.world.pause_chance:
+            return 0.0
+        longest = self.world.longest_pause_s
+        return self.rng.choice((self.rng.uniform(0.2, 4.0), self.rng.uniform(4.0, longest)))
+
+    async def held_up_for(self, delay: float) -> None:
+        """Be suspended, whatever arrives meanwhile."""
+        self.world.trace(self, "held up for %.1f s", delay)
+        self.was_held_up(delay)
+        self.held_up_until = self.world.scheduler.now + delay
+        self.task.wake_at(self.held_up_until)
+        await suspend()
+
+    def was_held_up(self, delay: float) -> None:
+        """Count a delay that is none of the process's own."""
+        self.held_up_s += delay
+        self.held_up_ever_s += delay
+
+    def held_up_so_far_s(self) -> float:
+        """Return all delays that were none of its own, the present one too."""
+        waits_s = 0.0 if self.waits_since is None else self.world.scheduler.now - self.waits_since
+        return self.held_up_ever_s + waits_s
+
+    def has_the_lock(self) -> bool:
+        """Tell whether it lives, and nobody took the account's lock from it."""
+        return not self.dead and self.world.keeping.has_the_lock(self)
 
     def perhaps_die(self) -> None:
         """Be killed here, sometimes; raises Killed."""

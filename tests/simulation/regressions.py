@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.simulation.scenario import WorldKind
+
 
 @dataclass(frozen=True, slots=True)
 class Regression:
@@ -16,6 +18,7 @@ class Regression:
     story: str
     seed: int
     mutant: str
+    kind: WorldKind = WorldKind.SQLITE
 
 
 REGRESSIONS = (
@@ -23,5 +26,23 @@ REGRESSIONS = (
         story="suspended between its read and its slot, it sent on what it had read 37 s before",
         seed=15,
         mutant="decided long ago, sent all the same",
+    ),
+    Regression(
+        story="a failover forgot a lock's newest generation, the next holder got it again, and both had it",
+        seed=64,
+        mutant="generations counted by one",
+        kind=WorldKind.POSTGRES,
+    ),
+    Regression(
+        story="the server's clock was set back an hour, and a dead holder's lock lasted for it",
+        seed=7,
+        mutant="locks of the far future kept",
+        kind=WorldKind.POSTGRES,
+    ),
+    Regression(
+        story="a failover forgot the first requests of a User ID and that it had any, so none were counted",
+        seed=4,
+        mutant="first requests cannot be lost",
+        kind=WorldKind.POSTGRES,
     ),
 )

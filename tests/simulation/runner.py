@@ -9,7 +9,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tests.simulation.scenario import WorldKind
 from tests.simulation.world import History, Violation, play
+
+Seed = tuple[WorldKind, int]
+"""What names a history: the kind of its world, and a number."""
 
 CHUNK = 50
 """Seeds given to a worker at a time."""
@@ -25,7 +29,7 @@ class Summary:
     requests: int = 0
     port_calls: int = 0
     cpu_s: float = 0.0
-    violations: dict[int, Violation] = field(default_factory=dict)
+    violations: dict[Seed, Violation] = field(default_factory=dict)
 
     def add(self, history: History) -> None:
         """Count one history."""
@@ -35,7 +39,7 @@ class Summary:
         self.requests += history.stats.requests
         self.port_calls += history.stats.port_calls
         if history.violation is not None:
-            self.violations[history.seed] = history.violation
+            self.violations[history.kind, history.seed] = history.violation
 
     def merge(self, other: Summary) -> None:
         """Count what another worker did."""
@@ -56,30 +60,30 @@ class Summary:
         )
         if wall_s > 0 and self.cpu_s > 0:
             yield f"{self.seeds / wall_s:,.0f} seeds/s, {self.seeds / self.cpu_s:,.0f} on one core"
-        for seed, broken in sorted(self.violations.items()):
-            yield describe(seed, broken)
+        for (kind, seed), broken in sorted(self.violations.items()):
+            yield describe(seed, kind, broken)
 
 
-def describe(seed: int, broken: Violation) -> str:
+def describe(seed: int, kind: WorldKind, broken: Violation) -> str:
     """Say what was broken in the history of ``seed``, and how to see it again."""
     return (
-        f"seed {seed}: {broken.checker} at {broken.at:.4f} s: {broken.detail}\n"
-        f"    again: python -m tests.simulation --seed {seed} --trace"
+        f"{kind} seed {seed}: {broken.checker} at {broken.at:.4f} s: {broken.detail}\n"
+        f"    again: python -m tests.simulation --world {kind} --seed {seed} --trace"
     )
 
 
-def play_all(seeds: Iterable[int]) -> Summary:
+def play_all(seeds: Iterable[Seed]) -> Summary:
     """Play the histories of ``seeds`` in this process."""
     summary = Summary()
     began = time.process_time()
     with without_collector():
-        for seed in seeds:
-            summary.add(play(seed))
+        for kind, seed in seeds:
+            summary.add(play(seed, kind))
     summary.cpu_s = time.process_time() - began
     return summary
 
 
-def play_on_cores(seeds: Sequence[int], jobs: int) -> Summary:
+def play_on_cores(seeds: Sequence[Seed], jobs: int) -> Summary:
     """Play the histories of ``seeds`` on ``jobs`` processes."""
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     if jobs <= 1:

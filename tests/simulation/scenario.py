@@ -65,7 +65,42 @@ class Fate(StrEnum):
     UNAVAILABLE = "50009"
 
 
+class WorldKind(StrEnum):
+    """What keeps the state of a world."""
+
+    SQLITE = "sqlite"
+    POSTGRES = "postgres"
+
+
 Version = Mapping[Family, Setting]
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseTroubles:
+    """What the server of the state and the way to it do. Chances are per transaction or statement.
+
+    ``failovers``: when, how much of the newest is lost, and how long nobody answers; the server that
+    goes on has a clock of its own, off by the last number. ``restarts``: when, and how long they take.
+    """
+
+    latency_s: float
+    slow_statements: float
+    connect_trouble: float
+    statement_trouble: float
+    commit_trouble: float
+    failovers: tuple[tuple[float, float, float, float], ...]
+    restarts: tuple[tuple[float, float], ...]
+    clock_steps: tuple[tuple[float, float], ...]
+    clock_rate: float
+
+    @property
+    def quiet(self) -> bool:
+        """Tell whether the server and the way to it never fail."""
+        chances = self.connect_trouble + self.statement_trouble + self.commit_trouble
+        return not (chances or self.failovers or self.restarts or self.clock_steps)
+
+
+NO_TROUBLES = DatabaseTroubles(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +145,9 @@ class Scenario:
     interval_s: float
     fighter_s: float | None = None
     """How often somebody sets the first family to something else; None: nobody does."""
+    database: DatabaseTroubles | None = None
+    places: tuple[int, ...] = ()
+    """Of each process, the number of its host; empty: one after the other."""
 
 
 def owner(scenario: Scenario, family: Family) -> str:
@@ -119,8 +157,73 @@ def owner(scenario: Scenario, family: Family) -> str:
     return f"desk-{scenario.families.index(family) % scenario.accounts}"
 
 
-def draw(seed: int) -> Scenario:
-    """Return the scenario of ``seed``."""
+def draw(seed: int, kind: WorldKind = WorldKind.SQLITE) -> Scenario:
+    """Return the scenario of ``seed``; in PostgreSQL it is another one, on more hosts."""
+    scenario = _draw(seed)
+    return scenario if kind is WorldKind.SQLITE else _in_postgres(scenario)
+
+
+def _in_postgres(scenario: Scenario) -> Scenario:
+    """Return a scenario as it is with the state in PostgreSQL: hosts, replicas, a server's troubles."""
+    rng = Random(f"postgres {scenario.seed}")
+    several = len(scenario.families) > 1
+    accounts = 2 if several and rng.random() < 0.45 else 1
+    forgetful = rng.random() < 0.15  # a failover that forgets what still is on its way
+    roles = tuple(rng.choice(tuple(Role)) for _ in range(max(accounts, rng.choice((1, 2, 2, 3, 3)))))
+    hosts = rng.choice((2, 2, 3))
+    return replace(
+        scenario,
+        accounts=accounts,
+        roles=roles,
+        hosts=hosts,
+        places=tuple(rng.randrange(hosts) for _ in roles),
+        versions=tuple((when, _owned(version, accounts)) for when, version in scenario.versions),
+        kill_chance=rng.choice((0.0, 0.0, 0.0005, 0.002, 0.01)),
+        pause_chance=rng.choice((0.0, 0.0, 0.001, 0.004)),
+        lock_works=True,
+        fates=((Fate.LATE, 0.5),) if forgetful else scenario.fates,
+        database=_database_troubles(rng, scenario.trouble_s, forgetful=forgetful),
+    )
+
+
+def _owned(version: Version, accounts: int) -> Version:
+    """Return a file without the family that the exchange does not have, where two accounts share it."""
+    return {family: one for family, one in version.items() if accounts == 1 or family in ALL_FAMILIES}
+
+
+def _database_troubles(rng: Random, trouble_s: float, *, forgetful: bool) -> DatabaseTroubles:
+    def times(chance: float, most: int) -> list[float]:
+        if rng.random() >= chance:
+            return []
+        return sorted(rng.uniform(1.0, trouble_s) for _ in range(rng.randint(1, most)))
+
+    def lost_s(at: float) -> float:
+        if forgetful:
+            return at
+        return rng.choice((0.0, 0.05, rng.uniform(0.05, 3.0), rng.uniform(3.0, 20.0), rng.uniform(0.0, at)))
+
+    def down_s() -> float:
+        return rng.choice((0.05, rng.uniform(0.1, 3.0), rng.uniform(3.0, 12.0)))
+
+    def step_s() -> float:
+        return rng.choice((-3600.0, -20.0, -3.0, 3.0, 20.0, 3600.0))
+
+    return DatabaseTroubles(
+        latency_s=rng.choice((0.0005, 0.002, 0.01, 0.05)),
+        slow_statements=rng.choice((0.0, 0.2, 1.0)),
+        connect_trouble=rng.choice((0.0, 0.0, 0.005, 0.02)),
+        statement_trouble=rng.choice((0.0, 0.0, 0.001, 0.005)),
+        commit_trouble=rng.choice((0.0, 0.0, 0.05, 0.2)),
+        failovers=tuple(
+            (at, lost_s(at), down_s(), step_s()) for at in times(1.0 if forgetful else 0.35, 2)
+        ),
+        restarts=tuple((at, down_s()) for at in times(0.2, 2)),
+        clock_steps=tuple((at, step_s()) for at in times(0.25, 2)),
+        clock_rate=1.0 + rng.choice((0.0, 0.0, rng.uniform(-0.02, 0.02))),
+    )
+
+
+def _draw(seed: int) -> Scenario:
     rng = Random(f"scenario {seed}")
     trouble_s = rng.uniform(8.0, 45.0)
     families = ALL_FAMILIES[: rng.choice((1, 2, 2, 3, 3, 4, 5))]

@@ -27,6 +27,8 @@ class Scheduler:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.running: Any = None
+        """The task whose turn it is."""
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
 
@@ -90,12 +92,15 @@ class Task:
 
     def _advance(self, how: Callable[[Any], Any], value: Any) -> None:
         self._ticket += 1
+        before, self._scheduler.running = self._scheduler.running, self
         try:
             how(value)
         except StopIteration:
             self._end(None)
         except (Killed, Exception) as error:
             self._end(error)
+        finally:
+            self._scheduler.running = before
 
     def _end(self, error: BaseException | None) -> None:
         self.ended = True

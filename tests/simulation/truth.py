@@ -5,6 +5,7 @@ The checkers compare the program's words with this record; nothing of it is ever
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.model import Family, LiveRead, Setting
@@ -13,11 +14,12 @@ from reconciler.ports import Signed
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A setting of the exchange's since ``at``; None: no row. ``own``: by a request of ours."""
+    """A setting of the exchange's since ``at``; None: no row. ``own``: by a request of ours, ``by``."""
 
     at: float
     setting: Setting | None
     own: bool
+    by: Attempt | None = None
 
 
 @dataclass(slots=True)
@@ -25,7 +27,8 @@ class Attempt:
     """One reservation and the request sent on it, in true time.
 
     ``lands_at`` is when the request reaches the exchange, None while nothing was written or when it
-    never does. ``settled_as`` is the status on record, None while it is pending.
+    never does. ``settled_as`` is the status on record, None while it is pending. ``answered``: the
+    process was told that the reservation is durable.
     """
 
     number: int
@@ -39,6 +42,7 @@ class Attempt:
     landed: bool = False
     signed_for: float = 0.0
     settled_as: str | None = None
+    answered: bool = False
 
     @property
     def family(self) -> Family:
@@ -68,12 +72,20 @@ class Proof:
     recorded_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What was on record at one moment: proofs, and each attempt with its verdict."""
+
+    proofs: Mapping[Family, Proof]
+    verdicts: Mapping[int, str | None]
+
+
 @dataclass(slots=True)
 class Truth:
-    """The record of one history."""
+    """The record of one history. ``attempts`` in the order they were reserved in."""
 
     in_force: dict[Family, list[InForce]] = field(default_factory=dict)
-    attempts: dict[int, Attempt] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
     open_by_family: dict[Family, list[Attempt]] = field(default_factory=dict)
     proofs: dict[Family, Proof] = field(default_factory=dict)
     arrivals: list[float] = field(default_factory=list)
@@ -93,12 +105,36 @@ class Truth:
             for entry, end in zip(log, ends, strict=True)
         )
 
-    def put_in_force(self, at: float, family: Family, setting: Setting | None, *, own: bool) -> None:
+    def on_record(self) -> Recollection:
+        """Return what is on record at this moment."""
+        verdicts = {id(attempt): attempt.settled_as for attempt in self.attempts}
+        return Recollection(dict(self.proofs), verdicts)
+
+    def fall_back(self, before: Recollection) -> None:
+        """Expect no more of the record than what was on it then: all later commits are lost.
+
+        What was reserved since is on record no more, but it was sent or may have been; it is an attempt
+        without a verdict. A proof or verdict given since is nothing that anybody knows.
+        """
+        self.proofs = dict(before.proofs)
+        for attempt in self.attempts:
+            attempt.settled_as = before.verdicts.get(id(attempt))
+
+    def changed_by_another(self, process: str, family: Family, since: float) -> bool:
+        """Tell whether a request that another process reserved later than ``since`` changed the family."""
+        return any(
+            entry.by is not None and entry.by.process != process and entry.by.reserved_at >= since
+            for entry in self.in_force.get(family, ())
+        )
+
+    def put_in_force(
+        self, at: float, family: Family, setting: Setting | None, *, own: bool, by: Attempt | None = None
+    ) -> None:
         """Note a change at the exchange; equal ones are no change."""
         log = self.in_force.setdefault(family, [])
         if log and log[-1].setting == setting:
             return
-        log.append(InForce(at, setting, own))
+        log.append(InForce(at, setting, own, by))
         if not own:
             self.last_change_behind[family] = at
 

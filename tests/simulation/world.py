@@ -19,7 +19,6 @@ from reconciler.core.model import (
     DesiredFamily,
     Environment,
     Family,
-    Kind,
     Known,
     Source,
 )
@@ -28,13 +27,24 @@ from reconciler.errors import MmpError
 from reconciler.simulator.accounts import fake_account
 from reconciler.simulator.options import Options
 from reconciler.simulator.rules import SimulatedExchange
-from reconciler.store.sqlite import MemoryDisk
 from tests.simulation import checkers
 from tests.simulation.auditor import Auditor
-from tests.simulation.host import Host, ObserverClock
+from tests.simulation.host import Host
+from tests.simulation.keeping import Keeping, PostgresKeeping, SqliteKeeping
 from tests.simulation.network import Network, wire
 from tests.simulation.process import Process
-from tests.simulation.scenario import DISABLED, FIGHTERS_SETTING, SETTINGS, Role, Scenario, draw, owner
+from tests.simulation.scenario import (
+    DISABLED,
+    FIGHTERS_SETTING,
+    NO_TROUBLES,
+    SETTINGS,
+    DatabaseTroubles,
+    Role,
+    Scenario,
+    WorldKind,
+    draw,
+    owner,
+)
 from tests.simulation.scheduler import Killed, Scheduler
 from tests.simulation.truth import Truth, same_effect
 
@@ -45,7 +55,15 @@ lock: all of these in a row. The requests themselves come on top."""
 PER_REQUEST_S = 10.06
 """The slowest pace there is for one request: the other slot of each window taken by something else."""
 
+POSTGRES_CONVERGES_WITHIN_S = CONVERGES_WITHIN_S + 9.0 + 30.0 + 45.06 + 35.0
+"""The lease of a dead holder, backed off from a state that was away, and a failover: its two requests
+count, and then its doubts are to be proven."""
+
 LOOK_EVERY_S = 1.0
+
+LONGEST_PAUSE_S = 45.0
+LONGEST_ZOMBIE_S = 60.0
+"""A process that is suspended for longer than any lock or request lives."""
 
 LISTEN_TO_ONE_IN = 8
 """Turning everything said into text takes longer than saying it: done in one history in eight."""
@@ -92,16 +110,17 @@ class History:
     violation: Violation | None
     stats: Stats
     lines: tuple[str, ...] = ()
+    kind: WorldKind = WorldKind.SQLITE
 
 
-def play(seed: int, *, tracing: bool = False) -> History:
+def play(seed: int, kind: WorldKind = WorldKind.SQLITE, *, tracing: bool = False) -> History:
     """Play the history of ``seed`` to its end or to the first broken promise."""
-    world = World(draw(seed), tracing=tracing)
+    world = World(draw(seed, kind), tracing=tracing)
     try:
         world.run()
     finally:
         world.close()
-    return History(seed, world.violation, world.stats, tuple(world.lines))
+    return History(seed, world.violation, world.stats, tuple(world.lines), kind)
 
 
 @dataclass(slots=True)
@@ -141,12 +160,17 @@ class World:
         self.truth = Truth()
         self.lines: list[str] = []
         self.violation: Violation | None = None
-        self.disk = MemoryDisk()
         self.files = _Files(scenario)
         self.kill_chance = scenario.kill_chance
         self.pause_chance = scenario.pause_chance
         self.read_trouble = scenario.read_trouble
         self.open_trouble = scenario.open_trouble
+        in_postgres = scenario.database is not None
+        self.database: DatabaseTroubles = scenario.database or NO_TROUBLES
+        self.longest_pause_s = LONGEST_ZOMBIE_S if in_postgres else LONGEST_PAUSE_S
+        self.restart_within_s = 8.0 if in_postgres else 3.0
+        self.lock_timeouts_s = (0.0,) * 9 + (0.3,) if in_postgres else (0.0, 0.0, 0.0, 0.3)
+        self.history_lost_at = float("-inf")  # when a failover last began another history
         self.calm = False
         self.done = False
         self.is_out = False
@@ -158,18 +182,16 @@ class World:
         self.network = Network(self)
         self._make_exchange()
         self._make_hosts()
-        outside = self.disk.open(clock=ObserverClock(self.scheduler), boot="observer")
-        self.observers = {
-            account: outside.account(account, Environment.LIVE, Kind.SIMULATOR)
-            for account in sorted({owner(scenario, family) for family in scenario.families})
-        }
+        self.accounts = sorted({owner(scenario, family) for family in scenario.families})
+        self.keeping: Keeping = PostgresKeeping(self) if in_postgres else SqliteKeeping(self)
         self._schedule()
 
     # -- the course of it ------------------------------------------------------------------------
 
     def run(self) -> None:
         """Let everything happen until all is in sync, or a promise is broken."""
-        bound = CONVERGES_WITHIN_S + 4 * len(self.scenario.families) * PER_REQUEST_S
+        bound = CONVERGES_WITHIN_S if self.scenario.database is None else POSTGRES_CONVERGES_WITHIN_S
+        bound += 4 * len(self.scenario.families) * PER_REQUEST_S
         while self.violation is None and not self.done:
             self.scheduler.step()
             late = self.scheduler.now - self.scenario.trouble_s
@@ -184,7 +206,7 @@ class World:
         for process in self.processes.values():
             process.dead = True
             process.task.kill()
-        self.disk.close()
+        self.keeping.close()
 
     def verify(self, checker: Callable[..., str | None], *facts: Any) -> bool:
         """Hold ``facts`` against a checker; False, and the end of this history, when it objects."""
@@ -269,6 +291,7 @@ class World:
         for begin, end in scenario.outages:
             at(begin, self._begin_outage)
             at(min(end, scenario.trouble_s), self._end_outage)
+        self.keeping.schedule()
         for begin, end in scenario.key_troubles:
             at(begin, self._set_key, ("read_only",))
             at(min(end, scenario.trouble_s), self._set_key, ("read_only", "trade"))
@@ -283,7 +306,7 @@ class World:
         self.news += 1
         role = self.scenario.roles[slot]
         account = f"desk-{slot % self.scenario.accounts}"
-        host = self.hosts[slot % len(self.hosts)]
+        host = self.hosts[self.scenario.places[slot] if self.scenario.places else slot % len(self.hosts)]
         process = Process(self, f"{role}-{slot}.{self._lives}", slot, account, host)
         self.processes[slot] = process
         self.trace(process, "started on %s, boot %d", host.name, host.boots)
@@ -299,14 +322,14 @@ class World:
         elif error is not None and not isinstance(error, Killed):
             self.verify(checkers.no_crash, error)
         self.trace(process, "ended: %r", error)
-        longest = 3.0 if self.calm else 12.0
+        longest = self.restart_within_s if self.calm else 12.0
         self.scheduler.after(self.rng.uniform(0.05, longest), self._start, process.slot)
 
     def should_have_stopped(self, process: Process, asked_at: float) -> None:
         """Check that a process that was asked to stop did, delays that were none of its own aside."""
         if process.dead:
             return
-        due = asked_at + checkers.STOPS_WITHIN_S + process.held_up_ever_s
+        due = asked_at + checkers.STOPS_WITHIN_S + process.held_up_so_far_s()
         if due > self.scheduler.now:
             self.scheduler.at(due, self.should_have_stopped, process, asked_at)
         else:
@@ -397,6 +420,7 @@ class World:
 
     def _calm_down(self) -> None:
         self.calm = True
+        self.database = NO_TROUBLES
         self.kill_chance = self.pause_chance = self.read_trouble = self.open_trouble = 0.0
         for family in self.scenario.families:
             self.exchange.unfreeze(self.uid, family)
@@ -415,14 +439,15 @@ class World:
 
     def _resume_what_was_fought_over(self) -> None:
         """Do what a person does once whoever fought has stopped."""
-        for store in self.observers.values():
+        for account in self.accounts:
+            store = self.keeping.observer(account)
             fought = [pause.family for pause in at_once(store.pauses()) if pause.fought is not None]
             if fought:
                 at_once(store.resume(fought))
                 self.trace(None, "resumed by hand: %s", fought)
 
     def _under_way(self) -> bool:
-        return any(self.network.may_take_effect(attempt) for attempt in self.truth.attempts.values())
+        return any(self.network.may_take_effect(attempt) for attempt in self.truth.attempts)
 
     def _out_of_sync(self) -> list[Family]:
         """Return the families that are not as the last file says and as the store believes."""
@@ -433,7 +458,7 @@ class World:
             if not same_effect(self.truth.now_in_force(family), wanted[family])
             and not self._tolerated(family)
         ]
-        return list(late) or self._doubted()
+        return list(late) or self._doubted() or self.keeping.unnoticed()
 
     def _expected(self) -> list[Family]:
         """Return the families that nothing holds back."""
@@ -443,16 +468,22 @@ class World:
 
     def _doubted(self) -> list[Family]:
         last = self.scenario.versions[-1][1]
-        known = {family: one for account in self.observers for family, one in self._known(account).items()}
+        known = {
+            family: one for account in self.accounts for family, one in self.on_record(account).items()
+        }
         return [
             family
             for family in self._expected()
             if not (isinstance(one := known.get(family), Confirmed) and one.setting == last[family])
         ]
 
-    def _known(self, account: str) -> Mapping[Family, Known]:
+    def on_record(self, account: str) -> Mapping[Family, Known]:
         """Return what is on record, as one who only looks."""
-        return at_once(self.observers[account].known())
+        return at_once(self.keeping.observer(account).known())
+
+    def sql_latency(self, process: Process) -> float:
+        """Return how long one way to the server of the state takes this time."""
+        return self.database.latency_s * (0.3 + process.rng.random())
 
     def _roles_for(self, account: str) -> set[Role]:
         roles, accounts = self.scenario.roles, self.scenario.accounts

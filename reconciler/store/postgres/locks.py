@@ -1,15 +1,17 @@
 """One pass at a time over many hosts: a lock is a row that its holder keeps alive.
 
-A row says who holds the lock, until when by the database's clock, and the how-manieth holder that is:
-its generation. Who stops renewing loses it to the next who asks; the generation then shows, within the
-transaction of a reservation, that it was lost. The lock keeps passes from getting in each other's way;
-the rate is safe without it. No other time of the database is ever used.
+A row says who holds the lock, until when by the database's clock, and under which generation: each
+holder's is greater than the one before, by chance, so that none comes again even where a failover
+forgot the newest. Who stops renewing loses it to the next who asks; the generation then shows, within
+the transaction of a reservation, that it was lost. The lock keeps passes from getting in each other's
+way; the rate is safe without it. No other time of the database is ever used.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -24,15 +26,24 @@ LEASE_S = 9.0
 RENEW_S = 3.0
 """Between two renewals of all locks of the process."""
 
+FURTHEST_S = 2 * LEASE_S
+"""No lock lasts for longer from now, unless the database's clock was set back, perhaps by another server
+that took over. Then it is free: a holder that is alive takes it again. A small step does no harm."""
+
+MAX_STRIDE = 2**32
+"""Between two generations: never the same twice, and 2^31 holders fit into a bigint."""
+
 _FREE = ""
 """The holder of a lock that was given back."""
 
 _TAKE = """
 INSERT INTO locks AS held (name, generation, holder, expires_at)
-VALUES (%s, 1, %s, clock_timestamp() + make_interval(secs => %s))
+VALUES (%s, %s, %s, clock_timestamp() + make_interval(secs => %s))
 ON CONFLICT (name) DO UPDATE
-SET generation = held.generation + 1, holder = excluded.holder, expires_at = excluded.expires_at
+SET generation = held.generation + excluded.generation, holder = excluded.holder,
+    expires_at = excluded.expires_at
 WHERE held.holder = '' OR held.expires_at <= clock_timestamp()
+    OR held.expires_at > clock_timestamp() + make_interval(secs => %s)
 RETURNING generation
 """
 
@@ -65,7 +76,7 @@ class LeaseLocks:
             raise StoreMisuse(f"the lock {name} is already held by this process")
         told = json.dumps(asdict(holder))
         async with self._connections.transaction() as transaction:
-            taken = await transaction.row(_TAKE, (name, told, LEASE_S))
+            taken = await transaction.row(_TAKE, (name, _stride(), told, LEASE_S, FURTHEST_S))
         if taken is None:
             return False
         self._held[name] = taken[0]
@@ -124,6 +135,10 @@ class LeaseLocks:
         held = [(LEASE_S, name, generation) for name, generation in sorted(self._held.items())]
         async with self._connections.transaction() as transaction:
             await transaction.run_each(_RENEW, held)
+
+
+def _stride() -> int:
+    return 1 + secrets.randbelow(MAX_STRIDE)
 
 
 def _parse(text: str) -> Holder | None:

@@ -20,11 +20,16 @@ OLDEST_SERVER = 120_000
 MIGRATION_LOCK = 0x4D4D5053
 """The four bytes ``MMPS``: one process migrates at a time."""
 
+HISTORY = "system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+"""What names the history of a server: the cluster's identifier, and its timeline, which a promotion
+and a restore to a point in time change. Any role may ask. A column of ``pg_control_system()``."""
+
 Migration = tuple[str, ...]
 
 _FIRST: Migration = (
-    "CREATE TABLE mmp.version (migrations integer NOT NULL)",
-    "INSERT INTO mmp.version VALUES (0)",
+    # `history` names the one that the state was made in: what nothing is on record of was seen in it.
+    "CREATE TABLE mmp.version (migrations integer NOT NULL, history text NOT NULL)",
+    " ".join(("INSERT INTO mmp.version SELECT 0,", HISTORY, "FROM pg_control_system()")),
     # Locked by every reservation. `history` names the history of the server that it was last seen on.
     """CREATE TABLE mmp.budgets (
         kind text NOT NULL,

@@ -27,20 +27,26 @@ from reconciler.store.postgres.connections import Connections, Mode, Transaction
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.tables import Tables, Value, budget_key
 
-_NAMED = "system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
-"""What names the history of a server: the cluster's identifier, and its timeline, which a promotion
-and a restore to a point in time change. Any role may ask."""
-
 _HISTORY = " ".join(
     (
-        f"SELECT history, {_NAMED}",
+        f"SELECT history, {schema.HISTORY}",
         "FROM budgets, pg_control_system() WHERE kind=%s AND environment=%s AND uid=%s",
     )
 )
 _NEW_BUDGET = " ".join(
-    (f"INSERT INTO budgets SELECT %s, %s, %s, {_NAMED}", "FROM pg_control_system() ON CONFLICT DO NOTHING")
+    ("INSERT INTO budgets SELECT %s, %s, %s, history", "FROM version ON CONFLICT DO NOTHING")
 )
-_SAW_HISTORY = "UPDATE budgets SET history=%s WHERE kind=%s AND environment=%s AND uid=%s"
+"""On record with the history the state was made in: in a later one the first requests of the User ID, and
+the budget's row with them, may have been lost."""
+
+_SAW_HISTORY = " ".join(
+    (
+        "UPDATE budgets SET history =",
+        schema.HISTORY,
+        "FROM pg_control_system() WHERE kind=%s AND environment=%s AND uid=%s",
+    )
+)
+"""From then on it is the history on record, so whoever writes this has to record what it means."""
 
 
 async def open_state(
@@ -146,11 +152,16 @@ class PostgresState:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
             lost = await self._claim(transaction, claim)
+            if lost and claim.budget is not None:
+                await transaction.run(_SAW_HISTORY, budget_key(claim.budget))
             yield Tables(_Statements(transaction), lost=lost)
 
     @asynccontextmanager
     async def filling(self, claims: Sequence[Claim]) -> AsyncIterator[Tables]:
-        """Give the view of the only writer of several accounts and budgets: rows come from elsewhere."""
+        """Give the view of the only writer of several accounts and budgets: rows come from elsewhere.
+
+        What a budget may have lost is left to be told by whoever writes about it next.
+        """
         async with self._connections.transaction() as transaction:
             for claim in claims:
                 await self._claim(transaction, claim)
@@ -213,8 +224,7 @@ async def _make_ready(connections: Connections) -> None:
 async def _lock_budget(transaction: Transaction, budget: Budget) -> bool:
     """Become the only one who reserves for ``budget`` until the transaction ends.
 
-    Tells whether the server has another history than when the budget was last written. From this
-    transaction on it is the one on record, so whoever is told has to record what that means.
+    Tells whether the server has another history than when the budget was last written about.
     """
     key = budget_key(budget)
     found = await transaction.row(f"{_HISTORY} FOR UPDATE OF budgets", key)
@@ -223,6 +233,4 @@ async def _lock_budget(transaction: Transaction, budget: Budget) -> bool:
         found = await transaction.row(f"{_HISTORY} FOR UPDATE OF budgets", key)
     assert found is not None
     before, now = found
-    if before != now:
-        await transaction.run(_SAW_HISTORY, (now, *key))
     return bool(before != now)

@@ -1,0 +1,206 @@
+"""What keeps the state of a world: SQLite in memory, or the simulated PostgreSQL with its own troubles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from reconciler.core.model import Environment, Family, Kind
+from reconciler.ports import AccountStore
+from reconciler.store.ageing import FirstSights
+from reconciler.store.locks import MemoryLocks
+from reconciler.store.sqlite import MemoryDisk, SqliteState
+from tests.simulation import checkers
+from tests.simulation.host import ObserverClock
+from tests.simulation.ports import WatchedStore
+from tests.simulation.postgres import PostgresStore, SimulatedState
+from tests.simulation.server import SEQUENCES_SKIP, Image, Server
+from tests.simulation.truth import Recollection
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+    from tests.simulation.world import World
+
+
+class OpenState(Protocol):
+    """A state as one process has it."""
+
+    def account(self, account: str, environment: Environment, kind: Kind) -> AccountStore:
+        """Return the store of one account."""
+        ...
+
+    def close_now(self) -> None:
+        """End as the process does."""
+        ...
+
+
+class Keeping(Protocol):
+    """The place of a world's state."""
+
+    def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
+        """Open the state for a process that begins."""
+        ...
+
+    def observer(self, account: str) -> AccountStore:
+        """Return what one sees who looks at what is on record, from outside and at once."""
+        ...
+
+    def schedule(self) -> None:
+        """Have the troubles of the place happen."""
+        ...
+
+    def has_the_lock(self, process: Process) -> bool:
+        """Tell whether nobody took the lock of its account from a living process."""
+        ...
+
+    def taker(self, process: Process) -> str | None:
+        """Return who took the lock of the process's account last and did not give it back."""
+        ...
+
+    def unnoticed(self) -> list[Family]:
+        """Return the families about which something is yet to be noticed by somebody."""
+        ...
+
+    def image(self) -> bytes:
+        """Return all that is on record."""
+        ...
+
+    def close(self) -> None:
+        """Forget everything."""
+        ...
+
+
+class SqliteKeeping:
+    """A file that all processes have open; nothing ever happens to it."""
+
+    def __init__(self, world: World) -> None:
+        self._disk = MemoryDisk()
+        outside = self._disk.open(clock=ObserverClock(world.scheduler), boot="observer")
+        self._observers = _observers(world, outside)
+
+    def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
+        state = self._disk.open(
+            clock=process.clock, boot=process.host.boot_id, lock_timeout_s=lock_timeout_s
+        )
+        return state, WatchedStore(
+            process, state.account(process.account, Environment.LIVE, Kind.SIMULATOR)
+        )
+
+    def observer(self, account: str) -> AccountStore:
+        return self._observers[account]
+
+    def schedule(self) -> None:
+        """Have nothing happen."""
+
+    def has_the_lock(self, process: Process) -> bool:
+        return True
+
+    def taker(self, process: Process) -> str | None:
+        return process.name
+
+    def unnoticed(self) -> list[Family]:
+        return []
+
+    def image(self) -> bytes:
+        return self._disk._db.serialize()
+
+    def close(self) -> None:
+        self._disk.close()
+
+
+class PostgresKeeping:
+    """A server that restarts, fails over and loses what it said it had, as the seed says."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._troubles = world.database
+        self.server = Server(
+            world.scheduler, rate=self._troubles.clock_rate, offset_s=world.rng.uniform(-5.0, 5.0)
+        )
+        self.server.on_theft = self._check_theft
+        outside = SqliteState(
+            self.server.rows,
+            place="server",
+            clock=ObserverClock(world.scheduler),
+            sights=FirstSights("observer"),
+            locks=MemoryLocks({}),
+            lock_timeout_s=0.0,
+        )
+        self._observers = _observers(world, outside)
+        self._healthy = self._troubles.quiet and world.pause_chance == 0.0
+
+    def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
+        state = SimulatedState(process, self.server, lock_timeout_s=lock_timeout_s)
+        account = state.account(process.account, Environment.LIVE, Kind.SIMULATOR)
+        return state, PostgresStore(process, account, state.connections)
+
+    def observer(self, account: str) -> AccountStore:
+        self.server.committed()
+        return self._observers[account]
+
+    def schedule(self) -> None:
+        at = self._world.scheduler.at
+        for when, lost_s, down_s, offset_s in self._troubles.failovers:
+            at(max(0.0, when - lost_s), self._standby_ends, when, down_s, offset_s)
+        for when, down_s in self._troubles.restarts:
+            at(when, self._restart, down_s)
+        for when, step_s in self._troubles.clock_steps:
+            at(when, self._step_clock, step_s)
+
+    def has_the_lock(self, process: Process) -> bool:
+        return self.taker(process) == process.name
+
+    def taker(self, process: Process) -> str | None:
+        return self.server.takers.get(f"{process.account}.{Environment.LIVE}.{Kind.SIMULATOR}")
+
+    def unnoticed(self) -> list[Family]:
+        return list(self._world.scenario.families) if self.server.loss_unnoticed() else []
+
+    def image(self) -> bytes:
+        return self.server.committed().serialize()
+
+    def close(self) -> None:
+        self.server.rows.close()
+
+    # -- troubles --------------------------------------------------------------------------------
+
+    def _standby_ends(self, when: float, down_s: float, offset_s: float) -> None:
+        """Let the standby get nothing more; it is promoted later."""
+        image, record = self.server.image(), self._world.truth.on_record()
+        self._world.scheduler.at(when, self._fail_over, image, record, down_s, offset_s)
+
+    def _fail_over(self, image: Image, record: Recollection, down_s: float, offset_s: float) -> None:
+        world = self._world
+        skip = world.rng.choice((0, SEQUENCES_SKIP))
+        self.server.promote(image, skip=skip, offset_s=offset_s)
+        world.truth.fall_back(record)
+        world.history_lost_at = world.scheduler.now
+        world.news += 1
+        world.trace(None, "failover to timeline %d", self.server.timeline)
+        self._come_up_in(down_s)
+
+    def _restart(self, down_s: float) -> None:
+        self._world.trace(None, "the server restarts")
+        self.server.go_down()
+        self._come_up_in(down_s)
+
+    def _come_up_in(self, down_s: float) -> None:
+        at = min(
+            self._world.scheduler.now + down_s,
+            max(self._world.scenario.trouble_s, self._world.scheduler.now),
+        )
+        self._world.scheduler.at(at, self.server.come_up)
+
+    def _step_clock(self, step_s: float) -> None:
+        self.server.offset_s += step_s
+        self._world.trace(None, "the server's clock steps by %s s", step_s)
+
+    def _check_theft(self, before: str, now: str) -> None:
+        alive = any(one.name == before and not one.dead for one in self._world.processes.values())
+        if alive and self._healthy:
+            self._world.verify(checkers.lock_kept_while_healthy, before, now)
+
+
+def _observers(world: World, outside: SqliteState) -> dict[str, AccountStore]:
+    return {
+        account: outside.account(account, Environment.LIVE, Kind.SIMULATOR) for account in world.accounts
+    }

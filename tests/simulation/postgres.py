@@ -1,0 +1,427 @@
+"""One process's way to the simulated PostgreSQL: the program's own engine over connections that fail.
+
+Everything above a connection is the real thing: the account's steps, the claims of a transaction, the
+pass locks. A transaction can be slow, be refused, lose its connection at every statement, before COMMIT
+reaches the server or after; its client can be held up or killed meanwhile. Who loses the answer to
+COMMIT is told what one is told whose COMMIT never arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from reconciler.core.model import Family, Known, LiveRead, Pause, Setting
+from reconciler.core.verdict import AttemptStatus
+from reconciler.errors import MmpError, StateLocked, StateUnavailable
+from reconciler.ports import AccountStore, NotYet, Reserved, Signed
+from reconciler.store.postgres.connections import WATCHDOG_S, Mode
+from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
+from reconciler.store.postgres.state import PostgresState
+from tests.simulation import checkers
+from tests.simulation.ports import Basis, WatchedStore
+from tests.simulation.scheduler import Killed, Task, suspend
+from tests.simulation.server import SILENCE_TIMEOUT_S, Gone, Server, Work, wanted_lock
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+
+ARRIVES_WITHIN_S = 4.9
+"""A COMMIT that travels longer finds that the server gave the silent transaction up."""
+
+
+IN_FULL_ONE_IN = 8
+"""In one history in eight the state is also asked for what nobody wrote since, and keeps every read."""
+
+
+def lost() -> StateUnavailable:
+    """Return what a process is told whenever something went wrong with a connection."""
+    return StateUnavailable("state-unavailable", "the state cannot be used now", "it is safe to try again")
+
+
+class SimulatedState(PostgresState):
+    """The real engine as one process has it, over connections of this world."""
+
+    def __init__(self, process: Process, server: Server, *, lock_timeout_s: float) -> None:
+        self.connections = SimulatedConnections(process, server)
+        boot = process.host.boot_id
+        super().__init__(
+            self.connections,  # type: ignore[arg-type]  # all that the engine uses of the real ones
+            clock=process.clock,
+            boot=boot,
+            lock_timeout_s=lock_timeout_s,
+        )
+        self.leases = SimulatedLeases(process, self.connections)
+        self.locks = self.leases
+
+    def close_now(self) -> None:
+        """Die: connections break, and the pass lock stays until its lease ends."""
+        self.leases.stop_renewing()
+        self.connections.drop()
+
+
+class SimulatedLeases(LeaseLocks):
+    """The real locks; what renews them is a task of this world instead of asyncio's."""
+
+    def __init__(self, process: Process, connections: SimulatedConnections) -> None:
+        super().__init__(connections)  # type: ignore[arg-type]  # all that the locks use of the real ones
+        self._process = process
+
+    def stop_renewing(self) -> None:
+        """Renew no more."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            self._renewing = None
+
+    def _renew_from_now_on(self) -> None:
+        if self._renewing is None:
+            self._renewing = _Renewal(self._process, self._renew)  # type: ignore[assignment]  # can be cancelled
+
+
+class _Renewal:
+    """A task that renews again and again, except while its process is held up."""
+
+    def __init__(self, process: Process, renew: Callable[[], Any]) -> None:
+        self._process = process
+        self._renew = renew
+        self._task = Task(process.world.scheduler, self._for_ever(), lambda error: None)
+
+    def cancel(self) -> None:
+        self._task.kill()
+
+    async def _for_ever(self) -> None:
+        scheduler, process = self._process.world.scheduler, self._process
+        while True:
+            self._task.wake_at(max(scheduler.now + RENEW_S, process.held_up_until))
+            await suspend()
+            if scheduler.now >= process.held_up_until:
+                with suppress(MmpError):
+                    await self._renew()
+
+
+class SimulatedConnections:
+    """``Connections`` of one process."""
+
+    def __init__(self, process: Process, server: Server) -> None:
+        self.address = SimpleNamespace(shown="postgresql://server/mmp")
+        self.note: Callable[[Work], None] | None = None
+        self.saw = -1
+        self.began_at = 0.0
+        self._process = process
+        self.server = server
+        self._open: list[SimulatedTransaction] = []
+
+    @asynccontextmanager
+    async def transaction(self, mode: Mode = Mode.WRITE) -> AsyncIterator[SimulatedTransaction]:
+        """Give one transaction; what is thrown out of it undoes it, unless COMMIT is on its way."""
+        transaction = await self._begun(mode)
+        self._open.append(transaction)
+        try:
+            yield transaction
+            await transaction.commit()
+        except Gone:
+            raise lost() from None
+        finally:
+            transaction.give_up()
+            self._open.remove(transaction)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self.drop()
+
+    def drop(self) -> None:
+        """Break all connections at once, as a death does."""
+        for transaction in self._open:
+            transaction.give_up()
+
+    async def _begun(self, mode: Mode) -> SimulatedTransaction:
+        process, troubles = self._process, self._process.world.database
+        if process.dead:
+            raise Killed
+        if self._of_the_pass():
+            self.saw, self.began_at = -1, process.world.scheduler.now
+        transaction = SimulatedTransaction(process, self.server, mode, self._note_of(mode))
+        await transaction.hold_up()
+        if mode is Mode.WRITE:  # reading, only the way back matters
+            await transaction.spend(process.world.sql_latency(process))
+        transaction.perhaps_die()
+        if not self.server.is_up or process.rng.random() < troubles.connect_trouble:
+            await transaction.spend(process.rng.choice((0.0, 0.0, process.rng.uniform(0.0, 5.0))))
+            raise lost()
+        transaction.begin()
+        if mode is Mode.READ:
+            self.saw = process.world.news
+        return transaction
+
+    def _note_of(self, mode: Mode) -> Callable[[Work], None] | None:
+        return self.note if self._of_the_pass() and mode is Mode.WRITE else None
+
+    def _of_the_pass(self) -> bool:
+        return self._process.world.scheduler.running is self._process.task
+
+
+class SimulatedTransaction:
+    """One transaction as its client has it."""
+
+    def __init__(
+        self, process: Process, server: Server, mode: Mode, note: Callable[[Work], None] | None
+    ) -> None:
+        self._process = process
+        self._server = server
+        self._mode = mode
+        self._note = note
+        self._task = process.world.scheduler.running
+        self._work: Work | None = None
+        self._commit_sent = False
+
+    def begin(self) -> None:
+        """Begin it at the server; raises Gone."""
+        try:
+            self._work = self._server.begin(self._process.name)
+        except Gone:
+            raise lost() from None
+        self._work.note = self._note
+
+    async def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of one statement."""
+        assert self._work is not None
+        await self._reach()
+        wanted = wanted_lock(query, values)
+        if wanted is not None:
+            await self._locked(*wanted)
+        return self._server.execute(self._work, query, values)
+
+    async def row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the only row of one statement."""
+        found = await self.rows(query, values)
+        return found[0] if found else None
+
+    async def run(self, query: str, values: Sequence[Any] = ()) -> int:
+        """Run one statement without rows; returns how many it touched."""
+        await self.rows(query, values)
+        assert self._work is not None
+        return self._work.touched
+
+    async def run_each(self, query: str, many: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each of ``many`` values."""
+        for values in many:
+            await self.rows(query, values)
+
+    async def commit(self) -> None:
+        """Commit, and believe it only when the answer comes back."""
+        process, work, scheduler = self._process, self._work, self._process.world.scheduler
+        assert work is not None
+        if self._mode is Mode.READ:
+            self._server.commit(work)
+            await self.spend(process.world.sql_latency(process))
+            if process.rng.random() < process.world.database.statement_trouble:
+                raise Gone
+            return
+        if not work.writes and self._server.commit(work):
+            return
+        await self.hold_up()
+        self.perhaps_die()
+        self._commit_sent = True
+        out, back = (process.world.sql_latency(process) for _ in range(2))
+        told_after: float | None = None
+        if process.rng.random() < process.world.database.commit_trouble:
+            told_after = process.rng.choice((0.01, process.rng.uniform(0.0, 3.0), WATCHDOG_S))
+            out = process.rng.choice((out, out, process.rng.uniform(0.0, ARRIVES_WITHIN_S)))
+        never = told_after is not None and process.rng.random() < 0.5
+        wake = process_wake = self._task.waker()
+        work.wake = wake
+        if never:
+            scheduler.after(out, self._server.abort, work)
+            work.wake = None
+        elif told_after is None:
+            scheduler.after(out, self._commit_arrives, work, back, process_wake)
+        else:
+            scheduler.after(out, self._commit_arrives, work, back, None)
+        if told_after is not None:
+            scheduler.after(told_after, wake, Gone())
+        await self._waited()
+        self.perhaps_die()
+        await self.hold_up()
+        if work.reservation() is not None:
+            process.world.auditor.answered(process)
+
+    def give_up(self) -> None:
+        """Leave it: the server notices sooner or later, unless COMMIT is on its way."""
+        if self._work is None or self._work.over or self._commit_sent:
+            return
+        self._commit_sent = True  # nothing more will be said
+        rng = self._process.rng
+        noticed_after = rng.choice((0.0, 0.0, rng.uniform(0.0, SILENCE_TIMEOUT_S)))
+        self._work.wake = None
+        if self._mode is Mode.READ or noticed_after == 0.0:
+            self._server.abort(self._work)
+        else:
+            self._process.world.scheduler.after(noticed_after, self._server.abort, self._work)
+
+    async def spend(self, seconds: float) -> None:
+        """Let time pass on the way; raises Gone when the server ends the transaction meanwhile."""
+        if seconds <= 0.0:
+            return
+        if self._work is not None:
+            self._work.wake = self._task.waker()
+        self._task.wake_at(self._process.world.scheduler.now + seconds)
+        await self._waited()
+
+    def perhaps_die(self) -> None:
+        """Let the process be killed here, sometimes."""
+        if self._task is self._process.task:
+            self._process.perhaps_die()
+
+    async def hold_up(self) -> None:
+        """Perhaps be suspended for a while; the server does not wait for that for ever."""
+        delay = self._process.drawn_delay() if self._task is self._process.task else 0.0
+        if delay == 0.0:
+            return
+        if self._work is not None:
+            scheduler = self._process.world.scheduler
+            scheduler.after(SILENCE_TIMEOUT_S, self._server.end_silent, self._work, self._work.heard)
+        await self._process.held_up_for(delay)
+
+    def _commit_arrives(self, work: Work, back: float, wake: Callable[[Any], None] | None) -> None:
+        work.wake = None
+        done = self._server.is_up and self._server.commit(work)
+        if wake is not None:
+            self._process.world.scheduler.after(back, wake, None if done else Gone())
+
+    async def _reach(self) -> None:
+        """Let a statement reach the server; reading, all are one: the snapshot is of one moment."""
+        process = self._process
+        if process.dead:
+            raise Killed
+        if self._mode is Mode.READ:
+            return
+        await self.hold_up()
+        if process.rng.random() < process.world.database.slow_statements:
+            await self.spend(process.world.sql_latency(process))
+        self.perhaps_die()
+        if process.rng.random() < process.world.database.statement_trouble:
+            raise Gone
+
+    async def _locked(self, wanted: Any, shared: bool) -> None:
+        assert self._work is not None
+        wake = self._task.waker()
+        self._work.wake = wake
+        if not self._server.lock(self._work, wanted, wake, shared=shared):
+            await self._waited()
+        self._work.wake = None
+
+    async def _waited(self) -> None:
+        """Wait for an answer; what takes long is a delay that is none of the process's own."""
+        process, scheduler = self._process, self._process.world.scheduler
+        began = scheduler.now
+        if self._task is process.task:
+            process.waits_since = began
+        answer = await suspend()
+        if self._task is process.task:
+            process.waits_since = None
+            process.was_held_up(scheduler.now - began)
+        if isinstance(answer, Gone):
+            raise answer
+
+
+class PostgresStore(WatchedStore):
+    """The real store over the simulated server; what is recorded is told when the server commits it."""
+
+    def __init__(self, process: Process, store: AccountStore, connections: SimulatedConnections) -> None:
+        super().__init__(process, store)
+        self._connections = connections
+        self._in_full = process.world.scenario.seed % IN_FULL_ONE_IN == 0
+
+    @contextmanager
+    def _noting(self, note: Callable[[Work], None]) -> Iterator[None]:
+        """Have the server call ``note`` when it commits what is written meanwhile."""
+        self._connections.note = note
+        try:
+            yield
+        finally:
+            self._connections.note = None
+
+    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
+        process, auditor = self._process, self._world.auditor
+        process.call("store.reserve")
+        process.held_up_s = 0.0
+        basis = Basis.of(process, request.family, self._last_known)
+
+        def note(work: Work) -> None:
+            row = work.reservation()
+            if row is not None:
+                slot, taker = Reserved(row.id, row.reserved_at), process.world.keeping.taker(process)
+                auditor.reserved_in_postgres(process, request, slot, basis, taker)
+
+        with self._noting(note), auditor.answer_awaited(process):
+            slot = await self._store.reserve(request, assume_idle=assume_idle)
+        process.perhaps_die()
+        await process.hold_up()
+        return slot
+
+    async def settle(
+        self,
+        attempt: int,
+        status: AttemptStatus,
+        *,
+        definite: bool,
+        limited: bool,
+        code: str,
+        message: str,
+    ) -> None:
+        process, auditor = self._process, self._world.auditor
+        process.call("store.settle")
+        await process.hold_up()
+        ours = auditor.unsettled.get(process.name)
+
+        def note(work: Work) -> None:
+            if ours is None:
+                return
+            proven = status is AttemptStatus.APPLIED and work.proves()
+            auditor.recorded(process, ours, status, self._world.on_record(process.account), proven=proven)
+
+        with self._noting(note), auditor.answer_awaited(process):
+            try:
+                await self._store.settle(
+                    attempt, status, definite=definite, limited=limited, code=code, message=message
+                )
+            except StateLocked:
+                self._world.verify(checkers.verdicts_are_recorded, process.name, attempt)
+                raise
+        process.perhaps_die()
+
+    async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
+        process, auditor = self._process, self._world.auditor
+        process.call("store.adopt")
+        begun_at = process.reads[0].begun_at
+
+        def note(_: Work) -> None:
+            auditor.adopted(settings, begun_at, self._world.on_record(process.account))
+
+        with self._noting(note):
+            await self._store.adopt(settings, read_begun_at=read_begun_at)
+        process.perhaps_die()
+
+    async def record_live(self, read: LiveRead) -> None:
+        self._process.call("store.record_live")
+        if self._in_full:
+            await self._store.record_live(read)
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        self._process.call("store.pauses")
+        return await self._store.pauses() if self._in_full else ()
+
+    async def known(self) -> Mapping[Family, Known]:
+        process = self._process
+        process.call("store.known")
+        if self._known_at == self._world.news and not self._in_full:
+            process.known_at = self._world.scheduler.now
+            return self._last_known
+        self._last_known = await self._store.known()
+        self._known_at = self._connections.saw
+        process.known_at = self._connections.began_at
+        if self._connections.saw == self._world.news:
+            self._world.auditor.check_record(process.account, self._last_known)
+        return self._last_known
