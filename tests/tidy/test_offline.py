@@ -103,3 +103,19 @@ def test_an_offline_command_imports_nothing_heavy(
     told = json.loads(done.stderr.splitlines()[-1])
     assert told["status"] == status
     assert [name for name in HEAVY if name in told["modules"]] == []
+
+
+def test_a_sidecar_whose_page_nobody_opens_has_neither_rich_nor_jinja2_in_memory() -> None:
+    wired = (
+        "import json, sys, reconciler.cli.running, reconciler.cli.watching\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", wired],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert {"rich", "rich.console", "jinja2"} & set(json.loads(told.stdout)) == set()
