@@ -182,7 +182,8 @@ class Store(Protocol):
 
         Attempts of the same setting are no doubt any more while it stays the confirmed one; any
         attempt is over for good if it can last have arrived before the read began. Others still
-        leave their family uncertain.
+        leave their family uncertain. Raises StateLocked where the lock was taken and lost: another
+        may have written since the read.
         """
         ...
 

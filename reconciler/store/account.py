@@ -164,9 +164,10 @@ class KeptAccount:
     async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
         """Record settings a live read proved in force.
 
-        Attempts that may still land stay open: of another value, they leave the family uncertain.
+        Attempts that may still land stay open: of another value, they leave the family uncertain. Who lost
+        the lock has read what another may have written since, and adopts nothing: raises StateLocked.
         """
-        async with self._writing() as tables:
+        async with self._writing(held=self._lock_name) as tables:
             ages = self._ages()
             await self._doubt_newcomers(tables, settings, ages)
             at = read_begun_at

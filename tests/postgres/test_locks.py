@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
+from reconciler.core.model import Confirmed
 from reconciler.core.records import Holder
 from reconciler.errors import StateLocked
 from reconciler.ports import Reserved
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import locks
-from tests.contract.stores import ready_database
+from tests.contract.stores import BTC, ready_database, setting
 from tests.postgres.desks import desk, play
 from tests.support.postgres import shared
 
@@ -53,6 +54,22 @@ def test_a_lock_whose_holder_went_silent_is_taken_over_and_the_loser_sends_nothi
                     await one.reserve()
                 assert again.value.code == "state-lock-lost"
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(2,)]
+
+    play(story)
+
+
+def test_who_lost_the_lock_adopts_nothing_over_what_another_wrote_since() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url) as two, one.store.locked("run"):
+            go_silent()
+            two.clock.time = 2000.0
+            async with two.store.locked("apply"):
+                await two.applied("2")
+            with pytest.raises(StateLocked):
+                await one.store.adopt({BTC: setting("1")}, read_begun_at=1000.0)
+            known = await two.known()
+            assert isinstance(known, Confirmed)
+            assert known.setting == setting("2")
 
     play(story)
 
