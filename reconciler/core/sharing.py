@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from reconciler.core.model import Environment, Family, Kind
 
 ReplicaId = str
 """Names one life of one process: a restarted replica is another one."""
 
 AccountKey = str
-"""What an account's lease is kept under."""
+"""What an account's lease is kept under: its name, environment and kind of exchange, with dots."""
 
 BEAT_S = 2.5
 """Between two signs of life of a replica, and two looks at the leases."""
@@ -24,6 +26,44 @@ BEAT_S = 2.5
 LEASE_TTL_S = 8.0
 """How long after its last sign of life a replica is believed alive, by the database's clock. Three
 beats may be lost, and a death is still noticed within TTL + BEAT, 10.5 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One life of one process that keeps accounts; ``host`` and ``pid`` are for people to find it."""
+
+    id: ReplicaId
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.host} (pid {self.pid})"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What the owner of an account writes: families of a User ID."""
+
+    uid: str
+    families: frozenset[Family]
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who lives and who owns what at one moment, by the database.
+
+    ``keeps`` and ``owners`` are as in :class:`Shares`. ``rivals`` are the owned accounts whose User ID
+    another owned account has too.
+    """
+
+    replicas: Mapping[ReplicaId, Replica]
+    keeps: Mapping[ReplicaId, frozenset[AccountKey]]
+    owners: Mapping[AccountKey, ReplicaId]
+    rivals: Mapping[AccountKey, Claimed] = field(default_factory=dict)
+
+    def owned_by(self, replica: ReplicaId) -> frozenset[AccountKey]:
+        """Return the accounts a replica owns."""
+        return frozenset(account for account, owner in self.owners.items() if owner == replica)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +119,17 @@ def even(shares: Shares) -> dict[AccountKey, ReplicaId]:
     while move := _improvement(able, target, counts):
         _give(*move, target, counts)
     return target
+
+
+def account_key(account: str, environment: Environment, kind: Kind) -> AccountKey:
+    """Return what the lease of an account is kept under."""
+    return f"{account}.{environment.value}.{kind.value}"
+
+
+def account_of(key: AccountKey) -> tuple[str, str]:
+    """Return the name and the environment of the account a lease is for."""
+    account, environment, _ = key.rsplit(".", 2)
+    return account, environment
 
 
 def good_until(beat_begun_at: float) -> float:
