@@ -25,7 +25,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger
 from reconciler.core.records import AttemptRecord, Holder, OverrideRecord, StateSnapshot
-from reconciler.core.sharing import AccountKey, Claimed, Replica, Roster
+from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
 
@@ -281,10 +281,11 @@ class Sharing(Protocol):
         """
         ...
 
-    async def take(self, accounts: Collection[AccountKey]) -> frozenset[AccountKey]:
+    async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
         """Become the owner of accounts; returns those it really became the owner of.
 
-        Only what is free or whose owner is not alive any more, and only while this replica is.
+        Only what is free or whose owner is not alive any more, and only while this replica is. Each
+        with the owner that fell silent; None: it was free.
         """
         ...
 

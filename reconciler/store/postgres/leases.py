@@ -109,20 +109,22 @@ class Leases:
             told = [(one.uid, sorted(one.families), name, me.id) for name, one in sorted(new.items())]
             await transaction.run_each(_CLAIM, told)
 
-    async def take(self, accounts: Collection[AccountKey]) -> frozenset[AccountKey]:
+    async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
         """Become the owner of what is free or left behind; returns what it really became the owner of."""
         names = sorted(accounts)
         async with self._connections.transaction() as transaction:
             if await transaction.row(_AM_I_ALIVE, (self._me.id,)) is None:
-                return frozenset()
+                return {}
             await transaction.run(_MAKE, (names,))
             owners: dict[AccountKey, ReplicaId | None] = dict(await transaction.rows(_LOCK, (names,)))
             silent = await transaction.rows(_SILENT, (sorted({one for one in owners.values() if one}),))
             gone = {None, *(replica for (replica,) in silent)}
             free = [name for name, owner in owners.items() if owner in gone]
-            taken = dict(await transaction.rows(_TAKE, (self._me.id, free)))
+            taken: list[tuple[AccountKey, int]] = [
+                (name, number) for name, number in await transaction.rows(_TAKE, (self._me.id, free))
+            ]
         self._generations.update(taken)
-        return frozenset(taken)
+        return {name: owners[name] for name, _ in taken}
 
     async def release(self, accounts: Collection[AccountKey]) -> None:
         """Give accounts back."""
