@@ -117,9 +117,9 @@ class Vitals:
     ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
     ``live`` False: the exchange is never read. ``due_at``: until when silence means nothing.
     ``compared`` is the newest comparison of any kind, ``believed`` the newest whole one.
-    ``read`` is the newest live read of this process. ``started`` is latched once every desired family
-    was seen in sync or tighter and none was uncertain. ``in_sync_at`` is the last instant at which
-    every family was proven in sync.
+    ``read`` is the newest live read of this process. ``state_lost`` says why the state cannot be used
+    now. ``started`` is latched once every desired family was seen in sync or tighter and none was
+    uncertain. ``in_sync_at`` is the last instant at which every family was proven in sync.
     """
 
     desired: Desired
@@ -136,6 +136,7 @@ class Vitals:
     outage: Outage | None = None
     objection: Objection | None = None
     locked_out: str = ""
+    state_lost: str = ""
     started: bool = False
     in_sync_at: float | None = None
     last_pass: PassEnded | None = None
@@ -165,7 +166,7 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
     heard = replace(vitals, heard_at=now)
     match event:
         case Identified(uid=uid):
-            return _answered(replace(heard, uid=uid))
+            return _answered(replace(heard, uid=uid, state_lost=""))
         case LiveReadDone(read=read):
             return _answered(replace(heard, read=read, read_wall=wall, locked_out=""))
         case Compared():
@@ -183,11 +184,14 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
             told = f"put back {event.heals} times and changed again by somebody else: left as it is"
             return _troubled(heard, Trouble(wall, "fight", told, event.family))
         case LockAwaited(message=message):
-            return replace(heard, locked_out=message)
+            return replace(heard, locked_out=message, state_lost="")
         case PassEnded():
             return _ended(heard, event)
         case WentIdle(until=until):
             return replace(heard, due_at=until)
+        case StateAwaited(code=code, message=message, retry_at=retry_at):
+            waiting = replace(heard, due_at=retry_at, state_lost=message)
+            return _troubled(waiting, Trouble(wall, code, message))
         case LoopFailed(code=code, message=message, retry_at=retry_at):
             return _troubled(replace(heard, due_at=retry_at), Trouble(wall, code, message))
         case ConfigAccepted(path=path, sha256=sha256):
@@ -250,7 +254,7 @@ def _protects(change: Change) -> bool:
 
 def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
     """Take the comparison; only a whole one says that everything is in sync, or protected."""
-    vitals = replace(vitals, desired=event.desired, compared=event, pauses=event.pauses)
+    vitals = replace(vitals, desired=event.desired, compared=event, pauses=event.pauses, state_lost="")
     if not event.whole:
         return vitals
     vitals = replace(vitals, believed=event)
@@ -275,7 +279,7 @@ def _answered(vitals: Vitals) -> Vitals:
 def _ended(vitals: Vitals, event: PassEnded) -> Vitals:
     """Take the end of a pass; one with nothing left to write leaves nothing to object to."""
     objection = None if event.finished else vitals.objection
-    return replace(vitals, last_pass=event, locked_out="", objection=objection)
+    return replace(vitals, last_pass=event, locked_out="", state_lost="", objection=objection)
 
 
 def _failed(vitals: Vitals, event: ExchangeFailed, now: float, wall: datetime) -> Vitals:
