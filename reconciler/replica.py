@@ -51,7 +51,7 @@ class Accounts(Protocol):
         """Return the accounts there are settings for."""
         ...
 
-    def claims(self) -> Mapping[AccountKey, Claimed]:
+    def claims_made(self) -> Mapping[AccountKey, Claimed]:
         """Return what is written for those that are kept."""
         ...
 
@@ -83,7 +83,8 @@ class Member:
     observe: Observe
     stopping: Callable[[], bool] = lambda: False
     _owned: set[AccountKey] = field(default_factory=set)
-    _good_until: float = float("-inf")
+    good_until: float = float("-inf")
+    """Until when this replica may think that its accounts are its own."""
     _take_from: float | None = None
     """From when on accounts may be taken; None: not before the first look."""
 
@@ -93,7 +94,7 @@ class Member:
 
     def believed(self) -> bool:
         """Tell whether the database may not believe this replica dead yet."""
-        return self.clock.now() < self._good_until
+        return self.clock.now() < self.good_until
 
     async def run(self) -> None:
         """Go round until asked to stop. Raises StateUnusable when the state cannot be relied on."""
@@ -119,10 +120,10 @@ class Member:
 
     async def _round(self, begun_at: float) -> float:
         silent = not self.believed()
-        roster = await self.sharing.beat(self.accounts.keeps(), self.accounts.claims())
+        roster = await self.sharing.beat(self.accounts.keeps(), self.accounts.claims_made())
         if silent:
             self._take_from = begun_at + (BEGINNING_S if self._take_from is None else COMING_BACK_S)
-        self._good_until = good_until(begun_at)
+        self.good_until = good_until(begun_at)
         mine = roster.owned_by(self.me.id)
         self._lose(self._owned - mine)
         self.accounts.seen(roster)

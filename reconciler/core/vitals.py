@@ -29,6 +29,7 @@ from reconciler.core.events import (
     PolicyRejected,
     RequestReserved,
     RequestSettled,
+    StateAwaited,
     WentIdle,
 )
 from reconciler.core.model import Desired, Family, LiveRead, Pause

@@ -137,7 +137,7 @@ class Process:
             me, self, self, self, self.events.append, stopping=lambda: self.stopped_for_good
         )
         self.stopped_for_good = False
-        self.work: Coroutine[float, None, None] = self.member.run()  # type: ignore[assignment] # it yields the instants of Until
+        self.work: Coroutine[float, None, None] = self.member.run()
 
     def may_begin(self) -> list[AccountKey]:
         return [account for account in self.kept if self.member.owns(account)]
@@ -165,7 +165,7 @@ class Process:
     def keeps(self) -> frozenset[AccountKey]:
         return frozenset(self.has)
 
-    def claims(self) -> Mapping[AccountKey, Claimed]:
+    def claims_made(self) -> Mapping[AccountKey, Claimed]:
         return {}
 
     def begin(self, account: AccountKey, before: ReplicaId | None) -> None:

@@ -33,6 +33,7 @@ from reconciler.core.events import (
     PolicyRejected,
     RequestReserved,
     RequestSettled,
+    StateAwaited,
     Waiting,
     WentIdle,
 )
