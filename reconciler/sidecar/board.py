@@ -49,15 +49,6 @@ class Together:
     good_until: float = float("-inf")
     trouble: str = ""
 
-    @property
-    def elsewhere(self) -> tuple[tuple[str, str, Replica | None], ...]:
-        """Every account this process does not own: name, environment and who keeps it (None: nobody)."""
-        if self.roster is None:
-            return ()
-        owners = self.roster.owners
-        others = sorted(key for key in self.keeps | owners.keys() if owners.get(key) != self.me.id)
-        return tuple((*account_of(key), self.roster.replicas.get(owners.get(key, ""))) for key in others)
-
 
 @dataclass(slots=True)
 class Board:
@@ -89,4 +80,19 @@ class Board:
         return tuple(
             replace(watched, strips=strips[name]) if name in strips else watched
             for name, watched in sorted(self._accounts.items())
+        )
+
+    def elsewhere(self) -> tuple[tuple[str, str, Replica | None], ...]:
+        """Return every account this process does not keep: name, environment, who does (None: nobody)."""
+        together = self.together
+        if together is None or together.roster is None:
+            return ()
+        roster, here = together.roster, self._accounts.keys()
+        known = {
+            account_of(key): roster.owners.get(key, "") for key in together.keeps | roster.owners.keys()
+        }
+        return tuple(
+            (*account, None if owner == together.me.id else roster.replicas.get(owner))
+            for account, owner in sorted(known.items())
+            if "/".join(account) not in here
         )

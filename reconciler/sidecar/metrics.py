@@ -34,7 +34,7 @@ from reconciler.core.model import Family
 from reconciler.core.plan import Reason
 from reconciler.core.verdict import AttemptStatus
 from reconciler.sidecar.answers import Answer
-from reconciler.sidecar.board import Board, Together
+from reconciler.sidecar.board import Board
 from reconciler.sidecar.gauges import ACCOUNT, GAUGES, Labels, Sample, see
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
@@ -202,7 +202,7 @@ class _Gauges(Collector):
             "mmp_build_info", "The program's version.", ("version",), [((self._board.version,), 1.0)]
         )
         yield _family("mmp_start_timestamp_seconds", "When the process began.", (), [((), began)])
-        yield from _shared(self._board.together)
+        yield from _shared(self._board)
         for gauge in GAUGES:
             samples = [(one.labels + more, value) for one in seen for more, value in gauge.samples(one)]
             yield _family(gauge.name, gauge.told, ACCOUNT + gauge.labels, samples)
@@ -212,15 +212,16 @@ class _Gauges(Collector):
         return ()
 
 
-def _shared(together: Together | None) -> Iterable[Metric]:
+def _shared(board: Board) -> Iterable[Metric]:
     """Return how the accounts are shared out; nothing where they are not, or nobody was heard of yet."""
-    roster = None if together is None else together.roster
-    replicas: list[Sample] = [] if roster is None else [((), float(len(roster.replicas)))]
-    yield _family("mmp_replicas", "Living replicas that share the accounts out.", (), replicas)
-    owned: list[Sample] = []
-    if together is not None and roster is not None:
-        owned = [((), float(len(roster.owned_by(together.me.id))))]
-    yield _family("mmp_leases", "Accounts that this replica keeps.", (), owned)
+    roster = None if board.together is None else board.together.roster
+    living = [] if roster is None else [len(roster.replicas)]
+    kept = [] if roster is None else [len(board.accounts())]
+    for name, told, numbers in (
+        ("mmp_replicas", "Living replicas that share the accounts out.", living),
+        ("mmp_leases", "Accounts that this replica keeps.", kept),
+    ):
+        yield _family(name, told, (), [((), float(number)) for number in numbers])
 
 
 def _family(name: str, told: str, labels: Labels, samples: Iterable[Sample]) -> GaugeMetricFamily:

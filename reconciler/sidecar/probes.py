@@ -55,7 +55,7 @@ def startup_checks(board: Board) -> tuple[Check, ...]:
     accounts, together = board.accounts(), board.together
     some = accounts or board.awaited or together is not None
     nobody = () if some else (Check("settings", False, "none is in force yet"),)
-    shared = () if together is None else (_shared_out(together),)
+    shared = () if together is None else (_shared_out(board, together),)
     return (*_awaited(board), *nobody, *shared, *(_protected(watched.vitals) for watched in accounts))
 
 
@@ -89,11 +89,11 @@ def _sharing(board: Board, now: float) -> tuple[Check, ...]:
     return (Check("sharing", sure, told),)
 
 
-def _shared_out(together: Together) -> Check:
+def _shared_out(board: Board, together: Together) -> Check:
     """Check that every account has an owner."""
     if together.roster is None:
         return Check("leases", False, together.trouble or "the state has not been heard of")
-    free = sum(owner is None for *_, owner in together.elsewhere)
+    free = sum(owner is None for *_, owner in board.elsewhere())
     return Check("leases", not free, f"{count(free, 'account')} nobody's yet" if free else "")
 
 

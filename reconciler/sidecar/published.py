@@ -17,7 +17,7 @@ from reconciler.report.problems import FORMAT
 from reconciler.report.status import owner_document
 from reconciler.report.watch import watched_document
 from reconciler.sidecar.answers import Answer, json_answer
-from reconciler.sidecar.board import Board, Together, Watched
+from reconciler.sidecar.board import Board, Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,15 @@ def status_answer(board: Board, *, now: float, wall: datetime) -> Answer:
     if not accounts and not shared:
         return json_answer(503, _nothing_yet(board))
     documents = [_document(watched, now=now, wall=wall) for watched in accounts]
-    if together is None or not shared:
+    if not shared:
         return json_answer(200, several("status", documents))
-    return json_answer(200, {**listed("status", documents), "elsewhere": _elsewhere(together)})
+    return json_answer(200, {**listed("status", documents), "elsewhere": _elsewhere(board)})
 
 
-def _elsewhere(together: Together) -> list[Document]:
+def _elsewhere(board: Board) -> list[Document]:
     return [
         {"account": account, "environment": environment, "owner": owner_document(owner)}
-        for account, environment, owner in together.elsewhere
+        for account, environment, owner in board.elsewhere()
     ]
 
 

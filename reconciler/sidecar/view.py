@@ -20,7 +20,7 @@ from reconciler.core.status import Status
 from reconciler.core.verdict import AttemptStatus
 from reconciler.core.vitals import SHOWN_S, FileState, Outage, Sending, Trouble, Vitals, alive, status_of
 from reconciler.report.words import count, due, families
-from reconciler.sidecar.board import Board, Together, Watched
+from reconciler.sidecar.board import Board, Watched
 from reconciler.sidecar.families import (
     STRETCH_WORDS,
     DayLine,
@@ -189,7 +189,7 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     judged = [(watched, *_judged(watched, now, wall)) for watched in board.accounts()]
     judged.sort(key=lambda one: WORST_FIRST.index(one[2].standing))
     accounts = tuple(_account(*one, now=now, wall=wall, advise=advise) for one in judged)
-    elsewhere = _elsewhere(board.together)
+    elsewhere = _elsewhere(board)
     headline = _overall([one[2] for one in judged], accounts, board.awaited, elsewhere)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     return PageView(
@@ -198,7 +198,7 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
         accounts=accounts,
         awaited=tuple(shown(path) for path in board.awaited),
         elsewhere=elsewhere,
-        elsewhere_told=_elsewhere_told(board.together, now),
+        elsewhere_told=_elsewhere_told(board, now),
         simulated=names([one.name for one in accounts if one.simulator]),
         version=shown(board.version),
         running=f"running since {moment_words(board.began_at, wall)}",
@@ -222,12 +222,11 @@ def _judged(watched: Watched, now: float, wall: datetime) -> tuple[Status | None
     return status, stands(watched, status, now)
 
 
-def _elsewhere(together: Together | None) -> tuple[ElsewhereLine, ...]:
+def _elsewhere(board: Board) -> tuple[ElsewhereLine, ...]:
     """Return the accounts that are not kept here; nobody's first."""
-    found = () if together is None else together.elsewhere
     lines = [
         ElsewhereLine(shown(f"{account} ({environment})"), _kept_by(owner))
-        for account, environment, owner in found
+        for account, environment, owner in board.elsewhere()
     ]
     return tuple(sorted(lines, key=lambda line: line.told != NOBODY))
 
@@ -236,17 +235,16 @@ def _kept_by(owner: Replica | None) -> str:
     return f"kept by {shown(str(owner))}" if owner else NOBODY
 
 
-def _elsewhere_told(together: Together | None, now: float) -> str:
+def _elsewhere_told(board: Board, now: float) -> str:
     """Say who shares the accounts out, and whether what is said of it still holds; "" where nobody does."""
+    together = board.together
     if together is None:
         return ""
-    roster = together.roster
     if now >= together.good_until:
         why = f": {shown(together.trouble)}" if together.trouble else ""
         return f"The state is not reached{why}. Nothing is begun here until it is."
-    owned = 0 if roster is None else len(roster.owned_by(together.me.id))
-    living = 0 if roster is None else len(roster.replicas)
-    here = f"This is {shown(str(together.me))}: it keeps {count(owned, 'account')}."
+    living = len(together.roster.replicas) if together.roster else 0
+    here = f"This is {shown(str(together.me))}: it keeps {count(len(board.accounts()), 'account')}."
     return f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} them out."
 
 
