@@ -2,12 +2,13 @@
 
 Whose key it is, is known only once it was asked, and files change: so the first to claim a family has
 it, and whoever wants it too is held as a whole until one of the two files lets go of it. Where replicas
-share the accounts out, what others claim is told by the state with every beat, and counts as well.
+share the accounts out, the state numbers what is claimed, and nothing is written on a claim that is not
+on record there yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.account import claimed_elsewhere, claimed_twice
@@ -17,16 +18,30 @@ from reconciler.errors import AccountProblem
 
 Owner = tuple[str, Environment]
 
+NOTHING = Claimed("", frozenset())
+"""What an account claims that is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the state has on record: of accounts kept here, and of others with who keeps each."""
+
+    ours: Mapping[Owner, Claimed] = field(default_factory=dict)
+    others: Mapping[Owner, tuple[Claimed, str]] = field(default_factory=dict)
+    numbers: Mapping[Owner, int] = field(default_factory=dict)
+    """Of accounts kept here whose User ID others have too."""
+
 
 @dataclass(slots=True)
 class Claims:
     """What was granted: by account and environment, the User ID and the file. ``held`` were refused.
 
-    ``elsewhere`` is what accounts of other replicas claim, each with who keeps it.
+    ``recorded`` None: nobody else can claim anything. ``news`` is told when something new was granted.
     """
 
     held: set[Owner] = field(default_factory=set)
-    elsewhere: Mapping[Owner, tuple[Claimed, str]] = field(default_factory=dict)
+    recorded: Recorded | None = None
+    news: Callable[[], None] = lambda: None
     _granted: dict[Owner, tuple[str, Desired]] = field(default_factory=dict)
 
     def refusal(self, uid: str, desired: Desired) -> AccountProblem | None:
@@ -40,6 +55,8 @@ class Claims:
             return problem
         self.held.discard(owner)
         self._granted[owner] = (uid, desired)
+        if not self.on_record(owner):
+            self.news()
         return None
 
     def forget(self, owner: Owner) -> None:
@@ -47,17 +64,29 @@ class Claims:
         self.held.discard(owner)
         self._granted.pop(owner, None)
 
-    def granted(self) -> Mapping[Owner, Claimed]:
-        """Return what the accounts that are kept here write."""
-        return {
-            owner: Claimed(uid, frozenset(desired.families))
-            for owner, (uid, desired) in self._granted.items()
-        }
+    def made(self) -> dict[Owner, Claimed]:
+        """Return what the accounts that are kept here claim; nothing where they are held."""
+        granted = {owner: _claimed(*each) for owner, each in self._granted.items()}
+        return {**dict.fromkeys(self.held, NOTHING), **granted}
+
+    def on_record(self, owner: Owner) -> bool:
+        """Tell whether all that was granted to an account is on record, so that nobody else gets it."""
+        if self.recorded is None or owner not in self._granted:
+            return True
+        return self.recorded.ours.get(owner, NOTHING).covers(_claimed(*self._granted[owner]))
 
     def _elsewhere(self, uid: str, desired: Desired) -> AccountProblem | None:
+        recorded = self.recorded or Recorded()
+        number = recorded.numbers.get((desired.account, desired.environment))
         rivals = [
             (account, claimed.families, where)
-            for (account, environment), (claimed, where) in self.elsewhere.items()
-            if claimed.uid == uid and environment is desired.environment
+            for (account, environment), (claimed, where) in sorted(recorded.others.items())
+            if claimed.uid == uid
+            and environment is desired.environment
+            and (number is None or claimed.number < number)
         ]
         return claimed_elsewhere(uid, desired, rivals)
+
+
+def _claimed(uid: str, desired: Desired) -> Claimed:
+    return Claimed(uid, frozenset(desired.families))

@@ -262,7 +262,7 @@ class Supervisor:
             tell(events.ConfigAccepted(file.path, file.desired.sha256))
         else:
             tell(events.ConfigAccepted(file.path, file.desired.sha256))
-            keeper.owned = partial(self.shared.member.owns, keeper.key)
+            keeper.owned = partial(self.shared.owns, keeper)
             self.shared.hurry()
 
     def _begin(self, keeper: Keeper) -> None:
@@ -283,7 +283,7 @@ class Supervisor:
         if sharing is None:
             return None
         self._onlookers.share(Together(me))
-        hands = Hands(self._by_key, self._take_lease, self._end_lease, self._see)
+        hands = Hands(self._by_key, self._take_lease, self._end_lease, self._see, self._hurry)
         kind = self.standing.base.kind
         return SharedAccounts(me, kind, sharing, self.claims, self.stop, hands, self.tell)
 
@@ -315,8 +315,6 @@ class Supervisor:
         """Take who lives and who owns what."""
         if self.shared is not None:
             self._onlookers.share(self.shared.together(roster))
-        if self.claims.held:
-            self._hurry(*(keeper for keeper in self.keepers.values() if keeper.held))
 
     def _policy(self, config_path: str) -> WatchedPolicy:
         """Return the policy of a config; files in one folder share it, and a named one all do."""

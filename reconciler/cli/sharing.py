@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from reconciler.cli.claims import Claims
+from reconciler.cli.claims import NOTHING, Claims, Owner, Recorded
 from reconciler.cli.keeping import Keeper
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
@@ -42,13 +42,14 @@ class Hands:
     """What sharing does to the process it is part of.
 
     ``keepers``: of every account there are settings for. ``end`` lets go of one: it is over once
-    nothing of it is in flight. ``see`` takes the newest roster.
+    nothing of it is in flight. ``see`` takes the newest roster, ``hurry`` lets accounts go round now.
     """
 
     keepers: Mapping[AccountKey, Keeper]
     begin: Callable[[Keeper, str], None]
     end: Callable[[Keeper, bool], None]
     see: Callable[[Roster], None]
+    hurry: Callable[..., None]
 
 
 @dataclass(slots=True)
@@ -64,11 +65,17 @@ class SharedAccounts:
     observe: Observe
     member: Member = field(init=False)
     _clock: SystemClock = field(init=False)
+    _sent: dict[Owner, Claimed] = field(default_factory=dict)
     _met: dict[ReplicaId, Replica] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._clock = self.stop.new_clock()
+        self.claims.recorded, self.claims.news = Recorded(), self.hurry
         self.member = Member(self.me, self.sharing, self._clock, self, self.observe, self.stop.asked)
+
+    def owns(self, keeper: Keeper) -> bool:
+        """Tell whether something may be begun for an account: it is ours, and so is what it claims."""
+        return self.member.owns(keeper.key) and self.claims.on_record(keeper.owner)
 
     def hurry(self) -> None:
         """Go the next round soon: an account came, or one that was let go is over."""
@@ -92,7 +99,8 @@ class SharedAccounts:
 
     def claims_made(self) -> Mapping[AccountKey, Claimed]:
         """Return what is written for those that are kept."""
-        return {account_key(*owner, self.kind): claim for owner, claim in self.claims.granted().items()}
+        self._sent = self.claims.made()
+        return {account_key(*owner, self.kind): claim for owner, claim in self._sent.items()}
 
     def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
         """Keep an account from now on."""
@@ -110,15 +118,25 @@ class SharedAccounts:
     def seen(self, roster: Roster) -> None:
         """Take who lives and who owns what."""
         self._met = dict(list({**self._met, **roster.replicas}.items())[-MAX_MET:])
-        self.claims.elsewhere = self._claimed_by_others(roster)
+        waiting = [keeper for keeper in self.hands.keepers.values() if self._waits(keeper)]
+        self.claims.recorded = self._recorded(roster)
         self.hands.see(roster)
+        # Who is held asks again whether it still is, at most once a beat.
+        self.hands.hurry(*(keeper for keeper in waiting if keeper.held or not self._waits(keeper)))
 
-    def _claimed_by_others(self, roster: Roster) -> dict[tuple[str, Environment], tuple[Claimed, str]]:
-        found = {}
+    def _waits(self, keeper: Keeper) -> bool:
+        return keeper.held or not self.claims.on_record(keeper.owner)
+
+    def _recorded(self, roster: Roster) -> Recorded:
+        """Return what is on record once the claims that were sent are."""
+        others: dict[Owner, tuple[Claimed, str]] = {}
+        numbers: dict[Owner, int] = {}
         for key, claimed in roster.rivals.items():
-            owner = roster.owners[key]
             account, environment = account_of(key)
-            ours = account_key(account, Environment(environment), self.kind) == key
-            if ours and owner != self.me.id:
-                found[account, Environment(environment)] = (claimed, str(roster.replicas[owner]))
-        return found
+            owner = (account, Environment(environment))
+            if key not in roster.owned_by(self.me.id):
+                keeper = roster.replicas.get(roster.owners.get(key, ""))
+                others[owner] = (claimed, str(keeper) if keeper else "nobody at this moment")
+            elif self._sent.get(owner, NOTHING).covers(claimed):
+                numbers[owner] = claimed.number
+        return Recorded(self._sent, others, numbers)

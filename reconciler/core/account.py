@@ -51,14 +51,14 @@ def refusal(
 def claimed_elsewhere(
     uid: str, desired: Desired, rivals: Sequence[tuple[str, frozenset[Family], str]]
 ) -> AccountProblem | None:
-    """Return why another replica's account forbids this one; None when none does.
+    """Return why accounts of other replicas forbid this one; None when none does.
 
-    ``rivals``: accounts of the same environment and User ID, each with its families and who keeps it.
-    Nobody can say which of two replicas was first: the account whose name is first has its families.
+    ``rivals``: those of the same environment and User ID that claimed before, each with its families
+    and who keeps it.
     """
-    for account, families, where in sorted(rivals, key=lambda rival: rival[0]):
+    for account, families, where in rivals:
         shared = sorted(families & desired.families.keys())
-        if account < desired.account and shared:
+        if shared:
             more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
             return AccountProblem(
                 "claimed-twice",

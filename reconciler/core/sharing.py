@@ -42,18 +42,23 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What the owner of an account writes: families of a User ID."""
+    """What is written for an account: families of a User ID. Who claims later has the larger ``number``."""
 
     uid: str
     families: frozenset[Family]
+    number: int = 0
+
+    def covers(self, other: Claimed) -> bool:
+        """Tell whether all that ``other`` claims is claimed by this."""
+        return self.uid == other.uid and other.families <= self.families
 
 
 @dataclass(frozen=True, slots=True)
 class Roster:
     """Who lives and who owns what at one moment, by the database.
 
-    ``keeps`` and ``owners`` are as in :class:`Shares`. ``rivals`` are the owned accounts whose User ID
-    another owned account has too.
+    ``keeps`` and ``owners`` are as in :class:`Shares`. ``rivals`` are the accounts that somebody has
+    settings for and whose User ID another account has too, owned at this moment or not.
     """
 
     replicas: Mapping[ReplicaId, Replica]

@@ -125,7 +125,7 @@ def test_the_row_of_a_dead_one_goes_in_time_and_its_leases_with_it() -> None:
     play(story)
 
 
-def test_claims_are_told_where_a_user_id_has_two_accounts() -> None:
+def test_claims_are_told_where_a_user_id_has_two_accounts_with_who_came_first() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.beat(ABC, NOTHING)
@@ -136,11 +136,58 @@ def test_claims_are_told_where_a_user_id_has_two_accounts() -> None:
         first = await one.beat(ABC, {"a.live.okx": a, "b.live.okx": b, "c.live.okx": b})
         assert first.rivals == {}, "nor does it count what is said of an account of another's"
         c = Claimed("7", frozenset({BTC, ETH}))
-        assert (await two.beat(ABC, {"c.live.okx": c})).rivals == {"a.live.okx": a, "c.live.okx": c}
-        changed = Claimed("9", frozenset({ETH}))
-        assert (await two.beat(ABC, {"c.live.okx": changed})).rivals == {}
-        await two.release(["c.live.okx"])
-        assert ask("SELECT uid, families FROM mmp.leases WHERE name = 'c.live.okx'") == [("", [])]
+        rivals = (await two.beat(ABC, {"c.live.okx": c})).rivals
+        assert {name: (one.uid, one.families) for name, one in rivals.items()} == {
+            "a.live.okx": ("7", frozenset({BTC})),
+            "c.live.okx": ("7", frozenset({BTC, ETH})),
+        }
+        assert rivals["a.live.okx"].number < rivals["c.live.okx"].number
+        await leave(one, two)
+
+    play(story)
+
+
+def test_a_claim_outlives_its_owner_and_keeps_its_number_until_it_is_another() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        a, c = Claimed("7", frozenset({BTC})), Claimed("7", frozenset({ETH}))
+        await one.beat(ABC, NOTHING)
+        await two.beat(ABC, NOTHING)
+        await one.take(["a.live.okx"])
+        await two.take(["c.live.okx"])
+        await one.beat(ABC, {"a.live.okx": a})
+        before = (await two.beat(ABC, {"c.live.okx": c})).rivals
+        await one.leave()
+        assert (await two.beat(ABC, {"c.live.okx": c})).rivals == before, "it is nobody's for a moment"
+        await two.take(["a.live.okx"])
+        both = {"a.live.okx": a, "c.live.okx": c}
+        assert (await two.beat(ABC, both)).rivals == before
+        changed = {**both, "a.live.okx": Claimed("7", frozenset({BTC, ETH}))}
+        after = (await two.beat(ABC, changed)).rivals
+        assert after["a.live.okx"].number > after["c.live.okx"].number
+        held = {**both, "a.live.okx": Claimed("", frozenset())}
+        assert (await two.beat(ABC, held)).rivals == {}
+        await two.beat(ABC, both)
+        gone = await two.beat(ABC - {"a.live.okx"}, both)
+        assert set(gone.rivals) == {"c.live.okx"}, "who has no file any more claims nothing"
+        await leave(two)
+
+    play(story)
+
+
+def test_of_two_that_claim_at_once_one_sees_the_other() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await two.beat(ABC, NOTHING)
+        await one.take(["a.live.okx"])
+        await two.take(["b.live.okx"])
+        for number in range(20):
+            claim = Claimed(str(number), frozenset({BTC}))
+            seen = await asyncio.gather(
+                one.beat(ABC, {"a.live.okx": claim}), two.beat(ABC, {"b.live.okx": claim})
+            )
+            assert any(set(roster.rivals) == {"a.live.okx", "b.live.okx"} for roster in seen)
         await leave(one, two)
 
     play(story)

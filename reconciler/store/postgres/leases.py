@@ -24,7 +24,21 @@ VALUES (%s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s))
 ON CONFLICT (id) DO UPDATE SET keeps = excluded.keeps, expires_at = excluded.expires_at
 """
 
-_CLAIM = "UPDATE leases SET uid = %s, families = %s WHERE name = %s AND replica = %s"
+CLAIM_LOCK = 0x4D4D5043
+"""The four bytes ``MMPC``: one replica claims at a time, so that of two that do, one sees the other."""
+
+_CLAIM_ALONE = "SELECT pg_advisory_xact_lock(%s)"
+
+_CLAIM = """
+UPDATE leases SET uid = %(uid)s, families = %(families)s, claimed = nextval('mmp.leases_claimed')
+WHERE name = %(name)s AND replica = %(replica)s
+  AND (uid, families) IS DISTINCT FROM (%(uid)s, %(families)s::text[])
+"""
+
+_RIVALS = """
+SELECT name, uid, families, claimed FROM leases one WHERE uid <> '' AND EXISTS (
+  SELECT FROM leases other WHERE other.uid = one.uid AND other.name <> one.name)
+"""
 
 _LIVING = """
 SELECT id, host, pid, CASE WHEN expires_at > clock_timestamp() THEN keeps END,
@@ -32,11 +46,7 @@ SELECT id, host, pid, CASE WHEN expires_at > clock_timestamp() THEN keeps END,
 FROM replicas
 """
 
-_OWNED = """
-SELECT name, replica, generation, uid,
-  CASE WHEN uid <> '' AND count(*) OVER (PARTITION BY uid) > 1 THEN families END
-FROM leases WHERE replica = ANY(%s)
-"""
+_OWNED = "SELECT name, replica, generation FROM leases WHERE replica = ANY(%s)"
 
 _BURY = """
 DELETE FROM replicas WHERE id IN (
@@ -47,7 +57,7 @@ DELETE FROM replicas WHERE id IN (
 _AM_I_ALIVE = "SELECT 1 FROM replicas WHERE id = %s AND expires_at > clock_timestamp() FOR SHARE"
 
 _MAKE = """
-INSERT INTO leases SELECT name, NULL, 0, '', '{}' FROM unnest(%s::text[]) AS name
+INSERT INTO leases SELECT name, NULL, 0, '', '{}', 0 FROM unnest(%s::text[]) AS name
 ORDER BY name ON CONFLICT DO NOTHING
 """
 
@@ -59,12 +69,12 @@ ORDER BY id FOR SHARE SKIP LOCKED
 """
 
 _TAKE = """
-UPDATE leases SET replica = %s, generation = generation + 1, uid = '', families = '{}'
+UPDATE leases SET replica = %s, generation = generation + 1
 WHERE name = ANY(%s) RETURNING name, generation
 """
 
 _RELEASE = """
-UPDATE leases SET replica = NULL, uid = '', families = '{}'
+UPDATE leases SET replica = NULL
 WHERE replica = %s AND (name, generation) IN (SELECT * FROM unnest(%s::text[], %s::bigint[]))
 """
 
@@ -94,11 +104,12 @@ class Leases:
             replicas = await transaction.rows(_LIVING, (BURIED_S,))
             living = [row for row in replicas if row[3] is not None]
             owned = await transaction.rows(_OWNED, ([row[0] for row in living],))
+            rivals = await transaction.rows(_RIVALS)
             if any(long_dead for *_, long_dead in replicas):
                 await transaction.run(_BURY, (BURIED_S,))
-        self._generations = {name: number for name, owner, number, *_ in owned if owner == self._me.id}
+        self._generations = {name: number for name, owner, number in owned if owner == self._me.id}
         self._claimed = {name: claim for name, claim in claims.items() if name in self._generations}
-        return _roster(living, owned)
+        return _roster(living, owned, rivals)
 
     async def _live(
         self, transaction: Transaction, keeps: frozenset[AccountKey], new: Mapping[AccountKey, Claimed]
@@ -106,8 +117,8 @@ class Leases:
         me = self._me
         await transaction.run(_LIVE, (me.id, me.host, me.pid, sorted(keeps), LEASE_TTL_S))
         if new:
-            told = [(one.uid, sorted(one.families), name, me.id) for name, one in sorted(new.items())]
-            await transaction.run_each(_CLAIM, told)
+            await transaction.row(_CLAIM_ALONE, (CLAIM_LOCK,))
+            await transaction.run_each(_CLAIM, [_claim(me, *one) for one in sorted(new.items(), key=str)])
 
     async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
         """Become the owner of what is free or left behind; returns what it really became the owner of."""
@@ -150,14 +161,20 @@ async def owner_of(transaction: Transaction, name: AccountKey) -> Replica | None
     return None if found is None else Replica(*found)
 
 
-def _roster(living: list[Row], owned: list[Row]) -> Roster:
+def _claim(me: Replica, name: AccountKey, claim: Claimed) -> dict[str, object]:
+    return {"uid": claim.uid, "families": sorted(claim.families), "name": name, "replica": me.id}
+
+
+def _roster(living: list[Row], owned: list[Row], rivals: list[Row]) -> Roster:
+    keeps = {name: frozenset[AccountKey](kept) for name, _, _, kept, _ in living}
+    kept = frozenset[AccountKey]().union(*keeps.values())
     return Roster(
         replicas={name: Replica(name, host, pid) for name, host, pid, *_ in living},
-        keeps={name: frozenset(kept) for name, _, _, kept, _ in living},
-        owners={name: owner for name, owner, *_ in owned},
+        keeps=keeps,
+        owners={name: owner for name, owner, _ in owned},
         rivals={
-            name: Claimed(uid, frozenset(Family(family) for family in families))
-            for name, _, _, uid, families in owned
-            if families is not None
+            name: Claimed(uid, frozenset(Family(family) for family in families), number)
+            for name, uid, families, number in rivals
+            if name in kept
         },
     )

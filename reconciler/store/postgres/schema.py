@@ -176,14 +176,17 @@ _SHARED_OUT: Migration = (
         keeps text[] NOT NULL,
         expires_at timestamptz NOT NULL
     )""",
-    # Whose an account is, for the how-manieth time somebody took it, and what its owner writes.
+    # Whose an account is, and for the how-manieth time somebody took it; and what is written for it,
+    # numbered in the order in which it was claimed.
     """CREATE TABLE mmp.leases (
         name text PRIMARY KEY,
         replica text REFERENCES mmp.replicas (id) ON DELETE SET NULL,
         generation bigint NOT NULL,
         uid text NOT NULL,
-        families text[] NOT NULL
+        families text[] NOT NULL,
+        claimed bigint NOT NULL
     )""",
+    "CREATE SEQUENCE mmp.leases_claimed AS bigint MINVALUE 1 CACHE 1",
     "CREATE INDEX leases_of_replica ON mmp.leases (replica)",
 )
 
