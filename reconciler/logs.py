@@ -22,6 +22,8 @@ from reconciler.core.events import (
     FilesPolled,
     Identified,
     KeyReplaced,
+    LeaseEnded,
+    LeaseTaken,
     LiveReadDone,
     LockAwaited,
     LoopFailed,
@@ -207,6 +209,13 @@ def told(event: Event) -> Told | None:
             return "error", "policy rejected, the last good one stays in force", _problem(problems[0])
         case FilesPolled(reason):
             return "info", "files are looked at every second", {"reason": reason}
+        case LeaseTaken(before):
+            if before:
+                return "info", "taken over from a replica that fell silent", {"from": before}
+            return "info", "kept by this replica", {}
+        case LeaseEnded(lost):
+            left = "taken over by another replica" if lost else "left to another replica"
+            return "warning" if lost else "info", left, {}
         case StateAwaited(code, message):
             return "error", "state cannot be used", {"code": code, "reason": message}
         case _:

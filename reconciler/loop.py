@@ -63,6 +63,9 @@ BURST_S = 2.0
 """So many passes begin within so many seconds at the most, however often the file changes: each reads
 once or twice, and OKX allows reading 5 times in 2 s."""
 
+OWNED_RETRY_S = 1.0
+"""While the account may be another replica's by now: until this one is heard of again, or lets go of it."""
+
 Claim = Callable[[str], AccountProblem | None]
 """Tells why the account of this User ID must not be written to for the file in force, besides what the
 exchange says; None: nothing is against it."""
@@ -90,6 +93,8 @@ class Loop:
     interval_s: float = DEFAULT_INTERVAL_S
     stopping: Callable[[], bool] = lambda: False
     claim: Claim = lambda _: None
+    owned: Callable[[], bool] = lambda: True
+    """Whether something may be begun: False while the account may be another replica's."""
     _identified: _Identified | None = None
     _told: AccountProblem | StateForeign | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
@@ -113,6 +118,9 @@ class Loop:
 
     async def _once(self, memory: Memory) -> float | None:
         """Do what is next: identify, tell why nothing may be written, or run a pass."""
+        if not self.owned():
+            self._seen = None
+            return self.clock.now() + OWNED_RETRY_S
         self._notice_key()
         if not self._is_identified():
             return await self._identify(memory)
@@ -196,7 +204,7 @@ class Loop:
                 observe=self.observe,
                 options=self.options,
                 memory=memory,
-                stopping=lambda: self.stopping() or self._refusal() is not None,
+                stopping=lambda: self.stopping() or not self.owned() or self._refusal() is not None,
             )
         except StateLocked as locked:
             self._seen = None

@@ -7,7 +7,7 @@ its docstring says so; whatever an exchange answers is a value, never an excepti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger
 from reconciler.core.records import AttemptRecord, Holder, OverrideRecord, StateSnapshot
+from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
 
@@ -261,12 +262,52 @@ class AccountStore(Store, Protocol):
         """Return who holds the account's lock now; None when nobody does, or nobody that can be named."""
         ...
 
+    async def owner(self) -> Replica | None:
+        """Return the replica that keeps the account; None when none does, or none shares this state."""
+        ...
+
+
+class Sharing(Protocol):
+    """The leases of a state as one replica sees them: which accounts are its own.
+
+    Nothing here makes a request safe: who believes wrongly that it owns an account costs time, never
+    the rate. Methods raise StateUnavailable and StateUnusable, and may be in force all the same then.
+    """
+
+    async def beat(self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed]) -> Roster:
+        """Say that this replica lives and what it has settings for; returns who lives and owns what.
+
+        ``claims``: what it writes for the accounts it owns. It is believed alive for LEASE_TTL_S from
+        some moment after the call on.
+        """
+        ...
+
+    async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
+        """Become the owner of accounts; returns those it really became the owner of.
+
+        Only what is free or whose owner is not alive any more, and only while this replica is. Each
+        with the owner that fell silent; None: it was free.
+        """
+        ...
+
+    async def release(self, accounts: Collection[AccountKey]) -> None:
+        """Give accounts back; harmless for one that is not this replica's any more."""
+        ...
+
+    async def leave(self) -> None:
+        """Give everything back and be gone, and close; others need not wait for the silence to end."""
+        ...
+
 
 class State(Protocol):
     """An open state, whichever engine keeps it; all accounts of one process share it."""
 
     def account(self, account: str, environment: Environment, kind: Kind) -> AccountStore:
         """Return the store of one account; asks nothing of the engine."""
+        ...
+
+    def sharing(self, replica: Replica) -> Sharing | None:
+        """Return the leases as ``replica`` sees them; None where a state has none: all is its own."""
         ...
 
     async def close(self) -> None:

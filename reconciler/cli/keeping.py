@@ -6,6 +6,7 @@ loop, which is begun again. Only a state that cannot be relied on ends everythin
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from reconciler.cli.stopping import Stop
 from reconciler.core.events import Event, LoopFailed
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.sharing import AccountKey, account_key
 from reconciler.desired.attention import Trust
 from reconciler.desired.route import Route, route, together
 from reconciler.desired.watch import WatchedFile, WatchedPolicy
@@ -74,6 +76,21 @@ class Keeper:
         self._claims = claims
         self._tell = tell
         self._told: str | None = None
+        self.owned: Callable[[], bool] = lambda: True
+        """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
+        self.task: asyncio.Task[None] | None = None
+        """What keeps the account; None while nothing does."""
+        self._let_go = False
+
+    @property
+    def running(self) -> bool:
+        """Whether anything of the account is under way."""
+        return self.task is not None
+
+    @property
+    def key(self) -> AccountKey:
+        """What the account's lease is kept under, where there are leases."""
+        return account_key(*self.owner, self.standing.base.kind)
 
     @property
     def desired(self) -> Desired:
@@ -96,10 +113,21 @@ class Keeper:
         """Whether another account has a family this one wants."""
         return self.owner in self._claims.held
 
-    async def run(self) -> None:
-        """Keep the account until asked to stop. Raises StateUnusable."""
-        failures = 0
-        while not self._stop.asked():
+    def let_go(self) -> None:
+        """Ask to stop keeping the account; what is in flight is settled."""
+        self._let_go = True
+        self.clock.nudge()
+
+    def stopping(self) -> bool:
+        """Tell whether to stop keeping the account: the process is to end, or another one keeps it."""
+        return self._let_go or self._stop.asked()
+
+    async def run(self, begin_at: float = float("-inf")) -> None:
+        """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable."""
+        failures, self._let_go = 0, False
+        while self.clock.now() < begin_at and not self.stopping():
+            await self.clock.pause(begin_at)
+        while not self.stopping():
             begun_at = self.clock.now()
             try:
                 await self._once()
@@ -145,7 +173,8 @@ class Keeper:
                 policy=lambda: self.policy.policy,
             ),
             interval_s=standing.interval_s,
-            stopping=self._stop.asked,
+            stopping=self.stopping,
+            owned=self.owned,
             claim=lambda uid: self._claims.refusal(uid, self.desired),
         )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reconciler.cli.keeping import Keeper, Standing
     from reconciler.core.events import Event
     from reconciler.ports import Clock
+    from reconciler.sidecar.board import Together
 
 
 class Onlooker(Protocol):
@@ -29,6 +30,14 @@ class Onlooker(Protocol):
 
     def keep(self, keeper: Keeper, vitals: Vitals) -> None:
         """Take it that an account is kept from now on."""
+        ...
+
+    def drop(self, keeper: Keeper) -> None:
+        """Take it that another process keeps an account from now on."""
+        ...
+
+    def share(self, together: Together) -> None:
+        """Take how the accounts are shared out with other processes now."""
         ...
 
     def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
@@ -71,6 +80,17 @@ class Onlookers:
         )
         for one in self._all:
             one.keep(keeper, self._vitals[keeper.name])
+
+    def drop(self, keeper: Keeper) -> None:
+        """Show an account no more: another process keeps it."""
+        if self._vitals.pop(keeper.name, None) is not None:
+            for one in self._all:
+                one.drop(keeper)
+
+    def share(self, together: Together) -> None:
+        """Show how the accounts are shared out now."""
+        for one in self._all:
+            one.share(together)
 
     def hear(self, event: Event, keeper: Keeper | None) -> None:
         """Show what happened, to one account or to none."""

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from reconciler import logs
@@ -20,12 +21,14 @@ from reconciler.cli.keeping import Keeper, Standing, WatchedKey
 from reconciler.cli.lookout import Lookout, Post
 from reconciler.cli.onlooking import Onlookers
 from reconciler.cli.options import config_paths
-from reconciler.cli.stopping import Stop
+from reconciler.cli.sharing import Hands, SharedAccounts, this_replica
+from reconciler.cli.stopping import POLITE_S, Stop
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Problem
+from reconciler.core.sharing import AccountKey, Roster
 from reconciler.core.strips import gap_s
 from reconciler.desired.attention import Attention
 from reconciler.desired.config import taken
@@ -42,6 +45,11 @@ from reconciler.desired.watch import (
     same_file,
 )
 from reconciler.okx.credentials import load_credentials
+from reconciler.sidecar.board import Together
+
+BEGIN_EVERY_S = 0.02
+"""Between the first questions of two accounts that begin together: hundreds at once would be too many
+for OKX's limits by IP, for the state and for this process; of a hundred the last begins after 2 s."""
 
 
 class Supervisor:
@@ -55,6 +63,11 @@ class Supervisor:
         self.claims = Claims()
         self.keepers: dict[str, Keeper] = {}
         """By the path of the file."""
+        self.shared: SharedAccounts | None = None
+        """How the accounts are shared out with other replicas; None: all are this process's."""
+        self._by_key: dict[AccountKey, Keeper] = {}
+        self._keys: dict[AccountKey, Post] = {}
+        self._begin_at = float("-inf")
         self._begin_with = desired
         self._files: dict[str, WatchedFile] = {}
         self._posts: dict[str, Post] = {}
@@ -86,7 +99,12 @@ class Supervisor:
             max_gap_s=gap_s(standing.interval_s),
         )
         async with state as self.state:
-            await self.stop.run(self._supervise())
+            self.shared = self._share()
+            try:
+                await self.stop.run(self._supervise())
+            finally:
+                if self.shared is not None:
+                    await self.shared.leave()
 
     def tell(self, event: Event, keeper: Keeper | None = None) -> None:
         """Take what happened, to one account or to none; everything that is told comes through here."""
@@ -104,6 +122,8 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reread)
         self._look_out()
         watching = self._start(self.lookout.run())
+        if self.shared is not None:
+            self._keeping.add(self._start(self.shared.member.run()))
         try:
             await self._until_stopped()
             # Each ends by itself, and what it began is ended.
@@ -236,11 +256,65 @@ class Supervisor:
         keeper = Keeper(
             file, self._policy(file.path), self.standing, self.state, self.stop, self.claims, tell
         )
-        self.keepers[file.path] = keeper
+        self.keepers[file.path] = self._by_key[keeper.key] = keeper
+        if self.shared is None:
+            self._begin(keeper)
+            tell(events.ConfigAccepted(file.path, file.desired.sha256))
+        else:
+            tell(events.ConfigAccepted(file.path, file.desired.sha256))
+            keeper.owned = partial(self.shared.owns, keeper)
+            self.shared.hurry()
+
+    def _begin(self, keeper: Keeper) -> None:
+        """Let an account be kept by this process from now on; many at once begin one after the other."""
         self._onlookers.keep(keeper)
-        tell(events.ConfigAccepted(file.path, file.desired.sha256))
-        self.lookout.add(WatchedKey(file.desired.credentials_prefix), lambda _: self._hurry(keeper))
-        self._keeping.add(self._start(keeper.run()))
+        prefix = keeper.desired.credentials_prefix
+        self._keys[keeper.key] = self.lookout.add(WatchedKey(prefix), lambda _: self._hurry(keeper))
+        self._begin_at = max(self._begin_at + BEGIN_EVERY_S, self.stop.clock.now())
+        keeper.task = self._start(keeper.run(self._begin_at))
+        self._keeping.add(keeper.task)
+
+    # ---- an account that is shared out ---------------------------------------------------------------
+
+    def _share(self) -> SharedAccounts | None:
+        """Return this process's part in sharing the accounts out; None where the state knows of none."""
+        me = this_replica()
+        sharing = self.state.sharing(me)
+        if sharing is None:
+            return None
+        self._onlookers.share(Together(me))
+        hands = Hands(self._by_key, self._take_lease, self._end_lease, self._see, self._hurry)
+        kind = self.standing.base.kind
+        return SharedAccounts(me, kind, sharing, self.claims, self.stop, hands, self.tell)
+
+    def _take_lease(self, keeper: Keeper, before: str) -> None:
+        self._begin(keeper)
+        self.tell(events.LeaseTaken(before), keeper)
+        self._onlookers.hear(events.ConfigAccepted(keeper.desired.path, keeper.desired.sha256), keeper)
+
+    def _end_lease(self, keeper: Keeper, lost: bool) -> None:
+        self.tell(events.LeaseEnded(lost), keeper)
+        keeper.let_go()
+        self._keeping.add(self._start(self._until_ended(keeper)))
+
+    async def _until_ended(self, keeper: Keeper) -> None:
+        """Wait until nothing of an account is under way; what only waits is not waited for."""
+        assert keeper.task is not None
+        while not keeper.task.done():
+            await asyncio.wait({keeper.task}, timeout=POLITE_S)
+            if not keeper.task.done() and not self.stop.in_flight(keeper.desired.account):
+                keeper.task.cancel()
+        self.claims.forget(keeper.owner)
+        self.lookout.remove(self._keys.pop(keeper.key))
+        self._onlookers.drop(keeper)
+        keeper.task = None
+        if self.shared is not None:
+            self.shared.hurry()
+
+    def _see(self, roster: Roster) -> None:
+        """Take who lives and who owns what."""
+        if self.shared is not None:
+            self._onlookers.share(self.shared.together(roster))
 
     def _policy(self, config_path: str) -> WatchedPolicy:
         """Return the policy of a config; files in one folder share it, and a named one all do."""

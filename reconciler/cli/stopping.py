@@ -47,6 +47,10 @@ class Stop:
         """Tell whether this process was asked to stop."""
         return self._asked.is_set()
 
+    def in_flight(self, account: str) -> bool:
+        """Tell whether a request of ``account`` is on its way."""
+        return any(name == account for name, _ in self._in_flight)
+
     def watch(self, account: str, event: Event) -> None:
         """Keep count of what is in flight, from the events of ``account``."""
         match event:

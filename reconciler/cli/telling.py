@@ -13,6 +13,7 @@ from reconciler.cli.keeping import Keeper
 from reconciler.core.events import Event
 from reconciler.core.vitals import Vitals
 from reconciler.ports import Clock
+from reconciler.sidecar.board import Together
 from reconciler.sidecar.notifier import Notifier
 from reconciler.sidecar.target import Target
 from reconciler.sidecar.teller import Teller
@@ -41,6 +42,13 @@ class Telling:
         del vitals  # as it begins there is nothing to tell
         interval_s = keeper.standing.interval_s
         self._tellers[keeper.name] = Teller(self._notifier.post, doors.advice, interval_s=interval_s)
+
+    def drop(self, keeper: Keeper) -> None:
+        """Tell no more of an account: another process does."""
+        self._tellers.pop(keeper.name, None)
+
+    def share(self, together: Together) -> None:
+        """Tell nothing: who keeps what is on the page."""
 
     def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
         """Tell what an account has turned to by ``event``."""

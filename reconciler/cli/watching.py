@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from reconciler import __version__, logs
 from reconciler.cli.keeping import Keeper
-from reconciler.core.events import ConfigAwaited, Event
+from reconciler.core.events import ConfigAwaited, Event, StateAwaited
 from reconciler.core.vitals import Vitals
 from reconciler.okx.codes import fact
 from reconciler.ports import Clock
-from reconciler.sidecar.board import Board, Strips, Watched
+from reconciler.sidecar.board import Board, Strips, Together, Watched
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.routes import Pulse, Site
@@ -68,6 +69,11 @@ class Watching:
         self._keepers[keeper.name] = keeper
         self._put(keeper, vitals)
 
+    def drop(self, keeper: Keeper) -> None:
+        """Take an account off the board that this process does not keep any more."""
+        self._keepers.pop(keeper.name, None)
+        self._board.drop(keeper.name)
+
     def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
         """Show what an account is like after ``event``."""
         self._metrics.observe((keeper.desired.account, keeper.desired.environment.value), event)
@@ -75,17 +81,26 @@ class Watching:
 
     def hear_of_none(self, event: Event) -> None:
         """Show what happened to no account."""
+        self._metrics.observe_process(event)
         if isinstance(event, ConfigAwaited):
             self._board.awaited = event.paths
+        if isinstance(event, StateAwaited) and self._board.together is not None:
+            self._board.together = replace(self._board.together, trouble=event.message)
+
+    def share(self, together: Together) -> None:
+        """Show how the accounts are shared out now."""
+        self._board.together = together
 
     async def _strips(self) -> Mapping[str, Strips]:
         """Read the strips of every account, in the loops' thread, where the state is at home."""
         since = self._clock.wall() - DAY
-        return {name: await keeper.store.strips(since) for name, keeper in self._keepers.items()}
+        return {name: await keeper.store.strips(since) for name, keeper in list(self._keepers.items())}
 
     def _put(self, keeper: Keeper, vitals: Vitals) -> None:
         offset_s = keeper.client.clock_offset_s if keeper.client else None
-        self._board.put(keeper.name, Watched(vitals, keeper.standing.interval_s, offset_s))
+        owner = self._board.together.me if self._board.together else None
+        watched = Watched(vitals, keeper.standing.interval_s, offset_s, owner=owner)
+        self._board.put(keeper.name, watched)
 
 
 def _advise(code: str) -> str:

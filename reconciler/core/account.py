@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.core.model import AccountInfo, Desired
+from reconciler.core.model import AccountInfo, Desired, Family
 from reconciler.errors import AccountProblem
 
 PORTFOLIO_MARGIN = "4"
@@ -45,6 +45,27 @@ def refusal(
             "the key has no Trade permission, so it cannot call Set MMP",
             "give the key the Trade permission at OKX, or use one that has it",
         )
+    return None
+
+
+def claimed_elsewhere(
+    uid: str, desired: Desired, rivals: Sequence[tuple[str, frozenset[Family], str]]
+) -> AccountProblem | None:
+    """Return why accounts of other replicas forbid this one; None when none does.
+
+    ``rivals``: those of the same environment and User ID that claimed before, each with its families
+    and who keeps it.
+    """
+    for account, families, where in rivals:
+        shared = sorted(families & desired.families.keys())
+        if shared:
+            more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+            return AccountProblem(
+                "claimed-twice",
+                f"{desired.path} and the account {account}, kept by {where}, are for one account, "
+                f"User ID {uid}, and both want {shared[0]}{more}",
+                "keep each family in one of them, or use another key for one",
+            )
     return None
 
 

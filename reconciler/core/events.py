@@ -247,6 +247,20 @@ class FilesPolled:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseTaken:
+    """The account is this replica's from now on; ``before``: which silent one had it ("": none)."""
+
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """The account is this replica's no longer; ``lost``: another one has taken it over already."""
+
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StateAwaited:
     """The state could not be used; tried again at ``retry_at``. Nothing was sent without a record."""
 
@@ -279,6 +293,8 @@ Event = (
     | PolicyAccepted
     | PolicyRejected
     | FilesPolled
+    | LeaseTaken
+    | LeaseEnded
     | StateAwaited
 )
 

@@ -28,6 +28,7 @@ from reconciler.core.pacing import Ledger, earliest_slot, still_counts
 from reconciler.core.pauses import in_force
 from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, make_plan, with_schedule
 from reconciler.core.policy import Policy
+from reconciler.core.sharing import Replica
 from reconciler.core.strips import FAILED
 
 
@@ -72,7 +73,8 @@ class PacingStatus:
 class Status:
     """One account's status. ``live_at`` None: live was never read; ``uid`` None: never identified.
 
-    ``pauses`` are those in force, by family, of families the file no longer names as well.
+    ``pauses`` are those in force, by family, of families the file no longer names as well. ``owner`` is
+    the replica that keeps the account; None: none does, or nobody shares accounts out there.
     """
 
     desired: Desired
@@ -86,6 +88,7 @@ class Status:
     pacing: PacingStatus | None
     eta_s: float
     pauses: tuple[Pause, ...] = ()
+    owner: Replica | None = None
 
     @property
     def in_sync(self) -> bool:
@@ -104,6 +107,7 @@ class Record:
     live_rows: Mapping[Family, LiveRow]
     live_at: datetime | None
     pauses: tuple[Pause, ...] = ()
+    owner: Replica | None = None
 
 
 def make_status(
@@ -149,6 +153,7 @@ def make_status(
         pacing=None if record.ledger is None else _pacing(record.ledger, now),
         eta_s=plan.eta_s,
         pauses=pauses,
+        owner=record.owner,
     )
 
 

@@ -199,8 +199,11 @@ def several(kind: str, documents: list[Document]) -> Document:
 
     The list is named after the kind: ``plans``, ``applies``, ``statuses``, ``histories``, ``pauses``.
     """
-    if len(documents) == 1:
-        return documents[0]
+    return documents[0] if len(documents) == 1 else listed(kind, documents)
+
+
+def listed(kind: str, documents: list[Document]) -> Document:
+    """Return any number of documents wrapped as ``mmp/<kind>s/1``."""
     plural = _PLURALS.get(kind, f"{kind}s")
     return {"format": f"mmp/{plural}/1", plural: documents}
 

@@ -15,6 +15,7 @@ from reconciler.core.model import LiveRow, Pause, Setting
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import printable
+from reconciler.core.sharing import Replica
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.report.documents import ETA_DIGITS, Document
 from reconciler.report.tone import Paint, Tone, plain
@@ -55,6 +56,7 @@ def status_document(status: Status) -> Document:
         "uid": status.uid,
         "host": status.host,
         "simulator": status.simulator,
+        "owner": owner_document(status.owner),
         "config": {"path": status.desired.path, "sha256": status.desired.sha256},
         "asked_at": moment(status.asked_at),
         "live_at": moment(status.live_at),
@@ -71,6 +73,11 @@ def status_document(status: Status) -> Document:
             "spaced": status.pacing.spaced,
         },
     }
+
+
+def owner_document(owner: Replica | None) -> Document | None:
+    """Return who keeps an account; None when nobody does, or nobody shares accounts out."""
+    return None if owner is None else {"host": owner.host, "pid": owner.pid, "replica": owner.id}
 
 
 def status_text(status: Status, *, paint: Paint = plain) -> str:
@@ -202,7 +209,8 @@ def _place(status: Status, paint: Paint) -> str:
     who = " · nothing on record yet"
     if status.uid is not None:
         who = f" · uid {printable(status.uid)} at {printable(status.host or '?')}"
-    return f"{simulator}{place}{who} · {printable(status.desired.path)}"
+    kept = f" · kept by {printable(str(status.owner))}" if status.owner else ""
+    return f"{simulator}{place}{who} · {printable(status.desired.path)}{kept}"
 
 
 def _sentence(status: Status, paint: Paint) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.core.model import Family
+from reconciler.core.sharing import AccountKey, Replica, Roster, account_of
 from reconciler.core.strips import Span
 from reconciler.core.vitals import Vitals
 
@@ -24,26 +25,45 @@ class Watched:
 
     ``clock_offset_s``: how far the exchange's clock is ahead of ours; None until it was measured.
     ``strips`` are the spans of the last 24 hours by family, oldest first; none where none is kept.
+    ``owner`` is this process where it shares accounts out, else None.
     """
 
     vitals: Vitals
     interval_s: float
     clock_offset_s: float | None = None
     strips: Strips = field(default_factory=dict)
+    owner: Replica | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """How this process shares the accounts out with others, where it does.
+
+    ``keeps`` are those it has settings for. ``roster`` None: nobody was heard of yet. ``good_until``
+    is until when it may think its own accounts its own. ``trouble``: why the state was not reached.
+    """
+
+    me: Replica
+    keeps: frozenset[AccountKey] = frozenset()
+    roster: Roster | None = None
+    good_until: float = float("-inf")
+    trouble: str = ""
 
 
 @dataclass(slots=True)
 class Board:
     """What is known of every account of this process.
 
-    ``awaited`` are the paths of settings that are not there yet. ``strips`` are by account, as they
-    were when somebody last asked for them; whoever serves them replaces them.
+    ``awaited`` are the paths of settings that are not there yet. ``together`` None: this process keeps
+    all its accounts. ``strips`` are by account, as they were when somebody last asked for them; whoever
+    serves them replaces them.
     """
 
     version: str
     began_at: datetime
     awaited: tuple[str, ...] = ()
     strips: Mapping[str, Strips] = field(default_factory=dict)
+    together: Together | None = None
     _accounts: Mapping[str, Watched] = field(default_factory=dict)
 
     def put(self, name: str, watched: Watched) -> None:
@@ -60,4 +80,19 @@ class Board:
         return tuple(
             replace(watched, strips=strips[name]) if name in strips else watched
             for name, watched in sorted(self._accounts.items())
+        )
+
+    def elsewhere(self) -> tuple[tuple[str, str, Replica | None], ...]:
+        """Return every account this process does not keep: name, environment, who does (None: nobody)."""
+        together = self.together
+        if together is None or together.roster is None:
+            return ()
+        roster, here = together.roster, self._accounts.keys()
+        known = {
+            account_of(key): roster.owners.get(key, "") for key in together.keeps | roster.owners.keys()
+        }
+        return tuple(
+            (*account, None if owner == together.me.id else roster.replicas.get(owner))
+            for account, owner in sorted(known.items())
+            if "/".join(account) not in here
         )

@@ -23,9 +23,11 @@ from reconciler.core.events import (
     Compared,
     Event,
     ExchangeFailed,
+    LeaseTaken,
     PassEnded,
     RequestReserved,
     RequestSettled,
+    StateAwaited,
     Waiting,
 )
 from reconciler.core.model import Family
@@ -63,9 +65,15 @@ class Metrics:
 
     def observe(self, labels: Labels, event: Event) -> None:
         """Count an event of the account with ``labels`` (its name and environment)."""
+        self.observe_process(event)
         if labels not in self._tallies:
             self._tallies[labels] = _Tally(self._counters, labels)
         self._tallies[labels].count(event, self._now())
+
+    def observe_process(self, event: Event) -> None:
+        """Count an event whatever account it is about, or of none."""
+        if isinstance(event, StateAwaited):
+            self._counters.state_failures.inc()
 
     def answer(self) -> Answer:
         """Return everything as of now."""
@@ -89,6 +97,10 @@ class _Counters:
         self.drift_healed = counter("mmp_drift_healed", "Families put back after drift.")
         self.read_failures = counter(
             "mmp_live_read_failures", "Live reads that failed, by reply code.", "code"
+        )
+        self.takeovers = counter("mmp_takeovers", "Times the account was taken over from a silent replica.")
+        self.state_failures = Counter(
+            "mmp_state_failures", "Times the state could not be used.", registry=registry
         )
         self.failures = counter(
             "mmp_exchange_failures", "Other questions to the exchange that failed, by reply code.", "code"
@@ -116,6 +128,7 @@ class _Tally:
         self._uncertain = counters.uncertain.labels(*labels)
         self._found = counters.drift_found.labels(*labels)
         self._healed = counters.drift_healed.labels(*labels)
+        self._takeovers = counters.takeovers.labels(*labels)
         self._passes = counters.passes.labels(*labels)
 
     def count(self, event: Event, now: float) -> None:
@@ -132,6 +145,8 @@ class _Tally:
             case ExchangeFailed(doing=doing):
                 counter = self._counters.read_failures if doing == READING_LIVE else self._counters.failures
                 counter.labels(*self._labels, self._code(event.reply.code)).inc()
+            case LeaseTaken(before=before) if before:
+                self._takeovers.inc()
             case PassEnded(took_s=took_s):
                 self._passes.observe(took_s)
             case _:
@@ -187,6 +202,7 @@ class _Gauges(Collector):
             "mmp_build_info", "The program's version.", ("version",), [((self._board.version,), 1.0)]
         )
         yield _family("mmp_start_timestamp_seconds", "When the process began.", (), [((), began)])
+        yield from _shared(self._board)
         for gauge in GAUGES:
             samples = [(one.labels + more, value) for one in seen for more, value in gauge.samples(one)]
             yield _family(gauge.name, gauge.told, ACCOUNT + gauge.labels, samples)
@@ -194,6 +210,18 @@ class _Gauges(Collector):
     def describe(self) -> Iterable[Metric]:
         """Return nothing to the registry, which would else collect now: a test holds the names."""
         return ()
+
+
+def _shared(board: Board) -> Iterable[Metric]:
+    """Return how the accounts are shared out; nothing where they are not, or nobody was heard of yet."""
+    roster = None if board.together is None else board.together.roster
+    living = [] if roster is None else [len(roster.replicas)]
+    kept = [] if roster is None else [len(board.accounts())]
+    for name, told, numbers in (
+        ("mmp_replicas", "Living replicas that share the accounts out.", living),
+        ("mmp_leases", "Accounts that this replica keeps.", kept),
+    ):
+        yield _family(name, told, (), [((), float(number)) for number in numbers])
 
 
 def _family(name: str, told: str, labels: Labels, samples: Iterable[Sample]) -> GaugeMetricFamily:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from reconciler.core.problems import printable
 from reconciler.core.vitals import Vitals, alive
+from reconciler.report.words import count
 from reconciler.sidecar.answers import Answer, text_answer
-from reconciler.sidecar.board import Board
+from reconciler.sidecar.board import Board, Together
 
 DEAD_LOOP = "the program's event loop does not answer"
 
@@ -43,14 +44,19 @@ def live_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...]
 def ready_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...]:
     """Check that every file is accepted and the state open, and the heartbeats."""
     settings = (*_awaited(board), *(_settings(watched.vitals) for watched in board.accounts()))
-    return (*settings, _state(board), *live_checks(board, answers=answers, now=now))
+    return (*settings, _state(board), *_sharing(board, now), *live_checks(board, answers=answers, now=now))
 
 
 def startup_checks(board: Board) -> tuple[Check, ...]:
-    """Check that every account once had all its families in sync, or tighter, and none uncertain."""
-    accounts = board.accounts()
-    nobody = () if accounts or board.awaited else (Check("settings", False, "none is in force yet"),)
-    return (*_awaited(board), *nobody, *(_protected(watched.vitals) for watched in accounts))
+    """Check that every account once had all its families in sync, or tighter, and none uncertain.
+
+    Where accounts are shared out, those that others keep are theirs to answer for; none may be nobody's.
+    """
+    accounts, together = board.accounts(), board.together
+    some = accounts or board.awaited or together is not None
+    nobody = () if some else (Check("settings", False, "none is in force yet"),)
+    shared = () if together is None else (_shared_out(board, together),)
+    return (*_awaited(board), *nobody, *shared, *(_protected(watched.vitals) for watched in accounts))
 
 
 def probe_answer(checks: Sequence[Check], *, verbose: bool) -> Answer:
@@ -66,9 +72,29 @@ def probe_answer(checks: Sequence[Check], *, verbose: bool) -> Answer:
 
 def _state(board: Board) -> Check:
     """Check that the state is open and can be used."""
+    together = board.together
+    opened = bool(board.accounts()) or (together is not None and together.roster is not None)
     lost = next((one.vitals.state_lost for one in board.accounts() if one.vitals.state_lost), "")
-    told = lost if board.accounts() else "it is not open yet"
+    told = lost if opened else "it is not open yet"
     return Check("state", not told, told)
+
+
+def _sharing(board: Board, now: float) -> tuple[Check, ...]:
+    """Check that the state has been heard of lately enough for this process to keep its accounts."""
+    together = board.together
+    if together is None:
+        return ()
+    sure = now < together.good_until
+    told = "" if sure else together.trouble or "the state has not been heard of"
+    return (Check("sharing", sure, told),)
+
+
+def _shared_out(board: Board, together: Together) -> Check:
+    """Check that every account has an owner."""
+    if together.roster is None:
+        return Check("leases", False, together.trouble or "the state has not been heard of")
+    free = sum(owner is None for *_, owner in board.elsewhere())
+    return Check("leases", not free, f"{count(free, 'account')} nobody's yet" if free else "")
 
 
 def _heard(vitals: Vitals, now: float) -> Check:

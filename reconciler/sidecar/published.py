@@ -6,14 +6,15 @@ live: a reader sees what is desired, and that nothing is known yet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.standing import Judged, judge_standing
 from reconciler.core.status import Record, Status, make_status
 from reconciler.core.vitals import Vitals, status_of
-from reconciler.report.documents import Document, several
+from reconciler.report.documents import Document, listed, several
 from reconciler.report.problems import FORMAT
+from reconciler.report.status import owner_document
 from reconciler.report.watch import watched_document
 from reconciler.sidecar.answers import Answer, json_answer
 from reconciler.sidecar.board import Board, Watched
@@ -32,16 +33,30 @@ def look(watched: Watched, *, now: float, wall: datetime) -> Look:
     vitals = watched.vitals
     known = status_of(vitals, now=now, wall=wall)
     judged = judge_standing(known, live=vitals.live, interval_s=watched.interval_s)
-    return Look(known or _nothing_known(vitals, now=now, wall=wall), judged)
+    status = known or _nothing_known(vitals, now=now, wall=wall)
+    return Look(replace(status, owner=watched.owner), judged)
 
 
 def status_answer(board: Board, *, now: float, wall: datetime) -> Answer:
-    """Return every account's status, as one document; 503 and why while there is none."""
-    accounts = board.accounts()
-    if not accounts:
+    """Return every account's status, as one document; 503 and why while there is none.
+
+    Where accounts are shared out it is always the list, beside those that others keep.
+    """
+    accounts, together = board.accounts(), board.together
+    shared = together is not None and together.roster is not None
+    if not accounts and not shared:
         return json_answer(503, _nothing_yet(board))
     documents = [_document(watched, now=now, wall=wall) for watched in accounts]
-    return json_answer(200, several("status", documents))
+    if not shared:
+        return json_answer(200, several("status", documents))
+    return json_answer(200, {**listed("status", documents), "elsewhere": _elsewhere(board)})
+
+
+def _elsewhere(board: Board) -> list[Document]:
+    return [
+        {"account": account, "environment": environment, "owner": owner_document(owner)}
+        for account, environment, owner in board.elsewhere()
+    ]
 
 
 def _document(watched: Watched, *, now: float, wall: datetime) -> Document:

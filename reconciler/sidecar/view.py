@@ -14,6 +14,7 @@ from typing import assert_never
 from reconciler.core.glossary import ERRORS
 from reconciler.core.plan import Because
 from reconciler.core.problems import Problem
+from reconciler.core.sharing import Replica
 from reconciler.core.standing import WORST_FIRST, Judged, Standing, judge_standing, worst_of
 from reconciler.core.status import Status
 from reconciler.core.verdict import AttemptStatus
@@ -56,6 +57,9 @@ LEGEND = tuple(
     for mark in (Mark.IN_SYNC, *ALWAYS_SHOWN, Mark.UNWATCHED)
 )
 """What each mark of a strip means, where its stroke runs (None: it has none), calmest first."""
+
+NOBODY = "nobody's: taken by a living replica within seconds"
+"""Of an account whose owner is gone, or that is new."""
 
 Advise = Callable[[str], str]
 """Returns what to do about a code, empty where it says nothing."""
@@ -148,6 +152,14 @@ class AccountView:
 
 
 @dataclass(frozen=True, slots=True)
+class ElsewhereLine:
+    """One account that this process does not keep, and who does."""
+
+    name: str
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
 class PageView:
     """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator."""
 
@@ -155,6 +167,8 @@ class PageView:
     headline: Headline
     accounts: tuple[AccountView, ...]
     awaited: tuple[str, ...]
+    elsewhere: tuple[ElsewhereLine, ...]
+    elsewhere_told: str
     simulated: str
     version: str
     running: str
@@ -175,13 +189,16 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     judged = [(watched, *_judged(watched, now, wall)) for watched in board.accounts()]
     judged.sort(key=lambda one: WORST_FIRST.index(one[2].standing))
     accounts = tuple(_account(*one, now=now, wall=wall, advise=advise) for one in judged)
-    headline = _overall([one[2] for one in judged], accounts, board.awaited)
+    elsewhere = _elsewhere(board)
+    headline = _overall([one[2] for one in judged], accounts, board.awaited, elsewhere)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     return PageView(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose} · mmp",
         headline=headline,
         accounts=accounts,
         awaited=tuple(shown(path) for path in board.awaited),
+        elsewhere=elsewhere,
+        elsewhere_told=_elsewhere_told(board, now),
         simulated=names([one.name for one in accounts if one.simulator]),
         version=shown(board.version),
         running=f"running since {moment_words(board.began_at, wall)}",
@@ -205,10 +222,43 @@ def _judged(watched: Watched, now: float, wall: datetime) -> tuple[Status | None
     return status, stands(watched, status, now)
 
 
-def _overall(found: Sequence[Judged], accounts: Sequence[AccountView], awaited: Sequence[str]) -> Headline:
+def _elsewhere(board: Board) -> tuple[ElsewhereLine, ...]:
+    """Return the accounts that are not kept here; nobody's first."""
+    lines = [
+        ElsewhereLine(shown(f"{account} ({environment})"), _kept_by(owner))
+        for account, environment, owner in board.elsewhere()
+    ]
+    return tuple(sorted(lines, key=lambda line: line.told != NOBODY))
+
+
+def _kept_by(owner: Replica | None) -> str:
+    return f"kept by {shown(str(owner))}" if owner else NOBODY
+
+
+def _elsewhere_told(board: Board, now: float) -> str:
+    """Say who shares the accounts out, and whether what is said of it still holds; "" where nobody does."""
+    together = board.together
+    if together is None:
+        return ""
+    if now >= together.good_until:
+        why = f": {shown(together.trouble)}" if together.trouble else ""
+        return f"The state is not reached{why}. Nothing is begun here until it is."
+    living = len(together.roster.replicas) if together.roster else 0
+    here = f"This is {shown(str(together.me))}: it keeps {count(len(board.accounts()), 'account')}."
+    return f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} them out."
+
+
+def _overall(
+    found: Sequence[Judged],
+    accounts: Sequence[AccountView],
+    awaited: Sequence[str],
+    elsewhere: Sequence[ElsewhereLine] = (),
+) -> Headline:
     if awaited and worst_of(found) is not Standing.EXPOSED:
         told = f"Not known: {count(len(awaited), 'settings file')} not there yet."
         return Headline(STANDINGS[Standing.UNKNOWN], told)
+    if not accounts and elsewhere:
+        return Headline(STANDINGS[Standing.UNKNOWN], "Not known here: no account is kept by this replica.")
     if not accounts:
         return Headline(STANDINGS[Standing.UNKNOWN], "Not known yet: no settings were accepted so far.")
     if len(accounts) == 1:
@@ -255,7 +305,7 @@ def _account(
     return AccountView(
         anchor=anchor(account, environment),
         name=shown(f"{account} ({environment})"),
-        place=_place(vitals),
+        place=_place(watched),
         simulator=vitals.simulator,
         headline=Headline(STANDINGS[found.standing], found.sentence),
         notices=tuple(_notices(vitals, moment)),
@@ -288,9 +338,11 @@ def _calm_told(number: int) -> str:
     return f"{families(number)} in sync, and nothing else while somebody watched" if number else ""
 
 
-def _place(vitals: Vitals) -> str:
+def _place(watched: Watched) -> str:
+    vitals = watched.vitals
+    kept = f", kept by {shown(str(watched.owner))}" if watched.owner else ""
     who = f"User ID {shown(vitals.uid)}" if vitals.uid else "User ID not known yet"
-    return f"{who} at {shown(vitals.host)}"
+    return f"{who} at {shown(vitals.host)}{kept}"
 
 
 def _delay(vitals: Vitals, now: float, wall: datetime) -> str:
@@ -299,6 +351,8 @@ def _delay(vitals: Vitals, now: float, wall: datetime) -> str:
         return "Not known: the program does not go round."
     if vitals.outage is not None:
         return f"After the exchange answers again{_next_try(vitals, Moment(now, wall), '; next try ')}."
+    if vitals.state_lost:
+        return "After the state can be used again."
     if vitals.locked_out:
         return "After the other process lets go of the state."
     return ""
@@ -319,6 +373,8 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
         told.append(f"The program was last heard of at {heard}: restart it. What stands below is that old.")
     if vitals.outage is not None:
         told.append(_outage_words(vitals.outage, vitals, moment))
+    if vitals.state_lost:
+        told.append(f"The state cannot be used now, so nothing is sent: {shown(vitals.state_lost)}")
     if vitals.locked_out:
         told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
     if not vitals.live:

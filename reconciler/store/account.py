@@ -18,6 +18,7 @@ from reconciler.core.model import Budget, Environment, Family, Kind, Known, Live
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
 from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
+from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateForeign, StateLocked, StateUnavailable
@@ -59,7 +60,7 @@ class KeptAccount:
         self._environment = environment
         self._kind = kind
         self._key = (account, environment.value, kind.value)
-        self._lock_name = ".".join(self._key)
+        self._lock_name = account_key(account, environment, kind)
         self._budget: Budget | None = None
         self._reserved: dict[int, AttemptRow] = {}
 
@@ -77,6 +78,10 @@ class KeptAccount:
     async def lock_holder(self) -> Holder | None:
         """Return who holds the account's lock now; None when nobody does."""
         return await self._engine.locks.holder(self._lock_name)
+
+    async def owner(self) -> Replica | None:
+        """Return the replica that keeps the account; None when none does."""
+        return await self._engine.owner(self._lock_name)
 
     async def identify(self, uid: str, host: str) -> str | None:
         """Stamp or check the owner; returns the previous host when it was another one.

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from reconciler.core.model import Budget
 from reconciler.core.records import Holder
+from reconciler.core.sharing import Replica
 from reconciler.ports import Clock
 from reconciler.store.ageing import FirstSights
 from reconciler.store.tables import AccountKey, Tables
@@ -71,6 +72,10 @@ class Engine(Protocol):
     @property
     def locks(self) -> Locks:
         """Return the locks of the state, as this process sees them."""
+        ...
+
+    async def owner(self, name: str, /) -> Replica | None:
+        """Return the living replica that keeps the account with this lock; None when none does."""
         ...
 
     def reading(self, budget: Budget | None, /) -> AbstractAsyncContextManager[Tables]:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.records import Holder
+from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.errors import StateUnusable
 from reconciler.ports import Clock
@@ -179,6 +180,12 @@ class SqliteState:
     def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
         """Return the store of one account; those of one state share connection and first sights."""
         return KeptAccount(self, account, environment, kind)
+
+    def sharing(self, replica: Replica) -> None:
+        """Return None: a file is of one host, and every process keeps all its accounts."""
+
+    async def owner(self, name: str, /) -> None:
+        """Return None: nobody owns an account."""
 
     async def close(self) -> None:
         """Give back all locks and close; harmless when done before."""

@@ -179,7 +179,7 @@ def ready_database() -> str:
 
 def empty_postgres() -> None:
     """Drop all rows of the ready database: far quicker than a new one, and of a second one none."""
-    tables = [*TABLES.values(), "budgets", "locks"]
+    tables = [*TABLES.values(), "budgets", "locks", "leases", "replicas"]
     sequences = ("attempts", "overrides", "presence", "turns")
     emptied = [f"DELETE FROM mmp.{table}" for table in tables]
     emptied += [f"SELECT setval('mmp.{table}_id', 1, false)" for table in sequences]

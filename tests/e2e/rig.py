@@ -98,6 +98,16 @@ class Exchange:
             for family, row in rows.items()
         }
 
+    def live_of_all(self) -> dict[str, dict[str, str]]:
+        """Return what is truly in force for every User ID, as :meth:`live` does for one."""
+        return {
+            uid: {
+                family: f"{row['timeInterval']}/{row['frozenInterval']}/{row['qtyLimit']}"
+                for family, row in rows.items()
+            }
+            for uid, rows in self._ask("settings").items()
+        }
+
     def violations(self) -> list[Any]:
         """Return the violations the exchange saw: of the rate, of a freeze, of the format."""
         found: list[Any] = self._ask("violations")

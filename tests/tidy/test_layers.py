@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"core", "errors", "ports"},
     "reconcile": {"core", "errors", "ports"},
     "loop": {"core", "errors", "ports", "reconcile"},
+    "replica": {"core", "errors", "ports"},
     "report": {"core", "errors"},
     "logs": {"core", "report"},
     "simulator": {"okx"},

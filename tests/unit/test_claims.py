@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.cli.claims import Claims
+from reconciler.cli.claims import NOTHING, Claims, Recorded
 from reconciler.core.model import Desired, Environment, Family
+from reconciler.core.sharing import Claimed
 from tests.unit.core_builders import BTC, ETH, desired, setting
 
 A = setting("5000/2000/100")
@@ -60,3 +61,65 @@ def test_a_key_of_another_user_id_claims_there() -> None:
     assert claims.refusal("1", file("a", BTC)) is None
     assert claims.refusal("2", file("a", BTC)) is None
     assert claims.refusal("1", file("b", BTC)) is None
+
+
+# ---- claims of other replicas --------------------------------------------------------------------
+
+
+def other(uid: str, *families: Family, number: int = 5) -> tuple[Claimed, str]:
+    return Claimed(uid, frozenset(families), number), "pod-2 (pid 7)"
+
+
+A_OWNER, B_OWNER = ("a", Environment.LIVE), ("b", Environment.LIVE)
+
+
+@pytest.mark.parametrize(
+    ("claim", "environment", "number", "refused"),
+    [
+        (other("1", BTC), Environment.LIVE, None, True),
+        (other("1", BTC), Environment.LIVE, 6, True),
+        (other("1", BTC), Environment.LIVE, 4, False),
+        (other("1", ETH), Environment.LIVE, None, False),
+        (other("2", BTC), Environment.LIVE, None, False),
+        (other("1", BTC), Environment.DEMO, None, False),
+    ],
+)
+def test_who_claimed_a_family_before_elsewhere_has_it(
+    claim: tuple[Claimed, str], environment: Environment, number: int | None, refused: bool
+) -> None:
+    numbers = {} if number is None else {A_OWNER: number}
+    claims = Claims(recorded=Recorded(others={("b", environment): claim}, numbers=numbers))
+    problem = claims.refusal("1", file("a", BTC))
+    assert (problem is not None) == refused
+    assert problem is None or "kept by pod-2 (pid 7)" in problem.message
+    assert claims.made() == {A_OWNER: NOTHING if refused else Claimed("1", frozenset({BTC}))}
+
+
+def test_nothing_is_on_record_before_it_was_recorded_and_news_are_told() -> None:
+    told: list[str] = []
+    claims = Claims(recorded=Recorded(), news=lambda: told.append("news"))
+    assert claims.on_record(A_OWNER), "who claims nothing has nothing to wait for"
+    assert claims.refusal("1", file("a", BTC, ETH)) is None
+    assert (claims.on_record(A_OWNER), told) == (False, ["news"])
+    claims.recorded = Recorded(ours=claims.made())
+    assert claims.on_record(A_OWNER)
+    assert claims.refusal("1", file("a", BTC)) is None
+    assert (claims.on_record(A_OWNER), told) == (True, ["news"]), "less than what is on record is"
+    assert claims.refusal("2", file("a", BTC)) is None
+    assert not claims.on_record(A_OWNER)
+
+
+def test_where_nobody_shares_a_claim_is_good_at_once() -> None:
+    claims = Claims()
+    assert claims.refusal("1", file("a", BTC)) is None
+    assert claims.on_record(A_OWNER)
+
+
+def test_an_account_that_is_not_kept_here_any_more_claims_nothing() -> None:
+    claims = Claims()
+    assert claims.refusal("1", file("a", BTC)) is None
+    assert claims.refusal("1", file("b", BTC)) is not None
+    claims.forget(A_OWNER)
+    assert claims.made() == {B_OWNER: NOTHING}
+    claims.forget(B_OWNER)
+    assert claims.made() == {}

@@ -45,6 +45,7 @@ from reconciler.loop import (
     BURST_S,
     KEY_RETRY_S,
     LOCKED_RETRY_S,
+    OWNED_RETRY_S,
     STOPPED_RETRY_S,
     Claim,
     Loop,
@@ -201,6 +202,7 @@ class World:
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     stopped: bool = False
     claim: Claim = lambda _: None
+    owned: Callable[[], bool] = lambda: True
 
     def __post_init__(self) -> None:
         self.exchange = Exchange(self.clock)
@@ -236,6 +238,7 @@ class World:
             interval_s=self.interval_s,
             stopping=lambda: self.stopped,
             claim=self.claim,
+            owned=self.owned,
         )
         asyncio.run(loop.run())
         steps = len(self.exchange.asked) + len(self.clock.pauses)
@@ -593,6 +596,27 @@ def test_the_pace_that_is_told_is_the_one_that_is_kept(assume_idle: bool) -> Non
     first = next(event for _, event in here.events if isinstance(event, Compared))
     ((sent_at, _, _),) = here.exchange.sent
     assert earliest_slot(first.ledger, 1000.0) == pytest.approx(sent_at, abs=0.3)
+
+
+# ---- an account that may be another replica's ------------------------------------------------------
+
+
+def test_nothing_is_asked_or_sent_while_the_account_may_be_another_replica_s() -> None:
+    here = world()
+    here.owned = lambda: here.clock.now() > 1100.0
+    here.run(200.0)
+    assert min(time for time, _ in here.exchange.asked) == pytest.approx(1100.0, abs=OWNED_RETRY_S)
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A]
+
+
+@pytest.mark.parametrize("lost_at", [1000.02, 1000.07, 1000.12, 1000.149])
+def test_an_account_lost_in_the_middle_of_a_pass_is_not_written_to_any_more(lost_at: float) -> None:
+    """Lost between any two steps: while identifying, reading, connecting, waiting for the slot."""
+    here = world()
+    here.owned = lambda: here.clock.now() < lost_at
+    here.run(100.0)
+    assert here.exchange.sent == []
+    assert max(time for time, _ in here.exchange.asked) < lost_at + LATENCY_S
 
 
 # ---- a file that changes often -------------------------------------------------------------------

@@ -21,6 +21,8 @@ from reconciler.core.events import (
     FilesPolled,
     Identified,
     KeyReplaced,
+    LeaseEnded,
+    LeaseTaken,
     LiveReadDone,
     LockAwaited,
     LoopFailed,
@@ -84,6 +86,7 @@ BEFORE = replace(
     due_at=NOW - 10,
     outage=OUTAGE,
     locked_out="pid 7",
+    state_lost="timeout",
     parked={BTC: PARKED, ETH: replace(PARKED, family=ETH)},
     sendings=(SENDING,),
     config=IN_FORCE_FILE,
@@ -91,10 +94,10 @@ BEFORE = replace(
 """An account that knows of trouble of every kind, so that it shows what an event clears."""
 
 ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
-    (Identified("446556540", None), {"uid": "446556540", "outage": None}),
+    (Identified("446556540", None), {"uid": "446556540", "outage": None, "state_lost": ""}),
     (LiveReadDone(READ), {"read": READ, "read_wall": WALL, "outage": None, "locked_out": ""}),
-    (WHOLE, {"compared": WHOLE, "believed": WHOLE, "started": True, "in_sync_at": NOW}),
-    (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False)}),
+    (WHOLE, {"compared": WHOLE, "believed": WHOLE, "started": True, "in_sync_at": NOW, "state_lost": ""}),
+    (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False), "state_lost": ""}),
     (
         DOWN,
         {
@@ -103,7 +106,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         },
     ),
     (Planned(plan_of(WANTED)), {}),
-    (PASS_ENDED, {"last_pass": PASS_ENDED, "locked_out": ""}),
+    (PASS_ENDED, {"last_pass": PASS_ENDED, "locked_out": "", "state_lost": ""}),
     (WentIdle(NOW + 30), {"due_at": NOW + 30}),
     (Waiting(NOW + 5, Cause.SLOT, BTC, 1, NOW + 5), {}),
     (Adopted({BTC: A}), {}),
@@ -148,7 +151,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         },
     ),
     (ClockSynced(), {}),
-    (LockAwaited("pid 9 holds it"), {"locked_out": "pid 9 holds it"}),
+    (LockAwaited("pid 9 holds it"), {"locked_out": "pid 9 holds it", "state_lost": ""}),
     (KeyReplaced(), {}),
     (FilesPolled("no watches left"), {}),
     (ConfigAwaited(("mmp.yaml",)), {}),
@@ -159,6 +162,8 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
             "troubles": (Trouble(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
         },
     ),
+    (LeaseTaken("pod-1 (pid 7)"), {}),
+    (LeaseEnded(lost=False), {}),
     (
         StateAwaited("state-unavailable", "the connection was lost", NOW + 4),
         {

@@ -172,7 +172,30 @@ _FIRST: Migration = (
     "CREATE INDEX turns_of_family ON mmp.turns (account, environment, kind, family)",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
+_SHARED_OUT: Migration = (
+    # A process that keeps accounts: which it has settings for, and until when it is believed alive.
+    """CREATE TABLE mmp.replicas (
+        id text PRIMARY KEY,
+        host text NOT NULL,
+        pid bigint NOT NULL,
+        keeps text[] NOT NULL,
+        expires_at timestamptz NOT NULL
+    )""",
+    # Whose an account is, and for the how-manieth time somebody took it; and what is written for it,
+    # numbered in the order in which it was claimed.
+    """CREATE TABLE mmp.leases (
+        name text PRIMARY KEY,
+        replica text REFERENCES mmp.replicas (id) ON DELETE SET NULL,
+        generation bigint NOT NULL,
+        uid text NOT NULL,
+        families text[] NOT NULL,
+        claimed bigint NOT NULL
+    )""",
+    "CREATE SEQUENCE mmp.leases_claimed AS bigint MINVALUE 1 CACHE 1",
+    "CREATE INDEX leases_of_replica ON mmp.leases (replica)",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SHARED_OUT)
 """All migrations in order; their number is the newest version this program knows."""
 
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.ports import Clock
 from reconciler.store.account import KeptAccount
@@ -24,6 +25,7 @@ from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections, Mode, Transaction
+from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.tables import Tables, Value, budget_key
 
@@ -132,6 +134,15 @@ class PostgresState:
     def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
         """Return the store of one account; those of one state share connections and first sights."""
         return KeptAccount(self, account, environment, kind)
+
+    def sharing(self, replica: Replica) -> Leases:
+        """Return the leases as ``replica`` sees them, over a connection of their own."""
+        return Leases(Connections(self._connections.address), replica)
+
+    async def owner(self, name: str, /) -> Replica | None:
+        """Return the living replica that keeps the account with this lock."""
+        async with self._connections.transaction(Mode.READ) as transaction:
+            return await owner_of(transaction, name)
 
     async def close(self) -> None:
         """Give back all locks and close; harmless when done before."""

@@ -1,0 +1,142 @@
+"""How the accounts of a ``run`` are shared out with other replicas on one PostgreSQL state.
+
+The rule is the core's, the rounds are ``replica``'s; this translates between leases and keepers. With
+a state that has no leases there is none of this: a process keeps all its accounts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from reconciler.cli.claims import NOTHING, Claims, Owner, Recorded
+from reconciler.cli.keeping import Keeper
+from reconciler.cli.stopping import Stop
+from reconciler.clock import SystemClock
+from reconciler.core.events import Observe
+from reconciler.core.model import Environment, Kind
+from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster, account_key, account_of
+from reconciler.errors import MmpError
+from reconciler.ports import Sharing
+from reconciler.replica import Member
+from reconciler.sidecar.board import Together
+
+LEAVE_S = 3.0
+"""How long saying goodbye may take: who cannot say it is taken over a few seconds later all the same."""
+
+MAX_MET = 100
+"""Replicas whose names are remembered, to tell from whom an account was taken over."""
+
+
+def this_replica() -> Replica:
+    """Return what names this life of this process."""
+    return Replica(uuid.uuid4().hex, os.uname().nodename, os.getpid())
+
+
+@dataclass(slots=True)
+class Hands:
+    """What sharing does to the process it is part of.
+
+    ``keepers``: of every account there are settings for. ``end`` lets go of one: it is over once
+    nothing of it is in flight. ``see`` takes the newest roster, ``hurry`` lets accounts go round now.
+    """
+
+    keepers: Mapping[AccountKey, Keeper]
+    begin: Callable[[Keeper, str], None]
+    end: Callable[[Keeper, bool], None]
+    see: Callable[[Roster], None]
+    hurry: Callable[..., None]
+
+
+@dataclass(slots=True)
+class SharedAccounts:
+    """``replica.Accounts`` over the keepers of this process, and this process's part in sharing."""
+
+    me: Replica
+    kind: Kind
+    sharing: Sharing
+    claims: Claims
+    stop: Stop
+    hands: Hands
+    observe: Observe
+    member: Member = field(init=False)
+    _clock: SystemClock = field(init=False)
+    _sent: dict[Owner, Claimed] = field(default_factory=dict)
+    _met: dict[ReplicaId, Replica] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._clock = self.stop.new_clock()
+        self.claims.recorded, self.claims.news = Recorded(), self.hurry
+        self.member = Member(self.me, self.sharing, self._clock, self, self.observe, self.stop.asked)
+
+    def owns(self, keeper: Keeper) -> bool:
+        """Tell whether something may be begun for an account: it is ours, and so is what it claims."""
+        return self.member.owns(keeper.key) and self.claims.on_record(keeper.owner)
+
+    def hurry(self) -> None:
+        """Go the next round soon: an account came, or one that was let go is over."""
+        self._clock.nudge()
+
+    def together(self, roster: Roster) -> Together:
+        """Return how the accounts are shared out, for whoever looks."""
+        return Together(self.me, self.keeps(), roster, self.member.good_until)
+
+    async def leave(self) -> None:
+        """Be gone, so that others need not wait for the silence to end; bounded, and never fails."""
+        with suppress(MmpError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self.sharing.leave()
+
+    # -- replica.Accounts ------------------------------------------------------------------------
+
+    def keeps(self) -> frozenset[AccountKey]:
+        """Return the accounts there are settings for."""
+        return frozenset(self.hands.keepers)
+
+    def claims_made(self) -> Mapping[AccountKey, Claimed]:
+        """Return what is written for those that are kept."""
+        self._sent = self.claims.made()
+        return {account_key(*owner, self.kind): claim for owner, claim in self._sent.items()}
+
+    def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
+        """Keep an account from now on."""
+        whose = "" if before is None else str(self._met.get(before, before))
+        self.hands.begin(self.hands.keepers[account], whose)
+
+    def end(self, account: AccountKey, *, lost: bool) -> None:
+        """Let go of an account as soon as nothing is in flight."""
+        self.hands.end(self.hands.keepers[account], lost)
+
+    def ended(self, account: AccountKey) -> bool:
+        """Tell whether nothing of an account is under way."""
+        return not self.hands.keepers[account].running
+
+    def seen(self, roster: Roster) -> None:
+        """Take who lives and who owns what."""
+        self._met = dict(list({**self._met, **roster.replicas}.items())[-MAX_MET:])
+        waiting = [keeper for keeper in self.hands.keepers.values() if self._waits(keeper)]
+        self.claims.recorded = self._recorded(roster)
+        self.hands.see(roster)
+        # Who is held asks again whether it still is, at most once a beat.
+        self.hands.hurry(*(keeper for keeper in waiting if keeper.held or not self._waits(keeper)))
+
+    def _waits(self, keeper: Keeper) -> bool:
+        return keeper.held or not self.claims.on_record(keeper.owner)
+
+    def _recorded(self, roster: Roster) -> Recorded:
+        """Return what is on record once the claims that were sent are."""
+        others: dict[Owner, tuple[Claimed, str]] = {}
+        numbers: dict[Owner, int] = {}
+        for key, claimed in roster.rivals.items():
+            account, environment = account_of(key)
+            owner = (account, Environment(environment))
+            if key not in roster.owned_by(self.me.id):
+                keeper = roster.replicas.get(roster.owners.get(key, ""))
+                others[owner] = (claimed, str(keeper) if keeper else "nobody at this moment")
+            elif self._sent.get(owner, NOTHING).covers(claimed):
+                numbers[owner] = claimed.number
+        return Recorded(self._sent, others, numbers)

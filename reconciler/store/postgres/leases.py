@@ -1,0 +1,180 @@
+"""Whose account is whose: replicas with a sign of life, leases with a generation, in a row each.
+
+Times are the database's and decide about leases alone, never about the rate. A replica that says it
+lives locks its own row first and looks at the leases then; who takes over from a silent one locks the
+leases first and then looks, without waiting, whether its row is free and expired: whoever is just
+saying that it lives, lives. So no two ever own an account and are alive. The database itself frees
+the leases of a replica whose row is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from reconciler.core.model import Family
+from reconciler.core.sharing import LEASE_TTL_S, AccountKey, Claimed, Replica, ReplicaId, Roster
+from reconciler.store.postgres.connections import Connections, Row, Transaction
+
+BURIED_S = 60
+"""How long the row of a silent replica stays: one that was only stopped comes back to its own."""
+
+_LIVE = """
+INSERT INTO replicas (id, host, pid, keeps, expires_at)
+VALUES (%s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s))
+ON CONFLICT (id) DO UPDATE SET keeps = excluded.keeps, expires_at = excluded.expires_at
+"""
+
+CLAIM_LOCK = 0x4D4D5043
+"""The four bytes ``MMPC``: one replica claims at a time, so that of two that do, one sees the other."""
+
+_CLAIM_ALONE = "SELECT pg_advisory_xact_lock(%s)"
+
+_CLAIM = """
+UPDATE leases SET uid = %(uid)s, families = %(families)s, claimed = nextval('mmp.leases_claimed')
+WHERE name = %(name)s AND replica = %(replica)s
+  AND (uid, families) IS DISTINCT FROM (%(uid)s, %(families)s::text[])
+"""
+
+_RIVALS = """
+SELECT name, uid, families, claimed FROM leases one WHERE uid <> '' AND EXISTS (
+  SELECT FROM leases other WHERE other.uid = one.uid AND other.name <> one.name)
+"""
+
+_LIVING = """
+SELECT id, host, pid, CASE WHEN expires_at > clock_timestamp() THEN keeps END,
+  expires_at < clock_timestamp() - make_interval(secs => %s)
+FROM replicas
+"""
+
+_OWNED = "SELECT name, replica, generation FROM leases WHERE replica = ANY(%s)"
+
+_BURY = """
+DELETE FROM replicas WHERE id IN (
+  SELECT id FROM replicas WHERE expires_at < clock_timestamp() - make_interval(secs => %s)
+  FOR UPDATE SKIP LOCKED)
+"""
+
+_AM_I_ALIVE = "SELECT 1 FROM replicas WHERE id = %s AND expires_at > clock_timestamp() FOR SHARE"
+
+_MAKE = """
+INSERT INTO leases SELECT name, NULL, 0, '', '{}', 0 FROM unnest(%s::text[]) AS name
+ORDER BY name ON CONFLICT DO NOTHING
+"""
+
+_LOCK = "SELECT name, replica FROM leases WHERE name = ANY(%s) ORDER BY name FOR UPDATE"
+
+_SILENT = """
+SELECT id FROM replicas WHERE id = ANY(%s) AND expires_at <= clock_timestamp()
+ORDER BY id FOR SHARE SKIP LOCKED
+"""
+
+_TAKE = """
+UPDATE leases SET replica = %s, generation = generation + 1
+WHERE name = ANY(%s) RETURNING name, generation
+"""
+
+_RELEASE = """
+UPDATE leases SET replica = NULL
+WHERE replica = %s AND (name, generation) IN (SELECT * FROM unnest(%s::text[], %s::bigint[]))
+"""
+
+_LEAVE = "DELETE FROM replicas WHERE id = %s"
+
+_OWNER = """
+SELECT r.id, r.host, r.pid FROM leases l JOIN replicas r ON r.id = l.replica
+WHERE l.name = %s AND r.expires_at > clock_timestamp()
+"""
+
+
+class Leases:
+    """``ports.Sharing`` of one replica."""
+
+    def __init__(self, connections: Connections, replica: Replica) -> None:
+        self._connections = connections
+        self._me = replica
+        self._generations: dict[AccountKey, int] = {}
+        self._claimed: dict[AccountKey, Claimed] = {}
+
+    async def beat(self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed]) -> Roster:
+        """Say that this replica lives; returns who lives and owns what."""
+        new = {name: claim for name, claim in claims.items() if self._claimed.get(name) != claim}
+        self._claimed = {}
+        async with self._connections.transaction() as transaction:
+            await self._live(transaction, keeps, new)
+            replicas = await transaction.rows(_LIVING, (BURIED_S,))
+            living = [row for row in replicas if row[3] is not None]
+            owned = await transaction.rows(_OWNED, ([row[0] for row in living],))
+            rivals = await transaction.rows(_RIVALS)
+            if any(long_dead for *_, long_dead in replicas):
+                await transaction.run(_BURY, (BURIED_S,))
+        self._generations = {name: number for name, owner, number in owned if owner == self._me.id}
+        self._claimed = {name: claim for name, claim in claims.items() if name in self._generations}
+        return _roster(living, owned, rivals)
+
+    async def _live(
+        self, transaction: Transaction, keeps: frozenset[AccountKey], new: Mapping[AccountKey, Claimed]
+    ) -> None:
+        me = self._me
+        await transaction.run(_LIVE, (me.id, me.host, me.pid, sorted(keeps), LEASE_TTL_S))
+        if new:
+            await transaction.row(_CLAIM_ALONE, (CLAIM_LOCK,))
+            await transaction.run_each(_CLAIM, [_claim(me, *one) for one in sorted(new.items(), key=str)])
+
+    async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
+        """Become the owner of what is free or left behind; returns what it really became the owner of."""
+        names = sorted(accounts)
+        async with self._connections.transaction() as transaction:
+            if await transaction.row(_AM_I_ALIVE, (self._me.id,)) is None:
+                return {}
+            await transaction.run(_MAKE, (names,))
+            owners: dict[AccountKey, ReplicaId | None] = dict(await transaction.rows(_LOCK, (names,)))
+            silent = await transaction.rows(_SILENT, (sorted({one for one in owners.values() if one}),))
+            gone = {None, *(replica for (replica,) in silent)}
+            free = [name for name, owner in owners.items() if owner in gone]
+            taken: list[tuple[AccountKey, int]] = [
+                (name, number) for name, number in await transaction.rows(_TAKE, (self._me.id, free))
+            ]
+        self._generations.update(taken)
+        return {name: owners[name] for name, _ in taken}
+
+    async def release(self, accounts: Collection[AccountKey]) -> None:
+        """Give accounts back."""
+        given = {name: self._generations[name] for name in sorted(accounts) if name in self._generations}
+        async with self._connections.transaction() as transaction:
+            await transaction.run(_RELEASE, (self._me.id, list(given), list(given.values())))
+        for name in given:
+            del self._generations[name]
+            self._claimed.pop(name, None)
+
+    async def leave(self) -> None:
+        """Give everything back and be gone, and close."""
+        try:
+            async with self._connections.transaction() as transaction:
+                await transaction.run(_LEAVE, (self._me.id,))
+        finally:
+            await self._connections.close()
+
+
+async def owner_of(transaction: Transaction, name: AccountKey) -> Replica | None:
+    """Return the living replica that owns an account; None when none does."""
+    found = await transaction.row(_OWNER, (name,))
+    return None if found is None else Replica(*found)
+
+
+def _claim(me: Replica, name: AccountKey, claim: Claimed) -> dict[str, object]:
+    return {"uid": claim.uid, "families": sorted(claim.families), "name": name, "replica": me.id}
+
+
+def _roster(living: list[Row], owned: list[Row], rivals: list[Row]) -> Roster:
+    keeps = {name: frozenset[AccountKey](kept) for name, _, _, kept, _ in living}
+    kept = frozenset[AccountKey]().union(*keeps.values())
+    return Roster(
+        replicas={name: Replica(name, host, pid) for name, host, pid, *_ in living},
+        keeps=keeps,
+        owners={name: owner for name, owner, _ in owned},
+        rivals={
+            name: Claimed(uid, frozenset(Family(family) for family in families), number)
+            for name, uid, families, number in rivals
+            if name in kept
+        },
+    )

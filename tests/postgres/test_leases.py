@@ -1,0 +1,265 @@
+"""Whose account is whose in a real PostgreSQL: nobody alive and nobody else, whoever asks when."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import pytest
+
+from reconciler.core.model import Environment, Kind
+from reconciler.core.sharing import Claimed, Replica, account_key
+from reconciler.errors import StateUnavailable
+from reconciler.store.postgres.address import parse_address
+from reconciler.store.postgres.connections import Connections
+from reconciler.store.postgres.leases import Leases
+from tests.contract.stores import BTC, ETH, ready_database
+from tests.postgres.desks import desk, play
+from tests.support.postgres import shared
+
+ABC = frozenset({"a.live.okx", "b.live.okx", "c.live.okx"})
+NOTHING: dict[str, Claimed] = {}
+
+
+def replica(url: str, name: str) -> Leases:
+    return Leases(Connections(parse_address(url)), Replica(name, f"host-{name}", 7))
+
+
+def fall_silent(name: str, seconds_ago: float = 0.0) -> None:
+    """Let a replica's sign of life have ended; no test waits for that."""
+    ask(f"UPDATE mmp.replicas SET expires_at = now() - interval '{seconds_ago} s' WHERE id = '{name}'")
+
+
+def ask(sql: str) -> list[tuple[Any, ...]]:
+    return shared().ask(sql, ready_database())
+
+
+def owners() -> dict[str, str]:
+    return dict(ask("SELECT name, replica FROM mmp.leases WHERE replica IS NOT NULL"))
+
+
+def test_who_asks_first_owns_and_who_comes_later_sees_it() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await two.beat(ABC, NOTHING)
+        assert await one.take(["b.live.okx", "a.live.okx"]) == {"a.live.okx": None, "b.live.okx": None}
+        assert await two.take(ABC) == {"c.live.okx": None}
+        seen = await two.beat(ABC, NOTHING)
+        assert seen == await one.beat(ABC, NOTHING)
+        assert seen.keeps == {"1": ABC, "2": ABC}
+        assert seen.owned_by("1") == {"a.live.okx", "b.live.okx"}
+        assert seen.owned_by("2") == {"c.live.okx"}
+        assert str(seen.replicas["1"]) == "host-1 (pid 7)"
+        await leave(one, two)
+
+    play(story)
+
+
+def test_what_a_silent_one_owned_is_taken_over_and_not_given_back_when_it_wakes() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await one.take(ABC)
+        fall_silent("1")
+        seen = await two.beat(ABC, NOTHING)
+        assert (seen.owners, set(seen.replicas)) == ({}, {"2"})
+        assert await one.take(ABC) == {}, "who is not alive takes nothing"
+        assert await two.take(["a.live.okx"]) == {"a.live.okx": "1"}
+        woken = await one.beat(ABC, NOTHING)
+        assert woken.owned_by("1") == {"b.live.okx", "c.live.okx"}
+        assert woken.owned_by("2") == {"a.live.okx"}
+        await leave(one, two)
+
+    play(story)
+
+
+def test_every_taking_is_another_generation_and_only_its_own_is_given_back() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await two.beat(ABC, NOTHING)
+        await one.take(["a.live.okx"])
+        ask("UPDATE mmp.leases SET generation = 5")
+        await one.release(["a.live.okx", "never.live.okx"])
+        assert owners() == {"a.live.okx": "1"}, "a release that comes late is not about the newer lease"
+        await one.beat(ABC, NOTHING)
+        await one.release(["a.live.okx"])
+        assert owners() == {}
+        assert await two.take(["a.live.okx"]) == {"a.live.okx": None}
+        assert ask("SELECT generation FROM mmp.leases") == [(6,)]
+        await leave(one, two)
+
+    play(story)
+
+
+def test_who_leaves_frees_everything_at_once() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await one.take(ABC)
+        await one.leave()
+        assert (await two.beat(ABC, NOTHING)).keeps == {"2": ABC}
+        assert set(await two.take(ABC)) == ABC
+        await leave(two)
+
+    play(story)
+
+
+def test_the_row_of_a_dead_one_goes_in_time_and_its_leases_with_it() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await one.take(ABC)
+        fall_silent("1", 59)
+        await two.beat(ABC, NOTHING)
+        assert set(owners()) == ABC
+        fall_silent("1", 61)
+        await two.beat(ABC, NOTHING)
+        assert (owners(), ask("SELECT id FROM mmp.replicas")) == ({}, [("2",)])
+        assert (await one.beat(ABC, NOTHING)).owned_by("1") == frozenset()
+        await leave(one, two)
+
+    play(story)
+
+
+def test_claims_are_told_where_a_user_id_has_two_accounts_with_who_came_first() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await two.beat(ABC, NOTHING)
+        await one.take(["a.live.okx", "b.live.okx"])
+        await two.take(["c.live.okx"])
+        a, b = Claimed("7", frozenset({BTC})), Claimed("8", frozenset({BTC}))
+        first = await one.beat(ABC, {"a.live.okx": a, "b.live.okx": b, "c.live.okx": b})
+        assert first.rivals == {}, "nor does it count what is said of an account of another's"
+        c = Claimed("7", frozenset({BTC, ETH}))
+        rivals = (await two.beat(ABC, {"c.live.okx": c})).rivals
+        assert {name: (one.uid, one.families) for name, one in rivals.items()} == {
+            "a.live.okx": ("7", frozenset({BTC})),
+            "c.live.okx": ("7", frozenset({BTC, ETH})),
+        }
+        assert rivals["a.live.okx"].number < rivals["c.live.okx"].number
+        await leave(one, two)
+
+    play(story)
+
+
+def test_a_claim_outlives_its_owner_and_keeps_its_number_until_it_is_another() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        a, c = Claimed("7", frozenset({BTC})), Claimed("7", frozenset({ETH}))
+        await one.beat(ABC, NOTHING)
+        await two.beat(ABC, NOTHING)
+        await one.take(["a.live.okx"])
+        await two.take(["c.live.okx"])
+        await one.beat(ABC, {"a.live.okx": a})
+        before = (await two.beat(ABC, {"c.live.okx": c})).rivals
+        await one.leave()
+        assert (await two.beat(ABC, {"c.live.okx": c})).rivals == before, "it is nobody's for a moment"
+        await two.take(["a.live.okx"])
+        both = {"a.live.okx": a, "c.live.okx": c}
+        assert (await two.beat(ABC, both)).rivals == before
+        changed = {**both, "a.live.okx": Claimed("7", frozenset({BTC, ETH}))}
+        after = (await two.beat(ABC, changed)).rivals
+        assert after["a.live.okx"].number > after["c.live.okx"].number
+        held = {**both, "a.live.okx": Claimed("", frozenset())}
+        assert (await two.beat(ABC, held)).rivals == {}
+        await two.beat(ABC, both)
+        gone = await two.beat(ABC - {"a.live.okx"}, both)
+        assert set(gone.rivals) == {"c.live.okx"}, "who has no file any more claims nothing"
+        await leave(two)
+
+    play(story)
+
+
+def test_of_two_that_claim_at_once_one_sees_the_other() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await two.beat(ABC, NOTHING)
+        await one.take(["a.live.okx"])
+        await two.take(["b.live.okx"])
+        for number in range(20):
+            claim = Claimed(str(number), frozenset({BTC}))
+            seen = await asyncio.gather(
+                one.beat(ABC, {"a.live.okx": claim}), two.beat(ABC, {"b.live.okx": claim})
+            )
+            assert any(set(roster.rivals) == {"a.live.okx", "b.live.okx"} for roster in seen)
+        await leave(one, two)
+
+    play(story)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_two_that_race_for_a_lease_one_gets_it(seed: int) -> None:
+    """Takes, signs of life, silence and releases of three at once; at each end nobody owns another's."""
+
+    async def story(url: str) -> None:
+        random = Random(seed)
+        every = [replica(url, str(number)) for number in range(3)]
+        await asyncio.gather(*(one.beat(ABC, NOTHING) for one in every))
+        for _ in range(15):
+            fall_silent(random.choice("012"))
+            got = await asyncio.gather(*(_act(random, one) for one in every))
+            taken = [name for names in got for name in names]
+            assert len(taken) == len(set(taken))
+        await leave(*every)
+
+    play(story)
+
+
+async def _act(random: Random, one: Leases) -> frozenset[str]:
+    """Do one of what a replica does; returns what it became the owner of."""
+    with suppress(StateUnavailable):  # a deadlock is somebody's to give way, and to try again
+        match random.randrange(4):
+            case 0 | 1:
+                return frozenset(await one.take(random.sample(sorted(ABC), 2)))
+            case 2:
+                await one.release(random.sample(sorted(ABC), 2))
+            case _:
+                await one.beat(ABC, NOTHING)
+    return frozenset()
+
+
+def test_who_is_just_saying_that_it_lives_is_not_taken_from() -> None:
+    """Its row is locked and still expired for everybody else: taken over now, both would own it."""
+
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await one.take(ABC)
+        await two.beat(ABC, NOTHING)
+        fall_silent("1")
+        beating = Connections(parse_address(url))
+        async with beating.transaction() as transaction:
+            await transaction.run("UPDATE replicas SET expires_at = now() + interval '8 s' WHERE id = '1'")
+            assert await two.take(ABC) == {}
+        assert (await one.beat(ABC, NOTHING)).owned_by("1") == ABC
+        await beating.close()
+        await leave(one, two)
+
+    play(story)
+
+
+def test_a_state_tells_who_keeps_an_account() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            key = account_key("main", Environment.LIVE, Kind.OKX)
+            me = Replica("1", "pod-1", 42)
+            sharing = one.state.sharing(me)
+            assert await one.store.owner() is None
+            await sharing.beat(frozenset({key}), NOTHING)
+            await sharing.take([key])
+            assert await one.store.owner() == me
+            fall_silent("1")
+            assert await one.store.owner() is None
+            await sharing.leave()
+
+    play(story)
+
+
+async def leave(*replicas: Leases) -> None:
+    await asyncio.gather(*(one.leave() for one in replicas))

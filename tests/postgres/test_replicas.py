@@ -1,0 +1,152 @@
+"""Several ``run`` on one state in PostgreSQL, as processes: who keeps what, and who takes over when."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.rig import eventually
+from tests.e2e.sidecar import Sidecar
+from tests.postgres.fleets import BTC, Fleet, fleet, owned
+from tests.support.postgres import Server, server
+
+pytestmark = pytest.mark.e2e
+
+TAKEN_OVER_S = 15.0
+"""The promise after a death; nothing is said about how soon the exchange is asked then."""
+
+
+@pytest.fixture
+def postgres() -> Iterator[Server]:
+    with server() as own:
+        yield own
+
+
+@pytest.fixture
+def six(postgres: Server, tmp_path: Path) -> Iterator[Fleet]:
+    """Six accounts of one family each."""
+    with fleet(postgres, tmp_path / "desk", 6, families=(BTC,)) as made:
+        yield made
+
+
+def shared_evenly(*replicas: Sidecar) -> bool:
+    kept = [owned(one) for one in replicas]
+    every = sorted(account for accounts in kept for account in accounts)
+    return len(every) == len(set(every)) == 6 and max(map(len, kept)) - min(map(len, kept)) <= 1
+
+
+def told_elsewhere(asked: Sidecar, other: Sidecar) -> list[str]:
+    """Return the accounts that ``asked`` says the other one keeps."""
+    elsewhere = json.loads(asked.ask("/api/v1/status")[1])["elsewhere"]
+    assert len(elsewhere) + len(owned(asked)) >= 6
+    return [each["account"] for each in elsewhere if (each["owner"] or {}).get("pid") == other.process.pid]
+
+
+def pair(six: Fleet) -> tuple[Sidecar, Sidecar]:
+    """Return two replicas that share the accounts evenly, and all is as the files say."""
+    one, two = six.listening(), six.listening()
+    for sidecar in (one, two):
+        sidecar.wait_for("/startupz", 20.0)
+    eventually(lambda: shared_evenly(one, two), 12.0, "both to have their share")
+    return one, two
+
+
+def test_replicas_share_the_accounts_and_take_over_from_a_dead_one(six: Fleet) -> None:
+    one, two = pair(six)
+    six.wait_until_right(1.0)
+    assert len(six.exchange.arrivals()) == 6
+
+    dead = owned(one)
+    one.process.kill()
+    for account in dead:
+        six.wants(account, {BTC: 90})
+    assert six.wait_until_right(TAKEN_OVER_S + 3.0) < TAKEN_OVER_S
+    assert two.metric("mmp_takeovers_total", account=dead[0]) == 1
+    assert owned(two) == six.accounts
+    assert (two.metric("mmp_leases"), two.metric("mmp_replicas")) == (6, 1)
+    assert len(six.exchange.arrivals()) == 9
+    assert set(six.owners().values()) == {two.process.pid}
+
+
+def test_who_is_stopped_leaves_at_once_and_a_newcomer_gets_its_share(six: Fleet) -> None:
+    one = six.listening()
+    one.wait_for("/startupz", 20.0)
+    assert owned(one) == six.accounts
+    two = six.listening()
+    eventually(lambda: shared_evenly(one, two), 12.0, "the newcomer to have its share")
+    eventually(lambda: told_elsewhere(one, two) == owned(two), 6.0, "one to know what the other keeps")
+    assert f"(pid {two.process.pid})" in one.ask("/")[1]
+
+    began = time.monotonic()
+    one.process.signal(signal.SIGTERM)
+    assert one.process.wait().status == 0
+    eventually(lambda: owned(two) == six.accounts, 6.0, "the other to have everything")
+    assert time.monotonic() - began < 6.0
+    assert two.ask("/readyz")[0] == 200
+
+
+def test_a_pipeline_enters_between_the_passes_of_a_replica(six: Fleet) -> None:
+    sidecar = six.listening()
+    sidecar.wait_for("/startupz", 20.0)
+    six.wants("desk-003", {BTC: 70})
+    ended = six.desk.mmp("apply", "-c", "accounts", "--yes", "--output", "json")
+    assert ended.status == 0, ended.stderr
+    assert six.different() == []
+    assert len(six.exchange.arrivals()) == 7, "either of them, once"
+
+
+def test_a_server_that_is_away_is_waited_for_and_nobody_loses_an_account(
+    six: Fleet, postgres: Server
+) -> None:
+    one, two = pair(six)
+    before = owned(one), owned(two)
+    postgres.stop()
+    eventually(lambda: one.ask("/readyz")[0] == 503, 15.0, "the probe to say that the state is away")
+    assert "cannot be used now" in one.ask("/readyz")[1]
+    assert one.ask("/livez")[0] == 200
+    six.wants("desk-001", {BTC: 60})
+    postgres.start()
+    for sidecar in (one, two):
+        sidecar.wait_for("/readyz", 15.0)
+    six.wait_until_right(10.0)
+    assert (owned(one), owned(two)) == before
+    assert len(six.exchange.arrivals()) == 7
+    assert one.metric("mmp_state_failures_total") > 0
+
+
+def test_one_that_was_stopped_for_long_finds_its_accounts_taken_and_sends_nothing(six: Fleet) -> None:
+    one, two = pair(six)
+    lost = owned(one)
+    one.process.signal(signal.SIGSTOP)
+    for account in lost:
+        six.wants(account, {BTC: 80})
+    assert six.wait_until_right(TAKEN_OVER_S + 3.0) < TAKEN_OVER_S
+    arrived = len(six.exchange.arrivals())
+    one.process.signal(signal.SIGCONT)
+    eventually(lambda: shared_evenly(one, two), 25.0, "both to have their share again")
+    time.sleep(3.0)
+    assert len(six.exchange.arrivals()) == arrived
+    assert six.different() == []
+
+
+def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: Fleet) -> None:
+    """One new name on each replica, with the key of the first account: held wherever they are kept."""
+    one, two = pair(six)
+    for name in ("desk-007", "desk-008"):
+        top = {"account": name, "credentials": "{prefix: A1_}"}
+        six.desk.wants({BTC: "5s/2s/33"}, name=f"accounts/{name}.yaml", **top)
+
+    def told() -> set[str]:
+        lines = [line for each in (one, two) for line in each.process.log()]
+        return {line["account"] for line in lines if line.get("code") == "claimed-twice"}
+
+    eventually(lambda: told() == {"desk-007", "desk-008"}, 20.0, "both to be told of")
+    other = two if "desk-001" in owned(one) else one
+    assert {"desk-007", "desk-008"} & set(owned(other)), "the first to claim it is kept by another replica"
+    time.sleep(3.0)
+    assert six.exchange.live_of_all()["999000000001"][BTC] == "5000/2000/100"

@@ -1,0 +1,147 @@
+"""Sharing accounts out: every start, whoever lives or has which files, ends even and then stays so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+from random import Random
+
+import pytest
+
+from reconciler.core.sharing import BEAT_S, LEASE_TTL_S, Moves, Shares, good_until, moves
+
+ROUNDS = 5
+"""More than any small world needs to become even: one to share out what is free, one per surplus."""
+
+
+class World:
+    """Replicas that take turns over one table of leases, each with a view of its own."""
+
+    def __init__(self, owners: dict[str, str], keeps: dict[str, frozenset[str]]) -> None:
+        self.owners = owners
+        self.keeps = keeps
+        self.moved = 0
+
+    def view(self, replica: str) -> Shares:
+        living = {account: owner for account, owner in self.owners.items() if owner in self.keeps}
+        return Shares(replica, self.keeps, living)
+
+    def round(self) -> None:
+        """Let all look at the same moment, then act one after the other, as rows decide."""
+        decided = {replica: moves(self.view(replica)) for replica in self.keeps}
+        for replica, made in decided.items():
+            for account in made.release:
+                assert self.owners[account] == replica
+                del self.owners[account]
+            for account in made.take:
+                if self.owners.get(account) not in self.keeps:
+                    self.owners[account] = replica
+            self.moved += len(made.release) + len(made.take)
+
+    def settle(self) -> None:
+        for _ in range(ROUNDS):
+            self.round()
+
+    def is_even(self) -> bool:
+        counts = Counter(self.owners.values())
+        held = [counts[replica] for replica in self.keeps]
+        return max(held) - min(held) <= 1
+
+
+def accounts(number: int) -> frozenset[str]:
+    return frozenset(f"desk-{each}" for each in range(number))
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("replicas", [["a"], ["a", "b"], ["a", "b", "c"]])
+def test_from_every_start_shares_become_even_and_stay(number: int, replicas: list[str]) -> None:
+    """Owners may be any of the living, a dead one, or nobody."""
+    every = accounts(number)
+    for start in product([*replicas, "dead", None], repeat=number):
+        owners = {account: owner for account, owner in zip(sorted(every), start, strict=True) if owner}
+        world = World(owners, dict.fromkeys(replicas, every))
+        world.settle()
+        assert set(world.owners) == every, start
+        assert set(world.owners.values()) <= set(replicas), start
+        assert world.is_even(), (start, world.owners)
+        moved, kept = world.moved, dict(world.owners)
+        world.settle()
+        assert (world.moved, world.owners) == (moved, kept), start
+
+
+def test_nothing_moves_where_shares_are_even_already() -> None:
+    for owners in ({"x": "a", "y": "b"}, {"x": "b", "y": "a", "z": "b"}, {"x": "a"}):
+        world = World(dict(owners), {replica: frozenset(owners) for replica in "ab"})
+        world.settle()
+        assert (world.owners, world.moved) == (owners, 0)
+
+
+def test_a_newcomer_gets_its_share_and_only_that_moves() -> None:
+    owners = {f"desk-{each}": "ab"[each % 2] for each in range(30)}
+    world = World(dict(owners), {replica: frozenset(owners) for replica in "abc"})
+    world.settle()
+    assert Counter(world.owners.values()) == {"a": 10, "b": 10, "c": 10}
+    assert world.moved == 2 * 10
+
+
+def test_what_a_dead_replica_owned_is_shared_out_in_one_round() -> None:
+    owners = {f"desk-{each}": "abc"[each % 3] for each in range(30)}
+    world = World(dict(owners), {replica: frozenset(owners) for replica in "ab"})
+    world.round()
+    assert Counter(world.owners.values()) == {"a": 15, "b": 15}
+
+
+def test_an_account_only_one_replica_has_the_file_of_is_taken_by_it_and_stays() -> None:
+    world = World({"x": "a"}, {"a": frozenset({"x", "y", "z"}), "b": frozenset()})
+    world.settle()
+    assert world.owners == {"x": "a", "y": "a", "z": "a"}
+    assert world.moved == 2
+
+
+def test_replicas_with_different_files_own_what_they_have_and_nothing_moves_for_ever() -> None:
+    for seed in range(300):
+        rng = Random(seed)
+        replicas = [f"r{each}" for each in range(rng.randint(1, 4))]
+        every = sorted(accounts(rng.randint(1, 8)))
+        keeps = {replica: frozenset(rng.sample(every, rng.randint(0, len(every)))) for replica in replicas}
+        start = {account: owner for account in every if (owner := rng.choice([*replicas, "dead", None]))}
+        world = World(start, keeps)
+        world.settle()
+        owned = {account: owner for account, owner in world.owners.items() if owner in keeps}
+        assert owned.keys() == frozenset().union(*keeps.values()), seed
+        assert all(account in keeps[owner] for account, owner in owned.items()), seed
+        counts = Counter(owned.values())
+        worse = [
+            (account, other)
+            for account, owner in owned.items()
+            for other in replicas
+            if account in keeps[other] and counts[other] <= counts[owner] - 2
+        ]
+        assert worse == [], seed
+        moved = world.moved
+        world.settle()
+        assert world.moved == moved, seed
+
+
+def test_the_fewest_accounts_move() -> None:
+    """Three have two each and a fourth joins: one account moves, whoever looks first."""
+    owners = {f"{replica}{each}": replica for replica in "abc" for each in (1, 2)}
+    world = World(dict(owners), {replica: frozenset(owners) for replica in "abcd"})
+    world.settle()
+    assert world.moved == 2
+    assert Counter(world.owners.values())["d"] == 1
+
+
+def test_views_that_differ_cost_a_round_and_no_account() -> None:
+    """One replica has not seen the other yet: it takes what it can, and the rows decide."""
+    alone = Shares("a", {"a": frozenset({"x", "y"})}, {})
+    assert moves(alone) == Moves(take=("x", "y"))
+    world = World({"x": "a", "y": "a"}, {"a": frozenset({"x", "y"}), "b": frozenset({"x", "y"})})
+    world.settle()
+    assert world.is_even()
+
+
+def test_a_lease_is_good_for_its_time_to_live_from_the_beginning_of_the_beat() -> None:
+    assert good_until(100.0) == 100.0 + LEASE_TTL_S
+    assert LEASE_TTL_S > 3 * BEAT_S, "one lost beat must not cost every account"
+    assert LEASE_TTL_S + BEAT_S < 15.0, "a death must be noticed in time"

@@ -1,0 +1,458 @@
+"""A replica among others, in virtual time: deaths, stops, cuts, restarts and joins, one seed a history.
+
+The database is a table with a clock; each replica is the real one over it. Checked at every step: no two
+replicas act for one account; at the end: everything is owned, evenly, and nothing moves any more.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Collection, Coroutine, Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from random import Random
+
+import pytest
+
+from reconciler.core.events import Event, StateAwaited
+from reconciler.core.sharing import (
+    BEAT_S,
+    LEASE_TTL_S,
+    AccountKey,
+    Claimed,
+    Replica,
+    ReplicaId,
+    Roster,
+)
+from reconciler.errors import StateUnavailable
+from reconciler.replica import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
+
+TAKEN_OVER_S = 15.0
+"""The promise: how long after a death its accounts may be without an owner."""
+
+LATENCY_S = 0.01
+DEADLINE_S = 4.0
+"""How long a question to a database that is away takes to fail."""
+
+AWAY = StateUnavailable("state-unavailable", "the state cannot be used now")
+
+
+class World:
+    """Virtual time, one database, and the processes over it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.time = 1000.0
+        self.random = Random(seed)
+        self.up = True
+        self.living: dict[ReplicaId, tuple[frozenset[AccountKey], float]] = {}
+        self.leases: dict[AccountKey, ReplicaId] = {}
+        self.taken: list[tuple[float, AccountKey, ReplicaId]] = []
+        self.processes: dict[ReplicaId, Process] = {}
+        self.calm_since = float("inf")
+        self.last_kept: dict[AccountKey, float] = {}
+        self._due: list[tuple[float, int, Process]] = []
+        self._order = count()
+
+    def start(self, name: ReplicaId, keeps: Collection[AccountKey], *, settling_s: float = 0.0) -> Process:
+        process = Process(self, name, set(keeps), settling_s=settling_s)
+        self.processes[name] = process
+        self._later(self.time, process)
+        return process
+
+    def run(self, seconds: float) -> None:
+        end = self.time + seconds
+        while self._due and self._due[0][0] <= end:
+            self.time, _, process = heapq.heappop(self._due)
+            if process.dead:
+                continue
+            if process.stopped_until > self.time:
+                self._later(min(process.stopped_until, self.time + 0.5), process)
+                continue
+            try:
+                self._later(process.work.send(None), process)
+            except StopIteration:
+                continue
+            self.check()
+        self.time = end
+        self.check()
+
+    def _later(self, at: float, process: Process) -> None:
+        heapq.heappush(self._due, (max(at, self.time), next(self._order), process))
+
+    # -- what must hold --------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """No two replicas may begin anything for one account, or be in the middle of it."""
+        acting = Counter(account for process in self.awake() for account in process.may_begin())
+        assert [account for account, number in acting.items() if number > 1] == []
+        for one in self.awake():
+            self.last_kept |= dict.fromkeys(one.under_way(), self.time)
+        for account in set().union(*(one.has for one in self.awake())):
+            since = max(self.last_kept.get(account, self.calm_since), self.calm_since)
+            assert self.time - since <= TAKEN_OVER_S, f"nobody keeps {account} since {since}"
+
+    def awake(self) -> list[Process]:
+        return [one for one in self.processes.values() if not one.dead and one.stopped_until <= self.time]
+
+    def unowned(self) -> list[AccountKey]:
+        wanted = {account for one in self.awake() for account in one.keeps()}
+        return sorted(wanted - {account for one in self.awake() for account in one.may_begin()})
+
+    def shares(self) -> list[int]:
+        return sorted(len(one.may_begin()) for one in self.awake())
+
+    # -- the database ----------------------------------------------------------------------------
+
+    def alive(self, name: ReplicaId) -> bool:
+        return name in self.living and self.living[name][1] > self.time
+
+    def roster(self) -> Roster:
+        living = {name: keeps for name, (keeps, _) in self.living.items() if self.alive(name)}
+        owners = {account: owner for account, owner in self.leases.items() if owner in living}
+        return Roster({name: Replica(name, name, 1) for name in living}, living, owners)
+
+
+@dataclass(eq=False)
+class Process:
+    """One process: the real member, its own accounts, and what may happen to it."""
+
+    world: World
+    name: ReplicaId
+    has: set[AccountKey]
+    settling_s: float = 0.0
+    """How long after being let go an account's request in flight may take."""
+    dead: bool = False
+    stopped_until: float = float("-inf")
+    cut: bool = False
+    kept: dict[AccountKey, float] = field(default_factory=dict)
+    """Until when something of the account is under way; infinite while it is kept."""
+    told: list[tuple[str, AccountKey]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        me = Replica(self.name, "host", 1)
+        self.member = Member(
+            me, self, self, self, self.events.append, stopping=lambda: self.stopped_for_good
+        )
+        self.stopped_for_good = False
+        self.work: Coroutine[float, None, None] = self.member.run()
+
+    def may_begin(self) -> list[AccountKey]:
+        return [account for account in self.kept if self.member.owns(account)]
+
+    def under_way(self) -> list[AccountKey]:
+        """What it keeps, or still settles."""
+        settling = [
+            account for account, until in self.kept.items() if self.world.time < until < float("inf")
+        ]
+        return self.may_begin() + settling
+
+    # -- ports.Clock -----------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self.world.time
+
+    def wall(self) -> datetime:
+        return datetime(2026, 1, 2, tzinfo=UTC)
+
+    async def pause(self, until: float) -> None:
+        await Until(until)
+
+    # -- replica.Accounts ------------------------------------------------------------------------
+
+    def keeps(self) -> frozenset[AccountKey]:
+        return frozenset(self.has)
+
+    def claims_made(self) -> Mapping[AccountKey, Claimed]:
+        return {}
+
+    def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
+        assert self.ended(account), "what is not over is not begun again"
+        self.kept[account] = float("inf")
+        self.told.append((f"from {before}" if before else "begin", account))
+
+    def end(self, account: AccountKey, *, lost: bool) -> None:
+        self.kept[account] = self.world.time + self.world.random.uniform(0, self.settling_s)
+        self.told.append(("lost" if lost else "end", account))
+
+    def ended(self, account: AccountKey) -> bool:
+        return self.kept.get(account, float("-inf")) <= self.world.time
+
+    def seen(self, roster: Roster) -> None:
+        assert self.name in roster.replicas
+
+    # -- ports.Sharing ---------------------------------------------------------------------------
+
+    async def beat(self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed]) -> Roster:
+        del claims
+        await self._reach()
+        self.world.living[self.name] = (keeps, self.world.time + LEASE_TTL_S)
+        roster = self.world.roster()
+        await self._answer()
+        return roster
+
+    async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
+        await self._reach()
+        taken: dict[AccountKey, ReplicaId | None] = {}
+        for account in sorted(accounts) if self.world.alive(self.name) else ():
+            owner = self.world.leases.get(account)
+            if owner is None or not self.world.alive(owner):
+                self.world.leases[account] = self.name
+                self.world.taken.append((self.world.time, account, self.name))
+                taken[account] = owner
+        await self._answer()
+        return taken
+
+    async def release(self, accounts: Collection[AccountKey]) -> None:
+        await self._reach()
+        for account in accounts:
+            assert self.ended(account), "an account is another's to take only when nothing is under way"
+            if self.world.leases.get(account) == self.name:
+                del self.world.leases[account]
+        await self._answer()
+
+    async def leave(self) -> None:
+        raise AssertionError("whoever runs the member leaves")
+
+    async def _reach(self) -> None:
+        await Until(self.world.time + self.world.random.uniform(0, LATENCY_S))
+        await self._fail_if_away()
+
+    async def _answer(self) -> None:
+        await Until(self.world.time + self.world.random.uniform(0, LATENCY_S))
+        await self._fail_if_away()
+
+    async def _fail_if_away(self) -> None:
+        if self.cut or not self.world.up:
+            await Until(self.world.time + self.world.random.choice([0.0, DEADLINE_S]))
+            raise AWAY
+
+
+class Until:
+    """What a coroutine of this world waits for: an instant."""
+
+    def __init__(self, instant: float) -> None:
+        self._instant = instant
+
+    def __await__(self) -> Generator[float, None, None]:
+        yield self._instant
+
+
+def accounts(number: int) -> set[AccountKey]:
+    return {f"desk-{each:02}.live.okx" for each in range(number)}
+
+
+# ---- one thing at a time -------------------------------------------------------------------------
+
+
+def test_one_alone_keeps_everything_after_a_moment() -> None:
+    world = World()
+    one = world.start("a", accounts(6))
+    world.run(BEGINNING_S - 0.1)
+    assert one.may_begin() == []
+    world.run(0.2)
+    assert world.unowned() == []
+
+
+def test_those_that_begin_together_share_without_giving_anything_up() -> None:
+    world = World()
+    for name in "abc":
+        world.start(name, accounts(30))
+    world.run(30.0)
+    assert world.shares() == [10, 10, 10]
+    assert len(world.taken) == 30
+
+
+def test_a_newcomer_gets_its_share_within_three_beats_and_only_that_moves() -> None:
+    world = World()
+    for name in "ab":
+        world.start(name, accounts(30))
+    world.run(60.0)
+    world.start("c", accounts(30))
+    world.run(3 * BEAT_S)
+    assert world.shares() == [10, 10, 10]
+    assert len(world.taken) == 40
+
+
+@pytest.mark.parametrize("died_at", [30.0 + part / 10 for part in range(26)])
+def test_the_accounts_of_a_dead_one_are_taken_over_in_time(died_at: float) -> None:
+    world = World()
+    for name in "abc":
+        world.start(name, accounts(30))
+    world.run(died_at)
+    world.processes["b"].dead = True
+    world.run(LEASE_TTL_S + BEAT_S + 0.1)
+    assert world.unowned() == []
+    assert world.shares() == [15, 15]
+    others = [word for one in world.awake() for word, _ in one.told if word.startswith("from")]
+    assert others == ["from b"] * 10
+
+
+def test_one_that_wakes_from_a_long_stop_begins_nothing_that_is_another_s() -> None:
+    world = World()
+    for name in "abc":
+        world.start(name, accounts(30))
+    world.run(30.0)
+    woken = world.processes["b"]
+    before = woken.may_begin()
+    woken.stopped_until = world.time + 20.0
+    world.run(20.0)
+    assert woken.may_begin() == []
+    world.run(0.2)
+    assert woken.may_begin() == []
+    assert [account for word, account in woken.told if word == "lost"] == before
+    world.run(3 * BEAT_S)
+    assert world.shares() == [10, 10, 10]
+
+
+def test_a_short_stop_moves_nothing() -> None:
+    world = World()
+    for name in "ab":
+        world.start(name, accounts(10))
+    world.run(30.0)
+    world.processes["a"].stopped_until = world.time + LEASE_TTL_S - BEAT_S - 0.1
+    world.run(30.0)
+    assert len(world.taken) == 10
+
+
+def test_a_database_that_is_away_stops_everybody_and_moves_nothing() -> None:
+    world = World()
+    for name in "abc":
+        world.start(name, accounts(30))
+    world.run(30.0)
+    shares = [one.may_begin() for one in world.awake()]
+    world.up = False
+    world.run(LEASE_TTL_S)
+    assert world.shares() == [0, 0, 0], "nobody may begin anything once its time is over"
+    world.run(30.0)
+    world.up = True
+    world.run(DEADLINE_S + RETRY_S + COMING_BACK_S)
+    assert [one.may_begin() for one in world.awake()] == shares
+    assert len(world.taken) == 30
+    assert {type(event) for event in world.awake()[0].events} == {StateAwaited}
+
+
+def test_one_that_is_cut_off_lets_others_have_its_accounts_and_comes_back() -> None:
+    world = World()
+    for name in "ab":
+        world.start(name, accounts(10))
+    world.run(30.0)
+    world.processes["a"].cut = True
+    world.run(TAKEN_OVER_S)
+    assert world.processes["a"].may_begin() == []
+    assert len(world.processes["b"].may_begin()) == 10
+    world.processes["a"].cut = False
+    world.run(30.0)
+    assert world.shares() == [5, 5]
+
+
+def test_what_is_in_flight_is_settled_before_another_may_take_it() -> None:
+    world = World()
+    world.start("a", accounts(10), settling_s=12.0)
+    world.run(30.0)
+    world.start("b", accounts(10))
+    world.run(3 * BEAT_S)
+    assert len(world.processes["b"].may_begin()) < 5
+    world.run(12.0 + BEAT_S)
+    assert world.shares() == [5, 5]
+
+
+def test_an_account_whose_taking_was_not_answered_is_kept_all_the_same() -> None:
+    world = World()
+    one = world.start("a", accounts(1))
+    while not world.taken:
+        world.run(0.001)
+    world.up = False
+    world.run(DEADLINE_S + 0.1)
+    assert one.may_begin() == []
+    world.up = True
+    world.run(DEADLINE_S + RETRY_S + 0.1)
+    assert len(one.may_begin()) == 1
+
+
+def test_a_new_file_is_kept_at_the_next_round_and_rounds_are_not_hurried_without_end() -> None:
+    world = World()
+    one = world.start("a", accounts(1))
+    world.run(10.0)
+    one.has |= {"new.live.okx"}
+    world.run(BEAT_S + 0.1)
+    assert "new.live.okx" in one.may_begin()
+    assert SHORTEST_ROUND_S < BEAT_S
+
+
+def test_a_stopping_one_goes_no_further_round() -> None:
+    world = World()
+    one = world.start("a", accounts(1))
+    world.run(10.0)
+    one.stopped_for_good = True
+    world.run(BEAT_S + 0.1)
+    last = world.living["a"]
+    world.run(30.0)
+    assert world.living["a"] == last
+
+
+# ---- everything at once --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_happens_no_two_act_and_all_is_owned_once_it_ends(seed: int) -> None:
+    world = World(seed)
+    random = Random(seed * 7919)
+    names = (f"r{number}" for number in count())
+    every = accounts(random.randrange(1, 31))
+    for _ in range(random.randrange(1, 4)):
+        world.start(next(names), every, settling_s=random.choice([0.0, 12.0]))
+    for _ in range(random.randrange(1, 25)):
+        world.run(random.uniform(0.0, 6.0))
+        _disturb(world, random, next(names), every)
+    _end_disturbances(world)
+    if not world.awake():
+        world.start(next(names), every)
+    world.run(60.0)
+    assert world.unowned() == []
+    assert max(world.shares()) - min(world.shares()) <= 1
+    moved = len(world.taken)
+    world.run(60.0)
+    assert len(world.taken) == moved
+
+
+def _disturb(world: World, random: Random, newcomer: ReplicaId, every: set[AccountKey]) -> None:
+    """Let one thing happen."""
+    living = [one for one in world.processes.values() if not one.dead]
+    match random.randrange(6):
+        case 0:
+            world.start(newcomer, every, settling_s=random.choice([0.0, 12.0]))
+        case 1 if living:
+            random.choice(living).dead = True
+        case 2 if living:
+            random.choice(living).stopped_until = world.time + random.uniform(0.0, 25.0)
+        case 3 if living:
+            one = random.choice(living)
+            one.cut = not one.cut
+        case 4:
+            world.up = not world.up
+        case _ if living:
+            one = random.choice(living)
+            one.has = {account for account in every if random.random() < 0.8}
+
+
+def _end_disturbances(world: World) -> None:
+    world.up = True
+    world.calm_since = world.time + DEADLINE_S + RETRY_S
+    for one in world.processes.values():
+        one.cut = False
+        one.has = set().union(*(each.has for each in world.processes.values()))
+        one.stopped_until = min(one.stopped_until, world.time)
+
+
+def test_nobody_asks_for_too_much() -> None:
+    """Ten replicas over three hundred accounts: joining one by one, each moves its share and no more."""
+    world = World()
+    every = accounts(300)
+    for number in range(10):
+        world.start(f"r{number}", every)
+        world.run(5 * BEAT_S)
+    assert world.shares() == [30] * 10
+    assert len(world.taken) == 300 + sum(300 // number for number in range(2, 11))
