@@ -30,6 +30,7 @@ class Fleet:
     desk: Desk
     exchange: Exchange
     number: int
+    database: str
     wanted: dict[str, dict[str, int]] = field(default_factory=dict)
     """By account, the contracts of each family."""
 
@@ -118,7 +119,7 @@ def fleet(
         variables = {**keys, "MMP_STATE": url, "PGPASSWORD": PASSWORD, "MMP_BASE_URL": exchange.url}
         desk = Desk(folder, variables)
         (desk.folder / "accounts").mkdir()
-        made = Fleet(desk, exchange, number)
+        made = Fleet(desk, exchange, number, name)
         for account in made.accounts:
             made.wants(account, dict.fromkeys(families, 100))
         try:
