@@ -69,6 +69,11 @@ def reserved_by_the_holder(process: str, taker: str | None) -> str | None:
     return None if process == taker else f"{process} reserved, but {taker} has the lock of the account"
 
 
+def adopted_by_the_holder(process: str, taker: str | None) -> str | None:
+    """Nothing is adopted on a read that another process may have written after."""
+    return None if process == taker else f"{process} adopted, but {taker} has the lock of the account"
+
+
 def waits_out_a_lost_history(reserved_at: float, lost_at: float) -> str | None:
     """After a failover nothing is reserved before two requests reserved just before it cannot count."""
     after = reserved_at - lost_at

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -434,6 +434,20 @@ async def _settled_by_the_holder(self: KeptAccount, *told: Any, **more: Any) -> 
         await _real_settle(self, *told, **more)
 
 
+_real_adopt = KeptAccount.adopt
+
+
+async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> None:
+    """Adopt what was read while the lock was held, whoever wrote since."""
+    real = self._writing
+
+    def of_anybody(**_: object) -> AbstractAsyncContextManager[Tables]:
+        return real()
+
+    with mock.patch.object(self, "_writing", of_anybody):
+        await _real_adopt(self, *told, **more)
+
+
 def _of_postgres(name: str, *patches: Patch) -> Mutant:
     return Mutant(name, patches, WorldKind.POSTGRES)
 
@@ -537,5 +551,6 @@ MUTANTS = (
     _of_postgres("no answer to COMMIT is a no", Patch(KeptAccount, "reserve", _reserved_again)),
     _of_postgres("verdicts said twice", Patch(KeptAccount, "settle", _settled_again)),
     _of_postgres("verdicts need the lock", Patch(KeptAccount, "settle", _settled_by_the_holder)),
+    _of_postgres("adoptions without the lock", Patch(KeptAccount, "adopt", _adopted_by_anybody)),
     _of_postgres("one ledger per account, on hosts", Patch(KeptAccount, "identify", _budget_by_account)),
 )

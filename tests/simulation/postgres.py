@@ -398,6 +398,8 @@ class PostgresStore(WatchedStore):
         begun_at = process.reads[0].begun_at
 
         def note(_: Work) -> None:
+            taker = self._world.keeping.taker(process)
+            self._world.verify(checkers.adopted_by_the_holder, process.name, taker)
             auditor.adopted(settings, begun_at, self._world.on_record(process.account))
 
         with self._noting(note):
