@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -439,7 +439,12 @@ _real_adopt = KeptAccount.adopt
 
 async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> None:
     """Adopt what was read while the lock was held, whoever wrote since."""
-    with mock.patch.object(self, "_writing", partial(self._writing, held=None)):
+    real = self._writing
+
+    def of_anybody(**_: object) -> AbstractAsyncContextManager[Tables]:
+        return real()
+
+    with mock.patch.object(self, "_writing", of_anybody):
         await _real_adopt(self, *told, **more)
 
 

@@ -211,41 +211,46 @@ class SimulatedTransaction:
 
     async def commit(self) -> None:
         """Commit, and believe it only when the answer comes back."""
-        process, work, scheduler = self._process, self._work, self._process.world.scheduler
+        work = self._work
         assert work is not None
         if self._mode is Mode.READ:
-            self._server.commit(work)
-            await self.spend(process.world.sql_latency(process))
-            if process.rng.random() < process.world.database.statement_trouble:
-                raise Gone
+            await self._end_reading(work)
             return
         if not work.writes and self._server.commit(work):
             return
         await self.hold_up()
         self.perhaps_die()
         self._commit_sent = True
-        out, back = (process.world.sql_latency(process) for _ in range(2))
-        told_after: float | None = None
-        if process.rng.random() < process.world.database.commit_trouble:
-            told_after = process.rng.choice((0.01, process.rng.uniform(0.0, 3.0), WATCHDOG_S))
-            out = process.rng.choice((out, out, process.rng.uniform(0.0, ARRIVES_WITHIN_S)))
-        never = told_after is not None and process.rng.random() < 0.5
-        wake = process_wake = self._task.waker()
-        work.wake = wake
-        if never:
-            scheduler.after(out, self._server.abort, work)
-            work.wake = None
-        elif told_after is None:
-            scheduler.after(out, self._commit_arrives, work, back, process_wake)
-        else:
-            scheduler.after(out, self._commit_arrives, work, back, None)
-        if told_after is not None:
-            scheduler.after(told_after, wake, Gone())
+        self._send_commit(work)
         await self._waited()
         self.perhaps_die()
         await self.hold_up()
         if work.reservation() is not None:
-            process.world.auditor.answered(process)
+            self._process.world.auditor.answered(self._process)
+
+    async def _end_reading(self, work: Work) -> None:
+        self._server.commit(work)
+        await self.spend(self._process.world.sql_latency(self._process))
+        if self._process.rng.random() < self._process.world.database.statement_trouble:
+            raise Gone
+
+    def _send_commit(self, work: Work) -> None:
+        """Send COMMIT on its way; where the connection breaks, nobody is told whether it arrives."""
+        rng, world, wake = self._process.rng, self._process.world, self._task.waker()
+        after, database = world.scheduler.after, world.database
+        work.wake = wake
+        out, back = (world.sql_latency(self._process) for _ in range(2))
+        if rng.random() >= database.commit_trouble:
+            after(out, self._commit_arrives, work, back, wake)
+            return
+        told_after = rng.choice((0.01, rng.uniform(0.0, 3.0), WATCHDOG_S))
+        out = rng.choice((out, out, rng.uniform(0.0, ARRIVES_WITHIN_S)))
+        if rng.random() < 0.5:
+            work.wake = None
+            after(out, self._server.abort, work)
+        else:
+            after(out, self._commit_arrives, work, back, None)
+        after(told_after, wake, Gone())
 
     def give_up(self) -> None:
         """Leave it: the server notices sooner or later, unless COMMIT is on its way."""

@@ -45,4 +45,10 @@ REGRESSIONS = (
         mutant="first requests cannot be lost",
         kind=WorldKind.POSTGRES,
     ),
+    Regression(
+        story="suspended until another had its lock, it adopted what it had read before the other wrote",
+        seed=30,
+        mutant="adoptions without the lock",
+        kind=WorldKind.POSTGRES,
+    ),
 )
