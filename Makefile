@@ -9,6 +9,8 @@ PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 WORKERS ?= auto
 SEEDS ?= 2000
 PROOF_SEEDS ?= 20000
+CHAOS_SECONDS ?= 120
+PROOF_CHAOS_SECONDS ?= 900
 UPGRADE ?=
 
 VENV := .venv
@@ -26,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 unexport PIP_REQUIRE_VIRTUALENV PYTHONPATH
 
-.PHONY: help setup demo test tests left-out check format lint types whole simulate mutants proof bench screenshots lock clean
+.PHONY: help setup demo test tests left-out check format lint types whole simulate mutants chaos proof bench screenshots lock clean
 
 help: ## list these words
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -47,7 +49,8 @@ tests: $(READY)
 left-out: $(READY)
 	@$(PY) -m tests.support.missing
 	@echo 'Left out, because it takes long (make proof does it):'
-	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories of each world, thirty kills in a row of the real program'
+	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories of each world, thirty kills in a row of the real program,'
+	@echo '  three replicas under chaos (make chaos: two minutes)'
 	@echo 'Left out, because it cannot be run here: anything against OKX itself'
 
 check: format lint types whole test ## what .ci/run does: format, lint, types, lock, tests
@@ -70,8 +73,12 @@ simulate: $(READY) ## SEEDS=n simulated histories of each world, on all cores
 mutants: $(READY) ## break the program on purpose, rule by rule: the simulation must see each
 	@$(PY) -m tests.simulation --mutants
 
-proof: $(READY) ## the long runs: mutants, many histories, many kills
+chaos: $(READY) ## replicas and pipelines over thirty accounts, while a seed kills, stops, cuts and restarts
+	@CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -q -n0 -s -m chaos
+
+proof: $(READY) ## the long runs: mutants, many histories, many kills, chaos
 	@$(PY) -m pytest -n $(WORKERS) -m proof
+	@$(MAKE) --no-print-directory chaos CHAOS_SECONDS=$(PROOF_CHAOS_SECONDS)
 	@$(PY) -m tests.simulation --mutants
 	@$(PY) -m tests.simulation --seeds $(PROOF_SEEDS) --jobs all
 
