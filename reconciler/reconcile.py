@@ -461,9 +461,10 @@ class _Pass:
             return self._failed("connecting", connection)
         try:
             await self.clock.pause(at)
-            if not at <= self.clock.now() <= at + TOO_LATE_S or self.stopping() or self.exchange.rekeyed():
+            if self._not_the_time(at):
                 return None
-            await self._record_overrides()
+            if await self._record_overrides() and self._not_the_time(at):
+                return None  # the state took long over it
             request = self.exchange.sign(change.family, change.after)
             slot = await self.store.reserve(request, assume_idle=self.options.assume_idle)
             if isinstance(slot, NotYet):
@@ -474,15 +475,25 @@ class _Pass:
             await connection.close()
         return await self._settle(change, slot, reply)
 
-    async def _record_overrides(self) -> None:
-        """Put on record, before anything is sent on their strength, the overrides this plan needed."""
+    def _not_the_time(self, at: float) -> bool:
+        """Tell whether to decide again instead of sending: too early, too late, stopped, another key."""
+        late = not at <= self.clock.now() <= at + TOO_LATE_S
+        return late or self.stopping() or self.exchange.rekeyed()
+
+    async def _record_overrides(self) -> bool:
+        """Put on record, before anything is sent on their strength, the overrides this plan needed.
+
+        Tells whether there was something to be recorded.
+        """
         assert self.plan is not None
+        before = len(self.memory.overridden)
         for refusal in self.plan.overridden:
             key = refusal.override, refusal.rule
             if key not in self.memory.overridden:
                 told = f"{refusal.kind.value}: {refusal.sentence}"
                 await self.store.record_override(refusal.family, refusal=told, reason=self.options.reason)
                 self.memory.overridden.add(key)
+        return len(self.memory.overridden) > before
 
     async def _settle(self, change: Change, slot: Reserved, reply: Reply) -> End | None:
         verdict = judge(change.family, change.after, reply)

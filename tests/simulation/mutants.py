@@ -448,6 +448,15 @@ async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> Non
         await _real_adopt(self, *told, **more)
 
 
+_real_overrides = reconcile._Pass._record_overrides
+
+
+async def _overrides_take_no_time(self: Any) -> bool:
+    """Record overrides, however long it takes, and send on what was decided before."""
+    await _real_overrides(self)
+    return False
+
+
 def _of_postgres(name: str, *patches: Patch) -> Mutant:
     return Mutant(name, patches, WorldKind.POSTGRES)
 
@@ -553,5 +562,8 @@ MUTANTS = (
     _of_postgres("verdicts said twice", Patch(KeptAccount, "settle", _settled_again)),
     _of_postgres("verdicts need the lock", Patch(KeptAccount, "settle", _settled_by_the_holder)),
     _of_postgres("adoptions without the lock", Patch(KeptAccount, "adopt", _adopted_by_anybody)),
+    _of_postgres(
+        "overrides take no time", Patch(reconcile._Pass, "_record_overrides", _overrides_take_no_time)
+    ),
     _of_postgres("one ledger per account, on hosts", Patch(KeptAccount, "identify", _budget_by_account)),
 )

@@ -411,6 +411,13 @@ class PostgresStore(WatchedStore):
             await self._store.adopt(settings, read_begun_at=read_begun_at)
         process.perhaps_die()
 
+    async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
+        process = self._process
+        process.call("store.record_override")
+        if self._world.pause_chance and process.rng.random() < 0.2:
+            await process.held_up_for(process.rng.uniform(4.0, self._world.longest_pause_s))
+        await self._store.record_override(family, refusal=refusal, reason=reason)
+
     async def record_live(self, read: LiveRead) -> None:
         self._process.call("store.record_live")
         if self._in_full:

@@ -51,4 +51,10 @@ REGRESSIONS = (
         mutant="adoptions without the lock",
         kind=WorldKind.POSTGRES,
     ),
+    Regression(
+        story="the state took long to record an override, and it sent on what it had read before",
+        seed=379,
+        mutant="overrides take no time",
+        kind=WorldKind.POSTGRES,
+    ),
 )
