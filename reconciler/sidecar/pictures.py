@@ -181,7 +181,7 @@ def _columns(spans: Sequence[Span], since: datetime, columns: int) -> list[Mark]
     pieces = list(_clipped(spans, since, since + DAY))
     in_sync = _covered([piece for piece in pieces if piece[0] is Mark.IN_SYNC], width, columns)
     shown = [Mark.IN_SYNC if covered > width / 2 else Mark.UNWATCHED for covered in in_sync]
-    if any(mark is Mark.IN_SYNC and end >= DAY.total_seconds() for mark, _, end in pieces):
+    if in_sync[-1] > 0 and _mark(spans[-1]) is Mark.IN_SYNC:
         shown[-1] = Mark.IN_SYNC
     for mark in reversed(ALWAYS_SHOWN):
         for found, begin, end in pieces:
@@ -209,9 +209,13 @@ def _clipped(
     """Yield the watched spans within a day, in seconds from its begin."""
     for span in spans:
         begin, end = max(span.since, since), min(span.until, until)
-        mark = MARKS.get(span.state, Mark.UNWATCHED) if span.state else Mark.UNWATCHED
+        mark = _mark(span)
         if begin < end and mark is not Mark.UNWATCHED:
             yield mark, (begin - since).total_seconds(), (end - since).total_seconds()
+
+
+def _mark(span: Span) -> Mark:
+    return MARKS.get(span.state, Mark.UNWATCHED) if span.state else Mark.UNWATCHED
 
 
 def _place(at_s: float) -> str:

@@ -115,6 +115,8 @@ def test_a_column_nobody_watched_for_most_of_it_is_empty() -> None:
 def test_what_is_now_is_in_the_newest_column_from_the_first_second_on() -> None:
     assert drawn((1 / 60, "in-sync")) == {"in-sync": "M95 10h1"}
     assert drawn((1 / 60, "drifted"), (1 / 60, "in-sync")) == {"differs": "M95 8h1"}
+    asked_before = Span("in-sync", WALL - timedelta(seconds=12), WALL - timedelta(seconds=9))
+    assert strokes([asked_before], WALL)[0].path == "M95 10h1"
 
 
 def test_what_is_older_than_a_day_or_still_to_come_is_left_out() -> None:
