@@ -312,11 +312,13 @@ def test_one_that_dies_before_it_takes_what_it_is_to_have_makes_nobody_wait_long
     assert world.unowned() == []
 
 
-@pytest.mark.parametrize("died_at", [30.0 + part / 10 for part in range(26)])
-def test_two_that_die_one_after_the_other_are_one_takeover(died_at: float) -> None:
+@pytest.mark.parametrize("died_at", [30.0 + part / 4 for part in range(11)])
+@pytest.mark.parametrize("apart_s", [0.0, 0.5, 1.0, 1.5, 2.0, 2.4])
+def test_two_that_die_one_after_the_other_are_one_takeover(died_at: float, apart_s: float) -> None:
     world = World()
     for name in "abc":
         world.start(name, accounts(30))
+        world.run(apart_s)
     world.run(died_at)
     left_behind = set(world.processes["a"].may_begin())
     world.processes["a"].dead = True
@@ -327,10 +329,11 @@ def test_two_that_die_one_after_the_other_are_one_takeover(died_at: float) -> No
     assert left_behind - taken_by_the_second <= set(world.processes["c"].may_begin())
 
 
-def test_what_one_does_not_take_is_not_given_to_it_again_and_again() -> None:
+@pytest.mark.parametrize("joined_at", [30.0 + part / 4 for part in range(11)])
+def test_what_one_does_not_take_is_not_given_to_it_again_and_again(joined_at: float) -> None:
     world = World()
     one = world.start("a", accounts(30))
-    world.run(30.0)
+    world.run(joined_at)
     newcomer = world.start("0", accounts(30))
     world.run(1.0)
     newcomer.dead = True
