@@ -16,6 +16,7 @@ from typing import Protocol
 from reconciler.core.events import Observe, StateAwaited
 from reconciler.core.sharing import (
     BEAT_S,
+    LEASE_TTL_S,
     AccountKey,
     Claimed,
     Moves,
@@ -34,8 +35,12 @@ BEGINNING_S = 1.5
 everything gives most of it up a round later."""
 
 COMING_BACK_S = 6.5
-"""The same after a silence of one's own: the database was away, and others need up to a connection's
-timeout (5 s) and RETRY_S to come back to what is still theirs."""
+"""After a silence of one's own nothing is asked for for so long but what was one's own before: the
+database was away, and others need up to a connection's timeout (5 s) and RETRY_S to come back to theirs."""
+
+LEFT_S = 1.3 * BEAT_S
+"""After having been free for so long, an account is anybody's: who is to have it has had a round to take
+it, and may have died in the meantime. Two deaths in a row are then still one takeover."""
 
 RETRY_S = 1.0
 """After a failed round. Short, since a silence of LEASE_TTL_S costs all accounts."""
@@ -85,8 +90,15 @@ class Member:
     _owned: set[AccountKey] = field(default_factory=set)
     good_until: float = float("-inf")
     """Until when this replica may think that its accounts are its own."""
-    _take_from: float | None = None
-    """From when on accounts may be taken; None: not before the first look."""
+    _begun: bool = False
+    _take_from: float = float("-inf")
+    """From when on accounts may be taken."""
+    _back_at: float = float("-inf")
+    """From when on accounts are asked for that are not this replica's already."""
+    _give_from: float = float("-inf")
+    """From when on accounts are given up: not while somebody who is to have some does not take them."""
+    _free_since: dict[AccountKey, float] = field(default_factory=dict)
+    """Accounts nobody keeps, and when they were first seen so."""
 
     def owns(self, account: AccountKey) -> bool:
         """Tell whether the account is this replica's at this moment, so that something may be begun."""
@@ -119,17 +131,29 @@ class Member:
             return retry_at
 
     async def _round(self, begun_at: float) -> float:
-        silent = not self.believed()
-        roster = await self.sharing.beat(self.accounts.keeps(), self.accounts.claims_made())
-        if silent:
-            self._take_from = begun_at + (BEGINNING_S if self._take_from is None else COMING_BACK_S)
+        self._hold_back(begun_at)
+        roster = await self.sharing.beat(self._wanted(begun_at), self.accounts.claims_made())
         self.good_until = good_until(begun_at)
         mine = roster.owned_by(self.me.id)
         self._lose(self._owned - mine)
         self.accounts.seen(roster)
         decided = moves(Shares(self.me.id, roster.keeps, roster.owners))
-        await self._give_up(decided, mine)
-        return await self._take_in_time(decided, begun_at)
+        await self._give_up(decided, mine, begun_at)
+        self._look_for_free(roster, begun_at)
+        if begun_at >= self._take_from:
+            await self._take(decided, begun_at)
+        return self._next_round(begun_at)
+
+    def _hold_back(self, begun_at: float) -> None:
+        """After a silence of one's own, the first look's included, see first who else is there."""
+        if self._begun and not self.believed() and begun_at >= self._take_from:
+            self._back_at = self._take_from = begun_at + COMING_BACK_S
+        if not self._begun:
+            self._begun, self._take_from = True, begun_at + BEGINNING_S
+
+    def _wanted(self, begun_at: float) -> frozenset[AccountKey]:
+        """Return the accounts to ask for: all there are settings for, but when just coming back."""
+        return self.accounts.keeps() if begun_at >= self._back_at else frozenset(self._owned)
 
     def _lose(self, lost: set[AccountKey]) -> None:
         """Let go of what another has taken over meanwhile."""
@@ -137,9 +161,10 @@ class Member:
             self._owned.discard(account)
             self.accounts.end(account, lost=True)
 
-    async def _give_up(self, decided: Moves, mine: frozenset[AccountKey]) -> None:
+    async def _give_up(self, decided: Moves, mine: frozenset[AccountKey], begun_at: float) -> None:
         """Let go of what another is to have, and give it back once that is done; keep the rest."""
-        for account in sorted(self._owned.intersection(decided.release)):
+        leaving = decided.release if begun_at >= self._give_from else ()
+        for account in sorted(self._owned.intersection(leaving)):
             self._owned.discard(account)
             self.accounts.end(account, lost=False)
         idle = [account for account in sorted(mine - self._owned) if self.accounts.ended(account)]
@@ -150,19 +175,25 @@ class Member:
         if given:
             await self.sharing.release(given)
 
-    async def _take_in_time(self, decided: Moves, begun_at: float) -> float:
-        """Take what is to be this replica's, if it is time; returns when the next round is due."""
-        assert self._take_from is not None, "the first look was after a silence"
-        if begun_at < self._take_from:
-            return min(self._take_from, begun_at + BEAT_S)
-        await self._take(decided)
-        return begun_at + BEAT_S
+    def _look_for_free(self, roster: Roster, begun_at: float) -> None:
+        free = roster.keeps[self.me.id] - roster.owners.keys()
+        self._free_since = {account: self._free_since.get(account, begun_at) for account in free}
 
-    async def _take(self, decided: Moves) -> None:
-        wanted = [account for account in decided.take if self.accounts.ended(account)]
+    async def _take(self, decided: Moves, begun_at: float) -> None:
+        """Take what is to be this replica's, and what others have left."""
+        left = {account for account, since in self._free_since.items() if begun_at >= since + LEFT_S}
+        wanted = [account for account in {*decided.take, *left} if self.accounts.ended(account)]
+        if left.difference(decided.take):
+            self._give_from = begun_at + LEASE_TTL_S
         if wanted:
-            for account, before in sorted((await self.sharing.take(wanted)).items()):
+            taken = await self.sharing.take(wanted)
+            for account, before in sorted(taken.items()):
                 self._begin(account, before)
+
+    def _next_round(self, begun_at: float) -> float:
+        """Return when to go round next: at the next beat, or when something may be taken before that."""
+        due = (self._take_from, *(since + LEFT_S for since in self._free_since.values()))
+        return min((begun_at + BEAT_S, *(at for at in due if at > begun_at)))
 
     def _begin(self, account: AccountKey, before: ReplicaId | None) -> None:
         self._owned.add(account)

@@ -29,7 +29,17 @@ from tests.tidy.document_examples import BLOCK, examples, written
 from tests.unit.test_logs import ROWS as LOG_ROWS
 
 DOCS = Path(__file__).parents[2] / "docs"
-MINE = ("commands", "documents", "exit-codes", "file-format", "operating", "safety", "sidecar", "metrics")
+MINE = (
+    "commands",
+    "documents",
+    "exit-codes",
+    "file-format",
+    "operating",
+    "safety",
+    "sidecar",
+    "metrics",
+    "replicas",
+)
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SAID = re.compile(r'(?:log\(\s*"|_say\(\s*"|logger\.)(debug|info|warning|error)(?:",\s*|\()"([^"]+)"')

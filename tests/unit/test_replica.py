@@ -290,6 +290,58 @@ def test_the_accounts_of_a_dead_one_are_taken_over_in_time(died_at: float) -> No
     assert others == ["from b"] * 10
 
 
+@pytest.mark.parametrize("joined_at", [6.0, 7.5, 8.5, 9.5])
+@pytest.mark.parametrize("fell_silent_after", [0.05, 1.0, 1.6, 2.4])
+def test_one_that_dies_before_it_takes_what_it_is_to_have_makes_nobody_wait_longer(
+    joined_at: float, fell_silent_after: float
+) -> None:
+    world = World()
+    for name in "ab":
+        world.start(name, accounts(30))
+    world.run(30.0)
+    left_behind = set(world.processes["b"].may_begin())
+    world.processes["b"].dead = True
+    died_at = world.time
+    world.run(joined_at)
+    newcomer = world.start("0", accounts(30))
+    world.run(fell_silent_after)
+    newcomer.dead = True
+    world.run(died_at + TAKEN_OVER_S - world.time)
+    assert left_behind <= {account for at, account, _ in world.taken if at > died_at}
+    world.run(joined_at + fell_silent_after)
+    assert world.unowned() == []
+
+
+@pytest.mark.parametrize("died_at", [30.0 + part / 4 for part in range(11)])
+@pytest.mark.parametrize("apart_s", [0.0, 0.5, 1.0, 1.5, 2.0, 2.4])
+def test_two_that_die_one_after_the_other_are_one_takeover(died_at: float, apart_s: float) -> None:
+    world = World()
+    for name in "abc":
+        world.start(name, accounts(30))
+        world.run(apart_s)
+    world.run(died_at)
+    left_behind = set(world.processes["a"].may_begin())
+    world.processes["a"].dead = True
+    world.run(LEASE_TTL_S - 0.3)
+    world.processes["b"].dead = True
+    world.run(TAKEN_OVER_S - LEASE_TTL_S + 0.3)
+    taken_by_the_second = set(world.processes["b"].kept)
+    assert left_behind - taken_by_the_second <= set(world.processes["c"].may_begin())
+
+
+@pytest.mark.parametrize("joined_at", [30.0 + part / 4 for part in range(11)])
+def test_what_one_does_not_take_is_not_given_to_it_again_and_again(joined_at: float) -> None:
+    world = World()
+    one = world.start("a", accounts(30))
+    world.run(joined_at)
+    newcomer = world.start("0", accounts(30))
+    world.run(1.0)
+    newcomer.dead = True
+    world.run(60.0)
+    assert len(one.may_begin()) == 30
+    assert len([word for word, _ in one.told if word == "end"]) == 15
+
+
 def test_one_that_wakes_from_a_long_stop_begins_nothing_that_is_another_s() -> None:
     world = World()
     for name in "abc":
@@ -303,7 +355,7 @@ def test_one_that_wakes_from_a_long_stop_begins_nothing_that_is_another_s() -> N
     world.run(0.2)
     assert woken.may_begin() == []
     assert [account for word, account in woken.told if word == "lost"] == before
-    world.run(3 * BEAT_S)
+    world.run(COMING_BACK_S + 3 * BEAT_S)
     assert world.shares() == [10, 10, 10]
 
 
