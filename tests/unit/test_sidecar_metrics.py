@@ -27,11 +27,12 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause, Uncertain
 from reconciler.core.plan import Reason
+from reconciler.core.sharing import Replica, Roster
 from reconciler.core.standing import Standing
 from reconciler.core.status import FamilyState
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Vitals
-from reconciler.sidecar.board import Board, Watched
+from reconciler.sidecar.board import Board, Together, Watched
 from reconciler.sidecar.metrics import MAX_CODES, OTHER_CODE, Metrics
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, LEDGERS
@@ -317,14 +318,16 @@ def told() -> Facts:
 
 def exported() -> Facts:
     """Return what the registry has, of an account that has something to say on everything."""
-    made = metrics(busy_board())
+    busy, me = busy_board(), Replica("1", "pod-1", 7)
+    busy.together = Together(me, roster=Roster({"1": me}, {"1": frozenset()}, {}))
+    made = metrics(busy)
     for _, events, _, _ in COUNTED:
         for event in events:
             made.observe(MAIN, event)
     found = {
         f"{one.name}_total" if one.type == "counter" else one.name: (
             one.type,
-            frozenset(one.samples[0].labels) - {*LABELS, "le"},
+            frozenset(one.samples[0].labels) - {*LABELS, "le"} if one.samples else frozenset(),
         )
         for one in families(made).values()
     }
