@@ -145,7 +145,7 @@ def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: F
         lines = [line for each in (one, two) for line in each.process.log()]
         return {line["account"] for line in lines if line.get("code") == "claimed-twice"}
 
-    eventually(lambda: told() == {"desk-007", "desk-008"}, 20.0, "both to be told of")
+    eventually(lambda: told() == {"desk-007", "desk-008"}, 60.0, "both to be told of")
     other = two if "desk-001" in owned(one) else one
     assert {"desk-007", "desk-008"} & set(owned(other)), "the first to claim it is kept by another replica"
     time.sleep(3.0)

@@ -18,6 +18,7 @@ STATUS = {
     "PlanStale": 5,
     "Refused": 3,
     "StateUnusable": 1,
+    "StateUnavailable": 1,
     "StateForeign": 8,
 }
 
