@@ -32,7 +32,8 @@ from reconciler.core.events import (
     StateAwaited,
     WentIdle,
 )
-from reconciler.core.model import Desired, Family, LiveRead, Pause
+from reconciler.core.evidence import Doubtful, Reads, view
+from reconciler.core.model import Desired, Family, LiveRead, Never, Pause
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
 from reconciler.core.problems import Problem
@@ -259,11 +260,22 @@ def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
     if not event.whole:
         return vitals
     vitals = replace(vitals, believed=event)
-    started = vitals.started or protects(event.plan.changes)
+    started = vitals.started or (protects(event.plan.changes) and not _in_doubt(vitals, event))
     in_sync = all(
         change.action is Action.ADOPT and change.known_at is None for change in event.plan.changes
     )
     return replace(vitals, started=started, in_sync_at=now if in_sync else vitals.in_sync_at)
+
+
+def _in_doubt(vitals: Vitals, event: Compared) -> bool:
+    """Tell whether the newest read differs from the record of some family, and is not believed yet.
+
+    The plan does not wait for a second read where the file has changed as well, and compares with what
+    was applied; but what the read shows may be less protection than that, or none.
+    """
+    reads, never = Reads(vitals.read), Never()
+    families = event.desired.families
+    return any(isinstance(view(each, event.known.get(each, never), reads), Doubtful) for each in families)
 
 
 def _refused(file: FileState | None, path: str, problems: tuple[Problem, ...], wall: datetime) -> FileState:

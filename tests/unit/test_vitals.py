@@ -260,6 +260,19 @@ def test_started_is_every_family_in_sync_or_tighter_and_none_uncertain(
     assert (made.in_sync_at == NOW) == (live == "5000/2000/100")
 
 
+@pytest.mark.parametrize("rows", [{}, {BTC: row("5000/2000/900")}])
+def test_a_loosened_file_does_not_hide_that_less_is_in_force_than_was_applied(
+    rows: dict[Any, LiveRow],
+) -> None:
+    """The plan compares with what was applied, which would be tighter: but it is not there."""
+    event = compared(
+        {BTC: confirmed("5000/2000/100", at=NOW - 2)}, rows, wanted={BTC: setting("5000/2000/200")}
+    )
+    assert event.whole
+    made = having(fresh(), LiveReadDone(read(NOW - 1, rows)), event)
+    assert not made.started
+
+
 def test_in_doubt_nothing_is_proven() -> None:
     made = having(fresh(), compared(IN_SYNC, ROWS, whole=False))
     assert (made.started, made.in_sync_at) == (False, None)
