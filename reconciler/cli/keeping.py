@@ -15,7 +15,7 @@ from functools import partial
 from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import StatePlace
 from reconciler.cli.stopping import Stop
-from reconciler.core.events import Event, LoopFailed
+from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.sharing import AccountKey, account_key
@@ -144,7 +144,7 @@ class Keeper:
         if self.policy.ready:
             await self._loop().run()
         else:
-            await self.clock.pause(self.clock.now() + STOPPED_RETRY_S)
+            await self._rest(self.clock.now() + STOPPED_RETRY_S)
 
     async def _wait_after(self, error: MmpError, failures: int) -> None:
         """Back off; what is wrong is told once while it stays the same."""
@@ -152,7 +152,12 @@ class Keeper:
         if self._told != error.message:
             self._tell(LoopFailed(error.code, error.message, error.hint, retry_at))
             self._told = error.message
-        await self.clock.pause(retry_at)
+        await self._rest(retry_at)
+
+    async def _rest(self, until: float) -> None:
+        """Wait, and say until when silence is no sign of death."""
+        self._tell(WentIdle(until))
+        await self.clock.pause(until)
 
     def _loop(self) -> Loop:
         standing = self.standing

@@ -12,7 +12,7 @@ from reconciler.cli.claims import Claims
 from reconciler.cli.keeping import Keeper, Standing, WatchedKey
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
-from reconciler.core.events import Event, LoopFailed
+from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.plan import DriftPolicy
 from reconciler.desired.attention import Trust
 from reconciler.desired.watch import WatchedFile, WatchedPolicy
@@ -121,7 +121,10 @@ def test_after_a_loop_that_lasted_a_failure_is_news_again(monkeypatch: pytest.Mo
 
     account.lives = [long, long]
     run(monkeypatch, account)
-    assert (len(account.told), account.clock.pauses) == (2, [1.0, 1.0])
+    failures = [event for event in account.told if isinstance(event, LoopFailed)]
+    assert (len(failures), account.clock.pauses) == (2, [1.0, 1.0])
+    rests = [event for event in account.told if isinstance(event, WentIdle)]
+    assert len(rests) == 2, "each wait says until when silence is no sign of death"
 
 
 def test_a_state_that_cannot_be_relied_on_ends_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
