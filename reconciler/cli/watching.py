@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 from reconciler import __version__, logs
 from reconciler.cli.keeping import Keeper
@@ -65,7 +66,10 @@ class Watching:
 
     def keep(self, keeper: Keeper, vitals: Vitals) -> None:
         """Put an account on the board."""
-        self._board.awaited = ()
+        there = Path(keeper.file.path)
+        self._board.awaited = tuple(
+            path for path in self._board.awaited if Path(path) not in (there, there.parent)
+        )
         self._keepers[keeper.name] = keeper
         self._put(keeper, vitals)
 
@@ -83,7 +87,7 @@ class Watching:
         """Show what happened to no account."""
         self._metrics.observe_process(event)
         if isinstance(event, ConfigAwaited):
-            self._board.awaited = event.paths
+            self._board.awaited = tuple(dict.fromkeys((*self._board.awaited, *event.paths)))
         if isinstance(event, StateAwaited) and self._board.together is not None:
             self._board.together = replace(self._board.together, trouble=event.message)
 
