@@ -55,7 +55,7 @@ def _asked_for_s(retry_after: str, wall: datetime) -> float:
         return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one no calendar holds
         return 0.0
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - wall).total_seconds())

@@ -111,6 +111,7 @@ def test_every_answer_is_tried_again_or_not_by_what_it_means() -> None:
         (format_datetime(WALL - timedelta(days=1), usegmt=True), 1.0),
         (format_datetime(WALL + timedelta(days=9000), usegmt=True), MAX_WAIT_S),
         ("Sun, 99 Mar 2026 03:00:20 GMT", 1.0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 1.0),
     ],
 )
 def test_a_retry_after_is_honoured_within_a_bound(header: str, wait_s: float) -> None:
