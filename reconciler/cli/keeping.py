@@ -26,6 +26,7 @@ from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.loop import STOPPED_RETRY_S, Loop
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_steadily
+from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
 from reconciler.reconcile import MAX_BACK_OFF_S, Options, back_off_s
@@ -62,6 +63,7 @@ class Keeper:
         stop: Stop,
         claims: Claims,
         tell: Callable[[Event], None],
+        timing: ExchangeClock | None = None,
     ) -> None:
         self.file = file
         self.policy = policy
@@ -75,6 +77,7 @@ class Keeper:
         self._stop = stop
         self._claims = claims
         self._tell = tell
+        self._timing = timing
         self._told: str | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
@@ -188,6 +191,7 @@ class Keeper:
             desired.environment,
             load(),
             self.clock,
+            timing=self._timing,
             reload=load if in_files else None,
         )
 

@@ -45,6 +45,7 @@ from reconciler.desired.watch import (
     same_file,
 )
 from reconciler.okx.credentials import load_credentials
+from reconciler.okx.timing import ExchangeClock
 from reconciler.sidecar.board import Together
 
 BEGIN_EVERY_S = 0.02
@@ -68,6 +69,7 @@ class Supervisor:
         self._by_key: dict[AccountKey, Keeper] = {}
         self._keys: dict[AccountKey, Post] = {}
         self._begin_at = float("-inf")
+        self._timing = ExchangeClock()
         self._begin_with = desired
         self._files: dict[str, WatchedFile] = {}
         self._posts: dict[str, Post] = {}
@@ -254,7 +256,14 @@ class Supervisor:
             self.tell(event, keeper)
 
         keeper = Keeper(
-            file, self._policy(file.path), self.standing, self.state, self.stop, self.claims, tell
+            file,
+            self._policy(file.path),
+            self.standing,
+            self.state,
+            self.stop,
+            self.claims,
+            tell,
+            self._timing,
         )
         self.keepers[file.path] = self._by_key[keeper.key] = keeper
         if self.shared is None:
