@@ -15,6 +15,7 @@ from functools import partial
 from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import StatePlace
 from reconciler.cli.stopping import Stop
+from reconciler.cli.turns import Turns
 from reconciler.core.events import Event, LoopFailed
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
@@ -64,6 +65,7 @@ class Keeper:
         claims: Claims,
         tell: Callable[[Event], None],
         timing: ExchangeClock | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.file = file
         self.policy = policy
@@ -78,6 +80,7 @@ class Keeper:
         self._claims = claims
         self._tell = tell
         self._timing = timing
+        self._turns = turns or Turns()
         self._told: str | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
@@ -178,6 +181,7 @@ class Keeper:
             interval_s=standing.interval_s,
             stopping=self.stopping,
             owned=self.owned,
+            turn=self._turns.turn,
             claim=lambda uid: self._claims.refusal(uid, self.desired),
         )
 

@@ -23,6 +23,7 @@ from reconciler.cli.onlooking import Onlookers
 from reconciler.cli.options import config_paths
 from reconciler.cli.sharing import Hands, SharedAccounts, this_replica
 from reconciler.cli.stopping import POLITE_S, Stop
+from reconciler.cli.turns import Turns
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
@@ -70,6 +71,7 @@ class Supervisor:
         self._keys: dict[AccountKey, Post] = {}
         self._begin_at = float("-inf")
         self._timing = ExchangeClock()
+        self._turns = Turns()
         self._begin_with = desired
         self._files: dict[str, WatchedFile] = {}
         self._posts: dict[str, Post] = {}
@@ -264,6 +266,7 @@ class Supervisor:
             self.claims,
             tell,
             self._timing,
+            self._turns,
         )
         self.keepers[file.path] = self._by_key[keeper.key] = keeper
         if self.shared is None:
