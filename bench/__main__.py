@@ -15,9 +15,12 @@ from bench.families import FAMILIES, reading_and_planning
 from bench.idle import Cost, idling
 from bench.measure import compare, process, row
 from bench.page import rendering
+from bench.replicas import MANY, many_accounts, round_trips, takeovers
 from bench.state import durable_steps
+from reconciler.core.pacing import EPS_S, WINDOW_S
 from tests.simulation.scenario import WorldKind
 from tests.simulation.world import play
+from tests.support.missing import postgres_programs
 
 ROOT = Path(__file__).resolve().parents[1]
 MMP = str(Path(sys.executable).with_name("mmp"))
@@ -41,6 +44,7 @@ def main() -> None:
     _page()
     _crowd()
     _idle()
+    _replicas()
     _simulation()
 
 
@@ -115,6 +119,24 @@ def _core(cost: Cost) -> str:
 
 def _megabytes(cost: Cost) -> str:
     return f"{cost.resident_kb / 1024:.0f} MB"
+
+
+def _replicas() -> None:
+    if postgres_programs() is None:
+        print("replicas: left out, there is no PostgreSQL here")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        took = takeovers(Path(folder), rounds=3)
+        many = many_accounts(Path(folder))
+    print("replicas on one PostgreSQL state")
+    longest = f"longest of {len(took)} {took[-1]:.1f} s  (goal: at most 15)"
+    print(f"  {'a death, until another owns all':<34} {median(took):6.1f} s  {longest}")
+    floor_s, rate = WINDOW_S + EPS_S, many.requests / many.seconds
+    print(f"  {f'{MANY} accounts in one process':<34} {rate:6.1f} requests a second")
+    print(f"    {many.requests} in {many.seconds:.0f} s, where the pace alone takes {floor_s:.0f} s;")
+    print(f"    {100 * many.core:.0f} % of a core, {many.resident_kb / 1024:.0f} MB resident,")
+    print(f"    at most {many.most_in_ten_seconds} in any 10 s of one User ID (goal: 2)")
+    print(f"  {'round trips to the database':<34} {round_trips():6.1f} a request, in a pass of two")
 
 
 def _simulation() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.core.events import (
@@ -95,6 +95,8 @@ class Loop:
     claim: Claim = lambda _: None
     owned: Callable[[], bool] = lambda: True
     """Whether something may be begun: False while the account may be another replica's."""
+    turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """What a pass waits for and holds: so many accounts of a process at once, and no more."""
     _identified: _Identified | None = None
     _told: AccountProblem | StateForeign | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
@@ -194,6 +196,10 @@ class Loop:
         """Run one pass. Returns when the next is due, None: at once."""
         self._told = None
         await self._space_out()
+        async with self.turn():
+            return await self._pass_in_turn(memory)
+
+    async def _pass_in_turn(self, memory: Memory) -> float | None:
         began_at = self.clock.now()
         try:
             result = await reconcile(

@@ -34,6 +34,7 @@ from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
 from reconciler.core.verdict import Reply
 from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
 from reconciler.okx.client import OkxTradingClient
+from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State, Store
 from reconciler.reconcile import (
@@ -177,8 +178,10 @@ class Applying:
     async def run(self) -> Exit:
         """Apply everything and report; returns the exit status."""
         self._refuse_no_family()
+        timing = ExchangeClock()
         clients = [
-            doors.trading_client(desired, self.order.base, self.stop.clock) for desired in self.desired
+            doors.trading_client(desired, self.order.base, self.stop.clock, timing)
+            for desired in self.desired
         ]
         order, clock = self.order, self.stop.clock
         async with doors.opened_state(order.state, clock, order.lock_timeout_s) as state:

@@ -19,27 +19,35 @@ from reconciler.errors import AccountProblem
 Owner = tuple[str, Environment]
 
 NOTHING = Claimed("", frozenset())
-"""What an account claims that is held."""
+"""What an account claims of which nothing is on record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the state has on record: of accounts kept here, and of others with who keeps each."""
+    """What the state has on record: what this process claimed, and all accounts that share a User ID.
+
+    ``rivals`` come each with who keeps it; those of this process are among them.
+    """
 
     ours: Mapping[Owner, Claimed] = field(default_factory=dict)
-    others: Mapping[Owner, tuple[Claimed, str]] = field(default_factory=dict)
-    numbers: Mapping[Owner, int] = field(default_factory=dict)
-    """Of accounts kept here whose User ID others have too."""
+    rivals: Mapping[Owner, tuple[Claimed, str]] = field(default_factory=dict)
+
+    def rank(self, owner: Owner, wanted: Claimed) -> float:
+        """Return when an account claimed what it wants; infinite while that is not known."""
+        claimed, _ = self.rivals.get(owner, (NOTHING, ""))
+        return claimed.number if claimed.covers(wanted) else float("inf")
 
 
 @dataclass(slots=True)
 class Claims:
-    """What was granted: by account and environment, the User ID and the file. ``held`` were refused.
+    """What was granted: by account and environment, the User ID and the file.
 
-    ``recorded`` None: nobody else can claim anything. ``news`` is told when something new was granted.
+    ``held`` were refused, each with its User ID: they claim no family of it, and stay to be told whose
+    its families are. ``recorded`` None: nobody else can claim anything. ``news`` is told when something
+    new was granted.
     """
 
-    held: set[Owner] = field(default_factory=set)
+    held: dict[Owner, str] = field(default_factory=dict)
     recorded: Recorded | None = None
     news: Callable[[], None] = lambda: None
     _granted: dict[Owner, tuple[str, Desired]] = field(default_factory=dict)
@@ -48,12 +56,12 @@ class Claims:
         """Claim the families of ``desired`` for its account, or return who has one of them already."""
         owner = (desired.account, desired.environment)
         self._granted.pop(owner, None)
-        found = (claimed_twice([other, (uid, desired)]) for other in self._granted.values())
-        problem = next((each for each in found if each is not None), None) or self._elsewhere(uid, desired)
+        rank = self._rank(owner, uid, desired)
+        problem = self._claimed_here(uid, desired, rank) or self._claimed_before(uid, desired, rank)
         if problem is not None:
-            self.held.add(owner)
+            self.held[owner] = uid
             return problem
-        self.held.discard(owner)
+        self.held.pop(owner, None)
         self._granted[owner] = (uid, desired)
         if not self.on_record(owner):
             self.news()
@@ -61,13 +69,13 @@ class Claims:
 
     def forget(self, owner: Owner) -> None:
         """Let go of what an account claims that is not kept here any more."""
-        self.held.discard(owner)
+        self.held.pop(owner, None)
         self._granted.pop(owner, None)
 
     def made(self) -> dict[Owner, Claimed]:
-        """Return what the accounts that are kept here claim; nothing where they are held."""
-        granted = {owner: _claimed(*each) for owner, each in self._granted.items()}
-        return {**dict.fromkeys(self.held, NOTHING), **granted}
+        """Return what the accounts that are kept here claim; no family where they are held."""
+        held = {owner: Claimed(uid, frozenset()) for owner, uid in self.held.items()}
+        return held | {owner: _claimed(*each) for owner, each in self._granted.items()}
 
     def on_record(self, owner: Owner) -> bool:
         """Tell whether all that was granted to an account is on record, so that nobody else gets it."""
@@ -75,15 +83,28 @@ class Claims:
             return True
         return self.recorded.ours.get(owner, NOTHING).covers(_claimed(*self._granted[owner]))
 
-    def _elsewhere(self, uid: str, desired: Desired) -> AccountProblem | None:
-        recorded = self.recorded or Recorded()
-        number = recorded.numbers.get((desired.account, desired.environment))
+    def _rank(self, owner: Owner, uid: str, desired: Desired) -> float:
+        return (self.recorded or Recorded()).rank(owner, _claimed(uid, desired))
+
+    def _claimed_here(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:
+        """Return who has a family by what was granted: the first here, unless another claimed it before."""
+        granted = (
+            (owner, each) for owner, each in self._granted.items() if self._rank(owner, *each) <= rank
+        )
+        found = (claimed_twice([each, (uid, desired)]) for _, each in granted)
+        return next((each for each in found if each is not None), None)
+
+    def _claimed_before(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:
+        """Return who has a family by what is on record."""
         rivals = [
             (account, claimed.families, where)
-            for (account, environment), (claimed, where) in sorted(recorded.others.items())
-            if claimed.uid == uid
+            for (account, environment), (claimed, where) in sorted(
+                (self.recorded or Recorded()).rivals.items()
+            )
+            if account != desired.account
             and environment is desired.environment
-            and (number is None or claimed.number < number)
+            and claimed.uid == uid
+            and claimed.number < rank
         ]
         return claimed_elsewhere(uid, desired, rivals)
 

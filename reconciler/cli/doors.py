@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reconciler.core.policy import Policy
     from reconciler.desired.reader import Reading
     from reconciler.okx.client import OkxClient, OkxTradingClient
+    from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import AccountStore, Clock, Exchange, State, Store
     from reconciler.report.problems import Excerptable
@@ -109,22 +110,26 @@ def base_url(text: str, allow_hosts: Sequence[str]) -> BaseUrl:
     return base
 
 
-def reading_client(desired: Desired, base: BaseUrl, clock: Clock) -> OkxClient:
-    """Return a client that cannot send Set MMP, for a dry run."""
+def reading_client(
+    desired: Desired, base: BaseUrl, clock: Clock, timing: ExchangeClock | None = None
+) -> OkxClient:
+    """Return a client that cannot send Set MMP, for a dry run; clients of one verb share ``timing``."""
     from reconciler.okx.client import OkxClient
     from reconciler.okx.credentials import load_credentials
 
     credentials = load_credentials(desired.credentials_prefix, os.environ)
-    return OkxClient(base, desired.environment, credentials, clock)
+    return OkxClient(base, desired.environment, credentials, clock, timing=timing)
 
 
-def trading_client(desired: Desired, base: BaseUrl, clock: Clock) -> OkxTradingClient:
-    """Return a client that can send Set MMP."""
+def trading_client(
+    desired: Desired, base: BaseUrl, clock: Clock, timing: ExchangeClock | None = None
+) -> OkxTradingClient:
+    """Return a client that can send Set MMP; clients of one verb share ``timing``."""
     from reconciler.okx.client import OkxTradingClient
     from reconciler.okx.credentials import load_credentials
 
     credentials = load_credentials(desired.credentials_prefix, os.environ)
-    return OkxTradingClient(base, desired.environment, credentials, clock)
+    return OkxTradingClient(base, desired.environment, credentials, clock, timing=timing)
 
 
 @asynccontextmanager

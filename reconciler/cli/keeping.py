@@ -15,6 +15,7 @@ from functools import partial
 from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import StatePlace
 from reconciler.cli.stopping import Stop
+from reconciler.cli.turns import Turns
 from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
@@ -26,6 +27,7 @@ from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.loop import STOPPED_RETRY_S, Loop
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_steadily
+from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
 from reconciler.reconcile import MAX_BACK_OFF_S, Options, back_off_s
@@ -62,6 +64,8 @@ class Keeper:
         stop: Stop,
         claims: Claims,
         tell: Callable[[Event], None],
+        timing: ExchangeClock | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.file = file
         self.policy = policy
@@ -75,6 +79,8 @@ class Keeper:
         self._stop = stop
         self._claims = claims
         self._tell = tell
+        self._timing = timing
+        self._turns = turns or Turns()
         self._told: str | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
@@ -180,6 +186,7 @@ class Keeper:
             interval_s=standing.interval_s,
             stopping=self.stopping,
             owned=self.owned,
+            turn=self._turns.turn,
             claim=lambda uid: self._claims.refusal(uid, self.desired),
         )
 
@@ -193,6 +200,7 @@ class Keeper:
             desired.environment,
             load(),
             self.clock,
+            timing=self._timing,
             reload=load if in_files else None,
         )
 

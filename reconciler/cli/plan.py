@@ -34,9 +34,13 @@ if TYPE_CHECKING:
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
     from reconciler.core.snapshot import Snapshot
+    from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
     from reconciler.report.documents import Context
     from reconciler.report.saved import Origin
+
+AT_ONCE = 8
+"""Accounts asked about at once: each takes a connection to the exchange and, maybe, to a database."""
 
 MAX_AGE_S = 300.0
 """How old the live read of a published status may be by default: ten drift checks of ``run``."""
@@ -187,12 +191,17 @@ def _placed(answer: Made | MmpError, desired: Desired) -> Made | MmpError:
 
 
 def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question) -> list[Made | MmpError]:
-    """Make every plan from the state and, unless --no-live, the exchange, all at once."""
+    """Make every plan from the state and, unless --no-live, the exchange, several at once."""
     import asyncio
+
+    from reconciler.okx.timing import ExchangeClock
+
+    at_once, timing = asyncio.Semaphore(AT_ONCE), ExchangeClock()
 
     async def guarded(desired: Desired, policy: Policy | None) -> Made | MmpError:
         try:
-            return await _plan_one(desired, policy, asked)
+            async with at_once:
+                return await _plan_one(desired, policy, asked, timing)
         except MmpError as problem:
             return problem
 
@@ -202,7 +211,9 @@ def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question
     return asyncio.run(gathered())
 
 
-async def _plan_one(desired: Desired, policy: Policy | None, asked: Question) -> Made:
+async def _plan_one(
+    desired: Desired, policy: Policy | None, asked: Question, timing: ExchangeClock
+) -> Made:
     from reconciler.clock import SystemClock
     from reconciler.core.verdict import Reply
     from reconciler.reconcile import survey
@@ -210,7 +221,7 @@ async def _plan_one(desired: Desired, policy: Policy | None, asked: Question) ->
     from reconciler.report.saved import Origin
 
     clock = SystemClock()
-    client = doors.reading_client(desired, asked.base, clock) if asked.live else None
+    client = doors.reading_client(desired, asked.base, clock, timing) if asked.live else None
     async with doors.existing_state(asked.state, clock) as state:
         record = await doors.on_record(state, desired, asked.base, client, clock)
         held = paused(await doors.pauses(state, desired), desired)

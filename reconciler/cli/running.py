@@ -23,6 +23,7 @@ from reconciler.cli.onlooking import Onlookers
 from reconciler.cli.options import config_paths
 from reconciler.cli.sharing import Hands, SharedAccounts, this_replica
 from reconciler.cli.stopping import POLITE_S, Stop
+from reconciler.cli.turns import Turns
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
@@ -45,6 +46,7 @@ from reconciler.desired.watch import (
     same_file,
 )
 from reconciler.okx.credentials import load_credentials
+from reconciler.okx.timing import ExchangeClock
 from reconciler.sidecar.board import Together
 
 BEGIN_EVERY_S = 0.02
@@ -68,6 +70,8 @@ class Supervisor:
         self._by_key: dict[AccountKey, Keeper] = {}
         self._keys: dict[AccountKey, Post] = {}
         self._begin_at = float("-inf")
+        self._timing = ExchangeClock()
+        self._turns = Turns()
         self._begin_with = desired
         self._files: dict[str, WatchedFile] = {}
         self._posts: dict[str, Post] = {}
@@ -254,7 +258,15 @@ class Supervisor:
             self.tell(event, keeper)
 
         keeper = Keeper(
-            file, self._policy(file.path), self.standing, self.state, self.stop, self.claims, tell
+            file,
+            self._policy(file.path),
+            self.standing,
+            self.state,
+            self.stop,
+            self.claims,
+            tell,
+            self._timing,
+            self._turns,
         )
         self.keepers[file.path] = self._by_key[keeper.key] = keeper
         if self.shared is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from reconciler.cli.claims import NOTHING, Claims, Owner, Recorded
+from reconciler.cli.claims import Claims, Owner, Recorded
 from reconciler.cli.keeping import Keeper
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
@@ -129,14 +129,12 @@ class SharedAccounts:
 
     def _recorded(self, roster: Roster) -> Recorded:
         """Return what is on record once the claims that were sent are."""
-        others: dict[Owner, tuple[Claimed, str]] = {}
-        numbers: dict[Owner, int] = {}
+        rivals: dict[Owner, tuple[Claimed, str]] = {}
         for key, claimed in roster.rivals.items():
             account, environment = account_of(key)
-            owner = (account, Environment(environment))
-            if key not in roster.owned_by(self.me.id):
-                keeper = roster.replicas.get(roster.owners.get(key, ""))
-                others[owner] = (claimed, str(keeper) if keeper else "nobody at this moment")
-            elif self._sent.get(owner, NOTHING).covers(claimed):
-                numbers[owner] = claimed.number
-        return Recorded(self._sent, others, numbers)
+            if key != account_key(account, Environment(environment), self.kind):
+                continue  # at the other kind of exchange
+            keeper = roster.replicas.get(roster.owners.get(key, ""))
+            where = str(keeper) if keeper else "nobody at this moment"
+            rivals[account, Environment(environment)] = (claimed, where)
+        return Recorded(self._sent, rivals)

@@ -8,7 +8,6 @@ which has no way to write. Nothing is logged here and no reply raises: what happ
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from reconciler.core.model import AccountInfo, Environment, Family, LiveRead, Setting
@@ -17,6 +16,7 @@ from reconciler.errors import AccountProblem
 from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
+from reconciler.okx.timing import ClockOffset, ExchangeClock
 from reconciler.okx.transport import TOTAL_TIMEOUT_S, Failed, OneShot, RawReply
 from reconciler.okx.wire import BaseUrl, Headers, Request
 from reconciler.ports import Clock, Signed
@@ -37,24 +37,11 @@ LARGE_OFFSET_S = 1.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class ClockOffset:
-    """One measurement of the exchange's clock: ``epoch_s`` was true at the local instant ``at``.
-
-    ``wall_error_s`` is how far the exchange's clock was ahead of this machine's time of day.
-    """
-
-    epoch_s: float
-    at: float
-    wall_error_s: float
-
-    def epoch_at(self, now: float) -> float:
-        """Return the exchange's clock at the local instant ``now``, in seconds since 1970 UTC."""
-        return self.epoch_s + (now - self.at)
-
-
 class OkxClient:
-    """Reads from the exchange. It has no means to change anything there."""
+    """Reads from the exchange. It has no means to change anything there.
+
+    ``timing`` is shared by the clients of one process; None: the client measures for itself.
+    """
 
     def __init__(
         self,
@@ -64,18 +51,20 @@ class OkxClient:
         clock: Clock,
         *,
         timeout_s: float = TOTAL_TIMEOUT_S,
+        timing: ExchangeClock | None = None,
     ) -> None:
         self._base_url = base_url
         self._environment = environment
         self._credentials = credentials
         self._clock = clock
         self._timeout_s = timeout_s
-        self._offset: ClockOffset | None = None
+        self._timing = timing or ExchangeClock()
 
     @property
     def clock_offset_s(self) -> float | None:
         """How far the exchange's clock is ahead of this machine's time of day; None until measured."""
-        return None if self._offset is None else self._offset.wall_error_s
+        offset = self._timing.offset
+        return None if offset is None else offset.wall_error_s
 
     async def account(self) -> AccountInfo | Reply:
         """Ask who the key belongs to and what it may do."""
@@ -107,6 +96,9 @@ class OkxClient:
 
     async def sync_clock(self) -> Reply | None:
         """Measure the offset to the exchange's clock; None when it was measured."""
+        return await self._timing.measure(self._measure_clock)
+
+    async def _measure_clock(self) -> ClockOffset | Reply:
         connection = await self._connect()
         if isinstance(connection, Reply):
             return connection
@@ -125,8 +117,7 @@ class OkxClient:
             return replies.no_answer("slow-clock", f"asking for the time took {round_trip_s:.1f} s")
         # The exchange read its clock somewhere within the round trip: the middle errs the least.
         epoch_s, half_s = time_ms / 1000, round_trip_s / 2
-        self._offset = ClockOffset(epoch_s, ended_at - half_s, epoch_s - (wall_s - half_s))
-        return None
+        return ClockOffset(epoch_s, ended_at - half_s, epoch_s - (wall_s - half_s))
 
     async def _account_once(self) -> AccountInfo | Reply:
         connection = await self._connect()
@@ -175,7 +166,8 @@ class OkxClient:
 
     async def _ensure_clock(self) -> Reply | None:
         """Measure the exchange's clock unless that was done lately."""
-        if self._offset is not None and self._clock.now() - self._offset.at <= CLOCK_MAX_AGE_S:
+        offset = self._timing.offset
+        if offset is not None and self._clock.now() - offset.at <= CLOCK_MAX_AGE_S:
             return None
         return await self.sync_clock()
 
@@ -197,8 +189,9 @@ class OkxClient:
     def _timestamp(self) -> str:
         # The wall clock is no substitute: with a fast one a request would stay valid for longer than
         # pacing believes, so signing before the first measurement is a fault of ours.
-        assert self._offset is not None, "the exchange's clock was never measured"
-        return wire.format_timestamp(self._offset.epoch_at(self._clock.now()))
+        offset = self._timing.offset
+        assert offset is not None, "the exchange's clock was never measured"
+        return wire.format_timestamp(offset.epoch_at(self._clock.now()))
 
 
 class OkxTradingClient(OkxClient):
@@ -216,9 +209,10 @@ class OkxTradingClient(OkxClient):
         clock: Clock,
         *,
         timeout_s: float = TOTAL_TIMEOUT_S,
+        timing: ExchangeClock | None = None,
         reload: Callable[[], Credentials] | None = None,
     ) -> None:
-        super().__init__(base_url, environment, credentials, clock, timeout_s=timeout_s)
+        super().__init__(base_url, environment, credentials, clock, timeout_s=timeout_s, timing=timing)
         self._reload = reload
 
     def rekeyed(self) -> bool:

@@ -31,6 +31,7 @@ from reconciler.errors import AccountProblem
 from reconciler.okx.client import CLOCK_MAX_AGE_S, OkxClient, OkxConnection, OkxTradingClient
 from reconciler.okx.credentials import Credentials
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
+from reconciler.okx.timing import ClockOffset, ExchangeClock
 from reconciler.okx.transport import Failed, OneShot
 from reconciler.okx.wire import USER_AGENT, parse_base_url
 from reconciler.ports import Exchange, Signed, TradingExchange
@@ -1076,3 +1077,51 @@ def test_a_list_that_cannot_be_had_whole_is_none(
         assert reply.code == code
 
     play(story)
+
+
+# ---- the exchange's clock, shared by the accounts of a process ------------------------------------
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_whoever_waits_for_a_measurement_takes_what_came_of_it(fails: bool) -> None:
+    asked = 0
+    failure = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
+    offset = ClockOffset(1.0, 2.0, 0.0)
+
+    async def ask() -> ClockOffset | Reply:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.01)
+        return failure if fails else offset
+
+    async def story() -> None:
+        timing = ExchangeClock()
+        answers = await asyncio.gather(*(timing.measure(ask) for _ in range(30)))
+        assert (answers, asked) == ([failure if fails else None] * 30, 1)
+        assert timing.offset == (None if fails else offset)
+        await timing.measure(ask)
+        assert asked == 2, "who asks later asks anew"
+
+    asyncio.run(story())
+
+
+def test_a_measurement_that_was_given_up_is_made_by_the_next() -> None:
+    async def story() -> None:
+        timing, never = ExchangeClock(), asyncio.Event()
+
+        async def hang() -> ClockOffset | Reply:
+            await never.wait()
+            raise AssertionError
+
+        async def ask() -> ClockOffset | Reply:
+            return ClockOffset(1.0, 2.0, 0.0)
+
+        hanging = asyncio.create_task(timing.measure(hang))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(timing.measure(ask))
+        await asyncio.sleep(0)
+        hanging.cancel()
+        assert await waiting is None
+        assert timing.offset is not None
+
+    asyncio.run(story())

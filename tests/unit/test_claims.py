@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.cli.claims import NOTHING, Claims, Recorded
+from reconciler.cli.claims import Claims, Recorded
 from reconciler.core.model import Desired, Environment, Family
 from reconciler.core.sharing import Claimed
 from tests.unit.core_builders import BTC, ETH, desired, setting
@@ -53,7 +53,7 @@ def test_a_family_that_was_let_go_can_be_claimed() -> None:
     assert claims.refusal("1", file("b", BTC)) is not None
     assert claims.refusal("1", file("a", ETH)) is None
     assert claims.refusal("1", file("b", BTC)) is None
-    assert claims.held == set()
+    assert claims.held == {}
 
 
 def test_a_key_of_another_user_id_claims_there() -> None:
@@ -87,12 +87,12 @@ A_OWNER, B_OWNER = ("a", Environment.LIVE), ("b", Environment.LIVE)
 def test_who_claimed_a_family_before_elsewhere_has_it(
     claim: tuple[Claimed, str], environment: Environment, number: int | None, refused: bool
 ) -> None:
-    numbers = {} if number is None else {A_OWNER: number}
-    claims = Claims(recorded=Recorded(others={("b", environment): claim}, numbers=numbers))
+    ours = {} if number is None else {A_OWNER: (Claimed("1", frozenset({BTC}), number), "pod-1 (pid 7)")}
+    claims = Claims(recorded=Recorded(rivals={("b", environment): claim, **ours}))
     problem = claims.refusal("1", file("a", BTC))
     assert (problem is not None) == refused
     assert problem is None or "kept by pod-2 (pid 7)" in problem.message
-    assert claims.made() == {A_OWNER: NOTHING if refused else Claimed("1", frozenset({BTC}))}
+    assert claims.made() == {A_OWNER: Claimed("1", frozenset() if refused else frozenset({BTC}))}
 
 
 def test_nothing_is_on_record_before_it_was_recorded_and_news_are_told() -> None:
@@ -120,6 +120,45 @@ def test_an_account_that_is_not_kept_here_any_more_claims_nothing() -> None:
     assert claims.refusal("1", file("a", BTC)) is None
     assert claims.refusal("1", file("b", BTC)) is not None
     claims.forget(A_OWNER)
-    assert claims.made() == {B_OWNER: NOTHING}
+    assert claims.made() == {B_OWNER: Claimed("1", frozenset())}
     claims.forget(B_OWNER)
     assert claims.made() == {}
+
+
+def on_record(*accounts: tuple[str, int], families: frozenset[Family] = frozenset({BTC})) -> Recorded:
+    """Return what is on record of accounts of one User ID that want the same, each with its number."""
+    return Recorded(
+        rivals={
+            (name, Environment.LIVE): (Claimed("1", families, number), "nobody at this moment")
+            for name, number in accounts
+        }
+    )
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_whoever_asks_first_here_the_one_that_claimed_first_keeps_its_families(first: str) -> None:
+    """Both accounts have just come here, in whatever order their loops begin: who wins stays the same."""
+    claims = Claims(recorded=on_record(("a", 9), ("b", 4)))
+    for name in (first, "a", "b", "a", "b"):
+        claims.refusal("1", file(name, BTC))
+    assert (set(claims.held), set(claims.made())) == ({A_OWNER}, {A_OWNER, B_OWNER})
+    assert claims.made()[B_OWNER].families == {BTC}
+
+
+def test_an_account_is_no_rival_of_its_own() -> None:
+    """Just taken over: by what was last heard it is nobody's."""
+    claims = Claims(recorded=on_record(("a", 4)))
+    assert claims.refusal("1", file("a", BTC)) is None
+    claims.recorded = on_record(("a", 4), ("b", 7))
+    assert claims.refusal("1", file("a", BTC)) is None
+    assert claims.refusal("1", file("a", BTC, ETH)) is not None, "more than it claimed before the other"
+
+
+def test_a_newcomer_here_yields_to_what_is_on_record_even_if_it_was_granted_first() -> None:
+    claims = Claims(recorded=on_record(("a", 4)))
+    assert claims.refusal("1", file("b", BTC)) is not None
+    claims.recorded = Recorded()
+    assert claims.refusal("1", file("b", BTC)) is None
+    claims.recorded = on_record(("a", 4))
+    assert claims.refusal("1", file("a", BTC)) is None
+    assert claims.refusal("1", file("b", BTC)) is not None

@@ -7,7 +7,8 @@ real one in memory; the exchange is a small one that behaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -203,6 +204,7 @@ class World:
     stopped: bool = False
     claim: Claim = lambda _: None
     owned: Callable[[], bool] = lambda: True
+    turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     def __post_init__(self) -> None:
         self.exchange = Exchange(self.clock)
@@ -239,6 +241,7 @@ class World:
             stopping=lambda: self.stopped,
             claim=self.claim,
             owned=self.owned,
+            turn=self.turn,
         )
         asyncio.run(loop.run())
         steps = len(self.exchange.asked) + len(self.clock.pauses)
@@ -617,6 +620,27 @@ def test_an_account_lost_in_the_middle_of_a_pass_is_not_written_to_any_more(lost
     here.run(100.0)
     assert here.exchange.sent == []
     assert max(time for time, _ in here.exchange.asked) < lost_at + LATENCY_S
+
+
+# ---- turns ---------------------------------------------------------------------------------------
+
+
+def test_a_turn_is_held_for_a_pass_and_not_while_nothing_is_to_be_done() -> None:
+    here = world()
+    held: list[tuple[float, float]] = []
+
+    @asynccontextmanager
+    async def turn() -> AsyncIterator[None]:
+        await here.clock.pause(here.clock.now() + 3.0)
+        begun_at = here.clock.now()
+        yield
+        held.append((begun_at, here.clock.now()))
+
+    here.turn = turn
+    here.run(100.0)
+    assert [wanted for _, _, wanted in here.exchange.sent] == [A]
+    assert all(any(begun <= at <= ended for begun, ended in held) for at in here.exchange.moments("live"))
+    assert sum(ended - begun for begun, ended in held) < 10.0
 
 
 # ---- a file that changes often -------------------------------------------------------------------

@@ -21,6 +21,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import LATEST_ARRIVAL_S, Ledger, Sent
 from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, StateSnapshot
+from reconciler.core.sharing import Replica
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved
@@ -410,3 +411,9 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: KeptAccount, clock:
         assert "SCAN applied" not in plan, f"{text}: {plan}"
         assert "SCAN turns" not in plan, f"{text}: {plan}"
         assert "SCAN presence" not in plan, f"{text}: {plan}"
+
+
+def test_a_file_has_no_leases_and_nobody_owns_its_accounts(state: SqliteState, store: KeptAccount) -> None:
+    asked: object = state.sharing(Replica("1", "pod-1", 7))  # type: ignore[func-returns-value] # what is tested
+    assert asked is None
+    assert asyncio.run(store.owner()) is None

@@ -1,0 +1,153 @@
+"""What sharing a PostgreSQL state costs: a takeover, hundreds of accounts in one process, round trips.
+
+Real processes on a real server. Nothing here is a ratio: the pace and the leases' times are promises in
+seconds, and round trips are counted where the adapter makes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import psycopg
+
+from reconciler.clock import SystemClock
+from reconciler.core.events import Event
+from reconciler.core.model import Environment, Family, Quantity, Setting
+from reconciler.okx.client import OkxTradingClient
+from reconciler.okx.credentials import load_credentials
+from reconciler.okx.wire import parse_base_url
+from reconciler.reconcile import Options, identify, reconcile
+from reconciler.store.postgres import connections
+from reconciler.store.postgres.state import open_state
+from tests.e2e.rig import Running, eventually, simulator
+from tests.postgres.fleets import Fleet, fleet
+from tests.support.postgres import Server, server
+from tests.unit.core_builders import desired
+
+MANY = 300
+FAMILIES = tuple(f"F{number}-USD" for number in range(4))
+_OWNED = """
+SELECT count(*) FROM mmp.leases l JOIN mmp.replicas r ON r.id = l.replica
+WHERE r.expires_at > clock_timestamp() AND r.pid = {pid}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """One process over many accounts: requests, seconds from the first to the last, its cost."""
+
+    requests: int
+    seconds: float
+    most_in_ten_seconds: int
+    core: float
+    resident_kb: int
+
+
+def takeovers(folder: Path, *, rounds: int) -> list[float]:
+    """Return how long the accounts of a killed replica were without an owner, round by round."""
+    took = []
+    for number in range(rounds):
+        with server() as postgres, fleet(postgres, folder / str(number), 6, families=FAMILIES[:1]) as desks:
+            first, second = desks.start(), desks.start()
+            for replica in (first, second):
+                _wait_until_owned(postgres, desks, replica, 3)
+            first.kill()
+            began = time.monotonic()
+            _wait_until_owned(postgres, desks, second, 6)
+            took.append(time.monotonic() - began)
+    return sorted(took)
+
+
+def many_accounts(folder: Path) -> Many:
+    """Let one process bring every family of many accounts to what its file says."""
+    with server() as postgres, fleet(postgres, folder / "many", MANY, families=FAMILIES) as desks:
+        replica = desks.start("--interval", "30s")
+        began = time.monotonic()
+        while desks.different():
+            time.sleep(2.0)  # the simulated exchange has enough to do
+        core = _cpu_s(replica.pid) / (time.monotonic() - began)
+        arrivals = sorted(at for times in desks.arrivals().values() for at in times)
+        return Many(
+            requests=len(arrivals),
+            seconds=arrivals[-1] - arrivals[0],
+            most_in_ten_seconds=desks.most_in_ten_seconds(),
+            core=core,
+            resident_kb=_resident_kb(replica.pid),
+        )
+
+
+def round_trips() -> float:
+    """Return how many round trips to the database a pass makes for each of its two requests."""
+    with server() as postgres, postgres.database() as name, simulator(families="F0-USD,F1-USD") as exchange:
+        return asyncio.run(_counted(postgres.url(name), exchange.url, exchange.variables)) / 2
+
+
+async def _counted(url: str, exchange_url: str, variables: dict[str, str]) -> int:
+    clock = SystemClock()
+    setting = Setting(5000, 2000, Quantity("100"))
+    wanted = desired({Family("F0-USD"): setting, Family("F1-USD"): setting})
+    base = parse_base_url(exchange_url, frozenset())
+    client = OkxTradingClient(base, Environment.LIVE, load_credentials("OKX_", variables), clock)
+    state = await open_state(url, clock=clock, boot="bench", lock_timeout_s=1.0)
+    store = state.account("main", Environment.LIVE, base.kind)
+
+    def ignore(event: Event) -> None:
+        del event
+
+    await identify(wanted, store=store, exchange=client, host=base.host, observe=ignore)
+    with _counting() as counted:
+        options = Options(purpose="bench", assume_idle=True)
+        await reconcile(
+            lambda: wanted, store=store, exchange=client, clock=clock, observe=ignore, options=options
+        )
+    await state.close()
+    return len(counted)
+
+
+@contextmanager
+def _counting() -> Iterator[list[str]]:
+    """Count everything the adapter sends and waits for: beginnings, statements, ends."""
+    counted: list[str] = []
+
+    def counts(name: str, real: Any) -> Any:
+        async def counting(*args: Any, **named: Any) -> Any:
+            counted.append(name)
+            return await real(*args, **named)
+
+        return counting
+
+    transaction = connections.Transaction
+    with (
+        patch.object(connections, "_begin", counts("begin", connections._begin)),
+        patch.object(connections, "_commit", counts("commit", connections._commit)),
+        patch.object(transaction, "_execute", counts("statement", transaction._execute)),
+        patch.object(transaction, "run_each", counts("statements", transaction.run_each)),
+    ):
+        yield counted
+
+
+def _wait_until_owned(postgres: Server, desks: Fleet, replica: Running, number: int) -> None:
+    def owned() -> bool:
+        with suppress(psycopg.errors.UndefinedTable):  # the first one is still making them
+            return postgres.ask(_OWNED.format(pid=replica.pid), desks.database) == [(number,)]
+        return False
+
+    eventually(owned, 60.0, f"a replica to own {number} accounts")
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_kb(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
