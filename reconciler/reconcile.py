@@ -38,7 +38,7 @@ from reconciler.core.evidence import (
 from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import AccountInfo, Desired, Family, Known, LiveRead, Pause, Setting, Uncertain
 from reconciler.core.outcome import Outcome
-from reconciler.core.pacing import SEND_DEADLINE_S, Ledger, earliest_slot
+from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.pauses import fought_no_more, in_force
 from reconciler.core.plan import (
     Change,
@@ -296,6 +296,7 @@ class _Pass:
         self.review = review
         self.stopping = stopping
         self.reads = Reads()
+        self.proved: set[Family] = set()  # acknowledged to this pass since its latest read
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
         self.wanted = desired()
@@ -359,6 +360,7 @@ class _Pass:
 
     async def _plan_again(self) -> tuple[Plan, float]:
         self.known = await self.store.known()
+        self.reads = self.reads.beside(self.known, self.proved)
         pauses = await self.store.pauses()
         ledger = await self._ledger()
         now, self.wanted = self.clock.now(), self.desired()
@@ -369,7 +371,8 @@ class _Pass:
         plan = make_plan(desired, self.known, self.reads, rules, now)
         plan = with_schedule(plan, ledger, now, assume_idle=False)
         whole = self._has_whole_picture(plan)
-        self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole))
+        overtaken = self.reads.overtaken
+        self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, overtaken))
         self._tell(plan)
         self.plan = plan
         return plan, earliest_slot(ledger, now)
@@ -437,7 +440,7 @@ class _Pass:
         if isinstance(read, Reply):
             return self._failed(READING_LIVE, read)
         self.memory.failures = 0
-        self.reads = self.reads.then(read)
+        self.reads, self.proved = self.reads.then(read), set()
         await self.store.record_live(read)
         self.observe(LiveReadDone(read))
         return None
@@ -511,6 +514,8 @@ class _Pass:
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
+        if verdict.status is AttemptStatus.APPLIED and took < LATEST_ARRIVAL_S:
+            self.proved.add(change.family)  # later, what is on record may be a newer proof, not of ours
         self.observe(
             RequestSettled(
                 slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason

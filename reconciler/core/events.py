@@ -71,7 +71,8 @@ class Compared:
 
     Told before every step, so that whoever watches sees what the pass sees. ``whole`` tells that live
     was read in this pass, or is not to be, and leaves no doubt; only such a plan is believed.
-    ``pauses`` are those in force for what is desired.
+    ``pauses`` are those in force for what is desired. ``overtaken``: the families whose record somebody
+    else may have made after the read.
     """
 
     desired: Desired
@@ -81,6 +82,7 @@ class Compared:
     rules: Rules
     plan: Plan
     whole: bool
+    overtaken: frozenset[Family] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

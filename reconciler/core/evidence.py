@@ -4,11 +4,16 @@ A read counts for a family only if it began after the family's last proof or att
 how soon a read sees a write [unknown], so a difference within 5 s of a write is only a reason to read
 again: two reads that lag alike agree on what is no longer true. Nobody documents whether a disabled
 family keeps its row either [unknown], so a missing row needs two reads unless disabled was confirmed.
+
+What a pass itself proved since its read stands without another. What somebody else proved does not: its
+record may be seen long after the fact (another host's clock says nothing here, and a verdict may be
+recorded late), and the read may show what came after it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from reconciler.core.model import (
@@ -35,6 +40,11 @@ class NotRead:
 
 
 @dataclass(frozen=True, slots=True)
+class Overtaken:
+    """Somebody else's proof was first seen after the read began: which of the two is older nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Doubtful:
     """One read differs where two must agree. ``row`` is what it showed, None for a missing row."""
 
@@ -46,26 +56,40 @@ class Absent:
     """The exchange lists no row for this family, as far as it can be proved."""
 
 
-View = NotRead | Doubtful | Absent | LiveRow
+View = NotRead | Overtaken | Doubtful | Absent | LiveRow
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The last two live reads of one pass; either may be None."""
+    """The last two live reads of one pass; either may be None.
+
+    ``overtaken``: the families of which somebody else proved something, first seen since the latest began.
+    """
 
     latest: LiveRead | None = None
     previous: LiveRead | None = None
+    overtaken: frozenset[Family] = frozenset()
 
     def then(self, read: LiveRead) -> Reads:
         """Return these reads with ``read`` as the newest."""
         return Reads(latest=read, previous=self.latest)
+
+    def beside(self, known: Mapping[Family, Known], proved: Set[Family]) -> Reads:
+        """Return these reads beside a newer record; the pass itself ``proved`` some of it since the latest.
+
+        A read begun after all of ``known`` was first seen is overtaken by none of it, so each time a read
+        has to be repeated somebody else proved something meanwhile: twice in ten seconds at the most.
+        """
+        if self.latest is None:
+            return self
+        return replace(self, overtaken=_proved_since(self.latest, known) - proved)
 
 
 def view(family: Family, known: Known, reads: Reads) -> View:
     """Return what ``reads`` prove of ``family``."""
     after = counts_after(known)
     if reads.latest is None or reads.latest.begun_at <= after:
-        return NotRead()
+        return Overtaken() if family in reads.overtaken else NotRead()
     row = reads.latest.rows.get(family)
     if _one_read_is_enough(row, known, reads.latest):
         return Absent() if row is None else row
@@ -107,6 +131,16 @@ def last_proof(known: Known) -> Confirmed | None:
             return last
         case _:
             assert_never(known)
+
+
+def _proved_since(read: LiveRead, known: Mapping[Family, Known]) -> frozenset[Family]:
+    """Return the families whose proof may be newer than a read: one just adopted is that very read.
+
+    What is uncertain needs no such care: it is never in sync, and never written without a new read.
+    """
+    return frozenset(
+        family for family, one in known.items() if isinstance(one, Confirmed) and one.at > read.begun_at
+    )
 
 
 def _one_read_is_enough(row: LiveRow | None, known: Known, read: LiveRead) -> bool:

@@ -22,7 +22,7 @@ from reconciler.core.direction import (
     changed_fields,
     direction,
 )
-from reconciler.core.evidence import Absent, Doubtful, NotRead, Reads, View, last_proof, view
+from reconciler.core.evidence import Absent, Doubtful, NotRead, Overtaken, Reads, View, last_proof, view
 from reconciler.core.model import (
     Confirmed,
     Desired,
@@ -223,7 +223,7 @@ def make_plan(
         doubtful=tuple(
             family
             for family, seen in views.items()
-            if isinstance(seen, Doubtful) and family not in to_protect
+            if isinstance(seen, Doubtful | Overtaken) and family not in to_protect
         ),
         refusals=judgement.refusals,
         overridden=judgement.overridden,
@@ -388,7 +388,7 @@ def _in_force(applied: Setting | None, seen: View) -> Setting | None:
             return live
         case Absent():
             return applied if applied is not None and applied.disabled else None
-        case NotRead() | Doubtful():
+        case NotRead() | Overtaken() | Doubtful():
             return applied
         case _:
             assert_never(seen)
@@ -449,14 +449,14 @@ def _as_reviewed(
 ) -> bool:
     """Tell whether a change is one that was reviewed.
 
-    After a request of ours that was not answered only a new read tells what is in force, so until
-    then nothing is stale; and sending again what is in force by now, because an older attempt may
-    still land, is the reviewed change, too.
+    After a request of ours that was not answered, or a record of somebody else's, only a new read tells
+    what is in force, so until then nothing is stale; and sending again what is in force by now, because
+    an older attempt may still land, is the reviewed change, too.
     """
     promised = reviewed.get(change.family)
     if promised is None:
         return False
-    if isinstance(seen, NotRead) and reads.latest is not None:
+    if isinstance(seen, NotRead | Overtaken) and reads.latest is not None:
         return change.after == promised[1]
     return change.after == promised[1] and change.before in promised
 
@@ -553,7 +553,7 @@ def _frozen(seen: View) -> bool:
             return frozen
         case Doubtful(row=row):
             return row is not None and row.frozen
-        case NotRead() | Absent():
+        case NotRead() | Overtaken() | Absent():
             return False
         case _:
             assert_never(seen)

@@ -137,7 +137,7 @@ def _uncertain_words(status: Status) -> str:
     if unanswered:
         return f"Not known: a request for {_list(unanswered)} was not answered."
     doubtful = _names(status, lambda one: one.doubtful)
-    return f"Not known: what was just read of {_list(doubtful)} was not expected; it is read again."
+    return f"Not known: what was just read of {_list(doubtful)} proves nothing yet; it is read again."
 
 
 def _exposed_words(exposed: tuple[Family, ...], status: Status) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from reconciler.core.evidence import NotRead, Reads, view
+from reconciler.core.evidence import NotRead, Overtaken, Reads, view
 from reconciler.core.model import (
     Confirmed,
     Desired,
@@ -48,7 +48,8 @@ class FamilyStatus:
     """One desired family: desired, applied (None: never), live (None: no row, or not read since).
 
     ``change`` is what a plan made from the record alone would do; None when nothing. ``doubtful``:
-    every request was answered, but one read differs from what came of them, and another has to agree.
+    every request was answered, but one read differs from what came of them, or began before the record of
+    somebody else's was first seen; another has to tell.
     """
 
     family: Family
@@ -120,13 +121,15 @@ def make_status(
     policy: Policy | None = None,
     rules: Rules | None = None,
     read: LiveRead | None = None,
+    overtaken: frozenset[Family] = frozenset(),
 ) -> Status:
     """Put the record beside what is desired, as of ``now`` and ``wall``.
 
     ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``.
     ``read`` is that pass's own live read; None: the one on record, as old as the wall clock says.
+    ``overtaken``: the families of which that pass knows that its read may be older than the record.
     """
-    reads = _reads(record, now, wall) if read is None else Reads(latest=read, previous=read)
+    reads = _reads(record, now, wall) if read is None else Reads(read, read, overtaken)
     pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
     if rules is None:
         rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
@@ -178,7 +181,7 @@ def _family(
     doubtful: bool,
 ) -> FamilyStatus:
     known = record.known.get(family, Never())
-    live = None if isinstance(view(family, known, reads), NotRead) else record.live_rows.get(family)
+    live = record.live_rows.get(family) if _counts(family, known, reads) else None
     return FamilyStatus(
         family=family,
         state=_state(known, live, change, doubtful),
@@ -231,8 +234,12 @@ def _seen(known: Known, live: LiveRow | None, change: Change | None, doubtful: b
     return FAILED if stuck else _state(known, live, change, doubtful).value
 
 
+def _counts(family: Family, known: Known, reads: Reads) -> bool:
+    return not isinstance(view(family, known, reads), NotRead | Overtaken)
+
+
 def _row(family: Family, known: Mapping[Family, Known], reads: Reads) -> LiveRow | None:
-    counts = not isinstance(view(family, known.get(family, Never()), reads), NotRead)
+    counts = _counts(family, known.get(family, Never()), reads)
     return reads.latest.rows.get(family) if counts and reads.latest is not None else None
 
 

@@ -32,7 +32,7 @@ from reconciler.core.events import (
     StateAwaited,
     WentIdle,
 )
-from reconciler.core.evidence import Doubtful, Reads, view
+from reconciler.core.evidence import Doubtful, Overtaken, Reads, view
 from reconciler.core.model import Desired, Family, LiveRead, Never, Pause
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
@@ -235,6 +235,7 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
         wall=wall,
         rules=compared.rules,
         read=vitals.read,
+        overtaken=compared.overtaken,
     )
 
 
@@ -268,14 +269,14 @@ def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
 
 
 def _in_doubt(vitals: Vitals, event: Compared) -> bool:
-    """Tell whether the newest read differs from the record of some family, and is not believed yet.
+    """Tell whether what was read of some family is not believed yet: it differs, or is overtaken.
 
     The plan does not wait for a second read where the file has changed as well, and compares with what
     was applied; but what the read shows may be less protection than that, or none.
     """
-    reads, never = Reads(vitals.read), Never()
-    families = event.desired.families
-    return any(isinstance(view(each, event.known.get(each, never), reads), Doubtful) for each in families)
+    reads, never = Reads(vitals.read, overtaken=event.overtaken), Never()
+    seen = (view(each, event.known.get(each, never), reads) for each in event.desired.families)
+    return any(isinstance(one, Doubtful | Overtaken) for one in seen)
 
 
 def _refused(file: FileState | None, path: str, problems: tuple[Problem, ...], wall: datetime) -> FileState:

@@ -85,12 +85,16 @@ class Sight:
 HOWS = {
     "none": "live is not read in this pass",
     "too-old": "the only read began no later than the last proof or attempt",
+    "overtaken": "somebody else's proof was first seen after the only read began",
     "calm": "one read, begun more than 5 s after the proof",
     "early": "one read, begun within 5 s after the proof",
     "early-twice": "two reads within 5 s after the proof, both counting",
     "calm-twice": "two reads more than 5 s after the proof",
     "early-and-too-old": "a read within 5 s after the proof; the one before it does not count",
 }
+
+
+UNREAD = ("none", "too-old", "overtaken")
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Answer:
 
 def proven(record: Record, sight: Sight) -> str:
     """Return what the reads prove: unread, doubt, missing, or the name of a setting."""
-    if sight.how in ("none", "too-old"):
+    if sight.how in UNREAD:
         return "unread"
     shown = sight.now.rstrip("*") if sight.now else "missing"
     shown_before = sight.before.rstrip("*") if sight.before else "missing"
@@ -151,7 +155,7 @@ def expected(case: Situation) -> Answer:
     before = in_force(case.record, seen)
     decide = _uncertain if case.record.attempts else _certain
     action, reason = decide(case, seen, before)
-    doubtful = seen == "doubt"
+    doubtful = seen == "doubt" or case.sight.how == "overtaken"
     if action != "set":
         shown_before = {"nothing": None, "adopt": case.wanted, "await": before}[action]
         return Answer(action, reason, shown_before, doubtful=doubtful)
@@ -159,7 +163,7 @@ def expected(case: Situation) -> Answer:
     way = WAY.get((before, case.wanted))
     # Protection the record calls for goes out at once. Only switching off waits for the doubt to
     # end, and what may be as desired already.
-    as_desired = case.sight.now is not None and case.sight.now.rstrip("*") == case.wanted
+    as_desired = seen == "doubt" and (case.sight.now or "").rstrip("*") == case.wanted
     doubtful = doubtful and (because is not None or case.wanted == "D" or as_desired)
     return Answer("hold" if because else "set", reason, before, way, because, doubtful)
 
@@ -195,7 +199,7 @@ def _hold(case: Situation, before: str | None, reason: str | None) -> str | None
     might_be_on = {before}
     if case.record.attempts:
         might_be_on |= {case.record.proof, *(attempt.value for attempt in case.record.attempts)}
-    frozen = case.sight.how not in ("none", "too-old") and (case.sight.now or "").endswith("*")
+    frozen = case.sight.how not in UNREAD and (case.sight.now or "").endswith("*")
     became = "disable" if before is None else WAY.get((case.wanted, before))
     left_alone = {
         DriftPolicy.HEAL: set[str](),
@@ -258,6 +262,8 @@ def reads_of(record: Record, sight: Sight) -> Reads:
         return Reads()
     too_old = last_act(record)
     latest = _read(READ_AT.get(sight.how, too_old), sight.now)
+    if sight.how == "overtaken":
+        return Reads(latest, overtaken=frozenset({BTC}))
     if sight.how == "early-and-too-old":
         return Reads(latest, _read(too_old, sight.before))
     if sight.how in PREVIOUS_READ_AT:
@@ -307,6 +313,8 @@ def sights(record: Record) -> Iterator[Sight]:
     yield Sight("none")
     for shown in SHOWN:
         yield Sight("calm", shown)
+        if record == Record(record.proof) != Record(None):
+            yield Sight("overtaken", shown)
         yield Sight("early", shown)
         yield Sight("early-twice", shown, shown)
         yield Sight("calm-twice", shown, shown)
@@ -327,12 +335,15 @@ def situations(wanted: str) -> Iterator[Situation]:
 
 def held_situations(wanted: str) -> Iterator[Situation]:
     """Yield every record of at most one attempt, seen in few ways, under every combination of rules."""
-    few = [Sight("none"), Sight("early", "B"), Sight("too-old", "A*"), Sight("too-old", "B")]
+    few = [Sight("none"), Sight("early", "B")]
+    too_old = [Sight("too-old", "A*"), Sight("too-old", "B")]
+    overtaken = [Sight("overtaken", "A*"), Sight("overtaken", "B")]
     few += [Sight("calm-twice", shown, shown) for shown in SHOWN]
     rules = list(product(DriftPolicy, (False, True), (False, True), (None, "A", wanted)))
     for record in records():
         if len(record.attempts) > 1:
             continue
-        for sight, (drift, paused, allowed, parked) in product(few, rules):
-            if sight.how != "too-old" or record != Record(None):
-                yield Situation(wanted, record, sight, drift, paused, allowed, parked)
+        seen = few + (too_old if record != Record(None) else [])
+        seen += overtaken if record == Record(record.proof) != Record(None) else []
+        for sight, (drift, paused, allowed, parked) in product(seen, rules):
+            yield Situation(wanted, record, sight, drift, paused, allowed, parked)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from reconciler.core.evidence import (
     Absent,
     Doubtful,
     NotRead,
+    Overtaken,
     Reads,
     counts_after,
     last_proof,
@@ -70,6 +73,33 @@ def test_what_reads_prove_of_a_confirmed_family(
     latest: LiveRead | None, previous: LiveRead | None, seen: object
 ) -> None:
     assert view(BTC, PROOF, Reads(latest, previous)) == seen
+
+
+@pytest.mark.parametrize(
+    ("known", "begun_at", "proved", "seen"),
+    [
+        (PROOF, 99.0, {ETH}, Overtaken()),
+        (PROOF, 99.999, (), Overtaken()),
+        (PROOF, 100.0, (), NotRead()),
+        (PROOF, 99.0, {BTC}, NotRead()),
+        (PROOF, 100.001, (), Doubtful(B)),
+        (PROOF, 105.0, (), B),
+        (DOUBT, 99.0, (), NotRead()),
+        (Never(), 99.0, (), B),
+    ],
+)
+def test_what_somebody_else_proved_since_a_read_takes_another_one(
+    known: Known, begun_at: float, proved: Collection[Family], seen: object
+) -> None:
+    reads = Reads(read(begun_at, {BTC: B})).beside({BTC: known}, frozenset(proved))
+    assert view(BTC, known, reads) == seen
+
+
+def test_only_a_read_can_be_overtaken_and_the_next_one_is_not() -> None:
+    assert Reads().beside({BTC: PROOF}, frozenset()) == Reads()
+    overtaken = Reads(read(99.0, {})).beside({BTC: PROOF, ETH: PROOF}, {ETH})
+    assert overtaken.overtaken == {BTC}
+    assert not overtaken.then(read(101.0, {})).beside({BTC: PROOF}, frozenset()).overtaken
 
 
 def test_a_missing_row_is_in_sync_at_once_where_disabled_was_confirmed() -> None:

@@ -52,6 +52,7 @@ from tests.unit.core_builders import (
 from tests.unit.core_world import (
     DESIRED,
     SETTINGS,
+    UNREAD,
     Answer,
     Situation,
     expected,
@@ -103,7 +104,7 @@ def test_every_situation_gets_what_the_contract_wants_and_what_must_hold_holds(
     for case in world(wanted):
         plan = plan_for(case)
         assert told(plan) == expected(case), case
-        read_counts = case.sight.how not in ("none", "too-old")
+        read_counts = case.sight.how not in UNREAD
         frozen = read_counts and (case.sight.now or "").endswith("*")
         assert not (plan.requests and (frozen or case.paused)), case
         assert not (case.record.attempts and plan.unchanged), case

@@ -142,7 +142,7 @@ def doubted(*unanswered: Family) -> Status:
 @pytest.mark.parametrize(
     ("unanswered", "sentence"),
     [
-        ((), "Not known: what was just read of BTC-USD, ETH-USD was not expected; it is read again."),
+        ((), "Not known: what was just read of BTC-USD, ETH-USD proves nothing yet; it is read again."),
         ((ETH,), "Not known: a request for ETH-USD was not answered."),
     ],
 )

@@ -37,7 +37,7 @@ from reconciler.core.events import (
     Waiting,
     WentIdle,
 )
-from reconciler.core.model import Known, LiveRow, Never, Uncertain
+from reconciler.core.model import Family, Known, LiveRow, Never, Uncertain
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
 from reconciler.core.status import FamilyState
@@ -276,6 +276,30 @@ def test_a_loosened_file_does_not_hide_that_less_is_in_force_than_was_applied(
 def test_in_doubt_nothing_is_proven() -> None:
     made = having(fresh(), compared(IN_SYNC, ROWS, whole=False))
     assert (made.started, made.in_sync_at) == (False, None)
+
+
+@pytest.mark.parametrize("overtaken", [frozenset[Family](), frozenset({BTC})])
+def test_a_read_that_somebody_else_s_record_overtook_proves_nothing(overtaken: frozenset[Family]) -> None:
+    """Loosening it asks for no second read, but whether it is as tight as its record nobody knows."""
+    wanted = {BTC: setting("5000/2000/200")}
+    rows = {BTC: row("5000/2000/400")}
+    event = compared({BTC: confirmed("5000/2000/100", at=NOW)}, rows, wanted=wanted, overtaken=overtaken)
+    assert event.whole
+    made = having(fresh(wanted), LiveReadDone(read(NOW - 1, rows)), event)
+    told = status_of(made, now=NOW, wall=WALL)
+    assert told is not None
+    assert (made.started, told.families[0].live) == (not overtaken, None)
+
+
+def test_what_is_overtaken_is_told_as_not_known_until_it_is_read_again() -> None:
+    rows = {BTC: row("5000/2000/400")}
+    known = {BTC: confirmed("5000/2000/100", at=NOW)}
+    event = compared(known, rows, wanted={BTC: A}, overtaken=frozenset({BTC}))
+    assert (event.whole, event.plan.doubtful) == (False, (BTC,))
+    told = status_of(having(fresh({BTC: A}), LiveReadDone(read(NOW - 1, rows)), event), now=NOW, wall=WALL)
+    assert told is not None
+    (one,) = told.families
+    assert (one.state, one.doubtful, one.live) == (FamilyState.UNCERTAIN, True, None)
 
 
 def test_started_stays_and_in_sync_keeps_its_moment() -> None:

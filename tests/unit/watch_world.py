@@ -47,14 +47,15 @@ def compared(
     whole: bool | None = None,
     account: str = "main",
     pauses: tuple[Pause, ...] = (),
+    overtaken: frozenset[Family] = frozenset(),
 ) -> Compared:
     """Return what a pass compares: ``rows`` None is a pass that has not read yet."""
     file = desired(wanted, account=account)
     read = None if rows is None else LiveRead(now - 1, rows)
-    reads, rules, known = Reads(read, read), rules or Rules(), known or {}
+    reads, rules, known = Reads(read, read, overtaken), rules or Rules(), known or {}
     plan = with_schedule(make_plan(file, known, reads, rules, now), ledger, now, assume_idle=False)
     whole = read is not None and not plan.doubtful if whole is None else whole
-    return Compared(file, known, ledger, pauses, rules, plan, whole)
+    return Compared(file, known, ledger, pauses, rules, plan, whole, overtaken)
 
 
 def having(vitals: Vitals, *events: Event, now: float = NOW) -> Vitals:
