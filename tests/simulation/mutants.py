@@ -16,6 +16,7 @@ from unittest import mock
 
 from reconciler import loop, reconcile
 from reconciler.core import evidence, fight, pacing, plan, step, verdict
+from reconciler.core.evidence import Reads
 from reconciler.core.model import Budget, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
@@ -565,5 +566,6 @@ MUTANTS = (
     _of_postgres(
         "overrides take no time", Patch(reconcile._Pass, "_record_overrides", _overrides_take_no_time)
     ),
+    _of_postgres("no read after others' proofs", Patch(Reads, "beside", lambda reads, *_: reads)),
     _of_postgres("one ledger per account, on hosts", Patch(KeptAccount, "identify", _budget_by_account)),
 )

@@ -57,4 +57,11 @@ REGRESSIONS = (
         mutant="overrides take no time",
         kind=WorldKind.POSTGRES,
     ),
+    Regression(
+        story="suspended until another had written, it read what somebody then changed, saw the other's "
+        "acknowledgement only after that, and told that old word as in sync",
+        seed=795,
+        mutant="no read after others' proofs",
+        kind=WorldKind.POSTGRES,
+    ),
 )
