@@ -178,6 +178,9 @@ class World:
         self.processes: dict[int, Process] = {}
         self._lives = 0
         self.news = 0  # how often something was written to the state
+        self.pausings = 0  # how often a pause may have begun or ended
+        self._unfought_at = self._doubted_at = -1  # what was on record when that was last looked at
+        self._doubted_then: list[Family] = []
         self.auditor = Auditor(self)
         self.network = Network(self)
         self._make_exchange()
@@ -439,12 +442,16 @@ class World:
 
     def _resume_what_was_fought_over(self) -> None:
         """Do what a person does once whoever fought has stopped."""
+        if self._unfought_at == self.keeping.writes():
+            return
         for account in self.accounts:
             store = self.keeping.observer(account)
             fought = [pause.family for pause in at_once(store.pauses()) if pause.fought is not None]
             if fought:
+                self.pausings += 1
                 at_once(store.resume(fought))
                 self.trace(None, "resumed by hand: %s", fought)
+        self._unfought_at = self.keeping.writes()
 
     def _under_way(self) -> bool:
         return any(self.network.may_take_effect(attempt) for attempt in self.truth.attempts)
@@ -467,6 +474,13 @@ class World:
         return [family for family in self.scenario.families if not (guarded and last[family].disabled)]
 
     def _doubted(self) -> list[Family]:
+        """Return the families that are not on record as the last file says; time alone changes nothing."""
+        if self._doubted_at != self.keeping.writes():
+            self._doubted_then = self._doubted_now()
+            self._doubted_at = self.keeping.writes()
+        return self._doubted_then
+
+    def _doubted_now(self) -> list[Family]:
         last = self.scenario.versions[-1][1]
         known = {
             family: one for account in self.accounts for family, one in self.on_record(account).items()
