@@ -61,8 +61,8 @@ class Keeping(Protocol):
         """Return the families about which something is yet to be noticed by somebody."""
         ...
 
-    def writes(self) -> int:
-        """Return what has grown since the last look if what is on record may be another since."""
+    def writes(self, *tables: str) -> int:
+        """Return what has grown since the last look if rows of ``tables`` may be others since."""
         ...
 
     def image(self) -> bytes:
@@ -106,8 +106,8 @@ class SqliteKeeping:
     def unnoticed(self) -> list[Family]:
         return []
 
-    def writes(self) -> int:
-        return self._rows.writes
+    def writes(self, *tables: str) -> int:
+        return self._rows.writes(*tables)
 
     def image(self) -> bytes:
         return self._rows.serialize()
@@ -164,8 +164,8 @@ class PostgresKeeping:
     def unnoticed(self) -> list[Family]:
         return list(self._world.scenario.families) if self.server.loss_unnoticed() else []
 
-    def writes(self) -> int:
-        return self.server.rows.writes
+    def writes(self, *tables: str) -> int:
+        return self.server.rows.writes(*tables)
 
     def image(self) -> bytes:
         return self.server.committed().serialize()

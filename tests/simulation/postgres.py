@@ -204,15 +204,16 @@ class SimulatedTransaction:
 
     async def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of one statement."""
-        assert self._work is not None
+        work = self._work
+        assert work is not None
         if self._process.dead:
             raise Killed
         if self._mode is not Mode.READ:
             await self._reach()
-        wanted = wanted_lock(query, values)
-        if wanted is not None:
-            await self._locked(*wanted)
-        return self._server.execute(self._work, query, values)
+            wanted = wanted_lock(query, values)
+            if wanted is not None:
+                await self._locked(*wanted)
+        return self._server.execute(work, query, values)
 
     async def row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the only row of one statement."""

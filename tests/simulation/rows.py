@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
@@ -49,11 +50,12 @@ class Does(Enum):
 
 
 class Rows(sqlite3.Connection):
-    """A connection to rows that nobody else has. ``writes`` counts what may have changed them."""
+    """A connection to rows that nobody else has."""
 
     def __init__(self, *told: Any, **more: Any) -> None:
         super().__init__(*told, **more)
-        self.writes = 0
+        self._writes: Counter[str] = Counter()
+        self._forgotten = 0
         self._begun: str | None = None
         self._read: dict[str, dict[tuple[Any, ...], Found]] = {}
         self._written: set[str] = set()
@@ -96,13 +98,17 @@ class Rows(sqlite3.Connection):
         super().rollback()
         for table in self._written:
             self._read.pop(table, None)
-        self.writes += len(self._written)
+        self._writes.update(self._written)
         self._written.clear()
 
     def forget(self) -> None:
         """Look everything up again: the rows are others."""
         self._read.clear()
-        self.writes += 1
+        self._forgotten += 1
+
+    def writes(self, *tables: str) -> int:
+        """Return what has grown since the last look if rows of ``tables`` may be others since."""
+        return self._forgotten + sum(self._writes[table] for table in tables)
 
     def _looked_up(self, table: str, query: str, values: Sequence[Any]) -> Found:
         read = self._read.setdefault(table, {})
@@ -123,7 +129,7 @@ class Rows(sqlite3.Connection):
             self._begun = None
         self._read.pop(table, None)
         self._written.add(table)
-        self.writes += 1
+        self._writes[table] += 1
 
     def _commit(self) -> None:
         if self._begun is None:

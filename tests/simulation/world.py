@@ -68,6 +68,10 @@ LONGEST_ZOMBIE_S = 60.0
 LISTEN_TO_ONE_IN = 8
 """Turning everything said into text takes longer than saying it: done in one history in eight."""
 
+PAUSES = "pauses", "fights"
+KNOWN = "applied", "attempts"
+"""The tables in which that is on record."""
+
 T = TypeVar("T")
 
 FOREIGN_FAMILY = "ADA-USD"
@@ -442,7 +446,7 @@ class World:
 
     def _resume_what_was_fought_over(self) -> None:
         """Do what a person does once whoever fought has stopped."""
-        if self._unfought_at == self.keeping.writes():
+        if self._unfought_at == self.keeping.writes(*PAUSES):
             return
         for account in self.accounts:
             store = self.keeping.observer(account)
@@ -451,7 +455,7 @@ class World:
                 self.pausings += 1
                 at_once(store.resume(fought))
                 self.trace(None, "resumed by hand: %s", fought)
-        self._unfought_at = self.keeping.writes()
+        self._unfought_at = self.keeping.writes(*PAUSES)
 
     def _under_way(self) -> bool:
         return any(self.network.may_take_effect(attempt) for attempt in self.truth.attempts)
@@ -475,9 +479,9 @@ class World:
 
     def _doubted(self) -> list[Family]:
         """Return the families that are not on record as the last file says; time alone changes nothing."""
-        if self._doubted_at != self.keeping.writes():
-            self._doubted_then = self._doubted_now()
-            self._doubted_at = self.keeping.writes()
+        written = self.keeping.writes(*KNOWN)
+        if self._doubted_at != written:
+            self._doubted_then, self._doubted_at = self._doubted_now(), written
         return self._doubted_then
 
     def _doubted_now(self) -> list[Family]:
