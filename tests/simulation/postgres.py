@@ -134,7 +134,8 @@ class SimulatedConnections:
         if self._of_the_pass():
             self.saw, self.began_at = -1, process.world.scheduler.now
         transaction = SimulatedTransaction(process, self.server, mode, self._note_of(mode))
-        await transaction.hold_up()
+        if delay := transaction.drawn_delay():
+            await transaction.held_up_for(delay)
         if mode is Mode.WRITE:  # reading, only the way back matters
             await transaction.spend(process.world.sql_latency(process))
         transaction.perhaps_die()
@@ -208,7 +209,7 @@ class SimulatedTransaction:
         assert work is not None
         if self._process.dead:
             raise Killed
-        if self._mode is not Mode.READ:
+        if self._mode is not Mode.READ:  # reading, all are one: the snapshot is of one moment
             await self._reach()
             wanted = wanted_lock(query, values)
             if wanted is not None:
@@ -302,11 +303,16 @@ class SimulatedTransaction:
             self._process.perhaps_die()
 
     async def hold_up(self) -> None:
-        """Perhaps be suspended for a while; the server does not wait for that for ever."""
-        if self._task is self._process.task and (delay := self._process.drawn_delay()):
-            await self._held_up_for(delay)
+        """Perhaps be suspended for a while."""
+        if delay := self.drawn_delay():
+            await self.held_up_for(delay)
 
-    async def _held_up_for(self, delay: float) -> None:
+    def drawn_delay(self) -> float:
+        """Return for how long it is suspended now; mostly 0."""
+        return self._process.drawn_delay() if self._task is self._process.task else 0.0
+
+    async def held_up_for(self, delay: float) -> None:
+        """Be suspended; the server does not wait for that for ever."""
         if self._work is not None:
             scheduler = self._process.world.scheduler
             scheduler.after(SILENCE_TIMEOUT_S, self._server.end_silent, self._work, self._work.heard)
@@ -319,10 +325,10 @@ class SimulatedTransaction:
             self._process.world.scheduler.after(back, wake, None if done else Gone())
 
     async def _reach(self) -> None:
-        """Let a statement reach the server; reading, all are one: the snapshot is of one moment."""
+        """Let a writing transaction's statement reach the server."""
         process = self._process
-        if self._task is process.task and (delay := process.drawn_delay()):
-            await self._held_up_for(delay)
+        if delay := self.drawn_delay():
+            await self.held_up_for(delay)
         if process.rng.random() < process.world.database.slow_statements:
             await self.spend(process.world.sql_latency(process))
         self.perhaps_die()
