@@ -86,7 +86,7 @@ class Rows(sqlite3.Connection):
                 return super().execute(query, values)
         return NOTHING
 
-    def executemany(self, query: str, many: Iterable[Any]) -> Any:  # type: ignore[override]  # what is used of it
+    def executemany(self, query: str, many: Iterable[Any]) -> sqlite3.Cursor:
         """Run a writing statement for each of ``many`` values."""
         _, table = meaning(query)
         self._before_writing(table)

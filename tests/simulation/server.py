@@ -161,10 +161,16 @@ class Server:
             case Does.LOCK_NAME:
                 return [("",)]
             case Does.READ:
-                self._look(work)
-                return self.rows.execute(statement.text, self._bound(statement, values)).fetchall()
+                return self._read(work, statement, values)
             case _:
                 return self._write(work, statement, values)
+
+    def _read(self, work: Work, statement: Statement, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        self._look(work)
+        found: list[tuple[Any, ...]] = self.rows.execute(
+            statement.text, self._bound(statement, values)
+        ).fetchall()
+        return found
 
     def _write(self, work: Work, statement: Statement, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         bound = self._bound(statement, values)
