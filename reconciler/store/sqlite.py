@@ -111,8 +111,8 @@ def open_existing(path: str, *, clock: Clock, boot: str) -> SqliteState | None:
 class MemoryDisk:
     """A state without a file, for simulations: it outlives the simulated processes that open it."""
 
-    def __init__(self) -> None:
-        self._db = sqlite3.connect(IN_MEMORY, isolation_level=None, cached_statements=256)
+    def __init__(self, db: sqlite3.Connection | None = None) -> None:
+        self._db = db or sqlite3.connect(IN_MEMORY, isolation_level=None, cached_statements=256)
         self._db.deserialize(schema.with_wal(schema.empty_image(), on=False))
         self._locks: dict[str, tuple[object, Holder]] = {}
 

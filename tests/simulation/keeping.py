@@ -13,6 +13,7 @@ from tests.simulation import checkers
 from tests.simulation.host import ObserverClock
 from tests.simulation.ports import WatchedStore
 from tests.simulation.postgres import PostgresStore, SimulatedState
+from tests.simulation.rows import Rows
 from tests.simulation.server import SEQUENCES_SKIP, Image, Server
 from tests.simulation.truth import Recollection
 
@@ -60,6 +61,10 @@ class Keeping(Protocol):
         """Return the families about which something is yet to be noticed by somebody."""
         ...
 
+    def writes(self, *tables: str) -> int:
+        """Return what has grown since the last look if rows of ``tables`` may be others since."""
+        ...
+
     def image(self) -> bytes:
         """Return all that is on record."""
         ...
@@ -73,7 +78,8 @@ class SqliteKeeping:
     """A file that all processes have open; nothing ever happens to it."""
 
     def __init__(self, world: World) -> None:
-        self._disk = MemoryDisk()
+        self._rows = Rows.in_memory()
+        self._disk = MemoryDisk(self._rows)
         outside = self._disk.open(clock=ObserverClock(world.scheduler), boot="observer")
         self._observers = _observers(world, outside)
 
@@ -100,8 +106,11 @@ class SqliteKeeping:
     def unnoticed(self) -> list[Family]:
         return []
 
+    def writes(self, *tables: str) -> int:
+        return self._rows.writes(*tables)
+
     def image(self) -> bytes:
-        return self._disk._db.serialize()
+        return self._rows.serialize()
 
     def close(self) -> None:
         self._disk.close()
@@ -154,6 +163,9 @@ class PostgresKeeping:
 
     def unnoticed(self) -> list[Family]:
         return list(self._world.scenario.families) if self.server.loss_unnoticed() else []
+
+    def writes(self, *tables: str) -> int:
+        return self.server.rows.writes(*tables)
 
     def image(self) -> bytes:
         return self.server.committed().serialize()

@@ -106,6 +106,8 @@ class WatchedStore:
         self._store = store
         self._last_known: Mapping[Family, Known] = {}
         self._known_at = -1
+        self._last_pauses: tuple[Pause, ...] = ()
+        self._pauses_at = -1
 
     @asynccontextmanager
     async def locked(self, purpose: str) -> AsyncIterator[None]:
@@ -179,7 +181,11 @@ class WatchedStore:
 
     async def pauses(self) -> tuple[Pause, ...]:
         self._process.call("store.pauses")
-        return await self._store.pauses()
+        if self._world.listening or self._last_pauses or self._pauses_at != self._world.pausings:
+            # Where there was none there is none, until one begins.
+            self._pauses_at = self._world.pausings
+            self._last_pauses = await self._store.pauses()
+        return self._last_pauses
 
     async def pause(
         self,
@@ -190,11 +196,13 @@ class WatchedStore:
         fought: Mapping[Family, Setting] | None = None,
     ) -> None:
         self._process.call("store.pause")
+        self._world.pausings += 1
         await self._store.pause(families, until=until, reason=reason, fought=fought)
         self._process.perhaps_die()
 
     async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
         self._process.call("store.end_fights")
+        self._world.pausings += 1
         await self._store.end_fights(fought)
         self._process.perhaps_die()
 

@@ -8,8 +8,8 @@ COMMIT is told what one is told whose COMMIT never arrived.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -111,21 +111,11 @@ class SimulatedConnections:
         self.began_at = 0.0
         self._process = process
         self.server = server
-        self._open: list[SimulatedTransaction] = []
+        self.open: list[SimulatedTransaction] = []
 
-    @asynccontextmanager
-    async def transaction(self, mode: Mode = Mode.WRITE) -> AsyncIterator[SimulatedTransaction]:
+    def transaction(self, mode: Mode = Mode.WRITE) -> Transacting:
         """Give one transaction; what is thrown out of it undoes it, unless COMMIT is on its way."""
-        transaction = await self._begun(mode)
-        self._open.append(transaction)
-        try:
-            yield transaction
-            await transaction.commit()
-        except Gone:
-            raise lost() from None
-        finally:
-            transaction.give_up()
-            self._open.remove(transaction)
+        return Transacting(self, mode)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -133,17 +123,19 @@ class SimulatedConnections:
 
     def drop(self) -> None:
         """Break all connections at once, as a death does."""
-        for transaction in self._open:
+        for transaction in self.open:
             transaction.give_up()
 
-    async def _begun(self, mode: Mode) -> SimulatedTransaction:
+    async def begun(self, mode: Mode) -> SimulatedTransaction:
+        """Begin a transaction, if the server can be reached."""
         process, troubles = self._process, self._process.world.database
         if process.dead:
             raise Killed
         if self._of_the_pass():
             self.saw, self.began_at = -1, process.world.scheduler.now
         transaction = SimulatedTransaction(process, self.server, mode, self._note_of(mode))
-        await transaction.hold_up()
+        if delay := transaction.drawn_delay():
+            await transaction.held_up_for(delay)
         if mode is Mode.WRITE:  # reading, only the way back matters
             await transaction.spend(process.world.sql_latency(process))
         transaction.perhaps_die()
@@ -160,6 +152,33 @@ class SimulatedConnections:
 
     def _of_the_pass(self) -> bool:
         return self._process.world.scheduler.running is self._process.task
+
+
+class Transacting:
+    """The time in which a transaction is open: ``async with``, said by hand as it is said so often."""
+
+    __slots__ = ("_connections", "_mode", "_transaction")
+
+    def __init__(self, connections: SimulatedConnections, mode: Mode) -> None:
+        self._connections = connections
+        self._mode = mode
+
+    async def __aenter__(self) -> SimulatedTransaction:
+        self._transaction = await self._connections.begun(self._mode)
+        self._connections.open.append(self._transaction)
+        return self._transaction
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            if error is None:
+                await self._transaction.commit()
+            elif isinstance(error, Gone):
+                raise lost() from None
+        except Gone:
+            raise lost() from None
+        finally:
+            self._transaction.give_up()
+            self._connections.open.remove(self._transaction)
 
 
 class SimulatedTransaction:
@@ -186,12 +205,16 @@ class SimulatedTransaction:
 
     async def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of one statement."""
-        assert self._work is not None
-        await self._reach()
-        wanted = wanted_lock(query, values)
-        if wanted is not None:
-            await self._locked(*wanted)
-        return self._server.execute(self._work, query, values)
+        work = self._work
+        assert work is not None
+        if self._process.dead:
+            raise Killed
+        if self._mode is not Mode.READ:  # reading, all are one: the snapshot is of one moment
+            await self._reach()
+            wanted = wanted_lock(query, values)
+            if wanted is not None:
+                await self._locked(*wanted)
+        return self._server.execute(work, query, values)
 
     async def row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the only row of one statement."""
@@ -280,10 +303,16 @@ class SimulatedTransaction:
             self._process.perhaps_die()
 
     async def hold_up(self) -> None:
-        """Perhaps be suspended for a while; the server does not wait for that for ever."""
-        delay = self._process.drawn_delay() if self._task is self._process.task else 0.0
-        if delay == 0.0:
-            return
+        """Perhaps be suspended for a while."""
+        if delay := self.drawn_delay():
+            await self.held_up_for(delay)
+
+    def drawn_delay(self) -> float:
+        """Return for how long it is suspended now; mostly 0."""
+        return self._process.drawn_delay() if self._task is self._process.task else 0.0
+
+    async def held_up_for(self, delay: float) -> None:
+        """Be suspended; the server does not wait for that for ever."""
         if self._work is not None:
             scheduler = self._process.world.scheduler
             scheduler.after(SILENCE_TIMEOUT_S, self._server.end_silent, self._work, self._work.heard)
@@ -296,13 +325,10 @@ class SimulatedTransaction:
             self._process.world.scheduler.after(back, wake, None if done else Gone())
 
     async def _reach(self) -> None:
-        """Let a statement reach the server; reading, all are one: the snapshot is of one moment."""
+        """Let a writing transaction's statement reach the server."""
         process = self._process
-        if process.dead:
-            raise Killed
-        if self._mode is Mode.READ:
-            return
-        await self.hold_up()
+        if delay := self.drawn_delay():
+            await self.held_up_for(delay)
         if process.rng.random() < process.world.database.slow_statements:
             await self.spend(process.world.sql_latency(process))
         self.perhaps_die()

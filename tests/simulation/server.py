@@ -12,12 +12,14 @@ import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reconciler.store import schema
 from reconciler.store.postgres.connections import LOCK_TIMEOUT_MS, SILENCE_TIMEOUT_MS
 from reconciler.store.rows import LOST, AttemptRow
+from tests.simulation.rows import Rows
 from tests.simulation.scheduler import Scheduler
 
 LOCK_TIMEOUT_S = LOCK_TIMEOUT_MS / 1000
@@ -112,7 +114,7 @@ class Server:
         self._queues: dict[Lockable, list[_Waiting]] = {}
         self._holders: dict[Lockable, list[Work]] = {}
         self._current: Work | None = None
-        self.rows = sqlite3.connect(":memory:", isolation_level=None, cached_statements=256)
+        self.rows = Rows.in_memory()
         self.rows.deserialize(_empty())
         self.rows.execute("INSERT INTO version VALUES (1, ?)", (self.history,))
 
@@ -152,31 +154,47 @@ class Server:
         if work.over:
             raise Gone
         work.heard += 1
-        if "nextval(" in query:
-            return self._next_ids(*values)
-        if "pg_advisory_xact_lock" in query:
-            return [("",)]
-        text, bound = self._translated(query, values)
+        statement = understood(query)
+        match statement.does:
+            case Does.COUNT:
+                return self._next_ids(*values)
+            case Does.LOCK_NAME:
+                return [("",)]
+            case Does.READ:
+                return self._read(work, statement, values)
+            case _:
+                return self._write(work, statement, values)
+
+    def _read(self, work: Work, statement: Statement, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        self._look(work)
+        found: list[tuple[Any, ...]] = self.rows.execute(
+            statement.text, self._bound(statement, values)
+        ).fetchall()
+        return found
+
+    def _write(self, work: Work, statement: Statement, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        bound = self._bound(statement, values)
         self._turn(work)
-        cursor = self.rows.execute(text, bound)
-        found = cursor.fetchall()
-        if not text.startswith("SELECT"):
-            work.touched = max(cursor.rowcount, len(found))
-            if work.touched:
-                work.writes.append((text, bound))
-        if " locks " in text and not text.startswith("SELECT"):
-            work.lock = str(next(value for value in values if isinstance(value, str)))
-            work.takes |= text.startswith("INSERT") and bool(found)
+        cursor = self.rows.execute(statement.text, bound)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        work.touched = max(cursor.rowcount, len(found))
+        if work.touched:
+            work.writes.append((statement.text, bound))
+        if statement.does in (Does.TAKE_LOCK, Does.CHANGE_LOCK):
+            work.lock = _lock_name(values)
+            work.takes |= statement.does is Does.TAKE_LOCK and bool(found)
         return found
 
     def commit(self, work: Work) -> bool:
         """Make what was written durable and visible, whoever still waits for the answer."""
         if work.over:
             return False
-        self._turn(work)
-        self.rows.execute("COMMIT")
-        self._current = None
-        self.commits += bool(work.writes)
+        if work.writes:
+            self._turn(work)
+            self.commits += 1
+        if self._current is work:
+            self.rows.execute("COMMIT")
+            self._current = None
         reserved = work.reservation()
         if reserved is not None:
             self.stamped[reserved.boot, reserved.reserved_at] = self.clock()
@@ -284,6 +302,7 @@ class Server:
         self.go_down()
         image.rows.backup(self.committed())
         image.rows.close()
+        self.rows.forget()
         self._sequences = {name: value + skip for name, value in image.sequences.items()}
         self.takers = dict(image.takers)
         self.timeline += 1
@@ -291,8 +310,15 @@ class Server:
 
     # -- rows ------------------------------------------------------------------------------------
 
+    def _look(self, work: Work) -> None:
+        """Let the rows be what this transaction sees, to be looked at only."""
+        if work.writes:
+            self._turn(work)
+        elif self._current is not work:
+            self._set_aside()
+
     def _turn(self, work: Work) -> None:
-        """Let the rows be what this transaction sees."""
+        """Let the rows be what this transaction sees, to be written to."""
         if self._current is work:
             return
         self._set_aside()
@@ -311,31 +337,78 @@ class Server:
         self._sequences[sequence] = first + count - 1
         return [(number,) for number in range(first, first + count)]
 
-    def _translated(self, query: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
-        text, holders = _dialect(query)
-        if holders is None:
-            return text, values
+    def _bound(self, statement: Statement, values: Sequence[Any]) -> Sequence[Any]:
+        if statement.holders is None:
+            return values
         rest = iter(values)
         said = {"now": self.clock(), "history": self.history}
-        return text, [said[holder] if holder in said else next(rest) for holder in holders]
+        return [said[holder] if holder in said else next(rest) for holder in statement.holders]
+
+
+class Does(Enum):
+    """What a statement does, as far as a transaction is concerned."""
+
+    READ = "read"
+    WRITE = "write"
+    COUNT = "take numbers of a sequence"
+    LOCK_NAME = "lock a name"
+    TAKE_LOCK = "take a pass lock"
+    CHANGE_LOCK = "change whose a pass lock is"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement, understood once. ``holders``: what each stands for, None for just the values."""
+
+    text: str
+    does: Does
+    holders: tuple[str, ...] | None
+    locks: str | None
+    """The table of which it locks a row before it does anything."""
+    shares: bool
+    """Whether it is content to share that row."""
 
 
 def wanted_lock(query: str, values: Sequence[Any]) -> tuple[Lockable, bool] | None:
     """Return what a statement locks before it does anything, and whether it is content to share it."""
-    found = _lock_of(query)
-    if found is None:
-        return None
-    table, shared = found
-    match table:
+    statement = understood(query)
+    match statement.locks:
+        case None:
+            return None
         case "budgets":
-            return Lockable(table, tuple(values[-3:])), shared
+            return Lockable("budgets", tuple(values[-3:])), statement.shares
         case "locks":
-            return Lockable(table, (next(value for value in values if isinstance(value, str)),)), shared
-        case _:
-            return Lockable(table, tuple(values)), shared
+            return Lockable("locks", (_lock_name(values),)), statement.shares
+        case table:
+            return Lockable(table, tuple(values)), statement.shares
+
+
+def _lock_name(values: Sequence[Any]) -> str:
+    return next(value for value in values if isinstance(value, str))
 
 
 @lru_cache(maxsize=256)
+def understood(query: str) -> Statement:
+    """Return what a statement of the program means to the server."""
+    text, holders = _dialect(query)
+    locks, shares = _lock_of(query) or (None, False)
+    return Statement(text, _done_by(text), holders, locks, shares)
+
+
+def _done_by(text: str) -> Does:
+    if "nextval(" in text:
+        return Does.COUNT
+    if "pg_advisory_xact_lock" in text:
+        return Does.LOCK_NAME
+    if text.startswith("SELECT"):
+        return Does.READ
+    if text.startswith("UPDATE locks SET expires_at"):
+        return Does.WRITE  # it stays whose it is
+    if " locks " in text:
+        return Does.TAKE_LOCK if text.startswith("INSERT") else Does.CHANGE_LOCK
+    return Does.WRITE
+
+
 def _lock_of(query: str) -> tuple[str, bool] | None:
     if "pg_advisory_xact_lock" in query:
         return "accounts", False
@@ -359,7 +432,6 @@ _WORDS: tuple[tuple[str, str], ...] = (
 )
 
 
-@lru_cache(maxsize=256)
 def _dialect(query: str) -> tuple[str, tuple[str, ...] | None]:
     """Return a statement in SQLite's words; and what each holder stands for, None for just the values."""
     for pattern, instead in _WORDS:

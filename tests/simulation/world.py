@@ -68,6 +68,10 @@ LONGEST_ZOMBIE_S = 60.0
 LISTEN_TO_ONE_IN = 8
 """Turning everything said into text takes longer than saying it: done in one history in eight."""
 
+PAUSES = "pauses", "fights"
+KNOWN = "applied", "attempts"
+"""The tables in which that is on record."""
+
 T = TypeVar("T")
 
 FOREIGN_FAMILY = "ADA-USD"
@@ -178,6 +182,9 @@ class World:
         self.processes: dict[int, Process] = {}
         self._lives = 0
         self.news = 0  # how often something was written to the state
+        self.pausings = 0  # how often a pause may have begun or ended
+        self._unfought_at = self._doubted_at = -1  # what was on record when that was last looked at
+        self._doubted_then: list[Family] = []
         self.auditor = Auditor(self)
         self.network = Network(self)
         self._make_exchange()
@@ -439,12 +446,16 @@ class World:
 
     def _resume_what_was_fought_over(self) -> None:
         """Do what a person does once whoever fought has stopped."""
+        if self._unfought_at == self.keeping.writes(*PAUSES):
+            return
         for account in self.accounts:
             store = self.keeping.observer(account)
             fought = [pause.family for pause in at_once(store.pauses()) if pause.fought is not None]
             if fought:
+                self.pausings += 1
                 at_once(store.resume(fought))
                 self.trace(None, "resumed by hand: %s", fought)
+        self._unfought_at = self.keeping.writes(*PAUSES)
 
     def _under_way(self) -> bool:
         return any(self.network.may_take_effect(attempt) for attempt in self.truth.attempts)
@@ -467,6 +478,13 @@ class World:
         return [family for family in self.scenario.families if not (guarded and last[family].disabled)]
 
     def _doubted(self) -> list[Family]:
+        """Return the families that are not on record as the last file says; time alone changes nothing."""
+        written = self.keeping.writes(*KNOWN)
+        if self._doubted_at != written:
+            self._doubted_then, self._doubted_at = self._doubted_now(), written
+        return self._doubted_then
+
+    def _doubted_now(self) -> list[Family]:
         last = self.scenario.versions[-1][1]
         known = {
             family: one for account in self.accounts for family, one in self.on_record(account).items()

@@ -19,6 +19,7 @@ from reconciler.store.rows import (
     AppliedRow,
     IdentityRow,
     LiveDocument,
+    PauseRow,
     RowDamaged,
     check,
     clean,
@@ -49,6 +50,14 @@ def test_a_sealed_row_is_believed_and_every_other_is_not() -> None:
         with pytest.raises(RowDamaged) as refused:
             verified(good._replace(**{column: "x"}))
         assert refused.value.place.startswith("identity row ")
+
+
+def test_what_is_remembered_of_a_row_is_of_its_table_alone() -> None:
+    good = sealed(ROW)
+    for _ in range(2):
+        assert verified(good) is good
+        with pytest.raises(RowDamaged):
+            verified(PauseRow._make(good))
 
 
 def test_a_row_of_one_table_is_not_believed_in_another() -> None:

@@ -13,7 +13,7 @@ import asyncio
 import json
 import secrets
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import fields
 
 from reconciler.core.records import Holder
 from reconciler.errors import MmpError, StateLocked
@@ -60,6 +60,9 @@ _GENERATION = "SELECT generation, holder FROM locks WHERE name = %s FOR SHARE"
 """Shared, so that nobody takes the lock between this look and the commit."""
 
 
+_FIELDS = fields(Holder)
+
+
 class LeaseLocks:
     """``engine.Locks`` of one process; a task of its own renews those it holds."""
 
@@ -74,7 +77,7 @@ class LeaseLocks:
         """Take the lock if it is free or its holder has gone silent."""
         if name in self._held:
             raise StoreMisuse(f"the lock {name} is already held by this process")
-        told = json.dumps(asdict(holder))
+        told = json.dumps({field.name: getattr(holder, field.name) for field in _FIELDS})
         async with self._connections.transaction() as transaction:
             taken = await transaction.row(_TAKE, (name, _stride(), told, LEASE_S, FURTHEST_S))
         if taken is None:
