@@ -42,7 +42,10 @@ World = tuple[str, frozenset[int]]
 
 
 class Run(Protocol):
-    """Runs a coroutine to its end, in one event loop for all: starting one takes longer than a step."""
+    """Runs a coroutine to its end, in one event loop for all: starting one takes longer than a step.
+
+    The loop itself is asked, not its runner, which takes SIGINT over for every single step.
+    """
 
     def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> T: ...
 
@@ -205,7 +208,7 @@ def _name(value: Setting) -> str:
 @pytest.fixture(params=sorted(PLACES))
 def named_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Place, Run]]:
     with PLACES[request.param](tmp_path) as opened, asyncio.Runner() as runner:
-        yield request.param, opened, runner.run
+        yield request.param, opened, runner.get_loop().run_until_complete
 
 
 def _histories(depth: int) -> Iterator[tuple[int, tuple[str, ...]]]:

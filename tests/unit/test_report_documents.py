@@ -185,12 +185,13 @@ def wrong_values(path: tuple[Any, ...], value: Any) -> Iterator[Any]:
 
 
 def changed(document: Document, path: tuple[Any, ...], value: Any) -> Document:
-    """Return a copy of ``document`` with ``value`` at ``path``."""
+    """Return ``document`` with ``value`` at ``path``, new along that path only."""
     if not path:
         return value if isinstance(value, dict) else {"document": value}
-    copied = copy.deepcopy(document)
+    copied = copy.copy(document)
     place: Any = copied
     for step in path[:-1]:
+        place[step] = copy.copy(place[step])
         place = place[step]
     place[path[-1]] = value
     return copied

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -80,22 +80,17 @@ def test_a_change_that_was_not_reviewed_is_stale_and_every_other_answer_is_as_ev
     seen = set()
     for case in simple_situations():
         answer = expected(case)
+        planned = _planner(case)
+        unreviewed = planned(rules_of(case))
         for review in REVIEWS:
             promised = {} if review is None else {BTC: (_setting(review[0]), SETTINGS[review[1]])}
-            rules = replace(rules_of(case), reviewed=promised)
-            plan = make_plan(
-                desired({BTC: SETTINGS[case.wanted]}),
-                _known(case),
-                world_reads_of(case.record, case.sight),
-                rules,
-                NOW,
-            )
+            plan = planned(replace(rules_of(case), reviewed=promised))
             because = _because(plan)
             if answer.action in ("set", "hold") and not lets_through(case, answer, review):
                 assert because is Because.STALE, (case, review)
             else:
                 assert because is not Because.STALE, (case, review)
-                assert plan.changes == _unreviewed(case).changes, (case, review)
+                assert plan.changes == unreviewed.changes, (case, review)
             seen.add(because)
     assert {None, Because.STALE, Because.FROZEN, Because.GUARD} <= seen
 
@@ -109,9 +104,11 @@ def _known(case: Situation) -> dict[Family, Known]:
     return {} if isinstance(known, Never) else {BTC: known}
 
 
-def _unreviewed(case: Situation) -> Plan:
+def _planner(case: Situation) -> Callable[[Rules], Plan]:
+    """Return what plans ``case`` under rules; all else is the same for each of its reviews."""
+    wanted, known = desired({BTC: SETTINGS[case.wanted]}), _known(case)
     reads = world_reads_of(case.record, case.sight)
-    return make_plan(desired({BTC: SETTINGS[case.wanted]}), _known(case), reads, rules_of(case), NOW)
+    return lambda rules: make_plan(wanted, known, reads, rules, NOW)
 
 
 def _because(plan: Plan) -> Because | None:
