@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.account import refusal
+from reconciler.core.evidence import Reads
 from reconciler.core.model import (
     AccountInfo,
     Confirmed,
@@ -37,7 +38,19 @@ from reconciler.core.saved import (
 )
 from reconciler.core.snapshot import Seen, Snapshot, known_by, ledger_of, paused_by, reads_of, too_old
 from reconciler.errors import Exit
-from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, plan_of, row, setting
+from tests.unit.core_builders import (
+    BTC,
+    ETH,
+    NOW,
+    SOL,
+    confirmed,
+    desired,
+    plan_of,
+    read,
+    row,
+    setting,
+    unresolved,
+)
 from tests.unit.core_world import (
     DESIRED,
     SETTINGS,
@@ -133,6 +146,17 @@ def test_a_review_approves_requests_and_what_is_held_but_nothing_that_needs_no_r
     assert set(reviewed(adopted)) == {BTC, SOL}
     assert reviewed(adopted)[BTC] == (A, B)
     assert covered(adopted) == {BTC, ETH, SOL, Family("X-Y")}
+
+
+@pytest.mark.parametrize(("wanted", "because"), [(B, None), (C, Because.STALE)])
+def test_what_a_request_of_ours_left_open_is_not_stale_until_a_new_read_tells(
+    wanted: Setting, because: Because | None
+) -> None:
+    known = Uncertain(confirmed("5000/2000/900"), (unresolved("5000/2000/200"),))
+    before_the_request = Reads(read(900.0, {BTC: row("5000/2000/900")}))
+    rules = Rules(reviewed={BTC: (A, B)})
+    plan = plan_of({BTC: wanted}, {BTC: known}, before_the_request, rules)
+    assert [one.because for one in plan.changes] == [because]
 
 
 @pytest.mark.parametrize(
