@@ -24,6 +24,8 @@ from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import NotYet, Store
 from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
 
+pytestmark = pytest.mark.unmeasured
+
 EVENTS = ("A+", "B+", "A?", "B?", "A-", "A…", "B…", "+", "?", "read", "wait")
 """Write A or B and have it acknowledged, unanswered or refused; begin one and leave it pending; have the
 oldest pending one acknowledged or given up; read live and adopt it; wait out one L."""

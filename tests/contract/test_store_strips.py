@@ -182,6 +182,7 @@ def test_whatever_the_clock_does_strips_are_whole(
 # -- bounds ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.unmeasured
 def test_a_state_from_long_ago_is_still_known_after_a_turn(
     place: Place, store: AccountStore, clock: ScriptedClock
 ) -> None:

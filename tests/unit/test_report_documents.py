@@ -34,6 +34,8 @@ from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting
 from tests.unit.report_samples import large_plans, refused_plan, result_sets, small_plans, status, statuses
 
+pytestmark = pytest.mark.unmeasured
+
 CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile("mmp-policy.yaml", "1" * 64))
 KINDS = ("plan", "apply", "status")
 FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit", "source"}
