@@ -28,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 unexport PIP_REQUIRE_VIRTUALENV PYTHONPATH
 
-.PHONY: help setup demo test tests left-out check format lint types whole simulate mutants chaos proof bench screenshots lock clean
+.PHONY: help setup demo test tests left-out check format lint types whole collected simulate mutants chaos proof bench screenshots lock clean
 
 help: ## list these words
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -53,7 +53,7 @@ left-out: $(READY)
 	@echo '  three replicas under chaos (make chaos: two minutes)'
 	@echo 'Left out, because it cannot be run here: anything against OKX itself'
 
-check: format lint types whole test ## what .ci/run does: format, lint, types, lock, tests
+check: format lint types whole test ## format, lint, types, lock, tests; .ci/run does more of the long ones
 
 format: $(READY)
 	@$(PY) -m ruff format --check --quiet . && echo 'format: as ruff would'
@@ -67,6 +67,9 @@ types: $(READY)
 whole: $(READY)
 	@$(PY) -m pip check >/dev/null && echo 'lock: everything that is needed is in it'
 
+collected: $(READY)
+	@$(PY) -m pytest --collect-only -q -n0 >/dev/null && echo 'tests: all can be collected'
+
 simulate: $(READY) ## SEEDS=n simulated histories of each world, on all cores
 	@$(PY) -m tests.simulation --seeds $(SEEDS) --jobs all
 
@@ -74,7 +77,7 @@ mutants: $(READY) ## break the program on purpose, rule by rule: the simulation 
 	@$(PY) -m tests.simulation --mutants
 
 chaos: $(READY) ## replicas and pipelines over thirty accounts, while a seed kills, stops, cuts and restarts
-	@CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -q -n0 -s -m chaos
+	@CHAOS_SECONDS=$(CHAOS_SECONDS) $(PY) -m pytest -q -n0 -s -m chaos tests/postgres/test_chaos.py
 
 proof: $(READY) ## the long runs: mutants, many histories, many kills, chaos
 	@$(PY) -m pytest -n $(WORKERS) -m proof

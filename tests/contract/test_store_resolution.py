@@ -24,6 +24,8 @@ from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import NotYet, Store
 from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
 
+pytestmark = pytest.mark.unmeasured
+
 EVENTS = ("A+", "B+", "A?", "B?", "A-", "A…", "B…", "+", "?", "read", "wait")
 """Write A or B and have it acknowledged, unanswered or refused; begin one and leave it pending; have the
 oldest pending one acknowledged or given up; read live and adopt it; wait out one L."""
@@ -42,7 +44,10 @@ World = tuple[str, frozenset[int]]
 
 
 class Run(Protocol):
-    """Runs a coroutine to its end, in one event loop for all: starting one takes longer than a step."""
+    """Runs a coroutine to its end, in one event loop for all: starting one takes longer than a step.
+
+    The loop itself is asked, not its runner, which takes SIGINT over for every single step.
+    """
 
     def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> T: ...
 
@@ -205,7 +210,7 @@ def _name(value: Setting) -> str:
 @pytest.fixture(params=sorted(PLACES))
 def named_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Place, Run]]:
     with PLACES[request.param](tmp_path) as opened, asyncio.Runner() as runner:
-        yield request.param, opened, runner.run
+        yield request.param, opened, runner.get_loop().run_until_complete
 
 
 def _histories(depth: int) -> Iterator[tuple[int, tuple[str, ...]]]:

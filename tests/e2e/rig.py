@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from jsonschema import Draft202012Validator
 
 from reconciler.schema_files import load_schema
+from tests.support.forks import forked_simulator
 
 MMP = str(Path(sys.executable).parent / "mmp")
 """The command as it was installed beside the interpreter that runs the tests."""
@@ -281,21 +282,11 @@ def simulator(*flags: str, families: str = "", latency: str = "10ms") -> Iterato
 
     ``families`` as its flag takes them; by default the six of FAMILIES, none of them configured.
     """
-    command = [MMP, "simulator", "--output", "json", "--latency", latency]
-    with subprocess.Popen(
-        [*command, "--families", families or ",".join(FAMILIES), *flags],
-        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            exchange = Exchange(json.loads(process.stdout.readline()))
-            yield exchange
-            assert exchange.violations() == []
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+    usual = ["--output", "json", "--latency", latency, "--families", families or ",".join(FAMILIES)]
+    with forked_simulator([*usual, *flags]) as announced:
+        exchange = Exchange(json.loads(announced))
+        yield exchange
+        assert exchange.violations() == []
 
 
 def desired_text(families: Mapping[str, str], **top: str) -> str:

@@ -10,6 +10,8 @@ from tests.simulation.runner import describe, play_all
 from tests.simulation.scenario import WorldKind
 from tests.simulation.world import play
 
+pytestmark = pytest.mark.unmeasured
+
 SEEDS = {WorldKind.SQLITE: 2000, WorldKind.POSTGRES: 1000}
 CHUNK = 100
 CHUNKS = [(kind, start) for kind, seeds in SEEDS.items() for start in range(0, seeds, CHUNK)]

@@ -6,6 +6,8 @@ import pytest
 
 from tests.simulation.mutants import BOUND, MUTANTS, hunt
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.mark.proof
 @pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])

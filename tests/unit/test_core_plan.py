@@ -96,6 +96,7 @@ def told(plan: Plan) -> Answer:
     )
 
 
+@pytest.mark.unmeasured
 @everywhere
 @each_desired
 def test_every_situation_gets_what_the_contract_wants_and_what_must_hold_holds(

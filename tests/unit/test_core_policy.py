@@ -728,6 +728,7 @@ def pairs() -> Iterator[tuple[str | None, str]]:
     yield from product((None, *SETTINGS), SETTINGS)
 
 
+@pytest.mark.unmeasured
 def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
     count = 0
     for before, after in pairs():
@@ -757,6 +758,7 @@ COUNTING = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("of", [1, 2, 3, 4])
 def test_counts_and_shares_over_every_mixture_of_a_few_families(of: int) -> None:
     """Every mixture, every count, every share in sixths, and every set of overrides of one family."""

@@ -8,7 +8,17 @@ from random import Random
 
 import pytest
 
-from reconciler.core.sharing import BEAT_S, LEASE_TTL_S, Moves, Shares, good_until, moves
+from reconciler.core.model import Environment, Kind
+from reconciler.core.sharing import (
+    BEAT_S,
+    LEASE_TTL_S,
+    Moves,
+    Shares,
+    account_key,
+    account_of,
+    good_until,
+    moves,
+)
 
 ROUNDS = 5
 """More than any small world needs to become even: one to share out what is free, one per surplus."""
@@ -145,3 +155,9 @@ def test_a_lease_is_good_for_its_time_to_live_from_the_beginning_of_the_beat() -
     assert good_until(100.0) == 100.0 + LEASE_TTL_S
     assert LEASE_TTL_S > 3 * BEAT_S, "one lost beat must not cost every account"
     assert LEASE_TTL_S + BEAT_S < 15.0, "a death must be noticed in time"
+
+
+@pytest.mark.parametrize("account", ["main", "desk-2.eu", "a.live.okx"])
+def test_the_key_of_a_lease_says_whose_it_is_whatever_the_account_is_called(account: str) -> None:
+    for environment, kind in product(Environment, Kind):
+        assert account_of(account_key(account, environment, kind)) == (account, environment.value)

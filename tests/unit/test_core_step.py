@@ -126,6 +126,7 @@ def check(moment: Moment) -> type[Step]:
     return type(step)
 
 
+@pytest.mark.unmeasured
 def test_every_step_of_the_world_is_safe_and_moves_on() -> None:
     reached = set()
     for moment in moments():
@@ -153,6 +154,14 @@ def test_the_read_before_a_request_is_younger_than_two_seconds(begun_at: float, 
     plan = plan_of({BTC: SETTINGS["A"]}, {}, reads)
     step = next_step(plan, None, reads, now=1000.0, slot=1000.0, not_before=NEVER_BACKED_OFF, live=True)
     assert step == expected or (expected == "send" and step == Send(plan.requests[0], 1000.0))
+
+
+@pytest.mark.parametrize(("slot", "reads_live"), [(0.0, False), (1010.0, False), (0.0, True)])
+def test_after_a_failure_nothing_is_sent_before_its_pause_is_over(slot: float, reads_live: bool) -> None:
+    reads = Reads(read(999.5, {BTC: row("5000/2000/400")})) if reads_live else Reads()
+    plan = plan_of({BTC: SETTINGS["A"]}, {}, reads)
+    step = next_step(plan, None, reads, now=1000.0, slot=slot, not_before=1000.5, live=reads_live)
+    assert step == Wait(1000.5, Cause.BACK_OFF)
 
 
 def test_adopting_comes_before_sending_and_after_a_second_read() -> None:

@@ -24,6 +24,8 @@ from reconciler.core.model import (
 from reconciler.core.problems import Code
 from reconciler.desired.config import Reading, load_configs, read_config
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parents[2]
 HEAD = "version: 1\nenvironment: live\n"
 FIELDS = "{timeInterval: 5s, frozenInterval: 2s, qtyLimit: 100}"

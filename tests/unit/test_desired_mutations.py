@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from reconciler.desired.nodes import read_nodes
 from reconciler.desired.reader import SCHEMA, Reading, read_config
 from reconciler.desired.shape import faults, to_document
 from reconciler.report.problems import problems_document, problems_github, problems_text
+
+pytestmark = pytest.mark.unmeasured
 
 SAMPLE = (Path(__file__).parents[2] / "mmp.yaml").read_text(encoding="utf-8")
 TOKEN = re.compile(r"[A-Za-z0-9_.$/-]+|[^\sA-Za-z0-9_.$/-]|\n|[ ]+")

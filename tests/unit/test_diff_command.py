@@ -20,6 +20,8 @@ from reconciler.errors import Exit, InvalidInput
 from tests.e2e.rig import hold_to_schema
 from tests.support.repository import Repository
 
+pytestmark = pytest.mark.unmeasured
+
 POLICY = "mmp-policy.yaml"
 
 

@@ -35,6 +35,8 @@ from reconciler.report.explain import (
 from reconciler.schema_files import load_schema
 from tests.tidy.source import modules
 
+pytestmark = pytest.mark.unmeasured
+
 SAYS_A_CODE = {
     "MmpError",
     "UsageError",

@@ -19,6 +19,8 @@ from reconciler.errors import StateUnusable
 from tests.unit.core_builders import BTC, ETH, desired, setting
 from tests.unit.test_loop import A, B, World
 
+pytestmark = pytest.mark.unmeasured
+
 LOOSER = setting("5000/2000/9999")
 FIGHTER_S = 5.0
 TEN_MINUTES = 600.0

@@ -24,6 +24,8 @@ from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of,
 from tests.unit.markdown_form import BEFORE, BETWEEN, OLD, POLICY, between, hold_to_the_form, sections
 from tests.unit.report_samples import large_plans, small_plans
 
+pytestmark = pytest.mark.unmeasured
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
 

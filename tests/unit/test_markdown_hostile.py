@@ -18,6 +18,8 @@ from reconciler.report.markup import MAX_TEXT, cell, code
 from tests.unit.core_builders import setting
 from tests.unit.markdown_form import BETWEEN, OLD, between, code_spans, hold_to_the_form, parsed
 
+pytestmark = pytest.mark.unmeasured
+
 MARKUP: list[str] = json.loads(
     (Path(__file__).parents[1] / "golden" / "markdown-payloads.json").read_text(encoding="utf-8")
 )

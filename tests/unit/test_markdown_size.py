@@ -13,6 +13,8 @@ from reconciler.report.markdown import plans_markdown
 from tests.unit.core_builders import BTC, desired, setting
 from tests.unit.markdown_form import BETWEEN, LIMIT_BYTES, OLD, POLICY, hold_to_the_form
 
+pytestmark = pytest.mark.unmeasured
+
 
 def crowd(count: int, account: str = "main", start: str = "5000/2000/100") -> tuple[Desired, Desired]:
     """Return two files of ``count`` families, of which each differs; some are removed, some are new."""

@@ -25,6 +25,8 @@ from reconciler.sidecar.published import status_answer
 from tests.unit.core_builders import desired
 from tests.unit.test_loop import DOWN, LATENCY_S, A, B, World
 
+pytestmark = pytest.mark.unmeasured
+
 SIX = tuple(Family(f"F{number}-USD") for number in range(6))
 DOWN_AT, LIMITED_AT, UP_AT = 1030.0, 1090.0, 1120.0
 ENOUGH_S = 120.0

@@ -29,6 +29,8 @@ from reconciler.core.sharing import (
 from reconciler.errors import StateUnavailable
 from reconciler.replica import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
 
+pytestmark = pytest.mark.unmeasured
+
 TAKEN_OVER_S = 15.0
 """The promise: how long after a death its accounts may be without an owner."""
 

@@ -34,6 +34,8 @@ from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting
 from tests.unit.report_samples import large_plans, refused_plan, result_sets, small_plans, status, statuses
 
+pytestmark = pytest.mark.unmeasured
+
 CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile("mmp-policy.yaml", "1" * 64))
 KINDS = ("plan", "apply", "status")
 FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit", "source"}
@@ -185,12 +187,13 @@ def wrong_values(path: tuple[Any, ...], value: Any) -> Iterator[Any]:
 
 
 def changed(document: Document, path: tuple[Any, ...], value: Any) -> Document:
-    """Return a copy of ``document`` with ``value`` at ``path``."""
+    """Return ``document`` with ``value`` at ``path``, new along that path only."""
     if not path:
         return value if isinstance(value, dict) else {"document": value}
-    copied = copy.deepcopy(document)
+    copied = copy.copy(document)
     place: Any = copied
     for step in path[:-1]:
+        place[step] = copy.copy(place[step])
         place = place[step]
     place[path[-1]] = value
     return copied

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.account import refusal
+from reconciler.core.evidence import Reads
 from reconciler.core.model import (
     AccountInfo,
     Confirmed,
@@ -37,7 +38,19 @@ from reconciler.core.saved import (
 )
 from reconciler.core.snapshot import Seen, Snapshot, known_by, ledger_of, paused_by, reads_of, too_old
 from reconciler.errors import Exit
-from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, plan_of, row, setting
+from tests.unit.core_builders import (
+    BTC,
+    ETH,
+    NOW,
+    SOL,
+    confirmed,
+    desired,
+    plan_of,
+    read,
+    row,
+    setting,
+    unresolved,
+)
 from tests.unit.core_world import (
     DESIRED,
     SETTINGS,
@@ -76,26 +89,22 @@ def lets_through(case: Situation, answer: Answer, review: tuple[str | None, str]
     return not_read_yet or answer.before in (review[0], case.wanted)
 
 
+@pytest.mark.unmeasured
 def test_a_change_that_was_not_reviewed_is_stale_and_every_other_answer_is_as_ever() -> None:
     seen = set()
     for case in simple_situations():
         answer = expected(case)
+        planned = _planner(case)
+        unreviewed = planned(rules_of(case))
         for review in REVIEWS:
             promised = {} if review is None else {BTC: (_setting(review[0]), SETTINGS[review[1]])}
-            rules = replace(rules_of(case), reviewed=promised)
-            plan = make_plan(
-                desired({BTC: SETTINGS[case.wanted]}),
-                _known(case),
-                world_reads_of(case.record, case.sight),
-                rules,
-                NOW,
-            )
+            plan = planned(replace(rules_of(case), reviewed=promised))
             because = _because(plan)
             if answer.action in ("set", "hold") and not lets_through(case, answer, review):
                 assert because is Because.STALE, (case, review)
             else:
                 assert because is not Because.STALE, (case, review)
-                assert plan.changes == _unreviewed(case).changes, (case, review)
+                assert plan.changes == unreviewed.changes, (case, review)
             seen.add(because)
     assert {None, Because.STALE, Because.FROZEN, Because.GUARD} <= seen
 
@@ -109,9 +118,11 @@ def _known(case: Situation) -> dict[Family, Known]:
     return {} if isinstance(known, Never) else {BTC: known}
 
 
-def _unreviewed(case: Situation) -> Plan:
+def _planner(case: Situation) -> Callable[[Rules], Plan]:
+    """Return what plans ``case`` under rules; all else is the same for each of its reviews."""
+    wanted, known = desired({BTC: SETTINGS[case.wanted]}), _known(case)
     reads = world_reads_of(case.record, case.sight)
-    return make_plan(desired({BTC: SETTINGS[case.wanted]}), _known(case), reads, rules_of(case), NOW)
+    return lambda rules: make_plan(wanted, known, reads, rules, NOW)
 
 
 def _because(plan: Plan) -> Because | None:
@@ -136,6 +147,17 @@ def test_a_review_approves_requests_and_what_is_held_but_nothing_that_needs_no_r
     assert set(reviewed(adopted)) == {BTC, SOL}
     assert reviewed(adopted)[BTC] == (A, B)
     assert covered(adopted) == {BTC, ETH, SOL, Family("X-Y")}
+
+
+@pytest.mark.parametrize(("wanted", "because"), [(B, None), (C, Because.STALE)])
+def test_what_a_request_of_ours_left_open_is_not_stale_until_a_new_read_tells(
+    wanted: Setting, because: Because | None
+) -> None:
+    known = Uncertain(confirmed("5000/2000/900"), (unresolved("5000/2000/200"),))
+    before_the_request = Reads(read(900.0, {BTC: row("5000/2000/900")}))
+    rules = Rules(reviewed={BTC: (A, B)})
+    plan = plan_of({BTC: wanted}, {BTC: known}, before_the_request, rules)
+    assert [one.because for one in plan.changes] == [because]
 
 
 @pytest.mark.parametrize(

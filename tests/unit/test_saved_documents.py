@@ -35,6 +35,8 @@ from tests.unit.core_builders import BTC, confirmed, plan_of, setting
 from tests.unit.report_samples import HOSTILE, large_plans, small_plans, statuses
 from tests.unit.test_report_documents import mutants
 
+pytestmark = pytest.mark.unmeasured
+
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 HOST = "openapi.okx.com"
 CONTEXTS = (

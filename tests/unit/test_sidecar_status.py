@@ -30,6 +30,8 @@ from tests.unit.core_builders import BTC, ETH, NOW
 from tests.unit.report_samples import HOSTILE, KNOWN, LEDGERS, LIVE
 from tests.unit.watch_world import WALL, A, board, compared, fresh, having, wall_at
 
+pytestmark = pytest.mark.unmeasured
+
 DOWN = ExchangeFailed("reading live settings", Reply(ReplyClass.NO_ANSWER, "timeout", HOSTILE), NOW + 4)
 STOPPED = ExchangeFailed("asking whose key this is", Reply(ReplyClass.ACCOUNT, "50119"), None)
 PARKED = Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", HOSTILE), None)

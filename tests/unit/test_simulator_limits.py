@@ -26,6 +26,8 @@ from tests.support.simulator import (
     request,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 GAPS = (0.0, 1.0, 4.0, 5.0, 6.0, 10.0)
 PATTERNS = tuple(tuple(accumulate(gaps, initial=T0)) for gaps in product(GAPS, repeat=4))
 OFFSET_PATTERNS = tuple(tuple(at + 7 for at in pattern) for pattern in PATTERNS)

@@ -174,7 +174,7 @@ def test_kills_at_any_moment_leave_a_good_state_with_every_acknowledged_step(tmp
         victim = child("write_for_ever", path, str(leapt))
         assert victim.stdout is not None
         victim.stdout.readline()
-        time.sleep(moments.uniform(0.0, 0.02))
+        time.sleep(moments.uniform(0.0, 0.05))
         victim.kill()
         told = victim.communicate(timeout=10)[0]
         acknowledged += _check_against(path, leapt, told)

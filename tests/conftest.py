@@ -1,0 +1,43 @@
+"""What is measured, and in which order workers run the tests.
+
+Measuring makes Python code take two to three times as long. An enumeration that runs the same lines a
+thousand times over shows nothing new to whoever counts lines, so it is marked ``unmeasured``, and smaller
+tests must reach every branch of what decides and remembers without it: ``make tests`` holds them to that.
+
+End-to-end tests mostly wait. Side by side with tests that compute they cost next to nothing; one after
+the other at one end of the run they would leave the cores idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from operator import itemgetter
+
+import coverage
+import pytest
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Spread what waits evenly among what computes, for workers; alone, tests keep their order."""
+    if not hasattr(config, "workerinput"):
+        return
+    waiting = [item for item in items if item.get_closest_marker("e2e")]
+    computing = [item for item in items if not item.get_closest_marker("e2e")]
+    placed = [
+        (place / len(group), item) for group in (waiting, computing) for place, item in enumerate(group)
+    ]
+    items[:] = [item for _, item in sorted(placed, key=itemgetter(0))]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Stop measuring for the time of an unmeasured test; nothing happens where nothing is measured."""
+    measured = coverage.Coverage.current()
+    if measured is None or item.get_closest_marker("unmeasured") is None:
+        return (yield)
+    measured.stop()
+    try:
+        return (yield)
+    finally:
+        measured.start()
