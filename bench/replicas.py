@@ -25,7 +25,7 @@ from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.wire import parse_base_url
 from reconciler.reconcile import Options, identify, reconcile
-from reconciler.store.postgres import connections
+from reconciler.store.postgres.connections import Transaction
 from reconciler.store.postgres.state import open_state
 from tests.e2e.rig import Running, eventually, simulator
 from tests.postgres.fleets import Fleet, fleet
@@ -114,23 +114,15 @@ async def _counted(url: str, exchange_url: str, variables: dict[str, str]) -> in
 
 @contextmanager
 def _counting() -> Iterator[list[str]]:
-    """Count everything the adapter sends and waits for: beginnings, statements, ends."""
+    """Count every message that the adapter sends and waits for the answer to, by its last statement."""
     counted: list[str] = []
+    real = Transaction._say
 
-    def counts(name: str, real: Any) -> Any:
-        async def counting(*args: Any, **named: Any) -> Any:
-            counted.append(name)
-            return await real(*args, **named)
+    async def counting(self: Transaction, words: list[str]) -> Any:
+        counted.append(words[-1] if words else "")
+        return await real(self, words)
 
-        return counting
-
-    transaction = connections.Transaction
-    with (
-        patch.object(connections, "_begin", counts("begin", connections._begin)),
-        patch.object(connections, "_commit", counts("commit", connections._commit)),
-        patch.object(transaction, "_execute", counts("statement", transaction._execute)),
-        patch.object(transaction, "run_each", counts("statements", transaction.run_each)),
-    ):
+    with patch.object(Transaction, "_say", counting):
         yield counted
 
 

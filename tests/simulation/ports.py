@@ -18,15 +18,14 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
-    Pause,
     Quantity,
     Setting,
 )
-from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.okx.codes import fact
-from reconciler.ports import AccountStore, NotYet, Reserved, Signed
+from reconciler.ports import Grounds, NotYet, Reserved, Signed
 from reconciler.simulator.messages import Envelope, Row, Said
+from reconciler.store.account import KeptAccount
 from tests.simulation.scenario import Fate
 from tests.simulation.scheduler import suspend
 from tests.simulation.truth import SeenRead
@@ -100,7 +99,7 @@ class Basis:
 class WatchedStore:
     """The real store; every call may be the last, and the truth keeps track of what was recorded."""
 
-    def __init__(self, process: Process, store: AccountStore) -> None:
+    def __init__(self, process: Process, store: KeptAccount) -> None:
         self._process = process
         self._world = process.world
         self._store = store
@@ -124,18 +123,16 @@ class WatchedStore:
         self._process.perhaps_die()
         return previous
 
-    async def known(self) -> Mapping[Family, Known]:
-        self._process.call("store.known")
-        if self._world.listening or self._known_at != self._world.news:
+    async def grounds(self) -> Grounds:
+        self._process.call("store.grounds")
+        if not self._world.listening and self._known_at == self._world.news:
             # In most histories not asked again while nobody wrote: the answer would be the same.
-            self._known_at = self._world.news
-            self._last_known = await self._store.known()
-            self._world.auditor.check_record(self._process.account, self._last_known)
-        return self._last_known
-
-    async def ledger(self) -> Ledger:
-        self._process.call("store.ledger")
-        return await self._store.ledger()
+            return Grounds(self._last_known, await self._store.pauses(), await self._store.ledger())
+        self._known_at = self._world.news
+        grounds = await self._store.grounds()
+        self._last_known = grounds.known
+        self._world.auditor.check_record(self._process.account, self._last_known)
+        return grounds
 
     async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
         process = self._process
@@ -176,10 +173,6 @@ class WatchedStore:
         begun_at = process.reads[0].begun_at if process.reads else float("inf")
         self._world.auditor.adopted(settings, begun_at, await self._store.known())
         process.perhaps_die()
-
-    async def pauses(self) -> tuple[Pause, ...]:
-        self._process.call("store.pauses")
-        return await self._store.pauses()
 
     async def pause(
         self,
