@@ -244,6 +244,10 @@ class AccountStore(Store, Protocol):
         """Return what is known of every family on record (never Never)."""
         ...
 
+    async def ledger(self) -> Ledger:
+        """Return the pacing ledger of this account's User ID."""
+        ...
+
     async def pauses(self) -> tuple[Pause, ...]:
         """Return the pauses in force by their time at this moment, by family."""
         ...

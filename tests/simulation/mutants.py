@@ -28,8 +28,9 @@ from reconciler.store.facts import RateHistory
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
+from reconciler.store.questions import AccountKey
 from reconciler.store.rows import AttemptRow
-from reconciler.store.tables import AccountKey, Tables
+from reconciler.store.tables import Tables
 from tests.simulation.host import Host
 from tests.simulation.ports import ANSWER_WITHIN_S
 from tests.simulation.postgres import SimulatedState

@@ -137,7 +137,7 @@ class Transaction:
         async with asyncio.timeout(WATCHDOG_S):
             # Bytes: the statements are this program's own text, never anybody's values.
             cursor = await self._connection.execute("; ".join(words).encode())
-            found = [await cursor.fetchall() if one.description else [] async for one in cursor.results()]
+            found = [await cursor.fetchall() if _has_rows(one) else [] async for one in cursor.results()]
         self._status = cursor.statusmessage
         return found
 
@@ -194,6 +194,11 @@ class Connections:
             await _drop(connection)
         else:
             self._idle.append(connection)
+
+
+def _has_rows(cursor: psycopg.AsyncCursor[Row]) -> bool:
+    """Tell whether a result is of a question. Its ``description`` tells too, and describes each column."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 def _is_quiet(connection: Connection) -> bool:
