@@ -126,6 +126,19 @@ class NotYet:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a plan rests on besides the file and live, as the state has it at one moment.
+
+    ``pauses``: those in force by their time, by family; they end by themselves. Which of them hold for
+    what is desired is ``core.pauses``'s.
+    """
+
+    known: Mapping[Family, Known]
+    pauses: tuple[Pause, ...]
+    ledger: Ledger
+
+
 class Store(Protocol):
     """The durable memory of one account in one environment, shared with other processes.
 
@@ -141,16 +154,12 @@ class Store(Protocol):
         """Stamp or check the owner. Raises StateForeign for another uid or kind.
 
         Returns the host used before when it was another one (a warning), else None.
-        Must be called before ``ledger`` and ``reserve``.
+        Must be called before ``grounds`` and ``reserve``.
         """
         ...
 
-    async def known(self) -> Mapping[Family, Known]:
-        """Return what is known of every family on record (never Never)."""
-        ...
-
-    async def ledger(self) -> Ledger:
-        """Return the pacing ledger of this account's User ID."""
+    async def grounds(self) -> Grounds:
+        """Return what is known of every family on record (never Never), the pauses, and the ledger."""
         ...
 
     async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
@@ -185,13 +194,6 @@ class Store(Protocol):
         attempt is over for good if it can last have arrived before the read began. Others still
         leave their family uncertain. Raises StateLocked where the lock was taken and lost: another
         may have written since the read.
-        """
-        ...
-
-    async def pauses(self) -> tuple[Pause, ...]:
-        """Return the pauses in force by their time at this moment, by family; they end by themselves.
-
-        Which of them hold for what is desired is ``core.pauses``'s.
         """
         ...
 
@@ -237,6 +239,18 @@ class Store(Protocol):
 
 class AccountStore(Store, Protocol):
     """All that the state keeps of one account: what a pass needs, and what verbs show and record."""
+
+    async def known(self) -> Mapping[Family, Known]:
+        """Return what is known of every family on record (never Never)."""
+        ...
+
+    async def ledger(self) -> Ledger:
+        """Return the pacing ledger of this account's User ID."""
+        ...
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the pauses in force by their time at this moment, by family."""
+        ...
 
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""

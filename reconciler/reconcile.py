@@ -359,10 +359,9 @@ class _Pass:
                 assert_never(step)
 
     async def _plan_again(self) -> tuple[Plan, float]:
-        self.known = await self.store.known()
+        grounds = await self.store.grounds()
+        self.known, pauses, ledger = grounds.known, grounds.pauses, self._trusted(grounds.ledger)
         self.reads = self.reads.beside(self.known, self.proved)
-        pauses = await self.store.pauses()
-        ledger = await self._ledger()
         now, self.wanted = self.clock.now(), self.desired()
         desired = self.wanted
         self.pauses = in_force(pauses, desired)
@@ -377,9 +376,8 @@ class _Pass:
         self.plan = plan
         return plan, earliest_slot(ledger, now)
 
-    async def _ledger(self) -> Ledger:
+    def _trusted(self, ledger: Ledger) -> Ledger:
         """Return the pacing ledger; where idleness may be assumed, nothing unknown is waited for."""
-        ledger = await self.store.ledger()
         return replace(ledger, empty_since=None) if self.options.assume_idle else ledger
 
     async def _minds_fights(self, plan: Plan) -> bool:

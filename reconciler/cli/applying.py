@@ -263,14 +263,15 @@ class Applying:
 
     async def _survey(self, run: Run) -> None:
         """Make one account's plan before any account is written to, and hold it against the order."""
+        grounds = await run.store.grounds()
         plan = await survey(
             run.desired,
-            known=await run.store.known(),
-            ledger=await run.store.ledger(),
+            known=grounds.known,
+            ledger=grounds.ledger,
             exchange=run.exchange if self.order.live else None,
             clock=run.clock,
             rules=Rules(
-                paused=paused(await run.store.pauses(), run.desired),
+                paused=paused(grounds.pauses, run.desired),
                 policy=run.policy,
                 allowed=self.order.allowed,
                 only=run.only,

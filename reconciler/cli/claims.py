@@ -88,10 +88,13 @@ class Claims:
 
     def _claimed_here(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:
         """Return who has a family by what was granted: the first here, unless another claimed it before."""
+        # Of one User ID first: it is asked before every step, and hundreds of accounts have one each.
         granted = (
-            (owner, each) for owner, each in self._granted.items() if self._rank(owner, *each) <= rank
+            each
+            for owner, each in self._granted.items()
+            if each[0] == uid and self._rank(owner, *each) <= rank
         )
-        found = (claimed_twice([each, (uid, desired)]) for _, each in granted)
+        found = (claimed_twice([each, (uid, desired)]) for each in granted)
         return next((each for each in found if each is not None), None)
 
     def _claimed_before(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:

@@ -152,7 +152,9 @@ class Lookout:
     def _hear(self) -> None:
         heard, now = self.ears.listen(), self.clock.now()
         self._note_unclosed(heard.notices, now)
-        moved = [post for post in self.posts if _concerned(post, heard.notices, now)]
+        # Asked before every reading of a file, of which there may be hundreds, and mostly nothing is heard.
+        posts = self.posts if heard.notices else []
+        moved = [post for post in posts if _concerned(post, heard.notices, now)]
         if heard.overflowed:
             for post in self.posts:
                 post.attention = post.attention.lost(now)

@@ -22,11 +22,12 @@ from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateForeign, StateLocked, StateUnavailable
-from reconciler.ports import NotYet, Reserved, Signed
-from reconciler.store import facts
+from reconciler.ports import Grounds, NotYet, Reserved, Signed
+from reconciler.store import facts, questions
 from reconciler.store.ageing import Ages
 from reconciler.store.engine import Claim, Engine
 from reconciler.store.locks import StoreMisuse
+from reconciler.store.questions import Question
 from reconciler.store.rows import (
     LOST,
     AppliedRow,
@@ -42,7 +43,7 @@ from reconciler.store.rows import (
     setting_of,
     wall_text,
 )
-from reconciler.store.tables import Tables
+from reconciler.store.tables import Numbered, Tables
 
 PRUNE_STEPS = 100
 """Pruning is done once for every hundredth part of what is kept."""
@@ -90,11 +91,12 @@ class KeptAccount:
         or kind.
         """
         budget = Budget(self._kind, self._environment, uid)
+        asks = questions.identity(*self._key[:2])
         if self._engine.frozen:
-            async with self._engine.reading(None) as tables:
+            async with self._engine.reading(None, asks) as tables:
                 found = await self._checked_identity(tables, uid)
         else:
-            async with self._engine.writing(Claim(self._key)) as tables:
+            async with self._engine.writing(Claim(self._key, ahead=(asks,))) as tables:
                 found = await self._checked_identity(tables, uid)
                 if found is None or found.host != host:
                     wall = wall_text(self._engine.clock.wall())
@@ -104,31 +106,47 @@ class KeptAccount:
 
     # -- what a pass needs ----------------------------------------------------------------------
 
+    async def grounds(self) -> Grounds:
+        """Return all that a plan rests on, as of one moment."""
+        budget, of_known = self._identified(), self._asks_known()
+        asks = (*of_known, *self._asks_pauses(), *questions.rate(budget))
+        async with self._deciding(*asks) as tables:
+            applied, attempts = await tables.all_applied(self._key), await tables.all_open(self._key)
+            kept = await self._pauses_on_record(tables)
+            history = await tables.rate_history(budget)
+        ages = self._ages()
+        return Grounds(
+            known=facts.known_from_rows(applied, attempts, ages),
+            pauses=_holding(kept, self._engine.clock.wall()),
+            ledger=facts.ledger_from_rows(history, ages),
+        )
+
     async def known(self) -> Mapping[Family, Known]:
         """Return what is known of every family on record (never Never)."""
-        async with self._deciding() as tables:
+        async with self._deciding(*self._asks_known()) as tables:
             applied, attempts = await tables.all_applied(self._key), await tables.all_open(self._key)
         return facts.known_from_rows(applied, attempts, self._ages())
 
     async def ledger(self) -> Ledger:
         """Return the pacing ledger of this account's User ID."""
         budget = self._identified()
-        async with self._deciding() as tables:
+        async with self._deciding(*questions.rate(budget)) as tables:
             history = await tables.rate_history(budget)
         return facts.ledger_from_rows(history, self._ages())
 
     async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
         """Reserve a slot now and record the attempt, in one durable transaction, or say when."""
         budget = self._identified()
-        async with self._writing(held=self._lock_name) as tables:
+        asks = questions.rate(budget)
+        async with self._writing(*asks, held=self._lock_name, number=AttemptRow) as tables:
             history = await tables.rate_history(budget)
             ages = self._ages()
             slot = earliest_slot(facts.ledger_from_rows(history, ages), ages.now, assume_idle=assume_idle)
             if slot > ages.now:
                 return NotYet(slot)
+            attempt = await self._record_attempt(tables, budget, request, ages)
             for row in facts.no_longer_counting(history, ages):
                 await tables.update_attempt(row)
-            attempt = await self._record_attempt(tables, budget, request, ages)
             await self._prune(tables, budget, attempt.id)
         self._reserved[attempt.id] = attempt
         return Reserved(attempt.id, ages.now)
@@ -144,7 +162,7 @@ class KeptAccount:
         message: str,
     ) -> None:
         """Record what came of an attempt, durably; each is settled once, by whoever reserved it."""
-        async with self._writing() as tables:
+        async with self._writing(*self._asks_of_verdict(attempt, status)) as tables:
             pending = await self._pending(tables, attempt)
             ages = self._ages()
             row = pending._replace(
@@ -172,12 +190,19 @@ class KeptAccount:
         Attempts that may still land stay open: of another value, they leave the family uncertain. Who lost
         the lock has read what another may have written since, and adopts nothing: raises StateLocked.
         """
-        async with self._writing(held=self._lock_name) as tables:
+        asks = (questions.all_open(self._key), questions.newest_attempts(self._key))
+        lost = () if self._budget is None else (questions.lost_attempts(self._budget),)
+        async with self._writing(*asks, *lost, held=self._lock_name) as tables:
             ages = self._ages()
             await self._doubt_newcomers(tables, settings, ages)
-            at = read_begun_at
+            attempts = [row for row in await tables.all_open(self._key) if row.family in settings]
+            newest = await tables.newest_attempts(self._key)
+            for ended in facts.ended_by(attempts, read_begun_at, ages):
+                await tables.update_attempt(ended)
             for family, setting in settings.items():
-                await self._prove(tables, family, setting, How.ADOPTED, at=at, begun_at=at, ages=ages)
+                number = newest.get(family, 0)
+                proof = self._proof(family, setting, How.ADOPTED, number, ages, at=read_begun_at)
+                await tables.put(proof)
 
     async def record_live(self, read: LiveRead) -> None:
         """Keep the latest live read for ``mmp status``; never used to decide anything."""
@@ -190,9 +215,9 @@ class KeptAccount:
     async def pauses(self) -> tuple[Pause, ...]:
         """Return the pauses in force by their time at this moment, by family."""
         wall = self._engine.clock.wall()
-        async with self._engine.reading(None) as tables:
+        async with self._engine.reading(None, *self._asks_pauses()) as tables:
             kept = await self._pauses_on_record(tables)
-        return tuple(pause for _, pause in sorted(kept.items()) if pause.holds(wall))
+        return _holding(kept, wall)
 
     async def pause(
         self,
@@ -204,7 +229,7 @@ class KeptAccount:
     ) -> None:
         """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says."""
         wall = self._engine.clock.wall()
-        async with self._engine.writing(Claim(self._key)) as tables:
+        async with self._engine.writing(Claim(self._key, ahead=self._asks_pauses())) as tables:
             before = await self._pauses_on_record(tables)
             for family in families:
                 pause = Pause(family, reason, wall, until, (fought or {}).get(family))
@@ -221,7 +246,7 @@ class KeptAccount:
 
     async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
         """End the fight's pauses of families that are about exactly these settings."""
-        async with self._engine.writing(Claim(self._key)) as tables:
+        async with self._engine.writing(Claim(self._key, ahead=self._asks_pauses())) as tables:
             before = await self._pauses_on_record(tables)
             for family, setting in fought.items():
                 if family in before and before[family].fought == setting:
@@ -238,21 +263,21 @@ class KeptAccount:
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Keep for the history that a refusal was overridden by name, and why."""
         wall = wall_text(self._engine.clock.wall())
-        async with self._engine.writing(Claim(self._key)) as tables:
+        async with self._engine.writing(Claim(self._key, number=OverrideRow)) as tables:
             number = await tables.next_id(OverrideRow)
             told = (family, clean(refusal), clean(reason), wall)
             await tables.insert(OverrideRow("", number, *self._key[:2], *told))
 
     async def overrides(self, limit: int, family: str = "*") -> list[OverrideRecord]:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
-        async with self._engine.reading(None) as tables:
+        async with self._engine.reading(None, questions.overrides(*self._key[:2])) as tables:
             rows = await tables.overrides(*self._key[:2])
         chosen = (row for row in rows if fnmatchcase(row.family, family))
         return [facts.override_record(row) for row in islice(chosen, limit)]
 
     async def history(self, limit: int, family: str = "*") -> list[AttemptRecord]:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
-        async with self._engine.reading(None) as tables:
+        async with self._engine.reading(None, questions.history(self._key)) as tables:
             rows = await tables.history(self._key)
             chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
             return [facts.attempt_record(row) for row in islice(chosen, limit)]
@@ -281,38 +306,48 @@ class KeptAccount:
 
     async def record_states(self, states: Mapping[Family, str]) -> None:
         """Record that the account is watched, and which families are in another state than before."""
-        async with self._engine.writing(Claim(self._key)) as tables:
-            at, begun = await self._look(tables, self._engine.clock.wall())
+        asks = (questions.newest_presence(self._key), questions.last_turns(self._key))
+        async with self._engine.writing(Claim(self._key, ahead=asks)) as tables:
+            at, watch = await self._look(tables, self._engine.clock.wall())
             before = {Family(row.family): row.state for row in await tables.last_turns(self._key)}
+            begun = await self._watch(tables, watch, at)
             changed = turned(before, states)
-            for family, state in changed.items():
-                number = await tables.next_id(TurnRow)
-                await tables.insert(TurnRow("", number, *self._key, family, clean(state), wall_text(at)))
+            numbers = await tables.next_ids(TurnRow, len(changed)) if changed else ()
+            await tables.insert_all(
+                [
+                    TurnRow("", number, *self._key, family, clean(state), wall_text(at))
+                    for number, (family, state) in zip(numbers, changed.items(), strict=True)
+                ]
+            )
             if begun or changed:
                 oldest = wall_text(at - timedelta(seconds=KEEP_S))
                 await tables.prune_strips(self._key, oldest, UNMANAGED, self._engine.keep_turns)
 
     async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
         """Return the strip of each family from ``since`` to this moment."""
-        async with self._engine.reading(None) as tables:
+        asks = (questions.presence(self._key), questions.turns(self._key))
+        async with self._engine.reading(None, *asks) as tables:
             watches = [facts.watch_of(row) for row in await tables.presence(self._key)]
             turns = [facts.turn_of(row) for row in await tables.turns(self._key)]
         now = self._engine.clock.wall()
         return strips(watches, turns, since=since, now=now, max_gap_s=self._engine.max_gap_s)
 
-    async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, bool]:
-        """Record a look at ``wall``; returns the time it counts as, and whether a new watch began."""
-        max_gap_s = self._engine.max_gap_s
+    async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, PresenceRow | None]:
+        """Return the time a look at ``wall`` counts as, and the newest watch; forget what is later."""
         newest = await tables.newest_presence(self._key)
-        at = stamp(None if newest is None else facts.watch_of(newest).until, wall, max_gap_s)
+        at = stamp(None if newest is None else facts.watch_of(newest).until, wall, self._engine.max_gap_s)
         if newest is not None and at < facts.watch_of(newest).until:
             newest = await self._forget_after(tables, at)
-        if newest is not None and goes_on(facts.watch_of(newest), at, max_gap_s):
+        return at, newest
+
+    async def _watch(self, tables: Tables, newest: PresenceRow | None, at: datetime) -> bool:
+        """Record that somebody looked at ``at``; returns whether a new watch began."""
+        if newest is not None and goes_on(facts.watch_of(newest), at, self._engine.max_gap_s):
             await tables.watched_until(newest, wall_text(at))
-            return at, False
+            return False
         number = await tables.next_id(PresenceRow)
         await tables.insert(PresenceRow("", number, *self._key, wall_text(at), wall_text(at)))
-        return at, True
+        return True
 
     async def _forget_after(self, tables: Tables, at: datetime) -> PresenceRow | None:
         """Forget what was recorded later than ``at``; returns the newest presence that is left."""
@@ -374,17 +409,19 @@ class KeptAccount:
     # -- what may have been lost ----------------------------------------------------------------
 
     @asynccontextmanager
-    async def _writing(self, *, held: str | None = None) -> AsyncIterator[Tables]:
+    async def _writing(
+        self, *ahead: Question, held: str | None = None, number: type[Numbered] | None = None
+    ) -> AsyncIterator[Tables]:
         """Write about the requests of the account's User ID; the first to do so after a loss records it."""
-        async with self._engine.writing(Claim(self._key, self._budget, held)) as tables:
+        async with self._engine.writing(Claim(self._key, self._budget, held, ahead, number)) as tables:
             if tables.lost:
                 await self._record_loss(tables)
             yield tables
 
     @asynccontextmanager
-    async def _deciding(self) -> AsyncIterator[Tables]:
+    async def _deciding(self, *only: Question) -> AsyncIterator[Tables]:
         """Read what is decided by, after a loss that nobody recorded yet has been."""
-        async with self._engine.reading(self._budget) as tables:
+        async with self._engine.reading(self._budget, *only) as tables:
             if self._engine.frozen or not tables.lost:
                 yield tables
                 return
@@ -412,6 +449,22 @@ class KeptAccount:
         if await tables.newest_attempt(self._key, family):
             return True
         return await tables.applied(self._key, family) is not None
+
+    # -- what is asked --------------------------------------------------------------------------
+
+    def _asks_known(self) -> tuple[Question, ...]:
+        return questions.all_applied(self._key), questions.all_open(self._key)
+
+    def _asks_pauses(self) -> tuple[Question, ...]:
+        return questions.pauses(*self._key[:2])
+
+    def _asks_of_verdict(self, attempt: int, status: AttemptStatus) -> tuple[Question, ...]:
+        """Return what a verdict is recorded by, as far as this process knows what it is about."""
+        asks, reserved = questions.attempt(self._key, attempt), self._reserved.get(attempt)
+        if reserved is None or status is not AttemptStatus.APPLIED:
+            return (asks,)
+        of = (self._key, reserved.family)
+        return asks, questions.applied(*of), questions.open_of(*of), questions.newest_attempt(*of)
 
     # -- the durable steps ----------------------------------------------------------------------
 
@@ -469,27 +522,19 @@ class KeptAccount:
         """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""
         if not facts.proves(row, await tables.applied(self._key, row.family)):
             return row
-        begun_at, setting = ages.reserved_at(row), setting_of(row)
-        await self._prove(
-            tables, row.family, setting, How.APPLIED, at=ages.now, begun_at=begun_at, ages=ages
-        )
+        attempts = await tables.open_of(self._key, row.family)
+        newest = await tables.newest_attempt(self._key, row.family)
+        for ended in facts.ended_by(attempts, ages.reserved_at(row), ages):
+            await tables.update_attempt(ended)
+        proof = self._proof(row.family, setting_of(row), How.APPLIED, newest, ages, at=ages.now)
+        await tables.put(proof)
         return row._replace(resolved=1)
 
-    async def _prove(
-        self,
-        tables: Tables,
-        family: str,
-        setting: Setting,
-        how: How,
-        *,
-        at: float,
-        begun_at: float,
-        ages: Ages,
-    ) -> None:
-        """Record that ``setting`` was in force at ``at``, and end what a proof begun then ends."""
-        for ended in facts.ended_by(await tables.open_of(self._key, family), begun_at, ages):
-            await tables.update_attempt(ended)
-        row = AppliedRow(
+    def _proof(
+        self, family: str, setting: Setting, how: How, newest: int, ages: Ages, *, at: float
+    ) -> AppliedRow:
+        """Return the row that says: ``setting`` was in force at ``at``, ``newest`` the last attempt."""
+        return AppliedRow(
             "",
             *self._key,
             family,
@@ -497,15 +542,19 @@ class KeptAccount:
             frozen_interval_ms=setting.frozen_interval_ms,
             qty_limit=setting.qty_limit.text,
             how=how.value,
-            attempt=await tables.newest_attempt(self._key, family),
+            attempt=newest,
             boot=ages.sights.boot,
             at=float(at),
             at_wall=wall_text(self._engine.clock.wall()),
         )
-        await tables.put(row)
 
     async def _prune(self, tables: Tables, budget: Budget, attempt: int) -> None:
         """Drop old attempts that nothing depends on, now and then."""
         keep = self._engine.keep_attempts
         if attempt % max(1, keep // PRUNE_STEPS) == 0:
             await tables.prune(budget, keep)
+
+
+def _holding(kept: Mapping[Family, Pause], wall: datetime) -> tuple[Pause, ...]:
+    """Return the pauses in force by their time, by family."""
+    return tuple(pause for _, pause in sorted(kept.items()) if pause.holds(wall))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +12,8 @@ from reconciler.core.records import Holder
 from reconciler.core.sharing import Replica
 from reconciler.ports import Clock
 from reconciler.store.ageing import FirstSights
-from reconciler.store.tables import AccountKey, Tables
+from reconciler.store.questions import AccountKey, Question
+from reconciler.store.tables import Numbered, Tables
 
 KEEP_ATTEMPTS = 10_000
 """Attempts kept per User ID once nothing depends on them: about 14 hours of sending at full rate."""
@@ -46,12 +48,16 @@ class Locks(Protocol):
 class Claim:
     """What a writing transaction is the only writer of: an account, and a budget where one is named.
 
-    ``held`` names a lock: if this process took it, it must still have it.
+    ``held`` names a lock: if this process took it, it must still have it. ``ahead`` is what will be
+    asked first, and ``number`` the kind of row that an id will be wanted for: an engine that is far away
+    finds out when it claims. Asking something else, or later, is as right and takes longer.
     """
 
     key: AccountKey
     budget: Budget | None = None
     held: str | None = None
+    ahead: Sequence[Question] = ()
+    number: type[Numbered] | None = None
 
 
 class Engine(Protocol):
@@ -78,10 +84,11 @@ class Engine(Protocol):
         """Return the living replica that keeps the account with this lock; None when none does."""
         ...
 
-    def reading(self, budget: Budget | None, /) -> AbstractAsyncContextManager[Tables]:
+    def reading(self, budget: Budget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows; ``budget`` is whose requests it is about, if anybody's.
 
-        Raises StateUnusable, StateUnavailable.
+        Where ``only`` says what will be asked, nothing else may be. Raises StateUnusable,
+        StateUnavailable.
         """
         ...
 

@@ -25,8 +25,9 @@ from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import FirstSights
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
 from reconciler.store.locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
+from reconciler.store.questions import Question, Value
 from reconciler.store.rows import RowDamaged
-from reconciler.store.tables import Tables, Value
+from reconciler.store.tables import Tables
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for another process's transaction, which take milliseconds."""
@@ -196,8 +197,9 @@ class SqliteState:
         self.locks.close()
         self._close()
 
-    def reading(self, _: Budget | None, /) -> AbstractAsyncContextManager[Tables]:
+    def reading(self, _: Budget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows. Raises StateUnusable."""
+        del only  # nothing here is far away
         return self._transaction("BEGIN")
 
     def writing(self, _: Claim, /) -> AbstractAsyncContextManager[Tables]:
@@ -229,9 +231,9 @@ class _Statements:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    async def fetch(self, query: str, values: Sequence[Value]) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement."""
-        return self._db.execute(query, values).fetchall()
+    async def fetch(self, question: Question) -> list[tuple[Any, ...]]:
+        """Return the rows that answer a question."""
+        return self._db.execute(*question).fetchall()
 
     async def run(self, query: str, values: Sequence[Value]) -> None:
         """Run a statement that returns no rows."""

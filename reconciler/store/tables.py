@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from reconciler.core.model import Budget
-from reconciler.core.pacing import CALM_SENDS
+from reconciler.store import questions
 from reconciler.store.facts import RateHistory
+from reconciler.store.questions import AccountKey, Question, Value, budget_key
 from reconciler.store.rows import (
     TABLES,
     AppliedRow,
@@ -30,17 +31,15 @@ from reconciler.store.rows import (
     verified,
 )
 
-Value = str | int | float | None
-
-AccountKey = tuple[str, str, str]
-"""Account, environment and kind of exchange."""
+Numbered = AttemptRow | OverrideRow | PresenceRow | TurnRow
+"""Rows with an id."""
 
 
 class Transaction(Protocol):
     """One open transaction of an engine. It sees one state of all rows, or is the only writer of its."""
 
-    async def fetch(self, query: str, values: Sequence[Value]) -> Sequence[tuple[Any, ...]]:
-        """Return the rows of a statement."""
+    async def fetch(self, question: Question) -> Sequence[tuple[Any, ...]]:
+        """Return the rows that answer a question."""
         ...
 
     async def run(self, query: str, values: Sequence[Value]) -> None:
@@ -69,7 +68,7 @@ class Tables:
 
     # -- any row -------------------------------------------------------------------------------
 
-    async def next_id(self, kind: type[tuple[object, ...]]) -> int:
+    async def next_id(self, kind: type[Numbered]) -> int:
         """Return the id of the next row of ``kind``."""
         [number] = await self._transaction.next_ids(TABLES[kind], 1)
         return number
@@ -90,10 +89,10 @@ class Tables:
 
     async def every(self, kind: type[Row]) -> list[Row]:
         """Return all rows of a kind, of all accounts; those with an id in its order."""
-        rows = await self._all(kind, _EVERY[kind], ())
+        rows = await self._all(kind, _EVERY[kind])
         return sorted(rows, key=lambda row: row[1:]) if "id" in fields(kind) else rows
 
-    async def next_ids(self, kind: type[tuple[object, ...]], count: int) -> Sequence[int]:
+    async def next_ids(self, kind: type[Numbered], count: int) -> Sequence[int]:
         """Return the ids of the next rows of ``kind``, rising."""
         return await self._transaction.next_ids(TABLES[kind], count)
 
@@ -101,75 +100,60 @@ class Tables:
         """Write a row in place of the one with the same key, if there is one."""
         await self._transaction.run(_PUTS[type(row)], sealed(row))
 
-    async def _all(self, kind: type[Row], query: str, values: Sequence[Value]) -> list[Row]:
+    async def _all(self, kind: type[Row], question: Question) -> list[Row]:
         make = kind._make
-        return [verified(make(found)) for found in await self._transaction.fetch(query, values)]
+        return [verified(make(found)) for found in await self._transaction.fetch(question)]
 
-    async def _one(self, kind: type[Row], query: str, values: Sequence[Value]) -> Row | None:
-        found = await self._all(kind, query, values)
+    async def _one(self, kind: type[Row], question: Question) -> Row | None:
+        found = await self._all(kind, question)
         return found[0] if found else None
-
-    async def _number(self, query: str, values: Sequence[Value]) -> int:
-        [(number,)] = await self._transaction.fetch(query, values)
-        return number or 0
 
     # -- one account ---------------------------------------------------------------------------
 
     async def identity(self, account: str, environment: str) -> IdentityRow | None:
         """Return whose account it is; None while nobody said."""
-        query = "SELECT * FROM identity WHERE account=? AND environment=?"
-        return await self._one(IdentityRow, query, (account, environment))
+        return await self._one(IdentityRow, questions.identity(account, environment))
 
     async def live(self, key: AccountKey) -> LiveDocument | None:
         """Return the last live read on record."""
-        query = "SELECT * FROM live WHERE account=? AND environment=? AND kind=?"
-        return await self._one(LiveDocument, query, key)
+        return await self._one(LiveDocument, questions.live(key))
 
     async def all_applied(self, key: AccountKey) -> list[AppliedRow]:
         """Return the last proofs, by family."""
-        query = "SELECT * FROM applied WHERE account=? AND environment=? AND kind=?"
-        return sorted(await self._all(AppliedRow, query, key), key=lambda row: row.family)
+        return sorted(await self._all(AppliedRow, questions.all_applied(key)), key=lambda row: row.family)
 
     async def applied(self, key: AccountKey, family: str) -> AppliedRow | None:
         """Return the last proof of one family."""
-        query = "SELECT * FROM applied WHERE account=? AND environment=? AND kind=? AND family=?"
-        return await self._one(AppliedRow, query, (*key, family))
+        return await self._one(AppliedRow, questions.applied(key, family))
 
     async def all_open(self, key: AccountKey) -> list[AttemptRow]:
         """Return the open attempts, in the order of their ids."""
-        query = (
-            "SELECT * FROM attempts INDEXED BY attempts_open"
-            " WHERE account=? AND environment=? AND kind=? AND resolved=0 ORDER BY id"
-        )
-        return await self._all(AttemptRow, query, key)
+        return await self._all(AttemptRow, questions.all_open(key))
 
     async def open_of(self, key: AccountKey, family: str) -> list[AttemptRow]:
         """Return the open attempts of one family, in the order of their ids."""
-        query = (
-            "SELECT * FROM attempts INDEXED BY attempts_open"
-            " WHERE account=? AND environment=? AND kind=? AND family=? AND resolved=0 ORDER BY id"
-        )
-        return await self._all(AttemptRow, query, (*key, family))
+        return await self._all(AttemptRow, questions.open_of(key, family))
 
     async def attempt(self, key: AccountKey, number: int) -> AttemptRow | None:
         """Return one attempt of the account."""
-        query = "SELECT * FROM attempts WHERE id=? AND account=? AND environment=? AND kind=?"
-        return await self._one(AttemptRow, query, (number, *key))
+        return await self._one(AttemptRow, questions.attempt(key, number))
 
     async def newest_attempt(self, key: AccountKey, family: str) -> int:
         """Return the id of the family's newest attempt, 0 without one."""
-        query = "SELECT max(id) FROM attempts WHERE account=? AND environment=? AND kind=? AND family=?"
-        return await self._number(query, (*key, family))
+        [(number,)] = await self._transaction.fetch(questions.newest_attempt(key, family))
+        return number or 0
+
+    async def newest_attempts(self, key: AccountKey) -> dict[str, int]:
+        """Return the id of the newest attempt of each family that has one."""
+        return dict(await self._transaction.fetch(questions.newest_attempts(key)))
 
     async def history(self, key: AccountKey) -> list[AttemptRow]:
         """Return all attempts on record, newest first."""
-        query = "SELECT * FROM attempts WHERE account=? AND environment=? AND kind=? ORDER BY id DESC"
-        return await self._all(AttemptRow, query, key)
+        return await self._all(AttemptRow, questions.history(key))
 
     async def overrides(self, account: str, environment: str) -> list[OverrideRow]:
         """Return all overrides on record, newest first."""
-        query = "SELECT * FROM overrides WHERE account=? AND environment=? ORDER BY id DESC"
-        return await self._all(OverrideRow, query, (account, environment))
+        return await self._all(OverrideRow, questions.overrides(account, environment))
 
     async def update_attempt(self, row: AttemptRow) -> None:
         """Write back everything of an attempt that can change after its reservation."""
@@ -196,47 +180,25 @@ class Tables:
 
     async def rate_history(self, budget: Budget) -> RateHistory:
         """Return the attempts of a budget that bear on its next slot."""
-        key = budget_key(budget)
-        counting = await self._all(
-            AttemptRow,
-            "SELECT * FROM attempts INDEXED BY attempts_counting"
-            " WHERE kind=? AND environment=? AND uid=? AND retired=0",
-            key,
-        )
-        limited = await self._one(
-            AttemptRow,
-            "SELECT * FROM attempts INDEXED BY attempts_limited"
-            " WHERE kind=? AND environment=? AND uid=? AND limited=1"
-            " ORDER BY id DESC LIMIT 1",
-            key,
-        )
+        counts, last_limited, sends = questions.rate(budget)
+        counting = await self._all(AttemptRow, counts)
+        limited = await self._one(AttemptRow, last_limited)
+        [(since, at_all)] = await self._transaction.fetch(sends)
         return RateHistory(
             budget=budget,
             counting=tuple(counting),
             limited=limited,
-            sends_since=await self._sends_after(key, limited.id) if limited else 0,
-            empty=not counting and not await self._sends_after(key, 0),
+            sends_since=since if limited else 0,
+            empty=not counting and not at_all,
         )
 
     async def lost_attempts(self, budget: Budget) -> list[AttemptRow]:
         """Return the lost attempts that still count against the budget."""
-        query = (
-            "SELECT * FROM attempts INDEXED BY attempts_counting"
-            " WHERE kind=? AND environment=? AND uid=? AND retired=0 AND status='lost'"
-        )
-        return await self._all(AttemptRow, query, budget_key(budget))
+        return await self._all(AttemptRow, questions.lost_attempts(budget))
 
     async def on_record(self, budget: Budget) -> list[tuple[str, str]]:
         """Return account and family of whatever is on record of a budget, in order."""
-        kind, environment, uid = key = budget_key(budget)
-        found = await self._transaction.fetch(
-            "SELECT account, family FROM attempts"
-            " WHERE kind=? AND environment=? AND uid=? AND family <> '*'"
-            " UNION SELECT applied.account, applied.family FROM applied JOIN identity"
-            " ON identity.account = applied.account AND identity.environment = applied.environment"
-            " WHERE applied.kind=? AND applied.environment=? AND identity.uid=?",
-            (*key, kind, environment, uid),
-        )
+        found = await self._transaction.fetch(questions.on_record(budget))
         return sorted((account, family) for account, family in found)
 
     async def prune(self, budget: Budget, keep: int) -> None:
@@ -249,23 +211,12 @@ class Tables:
             (*key, *key, keep),
         )
 
-    async def _sends_after(self, key: tuple[str, str, str], attempt: int) -> int:
-        """Return how many requests after ``attempt`` were or may have been sent, up to CALM_SENDS."""
-        query = (
-            "SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent"
-            " WHERE kind=? AND environment=? AND uid=? AND status <> 'not-sent' AND status <> 'lost'"
-            " AND id > ? LIMIT ?) sends"
-        )
-        return await self._number(query, (*key, attempt, CALM_SENDS))
-
     # -- pauses --------------------------------------------------------------------------------
 
     async def pauses(self, account: str, environment: str) -> list[PauseRow | FightRow]:
         """Return the pauses on record, whether or not their time is over."""
-        key = (account, environment)
-        by_hand = "SELECT * FROM pauses WHERE account=? AND environment=?"
-        fights = "SELECT * FROM fights WHERE account=? AND environment=?"
-        return [*await self._all(PauseRow, by_hand, key), *await self._all(FightRow, fights, key)]
+        by_hand, fights = questions.pauses(account, environment)
+        return [*await self._all(PauseRow, by_hand), *await self._all(FightRow, fights)]
 
     async def drop_pause(self, account: str, environment: str, family: str) -> None:
         """End the pause of a family, of either kind; harmless without one."""
@@ -281,15 +232,11 @@ class Tables:
 
     async def presence(self, key: AccountKey) -> list[PresenceRow]:
         """Return all watches, in the order they were recorded in."""
-        query = "SELECT * FROM presence WHERE account=? AND environment=? AND kind=? ORDER BY id"
-        return await self._all(PresenceRow, query, key)
+        return await self._all(PresenceRow, questions.presence(key))
 
     async def newest_presence(self, key: AccountKey) -> PresenceRow | None:
         """Return the newest watch."""
-        query = (
-            "SELECT * FROM presence WHERE account=? AND environment=? AND kind=? ORDER BY id DESC LIMIT 1"
-        )
-        return await self._one(PresenceRow, query, key)
+        return await self._one(PresenceRow, questions.newest_presence(key))
 
     async def watched_until(self, row: PresenceRow, until: str) -> PresenceRow:
         """Let a watch last until another time; returns it so."""
@@ -300,16 +247,11 @@ class Tables:
 
     async def turns(self, key: AccountKey) -> list[TurnRow]:
         """Return all turns, in the order they were recorded in."""
-        query = "SELECT * FROM turns WHERE account=? AND environment=? AND kind=? ORDER BY id"
-        return await self._all(TurnRow, query, key)
+        return await self._all(TurnRow, questions.turns(key))
 
     async def last_turns(self, key: AccountKey) -> list[TurnRow]:
         """Return the newest turn of each family."""
-        query = (
-            "SELECT * FROM turns WHERE id IN (SELECT max(id) FROM turns"
-            " WHERE account=? AND environment=? AND kind=? GROUP BY family)"
-        )
-        return await self._all(TurnRow, query, key)
+        return await self._all(TurnRow, questions.last_turns(key))
 
     async def forget_after(self, key: AccountKey, at: str) -> None:
         """Forget the watches that began, and the turns that were seen, later than ``at``."""
@@ -353,11 +295,6 @@ class Tables:
         )
 
 
-def budget_key(budget: Budget) -> tuple[str, str, str]:
-    """Return what names a budget in a row."""
-    return budget.kind.value, budget.environment.value, budget.uid
-
-
 def _insert(kind: type[tuple[object, ...]]) -> str:
     holders = ",".join("?" * len(fields(kind)))
     return " ".join(("INSERT INTO", TABLES[kind], "VALUES", f"({holders})"))
@@ -370,7 +307,7 @@ def _put(kind: type[tuple[object, ...]], key: Sequence[str]) -> str:
 
 _INSERTS = {kind: _insert(kind) for kind in TABLES}
 
-_EVERY = {kind: " ".join(("SELECT * FROM", table)) for kind, table in TABLES.items()}
+_EVERY = {kind: Question(" ".join(("SELECT * FROM", table)), ()) for kind, table in TABLES.items()}
 
 _PUTS = {
     IdentityRow: _put(IdentityRow, ("account", "environment")),

@@ -29,7 +29,7 @@ from reconciler.core.pacing import (
 )
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import Exit, StateForeign, StateLocked
-from reconciler.ports import NotYet, Reserved, Store
+from reconciler.ports import AccountStore, NotYet, Reserved
 from reconciler.store.locks import StoreMisuse
 from tests.contract.stores import (
     BTC,
@@ -63,7 +63,7 @@ class Process:
 
     def __init__(self, place: Place, clock: ScriptedClock, *, boot: str = "boot-1", **names: str) -> None:
         self.clock = clock
-        self.store: Store = place.open(
+        self.store: AccountStore = place.open(
             clock,
             boot=boot,
             account=names.get("account", "main"),

@@ -21,7 +21,7 @@ import pytest
 from reconciler.core.model import Confirmed, Environment, Kind, Known, Never, Setting, Uncertain
 from reconciler.core.pacing import LATEST_ARRIVAL_S
 from reconciler.core.verdict import AttemptStatus
-from reconciler.ports import NotYet, Store
+from reconciler.ports import AccountStore, NotYet
 from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
 
 pytestmark = pytest.mark.unmeasured
@@ -107,7 +107,7 @@ class Tale:
     clock: ScriptedClock = field(default_factory=ScriptedClock)
     oracle: Oracle = field(default_factory=Oracle)
     pending: list[int] = field(default_factory=list)
-    store: Store = field(init=False)
+    store: AccountStore = field(init=False)
 
     def __post_init__(self) -> None:
         self.boot()

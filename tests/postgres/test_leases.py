@@ -235,7 +235,8 @@ def test_who_is_just_saying_that_it_lives_is_not_taken_from() -> None:
         fall_silent("1")
         beating = Connections(parse_address(url))
         async with beating.transaction() as transaction:
-            await transaction.run("UPDATE replicas SET expires_at = now() + interval '8 s' WHERE id = '1'")
+            lives = "UPDATE replicas SET expires_at = now() + interval '8 s' WHERE id = '1' RETURNING id"
+            assert await transaction.row(lives) == ("1",)
             assert await two.take(ABC) == {}
         assert (await one.beat(ABC, NOTHING)).owned_by("1") == ABC
         await beating.close()

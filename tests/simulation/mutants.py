@@ -17,7 +17,7 @@ from unittest import mock
 from reconciler import loop, reconcile
 from reconciler.core import evidence, fight, pacing, plan, step, verdict
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Budget, Setting, Uncertain
+from reconciler.core.model import Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.errors import StateUnavailable
@@ -29,8 +29,9 @@ from reconciler.store.facts import RateHistory
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
+from reconciler.store.questions import AccountKey
 from reconciler.store.rows import AttemptRow
-from reconciler.store.tables import AccountKey, Tables, budget_key
+from reconciler.store.tables import Tables
 from tests.simulation.host import Host
 from tests.simulation.ports import ANSWER_WITHIN_S
 from tests.simulation.postgres import SimulatedState
@@ -323,7 +324,7 @@ async def _headers_on_record(
 # -- the state in PostgreSQL -----------------------------------------------------------------------
 
 
-async def _believed(self: LeaseLocks, transaction: object, name: str) -> None:
+def _believed(self: LeaseLocks, name: str, found: object) -> None:
     """Believe to have a lock that was taken once."""
 
 
@@ -333,18 +334,6 @@ async def _not_renewed(self: LeaseLocks) -> None:
 
 def _counted_by_one() -> int:
     return 1
-
-
-async def _counted_before_locking(transaction: Any, budget: Budget) -> bool:
-    """Look at the budget without becoming the only one who reserves for it: the pass lock will do."""
-    key = budget_key(budget)
-    found = await transaction.row(state._HISTORY, key)
-    if found is None:
-        await transaction.run(state._NEW_BUDGET, key)
-        found = await transaction.row(state._HISTORY, key)
-    assert found is not None
-    before, now = found
-    return bool(before != now)
 
 
 async def _loss_ignored(self: KeptAccount, tables: Tables) -> None:
@@ -547,7 +536,7 @@ MUTANTS = (
     _of_postgres("generations counted by one", Patch(leases, "_stride", _counted_by_one)),
     _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),
     _of_postgres("locks of the far future kept", Patch(leases, "FURTHEST_S", FOREVER)),
-    _of_postgres("pass lock instead of row lock", Patch(state, "_lock_budget", _counted_before_locking)),
+    _of_postgres("pass lock instead of row lock", Patch(state, "_LOCKED_HISTORY", state._HISTORY)),
     _of_postgres("another timeline ignored", Patch(KeptAccount, "_record_loss", _loss_ignored)),
     _of_postgres("first requests cannot be lost", Patch(state, "_NEW_BUDGET", _BORN_NOW)),
     _of_postgres("one request lost at the most", Patch(facts, "lost_attempts", _one_lost)),

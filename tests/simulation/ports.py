@@ -22,11 +22,11 @@ from reconciler.core.model import (
     Quantity,
     Setting,
 )
-from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.okx.codes import fact
-from reconciler.ports import AccountStore, NotYet, Reserved, Signed
+from reconciler.ports import Grounds, NotYet, Reserved, Signed
 from reconciler.simulator.messages import Envelope, Row, Said
+from reconciler.store.account import KeptAccount
 from tests.simulation.scenario import Fate
 from tests.simulation.scheduler import suspend
 from tests.simulation.truth import SeenRead
@@ -100,7 +100,7 @@ class Basis:
 class WatchedStore:
     """The real store; every call may be the last, and the truth keeps track of what was recorded."""
 
-    def __init__(self, process: Process, store: AccountStore) -> None:
+    def __init__(self, process: Process, store: KeptAccount) -> None:
         self._process = process
         self._world = process.world
         self._store = store
@@ -126,18 +126,24 @@ class WatchedStore:
         self._process.perhaps_die()
         return previous
 
-    async def known(self) -> Mapping[Family, Known]:
-        self._process.call("store.known")
-        if self._world.listening or self._known_at != self._world.news:
+    async def grounds(self) -> Grounds:
+        self._process.call("store.grounds")
+        if not self._world.listening and self._known_at == self._world.news:
             # In most histories not asked again while nobody wrote: the answer would be the same.
-            self._known_at = self._world.news
-            self._last_known = await self._store.known()
-            self._world.auditor.check_record(self._process.account, self._last_known)
-        return self._last_known
+            return Grounds(self._last_known, await self._pauses(), await self._store.ledger())
+        self._known_at = self._world.news
+        self._pauses_at = self._world.pausings
+        grounds = await self._store.grounds()
+        self._last_known, self._last_pauses = grounds.known, grounds.pauses
+        self._world.auditor.check_record(self._process.account, self._last_known)
+        return grounds
 
-    async def ledger(self) -> Ledger:
-        self._process.call("store.ledger")
-        return await self._store.ledger()
+    async def _pauses(self) -> tuple[Pause, ...]:
+        if self._last_pauses or self._pauses_at != self._world.pausings:
+            # Where there was none there is none, until one begins.
+            self._pauses_at = self._world.pausings
+            self._last_pauses = await self._store.pauses()
+        return self._last_pauses
 
     async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
         process = self._process
@@ -178,14 +184,6 @@ class WatchedStore:
         begun_at = process.reads[0].begun_at if process.reads else float("inf")
         self._world.auditor.adopted(settings, begun_at, await self._store.known())
         process.perhaps_die()
-
-    async def pauses(self) -> tuple[Pause, ...]:
-        self._process.call("store.pauses")
-        if self._world.listening or self._last_pauses or self._pauses_at != self._world.pausings:
-            # Where there was none there is none, until one begins.
-            self._pauses_at = self._world.pausings
-            self._last_pauses = await self._store.pauses()
-        return self._last_pauses
 
     async def pause(
         self,

@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from reconciler.core.model import Family, Known, LiveRead, Pause, Setting
+from reconciler.core.model import Family, LiveRead, Setting
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable
-from reconciler.ports import AccountStore, NotYet, Reserved, Signed
+from reconciler.ports import Grounds, NotYet, Reserved, Signed
+from reconciler.store.account import KeptAccount
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
 from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
 from reconciler.store.postgres.state import PostgresState
@@ -171,7 +172,7 @@ class Transacting:
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
             if error is None:
-                await self._transaction.commit()
+                await self._transaction.end()
             elif isinstance(error, Gone):
                 raise lost() from None
         except Gone:
@@ -194,6 +195,7 @@ class SimulatedTransaction:
         self._task = process.world.scheduler.running
         self._work: Work | None = None
         self._commit_sent = False
+        self._over = False
 
     def begin(self) -> None:
         """Begin it at the server; raises Gone."""
@@ -221,16 +223,30 @@ class SimulatedTransaction:
         found = await self.rows(query, values)
         return found[0] if found else None
 
-    async def run(self, query: str, values: Sequence[Any] = ()) -> int:
-        """Run one statement without rows; returns how many it touched."""
+    async def answers(self, *questions: tuple[str, Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
+        """Return the rows of several statements; between any two, anything can happen."""
+        return [await self.rows(*question) for question in questions]
+
+    async def last_answers(self, *questions: tuple[str, Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
+        """Return the rows of the last statements, committed."""
+        found = await self.answers(*questions)
+        await self.commit()
+        self._over = True
+        return found
+
+    async def run(self, query: str, values: Sequence[Any] = ()) -> None:
+        """Run one statement without rows, sooner than the real one does."""
         await self.rows(query, values)
-        assert self._work is not None
-        return self._work.touched
 
     async def run_each(self, query: str, many: Sequence[Sequence[Any]]) -> None:
         """Run one statement for each of ``many`` values."""
         for values in many:
             await self.rows(query, values)
+
+    async def end(self) -> None:
+        """Commit, unless the last answers did."""
+        if not self._over:
+            await self.commit()
 
     async def commit(self) -> None:
         """Commit, and believe it only when the answer comes back."""
@@ -360,7 +376,7 @@ class SimulatedTransaction:
 class PostgresStore(WatchedStore):
     """The real store over the simulated server; what is recorded is told when the server commits it."""
 
-    def __init__(self, process: Process, store: AccountStore, connections: SimulatedConnections) -> None:
+    def __init__(self, process: Process, store: KeptAccount, connections: SimulatedConnections) -> None:
         super().__init__(process, store)
         self._connections = connections
         self._in_full = process.world.scenario.seed % IN_FULL_ONE_IN == 0
@@ -449,19 +465,16 @@ class PostgresStore(WatchedStore):
         if self._in_full:
             await self._store.record_live(read)
 
-    async def pauses(self) -> tuple[Pause, ...]:
-        self._process.call("store.pauses")
-        return await self._store.pauses() if self._in_full else ()
-
-    async def known(self) -> Mapping[Family, Known]:
+    async def grounds(self) -> Grounds:
         process = self._process
-        process.call("store.known")
+        process.call("store.grounds")
         if self._known_at == self._world.news and not self._in_full:
             process.known_at = self._world.scheduler.now
-            return self._last_known
-        self._last_known = await self._store.known()
-        self._known_at = self._connections.saw
+            pauses = () if self._world.scenario.fighter_s is None else await self._store.pauses()
+            return Grounds(self._last_known, pauses, await self._store.ledger())
+        grounds = await self._store.grounds()
+        self._last_known, self._known_at = grounds.known, self._connections.saw
         process.known_at = self._connections.began_at
         if self._connections.saw == self._world.news:
             self._world.auditor.check_record(process.account, self._last_known)
-        return self._last_known
+        return grounds

@@ -485,7 +485,7 @@ def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.Monk
     async def damaged(_self: KeptAccount) -> None:
         raise StateUnusable("state-damaged", "the state is damaged")
 
-    monkeypatch.setattr(KeptAccount, "known", damaged)
+    monkeypatch.setattr(KeptAccount, "grounds", damaged)
     with pytest.raises(StateUnusable):
         here.run(100.0)
     assert here.exchange.sent == []
@@ -667,7 +667,7 @@ def test_the_first_changes_after_a_quiet_time_are_applied_at_once() -> None:
     assert BURST_PASSES >= 2
 
 
-@pytest.mark.parametrize("step", ["identify", "known", "reserve", "settle"])
+@pytest.mark.parametrize("step", ["identify", "grounds", "reserve", "settle"])
 def test_a_state_that_is_away_is_waited_for_with_back_off(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

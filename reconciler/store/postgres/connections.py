@@ -5,19 +5,25 @@ what is read after a row was locked is what the last holder wrote; a commit that
 limits on how long a statement, a lock or a silence may take. Nothing is kept in a session (PgBouncer
 in transaction mode gives each transaction another one): no prepared statement, no session lock, no
 SET without LOCAL. Whatever the library raises is remade here and leaves no connection behind.
+
+What needs no answer is not said at once: a beginning and writes go out with the next question, or with
+COMMIT, as one message of the simple protocol, which every pooler passes on. The server runs its statements
+one after another, each with what was committed before it, as if they had come one by one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import select
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import StrEnum
 from typing import Any
 
 import psycopg
 from psycopg.abc import Params
 
+from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres.address import Address
 from reconciler.store.postgres.failures import NotCommitted, remade
 
@@ -32,6 +38,9 @@ LOCK_TIMEOUT_MS = 4_000
 
 SILENCE_TIMEOUT_MS = 5_000
 """A process that stops within a transaction loses it, so that nobody waits for the stopped."""
+
+MAX_UNSAID = 1_000
+"""Statements that wait to be said together; a copy of a large state has more."""
 
 WATCHDOG_S = 10.0
 """When the server does not even say that it gave up: longer than all the limits it was given."""
@@ -59,37 +68,78 @@ _LIMITS = (
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Row = tuple[Any, ...]
+Statement = tuple[str, Params]
+"""The text of one statement, and its values."""
 
 
 class Transaction:
-    """One open transaction: statements in, rows out. Ends with its ``async with``."""
+    """One transaction: statements in, rows out. Ends with its ``async with``, or with its last answers."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, mode: Mode) -> None:
         self._connection = connection
+        self._binding = psycopg.AsyncClientCursor(connection)
+        self._beginning = f"BEGIN {mode};{_LIMITS}"
+        self._unsaid: list[str] = [self._beginning]
+        self._status: str | None = None
+        self._over = False
 
     async def rows(self, query: str, values: Params = ()) -> list[Row]:
         """Return the rows of one statement."""
-        cursor = await self._execute(query, values)
-        return await cursor.fetchall()
+        [found] = await self.answers((query, values))
+        return found
 
     async def row(self, query: str, values: Params = ()) -> Row | None:
         """Return the only row of one statement, None when there is none."""
         found = await self.rows(query, values)
         return found[0] if found else None
 
-    async def run(self, query: str, values: Params = ()) -> int:
-        """Run one statement without rows; returns how many it touched."""
-        return (await self._execute(query, values)).rowcount
+    async def answers(self, *questions: Statement) -> list[list[Row]]:
+        """Return the rows of each of several statements, run in this order, in one round trip."""
+        said = await self._say([self._bound(*one) for one in questions]) if questions else []
+        return said[len(said) - len(questions) :]
+
+    async def last_answers(self, *questions: Statement) -> list[list[Row]]:
+        """Return the rows of the last statements of the transaction, committed in the same round trip."""
+        words = [*(self._bound(*question) for question in questions), "COMMIT"]
+        with _believing(self._connection):
+            said = await self._say(words)
+        self._over = True
+        if self._status != "COMMIT":
+            # A transaction that failed unnoticed answers COMMIT with ROLLBACK, and no error.
+            raise NotCommitted(f"the server answered COMMIT with {self._status}")
+        return said[len(said) - len(words) : -1]
+
+    async def run(self, query: str, values: Params = ()) -> None:
+        """Run one statement without rows, no later than the next answer or the end."""
+        self._unsaid.append(self._bound(query, values))
+        if len(self._unsaid) > MAX_UNSAID:
+            await self._say([])
 
     async def run_each(self, query: str, many: Sequence[Params]) -> None:
-        """Run one statement for each of ``many`` values, in one round trip."""
-        async with asyncio.timeout(WATCHDOG_S), self._connection.cursor() as cursor:
-            await cursor.executemany(query.encode(), many)
+        """Run one statement for each of ``many`` values."""
+        for values in many:
+            await self.run(query, values)
 
-    async def _execute(self, query: str, values: Params) -> psycopg.AsyncCursor[Row]:
+    async def end(self) -> None:
+        """Commit, if there is anything to commit; harmless when the last answers did."""
+        if not self._over and self._unsaid != [self._beginning]:
+            await self.last_answers()
+
+    def _bound(self, query: str, values: Params) -> str:
+        # The simple protocol knows no parameters: the library writes values as literals.
+        return self._binding.mogrify(query.encode(), values or None)
+
+    async def _say(self, words: list[str]) -> list[list[Row]]:
+        """Say what was not said yet and then ``words``; returns the rows of each statement."""
+        if self._over:
+            raise StoreMisuse("the transaction is over")
+        words, self._unsaid = [*self._unsaid, *words], []
         async with asyncio.timeout(WATCHDOG_S):
             # Bytes: the statements are this program's own text, never anybody's values.
-            return await self._connection.execute(query.encode(), values or None)
+            cursor = await self._connection.execute("; ".join(words).encode())
+            found = [await cursor.fetchall() if _has_rows(one) else [] async for one in cursor.results()]
+        self._status = cursor.statusmessage
+        return found
 
 
 class Connections:
@@ -110,10 +160,11 @@ class Connections:
         """
         async with self._free:
             with remade(self.address):
-                connection = await self._begun(mode)
+                connection = await self._connection()
                 try:
-                    yield Transaction(connection)
-                    await _commit(connection)
+                    transaction = Transaction(connection, mode)
+                    yield transaction
+                    await transaction.end()
                 except BaseException:
                     await _drop(connection)
                     raise
@@ -125,15 +176,13 @@ class Connections:
         while self._idle:
             await _drop(self._idle.pop())
 
-    async def _begun(self, mode: Mode) -> Connection:
-        """Return a connection in a fresh transaction. One that lay idle may have died: then the next."""
+    async def _connection(self) -> Connection:
+        """Return a connection with no transaction. One that lay idle may have died: then the next."""
         while self._idle:
             connection = self._idle.pop()
-            with suppress(psycopg.OperationalError, TimeoutError):
-                return await _begin(connection, mode)
-        return await _begin(await self._connect(), mode)
-
-    async def _connect(self) -> Connection:
+            if _is_quiet(connection):
+                return connection
+            await _drop(connection)
         return await psycopg.AsyncConnection.connect(
             self.address.conninfo,
             autocommit=True,  # BEGIN and COMMIT are our own words
@@ -147,21 +196,26 @@ class Connections:
             self._idle.append(connection)
 
 
-async def _begin(connection: Connection, mode: Mode) -> Connection:
-    try:
-        async with asyncio.timeout(WATCHDOG_S):
-            await connection.execute(f"BEGIN {mode};{_LIMITS}".encode())
-    except BaseException:
-        await _drop(connection)
-        raise
-    return connection
+def _has_rows(cursor: psycopg.AsyncCursor[Row]) -> bool:
+    """Tell whether a result is of a question. Its ``description`` tells too, and describes each column."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
-async def _commit(connection: Connection) -> None:
-    """Commit, and believe it only if the server says so without reserve.
+def _is_quiet(connection: Connection) -> bool:
+    """Tell whether nothing came over an idle connection: the server's last word, its end, an error.
 
-    A failed transaction answers COMMIT with ROLLBACK and no error. A commit whose wait for the
-    synchronous standby was cut short is answered with COMMIT and a warning.
+    Asked before a transaction, because once COMMIT may have been said nothing can be tried again.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+@contextmanager
+def _believing(connection: Connection) -> Iterator[None]:
+    """Raise NotCommitted if the server has a reserve about the COMMIT said inside.
+
+    One whose wait for the synchronous standby was cut short is answered with COMMIT and a warning.
     """
     said: list[tuple[str | None, str | None]] = []
 
@@ -171,13 +225,12 @@ async def _commit(connection: Connection) -> None:
 
     connection.add_notice_handler(note)
     try:
-        async with asyncio.timeout(WATCHDOG_S):
-            done = await connection.execute(b"COMMIT")
+        yield
     finally:
         connection.remove_notice_handler(note)
     warnings = [message or "" for severity, message in said if severity == "WARNING"]
-    if done.statusmessage != "COMMIT" or warnings:
-        raise NotCommitted("; ".join(warnings) or f"the server answered COMMIT with {done.statusmessage}")
+    if warnings:
+        raise NotCommitted("; ".join(warnings))
 
 
 async def _drop(connection: Connection) -> None:

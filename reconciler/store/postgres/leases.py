@@ -46,7 +46,7 @@ SELECT id, host, pid, CASE WHEN expires_at > clock_timestamp() THEN keeps END,
 FROM replicas
 """
 
-_OWNED = "SELECT name, replica, generation FROM leases WHERE replica = ANY(%s)"
+_LEASES = "SELECT name, replica, generation FROM leases WHERE replica IS NOT NULL"
 
 _BURY = """
 DELETE FROM replicas WHERE id IN (
@@ -101,15 +101,16 @@ class Leases:
         self._claimed = {}
         async with self._connections.transaction() as transaction:
             await self._live(transaction, keeps, new)
-            replicas = await transaction.rows(_LIVING, (BURIED_S,))
-            living = [row for row in replicas if row[3] is not None]
-            owned = await transaction.rows(_OWNED, ([row[0] for row in living],))
-            rivals = await transaction.rows(_RIVALS)
+            replicas, leases, rivals = await transaction.answers(
+                (_LIVING, (BURIED_S,)), (_LEASES, ()), (_RIVALS, ())
+            )
             if any(long_dead for *_, long_dead in replicas):
                 await transaction.run(_BURY, (BURIED_S,))
+        living = {row[0]: row for row in replicas if row[3] is not None}
+        owned = [lease for lease in leases if lease[1] in living]
         self._generations = {name: number for name, owner, number in owned if owner == self._me.id}
         self._claimed = {name: claim for name, claim in claims.items() if name in self._generations}
-        return _roster(living, owned, rivals)
+        return _roster(list(living.values()), owned, rivals)
 
     async def _live(
         self, transaction: Transaction, keeps: frozenset[AccountKey], new: Mapping[AccountKey, Claimed]
@@ -131,9 +132,8 @@ class Leases:
             silent = await transaction.rows(_SILENT, (sorted({one for one in owners.values() if one}),))
             gone = {None, *(replica for (replica,) in silent)}
             free = [name for name, owner in owners.items() if owner in gone]
-            taken: list[tuple[AccountKey, int]] = [
-                (name, number) for name, number in await transaction.rows(_TAKE, (self._me.id, free))
-            ]
+            [found] = await transaction.last_answers((_TAKE, (self._me.id, free)))
+            taken: list[tuple[AccountKey, int]] = [(name, number) for name, number in found]
         self._generations.update(taken)
         return {name: owners[name] for name, _ in taken}
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
 
 from reconciler.core.records import Holder
 from reconciler.errors import MmpError, StateLocked
 from reconciler.store.locks import LOCK_POLL_S, StoreMisuse
-from reconciler.store.postgres.connections import Connections, Mode, Transaction
+from reconciler.store.postgres.connections import Connections, Mode, Row, Statement
 
 LEASE_S = 9.0
 """How long a lock outlives its holder's last word: three renewals may be late or lost."""
@@ -79,10 +80,11 @@ class LeaseLocks:
             raise StoreMisuse(f"the lock {name} is already held by this process")
         told = json.dumps({field.name: getattr(holder, field.name) for field in _FIELDS})
         async with self._connections.transaction() as transaction:
-            taken = await transaction.row(_TAKE, (name, _stride(), told, LEASE_S, FURTHEST_S))
-        if taken is None:
+            take = _TAKE, (name, _stride(), told, LEASE_S, FURTHEST_S)
+            [taken] = await transaction.last_answers(take)
+        if not taken:
             return False
-        self._held[name] = taken[0]
+        [(self._held[name],)] = taken
         self._renew_from_now_on()
         return True
 
@@ -108,17 +110,14 @@ class LeaseLocks:
         for name in tuple(self._held):
             await self.release(name)
 
-    async def still_held(self, transaction: Transaction, name: str) -> None:
-        """Raise StateLocked if this process took the lock and another has it by now.
+    def whose(self, name: str) -> tuple[Statement, ...]:
+        """Return what to ask for :meth:`still_held`: nothing where this process did not take the lock."""
+        return ((_GENERATION, (name,)),) if name in self._held else ()
 
-        Where it never took it there is nothing to be lost.
-        """
-        generation = self._held.get(name)
-        if generation is None:
-            return
-        found = await transaction.row(_GENERATION, (name,))
-        if found is None or found[0] != generation:
-            by = _parse(found[1]) if found else None
+    def still_held(self, name: str, found: Sequence[Row]) -> None:
+        """Raise StateLocked if what :meth:`whose` found is not this process's any more."""
+        if [generation for generation, _ in found] != [self._held.get(name)]:
+            by = _parse(found[0][1]) if found else None
             message = f"the lock {name} was lost{'' if by is None else f' to {by}'}; nothing was sent"
             hint = "this process had not been heard of for too long; it goes on once it has the lock again"
             raise StateLocked("state-lock-lost", message, hint)

@@ -12,7 +12,6 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any
 
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.sharing import Replica
@@ -24,10 +23,12 @@ from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
-from reconciler.store.postgres.connections import Connections, Mode, Transaction
+from reconciler.store.postgres.connections import Connections, Mode, Row, Statement, Transaction
 from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
-from reconciler.store.tables import Tables, Value, budget_key
+from reconciler.store.questions import Question, Value, budget_key
+from reconciler.store.rows import TABLES
+from reconciler.store.tables import Tables
 
 _HISTORY = " ".join(
     (
@@ -35,6 +36,12 @@ _HISTORY = " ".join(
         "FROM budgets, pg_control_system() WHERE kind=%s AND environment=%s AND uid=%s",
     )
 )
+_LOCKED_HISTORY = f"{_HISTORY} FOR UPDATE OF budgets"
+"""Whoever has read it is the only one who reserves for the budget until the transaction ends."""
+
+_ACCOUNT = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+"""Whoever has read it is the only one who writes about the account until the transaction ends."""
+
 _NEW_BUDGET = " ".join(
     ("INSERT INTO budgets SELECT %s, %s, %s, history", "FROM version ON CONFLICT DO NOTHING")
 )
@@ -130,6 +137,8 @@ class PostgresState:
         self.max_gap_s = max_gap_s
         self.frozen = frozen
         self._connections = connections
+        self._budgets: set[Budget] = set()
+        """Those that have a row, as far as this process knows."""
 
     def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
         """Return the store of one account; those of one state share connections and first sights."""
@@ -150,11 +159,14 @@ class PostgresState:
         await self._connections.close()
 
     @asynccontextmanager
-    async def reading(self, budget: Budget | None, /) -> AsyncIterator[Tables]:
+    async def reading(self, budget: Budget | None, /, *only: Question) -> AsyncIterator[Tables]:
         """Give one consistent view of all rows."""
+        histories = () if budget is None else ((_HISTORY, budget_key(budget)),)
         async with self._connections.transaction(Mode.READ) as transaction:
-            found = None if budget is None else await transaction.row(_HISTORY, budget_key(budget))
-            yield Tables(_Statements(transaction), lost=found is not None and found[0] != found[1])
+            ask = transaction.last_answers if only else transaction.answers
+            found = await ask(*histories, *map(_statement, only))
+            answers = dict(zip(only, found[len(histories) :], strict=True))
+            yield Tables(_Statements(transaction, answers), lost=bool(histories) and _is_other(found[0]))
 
     @asynccontextmanager
     async def writing(self, claim: Claim, /) -> AsyncIterator[Tables]:
@@ -162,10 +174,10 @@ class PostgresState:
         if self.frozen:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
-            lost = await self._claim(transaction, claim)
+            statements, lost = await self._claim(transaction, claim)
             if lost and claim.budget is not None:
                 await transaction.run(_SAW_HISTORY, budget_key(claim.budget))
-            yield Tables(_Statements(transaction), lost=lost)
+            yield Tables(statements, lost=lost)
 
     @asynccontextmanager
     async def filling(self, claims: Sequence[Claim]) -> AsyncIterator[Tables]:
@@ -176,42 +188,83 @@ class PostgresState:
         async with self._connections.transaction() as transaction:
             for claim in claims:
                 await self._claim(transaction, claim)
-            yield Tables(_Statements(transaction))
+            yield Tables(_Statements(transaction, {}))
 
-    async def _claim(self, transaction: Transaction, claim: Claim) -> bool:
-        """Become the only writer of what is claimed; tells whether records may have been lost."""
-        lost = claim.budget is not None and await _lock_budget(transaction, claim.budget)
+    async def _claim(self, transaction: Transaction, claim: Claim) -> tuple[_Statements, bool]:
+        """Become the only writer of what is claimed; tells whether records may have been lost.
+
+        The server does it in this order: lock the budget's row, the account, the row of the lock that was
+        taken; and only then read what is asked ahead. All of it is one round trip.
+        """
+        budget, held = claim.budget, claim.held
+        rows = () if budget is None else await self._row_of(transaction, budget)
         # An account's pauses are of both kinds of exchange, so its lock is too.
-        name = ".".join(claim.key[:2])
-        await transaction.row("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
-        if claim.held is not None:
-            await self.locks.still_held(transaction, claim.held)
-        return lost
+        account: Statement = (_ACCOUNT, (".".join(claim.key[:2]),))
+        whose = () if held is None else self.locks.whose(held)
+        number = () if claim.number is None else (_ids(TABLES[claim.number], 1),)
+        claims, ahead = (*rows, account, *whose), (*claim.ahead, *number)
+        if claims == (account,) and not ahead:
+            await transaction.run(*account)
+            return _Statements(transaction, {}), False
+        found = await transaction.answers(*claims, *map(_statement, ahead))
+        if budget is not None and not found[0]:
+            # The server that the row was made on is not the one that is asked now.
+            self._budgets.discard(budget)
+            return await self._claim(transaction, claim)
+        if held is not None and whose:
+            self.locks.still_held(held, found[len(claims) - 1])
+        answers = dict(zip(ahead, found[len(claims) :], strict=True))
+        return _Statements(transaction, answers), budget is not None and _is_other(found[0])
+
+    async def _row_of(self, transaction: Transaction, budget: Budget) -> tuple[Statement, ...]:
+        """Return what locks the row of a budget; it is made by whoever sees the budget first."""
+        key = budget_key(budget)
+        if budget not in self._budgets:
+            await transaction.run(_NEW_BUDGET, key)
+            self._budgets.add(budget)
+        return ((_LOCKED_HISTORY, key),)
 
 
 class _Statements:
-    """``tables.Transaction`` on an open transaction, in PostgreSQL's dialect."""
+    """``tables.Transaction`` on an open transaction, in PostgreSQL's dialect.
 
-    def __init__(self, transaction: Transaction) -> None:
+    What was asked ahead is not asked again until something is written.
+    """
+
+    def __init__(self, transaction: Transaction, answers: dict[Question, list[Row]]) -> None:
         self._transaction = transaction
+        self._answers = answers
 
-    async def fetch(self, query: str, values: Sequence[Value]) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement."""
-        return await self._transaction.rows(translated(query), values)
+    async def fetch(self, question: Question) -> Sequence[Row]:
+        """Return the rows that answer a question."""
+        if question in self._answers:
+            return self._answers[question]
+        return await self._transaction.rows(*_statement(question))
 
     async def run(self, query: str, values: Sequence[Value]) -> None:
         """Run a statement that returns no rows."""
+        self._answers.clear()
         await self._transaction.run(translated(query), values)
 
     async def run_each(self, query: str, many: Sequence[Sequence[Value]]) -> None:
         """Run a statement that returns no rows once for each of ``many`` values."""
+        self._answers.clear()
         await self._transaction.run_each(translated(query), many)
 
     async def next_ids(self, table: str, count: int) -> Sequence[int]:
         """Return the ids the table's next rows get; one that is not used then is never used."""
-        query = "SELECT nextval(%s::regclass) FROM generate_series(1, %s)"
-        found = await self._transaction.rows(query, (f"mmp.{table}_id", count))
+        question = _ids(table, count)
+        found = await self.fetch(question)
+        self._answers.pop(question, None)  # an id is given once
         return [int(number) for (number,) in found]
+
+
+def _ids(table: str, count: int) -> Question:
+    return Question("SELECT nextval(?::regclass) FROM generate_series(1, ?)", (f"mmp.{table}_id", count))
+
+
+def _statement(question: Question) -> Statement:
+    return translated(question.text), question.values
 
 
 @lru_cache(maxsize=256)
@@ -232,16 +285,9 @@ async def _make_ready(connections: Connections) -> None:
         await schema.believe(transaction, place, len(schema.MIGRATIONS))
 
 
-async def _lock_budget(transaction: Transaction, budget: Budget) -> bool:
-    """Become the only one who reserves for ``budget`` until the transaction ends.
+def _is_other(found: Sequence[Row]) -> bool:
+    """Tell whether the server has another history than when the budget was last written about.
 
-    Tells whether the server has another history than when the budget was last written about.
+    A budget that nobody wrote about has none that could be lost.
     """
-    key = budget_key(budget)
-    found = await transaction.row(f"{_HISTORY} FOR UPDATE OF budgets", key)
-    if found is None:
-        await transaction.run(_NEW_BUDGET, key)
-        found = await transaction.row(f"{_HISTORY} FOR UPDATE OF budgets", key)
-    assert found is not None
-    before, now = found
-    return bool(before != now)
+    return any(before != now for before, now in found)

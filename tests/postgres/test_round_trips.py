@@ -1,0 +1,116 @@
+"""What a step asks of the server, it asks at once: a database may be far away."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from reconciler.core.model import LiveRead
+from reconciler.ports import NotYet, Reserved
+from reconciler.store.locks import StoreMisuse
+from reconciler.store.postgres import connections
+from reconciler.store.postgres.connections import Mode, Transaction
+from tests.contract.stores import BTC, ETH, UID, ready_database, setting
+from tests.postgres.desks import Desk, desk, play
+from tests.support.postgres import shared
+
+NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
+
+
+async def one_pass(one: Desk) -> None:
+    async with one.store.locked("test"):
+        pass
+
+
+ROUND_TRIPS: dict[str, tuple[int, Callable[[Desk], Awaitable[Any]]]] = {
+    "grounds": (1, lambda one: one.store.grounds()),
+    "reserve": (2, lambda one: one.reserve("2")),
+    "settle": (2, lambda one: one.settle(1)),
+    "adopt": (2, lambda one: one.store.adopt({BTC: setting("1"), ETH: setting("1")}, read_begun_at=1000.0)),
+    "record_live": (1, lambda one: one.store.record_live(LiveRead(1000.0, {}))),
+    "take and release the lock": (2, one_pass),
+}
+
+
+@pytest.mark.parametrize("step", ROUND_TRIPS)
+def test_a_step_makes_few_round_trips(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    at_most, take = ROUND_TRIPS[step]
+    said: list[list[str]] = []
+    real = Transaction._say
+
+    async def noting(self: Transaction, words: list[str]) -> Any:
+        said.append(words)
+        return await real(self, words)
+
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            assert isinstance(await one.reserve("1"), Reserved)
+            monkeypatch.setattr(Transaction, "_say", noting)
+            await take(one)
+            monkeypatch.undo()
+
+    play(story)
+    assert len(said) == at_most, said
+
+
+def test_a_budget_whose_row_was_lost_is_made_again_and_locked() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.reserve()
+            shared().ask("DELETE FROM mmp.budgets", ready_database())
+            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), NotYet)
+            assert shared().ask("SELECT uid FROM mmp.budgets", ready_database()) == [(UID,)]
+
+    play(story)
+
+
+def test_nothing_can_be_asked_after_the_last_answers() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one, one.state._connections.transaction(Mode.READ) as transaction:
+            assert await transaction.last_answers(("SELECT 1", ())) == [[(1,)]]
+            with pytest.raises(StoreMisuse):
+                await transaction.rows("SELECT 2")
+
+    play(story)
+
+
+def test_what_waits_to_be_said_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_UNSAID", 3)
+
+    async def story(url: str) -> None:
+        async with desk(url) as one, one.state._connections.transaction() as transaction:
+            for _ in range(20):
+                await transaction.run("UPDATE version SET migrations = migrations")
+                assert len(transaction._unsaid) <= 3
+
+    play(story)
+
+
+def test_every_value_comes_back_as_it_was_whatever_it_looks_like() -> None:
+    """Values are literals of a message: none of them may end one, or mean something else."""
+    texts = ["'; DROP SCHEMA mmp CASCADE; --", "\\'", "%s %% %(x)s", "ü\n€", "", "E'\\x'", "$$", "a;b"]
+    floats = [0.1 + 0.2, -1.5, 1e300, 5e-324, -0.0, 123456789.123456789]
+    numbers = [0, -1, 2**62]
+
+    async def story(url: str) -> None:
+        async with desk(url) as one, one.state._connections.transaction() as transaction:
+            for text in texts:
+                assert await transaction.row("SELECT %s::text, 'a' || %s", (text, text)) == (
+                    text,
+                    "a" + text,
+                )
+            for value in floats:
+                [(number,)] = await transaction.rows("SELECT %s::double precision", (value,))
+                assert repr(number) == repr(value)
+            for number in numbers:
+                assert await transaction.row("SELECT %s::bigint - 0", (number,)) == (number,)
+            assert await transaction.row("SELECT %s::text IS NULL, %s::text[]", (None, texts)) == (
+                True,
+                texts,
+            )
+
+    play(story)
