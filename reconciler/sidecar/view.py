@@ -161,10 +161,14 @@ class ElsewhereLine:
 
 @dataclass(frozen=True, slots=True)
 class PageView:
-    """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator."""
+    """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator.
+
+    ``trouble``: why nothing is begun at all; empty: nothing is in the way.
+    """
 
     title: str
     headline: Headline
+    trouble: str
     accounts: tuple[AccountView, ...]
     awaited: tuple[str, ...]
     elsewhere: tuple[ElsewhereLine, ...]
@@ -190,11 +194,13 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     judged.sort(key=lambda one: WORST_FIRST.index(one[2].standing))
     accounts = tuple(_account(*one, now=now, wall=wall, advise=advise) for one in judged)
     elsewhere = _elsewhere(board)
-    headline = _overall([one[2] for one in judged], accounts, board.awaited, elsewhere)
+    trouble = "" if accounts else _no_state(board.trouble)
+    headline = _overall([one[2] for one in judged], accounts, board.awaited, elsewhere, trouble)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     return PageView(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose} · mmp",
         headline=headline,
+        trouble=trouble,
         accounts=accounts,
         awaited=tuple(shown(path) for path in board.awaited),
         elsewhere=elsewhere,
@@ -253,7 +259,10 @@ def _overall(
     accounts: Sequence[AccountView],
     awaited: Sequence[str],
     elsewhere: Sequence[ElsewhereLine] = (),
+    trouble: str = "",
 ) -> Headline:
+    if trouble:
+        return Headline(STANDINGS[Standing.UNKNOWN], "Not known yet: the state is not reached.")
     if awaited and worst_of(found) is not Standing.EXPOSED:
         told = f"Not known: {count(len(awaited), 'settings file')} not there yet."
         return Headline(STANDINGS[Standing.UNKNOWN], told)
@@ -374,12 +383,16 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
     if vitals.outage is not None:
         told.append(_outage_words(vitals.outage, vitals, moment))
     if vitals.state_lost:
-        told.append(f"The state cannot be used now, so nothing is sent: {shown(vitals.state_lost)}")
+        told.append(_no_state(vitals.state_lost))
     if vitals.locked_out:
         told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
     if not vitals.live:
         told.append("The exchange is never read here: what was last applied is all there is to go by.")
     return told
+
+
+def _no_state(why: str) -> str:
+    return f"The state cannot be used now, so nothing is sent: {shown(why)}" if why else ""
 
 
 def _outage_words(outage: Outage, vitals: Vitals, moment: Moment) -> str:

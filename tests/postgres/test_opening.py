@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import MmpError, StateUnavailable, UsageError
+from reconciler.errors import MmpError, StateRefused, StateUnavailable, UsageError
 from reconciler.ports import Reserved
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
@@ -170,7 +170,7 @@ def test_a_password_that_does_not_fit_is_never_shown(where: str, monkeypatch: py
     }[where]
     monkeypatch.setenv("PGPASSWORD", secret)
     problem = refusal(url)
-    assert problem.code == "state-unavailable"
+    assert problem.code == "state-refused"
     assert "password authentication failed" in problem.message
     assert f"{ROLE}@127.0.0.1" in problem.message
     shown = "".join(traceback.format_exception(problem)) + problem.hint + repr(parse_address(url))
@@ -199,7 +199,10 @@ def test_a_password_is_taken_from_where_libpq_looks_for_it(
 def test_tls_is_not_waived_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     url = f"postgresql://{ROLE}@127.0.0.1:{shared().port}/{ready_database()}"
-    assert "SSL" in refusal(f"{url}?sslmode=require").message
+    for asked in (f"{url}?sslmode=require", f"{url}?sslmode=verify-full&sslrootcert=/no/such/file"):
+        problem = refusal(asked)
+        assert problem.code == "state-refused"
+        assert "SSL" in problem.message or "certificate" in problem.message
     monkeypatch.setenv("PGSSLMODE", "require")
     assert "SSL" in refusal(url).message
 
@@ -243,6 +246,55 @@ def test_what_may_pass_is_told_from_what_a_person_has_to_mend(error: Exception, 
     assert problem.code == code
     passes = code in ("state-unavailable", "state-busy", "state-disk-full")
     assert isinstance(problem, StateUnavailable) == passes
+
+
+FATAL = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: FATAL:  '
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        (f'{FATAL}password authentication failed for user "desk"', True),
+        (f'{FATAL}Peer authentication failed for user "desk"', True),
+        (f'{FATAL}role "desk" does not exist', True),
+        (f'{FATAL}role "desk" is not permitted to log in', True),
+        (f'{FATAL}database "mmp" does not exist', True),
+        (f'{FATAL}permission denied for database "mmp"', True),
+        (f'{FATAL}no pg_hba.conf entry for host "10.0.0.7", user "desk", database "mmp", SSL off', True),
+        (f"{FATAL}connection requires a valid client certificate", True),
+        (f"{FATAL}unsupported startup parameter in options: search_path", True),
+        (f"{FATAL}no such database: mmp", True),
+        (f"{FATAL}no such user: desk", True),
+        (f"{FATAL}SASL authentication failed", True),
+        (f"{FATAL}server login failed: FATAL password authentication failed for user", True),
+        ("connection failed: fe_sendauth: no password supplied", True),
+        ("connection failed: server does not support SSL, but SSL was required", True),
+        ('connection failed: server certificate for "a" does not match host name "b"', True),
+        ("connection failed: SSL error: certificate verify failed", True),
+        ('connection failed: root certificate file "/db/ca.crt" does not exist', True),
+        ('connection failed: invalid sslmode value: "on"', True),
+        (f"{FATAL}the database system is starting up", False),
+        (f"{FATAL}the database system is shutting down", False),
+        (f"{FATAL}sorry, too many clients already", False),
+        (f'{FATAL}too many connections for role "desk"', False),
+        (f"{FATAL}terminating connection due to administrator command", False),
+        (f"{FATAL}server_login_retry: connect failed", False),
+        ("connection failed: Connection refused\n\tIs the server running there?", False),
+        ("connection failed: SSL SYSCALL error: EOF detected", False),
+        ("failed to resolve host 'db.internal': [Errno -2] Name or service not known", False),
+        ("connection timeout expired", False),
+        ("server closed the connection unexpectedly", False),
+        (f"Connection refused\nMultiple connection attempts failed.\n- {FATAL}no such user: desk", True),
+    ],
+)
+def test_a_server_that_says_no_is_told_from_one_that_is_away(said: str, refused: bool) -> None:
+    """Told so at a start; what has begun waits for either, since a password may be about to change."""
+    problem = told(parse_address("postgresql://desk:hunter2@here/db"), psycopg.OperationalError(said))
+    assert isinstance(problem, StateUnavailable)
+    assert isinstance(problem, StateRefused) == refused
+    assert problem.code == ("state-refused" if refused else "state-unavailable")
+    line = said.splitlines()[-1].removeprefix("- ") if refused else said.splitlines()[0]
+    assert line in problem.message
 
 
 def test_a_row_that_does_not_fit_its_check_is_told_with_its_name() -> None:

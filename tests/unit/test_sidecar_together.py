@@ -87,6 +87,13 @@ def test_a_state_that_an_account_cannot_use_is_not_ready_until_it_can() -> None:
     assert failed(board(having(away, LockAwaited("pid 7 holds it")))) == {}
 
 
+def test_a_state_that_was_never_open_is_told_with_the_reason() -> None:
+    made = board()
+    assert failed(made)["state"] == "it is not open yet"
+    made.trouble = "the server is away"
+    assert failed(made)["state"] == "the server is away"
+
+
 # ---- the status ------------------------------------------------------------------------------------
 
 
@@ -202,6 +209,18 @@ def test_a_page_says_when_the_state_is_not_reached() -> None:
     away = having(STARTED, compared(), AWAY)
     notices = page_view(board(away), now=NOW, wall=WALL).accounts[0].notices
     assert "The state cannot be used now, so nothing is sent: the connection was lost" in notices
+
+
+def test_a_page_says_what_is_wrong_with_a_state_that_was_never_open() -> None:
+    made = board()
+    made.trouble = f"the server {HOSTILE}"
+    page = page_view(made, now=NOW, wall=WALL)
+    assert page.headline.sentence == "Not known yet: the state is not reached."
+    assert page.trouble.startswith("The state cannot be used now, so nothing is sent: the server ")
+    html = page_html(made, now=NOW, wall=WALL)
+    assert "\x1b" not in html
+    assert "The state cannot be used now" in html
+    assert page_view(board(STARTED), now=NOW, wall=WALL).trouble == ""
 
 
 def test_without_sharing_the_page_does_not_speak_of_it() -> None:
