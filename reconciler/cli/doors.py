@@ -195,6 +195,14 @@ async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
             return state
 
 
+async def refuse_unwritable(text: str) -> None:
+    """Raise MmpError unless a state could be kept at this address; what is tried is undone."""
+    postgres()
+    from reconciler.store.postgres import rights
+
+    await rights.refuse_unwritable(text)
+
+
 def postgres() -> ModuleType:
     """Return the PostgreSQL engine; raises UsageError where the extra that it takes is not installed."""
     try:

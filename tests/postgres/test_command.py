@@ -147,3 +147,26 @@ def test_a_server_that_says_no_is_not_waited_for(
         assert said in ended.stderr
         assert password not in ended.stdout + ended.stderr
         assert exchange.written() == []
+
+
+def test_the_doctor_tells_of_a_role_that_may_only_read_and_leaves_no_trace(
+    postgres: Server, tmp_path: Path
+) -> None:
+    with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
+        here.wants(TWO)
+        assert here.mmp(*APPLY).status == 0
+        database = here.environment["MMP_STATE"].rsplit("/", 1)[1].partition("?")[0]
+        postgres.ask(
+            f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'; GRANT USAGE ON SCHEMA mmp TO reader;"
+            "GRANT SELECT ON ALL TABLES IN SCHEMA mmp TO reader",
+            database,
+        )
+        reader = {"MMP_STATE": here.environment["MMP_STATE"].replace(ROLE, "reader", 1)}
+        ended = here.mmp("doctor", env=reader)
+        assert ended.status == 1
+        (line,) = [line for line in ended.stdout.splitlines() if "✗" in line]
+        assert "permission denied for table version" in line
+        assert "is whole and can be written" in here.mmp("doctor").stdout
+        assert "can be written" not in here.mmp("doctor", "--for", "plan", env=reader).stdout
+        assert here.mmp("doctor", "--for", "plan", env=reader).status == 0
+        postgres.ask("DROP OWNED BY reader", database)

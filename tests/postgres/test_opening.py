@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -17,6 +18,7 @@ from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.failures import told
+from reconciler.store.postgres.rights import refuse_unwritable
 from reconciler.store.postgres.state import open_existing, open_state, translated
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, ready_database, signed
 from tests.postgres.desks import desk, play
@@ -155,6 +157,93 @@ def test_a_primary_that_became_read_only_is_told_as_a_standby() -> None:
             assert told(one.state._connections.address, read_only).code == "state-standby"
 
     play(story)
+
+
+# -- whether it could be written ---------------------------------------------------------------------
+
+MAY_READ = (
+    "CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA mmp TO reader;"
+    "GRANT SELECT ON ALL TABLES IN SCHEMA mmp TO reader"
+)
+MAY_ALMOST_ALL = (
+    "CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA mmp TO reader; GRANT {rights} ON ALL TABLES IN SCHEMA"
+    " mmp TO reader; GRANT USAGE ON ALL SEQUENCES IN SCHEMA mmp TO reader; {but}"
+)
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+
+
+def contents(database: str) -> list[tuple[object, ...]]:
+    """Return what a trace would show in: the schema's relations, and rows that would be written."""
+    return shared().ask(
+        "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname = 'mmp' UNION ALL SELECT nspname::text FROM pg_namespace ORDER BY 1",
+        database,
+    )
+
+
+@contextmanager
+def as_reader(database: str, sql: str) -> Iterator[str]:
+    """Give the address of a role of its own, made and given its rights by ``sql``."""
+    shared().ask(sql, database)
+    try:
+        yield shared().url(database, user="reader")
+    finally:
+        shared().ask("DROP OWNED BY reader; DROP ROLE reader", database)
+
+
+def test_trying_to_write_leaves_no_trace(empty: str) -> None:
+    url = shared().url(empty)
+    before = contents(empty)
+    asyncio.run(refuse_unwritable(url))
+    assert contents(empty) == before
+    asyncio.run(opened(url))
+    made = contents(empty)
+    version = shared().ask("SELECT xmin, * FROM mmp.version", empty)
+    asyncio.run(refuse_unwritable(url))
+    assert contents(empty) == made
+    assert shared().ask("SELECT xmin, * FROM mmp.version", empty) == version
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        (MAY_READ, "version"),
+        (MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE DELETE ON mmp.pauses FROM reader"), "pauses"),
+        (MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE INSERT ON mmp.attempts FROM reader"), "attempts"),
+        (
+            MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE USAGE ON SEQUENCE mmp.turns_id FROM reader"),
+            "turns",
+        ),
+    ],
+)
+def test_a_role_that_lacks_a_right_is_told_which(empty: str, sql: str, named: str) -> None:
+    asyncio.run(opened(shared().url(empty)))
+    with as_reader(empty, sql) as url:
+        problem = refusal(url, refuse_unwritable)
+        assert problem.code == "state-unwritable"
+        assert named in problem.message
+        assert asyncio.run(looked_at(url)), "which looking alone does not tell"
+
+
+def test_a_role_that_is_not_the_owner_and_has_every_right_can_write(empty: str) -> None:
+    asyncio.run(opened(shared().url(empty)))
+    with as_reader(empty, MAY_ALMOST_ALL.format(rights=ALL, but="")) as url:
+        asyncio.run(refuse_unwritable(url))
+
+
+def test_a_role_that_could_not_make_the_schema_is_told_before_the_first_apply() -> None:
+    url = shared().url("postgres")
+    assert not asyncio.run(looked_at(url))
+    problem = refusal(url, refuse_unwritable)
+    assert problem.code == "state-unwritable"
+    assert "permission denied for database" in problem.message
+
+
+def test_a_standby_without_a_state_is_told_too() -> None:
+    with server() as primary, primary.database() as name, primary.standby() as standby:
+        until(lambda: standby.caught_up_with(primary))
+        assert not asyncio.run(looked_at(standby.url(name)))
+        assert refusal(standby.url(name), refuse_unwritable).code == "state-standby"
 
 
 # -- secrets -----------------------------------------------------------------------------------------
