@@ -211,6 +211,10 @@ def postgres() -> ModuleType:
         if missing.name not in ("psycopg", "psycopg_binary"):
             raise
         raise NO_POSTGRES from None
+    from reconciler import logs
+
+    # Of a statement that could not be cancelled it would say so on stderr, in words of its own.
+    logs.hush("psycopg")
     return state
 
 

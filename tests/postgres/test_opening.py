@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from reconciler.cli import doors
 from reconciler.core.model import Environment, Kind
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, UsageError
 from reconciler.ports import Reserved
@@ -417,6 +419,15 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(row: str
             )
 
     play(story)
+
+
+def test_the_library_writes_nothing_by_itself_between_the_lines_of_the_log() -> None:
+    library = logging.getLogger("psycopg")
+    for known in list(library.handlers):
+        library.removeHandler(known)
+    doors.postgres()
+    doors.postgres()
+    assert [type(one) for one in library.handlers] == [logging.NullHandler]
 
 
 # -- reading -----------------------------------------------------------------------------------------
