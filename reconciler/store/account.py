@@ -117,14 +117,16 @@ class KeptAccount:
             history = await tables.rate_history(budget)
         return facts.ledger_from_rows(history, self._ages())
 
-    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
-        """Reserve a slot now and record the attempt, in one durable transaction, or say when."""
+    async def reserve(
+        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
+    ) -> Reserved | NotYet:
+        """Reserve a slot now, ``by`` an instant at the latest, in one durable transaction, or say when."""
         budget = self._identified()
         async with self._writing(held=self._lock_name) as tables:
             history = await tables.rate_history(budget)
             ages = self._ages()
             slot = earliest_slot(facts.ledger_from_rows(history, ages), ages.now, assume_idle=assume_idle)
-            if slot > ages.now:
+            if slot > ages.now or ages.now > by:
                 return NotYet(slot)
             for row in facts.no_longer_counting(history, ages):
                 await tables.update_attempt(row)
