@@ -85,6 +85,13 @@ def configure(*, log_format: str | None, level: str, color: bool) -> None:
     )
 
 
+def hush(library: str) -> None:
+    """Let a library that tells by what it raises write no line of its own between those of the log."""
+    logger = logging.getLogger(library)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+
 def log(level: str, event: str, **values: object) -> None:
     """Write one log line."""
     getattr(structlog.get_logger(), level)(event, **values)

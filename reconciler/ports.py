@@ -162,8 +162,14 @@ class Store(Protocol):
         """Return what is known of every family on record (never Never), the pauses, and the ledger."""
         ...
 
-    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
-        """Reserve a slot now and record the attempt, in one durable transaction, or say when."""
+    async def reserve(
+        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
+    ) -> Reserved | NotYet:
+        """Reserve a slot now and record the attempt, in one durable transaction, or say when.
+
+        ``by``: the last instant at which it may be; where the state took longer, locks of others included,
+        nothing is reserved, since what was decided on is too old.
+        """
         ...
 
     async def settle(

@@ -73,7 +73,8 @@ FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else
 
 TOO_LATE_S = 10.0
 """How late after it was due a request may still be reserved: a connection may take that long to open.
-Later (a suspended process) it is decided on again, because its read says little by then."""
+Later (a suspended process, a state busy with others) it is decided on again, because its read says little
+by then. The reservation itself looks once more, when it has waited for all it has to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,7 +468,9 @@ class _Pass:
             if await self._record_overrides() and self._not_the_time(at):
                 return None  # the state took long over it
             request = self.exchange.sign(change.family, change.after)
-            slot = await self.store.reserve(request, assume_idle=self.options.assume_idle)
+            slot = await self.store.reserve(
+                request, assume_idle=self.options.assume_idle, by=at + TOO_LATE_S
+            )
             if isinstance(slot, NotYet):
                 return None
             self.observe(RequestReserved(slot.attempt, change.family, change.after, slot.reserved_at))

@@ -87,6 +87,11 @@ class _Patient:
             self.findings.append(doctor.failed("state", problem))
         return self.findings
 
+    @property
+    def _is_to_be_written(self) -> bool:
+        """Whether the state has to be writable: a plan only reads it."""
+        return self.asked.purpose is Purpose.APPLY
+
     def _client(self) -> OkxClient | None:
         try:
             client = doors.reading_client(self.desired, self.asked.base, self.clock)
@@ -136,7 +141,8 @@ class _Patient:
         """Look at the state and leave it alone. Raises MmpError where it cannot be used."""
         place = self.asked.state
         async with doors.existing_state(place, self.clock) as state:
-            _refuse_unwritable(place)
+            if self._is_to_be_written:
+                await _refuse_unwritable(place)
             if state is None:
                 self.findings.append(doctor.ok("state", f"none yet at {place}; the first apply makes it"))
             else:
@@ -147,7 +153,7 @@ class _Patient:
         """Tell of a state that is there: whose it is, who holds it, what is paused."""
         if self.info is not None:
             await store.identify(self.info.uid, self.asked.base.host)
-        whole = "is whole" if isinstance(self.asked.state, PostgresUrl) else "is whole and can be written"
+        whole = "is whole and can be written" if self._is_to_be_written else "is whole"
         self.findings.append(doctor.ok("state", f"{self.asked.state} {whole}"))
         holder = await store.lock_holder()
         self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
@@ -188,10 +194,16 @@ def _unreachable(host: str, reply: Reply) -> MmpError:
     return problem
 
 
-def _refuse_unwritable(place: StatePlace) -> None:
-    """Raise StateUnusable unless a state file, and files beside it, could be written; tries nothing."""
+async def _refuse_unwritable(place: StatePlace) -> None:
+    """Raise MmpError unless the state could be written, and made where there is none; leaves no trace."""
     if isinstance(place, PostgresUrl):
-        return
+        await doors.refuse_unwritable(place.text)
+    else:
+        _refuse_unwritable_file(place)
+
+
+def _refuse_unwritable_file(place: Path) -> None:
+    """Raise StateUnusable unless a state file, and files beside it, could be written; tries nothing."""
     for path in _must_be_writable(Path(os.path.realpath(place))):
         if not os.access(path, os.W_OK):
             raise StateUnusable(

@@ -195,6 +195,14 @@ async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
             return state
 
 
+async def refuse_unwritable(text: str) -> None:
+    """Raise MmpError unless a state could be kept at this address; what is tried is undone."""
+    postgres()
+    from reconciler.store.postgres import rights
+
+    await rights.refuse_unwritable(text)
+
+
 def postgres() -> ModuleType:
     """Return the PostgreSQL engine; raises UsageError where the extra that it takes is not installed."""
     try:
@@ -203,6 +211,10 @@ def postgres() -> ModuleType:
         if missing.name not in ("psycopg", "psycopg_binary"):
             raise
         raise NO_POSTGRES from None
+    from reconciler import logs
+
+    # Of a statement that could not be cancelled it would say so on stderr, in words of its own.
+    logs.hush("psycopg")
     return state
 
 

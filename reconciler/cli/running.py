@@ -11,7 +11,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from functools import partial
+from itertools import count
 from typing import Any
 
 from reconciler import logs
@@ -45,8 +47,10 @@ from reconciler.desired.watch import (
     WatchedPolicy,
     same_file,
 )
+from reconciler.errors import StateRefused, StateUnavailable
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.timing import ExchangeClock
+from reconciler.reconcile import back_off_s
 from reconciler.sidecar.board import Together
 
 BEGIN_EVERY_S = 0.02
@@ -96,19 +100,35 @@ class Supervisor:
             self._onlookers.stop()
 
     async def _run(self, standing: Standing) -> None:
-        state = doors.opened_state(
-            standing.state,
-            self.stop.clock,
-            standing.lock_timeout_s,
-            max_gap_s=gap_s(standing.interval_s),
-        )
-        async with state as self.state:
+        async with AsyncExitStack() as stack:
+            await self.stop.run(self._open(standing, stack))
+            if self.stop.asked():
+                return
             self.shared = self._share()
             try:
                 await self.stop.run(self._supervise())
             finally:
                 if self.shared is not None:
                     await self.shared.leave()
+
+    async def _open(self, standing: Standing, stack: AsyncExitStack) -> None:
+        """Open the state, closed with ``stack``; one that cannot be reached is waited for.
+
+        Raises StateRefused and StateUnusable: what somebody has to mend is told at once, by an end.
+        """
+        gap, clock = gap_s(standing.interval_s), self.stop.clock
+        for failures in count():
+            state = doors.opened_state(standing.state, clock, standing.lock_timeout_s, max_gap_s=gap)
+            try:
+                self.state = await stack.enter_async_context(state)
+            except StateRefused:
+                raise
+            except StateUnavailable as problem:
+                retry_at = clock.now() + back_off_s(failures)
+                self.tell(events.StateAwaited(problem.code, problem.message, retry_at))
+                await clock.pause(retry_at)
+            else:
+                return
 
     def tell(self, event: Event, keeper: Keeper | None = None) -> None:
         """Take what happened, to one account or to none; everything that is told comes through here."""

@@ -88,12 +88,19 @@ class Watching:
         self._metrics.observe_process(event)
         if isinstance(event, ConfigAwaited):
             self._board.awaited = tuple(dict.fromkeys((*self._board.awaited, *event.paths)))
-        if isinstance(event, StateAwaited) and self._board.together is not None:
-            self._board.together = replace(self._board.together, trouble=event.message)
+        if isinstance(event, StateAwaited):
+            self._state_awaited(event)
 
     def share(self, together: Together) -> None:
         """Show how the accounts are shared out now."""
-        self._board.together = together
+        self._board.together, self._board.trouble = together, ""
+
+    def _state_awaited(self, event: StateAwaited) -> None:
+        """Show why the state cannot be used: not shared in any more, or not open yet."""
+        if self._board.together is not None:
+            self._board.together = replace(self._board.together, trouble=event.message)
+        else:
+            self._board.trouble = event.message
 
     async def _strips(self) -> Mapping[str, Strips]:
         """Read the strips of every account, in the loops' thread, where the state is at home."""

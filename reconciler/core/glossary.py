@@ -397,7 +397,14 @@ ERRORS: dict[str, Explanation] = {
         "The state cannot be reached now",
         "A lost connection, a restart, a failover or a server that is not there. Nothing was sent that "
         "is not on record.",
-        "See that the server is up, and role and password are right. mmp run tries again by itself.",
+        "See that the server is up and reachable. mmp run tries again by itself.",
+    ),
+    "state-refused": _row(
+        "The server of the state does not let us in",
+        "A wrong password, a role or database that is not there, TLS that was asked for and is not to be "
+        "had, or a rule of the server's (pg_hba.conf). mmp run ends with it at its start; later it waits, "
+        "since a password may be about to be replaced.",
+        "See that role, password, database and TLS are those that the server takes.",
     ),
     "state-standby": _row(
         "The server is a standby",

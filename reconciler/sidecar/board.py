@@ -55,8 +55,8 @@ class Board:
     """What is known of every account of this process.
 
     ``awaited`` are the paths of settings that are not there yet. ``together`` None: this process keeps
-    all its accounts. ``strips`` are by account, as they were when somebody last asked for them; whoever
-    serves them replaces them.
+    all its accounts. ``trouble``: why the state could not be opened so far. ``strips`` are by account, as
+    they were when somebody last asked for them; whoever serves them replaces them.
     """
 
     version: str
@@ -64,6 +64,7 @@ class Board:
     awaited: tuple[str, ...] = ()
     strips: Mapping[str, Strips] = field(default_factory=dict)
     together: Together | None = None
+    trouble: str = ""
     _accounts: Mapping[str, Watched] = field(default_factory=dict)
 
     def put(self, name: str, watched: Watched) -> None:

@@ -75,7 +75,7 @@ def _state(board: Board) -> Check:
     together = board.together
     opened = bool(board.accounts()) or (together is not None and together.roster is not None)
     lost = next((one.vitals.state_lost for one in board.accounts() if one.vitals.state_lost), "")
-    told = lost if opened else "it is not open yet"
+    told = lost if opened else board.trouble or "it is not open yet"
     return Check("state", not told, told)
 
 

@@ -58,6 +58,9 @@ LEGEND = tuple(
 )
 """What each mark of a strip means, where its stroke runs (None: it has none), calmest first."""
 
+ELSEWHERE_SHOWN = 12
+"""Accounts of others that are shown at once; of more, nobody's alone are, and what else there is folded."""
+
 NOBODY = "nobody's: taken by a living replica within seconds"
 """Of an account whose owner is gone, or that is new."""
 
@@ -161,13 +164,19 @@ class ElsewhereLine:
 
 @dataclass(frozen=True, slots=True)
 class PageView:
-    """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator."""
+    """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator.
+
+    ``trouble``: why nothing is begun at all; empty: nothing is in the way.
+    """
 
     title: str
     headline: Headline
+    trouble: str
     accounts: tuple[AccountView, ...]
     awaited: tuple[str, ...]
     elsewhere: tuple[ElsewhereLine, ...]
+    elsewhere_more: tuple[ElsewhereLine, ...]
+    elsewhere_more_told: str
     elsewhere_told: str
     simulated: str
     version: str
@@ -190,14 +199,19 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     judged.sort(key=lambda one: WORST_FIRST.index(one[2].standing))
     accounts = tuple(_account(*one, now=now, wall=wall, advise=advise) for one in judged)
     elsewhere = _elsewhere(board)
-    headline = _overall([one[2] for one in judged], accounts, board.awaited, elsewhere)
+    trouble = "" if accounts else _no_state(board.trouble)
+    headline = _overall([one[2] for one in judged], accounts, board.awaited, elsewhere, trouble)
+    lines, more = _folded_elsewhere(elsewhere)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     return PageView(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose} · mmp",
         headline=headline,
+        trouble=trouble,
         accounts=accounts,
         awaited=tuple(shown(path) for path in board.awaited),
-        elsewhere=elsewhere,
+        elsewhere=lines,
+        elsewhere_more=more,
+        elsewhere_more_told=_more_told(more),
         elsewhere_told=_elsewhere_told(board, now),
         simulated=names([one.name for one in accounts if one.simulator]),
         version=shown(board.version),
@@ -231,6 +245,25 @@ def _elsewhere(board: Board) -> tuple[ElsewhereLine, ...]:
     return tuple(sorted(lines, key=lambda line: line.told != NOBODY))
 
 
+def _folded_elsewhere(
+    lines: tuple[ElsewhereLine, ...],
+) -> tuple[tuple[ElsewhereLine, ...], tuple[ElsewhereLine, ...]]:
+    """Return the accounts of others that are shown at once, and those folded away."""
+    if len(lines) <= ELSEWHERE_SHOWN:
+        return lines, ()
+    free = sum(line.told == NOBODY for line in lines[:ELSEWHERE_SHOWN])
+    return lines[:free], lines[free:]
+
+
+def _more_told(more: tuple[ElsewhereLine, ...]) -> str:
+    if not more:
+        return ""
+    some_free = any(line.told == NOBODY for line in more)
+    return (
+        count(len(more), "more account") if some_free else f"{count(len(more), 'account')} kept by others"
+    )
+
+
 def _kept_by(owner: Replica | None) -> str:
     return f"kept by {shown(str(owner))}" if owner else NOBODY
 
@@ -242,7 +275,8 @@ def _elsewhere_told(board: Board, now: float) -> str:
         return ""
     if now >= together.good_until:
         why = f": {shown(together.trouble)}" if together.trouble else ""
-        return f"The state is not reached{why}. Nothing is begun here until it is."
+        stale = " Who keeps what is as last heard." if together.roster else ""
+        return f"The state is not reached{why}. Nothing is begun here until it is.{stale}"
     living = len(together.roster.replicas) if together.roster else 0
     here = f"This is {shown(str(together.me))}: it keeps {count(len(board.accounts()), 'account')}."
     return f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} them out."
@@ -253,7 +287,10 @@ def _overall(
     accounts: Sequence[AccountView],
     awaited: Sequence[str],
     elsewhere: Sequence[ElsewhereLine] = (),
+    trouble: str = "",
 ) -> Headline:
+    if trouble:
+        return Headline(STANDINGS[Standing.UNKNOWN], "Not known yet: the state is not reached.")
     if awaited and worst_of(found) is not Standing.EXPOSED:
         told = f"Not known: {count(len(awaited), 'settings file')} not there yet."
         return Headline(STANDINGS[Standing.UNKNOWN], told)
@@ -265,11 +302,12 @@ def _overall(
         return accounts[0].headline
     worst = worst_of(found)
     number = sum(one.standing is worst for one in found)
-    return Headline(STANDINGS[worst], _overall_words(worst, number, len(found)))
+    here = " kept here" if elsewhere else ""
+    return Headline(STANDINGS[worst], _overall_words(worst, number, len(found), here))
 
 
-def _overall_words(worst: Standing, number: int, of: int) -> str:
-    some = f"{number} of {of} accounts"
+def _overall_words(worst: Standing, number: int, of: int, here: str) -> str:
+    some = f"{number} of {of} accounts{here}"
     has = "has" if number == 1 else "have"
     match worst:
         case Standing.EXPOSED:
@@ -281,7 +319,7 @@ def _overall_words(worst: Standing, number: int, of: int) -> str:
         case Standing.TIGHTER:
             return f"Yes, and tighter than desired in {some}."
         case Standing.PROTECTED:
-            return f"Yes: all {of} accounts as their files say."
+            return f"Yes: all {of} accounts{here} as their files say."
         case _:
             assert_never(worst)
 
@@ -374,12 +412,16 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
     if vitals.outage is not None:
         told.append(_outage_words(vitals.outage, vitals, moment))
     if vitals.state_lost:
-        told.append(f"The state cannot be used now, so nothing is sent: {shown(vitals.state_lost)}")
+        told.append(_no_state(vitals.state_lost))
     if vitals.locked_out:
         told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
     if not vitals.live:
         told.append("The exchange is never read here: what was last applied is all there is to go by.")
     return told
+
+
+def _no_state(why: str) -> str:
+    return f"The state cannot be used now, so nothing is sent: {shown(why)}" if why else ""
 
 
 def _outage_words(outage: Outage, vitals: Vitals, moment: Moment) -> str:

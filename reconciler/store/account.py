@@ -134,15 +134,17 @@ class KeptAccount:
             history = await tables.rate_history(budget)
         return facts.ledger_from_rows(history, self._ages())
 
-    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
-        """Reserve a slot now and record the attempt, in one durable transaction, or say when."""
+    async def reserve(
+        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
+    ) -> Reserved | NotYet:
+        """Reserve a slot now, ``by`` an instant at the latest, in one durable transaction, or say when."""
         budget = self._identified()
         asks = questions.rate(budget)
         async with self._writing(*asks, held=self._lock_name, number=AttemptRow) as tables:
             history = await tables.rate_history(budget)
             ages = self._ages()
             slot = earliest_slot(facts.ledger_from_rows(history, ages), ages.now, assume_idle=assume_idle)
-            if slot > ages.now:
+            if slot > ages.now or ages.now > by:
                 return NotYet(slot)
             attempt = await self._record_attempt(tables, budget, request, ages)
             for row in facts.no_longer_counting(history, ages):

@@ -106,6 +106,33 @@ def test_what_comes_from_outside_stays_text(chromium: Browser) -> None:
     assert "\\x1b[31m\\u202e{{ 7 * 7 }}" in told
 
 
+def test_names_of_hosts_and_words_of_the_database_stay_text(chromium: Browser) -> None:
+    async def look(page: Page) -> tuple[int, int, str]:
+        card = page.locator("section[aria-labelledby=elsewhere]")
+        told = await card.inner_text()
+        return await page.locator("script").count(), await page.locator("img").count(), told
+
+    with site(BOARDS["hostile hosts"]()) as here:
+        (scripts, images, told), wrong = chromium.visit(here.url, look, viewport=NARROW)
+    assert (scripts, images, wrong) == (1, 0, [])
+    assert told.count("kept by " + HOSTILE.split("\x1b")[0]) == 7
+    assert "The state is not reached: " + HOSTILE.split("\x1b")[0] in told
+
+
+def test_accounts_kept_by_others_do_not_push_down_those_kept_here(chromium: Browser) -> None:
+    async def look(page: Page) -> tuple[bool, bool, bool]:
+        kept_here = page.get_by_role("heading", name="What differs")
+        at = await kept_here.evaluate("one => one.getBoundingClientRect().top")
+        one = page.locator("#elsewhere-more li").first
+        before = await one.is_visible()
+        await page.locator("#elsewhere-more-sum").click()
+        return at < NARROW["height"], before, await one.is_visible()
+
+    with site(BOARDS["shared, hundreds"]()) as here:
+        seen, wrong = chromium.visit(here.url, look, viewport=NARROW)
+    assert (seen, wrong) == ((True, False, True), [])
+
+
 # ---- by keyboard ---------------------------------------------------------------------------------
 
 

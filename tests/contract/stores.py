@@ -7,8 +7,9 @@ Nothing of an engine shows here but how to open it, so the suite over it stays t
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -24,6 +25,7 @@ from reconciler.store.postgres.state import open_state as open_postgres
 from reconciler.store.rows import TABLES
 from reconciler.store.sqlite import MemoryDisk, SqliteState, open_state
 from tests.support.missing import tried
+from tests.support.pgbouncer import Bouncer, bouncer
 from tests.support.postgres import ROLE, shared
 
 BTC = parse_family("BTC-USD")
@@ -163,6 +165,23 @@ def in_postgres(_: Path) -> Iterator[Place]:
     asyncio.run(connections.close())
 
 
+@contextmanager
+def behind_pgbouncer(_: Path) -> Iterator[Place]:
+    empty_postgres()
+    connections = Connections(parse_address(shared_bouncer().url(ready_database())))
+    yield PostgresPlace(connections)
+    asyncio.run(connections.close())
+
+
+@lru_cache(maxsize=1)
+def shared_bouncer() -> Bouncer:
+    """Return the one PgBouncer of this process before the shared server; ended at exit."""
+    stack = ExitStack()
+    made = stack.enter_context(bouncer(shared()))
+    atexit.register(stack.close)
+    return made
+
+
 @lru_cache(maxsize=1)
 def ready_database() -> str:
     """Return the name of a database whose schema is made."""
@@ -194,6 +213,8 @@ PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
 
 if tried("PostgreSQL"):
     PLACES["postgres"] = in_postgres
+    if tried("PgBouncer"):
+        PLACES["pgbouncer"] = behind_pgbouncer
 
 
 def setting(quantity: str = "100", *, window_ms: int = 5000, freeze_ms: int = 2000) -> Setting:

@@ -250,6 +250,16 @@ def test_an_unanswered_request_counts_from_the_end_of_its_l(
     assert one.ledger() == Ledger(sent=(Sent(attempt, START + L),))
 
 
+@pytest.mark.parametrize(("by", "reserved"), [(START, True), (START + 1, True), (START - 0.001, False)])
+def test_a_reservation_that_comes_too_late_is_none(
+    place: Place, clock: ScriptedClock, by: float, reserved: bool
+) -> None:
+    one = Process(place, clock)
+    slot = asyncio.run(one.store.reserve(signed(), assume_idle=True, by=by))
+    assert isinstance(slot, Reserved) is reserved
+    assert len(asyncio.run(one.store.ledger()).sent) == reserved
+
+
 def test_the_third_request_waits_for_the_first_and_all_processes_agree(
     place: Place, clock: ScriptedClock
 ) -> None:

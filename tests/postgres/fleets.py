@@ -104,8 +104,12 @@ def fleet(
     *,
     contracts: int = 100,
     families: tuple[str, ...] = FAMILIES,
+    port: int | None = None,
 ) -> Iterator[Fleet]:
-    """Give a fleet of ``number`` accounts whose files want 100 contracts of each of ``families``."""
+    """Give a fleet of ``number`` accounts whose files want 100 contracts of each of ``families``.
+
+    ``port`` is of what stands before the server; None: nothing does.
+    """
     keys = {
         f"A{each}_{name}": f"simulator-{word}-{each}"
         for each in range(1, number + 1)
@@ -115,7 +119,7 @@ def fleet(
         simulator("--accounts", str(number), families=",".join(families)) as exchange,
         postgres.database() as name,
     ):
-        url = f"postgresql://{ROLE}@127.0.0.1:{postgres.port}/{name}?sslmode=disable"
+        url = f"postgresql://{ROLE}@127.0.0.1:{port or postgres.port}/{name}?sslmode=disable"
         variables = {**keys, "MMP_STATE": url, "PGPASSWORD": PASSWORD, "MMP_BASE_URL": exchange.url}
         desk = Desk(folder, variables)
         (desk.folder / "accounts").mkdir()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.rig import Desk, Exchange, gaps, simulator
+from tests.e2e.sidecar import ends_well, started
 from tests.support.postgres import PASSWORD, ROLE, Server, server
 
 pytestmark = pytest.mark.e2e
@@ -81,3 +82,91 @@ def test_apply_with_no_server_there_sends_nothing_and_says_so(postgres: Server, 
         assert (ended.status, ended.error_code) == (1, "state-unavailable")
         assert exchange.written() == []
         postgres.start()
+
+
+def test_run_begins_while_the_server_is_away_and_goes_on_once_it_is_there(
+    postgres: Server, tmp_path: Path
+) -> None:
+    with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
+        here.wants({"BTC-USD": "5s/2s/100"})
+        postgres.stop()
+        sidecar = started(here)
+        assert sidecar.process.wait_for_log("state cannot be used")["code"] == "state-unavailable"
+        assert sidecar.ask("/livez")[0] == 200
+        assert sidecar.ask("/startupz")[0] == 503
+        ready, why = sidecar.ask("/readyz")
+        assert ready == 503
+        assert "cannot be used now" in why
+        assert "The state cannot be used now" in sidecar.ask("/")[1]
+        assert sidecar.metric("mmp_state_failures_total") >= 1
+        here.wants({"BTC-USD": "5s/2s/90"})
+        postgres.start()
+        sidecar.process.wait_for_log("request applied")
+        sidecar.wait_for("/readyz", 5.0)
+        sidecar.wait_for("/startupz", 5.0)
+        assert (exchange.written(), exchange.live()["BTC-USD"]) == (["BTC-USD"], "5000/2000/90")
+        ends_well(sidecar)
+
+
+def test_run_that_waits_for_its_server_ends_when_asked_to(postgres: Server, tmp_path: Path) -> None:
+    with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
+        here.wants(TWO)
+        postgres.stop()
+        sidecar = started(here)
+        sidecar.process.wait_for_log("state cannot be used", number=2)
+        ends_well(sidecar)
+        postgres.start()
+
+
+@pytest.mark.parametrize(
+    ("password", "database", "sslmode", "said"),
+    [
+        ("hunter2", None, "disable", "password authentication failed"),
+        (PASSWORD, "no-such", "disable", 'database "no-such" does not exist'),
+        (PASSWORD, None, "require", "server does not support SSL, but SSL was required"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "apply"])
+def test_a_server_that_says_no_is_not_waited_for(
+    postgres: Server,
+    tmp_path: Path,
+    verb: str,
+    password: str,
+    database: str | None,
+    sslmode: str,
+    said: str,
+) -> None:
+    with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
+        here.wants(TWO)
+        where = here.environment["MMP_STATE"].rsplit("/", 1)
+        name = database or where[1].partition("?")[0]
+        state = f"{where[0]}/{name}?sslmode={sslmode}"
+        flags = ("--yes",) if verb == "apply" else ()
+        ended = here.mmp(verb, *flags, "--state", state, env={"PGPASSWORD": password})
+        assert (ended.status, ended.error_code) == (1, "state-refused")
+        assert said in ended.stderr
+        assert password not in ended.stdout + ended.stderr
+        assert exchange.written() == []
+
+
+def test_the_doctor_tells_of_a_role_that_may_only_read_and_leaves_no_trace(
+    postgres: Server, tmp_path: Path
+) -> None:
+    with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
+        here.wants(TWO)
+        assert here.mmp(*APPLY).status == 0
+        database = here.environment["MMP_STATE"].rsplit("/", 1)[1].partition("?")[0]
+        postgres.ask(
+            f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'; GRANT USAGE ON SCHEMA mmp TO reader;"
+            "GRANT SELECT ON ALL TABLES IN SCHEMA mmp TO reader",
+            database,
+        )
+        reader = {"MMP_STATE": here.environment["MMP_STATE"].replace(ROLE, "reader", 1)}
+        ended = here.mmp("doctor", env=reader)
+        assert ended.status == 1
+        (line,) = [line for line in ended.stdout.splitlines() if "✗" in line]
+        assert "permission denied for table version" in line
+        assert "is whole and can be written" in here.mmp("doctor").stdout
+        assert "can be written" not in here.mmp("doctor", "--for", "plan", env=reader).stdout
+        assert here.mmp("doctor", "--for", "plan", env=reader).status == 0
+        postgres.ask("DROP OWNED BY reader", database)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from reconciler.cli import doors
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import MmpError, StateUnavailable, UsageError
+from reconciler.errors import MmpError, StateRefused, StateUnavailable, UsageError
 from reconciler.ports import Reserved
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.failures import told
+from reconciler.store.postgres.rights import refuse_unwritable
 from reconciler.store.postgres.state import open_existing, open_state, translated
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, ready_database, signed
 from tests.postgres.desks import desk, play
@@ -157,6 +161,93 @@ def test_a_primary_that_became_read_only_is_told_as_a_standby() -> None:
     play(story)
 
 
+# -- whether it could be written ---------------------------------------------------------------------
+
+MAY_READ = (
+    "CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA mmp TO reader;"
+    "GRANT SELECT ON ALL TABLES IN SCHEMA mmp TO reader"
+)
+MAY_ALMOST_ALL = (
+    "CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA mmp TO reader; GRANT {rights} ON ALL TABLES IN SCHEMA"
+    " mmp TO reader; GRANT USAGE ON ALL SEQUENCES IN SCHEMA mmp TO reader; {but}"
+)
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+
+
+def contents(database: str) -> list[tuple[object, ...]]:
+    """Return what a trace would show in: the schema's relations, and rows that would be written."""
+    return shared().ask(
+        "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname = 'mmp' UNION ALL SELECT nspname::text FROM pg_namespace ORDER BY 1",
+        database,
+    )
+
+
+@contextmanager
+def as_reader(database: str, sql: str) -> Iterator[str]:
+    """Give the address of a role of its own, made and given its rights by ``sql``."""
+    shared().ask(sql, database)
+    try:
+        yield shared().url(database, user="reader")
+    finally:
+        shared().ask("DROP OWNED BY reader; DROP ROLE reader", database)
+
+
+def test_trying_to_write_leaves_no_trace(empty: str) -> None:
+    url = shared().url(empty)
+    before = contents(empty)
+    asyncio.run(refuse_unwritable(url))
+    assert contents(empty) == before
+    asyncio.run(opened(url))
+    made = contents(empty)
+    version = shared().ask("SELECT xmin, * FROM mmp.version", empty)
+    asyncio.run(refuse_unwritable(url))
+    assert contents(empty) == made
+    assert shared().ask("SELECT xmin, * FROM mmp.version", empty) == version
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        (MAY_READ, "version"),
+        (MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE DELETE ON mmp.pauses FROM reader"), "pauses"),
+        (MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE INSERT ON mmp.attempts FROM reader"), "attempts"),
+        (
+            MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE USAGE ON SEQUENCE mmp.turns_id FROM reader"),
+            "turns",
+        ),
+    ],
+)
+def test_a_role_that_lacks_a_right_is_told_which(empty: str, sql: str, named: str) -> None:
+    asyncio.run(opened(shared().url(empty)))
+    with as_reader(empty, sql) as url:
+        problem = refusal(url, refuse_unwritable)
+        assert problem.code == "state-unwritable"
+        assert named in problem.message
+        assert asyncio.run(looked_at(url)), "which looking alone does not tell"
+
+
+def test_a_role_that_is_not_the_owner_and_has_every_right_can_write(empty: str) -> None:
+    asyncio.run(opened(shared().url(empty)))
+    with as_reader(empty, MAY_ALMOST_ALL.format(rights=ALL, but="")) as url:
+        asyncio.run(refuse_unwritable(url))
+
+
+def test_a_role_that_could_not_make_the_schema_is_told_before_the_first_apply() -> None:
+    url = shared().url("postgres")
+    assert not asyncio.run(looked_at(url))
+    problem = refusal(url, refuse_unwritable)
+    assert problem.code == "state-unwritable"
+    assert "permission denied for database" in problem.message
+
+
+def test_a_standby_without_a_state_is_told_too() -> None:
+    with server() as primary, primary.database() as name, primary.standby() as standby:
+        until(lambda: standby.caught_up_with(primary))
+        assert not asyncio.run(looked_at(standby.url(name)))
+        assert refusal(standby.url(name), refuse_unwritable).code == "state-standby"
+
+
 # -- secrets -----------------------------------------------------------------------------------------
 
 
@@ -170,7 +261,7 @@ def test_a_password_that_does_not_fit_is_never_shown(where: str, monkeypatch: py
     }[where]
     monkeypatch.setenv("PGPASSWORD", secret)
     problem = refusal(url)
-    assert problem.code == "state-unavailable"
+    assert problem.code == "state-refused"
     assert "password authentication failed" in problem.message
     assert f"{ROLE}@127.0.0.1" in problem.message
     shown = "".join(traceback.format_exception(problem)) + problem.hint + repr(parse_address(url))
@@ -199,7 +290,10 @@ def test_a_password_is_taken_from_where_libpq_looks_for_it(
 def test_tls_is_not_waived_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     url = f"postgresql://{ROLE}@127.0.0.1:{shared().port}/{ready_database()}"
-    assert "SSL" in refusal(f"{url}?sslmode=require").message
+    for asked in (f"{url}?sslmode=require", f"{url}?sslmode=verify-full&sslrootcert=/no/such/file"):
+        problem = refusal(asked)
+        assert problem.code == "state-refused"
+        assert "SSL" in problem.message or "certificate" in problem.message
     monkeypatch.setenv("PGSSLMODE", "require")
     assert "SSL" in refusal(url).message
 
@@ -245,6 +339,55 @@ def test_what_may_pass_is_told_from_what_a_person_has_to_mend(error: Exception, 
     assert isinstance(problem, StateUnavailable) == passes
 
 
+FATAL = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: FATAL:  '
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        (f'{FATAL}password authentication failed for user "desk"', True),
+        (f'{FATAL}Peer authentication failed for user "desk"', True),
+        (f'{FATAL}role "desk" does not exist', True),
+        (f'{FATAL}role "desk" is not permitted to log in', True),
+        (f'{FATAL}database "mmp" does not exist', True),
+        (f'{FATAL}permission denied for database "mmp"', True),
+        (f'{FATAL}no pg_hba.conf entry for host "10.0.0.7", user "desk", database "mmp", SSL off', True),
+        (f"{FATAL}connection requires a valid client certificate", True),
+        (f"{FATAL}unsupported startup parameter in options: search_path", True),
+        (f"{FATAL}no such database: mmp", True),
+        (f"{FATAL}no such user: desk", True),
+        (f"{FATAL}SASL authentication failed", True),
+        (f"{FATAL}server login failed: FATAL password authentication failed for user", True),
+        ("connection failed: fe_sendauth: no password supplied", True),
+        ("connection failed: server does not support SSL, but SSL was required", True),
+        ('connection failed: server certificate for "a" does not match host name "b"', True),
+        ("connection failed: SSL error: certificate verify failed", True),
+        ('connection failed: root certificate file "/db/ca.crt" does not exist', True),
+        ('connection failed: invalid sslmode value: "on"', True),
+        (f"{FATAL}the database system is starting up", False),
+        (f"{FATAL}the database system is shutting down", False),
+        (f"{FATAL}sorry, too many clients already", False),
+        (f'{FATAL}too many connections for role "desk"', False),
+        (f"{FATAL}terminating connection due to administrator command", False),
+        (f"{FATAL}server_login_retry: connect failed", False),
+        ("connection failed: Connection refused\n\tIs the server running there?", False),
+        ("connection failed: SSL SYSCALL error: EOF detected", False),
+        ("failed to resolve host 'db.internal': [Errno -2] Name or service not known", False),
+        ("connection timeout expired", False),
+        ("server closed the connection unexpectedly", False),
+        (f"Connection refused\nMultiple connection attempts failed.\n- {FATAL}no such user: desk", True),
+    ],
+)
+def test_a_server_that_says_no_is_told_from_one_that_is_away(said: str, refused: bool) -> None:
+    """Told so at a start; what has begun waits for either, since a password may be about to change."""
+    problem = told(parse_address("postgresql://desk:hunter2@here/db"), psycopg.OperationalError(said))
+    assert isinstance(problem, StateUnavailable)
+    assert isinstance(problem, StateRefused) == refused
+    assert problem.code == ("state-refused" if refused else "state-unavailable")
+    line = said.splitlines()[-1].removeprefix("- ") if refused else said.splitlines()[0]
+    assert line in problem.message
+
+
 def test_a_row_that_does_not_fit_its_check_is_told_with_its_name() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one:
@@ -276,6 +419,15 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(row: str
             )
 
     play(story)
+
+
+def test_the_library_writes_nothing_by_itself_between_the_lines_of_the_log() -> None:
+    library = logging.getLogger("psycopg")
+    for known in list(library.handlers):
+        library.removeHandler(known)
+    doors.postgres()
+    doors.postgres()
+    assert [type(one) for one in library.handlers] == [logging.NullHandler]
 
 
 # -- reading -----------------------------------------------------------------------------------------

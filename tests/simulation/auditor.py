@@ -44,7 +44,7 @@ class Auditor:
         truth.attempts.append(attempt)
         truth.open_by_family.setdefault(request.family, []).append(attempt)
         self.unsettled[process.name] = attempt
-        self._check_need(attempt, basis)
+        self._check_need(attempt, basis, process.host.true_time(slot.reserved_at))
         self._check_permission(process, attempt, basis)
         return attempt
 
@@ -76,14 +76,14 @@ class Auditor:
         """Note that a process was told that its reservation is durable."""
         self.unsettled[process.name].answered = True
 
-    def _check_need(self, attempt: Attempt, basis: Basis) -> None:
+    def _check_need(self, attempt: Attempt, basis: Basis, reserved_at: float) -> None:
         """Check that the request is wanted and rests on fresh evidence."""
         verify, scenario = self._world.verify, self._world.scenario
         family, setting, known = attempt.family, attempt.setting, basis.known.get(attempt.family)
         verify(checkers.only_accepted_settings, (family, setting), basis.wanted)
         if scenario.live:
             newest = basis.reads[0] if basis.reads else None
-            verify(checkers.read_before_write, basis.at, newest, basis.held_up_s)
+            verify(checkers.read_before_write, reserved_at, newest)
         if scenario.lock_works:
             facts = (family, setting, known, basis.reads, attempt.reserved_local)
             verify(checkers.no_request_without_difference, *facts)

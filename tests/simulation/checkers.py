@@ -112,12 +112,12 @@ def frozen_not_written(family: Family, seen: SeenRead | None) -> str | None:
     return f"{family} is frozen in the newest read" if row is not None and row.frozen else None
 
 
-def read_before_write(now: float, seen: SeenRead | None, held_up_s: float) -> str | None:
-    """A request rests on a fresh read of live settings."""
+def read_before_write(reserved_at: float, seen: SeenRead | None) -> str | None:
+    """A request rests on a fresh read of live settings, whatever held up its reservation."""
     if seen is None:
         return "a request without any read of live settings"
-    age = now - seen.begun_at
-    return f"the newest read is {age:.2f} s old" if age > STALE_AFTER_S + held_up_s else None
+    age = reserved_at - seen.begun_at
+    return f"the newest read is {age:.2f} s old" if age > STALE_AFTER_S else None
 
 
 def disabling_is_guarded(

@@ -232,11 +232,16 @@ def _table_with(reply_class: ReplyClass, instead: Verdict) -> Mapping[ReplyClass
 # -- the pass --------------------------------------------------------------------------------------
 
 _real_send = reconcile._Pass._send
+_real_reserve = KeptAccount.reserve
 
 
 async def _send_marking_first(self: Any, change: Any, at: float) -> Any:
     with mock.patch.object(self, "store", _MarkingFirst(self.store)):
         return await _real_send(self, change, at)
+
+
+async def _reserve_whenever(self: Any, request: Any, *, assume_idle: bool, by: float) -> Any:
+    return await _real_reserve(self, request, assume_idle=assume_idle)
 
 
 class _MarkingFirst:
@@ -245,8 +250,8 @@ class _MarkingFirst:
     def __init__(self, store: Any) -> None:
         self._store = store
 
-    async def reserve(self, request: Any, *, assume_idle: bool) -> Reserved | NotYet:
-        slot: Reserved | NotYet = await self._store.reserve(request, assume_idle=assume_idle)
+    async def reserve(self, request: Any, **how: Any) -> Reserved | NotYet:
+        slot: Reserved | NotYet = await self._store.reserve(request, **how)
         if isinstance(slot, Reserved):
             applied = AttemptStatus.APPLIED
             await self._store.settle(
@@ -516,6 +521,7 @@ MUTANTS = (
     Mutant("guard ignored", (Patch(plan, "_may_be_enabled", lambda *_: False),)),
     Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),)),
     Mutant("decided long ago, sent all the same", (Patch(reconcile, "TOO_LATE_S", FOREVER),)),
+    Mutant("reserved however long it took", (Patch(KeptAccount, "reserve", _reserve_whenever),)),
     Mutant("an old read is fresh enough", (Patch(step, "_fresh", lambda *_: True),)),
     Mutant(
         "reads count whenever they began",

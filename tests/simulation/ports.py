@@ -80,21 +80,18 @@ class ProcessClock:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a request rests on: what is desired, known and read, as its process had it ``at`` a time."""
+    """What a request rests on: what is desired, known and read, as its process has it."""
 
-    at: float
     wanted: Setting | None
     known: Mapping[Family, Known]
     reads: tuple[SeenRead, ...]
-    held_up_s: float
 
     @classmethod
     def of(cls, process: Process, family: Family, known: Mapping[Family, Known]) -> Basis:
         """Return what a request for ``family`` rests on at this moment."""
         wanted = process.told.families.get(family)
         setting = wanted.setting if wanted else None
-        now = process.world.scheduler.now
-        return cls(now, setting, known, tuple(process.reads), process.held_up_s)
+        return cls(setting, known, tuple(process.reads))
 
 
 class WatchedStore:
@@ -145,12 +142,13 @@ class WatchedStore:
             self._last_pauses = await self._store.pauses()
         return self._last_pauses
 
-    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
+    async def reserve(
+        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
+    ) -> Reserved | NotYet:
         process = self._process
         process.call("store.reserve")
-        process.held_up_s = 0.0
         await process.hold_up()
-        slot = await self._store.reserve(request, assume_idle=assume_idle)
+        slot = await self._store.reserve(request, assume_idle=assume_idle, by=by)
         if isinstance(slot, Reserved):
             basis = Basis.of(process, request.family, self._last_known)
             self._world.auditor.reserved(process, request, slot, basis).answered = True

@@ -390,10 +390,11 @@ class PostgresStore(WatchedStore):
         finally:
             self._connections.note = None
 
-    async def reserve(self, request: Signed, *, assume_idle: bool) -> Reserved | NotYet:
+    async def reserve(
+        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
+    ) -> Reserved | NotYet:
         process, auditor = self._process, self._world.auditor
         process.call("store.reserve")
-        process.held_up_s = 0.0
         basis = Basis.of(process, request.family, self._last_known)
 
         def note(work: Work) -> None:
@@ -403,7 +404,7 @@ class PostgresStore(WatchedStore):
                 auditor.reserved_in_postgres(process, request, slot, basis, taker)
 
         with self._noting(note), auditor.answer_awaited(process):
-            slot = await self._store.reserve(request, assume_idle=assume_idle)
+            slot = await self._store.reserve(request, assume_idle=assume_idle, by=by)
         process.perhaps_die()
         await process.hold_up()
         return slot

@@ -44,7 +44,6 @@ class Process:
         self.idle = False
         self.nudged = False
         self.stop_requested = False
-        self.held_up_s = 0.0
         self.held_up_ever_s = 0.0
         self.held_up_until = 0.0
         self.waits_since: float | None = None  # for the server of the state
@@ -122,7 +121,6 @@ class Process:
 
     def was_held_up(self, delay: float) -> None:
         """Count a delay that is none of the process's own."""
-        self.held_up_s += delay
         self.held_up_ever_s += delay
 
     def held_up_so_far_s(self) -> float:

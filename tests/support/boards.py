@@ -29,6 +29,7 @@ from reconciler.core.model import (
     Environment,
     Family,
     Field,
+    Kind,
     Known,
     LiveRead,
     LiveRow,
@@ -40,10 +41,11 @@ from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import DriftPolicy, Reason, Rules, make_plan
 from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
+from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
 from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Vitals, after, begun
-from reconciler.sidecar.board import Board, Watched
+from reconciler.sidecar.board import Board, Together, Watched
 from tests.unit.core_builders import confirmed, desired, read, setting, unresolved
 
 NOW = 50_000.0
@@ -403,6 +405,53 @@ def empty() -> Board:
     return board
 
 
+REPLICAS = (
+    Replica("1", "mmp-7c9d5b6f4-x2x8z", 7),
+    Replica("2", "mmp-7c9d5b6f4-q4k2n", 7),
+    Replica("3", "trading-host-with-a-name-as-long-as-the-system-lets-it-be-" + "x" * 6, 4_194_304),
+)
+"""Who shares the accounts out; this process is the first."""
+
+
+def shared(
+    mine: int = 2, theirs: int = 7, free: int = 1, *, trouble: str = "", hosts: Sequence[Replica] = REPLICAS
+) -> Board:
+    """Return the board of one of three replicas: accounts kept here, by the others, and by nobody.
+
+    ``trouble``: why the state has not been reached for longer than leases last.
+    """
+    number = mine + theirs + free
+    names = [f"desk-{place:03}" for place in range(1, number + 1)]
+    kept = [vitals(all_of("in sync", SIX[:2]), account=name) for name in names[:mine]]
+    board = board_of(*kept)
+    keys = [account_key(name, Environment.LIVE, Kind.OKX) for name in names]
+    owners = dict.fromkeys(keys[:mine], hosts[0].id)
+    owners |= {key: hosts[1 + place % 2].id for place, key in enumerate(keys[mine : mine + theirs])}
+    keeps = frozenset(keys)
+    roster = Roster({one.id: one for one in hosts}, dict.fromkeys([one.id for one in hosts], keeps), owners)
+    good_until = NOW - 60 if trouble else NOW + LEASE_TTL_S
+    board.together = Together(hosts[0], keeps, roster, good_until, trouble)
+    for name, watched in zip(names, board.accounts(), strict=False):
+        board.put(f"{name}/live", replace(watched, owner=hosts[0]))
+    return board
+
+
+def hostile_hosts() -> Board:
+    """Return a board whose replicas have attacks for names, and whose state says one."""
+    evil = tuple(replace(one, host=f"{HOSTILE}{one.host}") for one in REPLICAS)
+    return shared(hosts=evil, trouble=HOSTILE)
+
+
+def never_open() -> Board:
+    """Return the board of a program whose state could not be opened so far."""
+    board = board_of()
+    board.trouble = (
+        "the state postgresql://mmp@db.internal:5432/mmp cannot be used now: connection failed: connection"
+        ' to server at "10.0.12.7", port 5432 failed: Connection refused'
+    )
+    return board
+
+
 BOARDS: dict[str, Callable[[], Board]] = {
     "calm": calm,
     "troubled": troubled,
@@ -421,6 +470,12 @@ BOARDS: dict[str, Callable[[], Board]] = {
     "empty": empty,
     "hostile": hostile,
     "large": lambda: large(60),
+    "shared": shared,
+    "shared, hundreds": lambda: shared(1, 240, 3),
+    "kept by others": lambda: shared(0, 9, 0),
+    "cut off": lambda: shared(trouble="the server closed the connection unexpectedly"),
+    "never open": never_open,
+    "hostile hosts": hostile_hosts,
     "shapes": lambda: board_of(
         vitals({Family(f"S{place}-USD"): shape for place, shape in enumerate(SHAPES.values(), 1)})
     ),

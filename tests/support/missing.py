@@ -34,6 +34,11 @@ def postgres_programs() -> Path | None:
     return Path(found).resolve().parent if found else None
 
 
+def pgbouncer() -> str | None:
+    """Return the path of PgBouncer; None: there is none. Debian keeps it where only root looks."""
+    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
+
+
 def chromium() -> str | None:
     """Return the path of a Chromium on this machine; None: there is none."""
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -47,6 +52,12 @@ NEEDS = (
         "everything about a state in PostgreSQL",
         "install PostgreSQL 12 or newer (Debian: apt-get install postgresql)",
         ("reconciler/store/postgres/*", "reconciler/store/copying.py"),
+    ),
+    Need(
+        "PgBouncer",
+        lambda: pgbouncer() is not None,
+        "a state in PostgreSQL behind PgBouncer",
+        "install PgBouncer (Debian: apt-get install pgbouncer)",
     ),
     Need(
         "Chromium",

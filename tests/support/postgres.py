@@ -60,7 +60,7 @@ QUICK: Mapping[str, str] = {
 """What makes a throw-away server quick; a killed server process loses nothing by it."""
 
 
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "QUIT") if shutil.which("setpriv") else ()
+DIES_WITH_US = ("setpriv", "--pdeathsig", "QUIT") if shutil.which("setpriv") else ()
 """So that no server outlives a test run that was killed, where the system can do that."""
 
 
@@ -119,13 +119,13 @@ class Server:
         """Start the server process and wait until it answers."""
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*_DIES_WITH_US, str(needed() / "postgres"), "-D", str(self.directory / "data")],
+                [*DIES_WITH_US, str(needed() / "postgres"), "-D", str(self.directory / "data")],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.directory,
                 start_new_session=True,  # a Ctrl-C at the tests is theirs, not the server's
-                **_as_user(self.user),
+                **as_user(self.user),
             )
         _until(self._answers, START_S, lambda: f"PostgreSQL did not start:\n{self.log()}")
 
@@ -159,13 +159,13 @@ class Server:
     @contextlib.contextmanager
     def standby(self) -> Iterator[Server]:
         """Give a streaming standby of this server, on a directory and port of its own."""
-        with _directory(self.user) as directory:
-            other = Server(directory, _free_port(), self.user)
+        with directory(self.user) as place:
+            other = Server(place, free_port(), self.user)
             _run(
                 self.user,
                 [
                     *(str(needed() / "pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast"),
-                    *("--no-sync", "--pgdata", str(directory / "data")),
+                    *("--no-sync", "--pgdata", str(place / "data")),
                     *("--dbname", self.url("postgres", user="postgres")),
                 ],
             )
@@ -204,12 +204,12 @@ class Server:
 def server() -> Iterator[Server]:
     """Make and start a server with the plain role in it; ended and removed afterwards."""
     user = _unprivileged_user()
-    with _directory(user) as directory:
-        made = Server(directory, _free_port(), user)
+    with directory(user) as place:
+        made = Server(place, free_port(), user)
         _run(
             user,
             [
-                *(str(needed() / "initdb"), "--pgdata", str(directory / "data"), "--username", "postgres"),
+                *(str(needed() / "initdb"), "--pgdata", str(place / "data"), "--username", "postgres"),
                 *("--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--no-locale"),
                 "--no-sync",
             ],
@@ -250,15 +250,15 @@ def _configure(made: Server) -> None:
 
 
 @contextlib.contextmanager
-def _directory(user: str | None) -> Iterator[Path]:
+def directory(user: str | None) -> Iterator[Path]:
     """Give a private directory with a short name: a socket's path may have 107 bytes."""
-    directory = Path(tempfile.mkdtemp(prefix="mmp-pg-"))
+    made = Path(tempfile.mkdtemp(prefix="mmp-pg-"))
     try:
         if user is not None:
-            shutil.chown(directory, user)
-        yield directory
+            shutil.chown(made, user)
+        yield made
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _unprivileged_user() -> str | None:
@@ -269,17 +269,19 @@ def _unprivileged_user() -> str | None:
     return "postgres" if "postgres" in known else "nobody"
 
 
-def _as_user(user: str | None) -> dict[str, Any]:
+def as_user(user: str | None) -> dict[str, Any]:
+    """Return what makes ``Popen`` run a program as ``user``; None: as we are."""
     return {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": ()}
 
 
 def _run(user: str | None, command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **_as_user(user))
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **as_user(user))
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -46,6 +46,7 @@ SAYS_A_CODE = {
     "PlanStale",
     "Refused",
     "StateUnusable",
+    "StateRefused",
     "StateUnavailable",
     "StateForeign",
     "Failed",

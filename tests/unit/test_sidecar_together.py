@@ -21,7 +21,10 @@ from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.page import page_html
 from reconciler.sidecar.probes import ready_checks, startup_checks
 from reconciler.sidecar.published import look, status_answer
-from reconciler.sidecar.view import page_view
+from reconciler.sidecar.view import NOBODY, page_view
+from tests.support.boards import NOW as SHARED_NOW
+from tests.support.boards import WALL as SHARED_WALL
+from tests.support.boards import shared
 from tests.unit.core_builders import NOW
 from tests.unit.report_samples import HOSTILE
 from tests.unit.watch_world import INTERVAL_S, WALL, board, compared, fresh, having, wall_at
@@ -85,6 +88,13 @@ def test_a_state_that_an_account_cannot_use_is_not_ready_until_it_can() -> None:
     away = having(STARTED, AWAY)
     assert failed(board(away)) == {"state": "the connection was lost"}
     assert failed(board(having(away, LockAwaited("pid 7 holds it")))) == {}
+
+
+def test_a_state_that_was_never_open_is_told_with_the_reason() -> None:
+    made = board()
+    assert failed(made)["state"] == "it is not open yet"
+    made.trouble = "the server is away"
+    assert failed(made)["state"] == "the server is away"
 
 
 # ---- the status ------------------------------------------------------------------------------------
@@ -190,6 +200,30 @@ def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
     assert page.elsewhere_told == "This is pod-1 (pid 7): it keeps 1 account. 2 replicas share them out."
 
 
+@pytest.mark.parametrize(
+    ("theirs", "free", "shown", "folded", "told"),
+    [
+        (12, 0, 12, 0, ""),
+        (9, 3, 12, 0, ""),
+        (13, 0, 0, 13, "13 accounts kept by others"),
+        (240, 3, 3, 240, "240 accounts kept by others"),
+        (0, 20, 12, 8, "8 more accounts"),
+    ],
+)
+def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
+    theirs: int, free: int, shown: int, folded: int, told: str
+) -> None:
+    page = page_view(shared(2, theirs, free), now=SHARED_NOW, wall=SHARED_WALL)
+    assert (len(page.elsewhere), len(page.elsewhere_more)) == (shown, folded)
+    assert page.elsewhere_more_told == told
+    assert all(line.told == NOBODY for line in page.elsewhere[:free])
+
+
+def test_an_answer_for_several_accounts_speaks_of_those_kept_here() -> None:
+    page = page_view(shared(2, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
+    assert page.headline.sentence == "Yes: all 2 accounts kept here as their files say."
+
+
 def test_a_page_of_one_that_keeps_nothing_claims_nothing() -> None:
     page = page_view(ALL_ELSEWHERE, now=NOW, wall=WALL)
     assert page.headline.sentence == "Not known here: no account is kept by this replica."
@@ -198,10 +232,25 @@ def test_a_page_of_one_that_keeps_nothing_claims_nothing() -> None:
 def test_a_page_says_when_the_state_is_not_reached() -> None:
     made = sharing(STARTED, owners={MAIN: "1"}, trouble="the server is away")
     told = page_view(made, now=NOW + LEASE_TTL_S, wall=WALL).elsewhere_told
-    assert told == "The state is not reached: the server is away. Nothing is begun here until it is."
+    assert told == (
+        "The state is not reached: the server is away. Nothing is begun here until it is."
+        " Who keeps what is as last heard."
+    )
     away = having(STARTED, compared(), AWAY)
     notices = page_view(board(away), now=NOW, wall=WALL).accounts[0].notices
     assert "The state cannot be used now, so nothing is sent: the connection was lost" in notices
+
+
+def test_a_page_says_what_is_wrong_with_a_state_that_was_never_open() -> None:
+    made = board()
+    made.trouble = f"the server {HOSTILE}"
+    page = page_view(made, now=NOW, wall=WALL)
+    assert page.headline.sentence == "Not known yet: the state is not reached."
+    assert page.trouble.startswith("The state cannot be used now, so nothing is sent: the server ")
+    html = page_html(made, now=NOW, wall=WALL)
+    assert "\x1b" not in html
+    assert "The state cannot be used now" in html
+    assert page_view(board(STARTED), now=NOW, wall=WALL).trouble == ""
 
 
 def test_without_sharing_the_page_does_not_speak_of_it() -> None:

@@ -6,13 +6,14 @@ waits out; what a person has to mend is StateUnusable.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 from psycopg import errors as pg
 
-from reconciler.errors import MmpError, StateUnavailable, StateUnusable
+from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.store.postgres.address import Address
 from reconciler.store.rows import RowDamaged
 
@@ -22,6 +23,32 @@ MAX_SAID = 300
 
 class NotCommitted(Exception):
     """The server did not say without reserve that the transaction is durable."""
+
+
+_REFUSALS = re.compile(
+    "|".join(
+        (
+            r"authentication failed",
+            r"no password supplied",
+            r"no pg_hba\.conf entry|pg_hba\.conf rejects",
+            r'(role|database) ".*" does not exist',
+            r"is not permitted to log in",
+            r"permission denied for database",
+            r"requires a valid client certificate",
+            # PgBouncer's own words
+            r"no such (user|database)",
+            r"unsupported startup parameter",
+            # libpq's own words, of TLS and of the address
+            r"but (SSL|channel binding|GSSAPI encryption) was required",
+            r"certificate verify failed|does not match host name",
+            r"(certificate|key) file \".*\" (does not exist|has group or world access)",
+            r"could not (read|load) (root |)(certificate|private key) file",
+            r"invalid \w+ value: ",
+        )
+    )
+)
+"""What is said to one who is not let in. No code of it comes through the library, so the words have to do:
+English ones. A server that speaks another language is taken for one that is away, and says itself why."""
 
 
 @contextmanager
@@ -53,8 +80,12 @@ def told(address: Address, error: Exception) -> MmpError:
         case pg.LockNotAvailable() | pg.QueryCanceled() | pg.DeadlockDetected() | pg.SerializationFailure():
             hint = "see what keeps the server busy (pg_stat_activity); it is safe to try again"
             return StateUnavailable("state-busy", f"{place} was kept busy: {said}", hint)
+        case psycopg.OperationalError() if refusal := _refusal(error):
+            hint = "see that role, password, database and TLS are those that the server takes"
+            said = address.masked(refusal)[:MAX_SAID]
+            return StateRefused("state-refused", f"{place} is refused to us: {said}", hint)
         case psycopg.OperationalError() | psycopg.InterfaceError() | TimeoutError() | NotCommitted():
-            hint = "see that the server is up and reachable, and role and password are right"
+            hint = "see that the server is up and reachable"
             return StateUnavailable("state-unavailable", f"{place} cannot be used now: {said}", hint)
         case pg.IdleInTransactionSessionTimeout():
             hint = "it is safe to try again"
@@ -67,6 +98,12 @@ def told(address: Address, error: Exception) -> MmpError:
 def _damaged(message: str) -> StateUnusable:
     hint = "look into what happened to it before anything else; a backup of the database is the way back"
     return StateUnusable("state-damaged", message, hint)
+
+
+def _refusal(error: psycopg.OperationalError) -> str:
+    """Return the line that says that we are not let in, by any of the servers asked; "" where none does."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line.removeprefix("- ") for line in lines if _REFUSALS.search(line)), "")
 
 
 def _said(address: Address, error: Exception) -> str:

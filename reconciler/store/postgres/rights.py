@@ -1,0 +1,53 @@
+"""Whether a state could be kept there by this role: everything is tried, and nothing of it is left.
+
+For whoever examines a place before it is relied on. What may be written is tried in a transaction that
+is never committed; what another role made is asked about, table by table.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from reconciler.errors import StateUnusable
+from reconciler.store.postgres import schema
+from reconciler.store.postgres.address import parse_address
+from reconciler.store.postgres.connections import Connections, Transaction
+
+_LACKING = """
+SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND CASE c.relkind
+    WHEN 'r' THEN NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+        AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
+    WHEN 'S' THEN NOT has_sequence_privilege(c.oid, 'USAGE')
+    ELSE false END
+ORDER BY c.relname LIMIT 1
+"""
+
+
+class _Undone(Exception):
+    """Everything could be done, and is to be undone."""
+
+
+async def refuse_unwritable(text: str) -> None:
+    """Raise unless a state could be made, brought up to date and written at ``text``; leaves no trace.
+
+    Raises UsageError for an address that is none, StateUnusable and StateUnavailable.
+    """
+    connections = Connections(parse_address(text))
+    try:
+        with suppress(_Undone):
+            async with connections.transaction() as transaction:
+                await _try(transaction, connections.address.shown)
+                raise _Undone
+    finally:
+        await connections.close()
+
+
+async def _try(transaction: Transaction, place: str) -> None:
+    await schema.migrate(transaction, place)
+    await schema.believe(transaction, place, len(schema.MIGRATIONS))
+    lacking = await transaction.row(_LACKING, (schema.SCHEMA,))
+    if lacking is not None:
+        hint = "let a role use it that owns the schema mmp, or grant this one all rights in it"
+        message = f"the state {place} is not ours to use: not every right to {lacking[0]}"
+        raise StateUnusable("state-unwritable", message, hint)
