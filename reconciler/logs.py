@@ -16,6 +16,7 @@ from reconciler.core.events import (
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -45,6 +46,8 @@ from reconciler.core.problems import Problem
 from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
+
+LAST_GOOD = "the last good one stays in force"
 
 
 @contextmanager
@@ -203,10 +206,14 @@ def told(event: Event) -> Told | None:
             return "info", "config accepted", {"path": path, "sha256": sha256}
         case PolicyAccepted(path, sha256):
             return "info", "policy accepted", {"path": path, "sha256": sha256}
-        case ConfigRejected(_, problems):
-            return "error", "config rejected, the last good one stays in force", _problem(problems[0])
-        case PolicyRejected(_, problems):
-            return "error", "policy rejected, the last good one stays in force", _problem(problems[0])
+        case ConfigRejected(_, problems, in_force):
+            left = LAST_GOOD if in_force else "there is no good one: no account is kept by it"
+            return "error", f"config rejected, {left}", _problem(problems[0])
+        case ConfigWithdrawn(path):
+            return "info", "a config that never held is gone", {"path": path}
+        case PolicyRejected(_, problems, in_force):
+            left = LAST_GOOD if in_force else "there is no good one: nothing is written under it"
+            return "error", f"policy rejected, {left}", _problem(problems[0])
         case FilesPolled(reason):
             return "info", "files are looked at every second", {"reason": reason}
         case LeaseTaken(before):

@@ -160,6 +160,11 @@ class Keeper:
             self._told = error.message
         await self._rest(retry_at)
 
+    def _observe(self, event: Event) -> None:
+        """Tell what the loop did; that it fails after that is news again."""
+        self._told = None
+        self._tell(event)
+
     async def _rest(self, until: float) -> None:
         """Wait, and say until when silence is no sign of death."""
         self._tell(WentIdle(until))
@@ -173,7 +178,7 @@ class Keeper:
             store=self.store,
             exchange=self.client,
             clock=self.clock,
-            observe=self._tell,
+            observe=self._observe,
             host=standing.base.host,
             options=Options(
                 purpose="run",

@@ -15,11 +15,16 @@ from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.events import (
     Compared,
     ConfigAccepted,
+    ConfigAwaited,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     ExchangeFailed,
     FightBroken,
+    FilesPolled,
     Identified,
+    LeaseEnded,
+    LeaseTaken,
     LiveReadDone,
     LockAwaited,
     LoopFailed,
@@ -55,6 +60,21 @@ MAX_PROBLEMS = 20
 SILENCE_S = 90.0
 """How long a loop may say nothing beyond the time it went idle until before it is taken for dead:
 waiting for a lock takes at most 30 s by default, a read or a request 10 s, and there are a few in a row."""
+
+
+NO_SIGN = (
+    WentIdle,
+    ConfigAwaited,
+    ConfigAccepted,
+    ConfigRejected,
+    ConfigWithdrawn,
+    PolicyAccepted,
+    PolicyRejected,
+    FilesPolled,
+    LeaseTaken,
+    LeaseEnded,
+)
+"""Events that are told of an account although its loop does not go on: of files, of leases, of waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +122,16 @@ class Objection:
 class FileState:
     """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
 
-    ``sha256`` is of the content in force. ``rejected_at`` None: nothing newer was refused since.
+    ``sha256`` is of the content in force; "", and ``accepted_at`` None: none ever was. ``rejected_at``
+    None: nothing newer was refused since. ``stops``: until it holds, nothing is written.
     """
 
     path: str
     sha256: str
-    accepted_at: datetime
+    accepted_at: datetime | None
     rejected_at: datetime | None = None
     problems: tuple[Problem, ...] = ()
+    stops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +142,9 @@ class Vitals:
     ``live`` False: the exchange is never read. ``due_at``: until when silence means nothing.
     ``compared`` is the newest comparison of any kind, ``believed`` the newest whole one.
     ``read`` is the newest live read of this process. ``state_lost`` says why the state cannot be used
-    now. ``started`` is latched once every desired family was seen in sync or tighter and none was
-    uncertain. ``in_sync_at`` is the last instant at which every family was proven in sync.
+    now, ``failed`` why the loop could not go on at all. ``started`` is latched once every desired family
+    was seen in sync or tighter and none was uncertain. ``in_sync_at`` is the last instant at which every
+    family was proven in sync.
     """
 
     desired: Desired
@@ -139,6 +162,7 @@ class Vitals:
     objection: Objection | None = None
     locked_out: str = ""
     state_lost: str = ""
+    failed: str = ""
     started: bool = False
     in_sync_at: float | None = None
     last_pass: PassEnded | None = None
@@ -165,7 +189,7 @@ def begun(
 
 def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals:
     """Return the vitals once ``event`` has happened, at ``now`` and ``wall``."""
-    heard = replace(vitals, heard_at=now)
+    heard = _went_on(replace(vitals, heard_at=now), event)
     match event:
         case Identified(uid=uid):
             return _answered(replace(heard, uid=uid, state_lost=""))
@@ -194,16 +218,18 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
         case StateAwaited(code=code, message=message, retry_at=retry_at):
             waiting = replace(heard, due_at=retry_at, state_lost=message)
             return _troubled(waiting, Trouble(wall, code, message))
-        case LoopFailed(code=code, message=message, retry_at=retry_at):
-            return _troubled(replace(heard, due_at=retry_at), Trouble(wall, code, message))
+        case LoopFailed():
+            return _broken(heard, event, wall)
         case ConfigAccepted(path=path, sha256=sha256):
             return replace(heard, config=FileState(path, sha256, wall))
-        case ConfigRejected(path=path, problems=problems):
-            return replace(heard, config=_refused(heard.config, path, problems, wall))
+        case ConfigRejected(path=path, problems=problems, in_force=in_force):
+            file = refused(heard.config, path, problems, wall, in_force=in_force)
+            return replace(heard, config=file)
         case PolicyAccepted(path=path, sha256=sha256):
             return replace(heard, policy=None if sha256 is None else FileState(path, sha256, wall))
-        case PolicyRejected(path=path, problems=problems):
-            return replace(heard, policy=_refused(heard.policy, path, problems, wall))
+        case PolicyRejected(path=path, problems=problems, in_force=in_force):
+            file = refused(heard.policy, path, problems, wall, in_force=in_force)
+            return replace(heard, policy=file)
         case _:
             return heard
 
@@ -236,6 +262,22 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
         rules=compared.rules,
         read=vitals.read,
     )
+
+
+def refused(
+    file: FileState | None,
+    path: str,
+    problems: tuple[Problem, ...],
+    wall: datetime,
+    *,
+    in_force: bool,
+) -> FileState:
+    """Return a file whose newer content was refused; ``file`` None: none of it was ever in force.
+
+    ``in_force`` False: nothing stands in for it, so nothing is written.
+    """
+    known = file or FileState(path, "", None)
+    return replace(known, rejected_at=wall, problems=problems[:MAX_PROBLEMS], stops=not in_force)
 
 
 def protects(changes: tuple[Change, ...]) -> bool:
@@ -276,11 +318,6 @@ def _in_doubt(vitals: Vitals, event: Compared) -> bool:
     reads, never = Reads(vitals.read), Never()
     families = event.desired.families
     return any(isinstance(view(each, event.known.get(each, never), reads), Doubtful) for each in families)
-
-
-def _refused(file: FileState | None, path: str, problems: tuple[Problem, ...], wall: datetime) -> FileState:
-    """Return a file whose newer content was refused; none is in force where none ever was."""
-    return replace(file or FileState(path, "", wall), rejected_at=wall, problems=problems[:MAX_PROBLEMS])
 
 
 def _answered(vitals: Vitals) -> Vitals:
@@ -339,6 +376,21 @@ def _parked(vitals: Vitals, event: Parked, wall: datetime) -> Vitals:
     told = f"refused by the exchange: {event.reply.message or event.reply.reply_class.value}"
     parked = {**vitals.parked, event.family: event}
     return _troubled(replace(vitals, parked=parked), Trouble(wall, event.reply.code, told, event.family))
+
+
+def _went_on(vitals: Vitals, event: Event) -> Vitals:
+    """Take it that a loop that could not go on does; what it tells of next is its own again."""
+    if not vitals.failed or isinstance(event, NO_SIGN):
+        return vitals
+    return replace(vitals, failed="", objection=None)
+
+
+def _broken(vitals: Vitals, event: LoopFailed, wall: datetime) -> Vitals:
+    """Take it that the loop could not go on: in practice a key that is missing or cannot be read."""
+    told = f"{event.message}; {event.hint}" if event.hint else event.message
+    objection = Objection(Reply(ReplyClass.ACCOUNT, event.code, told), writing=False)
+    vitals = replace(vitals, due_at=event.retry_at, failed=told, objection=objection)
+    return _troubled(vitals, Trouble(wall, event.code, event.message))
 
 
 def _troubled(vitals: Vitals, trouble: Trouble) -> Vitals:

@@ -41,6 +41,7 @@ from reconciler.core.plan import DriftPolicy, Reason, Rules, make_plan
 from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.core.strips import Span
+from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Vitals, after, begun
 from reconciler.sidecar.board import Board, Watched
@@ -368,7 +369,7 @@ def hostile() -> Board:
         policy=file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)),
     )
     board = board_of(one)
-    board.awaited = (HOSTILE,)
+    board.unkept = Unkept(awaited=(HOSTILE,))
     return board
 
 
@@ -399,7 +400,7 @@ def starting() -> Board:
 def empty() -> Board:
     """Return the board of a program that has not accepted any settings."""
     board = board_of()
-    board.awaited = ("accounts/main.yaml",)
+    board.unkept = Unkept(awaited=("accounts/main.yaml",))
     return board
 
 

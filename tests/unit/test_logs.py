@@ -21,6 +21,7 @@ from reconciler.core.events import (
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -189,6 +190,19 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "policy rejected, the last good one stays in force",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
+    (
+        ConfigRejected("b.yaml", (WRONG,), in_force=False),
+        "error",
+        "config rejected, there is no good one: no account is kept by it",
+        {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
+    ),
+    (
+        PolicyRejected("mmp.yaml", (WRONG,), in_force=False),
+        "error",
+        "policy rejected, there is no good one: nothing is written under it",
+        {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
+    ),
+    (ConfigWithdrawn("b.yaml"), "info", "a config that never held is gone", {"path": "b.yaml"}),
     (FilesPolled("no inotify"), "info", "files are looked at every second", {"reason": "no inotify"}),
     (LeaseTaken(""), "info", "kept by this replica", {}),
     (

@@ -13,6 +13,7 @@ from reconciler.core.model import LiveRow, Pause
 from reconciler.core.plan import Because, DriftPolicy, Rules
 from reconciler.core.standing import WORST_FIRST, Standing
 from reconciler.core.status import FamilyState
+from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import AttemptStatus
 from reconciler.core.vitals import SILENCE_S, Trouble, Vitals
 from reconciler.sidecar import wording
@@ -270,7 +271,7 @@ def test_without_an_account_nothing_is_called_protected() -> None:
 def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_exposure() -> None:
     for shape, word in [("in sync", "Not known"), ("drifted looser", "Not protected")]:
         board = board_of(vitals({BTC: SHAPES[shape]}))
-        board.awaited = ("b.yaml",)
+        board.unkept = Unkept(awaited=("b.yaml",))
         assert page(board).headline.sign.word == word
 
 
@@ -307,7 +308,7 @@ def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
     )
     assert view.differing[0].when == ("After the exchange answers again; next try 03:00:08 UTC (in 8 s).")
     given_up = of("drifted looser", then=[failed(3, retry_in_s=None)])
-    assert given_up.notices[0].endswith("(3 s ago). It is not tried again by itself.")
+    assert given_up.notices[0].endswith("(3 s ago). It is asked again within a minute.")
     assert given_up.differing[0].when == "After the exchange answers again."
 
 

@@ -15,6 +15,7 @@ from reconciler.core.events import (
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -46,9 +47,11 @@ from reconciler.core.vitals import (
     MAX_PROBLEMS,
     MAX_SENDINGS,
     MAX_TROUBLES,
+    NO_SIGN,
     SHOWN_S,
     SILENCE_S,
     FileState,
+    Objection,
     Outage,
     Sending,
     Trouble,
@@ -64,6 +67,7 @@ ROWS = {BTC: row("5000/2000/100"), ETH: row("5000/2000/100")}
 READ = read(NOW, ROWS)
 LOST = Reply(ReplyClass.NO_ANSWER, "timeout")
 NO = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
+NO_KEY = Reply(ReplyClass.ACCOUNT, "credentials-missing", "OKX_API_KEY is not set; set it")
 DOWN = ExchangeFailed("connecting", LOST, NOW + 1)
 OUTAGE = Outage(NOW - 5, wall_at(NOW - 5), DOWN, 2)
 PARKED = Parked(BTC, A, NO, None)
@@ -159,6 +163,8 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
         {
             "due_at": NOW + 30,
+            "failed": "OKX_API_KEY is not set; set it",
+            "objection": Objection(NO_KEY, writing=False),
             "troubles": (Trouble(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
         },
     ),
@@ -180,8 +186,13 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (PolicyAccepted("p.yaml", "cd"), {"policy": FileState("p.yaml", "cd", WALL)}),
     (
         PolicyRejected("p.yaml", (WRONG,) * (MAX_PROBLEMS + 1)),
-        {"policy": FileState("p.yaml", "", WALL, WALL, (WRONG,) * MAX_PROBLEMS)},
+        {"policy": FileState("p.yaml", "", None, WALL, (WRONG,) * MAX_PROBLEMS)},
     ),
+    (
+        PolicyRejected("p.yaml", (WRONG,), in_force=False),
+        {"policy": FileState("p.yaml", "", None, WALL, (WRONG,), stops=True)},
+    ),
+    (ConfigWithdrawn("other.yaml"), {}),
 ]
 
 
@@ -211,6 +222,19 @@ def test_a_refused_request_and_the_family_parked_for_it_are_one_problem() -> Non
 
 def test_the_first_failure_begins_an_outage() -> None:
     assert having(fresh(), DOWN).outage == Outage(NOW, WALL, DOWN, 1)
+
+
+FAILED = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30)
+
+
+@pytest.mark.parametrize("event", [event for event, _ in ROWS_OF_EVENTS], ids=lambda e: type(e).__name__)
+def test_a_loop_that_could_not_go_on_does_when_it_tells_of_itself(event: Event) -> None:
+    """Files, leases and waiting are told of an account whatever its loop does."""
+    stays = isinstance(event, (LoopFailed, *NO_SIGN))
+    made = having(having(fresh(), FAILED), event)
+    assert bool(made.failed) == stays
+    blamed = made.objection is not None and made.objection.reply.code == "credentials-missing"
+    assert blamed == stays
 
 
 def test_what_was_refused_is_forgotten_once_a_file_holds() -> None:

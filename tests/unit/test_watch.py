@@ -267,7 +267,7 @@ def test_the_first_content_may_be_refused_by_whoever_has_the_account(tmp_path: P
     taken = problem(Code.DUPLICATE_ACCOUNT, "mmp.yaml", "somebody has it")
     file = newcomer(tmp_path / "mmp.yaml", taken)
     (tmp_path / "mmp.yaml").write_text(FIRST)
-    assert looked(file, Trust.ONCE, Trust.ONCE) == [Rejected(file.path, (taken,)), None]
+    assert looked(file, Trust.ONCE, Trust.ONCE) == [Rejected(file.path, (taken,), in_force=False), None]
     assert file.desired is None
 
 

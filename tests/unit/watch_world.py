@@ -11,6 +11,7 @@ from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, LiveRow, Pause, Setting
 from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Rules, make_plan, with_schedule
+from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import FileState, Vitals, after, begun
 from reconciler.sidecar.board import Board, Watched
 from tests.unit.core_builders import BTC, ETH, NOW, desired, setting
@@ -66,7 +67,7 @@ def having(vitals: Vitals, *events: Event, now: float = NOW) -> Vitals:
 
 def board(*vitals: Vitals, awaited: tuple[str, ...] = ()) -> Board:
     """Return a board with these accounts."""
-    made = Board("1.2.3", WALL, awaited)
+    made = Board("1.2.3", WALL, Unkept(awaited))
     for one in vitals:
         made.put(f"{one.desired.account}/{one.desired.environment}", Watched(one, INTERVAL_S))
     return made
