@@ -15,6 +15,7 @@ from enum import StrEnum
 from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.model import Family
 from reconciler.core.status import FamilyState, FamilyStatus, Status
+from reconciler.core.vitals import Vitals, alive
 
 MIN_FRESH_S = 90.0
 """A live read may always be this old: three drift checks of the default interval."""
@@ -79,6 +80,19 @@ def judge_standing(status: Status | None, *, live: bool, interval_s: float) -> J
     if differing:
         return Judged(Standing.TIGHTER, f"Yes, and tighter than desired: {_list(differing)}.", differing)
     return Judged(Standing.PROTECTED, f"Yes: {_all(len(status.families))} as the file says.")
+
+
+def stands(vitals: Vitals, status: Status | None, *, now: float, interval_s: float) -> Judged:
+    """Return how a watched account stands ``now``: the one rule for page, status, metrics and notices.
+
+    ``status`` is what the loop knows, None before its first comparison. A loop that fell silent is
+    nothing to stand on, but the exposure it saw last is not hidden by its silence.
+    """
+    found = judge_standing(status, live=vitals.live, interval_s=interval_s)
+    if alive(vitals, now) or found.standing is Standing.EXPOSED:
+        return found
+    silent = _ago(timedelta(seconds=now - vitals.heard_at))
+    return Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {silent}.")
 
 
 def worst_of(judged: Sequence[Judged]) -> Standing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from reconciler.core.problems import Problem
-from reconciler.core.standing import Judged
+from reconciler.core.standing import Judged, Standing
 from reconciler.core.status import Status
 from reconciler.core.vitals import FileState, Objection, Outage, Trouble, Vitals, alive
 from reconciler.report.documents import Document
@@ -18,8 +18,12 @@ from reconciler.report.status import moment, status_document
 
 
 def watched_document(status: Status, vitals: Vitals, judged: Judged, *, now: float) -> Document:
-    """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made."""
-    return {**status_document(status), "watch": _watch(status, vitals, judged, now)}
+    """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made.
+
+    Where nobody can say how the account stands, it is not said to be in sync.
+    """
+    in_sync = status.in_sync and judged.standing is not Standing.UNKNOWN
+    return {**status_document(status), "in_sync": in_sync, "watch": _watch(status, vitals, judged, now)}
 
 
 def file_document(file: FileState) -> Document:

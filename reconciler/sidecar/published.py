@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.core.standing import Judged, judge_standing
+from reconciler.core.standing import Judged, stands
 from reconciler.core.status import Record, Status, make_status
 from reconciler.core.unkept import NOTHING
 from reconciler.core.vitals import Vitals, status_of
@@ -33,7 +33,7 @@ def look(watched: Watched, *, now: float, wall: datetime) -> Look:
     """Return how an account is; before the first comparison, with nothing on record."""
     vitals = watched.vitals
     known = status_of(vitals, now=now, wall=wall)
-    judged = judge_standing(known, live=vitals.live, interval_s=watched.interval_s)
+    judged = stands(vitals, known, now=now, interval_s=watched.interval_s)
     status = known or _nothing_known(vitals, now=now, wall=wall)
     return Look(replace(status, owner=watched.owner), judged)
 

@@ -22,7 +22,7 @@ from reconciler.core.events import (
     WentIdle,
 )
 from reconciler.core.notices import Notice, Stories, tell
-from reconciler.core.standing import judge_standing
+from reconciler.core.standing import stands
 from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import Vitals, status_of
 from reconciler.report.documents import Document
@@ -57,7 +57,7 @@ class Teller:
         if not notices:
             return
         status = status_of(vitals, now=now, wall=wall)
-        judged = judge_standing(status, live=vitals.live, interval_s=self._interval_s)
+        judged = stands(vitals, status, now=now, interval_s=self._interval_s)
         for notice in notices:
             self._post(notice_document(notice, vitals, judged, at=wall, advice=self._advice))
 

@@ -15,7 +15,7 @@ from reconciler.core.glossary import ERRORS
 from reconciler.core.plan import Because
 from reconciler.core.problems import Problem
 from reconciler.core.sharing import Replica
-from reconciler.core.standing import WORST_FIRST, Judged, Standing, judge_standing, worst_of
+from reconciler.core.standing import WORST_FIRST, Judged, Standing, stands, worst_of
 from reconciler.core.status import Status
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.verdict import AttemptStatus, Reply
@@ -41,7 +41,6 @@ from reconciler.sidecar.wording import (
     anchor,
     clock,
     distance,
-    long_duration,
     moment_words,
     names,
     shown,
@@ -213,19 +212,9 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     )
 
 
-def stands(watched: Watched, status: Status | None, now: float) -> Judged:
-    """Return how an account stands; a loop that fell silent is nothing to stand on."""
-    vitals = watched.vitals
-    found = judge_standing(status, live=vitals.live, interval_s=watched.interval_s)
-    if alive(vitals, now) or found.standing is Standing.EXPOSED:
-        return found
-    silent = long_duration(now - vitals.heard_at)
-    return Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {silent}.")
-
-
 def _judged(watched: Watched, now: float, wall: datetime) -> tuple[Status | None, Judged]:
     status = status_of(watched.vitals, now=now, wall=wall)
-    return status, stands(watched, status, now)
+    return status, stands(watched.vitals, status, now=now, interval_s=watched.interval_s)
 
 
 def _elsewhere(board: Board) -> tuple[ElsewhereLine, ...]:

@@ -280,7 +280,7 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
     one = vitals({BTC: SHAPES["in sync"]}, live=live, read_ago_s=1)
     assert "Yes" in account(one, later_s=SILENCE_S - 2).headline.sentence
     silent = account(one, later_s=SILENCE_S + 2)
-    assert silent.headline.sentence == "Not known: the program has not gone round for 1 min 33 s."
+    assert silent.headline.sentence == "Not known: the program has not gone round for 93 s."
     assert silent.notices[0] == (
         "The program was last heard of at 02:59:59 UTC (1 min 33 s ago): restart it. "
         "What stands below is that old."
