@@ -15,7 +15,7 @@ from enum import StrEnum
 from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.model import Family
 from reconciler.core.status import FamilyState, FamilyStatus, Status
-from reconciler.core.vitals import Vitals, alive
+from reconciler.core.vitals import Vitals, alive, is_judged
 
 MIN_FRESH_S = 90.0
 """A live read may always be this old: three drift checks of the default interval."""
@@ -25,6 +25,9 @@ MISSED_READS = 3
 
 ENOUGH_NAMES = 3
 """Families named in a sentence; the rest are counted."""
+
+
+NOT_JUDGED = "Not known: the file that was accepted was not compared yet."
 
 
 class Standing(StrEnum):
@@ -85,9 +88,12 @@ def judge_standing(status: Status | None, *, live: bool, interval_s: float) -> J
 def stands(vitals: Vitals, status: Status | None, *, now: float, interval_s: float) -> Judged:
     """Return how a watched account stands ``now``: the one rule for page, status, metrics and notices.
 
-    ``status`` is what the loop knows, None before its first comparison. A loop that fell silent is
-    nothing to stand on, but the exposure it saw last is not hidden by its silence.
+    ``status`` is what the loop knows, None before its first comparison. What it knows of another file
+    than the one in force says nothing. A loop that fell silent is nothing to stand on, but the exposure
+    it saw last is not hidden by its silence.
     """
+    if status is not None and not is_judged(vitals):
+        return Judged(Standing.UNKNOWN, NOT_JUDGED)
     found = judge_standing(status, live=vitals.live, interval_s=interval_s)
     if alive(vitals, now) or found.standing is Standing.EXPOSED:
         return found

@@ -239,6 +239,12 @@ def alive(vitals: Vitals, now: float) -> bool:
     return now <= max(vitals.heard_at, vitals.due_at) + SILENCE_S
 
 
+def is_judged(vitals: Vitals) -> bool:
+    """Tell whether the file in force is the one that was compared last; one just accepted is not yet."""
+    file = vitals.config
+    return file is None or file.accepted_at is None or file.sha256 == vitals.desired.sha256
+
+
 def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
     """Return the account's status as the loop knows it; None before the first comparison."""
     compared = vitals.compared

@@ -19,7 +19,17 @@ from reconciler.core.standing import WORST_FIRST, Judged, Standing, stands, wors
 from reconciler.core.status import Status
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.verdict import AttemptStatus, Reply
-from reconciler.core.vitals import SHOWN_S, FileState, Outage, Sending, Trouble, Vitals, alive, status_of
+from reconciler.core.vitals import (
+    SHOWN_S,
+    FileState,
+    Outage,
+    Sending,
+    Trouble,
+    Vitals,
+    alive,
+    is_judged,
+    status_of,
+)
 from reconciler.report.words import count, due, families
 from reconciler.sidecar.board import Board, Watched
 from reconciler.sidecar.families import (
@@ -373,6 +383,8 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
     if not alive(vitals, moment.now):
         heard = moment_words(moment.wall_of(vitals.heard_at), moment.wall)
         told.append(f"The program was last heard of at {heard}: restart it. What stands below is that old.")
+    if not is_judged(vitals):
+        told.append("Another file is in force since. What stands below is of the one before.")
     if vitals.outage is not None:
         told.append(_outage_words(vitals.outage, vitals, moment))
     if vitals.objection is not None:

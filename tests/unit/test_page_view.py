@@ -287,6 +287,14 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
     )
 
 
+def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> None:
+    newer = replace(vitals({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
+    view = account(newer)
+    assert view.headline.sign == wording.STANDINGS[Standing.UNKNOWN]
+    assert view.notices == ("Another file is in force since. What stands below is of the one before.",)
+    assert view.files[0].sha256 == "1" * 12
+
+
 def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
     (view,) = page(BOARDS["old read"]()).accounts
     assert view.headline.sign == wording.STANDINGS[Standing.UNKNOWN]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
 import pytest
 
-from reconciler.core.events import LiveReadDone
+from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LiveReadDone, PolicyAccepted
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Uncertain
 from reconciler.core.standing import (
     MIN_FRESH_S,
@@ -238,3 +239,37 @@ def test_a_loop_that_fell_silent_is_nothing_to_stand_on_but_hides_no_exposure(
     else:
         told = "91 s" if silent_s < 120 else "120 min"
         assert judged == Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {told}.")
+
+
+NEWER = ConfigAccepted("mmp.yaml", "2" * 64)
+SHA = desired({}).sha256
+
+
+@pytest.mark.parametrize("shown", ["A", "B"])
+def test_a_file_that_was_accepted_is_not_judged_before_it_was_compared(shown: str) -> None:
+    """What the file before wanted says nothing of this one, not even that there is too little."""
+    vitals, status = watched(shown=shown)
+    newer = having(vitals, NEWER)
+    judged = stands(newer, status, now=NOW, interval_s=30.0)
+    assert judged == Judged(Standing.UNKNOWN, "Not known: the file that was accepted was not compared yet.")
+    rejected = having(newer, ConfigRejected("mmp.yaml", ()))
+    assert stands(rejected, status, now=NOW, interval_s=30.0) == judged
+
+
+@pytest.mark.parametrize(
+    "event",
+    [ConfigAccepted("mmp.yaml", SHA), ConfigRejected("mmp.yaml", ()), PolicyAccepted("p.yaml", "3")],
+)
+def test_what_is_in_force_still_is_judged_as_it_was(event: Event) -> None:
+    vitals, status = watched()
+    newer = having(vitals, event)
+    assert stands(newer, status, now=NOW, interval_s=30.0).standing is Standing.PROTECTED
+
+
+def test_the_comparison_judges_the_newer_file() -> None:
+    vitals, _ = watched()
+    file = replace(desired({BTC: setting(TEXT["B"])}), sha256=NEWER.sha256)
+    event = compared({BTC: confirmed(TEXT["A"])}, {BTC: LiveRow(setting(TEXT["A"]))}, wanted=file)
+    newer = having(vitals, NEWER, event)
+    status = watched_status(newer, now=NOW, wall=WALL)
+    assert stands(newer, status, now=NOW, interval_s=30.0).standing is Standing.TIGHTER

@@ -41,7 +41,7 @@ def compared(
     known: Mapping[Family, Known] | None = None,
     rows: Mapping[Family, LiveRow] | None = None,
     *,
-    wanted: Mapping[Family, Setting] = WANTED,
+    wanted: Mapping[Family, Setting] | Desired = WANTED,
     rules: Rules | None = None,
     ledger: Ledger = IDLE,
     now: float = NOW,
@@ -50,7 +50,7 @@ def compared(
     pauses: tuple[Pause, ...] = (),
 ) -> Compared:
     """Return what a pass compares: ``rows`` None is a pass that has not read yet."""
-    file = desired(wanted, account=account)
+    file = wanted if isinstance(wanted, Desired) else desired(wanted, account=account)
     read = None if rows is None else LiveRead(now - 1, rows)
     reads, rules, known = Reads(read, read), rules or Rules(), known or {}
     plan = with_schedule(make_plan(file, known, reads, rules, now), ledger, now, assume_idle=False)
