@@ -39,6 +39,7 @@ from reconciler.core.events import (
     StateAwaited,
     Waiting,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
@@ -174,7 +175,7 @@ def told(event: Event) -> Told | None:
             return "debug", "waiting", {"for": cause.value, "family": family, "remaining": remaining}
         case Adopted(settings):
             return "info", "adopted", {"families": sorted(settings)}
-        case Compared() | WentIdle():
+        case Compared() | WentIdle() | WentOn():
             return None
         case PassEnded(took_s, finished):
             return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}

@@ -15,7 +15,7 @@ from functools import partial
 from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import StatePlace
 from reconciler.cli.stopping import Stop
-from reconciler.cli.turns import Turns
+from reconciler.cli.turns import LONGEST_WAIT_S, Turns
 from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
@@ -132,7 +132,7 @@ class Keeper:
         """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable."""
         failures, self._let_go = 0, False
         while self.clock.now() < begin_at and not self.stopping():
-            await self.clock.pause(begin_at)
+            await self._rest(begin_at)
         while not self.stopping():
             begun_at = self.clock.now()
             try:
@@ -192,6 +192,7 @@ class Keeper:
             stopping=self.stopping,
             owned=self.owned,
             turn=self._turns.turn,
+            begins_within_s=LONGEST_WAIT_S + standing.lock_timeout_s,
             claim=lambda uid: self._claims.refusal(uid, self.desired),
         )
 

@@ -99,6 +99,13 @@ class WentIdle:
 
 
 @dataclass(frozen=True, slots=True)
+class WentOn:
+    """The loop goes on after a wait; until ``until`` it may wait for its turn and for the lock."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """The pass waits until ``until``; ``family`` is next (None when none is), ``done_at`` the end.
 
@@ -289,6 +296,7 @@ Event = (
     | Planned
     | PassEnded
     | WentIdle
+    | WentOn
     | Waiting
     | Adopted
     | RequestReserved

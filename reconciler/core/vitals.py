@@ -36,6 +36,7 @@ from reconciler.core.events import (
     RequestSettled,
     StateAwaited,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.evidence import Doubtful, Reads, view
 from reconciler.core.model import Desired, Family, LiveRead, Never, Pause
@@ -58,12 +59,12 @@ MAX_PROBLEMS = 20
 """Problems of a refused file kept: enough to see what is wrong; ``mmp validate`` tells them all."""
 
 SILENCE_S = 90.0
-"""How long a loop may say nothing beyond the time it went idle until before it is taken for dead:
-waiting for a lock takes at most 30 s by default, a read or a request 10 s, and there are a few in a row."""
+"""How long a loop may say nothing beyond the instant it said it would go on by, before it is taken for
+dead: between two steps there are a few questions to state and exchange, each of at most 10 s. Waiting
+for a turn and for the lock is promised apart, since ``--lock-timeout`` says how long that may take."""
 
 
-NO_SIGN = (
-    WentIdle,
+FROM_OUTSIDE = (
     ConfigAwaited,
     ConfigAccepted,
     ConfigRejected,
@@ -74,7 +75,7 @@ NO_SIGN = (
     LeaseTaken,
     LeaseEnded,
 )
-"""Events that are told of an account although its loop does not go on: of files, of leases, of waiting."""
+"""Events that are told of an account without its loop having done anything: of files and of leases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,8 @@ class Vitals:
     """One account's loop as seen from outside.
 
     ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
-    ``live`` False: the exchange is never read. ``due_at``: until when silence means nothing.
+    ``live`` False: the exchange is never read. ``heard_at`` is the loop's own last step, ``due_at`` by
+    when it said that it would take the next: until then silence means nothing.
     ``compared`` is the newest comparison of any kind, ``believed`` the newest whole one.
     ``read`` is the newest live read of this process. ``state_lost`` says why the state cannot be used
     now, ``failed`` why the loop could not go on at all. ``started`` is latched once every desired family
@@ -189,7 +191,7 @@ def begun(
 
 def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals:
     """Return the vitals once ``event`` has happened, at ``now`` and ``wall``."""
-    heard = _went_on(replace(vitals, heard_at=now), event)
+    heard = vitals if isinstance(event, FROM_OUTSIDE) else _heard(vitals, event, now)
     match event:
         case Identified(uid=uid):
             return _answered(replace(heard, uid=uid, state_lost=""))
@@ -213,7 +215,7 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
             return replace(heard, locked_out=message, state_lost="")
         case PassEnded():
             return _ended(heard, event)
-        case WentIdle(until=until):
+        case WentIdle(until=until) | WentOn(until=until):
             return replace(heard, due_at=until)
         case StateAwaited(code=code, message=message, retry_at=retry_at):
             waiting = replace(heard, due_at=retry_at, state_lost=message)
@@ -235,7 +237,7 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
 
 
 def alive(vitals: Vitals, now: float) -> bool:
-    """Tell whether the loop has been heard of as recently as it should have been."""
+    """Tell whether the loop took a step within what it promised; a hang is seen SILENCE_S after that."""
     return now <= max(vitals.heard_at, vitals.due_at) + SILENCE_S
 
 
@@ -384,11 +386,15 @@ def _parked(vitals: Vitals, event: Parked, wall: datetime) -> Vitals:
     return _troubled(replace(vitals, parked=parked), Trouble(wall, event.reply.code, told, event.family))
 
 
-def _went_on(vitals: Vitals, event: Event) -> Vitals:
-    """Take it that a loop that could not go on does; what it tells of next is its own again."""
-    if not vitals.failed or isinstance(event, NO_SIGN):
-        return vitals
-    return replace(vitals, failed="", objection=None)
+def _heard(vitals: Vitals, event: Event, now: float) -> Vitals:
+    """Take a step of the loop itself: what it promised before is kept, and one that failed goes on.
+
+    That it waits is no sign of going on.
+    """
+    heard = replace(vitals, heard_at=now, due_at=now)
+    if not vitals.failed or isinstance(event, WentIdle):
+        return heard
+    return replace(heard, failed="", objection=None)
 
 
 def _broken(vitals: Vitals, event: LoopFailed, wall: datetime) -> Vitals:

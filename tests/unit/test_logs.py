@@ -43,6 +43,7 @@ from reconciler.core.events import (
     StateAwaited,
     Waiting,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.pacing import Ledger
@@ -241,7 +242,7 @@ def test_an_event_is_told(event: Event, level: str, message: str, values: dict[s
 
 
 def test_every_event_is_in_the_table() -> None:
-    unsaid = {Compared, WentIdle}
+    unsaid = {Compared, WentIdle, WentOn}
     assert {type(event) for event, *_ in ROWS} == set(get_args(Event)) - unsaid
 
 

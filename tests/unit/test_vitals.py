@@ -37,6 +37,7 @@ from reconciler.core.events import (
     StateAwaited,
     Waiting,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.model import Known, LiveRow, Never, Uncertain
 from reconciler.core.plan import Reason, Rules
@@ -44,10 +45,10 @@ from reconciler.core.problems import Code, problem
 from reconciler.core.status import FamilyState
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import (
+    FROM_OUTSIDE,
     MAX_PROBLEMS,
     MAX_SENDINGS,
     MAX_TROUBLES,
-    NO_SIGN,
     SHOWN_S,
     SILENCE_S,
     FileState,
@@ -112,6 +113,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (Planned(plan_of(WANTED)), {}),
     (PASS_ENDED, {"last_pass": PASS_ENDED, "locked_out": "", "state_lost": ""}),
     (WentIdle(NOW + 30), {"due_at": NOW + 30}),
+    (WentOn(NOW + 47), {"due_at": NOW + 47}),
     (Waiting(NOW + 5, Cause.SLOT, BTC, 1, NOW + 5), {}),
     (Adopted({BTC: A}), {}),
     (replace(RESERVED, attempt=8), {"sendings": (SENDING, replace(SENDING, attempt=8))}),
@@ -206,7 +208,8 @@ def test_an_event_makes_its_own_facts_known_and_no_others(event: Event, news: di
         for field in fields(Vitals)
         if getattr(made, field.name) != getattr(BEFORE, field.name)
     }
-    assert changed == {"heard_at": NOW, **news}
+    steps = {} if isinstance(event, FROM_OUTSIDE) else {"heard_at": NOW, "due_at": NOW}
+    assert changed == {**steps, **news}
 
 
 def test_the_table_has_every_event() -> None:
@@ -230,7 +233,7 @@ FAILED = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", N
 @pytest.mark.parametrize("event", [event for event, _ in ROWS_OF_EVENTS], ids=lambda e: type(e).__name__)
 def test_a_loop_that_could_not_go_on_does_when_it_tells_of_itself(event: Event) -> None:
     """Files, leases and waiting are told of an account whatever its loop does."""
-    stays = isinstance(event, (LoopFailed, *NO_SIGN))
+    stays = isinstance(event, (LoopFailed, WentIdle, *FROM_OUTSIDE))
     made = having(having(fresh(), FAILED), event)
     assert bool(made.failed) == stays
     blamed = made.objection is not None and made.objection.reply.code == "credentials-missing"
