@@ -89,16 +89,21 @@ def stands(vitals: Vitals, status: Status | None, *, now: float, interval_s: flo
     """Return how a watched account stands ``now``: the one rule for page, status, metrics and notices.
 
     ``status`` is what the loop knows, None before its first comparison. What it knows of another file
-    than the one in force says nothing. A loop that fell silent is nothing to stand on, but the exposure
-    it saw last is not hidden by its silence.
+    than the one in force says nothing. A loop that fell silent, or could not look at the state lately,
+    is nothing to stand on, but the exposure it saw last is not hidden by that.
     """
     if status is not None and not is_judged(vitals):
         return Judged(Standing.UNKNOWN, NOT_JUDGED)
     found = judge_standing(status, live=vitals.live, interval_s=interval_s)
-    if alive(vitals, now) or found.standing is Standing.EXPOSED:
+    if found.standing is Standing.EXPOSED:
         return found
-    silent = _ago(timedelta(seconds=now - vitals.heard_at))
-    return Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {silent}.")
+    if not alive(vitals, now):
+        silent = _ago(timedelta(seconds=now - vitals.heard_at))
+        return Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {silent}.")
+    compared = timedelta(seconds=now - vitals.compared_at if vitals.compared_at is not None else 0.0)
+    if found.standing is not Standing.UNKNOWN and compared > _fresh(interval_s):
+        return Judged(Standing.UNKNOWN, f"Not known: nothing was compared for {_ago(compared)}.")
+    return found
 
 
 def worst_of(judged: Sequence[Judged]) -> Standing:
@@ -143,9 +148,14 @@ def _doubt(status: Status, *, live: bool, interval_s: float) -> str:
     if status.live_at is None:
         return "live settings have not been read yet"
     age = status.asked_at - status.live_at
-    if age > timedelta(seconds=max(MIN_FRESH_S, MISSED_READS * interval_s)):
+    if age > _fresh(interval_s):
         return f"live settings were last read {_ago(age)} ago"
     return ""
+
+
+def _fresh(interval_s: float) -> timedelta:
+    """Return how old may be what a standing rests on."""
+    return timedelta(seconds=max(MIN_FRESH_S, MISSED_READS * interval_s))
 
 
 def _names(status: Status, holds: Callable[[FamilyStatus], bool]) -> tuple[Family, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.events import (
@@ -142,11 +142,11 @@ class Vitals:
     ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
     ``live`` False: the exchange is never read. ``heard_at`` is the loop's own last step, ``due_at`` by
     when it said that it would take the next: until then silence means nothing.
-    ``compared`` is the newest comparison of any kind, ``believed`` the newest whole one.
-    ``read`` is the newest live read of this process. ``state_lost`` says why the state cannot be used
-    now, ``failed`` why the loop could not go on at all. ``started`` is latched once every desired family
-    was seen in sync or tighter and none was uncertain. ``in_sync_at`` is the last instant at which every
-    family was proven in sync.
+    ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``believed`` the newest
+    whole one. ``read`` is the newest live read of this process, told at ``read_at``. ``state_lost`` says
+    why the state cannot be used now, ``failed`` why the loop could not go on at all. ``started`` is
+    latched once every desired family was seen in sync or tighter and none was uncertain. ``in_sync_at``
+    is the last instant at which every family was proven in sync.
     """
 
     desired: Desired
@@ -157,9 +157,10 @@ class Vitals:
     due_at: float
     uid: str | None = None
     compared: Compared | None = None
+    compared_at: float | None = None
     believed: Compared | None = None
     read: LiveRead | None = None
-    read_wall: datetime | None = None
+    read_at: float | None = None
     outage: Outage | None = None
     objection: Objection | None = None
     locked_out: str = ""
@@ -196,7 +197,7 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
         case Identified(uid=uid):
             return _answered(replace(heard, uid=uid, state_lost=""))
         case LiveReadDone(read=read):
-            return _answered(replace(heard, read=read, read_wall=wall, locked_out=""))
+            return _answered(replace(heard, read=read, read_at=now, locked_out=""))
         case Compared():
             return _compared(heard, event, now)
         case ExchangeFailed():
@@ -248,7 +249,10 @@ def is_judged(vitals: Vitals) -> bool:
 
 
 def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
-    """Return the account's status as the loop knows it; None before the first comparison."""
+    """Return the account's status as the loop knows it; None before the first comparison.
+
+    How long ago live was read is counted on the process's clock: the time of day may be set meanwhile.
+    """
     compared = vitals.compared
     if compared is None:
         return None
@@ -258,7 +262,7 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
         known=compared.known,
         ledger=compared.ledger,
         live_rows=vitals.read.rows if vitals.read else {},
-        live_at=vitals.read_wall,
+        live_at=None if vitals.read_at is None else wall - timedelta(seconds=now - vitals.read_at),
         pauses=vitals.pauses,
     )
     return make_status(
@@ -306,7 +310,8 @@ def _protects(change: Change) -> bool:
 
 def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
     """Take the comparison; only a whole one says that everything is in sync, or protected."""
-    vitals = replace(vitals, desired=event.desired, compared=event, pauses=event.pauses, state_lost="")
+    vitals = replace(vitals, compared_at=now, pauses=event.pauses, state_lost="")
+    vitals = replace(vitals, desired=event.desired, compared=event)
     if not event.whole:
         return vitals
     vitals = replace(vitals, believed=event)

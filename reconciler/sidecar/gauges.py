@@ -217,7 +217,7 @@ GAUGES = (
         "mmp_live_read_timestamp_seconds",
         "When live settings were last read.",
         (),
-        _at(lambda seen: seen.vitals.read_wall),
+        _at(lambda seen: _wall(seen, seen.vitals.read_at)),
     ),
     Gauge(
         "mmp_exchange_failing",

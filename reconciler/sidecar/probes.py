@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.core.problems import foremost, printable
+from reconciler.core.unkept import NOTHING
 from reconciler.core.vitals import FileState, Vitals, alive
 from reconciler.report.words import count
 from reconciler.sidecar.answers import Answer, text_answer
@@ -76,7 +77,8 @@ def probe_answer(checks: Sequence[Check], *, verbose: bool) -> Answer:
 def _state(board: Board) -> Check:
     """Check that the state is open and can be used."""
     together = board.together
-    opened = bool(board.accounts()) or (together is not None and together.roster is not None)
+    told_of = bool(board.accounts()) or board.unkept != NOTHING  # nothing is looked for before it is open
+    opened = told_of or (together is not None and together.roster is not None)
     lost = next((one.vitals.state_lost for one in board.accounts() if one.vitals.state_lost), "")
     told = lost if opened else "it is not open yet"
     return Check("state", not told, told)

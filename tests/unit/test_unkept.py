@@ -135,6 +135,7 @@ def test_a_file_that_never_held_makes_the_process_neither_ready_nor_started(made
     for checks in (ready_checks(made, answers=True, now=NOW), startup_checks(made)):
         failed = {check.name: check.told for check in checks if not check.passed}
         assert failed["settings"] == TOLD, "the first error, whatever is warned of before"
+        assert "state" not in failed, "it is open, or nobody would have looked for files"
 
 
 def test_the_status_has_it_beside_the_accounts_or_instead_of_them() -> None:

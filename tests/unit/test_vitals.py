@@ -100,9 +100,22 @@ BEFORE = replace(
 
 ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (Identified("446556540", None), {"uid": "446556540", "outage": None, "state_lost": ""}),
-    (LiveReadDone(READ), {"read": READ, "read_wall": WALL, "outage": None, "locked_out": ""}),
-    (WHOLE, {"compared": WHOLE, "believed": WHOLE, "started": True, "in_sync_at": NOW, "state_lost": ""}),
-    (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False), "state_lost": ""}),
+    (LiveReadDone(READ), {"read": READ, "read_at": NOW, "outage": None, "locked_out": ""}),
+    (
+        WHOLE,
+        {
+            "compared": WHOLE,
+            "compared_at": NOW,
+            "believed": WHOLE,
+            "started": True,
+            "in_sync_at": NOW,
+            "state_lost": "",
+        },
+    ),
+    (
+        replace(WHOLE, whole=False),
+        {"compared": replace(WHOLE, whole=False), "compared_at": NOW, "state_lost": ""},
+    ),
     (
         DOWN,
         {
