@@ -174,10 +174,14 @@ class ElsewhereLine:
 
 @dataclass(frozen=True, slots=True)
 class PageView:
-    """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator."""
+    """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator.
+
+    ``alone``: the headline is the one account's; else each account has one of its own.
+    """
 
     title: str
     headline: Headline
+    alone: bool
     accounts: tuple[AccountView, ...]
     awaited: tuple[str, ...]
     refused: tuple[FileView, ...]
@@ -209,6 +213,7 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     return PageView(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose} · mmp",
         headline=headline,
+        alone=len(accounts) == 1 and board.unkept == NOTHING,
         accounts=accounts,
         awaited=tuple(shown(path) for path in board.unkept.awaited),
         refused=tuple(_file("Settings", file, wall) for file in board.unkept.refused),

@@ -19,6 +19,7 @@ from reconciler.core.vitals import SILENCE_S, Trouble, Vitals
 from reconciler.sidecar import wording
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.families import Moment, differing_lines
+from reconciler.sidecar.page import page_html
 from reconciler.sidecar.view import DAYS_SHOWN, MAX_PROBLEMS, AccountView, PageView, page_view
 from tests.support.boards import (
     BOARDS,
@@ -273,6 +274,7 @@ def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_
         board = board_of(vitals({BTC: SHAPES[shape]}))
         board.unkept = Unkept(awaited=("b.yaml",))
         assert page(board).headline.sign.word == word
+        assert page(board).accounts[0].headline.sentence in page_html(board, now=NOW, wall=WALL)
 
 
 @pytest.mark.parametrize("live", [True, False])

@@ -43,6 +43,7 @@ from tests.unit.test_loop import BAD_KEY, DOWN, A, B, Clock, World
 HAPPENS_AT = 1100.0
 HOUR_S = 3600.0
 ENDLESS = setting("5000/0/100")
+AT_MOST, AT_LEAST = Bound(maximum=Decimal(120)), Bound(minimum=Decimal(50))
 
 
 @dataclass
@@ -230,14 +231,14 @@ SITUATIONS: list[tuple[str, Happens, float, Standing, bool]] = [
     ("two files with one account", another_file, 60, Standing.PROTECTED, False),
     (
         "policy holds a looser value",
-        policy_wants(Bound(maximum=Decimal(120)), "400"),
+        policy_wants(AT_MOST, "400"),
         60,
         Standing.TIGHTER,
         True,
     ),
     (
         "policy holds a tighter value",
-        policy_wants(Bound(minimum=Decimal(50)), "7"),
+        policy_wants(AT_LEAST, "7"),
         60,
         Standing.EXPOSED,
         True,
@@ -286,6 +287,7 @@ def said(made: Scene) -> Said:
     signs = {sign: standing for standing, sign in wording.STANDINGS.items()}
     document = json.loads(status_answer(board, now=now, wall=wall).body)
     (document,) = document.get("statuses", [document])
+    assert not (document["in_sync"] and document["watch"]["standing"] == "unknown")
     return Said(
         page=signs[account.headline.sign].value,
         status=document["watch"]["standing"],
