@@ -16,6 +16,7 @@ from reconciler.core.events import (
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -38,6 +39,7 @@ from reconciler.core.events import (
     StateAwaited,
     Waiting,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
@@ -45,6 +47,8 @@ from reconciler.core.problems import Problem
 from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
+
+LAST_GOOD = "the last good one stays in force"
 
 
 @contextmanager
@@ -178,7 +182,7 @@ def told(event: Event) -> Told | None:
             return "debug", "waiting", {"for": cause.value, "family": family, "remaining": remaining}
         case Adopted(settings):
             return "info", "adopted", {"families": sorted(settings)}
-        case Compared() | WentIdle():
+        case Compared() | WentIdle() | WentOn():
             return None
         case PassEnded(took_s, finished):
             return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
@@ -210,10 +214,14 @@ def told(event: Event) -> Told | None:
             return "info", "config accepted", {"path": path, "sha256": sha256}
         case PolicyAccepted(path, sha256):
             return "info", "policy accepted", {"path": path, "sha256": sha256}
-        case ConfigRejected(_, problems):
-            return "error", "config rejected, the last good one stays in force", _problem(problems[0])
-        case PolicyRejected(_, problems):
-            return "error", "policy rejected, the last good one stays in force", _problem(problems[0])
+        case ConfigRejected(_, problems, in_force):
+            left = LAST_GOOD if in_force else "there is no good one: no account is kept by it"
+            return "error", f"config rejected, {left}", _problem(problems[0])
+        case ConfigWithdrawn(path):
+            return "info", "a config that never held is gone", {"path": path}
+        case PolicyRejected(_, problems, in_force):
+            left = LAST_GOOD if in_force else "there is no good one: nothing is written under it"
+            return "error", f"policy rejected, {left}", _problem(problems[0])
         case FilesPolled(reason):
             return "info", "files are looked at every second", {"reason": reason}
         case LeaseTaken(before):

@@ -20,6 +20,7 @@ from reconciler.core.events import (
     PassEnded,
     StateAwaited,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.model import Desired, Family
 from reconciler.core.strips import FAILED
@@ -97,6 +98,9 @@ class Loop:
     """Whether something may be begun: False while the account may be another replica's."""
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """What a pass waits for and holds: so many accounts of a process at once, and no more."""
+    begins_within_s: float = 60.0
+    """How long a pass may wait for its turn and for the lock: whoever watches takes no silence before
+    that for death."""
     _identified: _Identified | None = None
     _told: AccountProblem | StateForeign | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
@@ -117,6 +121,7 @@ class Loop:
                 self.observe(WentIdle(wait_until))
                 await self._record()
                 await self.clock.pause(wait_until)
+                self.observe(WentOn(self.clock.now()))
 
     async def _once(self, memory: Memory) -> float | None:
         """Do what is next: identify, tell why nothing may be written, or run a pass."""
@@ -195,6 +200,7 @@ class Loop:
     async def _one_pass(self, memory: Memory) -> float | None:
         """Run one pass. Returns when the next is due, None: at once."""
         self._told = None
+        self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
         await self._space_out()
         async with self.turn():
             return await self._pass_in_turn(memory)

@@ -15,7 +15,7 @@ from functools import partial
 from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import StatePlace
 from reconciler.cli.stopping import Stop
-from reconciler.cli.turns import Turns
+from reconciler.cli.turns import LONGEST_WAIT_S, Turns
 from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
@@ -132,7 +132,7 @@ class Keeper:
         """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable."""
         failures, self._let_go = 0, False
         while self.clock.now() < begin_at and not self.stopping():
-            await self.clock.pause(begin_at)
+            await self._rest(begin_at)
         while not self.stopping():
             begun_at = self.clock.now()
             try:
@@ -160,6 +160,11 @@ class Keeper:
             self._told = error.message
         await self._rest(retry_at)
 
+    def _observe(self, event: Event) -> None:
+        """Tell what the loop did; that it fails after that is news again."""
+        self._told = None
+        self._tell(event)
+
     async def _rest(self, until: float) -> None:
         """Wait, and say until when silence is no sign of death."""
         self._tell(WentIdle(until))
@@ -173,7 +178,7 @@ class Keeper:
             store=self.store,
             exchange=self.client,
             clock=self.clock,
-            observe=self._tell,
+            observe=self._observe,
             host=standing.base.host,
             options=Options(
                 purpose="run",
@@ -187,6 +192,7 @@ class Keeper:
             stopping=self.stopping,
             owned=self.owned,
             turn=self._turns.turn,
+            begins_within_s=LONGEST_WAIT_S + standing.lock_timeout_s,
             claim=lambda uid: self._claims.refusal(uid, self.desired),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.cli import doors
+from reconciler.core.unkept import NOTHING, Unkept, unkept_after
 from reconciler.core.vitals import FileState, Vitals, after, begun
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Onlooker(Protocol):
         """Take how the accounts are shared out with other processes now."""
         ...
 
+    def miss(self, unkept: Unkept, event: Event) -> None:
+        """Take by which settings no account is kept since ``event``."""
+        ...
+
     def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
         """Take what happened to an account, and what it is like since."""
         ...
@@ -56,6 +61,7 @@ class Onlookers:
         self._clock = clock
         self._all = _onlookers(standing, clock)
         self._vitals: dict[str, Vitals] = {}
+        self._unkept = NOTHING
 
     def start(self) -> None:
         """Let them look from now on. Raises MmpError where one of them cannot."""
@@ -94,6 +100,7 @@ class Onlookers:
 
     def hear(self, event: Event, keeper: Keeper | None) -> None:
         """Show what happened, to one account or to none."""
+        self._miss(event)
         if keeper is None:
             for one in self._all:
                 one.hear_of_none(event)
@@ -102,6 +109,14 @@ class Onlookers:
             self._vitals[keeper.name] = vitals
             for one in self._all:
                 one.hear(event, keeper, vitals)
+
+    def _miss(self, event: Event) -> None:
+        """Show by which settings no account is kept, where that changes."""
+        unkept = unkept_after(self._unkept, event, wall=self._clock.wall())
+        if unkept != self._unkept:
+            self._unkept = unkept
+            for one in self._all:
+                one.miss(unkept, event)
 
 
 def _onlookers(standing: Standing, clock: Clock) -> list[Onlooker]:
@@ -114,5 +129,5 @@ def _onlookers(standing: Standing, clock: Clock) -> list[Onlooker]:
     if standing.notify:
         from reconciler.cli.telling import Telling
 
-        found.append(Telling(standing.notify, clock))
+        found.append(Telling(standing.notify, standing.base, clock))
     return found

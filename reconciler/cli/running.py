@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from reconciler import logs
@@ -218,10 +219,15 @@ class Supervisor:
         for path in [
             path for path in self._files if path not in self.keepers and not os.path.lexists(path)
         ]:
-            del self._files[path]
-            self.lookout.remove(self._posts.pop(path))
-        if not self._files:
+            self._forget(path)
+        if not seen.paths and not any(_leads_to(place, path) for path in self._files):
             self.tell(events.ConfigAwaited((place.path,)))
+
+    def _forget(self, path: str) -> None:
+        """Watch a file no longer that never held and is gone."""
+        del self._files[path]
+        self.lookout.remove(self._posts.pop(path))
+        self.tell(events.ConfigWithdrawn(path))
 
     def _refuse(self, reading: Reading) -> Problem | None:
         """Return what is wrong with a new file whose account is kept already."""
@@ -239,16 +245,16 @@ class Supervisor:
                 keeper = self.keepers[file.path]
                 self.tell(events.ConfigAccepted(desired.path, desired.sha256), keeper)
                 self._hurry(keeper, *(other for other in self.keepers.values() if other.held))
-            case Rejected(path, problems):
-                self.tell(events.ConfigRejected(path, problems), self.keepers.get(file.path))
+            case Rejected() as rejected:
+                self.tell(_config_rejected(rejected), self.keepers.get(file.path))
 
     def _tell_policy(self, policy: WatchedPolicy, seen: object) -> None:
         match seen:
             case PolicyAccepted(path, found):
                 self._tell_each(policy, events.PolicyAccepted(path, found.sha256 if found else None))
                 self._hurry(*self._under(policy))
-            case Rejected(path, problems):
-                self._tell_each(policy, events.PolicyRejected(path, problems))
+            case Rejected() as rejected:
+                self._tell_each(policy, _policy_rejected(rejected))
 
     def _under(self, policy: WatchedPolicy) -> list[Keeper]:
         return [keeper for keeper in self.keepers.values() if keeper.policy is policy]
@@ -300,6 +306,8 @@ class Supervisor:
     def _begin(self, keeper: Keeper) -> None:
         """Let an account be kept by this process from now on; many at once begin one after the other."""
         self._onlookers.keep(keeper)
+        if keeper.policy.refused is not None:
+            self._onlookers.hear(_policy_rejected(keeper.policy.refused), keeper)
         prefix = keeper.desired.credentials_prefix
         self._keys[keeper.key] = self.lookout.add(WatchedKey(prefix), lambda _: self._hurry(keeper))
         self._begin_at = max(self._begin_at + BEGIN_EVERY_S, self.stop.clock.now())
@@ -323,6 +331,8 @@ class Supervisor:
         self._begin(keeper)
         self.tell(events.LeaseTaken(before), keeper)
         self._onlookers.hear(events.ConfigAccepted(keeper.desired.path, keeper.desired.sha256), keeper)
+        if keeper.file.refused is not None:
+            self._onlookers.hear(_config_rejected(keeper.file.refused), keeper)
 
     def _end_lease(self, keeper: Keeper, lost: bool) -> None:
         self.tell(events.LeaseEnded(lost), keeper)
@@ -372,6 +382,18 @@ class Supervisor:
             simulator = doors.is_simulator(self.standing.base)
             self._observers[key] = logs.observer(*owner, simulator=simulator, advice=doors.advice)
         return self._observers[key]
+
+
+def _leads_to(place: WatchedPlace, path: str) -> bool:
+    return Path(place.path) in (Path(path), Path(path).parent)
+
+
+def _config_rejected(seen: Rejected) -> Event:
+    return events.ConfigRejected(seen.path, seen.problems, seen.in_force)
+
+
+def _policy_rejected(seen: Rejected) -> Event:
+    return events.PolicyRejected(seen.path, seen.problems, seen.in_force)
 
 
 async def _cancelled(*tasks: asyncio.Task[None]) -> None:

@@ -11,21 +11,25 @@ from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.keeping import Keeper
 from reconciler.core.events import Event
+from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
+from reconciler.okx.wire import BaseUrl
 from reconciler.ports import Clock
 from reconciler.sidecar.board import Together
 from reconciler.sidecar.notifier import Notifier
 from reconciler.sidecar.target import Target
-from reconciler.sidecar.teller import Teller
+from reconciler.sidecar.teller import TURNING, FileTeller, Teller
 
 
 class Telling:
     """Whoever is to be told, by webhook."""
 
-    def __init__(self, targets: Sequence[Target], clock: Clock) -> None:
+    def __init__(self, targets: Sequence[Target], base: BaseUrl, clock: Clock) -> None:
         self._clock = clock
         self._notifier = Notifier(targets, _say)
         self._tellers: dict[str, Teller] = {}
+        self._unkept = NOTHING
+        self._files = FileTeller(self._notifier.post, host=base.host, simulator=doors.is_simulator(base))
         for target in targets:
             logs.log("info", "notifying", to=target.shown)
 
@@ -54,9 +58,20 @@ class Telling:
         """Tell what an account has turned to by ``event``."""
         now, wall = self._clock.now(), self._clock.wall()
         self._tellers[keeper.name].hear(event, vitals, now=now, wall=wall)
+        if isinstance(event, TURNING):
+            self._hear_of_files(event)
+
+    def miss(self, unkept: Unkept, event: Event) -> None:
+        """Tell of files by which no account is kept."""
+        self._unkept = unkept
+        self._hear_of_files(event)
 
     def hear_of_none(self, event: Event) -> None:
-        """Tell nothing: what happened to no account is in the log."""
+        """Tell nothing: what else happened to no account is in the log."""
+
+    def _hear_of_files(self, event: Event) -> None:
+        """Go on with the stories of files; what came and went too often is told as time goes by."""
+        self._files.hear(self._unkept, event, now=self._clock.now(), wall=self._clock.wall())
 
 
 def _say(level: str, event: str, values: Mapping[str, object]) -> None:

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 from reconciler import __version__, logs
 from reconciler.cli.keeping import Keeper
-from reconciler.core.events import ConfigAwaited, Event, StateAwaited
+from reconciler.core.events import Event, StateAwaited
+from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import Vitals
 from reconciler.okx.codes import fact
 from reconciler.ports import Clock
@@ -66,10 +66,6 @@ class Watching:
 
     def keep(self, keeper: Keeper, vitals: Vitals) -> None:
         """Put an account on the board."""
-        there = Path(keeper.file.path)
-        self._board.awaited = tuple(
-            path for path in self._board.awaited if Path(path) not in (there, there.parent)
-        )
         self._keepers[keeper.name] = keeper
         self._put(keeper, vitals)
 
@@ -77,6 +73,11 @@ class Watching:
         """Take an account off the board that this process does not keep any more."""
         self._keepers.pop(keeper.name, None)
         self._board.drop(keeper.name)
+
+    def miss(self, unkept: Unkept, event: Event) -> None:
+        """Show by which settings no account is kept."""
+        del event
+        self._board.unkept = unkept
 
     def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
         """Show what an account is like after ``event``."""
@@ -86,8 +87,6 @@ class Watching:
     def hear_of_none(self, event: Event) -> None:
         """Show what happened to no account."""
         self._metrics.observe_process(event)
-        if isinstance(event, ConfigAwaited):
-            self._board.awaited = tuple(dict.fromkeys((*self._board.awaited, *event.paths)))
         if isinstance(event, StateAwaited):
             self._state_awaited(event)
 

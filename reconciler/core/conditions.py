@@ -16,7 +16,7 @@ from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.events import Parked
 from reconciler.core.model import Family, LiveRow, Pause
 from reconciler.core.plan import Action, Because, Change, Reason
-from reconciler.core.problems import Problem
+from reconciler.core.problems import foremost
 from reconciler.core.verdict import Reply
 from reconciler.core.vitals import FileState, Outage, Vitals
 
@@ -75,9 +75,9 @@ class Key:
     family: str = ""
 
 
-About = Change | LiveRow | Parked | Pause | Outage | Reply | tuple[Problem, ...] | str | int
+About = Change | LiveRow | Parked | Pause | Outage | Reply | FileState | str | int
 """What is to be said of a condition: its change, its live row, the exchange's words, the fight's pause,
-what is wrong with a file, who holds the state, how many families there are."""
+the file that does not hold, who holds the state, how many families there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +185,18 @@ def _exchange(vitals: Vitals) -> dict[Key, Condition]:
     return {}
 
 
+def refused_file(file: FileState) -> Conditions:
+    """Return what holds of a file of settings by which no account is kept."""
+    return _file(Topic.CONFIG, Kind.CONFIG_REJECTED, file)
+
+
 def _file(topic: Topic, kind: Kind, file: FileState | None) -> dict[Key, Condition]:
     if file is None or file.rejected_at is None:
         return {}
-    code = file.problems[0].code.value if file.problems else "rejected"
-    return {Key(topic): Condition(kind, Severity.WARNING, code, file.problems)}
+    wrong = foremost(file.problems)
+    code = wrong.code.value if wrong else "rejected"
+    severity = Severity.CRITICAL if file.stops else Severity.WARNING
+    return {Key(topic): Condition(kind, severity, code, file)}
 
 
 def _state(vitals: Vitals) -> dict[Key, Condition]:

@@ -101,6 +101,13 @@ class WentIdle:
 
 
 @dataclass(frozen=True, slots=True)
+class WentOn:
+    """The loop goes on after a wait; until ``until`` it may wait for its turn and for the lock."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """The pass waits until ``until``; ``family`` is next (None when none is), ``done_at`` the end.
 
@@ -216,10 +223,21 @@ class ConfigAccepted:
 
 @dataclass(frozen=True, slots=True)
 class ConfigRejected:
-    """The file's content does not hold; the last good one stays in force, where there is one."""
+    """The file's content does not hold; the last good one stays in force, where there is one.
+
+    ``in_force`` False: there is none, so no account is kept by this file.
+    """
 
     path: str
     problems: tuple[Problem, ...]
+    in_force: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigWithdrawn:
+    """A file of settings that never held is gone."""
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +250,14 @@ class PolicyAccepted:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRejected:
-    """The policy's content does not hold; the last good one stays in force, where there is one.
+    """The policy's content does not hold; what was in force, no policy at all included, stays.
 
-    Where there is none, nothing is written for the accounts it would be for.
+    ``in_force`` False: an account began under it, so nothing is written until there is one that holds.
     """
 
     path: str
     problems: tuple[Problem, ...]
+    in_force: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +298,7 @@ Event = (
     | Planned
     | PassEnded
     | WentIdle
+    | WentOn
     | Waiting
     | Adopted
     | RequestReserved
@@ -292,6 +312,7 @@ Event = (
     | ConfigAwaited
     | ConfigAccepted
     | ConfigRejected
+    | ConfigWithdrawn
     | PolicyAccepted
     | PolicyRejected
     | FilesPolled

@@ -8,7 +8,7 @@ changes its meaning: pipelines match on it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -118,6 +118,11 @@ def problem(
 def any_error(problems: Iterable[Problem]) -> bool:
     """Tell whether at least one of ``problems`` refuses its file."""
     return any(each.is_error for each in problems)
+
+
+def foremost(problems: Sequence[Problem]) -> Problem | None:
+    """Return the problem to name where only one is: the first error, else the first; None: no problem."""
+    return next((each for each in problems if each.is_error), next(iter(problems), None))
 
 
 def shown(text: str) -> str:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.model import Family
 from reconciler.core.status import FamilyState, FamilyStatus, Status
+from reconciler.core.vitals import Vitals, alive, is_judged
 
 MIN_FRESH_S = 90.0
 """A live read may always be this old: three drift checks of the default interval."""
@@ -24,6 +25,9 @@ MISSED_READS = 3
 
 ENOUGH_NAMES = 3
 """Families named in a sentence; the rest are counted."""
+
+
+NOT_JUDGED = "Not known: the file that was accepted was not compared yet."
 
 
 class Standing(StrEnum):
@@ -81,6 +85,27 @@ def judge_standing(status: Status | None, *, live: bool, interval_s: float) -> J
     return Judged(Standing.PROTECTED, f"Yes: {_all(len(status.families))} as the file says.")
 
 
+def stands(vitals: Vitals, status: Status | None, *, now: float, interval_s: float) -> Judged:
+    """Return how a watched account stands ``now``: the one rule for page, status, metrics and notices.
+
+    ``status`` is what the loop knows, None before its first comparison. What it knows of another file
+    than the one in force says nothing. A loop that fell silent, or could not look at the state lately,
+    is nothing to stand on, but the exposure it saw last is not hidden by that.
+    """
+    if status is not None and not is_judged(vitals):
+        return Judged(Standing.UNKNOWN, NOT_JUDGED)
+    found = judge_standing(status, live=vitals.live, interval_s=interval_s)
+    if found.standing is Standing.EXPOSED:
+        return found
+    if not alive(vitals, now):
+        silent = _ago(timedelta(seconds=now - vitals.heard_at))
+        return Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {silent}.")
+    compared = timedelta(seconds=now - vitals.compared_at if vitals.compared_at is not None else 0.0)
+    if found.standing is not Standing.UNKNOWN and compared > _fresh(interval_s):
+        return Judged(Standing.UNKNOWN, f"Not known: nothing was compared for {_ago(compared)}.")
+    return found
+
+
 def worst_of(judged: Sequence[Judged]) -> Standing:
     """Return the worst standing of several accounts; UNKNOWN where there is none."""
     found = {one.standing for one in judged}
@@ -123,9 +148,14 @@ def _doubt(status: Status, *, live: bool, interval_s: float) -> str:
     if status.live_at is None:
         return "live settings have not been read yet"
     age = status.asked_at - status.live_at
-    if age > timedelta(seconds=max(MIN_FRESH_S, MISSED_READS * interval_s)):
+    if age > _fresh(interval_s):
         return f"live settings were last read {_ago(age)} ago"
     return ""
+
+
+def _fresh(interval_s: float) -> timedelta:
+    """Return how old may be what a standing rests on."""
+    return timedelta(seconds=max(MIN_FRESH_S, MISSED_READS * interval_s))
 
 
 def _names(status: Status, holds: Callable[[FamilyStatus], bool]) -> tuple[Family, ...]:

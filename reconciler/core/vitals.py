@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler.core.direction import LESS_SAFE, direction
 from reconciler.core.events import (
     Compared,
     ConfigAccepted,
+    ConfigAwaited,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     ExchangeFailed,
     FightBroken,
+    FilesPolled,
     Identified,
+    LeaseEnded,
+    LeaseTaken,
     LiveReadDone,
     LockAwaited,
     LoopFailed,
@@ -31,6 +36,7 @@ from reconciler.core.events import (
     RequestSettled,
     StateAwaited,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.evidence import Doubtful, Overtaken, Reads, view
 from reconciler.core.model import Desired, Family, LiveRead, Never, Pause
@@ -53,8 +59,23 @@ MAX_PROBLEMS = 20
 """Problems of a refused file kept: enough to see what is wrong; ``mmp validate`` tells them all."""
 
 SILENCE_S = 90.0
-"""How long a loop may say nothing beyond the time it went idle until before it is taken for dead:
-waiting for a lock takes at most 30 s by default, a read or a request 10 s, and there are a few in a row."""
+"""How long a loop may say nothing beyond the instant it said it would go on by, before it is taken for
+dead: between two steps there are a few questions to state and exchange, each of at most 10 s. Waiting
+for a turn and for the lock is promised apart, since ``--lock-timeout`` says how long that may take."""
+
+
+FROM_OUTSIDE = (
+    ConfigAwaited,
+    ConfigAccepted,
+    ConfigRejected,
+    ConfigWithdrawn,
+    PolicyAccepted,
+    PolicyRejected,
+    FilesPolled,
+    LeaseTaken,
+    LeaseEnded,
+)
+"""Events that are told of an account without its loop having done anything: of files and of leases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +123,16 @@ class Objection:
 class FileState:
     """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
 
-    ``sha256`` is of the content in force. ``rejected_at`` None: nothing newer was refused since.
+    ``sha256`` is of the content in force; "", and ``accepted_at`` None: none ever was. ``rejected_at``
+    None: nothing newer was refused since. ``stops``: until it holds, nothing is written.
     """
 
     path: str
     sha256: str
-    accepted_at: datetime
+    accepted_at: datetime | None
     rejected_at: datetime | None = None
     problems: tuple[Problem, ...] = ()
+    stops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +140,13 @@ class Vitals:
     """One account's loop as seen from outside.
 
     ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
-    ``live`` False: the exchange is never read. ``due_at``: until when silence means nothing.
-    ``compared`` is the newest comparison of any kind, ``believed`` the newest whole one.
-    ``read`` is the newest live read of this process. ``state_lost`` says why the state cannot be used
-    now. ``started`` is latched once every desired family was seen in sync or tighter and none was
-    uncertain. ``in_sync_at`` is the last instant at which every family was proven in sync.
+    ``live`` False: the exchange is never read. ``heard_at`` is the loop's own last step, ``due_at`` by
+    when it said that it would take the next: until then silence means nothing.
+    ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``believed`` the newest
+    whole one. ``read`` is the newest live read of this process, told at ``read_at``. ``state_lost`` says
+    why the state cannot be used now, ``failed`` why the loop could not go on at all. ``started`` is
+    latched once every desired family was seen in sync or tighter and none was uncertain. ``in_sync_at``
+    is the last instant at which every family was proven in sync.
     """
 
     desired: Desired
@@ -132,13 +157,15 @@ class Vitals:
     due_at: float
     uid: str | None = None
     compared: Compared | None = None
+    compared_at: float | None = None
     believed: Compared | None = None
     read: LiveRead | None = None
-    read_wall: datetime | None = None
+    read_at: float | None = None
     outage: Outage | None = None
     objection: Objection | None = None
     locked_out: str = ""
     state_lost: str = ""
+    failed: str = ""
     started: bool = False
     in_sync_at: float | None = None
     last_pass: PassEnded | None = None
@@ -165,12 +192,12 @@ def begun(
 
 def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals:
     """Return the vitals once ``event`` has happened, at ``now`` and ``wall``."""
-    heard = replace(vitals, heard_at=now)
+    heard = vitals if isinstance(event, FROM_OUTSIDE) else _heard(vitals, event, now)
     match event:
         case Identified(uid=uid):
             return _answered(replace(heard, uid=uid, state_lost=""))
         case LiveReadDone(read=read):
-            return _answered(replace(heard, read=read, read_wall=wall, locked_out=""))
+            return _answered(replace(heard, read=read, read_at=now, locked_out=""))
         case Compared():
             return _compared(heard, event, now)
         case ExchangeFailed():
@@ -189,32 +216,43 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
             return replace(heard, locked_out=message, state_lost="")
         case PassEnded():
             return _ended(heard, event)
-        case WentIdle(until=until):
+        case WentIdle(until=until) | WentOn(until=until):
             return replace(heard, due_at=until)
         case StateAwaited(code=code, message=message, retry_at=retry_at):
             waiting = replace(heard, due_at=retry_at, state_lost=message)
             return _troubled(waiting, Trouble(wall, code, message))
-        case LoopFailed(code=code, message=message, retry_at=retry_at):
-            return _troubled(replace(heard, due_at=retry_at), Trouble(wall, code, message))
+        case LoopFailed():
+            return _broken(heard, event, wall)
         case ConfigAccepted(path=path, sha256=sha256):
             return replace(heard, config=FileState(path, sha256, wall))
-        case ConfigRejected(path=path, problems=problems):
-            return replace(heard, config=_refused(heard.config, path, problems, wall))
+        case ConfigRejected(path=path, problems=problems, in_force=in_force):
+            file = refused(heard.config, path, problems, wall, in_force=in_force)
+            return replace(heard, config=file)
         case PolicyAccepted(path=path, sha256=sha256):
             return replace(heard, policy=None if sha256 is None else FileState(path, sha256, wall))
-        case PolicyRejected(path=path, problems=problems):
-            return replace(heard, policy=_refused(heard.policy, path, problems, wall))
+        case PolicyRejected(path=path, problems=problems, in_force=in_force):
+            file = refused(heard.policy, path, problems, wall, in_force=in_force)
+            return replace(heard, policy=file)
         case _:
             return heard
 
 
 def alive(vitals: Vitals, now: float) -> bool:
-    """Tell whether the loop has been heard of as recently as it should have been."""
+    """Tell whether the loop took a step within what it promised; a hang is seen SILENCE_S after that."""
     return now <= max(vitals.heard_at, vitals.due_at) + SILENCE_S
 
 
+def is_judged(vitals: Vitals) -> bool:
+    """Tell whether the file in force is the one that was compared last; one just accepted is not yet."""
+    file = vitals.config
+    return file is None or file.accepted_at is None or file.sha256 == vitals.desired.sha256
+
+
 def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
-    """Return the account's status as the loop knows it; None before the first comparison."""
+    """Return the account's status as the loop knows it; None before the first comparison.
+
+    How long ago live was read is counted on the process's clock: the time of day may be set meanwhile.
+    """
     compared = vitals.compared
     if compared is None:
         return None
@@ -224,7 +262,7 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
         known=compared.known,
         ledger=compared.ledger,
         live_rows=vitals.read.rows if vitals.read else {},
-        live_at=vitals.read_wall,
+        live_at=None if vitals.read_at is None else wall - timedelta(seconds=now - vitals.read_at),
         pauses=vitals.pauses,
     )
     return make_status(
@@ -237,6 +275,22 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
         read=vitals.read,
         overtaken=compared.overtaken,
     )
+
+
+def refused(
+    file: FileState | None,
+    path: str,
+    problems: tuple[Problem, ...],
+    wall: datetime,
+    *,
+    in_force: bool,
+) -> FileState:
+    """Return a file whose newer content was refused; ``file`` None: none of it was ever in force.
+
+    ``in_force`` False: nothing stands in for it, so nothing is written.
+    """
+    known = file or FileState(path, "", None)
+    return replace(known, rejected_at=wall, problems=problems[:MAX_PROBLEMS], stops=not in_force)
 
 
 def protects(changes: tuple[Change, ...]) -> bool:
@@ -257,7 +311,8 @@ def _protects(change: Change) -> bool:
 
 def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
     """Take the comparison; only a whole one says that everything is in sync, or protected."""
-    vitals = replace(vitals, desired=event.desired, compared=event, pauses=event.pauses, state_lost="")
+    vitals = replace(vitals, compared_at=now, pauses=event.pauses, state_lost="")
+    vitals = replace(vitals, desired=event.desired, compared=event)
     if not event.whole:
         return vitals
     vitals = replace(vitals, believed=event)
@@ -277,11 +332,6 @@ def _in_doubt(vitals: Vitals, event: Compared) -> bool:
     reads, never = Reads(vitals.read, overtaken=event.overtaken), Never()
     seen = (view(each, event.known.get(each, never), reads) for each in event.desired.families)
     return any(isinstance(one, Doubtful | Overtaken) for one in seen)
-
-
-def _refused(file: FileState | None, path: str, problems: tuple[Problem, ...], wall: datetime) -> FileState:
-    """Return a file whose newer content was refused; none is in force where none ever was."""
-    return replace(file or FileState(path, "", wall), rejected_at=wall, problems=problems[:MAX_PROBLEMS])
 
 
 def _answered(vitals: Vitals) -> Vitals:
@@ -340,6 +390,25 @@ def _parked(vitals: Vitals, event: Parked, wall: datetime) -> Vitals:
     told = f"refused by the exchange: {event.reply.message or event.reply.reply_class.value}"
     parked = {**vitals.parked, event.family: event}
     return _troubled(replace(vitals, parked=parked), Trouble(wall, event.reply.code, told, event.family))
+
+
+def _heard(vitals: Vitals, event: Event, now: float) -> Vitals:
+    """Take a step of the loop itself: what it promised before is kept, and one that failed goes on.
+
+    That it waits is no sign of going on.
+    """
+    heard = replace(vitals, heard_at=now, due_at=now)
+    if not vitals.failed or isinstance(event, WentIdle):
+        return heard
+    return replace(heard, failed="", objection=None)
+
+
+def _broken(vitals: Vitals, event: LoopFailed, wall: datetime) -> Vitals:
+    """Take it that the loop could not go on: in practice a key that is missing or cannot be read."""
+    told = f"{event.message}; {event.hint}" if event.hint else event.message
+    objection = Objection(Reply(ReplyClass.ACCOUNT, event.code, told), writing=False)
+    vitals = replace(vitals, due_at=event.retry_at, failed=told, objection=objection)
+    return _troubled(vitals, Trouble(wall, event.code, event.message))
 
 
 def _troubled(vitals: Vitals, trouble: Trouble) -> Vitals:

@@ -55,10 +55,14 @@ class PolicyAccepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """New content does not hold; ``problems`` say where it is wrong."""
+    """New content does not hold; ``problems`` say where it is wrong.
+
+    ``in_force`` False: there is nothing that could stay in force instead, and never was.
+    """
 
     path: str
     problems: tuple[Problem, ...]
+    in_force: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class WatchedFile:
     ) -> None:
         self.path = path
         self.desired = desired
+        self.refused: Rejected | None = None
+        """What newer content was refused for; None: none is."""
         self._refuse = refuse
         self._looks = _Looks()
         self._read = _Remembered(read_config)
@@ -97,7 +103,7 @@ class WatchedFile:
         """Decide about what was read; None when there is nothing new to say."""
         unreadable = _unreadable(reading.problems)
         if self.desired is None and unreadable is Code.FILE_MISSING:
-            self._looks = _Looks()
+            self._looks, self.refused = _Looks(), None
             return None
         in_force = None if self.desired is None else self.desired.sha256
         trust = trust if unreadable is None else min(trust, Trust.TWICE)
@@ -108,18 +114,25 @@ class WatchedFile:
                 return Unsure()
             case _Found.BACK:
                 assert self.desired is not None
+                self.refused = None
                 return Accepted(self.desired)
             case _Found.NEW:
                 return self._taken(reading)
 
     def _taken(self, reading: Reading) -> Accepted | Rejected:
-        if reading.desired is None:
-            return Rejected(self.path, reading.problems)
-        wrong = self._refuse(reading) if self.desired is None else _moved(self.desired, reading.desired)
-        if wrong is not None:
-            return Rejected(self.path, (wrong,))
-        self.desired, self._looks = reading.desired, _Looks()
+        problems = self._wrong(reading)
+        if reading.desired is None or problems:
+            self.refused = Rejected(self.path, problems, in_force=self.desired is not None)
+            return self.refused
+        self.desired, self.refused, self._looks = reading.desired, None, _Looks()
         return Accepted(reading.desired)
+
+    def _wrong(self, reading: Reading) -> tuple[Problem, ...]:
+        """Return why what was read must not be in force; nothing where it may."""
+        if reading.desired is None:
+            return reading.problems
+        wrong = self._refuse(reading) if self.desired is None else _moved(self.desired, reading.desired)
+        return () if wrong is None else (wrong,)
 
 
 class WatchedPolicy:
@@ -134,6 +147,8 @@ class WatchedPolicy:
     ) -> None:
         self.policy = policy
         self.ready = not broken
+        self.refused: Rejected | None = None
+        """What a newer policy was refused for; None: none is."""
         self._config_path = config_path
         self._named = named
         self._looks = _Looks()
@@ -164,14 +179,16 @@ class WatchedPolicy:
             case _Found.UNSURE:
                 return Unsure()
             case _Found.BACK:
+                self.refused = None
                 return PolicyAccepted(self.policy.path if self.policy else reading.path, self.policy)
             case _Found.NEW:
                 return self._taken(reading, gone=found is None)
 
     def _taken(self, reading: PolicyReading, *, gone: bool) -> PolicyAccepted | Rejected:
         if reading.policy is None and (self.ready or not gone):
-            return Rejected(reading.path, reading.problems)
-        self.policy, self.ready, self._looks = reading.policy, True, _Looks()
+            self.refused = Rejected(reading.path, reading.problems, in_force=self.ready)
+            return self.refused
+        self.policy, self.ready, self.refused, self._looks = reading.policy, True, None, _Looks()
         return PolicyAccepted(reading.path, reading.policy)
 
     def _gone(self) -> PolicyReading:

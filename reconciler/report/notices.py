@@ -18,10 +18,10 @@ from reconciler.core.model import LiveRow, Pause
 from reconciler.core.notices import Notice, Turn
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED
 from reconciler.core.plan import Action, Because, Change, Reason
-from reconciler.core.problems import Problem, printable
-from reconciler.core.standing import Judged
+from reconciler.core.problems import foremost, printable
+from reconciler.core.standing import Judged, Standing
 from reconciler.core.verdict import Reply
-from reconciler.core.vitals import Outage, Vitals
+from reconciler.core.vitals import FileState, Outage, Vitals
 from reconciler.report.documents import Document
 from reconciler.report.text import change_words
 from reconciler.report.words import setting_words
@@ -53,30 +53,65 @@ class Said:
     after: dict[str, str] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Whom a notice is about: an account, or (both None) a file by which none is kept."""
+
+    account: str | None
+    environment: str | None
+    host: str
+    simulator: bool
+    path: str
+
+
+NOBODYS = Judged(Standing.UNKNOWN, "Not known: no account is kept by this file.")
+"""How the account of a file stands that never held, whichever that is."""
+
+
 def notice_document(
     notice: Notice, vitals: Vitals, judged: Judged, *, at: datetime, advice: Advice
 ) -> Document:
     """Return the ``mmp/notice/1`` document of a notice that is told ``at`` that time of day."""
-    desired = vitals.desired
     said = _over(notice, vitals) if notice.turn is Turn.OVER else _began(notice, advice)
-    one = notice.families[0] if len(notice.families) == 1 else None
+    return _document(notice, said, _whose(vitals), judged, at)
+
+
+def file_notice_document(
+    notice: Notice, path: str, *, gone: bool, host: str, simulator: bool, at: datetime
+) -> Document:
+    """Return the ``mmp/notice/1`` document of a file of settings by which no account is kept.
+
+    ``gone``: what is over is over because the file is gone, not because it holds.
+    """
+    ended = f"{path} is gone." if gone else f"{path} holds and is in force."
+    said = Said(ended) if notice.turn is Turn.OVER else _began(notice, lambda _: "")
+    return _document(notice, said, Whose(None, None, host, simulator, path), NOBODYS, at)
+
+
+def _document(notice: Notice, said: Said, whose: Whose, judged: Judged, at: datetime) -> Document:
     document: Document = {
         "format": "mmp/notice/1",
-        "id": _id(notice, vitals, at),
+        "id": _id(notice, whose, at),
         "kind": notice.kind.value,
         "turn": notice.turn.value,
         "severity": notice.severity.value,
-        "account": desired.account,
-        "environment": desired.environment.value,
-        "simulator": vitals.simulator,
-        "host": vitals.host,
-        "family": one,
-        "text": _text(said, notice, vitals),
+        "account": whose.account,
+        "environment": whose.environment,
+        "simulator": whose.simulator,
+        "host": whose.host,
+        "family": notice.families[0] if len(notice.families) == 1 else None,
+        "text": _text(said, notice, whose),
         "since": _iso(notice.since),
         "at": _iso(at),
         "count": notice.count,
     }
     return document | {"details": _details(notice, said, judged)}
+
+
+def _whose(vitals: Vitals) -> Whose:
+    desired = vitals.desired
+    environment = desired.environment.value
+    return Whose(desired.account, environment, vitals.host, vitals.simulator, desired.path)
 
 
 def _details(notice: Notice, said: Said, judged: Judged) -> Document:
@@ -94,20 +129,20 @@ def _details(notice: Notice, said: Said, judged: Judged) -> Document:
     }
 
 
-def _id(notice: Notice, vitals: Vitals, at: datetime) -> str:
+def _id(notice: Notice, whose: Whose, at: datetime) -> str:
     """Return what is the same for every delivery of one notice, and different for any other."""
-    desired = vitals.desired
-    facts = (desired.account, desired.environment, vitals.host, notice.kind, notice.turn, at.isoformat())
+    account = (whose.account, whose.environment or "") if whose.account else (whose.path, "")
+    facts = (*account, whose.host, notice.kind, notice.turn, at.isoformat())
     return hashlib.sha256("\n".join((*facts, *notice.families)).encode()).hexdigest()[:32]
 
 
-def _text(said: Said, notice: Notice, vitals: Vitals) -> str:
+def _text(said: Said, notice: Notice, whose: Whose) -> str:
     """Put all of it in one line: a chat shows nothing else."""
-    desired = vitals.desired
-    banner = "SIMULATOR " if vitals.simulator else ""
+    banner = "SIMULATOR " if whose.simulator else ""
+    whom = f"{whose.account} ({whose.environment}): " if whose.account else ""
     often = f" It happened {notice.count} times since it was last told." if notice.count > 1 else ""
     hint = f" → {said.hint}" if said.hint else ""
-    text = f"{banner}{desired.account} ({desired.environment.value}): {said.sentence}{often}{hint}"
+    text = f"{banner}{whom}{said.sentence}{often}{hint}"
     text = printable(text).translate(_HARMLESS)
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
 
@@ -159,7 +194,7 @@ def _began(notice: Notice, advice: Advice) -> Said:
         case Reply():
             words, hint = _words(about), advice(about) or None
             return Said(f"Nothing can be written: {words}.", words, hint)
-        case tuple():
+        case FileState():
             return _file(notice.condition, about)
         case str():
             return Said(f"Another process has held the state for more than a minute: {about}.", about)
@@ -208,12 +243,16 @@ def _fought(names: str, pause: Pause, *, alone: bool) -> Said:
     return Said(f"{names}: {pause.reason}; {left}.", pause.reason, hint, None, after)
 
 
-def _file(condition: Condition, problems: tuple[Problem, ...]) -> Said:
+def _file(condition: Condition, file: FileState) -> Said:
     name = "settings" if condition.kind is Kind.CONFIG_REJECTED else "policy"
     sentence = f"A newer file of {name} does not hold, the last good one stays in force"
-    if not problems:
+    if file.stops:
+        sentence = f"A file of {name} does not hold and none did before, so nothing is written by it"
+    elif file.accepted_at is None:
+        sentence = f"A file of {name} does not hold, so there is none in force"
+    first, more = foremost(file.problems), len(file.problems) - 1
+    if first is None:
         return Said(f"{sentence}.")
-    first, more = problems[0], len(problems) - 1
     further = f" (and {more} more)" if more else ""
     words = f"{first.path}:{first.line}:{first.column}: {first.message}{further}"
     return Said(f"{sentence}: {words}.", words, first.hint or None)

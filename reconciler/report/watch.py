@@ -9,17 +9,38 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from reconciler.core.problems import Problem
-from reconciler.core.standing import Judged
+from reconciler.core.standing import Judged, Standing
 from reconciler.core.status import Status
-from reconciler.core.vitals import FileState, Outage, Trouble, Vitals, alive
+from reconciler.core.vitals import FileState, Objection, Outage, Trouble, Vitals, alive
 from reconciler.report.documents import Document
 from reconciler.report.problems import problems_document
 from reconciler.report.status import moment, status_document
 
 
 def watched_document(status: Status, vitals: Vitals, judged: Judged, *, now: float) -> Document:
-    """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made."""
-    return {**status_document(status), "watch": _watch(status, vitals, judged, now)}
+    """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made.
+
+    Where nobody can say how the account stands, it is not said to be in sync.
+    """
+    in_sync = status.in_sync and judged.standing is not Standing.UNKNOWN
+    return {**status_document(status), "in_sync": in_sync, "watch": _watch(status, vitals, judged, now)}
+
+
+def file_document(file: FileState) -> Document:
+    """Return a file in force, and what is wrong with a newer one; null is what never was."""
+    return {
+        "path": file.path,
+        "sha256": file.sha256 or None,
+        "accepted_at": moment(file.accepted_at),
+        "rejected_at": moment(file.rejected_at),
+        "problems": problems_of(file.problems),
+    }
+
+
+def problems_of(problems: tuple[Problem, ...]) -> list[Document]:
+    """Return problems as ``mmp/problems/1`` has them."""
+    told: list[Document] = problems_document(problems)["problems"]
+    return told
 
 
 def at_wall(instant: float | None, status: Status, now: float) -> datetime | None:
@@ -38,28 +59,12 @@ def _watch(status: Status, vitals: Vitals, judged: Judged, now: float) -> Docume
             "heard_at": moment(at_wall(vitals.heard_at, status, now)),
             "locked_out": vitals.locked_out or None,
         },
-        "config": _file(vitals.config),
-        "policy": _file(vitals.policy),
+        "config": file_document(vitals.config) if vitals.config else None,
+        "policy": file_document(vitals.policy) if vitals.policy else None,
         "outage": _outage(vitals.outage, status, now),
+        "objection": _objection(vitals.objection),
         "troubles": [_trouble(trouble) for trouble in vitals.troubles],
     }
-
-
-def _file(file: FileState | None) -> Document | None:
-    if file is None:
-        return None
-    return {
-        "path": file.path,
-        "sha256": file.sha256,
-        "accepted_at": moment(file.accepted_at),
-        "rejected_at": moment(file.rejected_at),
-        "problems": _problems(file.problems),
-    }
-
-
-def _problems(problems: tuple[Problem, ...]) -> list[Document]:
-    told: list[Document] = problems_document(problems)["problems"]
-    return told
 
 
 def _outage(outage: Outage | None, status: Status, now: float) -> Document | None:
@@ -73,6 +78,12 @@ def _outage(outage: Outage | None, status: Status, now: float) -> Document | Non
         "message": outage.failed.reply.message,
         "retry_at": moment(at_wall(outage.failed.retry_at, status, now)),
     }
+
+
+def _objection(objection: Objection | None) -> Document | None:
+    if objection is None:
+        return None
+    return {"code": objection.reply.code, "message": objection.reply.message}
 
 
 def _trouble(trouble: Trouble) -> Document:

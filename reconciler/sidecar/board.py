@@ -13,6 +13,7 @@ from datetime import datetime
 from reconciler.core.model import Family
 from reconciler.core.sharing import AccountKey, Replica, Roster, account_of
 from reconciler.core.strips import Span
+from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
 
 Strips = Mapping[Family, tuple[Span, ...]]
@@ -54,14 +55,14 @@ class Together:
 class Board:
     """What is known of every account of this process.
 
-    ``awaited`` are the paths of settings that are not there yet. ``together`` None: this process keeps
+    ``unkept`` are the settings no account is kept by. ``together`` None: this process keeps
     all its accounts. ``trouble``: why the state could not be opened so far. ``strips`` are by account, as
     they were when somebody last asked for them; whoever serves them replaces them.
     """
 
     version: str
     began_at: datetime
-    awaited: tuple[str, ...] = ()
+    unkept: Unkept = NOTHING
     strips: Mapping[str, Strips] = field(default_factory=dict)
     together: Together | None = None
     trouble: str = ""

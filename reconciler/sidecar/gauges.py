@@ -22,6 +22,9 @@ Sample = tuple[Labels, float]
 
 ACCOUNT = ("account", "environment")
 
+REJECTED_AT = "mmp_config_rejected_timestamp_seconds"
+"""Has a sample beside those of accounts: of files that never held, whose account nobody knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -193,7 +196,7 @@ GAUGES = (
         _at(lambda seen: _accepted(seen.vitals.config)),
     ),
     Gauge(
-        "mmp_config_rejected_timestamp_seconds",
+        REJECTED_AT,
         "When a newer file was rejected; no sample when none was.",
         (),
         _at(lambda seen: _rejected(seen.vitals.config)),
@@ -214,13 +217,19 @@ GAUGES = (
         "mmp_live_read_timestamp_seconds",
         "When live settings were last read.",
         (),
-        _at(lambda seen: seen.vitals.read_wall),
+        _at(lambda seen: _wall(seen, seen.vitals.read_at)),
     ),
     Gauge(
         "mmp_exchange_failing",
         "1 while the exchange does not do what it is asked.",
         (),
         _flag(lambda seen: seen.vitals.outage is not None),
+    ),
+    Gauge(
+        "mmp_key_problem",
+        "1 while key, account, environment or clock are not accepted: nothing can be written.",
+        (),
+        _flag(lambda seen: seen.vitals.objection is not None),
     ),
     Gauge(
         "mmp_clock_offset_seconds",

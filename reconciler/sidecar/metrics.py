@@ -35,7 +35,7 @@ from reconciler.core.plan import Reason
 from reconciler.core.verdict import AttemptStatus
 from reconciler.sidecar.answers import Answer
 from reconciler.sidecar.board import Board
-from reconciler.sidecar.gauges import ACCOUNT, GAUGES, Labels, Sample, see
+from reconciler.sidecar.gauges import ACCOUNT, GAUGES, REJECTED_AT, Labels, Sample, see
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 """The one form every Prometheus reads; nothing is negotiated, so no Accept header can go wrong."""
@@ -203,8 +203,10 @@ class _Gauges(Collector):
         )
         yield _family("mmp_start_timestamp_seconds", "When the process began.", (), [((), began)])
         yield from _shared(self._board)
+        yield from _unkept(self._board)
         for gauge in GAUGES:
             samples = [(one.labels + more, value) for one in seen for more, value in gauge.samples(one)]
+            samples += _of_no_account(self._board) if gauge.name == REJECTED_AT else []
             yield _family(gauge.name, gauge.told, ACCOUNT + gauge.labels, samples)
 
     def describe(self) -> Iterable[Metric]:
@@ -222,6 +224,22 @@ def _shared(board: Board) -> Iterable[Metric]:
         ("mmp_leases", "Accounts that this replica keeps.", kept),
     ):
         yield _family(name, told, (), [((), float(number)) for number in numbers])
+
+
+def _unkept(board: Board) -> Iterable[Metric]:
+    """Return how many settings there are that no account is kept by."""
+    awaited, refused = len(board.unkept.awaited), len(board.unkept.refused)
+    for name, told, number in (
+        ("mmp_awaited_files", "Files or folders of settings that are not there yet.", awaited),
+        ("mmp_refused_files", "Files of settings that never held: no account is kept.", refused),
+    ):
+        yield _family(name, told, (), [((), float(number))])
+
+
+def _of_no_account(board: Board) -> list[Sample]:
+    """Return when a file that never held was last rejected: a sample whose labels are empty."""
+    times = [file.rejected_at.timestamp() for file in board.unkept.refused if file.rejected_at]
+    return [(("", ""), max(times))] if times else []
 
 
 def _family(name: str, told: str, labels: Labels, samples: Iterable[Sample]) -> GaugeMetricFamily:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.core.problems import printable
-from reconciler.core.vitals import Vitals, alive
+from reconciler.core.problems import foremost, printable
+from reconciler.core.unkept import NOTHING
+from reconciler.core.vitals import FileState, Vitals, alive
 from reconciler.report.words import count
 from reconciler.sidecar.answers import Answer, text_answer
 from reconciler.sidecar.board import Board, Together
@@ -43,8 +44,11 @@ def live_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...]
 
 def ready_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...]:
     """Check that every file is accepted and the state open, and the heartbeats."""
-    settings = (*_awaited(board), *(_settings(watched.vitals) for watched in board.accounts()))
-    return (*settings, _state(board), *_sharing(board, now), *live_checks(board, answers=answers, now=now))
+    accounts = [watched.vitals for watched in board.accounts()]
+    settings = (*_unkept(board), *map(_settings, accounts))
+    begun = tuple(check for check in map(_begun, accounts) if not check.passed)
+    heartbeats = live_checks(board, answers=answers, now=now)
+    return (*settings, *begun, _state(board), *_sharing(board, now), *heartbeats)
 
 
 def startup_checks(board: Board) -> tuple[Check, ...]:
@@ -53,10 +57,10 @@ def startup_checks(board: Board) -> tuple[Check, ...]:
     Where accounts are shared out, those that others keep are theirs to answer for; none may be nobody's.
     """
     accounts, together = board.accounts(), board.together
-    some = accounts or board.awaited or together is not None
+    some = accounts or _unkept(board) or together is not None
     nobody = () if some else (Check("settings", False, "none is in force yet"),)
     shared = () if together is None else (_shared_out(board, together),)
-    return (*_awaited(board), *nobody, *shared, *(_protected(watched.vitals) for watched in accounts))
+    return (*_unkept(board), *nobody, *shared, *(_protected(watched.vitals) for watched in accounts))
 
 
 def probe_answer(checks: Sequence[Check], *, verbose: bool) -> Answer:
@@ -73,7 +77,8 @@ def probe_answer(checks: Sequence[Check], *, verbose: bool) -> Answer:
 def _state(board: Board) -> Check:
     """Check that the state is open and can be used."""
     together = board.together
-    opened = bool(board.accounts()) or (together is not None and together.roster is not None)
+    told_of = bool(board.accounts()) or board.unkept != NOTHING  # nothing is looked for before it is open
+    opened = told_of or (together is not None and together.roster is not None)
     lost = next((one.vitals.state_lost for one in board.accounts() if one.vitals.state_lost), "")
     told = lost if opened else board.trouble or "it is not open yet"
     return Check("state", not told, told)
@@ -104,9 +109,16 @@ def _heard(vitals: Vitals, now: float) -> Check:
     return Check(_name("loop", vitals), not told, told)
 
 
+def _begun(vitals: Vitals) -> Check:
+    """Check that an account's loop could begin: not without a key."""
+    return Check(_name("key", vitals), not vitals.failed, printable(vitals.failed))
+
+
 def _settings(vitals: Vitals) -> Check:
-    """Tell which file is in force: while there is one, a newer one that was refused is only told."""
-    config = vitals.config
+    """Check that nothing an account began with is refused; a newer file that was refused is only told."""
+    config, policy = vitals.config, vitals.policy
+    if policy is not None and policy.stops:
+        return Check(_name("settings", vitals), False, f"nothing is written: {_first_problem(policy)}")
     refused = config is not None and config.rejected_at is not None
     told = "a newer file was rejected, the last good one stays in force" if refused else ""
     return Check(_name("settings", vitals), True, told)
@@ -117,9 +129,18 @@ def _protected(vitals: Vitals) -> Check:
     return Check(_name("protected", vitals), vitals.started, told)
 
 
-def _awaited(board: Board) -> tuple[Check, ...]:
-    """Tell of every file that is not there yet."""
-    return tuple(Check("settings", False, f"waiting for {printable(path)}") for path in board.awaited)
+def _unkept(board: Board) -> tuple[Check, ...]:
+    """Tell of every file that is not there yet, and of every one that never held."""
+    awaited = (f"waiting for {printable(path)}" for path in board.unkept.awaited)
+    refused = (_first_problem(file) for file in board.unkept.refused)
+    return tuple(Check("settings", False, told) for told in (*awaited, *refused))
+
+
+def _first_problem(file: FileState) -> str:
+    """Write what is wrong with a refused file, in one line."""
+    first = foremost(file.problems)
+    place = f"{first.path}:{first.line}:{first.column}: {first.message}" if first else file.path
+    return printable(place)
 
 
 def _name(what: str, vitals: Vitals) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.core.standing import Judged, judge_standing
+from reconciler.core.standing import Judged, stands
 from reconciler.core.status import Record, Status, make_status
+from reconciler.core.unkept import NOTHING
 from reconciler.core.vitals import Vitals, status_of
 from reconciler.report.documents import Document, listed, several
 from reconciler.report.problems import FORMAT
 from reconciler.report.status import owner_document
-from reconciler.report.watch import watched_document
+from reconciler.report.watch import file_document, problems_of, watched_document
 from reconciler.sidecar.answers import Answer, json_answer
 from reconciler.sidecar.board import Board, Watched
 
@@ -32,7 +33,7 @@ def look(watched: Watched, *, now: float, wall: datetime) -> Look:
     """Return how an account is; before the first comparison, with nothing on record."""
     vitals = watched.vitals
     known = status_of(vitals, now=now, wall=wall)
-    judged = judge_standing(known, live=vitals.live, interval_s=watched.interval_s)
+    judged = stands(vitals, known, now=now, interval_s=watched.interval_s)
     status = known or _nothing_known(vitals, now=now, wall=wall)
     return Look(replace(status, owner=watched.owner), judged)
 
@@ -40,16 +41,23 @@ def look(watched: Watched, *, now: float, wall: datetime) -> Look:
 def status_answer(board: Board, *, now: float, wall: datetime) -> Answer:
     """Return every account's status, as one document; 503 and why while there is none.
 
-    Where accounts are shared out it is always the list, beside those that others keep.
+    Where accounts are shared out it is always the list, beside those that others keep; and so it is
+    while there are settings that no account is kept by, beside those.
     """
     accounts, together = board.accounts(), board.together
     shared = together is not None and together.roster is not None
     if not accounts and not shared:
         return json_answer(503, _nothing_yet(board))
     documents = [_document(watched, now=now, wall=wall) for watched in accounts]
-    if not shared:
+    beside: Document = {}
+    if shared:
+        beside["elsewhere"] = _elsewhere(board)
+    if board.unkept != NOTHING:
+        beside["awaited"] = list(board.unkept.awaited)
+        beside["refused"] = [file_document(file) for file in board.unkept.refused]
+    if not beside:
         return json_answer(200, several("status", documents))
-    return json_answer(200, {**listed("status", documents), "elsewhere": _elsewhere(board)})
+    return json_answer(200, {**listed("status", documents), **beside})
 
 
 def _elsewhere(board: Board) -> list[Document]:
@@ -71,8 +79,9 @@ def _nothing_known(vitals: Vitals, *, now: float, wall: datetime) -> Status:
 
 def _nothing_yet(board: Board) -> Document:
     """Return what is waited for, in the form of every command that has no document of its own yet."""
-    awaited = [_problem(path, 1, "waiting for this file") for path in board.awaited]
-    return {"format": FORMAT, "problems": awaited or [_problem(None, None, "no account is kept yet")]}
+    told = [_problem(path, 1, "waiting for this file") for path in board.unkept.awaited]
+    told += [each for file in board.unkept.refused for each in problems_of(file.problems)]
+    return {"format": FORMAT, "problems": told or [_problem(None, None, "no account is kept yet")]}
 
 
 def _problem(path: str | None, place: int | None, message: str) -> Document:

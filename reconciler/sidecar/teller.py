@@ -1,4 +1,4 @@
-"""Tells of one account: looks at its vitals when something may have turned, and hands over what did.
+"""Tells of accounts, and of files by which none is kept: looks when something may have turned.
 
 Nothing is decided here. A look costs a walk over what differs and what is frozen, so it is not taken at
 every event of a pass, only at those after which something else may hold.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from reconciler.core.conditions import conditions
+from reconciler.core.conditions import conditions, refused_file
 from reconciler.core.events import (
     ConfigAccepted,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     LoopFailed,
     Planned,
@@ -20,11 +21,12 @@ from reconciler.core.events import (
     PolicyRejected,
     WentIdle,
 )
-from reconciler.core.notices import Stories, tell
-from reconciler.core.standing import judge_standing
+from reconciler.core.notices import Notice, Stories, tell
+from reconciler.core.standing import stands
+from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import Vitals, status_of
 from reconciler.report.documents import Document
-from reconciler.report.notices import Advice, notice_document
+from reconciler.report.notices import Advice, file_notice_document, notice_document
 
 TURNING = (
     Planned,
@@ -55,6 +57,34 @@ class Teller:
         if not notices:
             return
         status = status_of(vitals, now=now, wall=wall)
-        judged = judge_standing(status, live=vitals.live, interval_s=self._interval_s)
+        judged = stands(vitals, status, now=now, interval_s=self._interval_s)
         for notice in notices:
             self._post(notice_document(notice, vitals, judged, at=wall, advice=self._advice))
+
+
+class FileTeller:
+    """The stories of files by which no account is kept, one each. ``post`` is as a Teller's."""
+
+    def __init__(self, post: Callable[[Document], None], *, host: str, simulator: bool) -> None:
+        self._post = post
+        self._host = host
+        self._simulator = simulator
+        self._stories: dict[str, Stories] = {}
+        self._gone: set[str] = set()
+
+    def hear(self, unkept: Unkept, event: Event, *, now: float, wall: datetime) -> None:
+        """Take an event, and the files that are refused since; tells what began or is over, if anything."""
+        refused = {file.path: file for file in unkept.refused}
+        self._gone = (self._gone & self._stories.keys()) - refused.keys()
+        if isinstance(event, ConfigWithdrawn):
+            self._gone.add(event.path)
+        for path in sorted(self._stories.keys() | refused.keys()):
+            found = refused_file(refused[path]) if path in refused else {}
+            self._stories[path], notices = tell(self._stories.get(path, {}), found, now=now, wall=wall)
+            for notice in notices:
+                self._tell(notice, path, wall)
+        self._stories = {path: stories for path, stories in self._stories.items() if stories}
+
+    def _tell(self, notice: Notice, path: str, wall: datetime) -> None:
+        gone, host, simulator = path in self._gone, self._host, self._simulator
+        self._post(file_notice_document(notice, path, gone=gone, host=host, simulator=simulator, at=wall))

@@ -15,10 +15,21 @@ from reconciler.core.glossary import ERRORS
 from reconciler.core.plan import Because
 from reconciler.core.problems import Problem
 from reconciler.core.sharing import Replica
-from reconciler.core.standing import WORST_FIRST, Judged, Standing, judge_standing, worst_of
+from reconciler.core.standing import WORST_FIRST, Judged, Standing, stands, worst_of
 from reconciler.core.status import Status
-from reconciler.core.verdict import AttemptStatus
-from reconciler.core.vitals import SHOWN_S, FileState, Outage, Sending, Trouble, Vitals, alive, status_of
+from reconciler.core.unkept import NOTHING, Unkept
+from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.core.vitals import (
+    SHOWN_S,
+    FileState,
+    Outage,
+    Sending,
+    Trouble,
+    Vitals,
+    alive,
+    is_judged,
+    status_of,
+)
 from reconciler.report.words import count, due, families
 from reconciler.sidecar.board import Board, Watched
 from reconciler.sidecar.families import (
@@ -40,7 +51,6 @@ from reconciler.sidecar.wording import (
     anchor,
     clock,
     distance,
-    long_duration,
     moment_words,
     names,
     shown,
@@ -87,7 +97,10 @@ class PlaceLine:
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """A file in force, and what is wrong with a newer one (``refused`` empty: nothing is)."""
+    """A file in force, and what is wrong with a newer one (``refused`` empty: nothing is).
+
+    ``sha256`` and ``accepted`` are empty where none ever was in force.
+    """
 
     name: str
     path: str
@@ -166,14 +179,17 @@ class ElsewhereLine:
 class PageView:
     """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator.
 
+    ``alone``: the headline is the one account's; else each account has one of its own.
     ``trouble``: why nothing is begun at all; empty: nothing is in the way.
     """
 
     title: str
     headline: Headline
     trouble: str
+    alone: bool
     accounts: tuple[AccountView, ...]
     awaited: tuple[str, ...]
+    refused: tuple[FileView, ...]
     elsewhere: tuple[ElsewhereLine, ...]
     elsewhere_more: tuple[ElsewhereLine, ...]
     elsewhere_more_told: str
@@ -200,15 +216,17 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     accounts = tuple(_account(*one, now=now, wall=wall, advise=advise) for one in judged)
     elsewhere = _elsewhere(board)
     trouble = "" if accounts else _no_state(board.trouble)
-    headline = _overall([one[2] for one in judged], accounts, board.awaited, elsewhere, trouble)
+    headline = _overall([one[2] for one in judged], accounts, board.unkept, elsewhere, trouble)
     lines, more = _folded_elsewhere(elsewhere)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     return PageView(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose} · mmp",
         headline=headline,
         trouble=trouble,
+        alone=len(accounts) == 1 and board.unkept == NOTHING,
         accounts=accounts,
-        awaited=tuple(shown(path) for path in board.awaited),
+        awaited=tuple(shown(path) for path in board.unkept.awaited),
+        refused=tuple(_file("Settings", file, wall) for file in board.unkept.refused),
         elsewhere=lines,
         elsewhere_more=more,
         elsewhere_more_told=_more_told(more),
@@ -221,19 +239,9 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     )
 
 
-def stands(watched: Watched, status: Status | None, now: float) -> Judged:
-    """Return how an account stands; a loop that fell silent is nothing to stand on."""
-    vitals = watched.vitals
-    found = judge_standing(status, live=vitals.live, interval_s=watched.interval_s)
-    if alive(vitals, now) or found.standing is Standing.EXPOSED:
-        return found
-    silent = long_duration(now - vitals.heard_at)
-    return Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {silent}.")
-
-
 def _judged(watched: Watched, now: float, wall: datetime) -> tuple[Status | None, Judged]:
     status = status_of(watched.vitals, now=now, wall=wall)
-    return status, stands(watched, status, now)
+    return status, stands(watched.vitals, status, now=now, interval_s=watched.interval_s)
 
 
 def _elsewhere(board: Board) -> tuple[ElsewhereLine, ...]:
@@ -285,15 +293,14 @@ def _elsewhere_told(board: Board, now: float) -> str:
 def _overall(
     found: Sequence[Judged],
     accounts: Sequence[AccountView],
-    awaited: Sequence[str],
+    unkept: Unkept,
     elsewhere: Sequence[ElsewhereLine] = (),
     trouble: str = "",
 ) -> Headline:
     if trouble:
         return Headline(STANDINGS[Standing.UNKNOWN], "Not known yet: the state is not reached.")
-    if awaited and worst_of(found) is not Standing.EXPOSED:
-        told = f"Not known: {count(len(awaited), 'settings file')} not there yet."
-        return Headline(STANDINGS[Standing.UNKNOWN], told)
+    if unkept != NOTHING and worst_of(found) is not Standing.EXPOSED:
+        return Headline(STANDINGS[Standing.UNKNOWN], f"Not known: {_unkept_words(unkept)}.")
     if not accounts and elsewhere:
         return Headline(STANDINGS[Standing.UNKNOWN], "Not known here: no account is kept by this replica.")
     if not accounts:
@@ -304,6 +311,14 @@ def _overall(
     number = sum(one.standing is worst for one in found)
     here = " kept here" if elsewhere else ""
     return Headline(STANDINGS[worst], _overall_words(worst, number, len(found), here))
+
+
+def _unkept_words(unkept: Unkept) -> str:
+    awaited, refused = len(unkept.awaited), len(unkept.refused)
+    told = [f"{count(awaited, 'settings file')} not there yet"] if awaited else []
+    does = "does" if refused == 1 else "do"
+    told += [f"{count(refused, 'settings file')} {does} not hold"] if refused else []
+    return ", ".join(told)
 
 
 def _overall_words(worst: Standing, number: int, of: int, here: str) -> str:
@@ -409,8 +424,12 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
     if not alive(vitals, moment.now):
         heard = moment_words(moment.wall_of(vitals.heard_at), moment.wall)
         told.append(f"The program was last heard of at {heard}: restart it. What stands below is that old.")
+    if not is_judged(vitals):
+        told.append("Another file is in force since. What stands below is of the one before.")
     if vitals.outage is not None:
         told.append(_outage_words(vitals.outage, vitals, moment))
+    if vitals.objection is not None:
+        told.append(f"Nothing can be written: {_reply_words(vitals.objection.reply)}.")
     if vitals.state_lost:
         told.append(_no_state(vitals.state_lost))
     if vitals.locked_out:
@@ -424,10 +443,15 @@ def _no_state(why: str) -> str:
     return f"The state cannot be used now, so nothing is sent: {shown(why)}" if why else ""
 
 
+def _reply_words(reply: Reply) -> str:
+    code = f" [OKX {reply.code}]" if reply.code.isdigit() else ""
+    return f"{shown(reply.message or reply.reply_class.value)}{code}"
+
+
 def _outage_words(outage: Outage, vitals: Vitals, moment: Moment) -> str:
     times = "once" if outage.failures == 1 else f"{outage.failures} times"
     since = moment_words(outage.since_wall, moment.wall)
-    again = _next_try(vitals, moment, " Next try ") or " It is not tried again by itself"
+    again = _next_try(vitals, moment, " Next try ") or " It is asked again within a minute"
     return f"{shown(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
 
 
@@ -487,22 +511,29 @@ def _files(vitals: Vitals, wall: datetime) -> list[FileView]:
 
 
 def _file(name: str, file: FileState, wall: datetime) -> FileView:
-    refused = ""
-    if file.rejected_at is not None:
-        refused = (
-            f"A newer one was refused at {moment_words(file.rejected_at, wall)}. "
-            "The one above stays in force until this is corrected:"
-        )
+    accepted = f"accepted {moment_words(file.accepted_at, wall)}" if file.accepted_at else ""
     more = len(file.problems) - MAX_PROBLEMS
     return FileView(
         name=name,
         path=shown(file.path),
         sha256=file.sha256[:12],
-        accepted=f"accepted {moment_words(file.accepted_at, wall)}",
-        refused=refused,
+        accepted=accepted,
+        refused=_refused(file, wall),
         problems=tuple(_problem(problem) for problem in file.problems[:MAX_PROBLEMS]),
         more=f"and {more} more: mmp validate lists them" if more > 0 else "",
     )
+
+
+def _refused(file: FileState, wall: datetime) -> str:
+    """Say that a file was refused and what is so until it is corrected; "" where it was not."""
+    if file.rejected_at is None:
+        return ""
+    at = moment_words(file.rejected_at, wall)
+    if file.stops:
+        return f"Refused at {at}. Nothing is written by it until this is corrected:"
+    if file.accepted_at is None:
+        return f"Refused at {at}. There is none in force until this is corrected:"
+    return f"A newer one was refused at {at}. The one above stays in force until this is corrected:"
 
 
 def _problem(problem: Problem) -> PlaceLine:

@@ -73,6 +73,26 @@ def test_replicas_share_the_accounts_and_take_over_from_a_dead_one(six: Fleet) -
     assert set(six.owners().values()) == {two.process.pid}
 
 
+def refused(asked: Sidecar) -> list[str]:
+    """Return the accounts kept by ``asked`` of which it says that a newer file is refused."""
+    statuses = json.loads(asked.ask("/api/v1/status")[1])["statuses"]
+    return [one["account"] for one in statuses if one["watch"]["config"]["rejected_at"]]
+
+
+def test_who_takes_over_says_that_a_newer_file_is_refused_and_all_do_of_a_new_one(six: Fleet) -> None:
+    one, two = pair(six)
+    account = owned(one)[0]
+    file = six.desk.folder / "accounts" / f"{account}.yaml"
+    file.write_text(file.read_text().replace("/100", "/1e3").replace("qtyLimit: 100", "qtyLimit: 1e3"))
+    eventually(lambda: refused(one) == [account], 10.0, "the owner to say so")
+    one.process.kill()
+    eventually(lambda: refused(two) == [account], TAKEN_OVER_S + 5.0, "who took over to say so")
+    assert two.ask("/readyz")[0] == 200
+    (six.desk.folder / "accounts" / "new.yaml").write_text("version: 1\n")
+    eventually(lambda: two.ask("/readyz")[0] == 503, 10.0, "the new file to be told of")
+    assert two.metric("mmp_refused_files") == 1
+
+
 def test_who_is_stopped_leaves_at_once_and_a_newcomer_gets_its_share(six: Fleet) -> None:
     one = six.listening()
     one.wait_for("/startupz", 20.0)

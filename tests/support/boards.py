@@ -43,8 +43,9 @@ from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
 from reconciler.core.strips import Span
+from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
-from reconciler.core.vitals import FileState, Vitals, after, begun
+from reconciler.core.vitals import FileState, Objection, Vitals, after, begun
 from reconciler.sidecar.board import Board, Together, Watched
 from tests.unit.core_builders import confirmed, desired, read, setting, unresolved
 
@@ -370,7 +371,8 @@ def hostile() -> Board:
         policy=file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)),
     )
     board = board_of(one)
-    board.awaited = (HOSTILE,)
+    never = replace(file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)), sha256="", accepted_at=None)
+    board.unkept = Unkept(awaited=(HOSTILE,), refused=(replace(never, stops=True),))
     return board
 
 
@@ -401,7 +403,18 @@ def starting() -> Board:
 def empty() -> Board:
     """Return the board of a program that has not accepted any settings."""
     board = board_of()
-    board.awaited = ("accounts/main.yaml",)
+    board.unkept = Unkept(awaited=("accounts/main.yaml",))
+    return board
+
+
+def refused() -> Board:
+    """Return an account in sync beside a new file that does not hold, under a key that is refused."""
+    board, wrong = calm(), bad_quantity("accounts/new.yaml")
+    (one,) = board.accounts()
+    objection = Objection(Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist"), writing=False)
+    board.put("main/live", replace(one, vitals=replace(one.vitals, objection=objection)))
+    never = replace(file_state("accounts/new.yaml", (wrong,)), sha256="", accepted_at=None, stops=True)
+    board.unkept = Unkept(refused=(never,))
     return board
 
 
@@ -468,6 +481,7 @@ BOARDS: dict[str, Callable[[], Board]] = {
     "unguarded": unguarded,
     "starting": starting,
     "empty": empty,
+    "refused": refused,
     "hostile": hostile,
     "large": lambda: large(60),
     "shared": shared,

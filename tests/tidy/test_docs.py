@@ -12,6 +12,7 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import VERBS, cli
 from reconciler.cli.showing import FAIL_ON
+from reconciler.cli.turns import LONGEST_WAIT_S
 from reconciler.core.direction import Direction
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import EPS_S, LATEST_ARRIVAL_S, SEND_DEADLINE_S, SPACING_S, WINDOW_S
@@ -20,11 +21,15 @@ from reconciler.core.policy import Kind
 from reconciler.core.problems import CATALOGUE, WARNINGS, any_error
 from reconciler.core.status import FamilyState
 from reconciler.core.verdict import AttemptStatus
+from reconciler.core.vitals import SILENCE_S
 from reconciler.desired.reader import read_config
 from reconciler.errors import PRECEDENCE, Exit
+from reconciler.loop import BURST_S, STOPPED_RETRY_S
+from reconciler.reconcile import LONG_BACK_OFF_S
 from reconciler.report.documents import several
 from reconciler.report.text import _LOOK
 from reconciler.schema_files import load_schema, schema_text
+from reconciler.sidecar.routes import PULSE_WITHIN_S
 from tests.tidy.document_examples import BLOCK, examples, written
 from tests.unit.test_logs import ROWS as LOG_ROWS
 
@@ -291,6 +296,14 @@ def said_elsewhere() -> str:
     package = DOCS.parent / "reconciler"
     files = [package / "logs.py", *sorted((package / "cli").glob("*.py"))]
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def test_the_bounds_of_a_hang_are_the_code_s() -> None:
+    told = " ".join(text("sidecar").split())
+    assert f"`/livez` fails {SILENCE_S:.0f} s after that" in told
+    assert f"`--lock-timeout` and {BURST_S + LONGEST_WAIT_S:.0f} s later" in told
+    assert f"a retry of at most {max(STOPPED_RETRY_S, LONG_BACK_OFF_S):.0f} s" in told
+    assert f"the whole program hangs is seen within {PULSE_WITHIN_S:.0f} s" in told
 
 
 def log_table() -> list[list[str]]:

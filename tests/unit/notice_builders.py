@@ -34,7 +34,7 @@ def vitals_of(
     vitals = begun(file, host="openapi.okx.com", simulator=simulator, live=True, now=NOW)
     reads = Reads() if rows is None else Reads(read(NOW - 0.5, rows), read(NOW - 1.5, rows))
     if reads.latest is not None:
-        vitals = replace(vitals, read=reads.latest, read_wall=WALL)
+        vitals = replace(vitals, read=reads.latest, read_at=NOW)
     rules = rules or Rules()
     ledger = ledger or Ledger()
     plan = with_schedule(make_plan(file, known or {}, reads, rules, NOW), ledger, NOW, assume_idle=True)

@@ -200,10 +200,12 @@ def test_a_file_that_does_not_hold_is_told_of_at_once(
     good = FileState("mmp.yaml", "0" * 64, WALL)
     wrong = (problem(Code.UNKNOWN_KEY, "mmp.yaml", "unknown key"),)
     assert Key(topic) not in conditions(placed(good))
-    found = conditions(placed(replace(good, rejected_at=WALL, problems=wrong)))[Key(topic)]
-    assert found == Condition(kind, WARNING, "unknown-key", wrong)
-    unnamed = conditions(placed(replace(good, rejected_at=WALL)))[Key(topic)]
-    assert unnamed == Condition(kind, WARNING, "rejected", ())
+    bad = replace(good, rejected_at=WALL, problems=wrong)
+    assert conditions(placed(bad))[Key(topic)] == Condition(kind, WARNING, "unknown-key", bad)
+    unnamed = replace(bad, problems=())
+    assert conditions(placed(unnamed))[Key(topic)] == Condition(kind, WARNING, "rejected", unnamed)
+    never = replace(bad, stops=True)
+    assert conditions(placed(never))[Key(topic)] == Condition(kind, CRITICAL, "unknown-key", never)
 
 
 # ---- what is objected to -------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from reconciler.core.events import (
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -42,6 +43,7 @@ from reconciler.core.events import (
     StateAwaited,
     Waiting,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.pacing import Ledger
@@ -189,6 +191,19 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "policy rejected, the last good one stays in force",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
+    (
+        ConfigRejected("b.yaml", (WRONG,), in_force=False),
+        "error",
+        "config rejected, there is no good one: no account is kept by it",
+        {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
+    ),
+    (
+        PolicyRejected("mmp.yaml", (WRONG,), in_force=False),
+        "error",
+        "policy rejected, there is no good one: nothing is written under it",
+        {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
+    ),
+    (ConfigWithdrawn("b.yaml"), "info", "a config that never held is gone", {"path": "b.yaml"}),
     (FilesPolled("no inotify"), "info", "files are looked at every second", {"reason": "no inotify"}),
     (LeaseTaken(""), "info", "kept by this replica", {}),
     (
@@ -227,7 +242,7 @@ def test_an_event_is_told(event: Event, level: str, message: str, values: dict[s
 
 
 def test_every_event_is_in_the_table() -> None:
-    unsaid = {Compared, WentIdle}
+    unsaid = {Compared, WentIdle, WentOn}
     assert {type(event) for event, *_ in ROWS} == set(get_args(Event)) - unsaid
 
 

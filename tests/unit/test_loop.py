@@ -205,6 +205,7 @@ class World:
     claim: Claim = lambda _: None
     owned: Callable[[], bool] = lambda: True
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    lock_timeout_s: float = 0.2
 
     def __post_init__(self) -> None:
         self.exchange = Exchange(self.clock)
@@ -213,7 +214,7 @@ class World:
 
     def process(self) -> KeptAccount:
         """Return the store as one more process on the same state sees it."""
-        state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=0.2)
+        state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=self.lock_timeout_s)
         return state.account("main", Environment.LIVE, Kind.OKX)
 
     def want(self, families: Mapping[Family, Setting], expected_uid: str | None = None) -> None:
@@ -242,6 +243,7 @@ class World:
             claim=self.claim,
             owned=self.owned,
             turn=self.turn,
+            begins_within_s=self.lock_timeout_s,
         )
         asyncio.run(loop.run())
         steps = len(self.exchange.asked) + len(self.clock.pauses)

@@ -83,7 +83,8 @@ class Onlooker:
         look = Look(now, livez, readyz)
         if now >= UP_AT:
             document = json.loads(status_answer(self._board, now=now, wall=wall).body)
-            look = replace(look, in_sync=document["in_sync"], due_in_s=_due_in_s(document, wall))
+            settled = all(family["pending"] is None for family in document["families"])
+            look = replace(look, in_sync=settled, due_in_s=_due_in_s(document, wall))
         self.looks.append(look)
 
 

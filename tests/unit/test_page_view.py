@@ -13,11 +13,13 @@ from reconciler.core.model import LiveRow, Pause
 from reconciler.core.plan import Because, DriftPolicy, Rules
 from reconciler.core.standing import WORST_FIRST, Standing
 from reconciler.core.status import FamilyState
+from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import AttemptStatus
 from reconciler.core.vitals import SILENCE_S, Trouble, Vitals
 from reconciler.sidecar import wording
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.families import Moment, differing_lines
+from reconciler.sidecar.page import page_html
 from reconciler.sidecar.view import DAYS_SHOWN, MAX_PROBLEMS, AccountView, PageView, page_view
 from tests.support.boards import (
     BOARDS,
@@ -270,8 +272,9 @@ def test_without_an_account_nothing_is_called_protected() -> None:
 def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_exposure() -> None:
     for shape, word in [("in sync", "Not known"), ("drifted looser", "Not protected")]:
         board = board_of(vitals({BTC: SHAPES[shape]}))
-        board.awaited = ("b.yaml",)
+        board.unkept = Unkept(awaited=("b.yaml",))
         assert page(board).headline.sign.word == word
+        assert page(board).accounts[0].headline.sentence in page_html(board, now=NOW, wall=WALL)
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -279,11 +282,19 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
     one = vitals({BTC: SHAPES["in sync"]}, live=live, read_ago_s=1)
     assert "Yes" in account(one, later_s=SILENCE_S - 2).headline.sentence
     silent = account(one, later_s=SILENCE_S + 2)
-    assert silent.headline.sentence == "Not known: the program has not gone round for 1 min 33 s."
+    assert silent.headline.sentence == "Not known: the program has not gone round for 93 s."
     assert silent.notices[0] == (
         "The program was last heard of at 02:59:59 UTC (1 min 33 s ago): restart it. "
         "What stands below is that old."
     )
+
+
+def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> None:
+    newer = replace(vitals({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
+    view = account(newer)
+    assert view.headline.sign == wording.STANDINGS[Standing.UNKNOWN]
+    assert view.notices == ("Another file is in force since. What stands below is of the one before.",)
+    assert view.files[0].sha256 == "1" * 12
 
 
 def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
@@ -307,7 +318,7 @@ def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
     )
     assert view.differing[0].when == ("After the exchange answers again; next try 03:00:08 UTC (in 8 s).")
     given_up = of("drifted looser", then=[failed(3, retry_in_s=None)])
-    assert given_up.notices[0].endswith("(3 s ago). It is not tried again by itself.")
+    assert given_up.notices[0].endswith("(3 s ago). It is asked again within a minute.")
     assert given_up.differing[0].when == "After the exchange answers again."
 
 

@@ -253,7 +253,7 @@ def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> 
         Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", words), None),
         Pause(BTC, words, WALL, None, A),
         outage(Reply(ReplyClass.NO_ANSWER, "timeout", words)),
-        (problem(Code.UNKNOWN_KEY, f"<!here>{HOSTILE}.yaml", words, words),),
+        replace(FILE, problems=(problem(Code.UNKNOWN_KEY, f"<!here>{HOSTILE}.yaml", words, words),)),
         words,
     )
     for about in everything:

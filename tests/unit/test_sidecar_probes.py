@@ -12,6 +12,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import ExchangeFailed, LockAwaited
+from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import SILENCE_S, Vitals
 from reconciler.sidecar.answers import Answer, Query, text_answer
@@ -193,7 +194,7 @@ def test_once_started_it_stays_so_whatever_comes_after() -> None:
     served = site(made)
     assert statuses(served, "/startupz") == 200
     made.put("other/live", replace(made.accounts()[0], vitals=fresh(account="other")))
-    made.awaited = ("more.yaml",)
+    made.unkept = Unkept(awaited=("more.yaml",))
     assert statuses(served, "/startupz") == 200
 
 

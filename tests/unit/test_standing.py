@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
 import pytest
 
+from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LiveReadDone, PolicyAccepted
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Uncertain
 from reconciler.core.standing import (
     MIN_FRESH_S,
@@ -15,11 +17,14 @@ from reconciler.core.standing import (
     Judged,
     Standing,
     judge_standing,
+    stands,
     worst_of,
 )
 from reconciler.core.status import Record, Status, make_status
+from reconciler.core.vitals import SILENCE_S, Vitals
+from reconciler.core.vitals import status_of as watched_status
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, setting, unresolved
-from tests.unit.watch_world import IDLE, WALL
+from tests.unit.watch_world import IDLE, WALL, compared, fresh, having, wall_at
 
 TEXT = {
     "A": "5000/2000/100",
@@ -199,3 +204,72 @@ def test_the_worst_of_several_accounts_is_theirs() -> None:
         worst = min(one, other, key=WORST_FIRST.index)
         assert worst_of([Judged(one, ""), Judged(other, "")]) is worst
     assert worst_of([]) is Standing.UNKNOWN
+
+
+# ---- the one rule of a watched account ------------------------------------------------------------
+
+
+def watched(
+    wanted: str = "A", shown: str = "A", *, live: bool = True, silent_s: float = 0.0
+) -> tuple[Vitals, Status]:
+    """Return an account that compared what a read showed, and has said nothing since."""
+    rows = {BTC: LiveRow(setting(TEXT[shown]))}
+    known: dict[Family, Known] = {BTC: confirmed(TEXT[shown])}
+    vitals = fresh({BTC: setting(TEXT[wanted])}, live=live)
+    read = [LiveReadDone(LiveRead(NOW - 1, rows))] if live else []
+    event = compared(known, rows if live else None, wanted={BTC: setting(TEXT[wanted])}, whole=True)
+    vitals = having(vitals, *read, event)
+    status = watched_status(vitals, now=NOW + silent_s, wall=wall_at(NOW + silent_s))
+    assert status is not None
+    return vitals, status
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("shown", ["A", "B"])
+@pytest.mark.parametrize("silent_s", [SILENCE_S, SILENCE_S + 1, 7200.0])
+def test_a_loop_that_fell_silent_is_nothing_to_stand_on_but_hides_no_exposure(
+    silent_s: float, shown: str, live: bool
+) -> None:
+    vitals, status = watched(shown=shown, live=live, silent_s=silent_s)
+    judged = stands(vitals, status, now=NOW + silent_s, interval_s=3600.0)
+    if shown == "B":
+        assert judged.standing is Standing.EXPOSED
+    elif silent_s <= SILENCE_S:
+        assert judged.standing is Standing.PROTECTED
+    else:
+        told = "91 s" if silent_s < 120 else "120 min"
+        assert judged == Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {told}.")
+
+
+NEWER = ConfigAccepted("mmp.yaml", "2" * 64)
+SHA = desired({}).sha256
+
+
+@pytest.mark.parametrize("shown", ["A", "B"])
+def test_a_file_that_was_accepted_is_not_judged_before_it_was_compared(shown: str) -> None:
+    """What the file before wanted says nothing of this one, not even that there is too little."""
+    vitals, status = watched(shown=shown)
+    newer = having(vitals, NEWER)
+    judged = stands(newer, status, now=NOW, interval_s=30.0)
+    assert judged == Judged(Standing.UNKNOWN, "Not known: the file that was accepted was not compared yet.")
+    rejected = having(newer, ConfigRejected("mmp.yaml", ()))
+    assert stands(rejected, status, now=NOW, interval_s=30.0) == judged
+
+
+@pytest.mark.parametrize(
+    "event",
+    [ConfigAccepted("mmp.yaml", SHA), ConfigRejected("mmp.yaml", ()), PolicyAccepted("p.yaml", "3")],
+)
+def test_what_is_in_force_still_is_judged_as_it_was(event: Event) -> None:
+    vitals, status = watched()
+    newer = having(vitals, event)
+    assert stands(newer, status, now=NOW, interval_s=30.0).standing is Standing.PROTECTED
+
+
+def test_the_comparison_judges_the_newer_file() -> None:
+    vitals, _ = watched()
+    file = replace(desired({BTC: setting(TEXT["B"])}), sha256=NEWER.sha256)
+    event = compared({BTC: confirmed(TEXT["A"])}, {BTC: LiveRow(setting(TEXT["A"]))}, wanted=file)
+    newer = having(vitals, NEWER, event)
+    status = watched_status(newer, now=NOW, wall=WALL)
+    assert stands(newer, status, now=NOW, interval_s=30.0).standing is Standing.TIGHTER

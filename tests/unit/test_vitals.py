@@ -15,6 +15,7 @@ from reconciler.core.events import (
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
+    ConfigWithdrawn,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -36,6 +37,7 @@ from reconciler.core.events import (
     StateAwaited,
     Waiting,
     WentIdle,
+    WentOn,
 )
 from reconciler.core.model import Family, Known, LiveRow, Never, Uncertain
 from reconciler.core.plan import Reason, Rules
@@ -43,12 +45,14 @@ from reconciler.core.problems import Code, problem
 from reconciler.core.status import FamilyState
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import (
+    FROM_OUTSIDE,
     MAX_PROBLEMS,
     MAX_SENDINGS,
     MAX_TROUBLES,
     SHOWN_S,
     SILENCE_S,
     FileState,
+    Objection,
     Outage,
     Sending,
     Trouble,
@@ -64,6 +68,7 @@ ROWS = {BTC: row("5000/2000/100"), ETH: row("5000/2000/100")}
 READ = read(NOW, ROWS)
 LOST = Reply(ReplyClass.NO_ANSWER, "timeout")
 NO = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
+NO_KEY = Reply(ReplyClass.ACCOUNT, "credentials-missing", "OKX_API_KEY is not set; set it")
 DOWN = ExchangeFailed("connecting", LOST, NOW + 1)
 OUTAGE = Outage(NOW - 5, wall_at(NOW - 5), DOWN, 2)
 PARKED = Parked(BTC, A, NO, None)
@@ -95,9 +100,22 @@ BEFORE = replace(
 
 ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (Identified("446556540", None), {"uid": "446556540", "outage": None, "state_lost": ""}),
-    (LiveReadDone(READ), {"read": READ, "read_wall": WALL, "outage": None, "locked_out": ""}),
-    (WHOLE, {"compared": WHOLE, "believed": WHOLE, "started": True, "in_sync_at": NOW, "state_lost": ""}),
-    (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False), "state_lost": ""}),
+    (LiveReadDone(READ), {"read": READ, "read_at": NOW, "outage": None, "locked_out": ""}),
+    (
+        WHOLE,
+        {
+            "compared": WHOLE,
+            "compared_at": NOW,
+            "believed": WHOLE,
+            "started": True,
+            "in_sync_at": NOW,
+            "state_lost": "",
+        },
+    ),
+    (
+        replace(WHOLE, whole=False),
+        {"compared": replace(WHOLE, whole=False), "compared_at": NOW, "state_lost": ""},
+    ),
     (
         DOWN,
         {
@@ -108,6 +126,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (Planned(plan_of(WANTED)), {}),
     (PASS_ENDED, {"last_pass": PASS_ENDED, "locked_out": "", "state_lost": ""}),
     (WentIdle(NOW + 30), {"due_at": NOW + 30}),
+    (WentOn(NOW + 47), {"due_at": NOW + 47}),
     (Waiting(NOW + 5, Cause.SLOT, BTC, 1, NOW + 5), {}),
     (Adopted({BTC: A}), {}),
     (replace(RESERVED, attempt=8), {"sendings": (SENDING, replace(SENDING, attempt=8))}),
@@ -159,6 +178,8 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
         {
             "due_at": NOW + 30,
+            "failed": "OKX_API_KEY is not set; set it",
+            "objection": Objection(NO_KEY, writing=False),
             "troubles": (Trouble(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
         },
     ),
@@ -180,8 +201,13 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (PolicyAccepted("p.yaml", "cd"), {"policy": FileState("p.yaml", "cd", WALL)}),
     (
         PolicyRejected("p.yaml", (WRONG,) * (MAX_PROBLEMS + 1)),
-        {"policy": FileState("p.yaml", "", WALL, WALL, (WRONG,) * MAX_PROBLEMS)},
+        {"policy": FileState("p.yaml", "", None, WALL, (WRONG,) * MAX_PROBLEMS)},
     ),
+    (
+        PolicyRejected("p.yaml", (WRONG,), in_force=False),
+        {"policy": FileState("p.yaml", "", None, WALL, (WRONG,), stops=True)},
+    ),
+    (ConfigWithdrawn("other.yaml"), {}),
 ]
 
 
@@ -195,7 +221,8 @@ def test_an_event_makes_its_own_facts_known_and_no_others(event: Event, news: di
         for field in fields(Vitals)
         if getattr(made, field.name) != getattr(BEFORE, field.name)
     }
-    assert changed == {"heard_at": NOW, **news}
+    steps = {} if isinstance(event, FROM_OUTSIDE) else {"heard_at": NOW, "due_at": NOW}
+    assert changed == {**steps, **news}
 
 
 def test_the_table_has_every_event() -> None:
@@ -211,6 +238,19 @@ def test_a_refused_request_and_the_family_parked_for_it_are_one_problem() -> Non
 
 def test_the_first_failure_begins_an_outage() -> None:
     assert having(fresh(), DOWN).outage == Outage(NOW, WALL, DOWN, 1)
+
+
+FAILED = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30)
+
+
+@pytest.mark.parametrize("event", [event for event, _ in ROWS_OF_EVENTS], ids=lambda e: type(e).__name__)
+def test_a_loop_that_could_not_go_on_does_when_it_tells_of_itself(event: Event) -> None:
+    """Files, leases and waiting are told of an account whatever its loop does."""
+    stays = isinstance(event, (LoopFailed, WentIdle, *FROM_OUTSIDE))
+    made = having(having(fresh(), FAILED), event)
+    assert bool(made.failed) == stays
+    blamed = made.objection is not None and made.objection.reply.code == "credentials-missing"
+    assert blamed == stays
 
 
 def test_what_was_refused_is_forgotten_once_a_file_holds() -> None:

@@ -10,7 +10,15 @@ from reconciler.core.model import Desired
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.config import load_configs
-from reconciler.desired.watch import Accepted, Found, Rejected, Unsure, WatchedFile, WatchedPlace
+from reconciler.desired.watch import (
+    Accepted,
+    Found,
+    Rejected,
+    Unsure,
+    WatchedFile,
+    WatchedPlace,
+    WatchedPolicy,
+)
 from tests.unit.core_builders import BTC
 
 GOOD = "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\nfamilies:\n"
@@ -267,7 +275,7 @@ def test_the_first_content_may_be_refused_by_whoever_has_the_account(tmp_path: P
     taken = problem(Code.DUPLICATE_ACCOUNT, "mmp.yaml", "somebody has it")
     file = newcomer(tmp_path / "mmp.yaml", taken)
     (tmp_path / "mmp.yaml").write_text(FIRST)
-    assert looked(file, Trust.ONCE, Trust.ONCE) == [Rejected(file.path, (taken,)), None]
+    assert looked(file, Trust.ONCE, Trust.ONCE) == [Rejected(file.path, (taken,), in_force=False), None]
     assert file.desired is None
 
 
@@ -279,6 +287,24 @@ def test_a_newcomer_that_never_held_and_goes_away_says_nothing(tmp_path: Path) -
     assert looked(file, *[Trust.TWICE] * 3) == [None] * 3
     (tmp_path / "mmp.yaml").write_text(BROKEN)
     assert isinstance(looked(file, Trust.ONCE)[0], Rejected), "back again: told again"
+
+
+def test_what_is_refused_is_remembered_for_who_begins_to_look_later(file: File) -> None:
+    remembered = []
+    for content in (FIRST, BROKEN, FIRST, BROKEN, SECOND):
+        file.look(content, trust=Trust.ONCE)
+        remembered.append(file.watched.refused)
+    assert [bool(one and one.in_force) for one in remembered] == [False, True, False, True, False]
+
+
+def test_a_policy_that_is_refused_is_remembered_too(tmp_path: Path) -> None:
+    policy, remembered = tmp_path / "mmp-policy.yaml", []
+    watched = WatchedPolicy(None, str(tmp_path / "mmp.yaml"), None, broken=True)
+    for text in ("version: 9\n", "version: 1\n", "version: 9\n", "version: 1\n"):
+        policy.write_text(text)
+        watched.decide(watched.read(), Trust.ONCE, 0.0)
+        remembered.append(watched.refused and watched.refused.in_force)
+    assert remembered == [False, None, True, None], "there is a good one from the second on"
 
 
 # ---- a place named on the command line -----------------------------------------------------------

@@ -11,6 +11,7 @@ from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, LiveRow, Pause, Setting
 from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Rules, make_plan, with_schedule
+from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import FileState, Vitals, after, begun
 from reconciler.sidecar.board import Board, Watched
 from tests.unit.core_builders import BTC, ETH, NOW, desired, setting
@@ -40,7 +41,7 @@ def compared(
     known: Mapping[Family, Known] | None = None,
     rows: Mapping[Family, LiveRow] | None = None,
     *,
-    wanted: Mapping[Family, Setting] = WANTED,
+    wanted: Mapping[Family, Setting] | Desired = WANTED,
     rules: Rules | None = None,
     ledger: Ledger = IDLE,
     now: float = NOW,
@@ -50,7 +51,7 @@ def compared(
     overtaken: frozenset[Family] = frozenset(),
 ) -> Compared:
     """Return what a pass compares: ``rows`` None is a pass that has not read yet."""
-    file = desired(wanted, account=account)
+    file = wanted if isinstance(wanted, Desired) else desired(wanted, account=account)
     read = None if rows is None else LiveRead(now - 1, rows)
     reads, rules, known = Reads(read, read, overtaken), rules or Rules(), known or {}
     plan = with_schedule(make_plan(file, known, reads, rules, now), ledger, now, assume_idle=False)
@@ -67,7 +68,7 @@ def having(vitals: Vitals, *events: Event, now: float = NOW) -> Vitals:
 
 def board(*vitals: Vitals, awaited: tuple[str, ...] = ()) -> Board:
     """Return a board with these accounts."""
-    made = Board("1.2.3", WALL, awaited)
+    made = Board("1.2.3", WALL, Unkept(awaited))
     for one in vitals:
         made.put(f"{one.desired.account}/{one.desired.environment}", Watched(one, INTERVAL_S))
     return made
