@@ -29,7 +29,7 @@ from reconciler.store.facts import RateHistory
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
-from reconciler.store.questions import AccountKey
+from reconciler.store.questions import AccountKey, Question
 from reconciler.store.rows import AttemptRow
 from reconciler.store.tables import Tables
 from tests.simulation.host import Host
@@ -436,8 +436,8 @@ async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> Non
     """Adopt what was read while the lock was held, whoever wrote since."""
     real = self._writing
 
-    def of_anybody(**_: object) -> AbstractAsyncContextManager[Tables]:
-        return real()
+    def of_anybody(*ahead: Question, **_: object) -> AbstractAsyncContextManager[Tables]:
+        return real(*ahead)
 
     with mock.patch.object(self, "_writing", of_anybody):
         await _real_adopt(self, *told, **more)
