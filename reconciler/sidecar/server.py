@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from aiohttp import web
+from aiohttp import Payload, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
 from reconciler.errors import MmpError
@@ -33,6 +34,12 @@ MAX_FIELDS = 64
 
 QUEUE = 1024
 """Connections the system may have accepted for us: a burst of others makes a probe wait, not fail."""
+
+PIECE_BYTES = 64 * 1024
+"""Of an answer, written at once: the status page in a few, and one of these for each who does not read."""
+
+UNREAD_BYTES = 128 * 1024
+"""Of one answer, handed to the system while nobody reads it: it would take megabytes, and our time."""
 
 TURNS_TO_COME_IN = 3
 """Turns of the event loop from taking in a connection to having it at the door."""
@@ -169,6 +176,30 @@ class _Connection(web.RequestHandler):
         return _written(text_answer(400, "this is no HTTP request"))
 
 
+class _Pieces(Payload):
+    """The body of an answer, written as fast as it is read.
+
+    As bytes all of it would go into the connection's buffer at once: a copy for each who asks, and one
+    turn of the event loop as long as that takes.
+    """
+
+    _autoclose = True  # there is nothing to close
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._body = body
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the whole body as text."""
+        return self._body.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body; waits where nobody reads it."""
+        for start in range(0, len(self._body), PIECE_BYTES):
+            await writer.write(self._body[start : start + PIECE_BYTES])
+
+
 def start_server(listen: Listen, routes: Mapping[str, Route], *, broken: Broken) -> Server:
     """Listen and serve ``routes``, by path. Raises MmpError where that address cannot be listened at.
 
@@ -187,9 +218,9 @@ def _handler(guard: Guard, routes: Mapping[str, Route], door: Door, broken: Brok
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         door.asked(request.protocol)
         refusal = guard.refusal(_asked(request))
-        if refusal is not None:
-            return _written(_refused(refusal))
-        return _written(await _answer(request, routes, broken))
+        answer = await _answer(request, routes, broken) if refusal is None else _refused(refusal)
+        door.answered(request.protocol)
+        return _written(answer)
 
     return handle
 
@@ -218,7 +249,7 @@ def _refused(refusal: Refusal) -> Answer:
 def _written(answer: Answer) -> web.Response:
     """Return the answer as aiohttp's; it ends the connection."""
     headers = {**HEADERS, "Content-Type": answer.content_type, **(answer.headers or {})}
-    response = web.Response(status=answer.status, body=answer.body, headers=headers)
+    response = web.Response(status=answer.status, body=_Pieces(answer.body), headers=headers)
     response.force_close()
     return response
 
@@ -250,6 +281,7 @@ def _bound(listening: socket.socket, address: tuple[Any, ...]) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart waits a minute
         if listening.family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)  # its connections' too
         listening.bind(address)
         listening.listen(QUEUE)  # only now it is known that nobody else does
     except OSError:

@@ -238,6 +238,20 @@ def test_readers_that_never_read_do_not_keep_a_probe_waiting(server: Server) -> 
         assert probe_s(server) < 5.0
 
 
+def test_a_house_full_of_askers_does_not_keep_a_probe_waiting(server: Server) -> None:
+    with slow_clients(server, MAX_CONNECTIONS + 10, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        for _ in range(5):
+            assert probe_s(server) < 1.0
+        assert server.door.inside <= MAX_CONNECTIONS
+
+
+def test_askers_and_the_silent_together_do_not_keep_a_probe_waiting(server: Server) -> None:
+    asking = slow_clients(server, MAX_CONNECTIONS, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with asking, slow_clients(server, MAX_CONNECTIONS, b""):
+        for _ in range(5):
+            assert probe_s(server) < 1.0
+
+
 def test_a_request_not_asked_in_time_is_ended() -> None:
     with serving() as server:
         server.door.ask_within_s = 0.3
