@@ -3,7 +3,8 @@
 Every connection is for one request. It has a few seconds to ask it whole, and a bounded time for all.
 There is a room for each stage of a visit, and when one is full, whoever has been in it longest gives way.
 A probe passes through all three within milliseconds: however many say nothing, wait for a long answer or
-leave theirs unread, it is never the one.
+leave theirs unread, it is never the one. And however fast they come, nobody is let in while the server has
+used up its allowance: the loops share an interpreter with it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,40 @@ ASK_WITHIN_S = 5.0
 
 DONE_WITHIN_S = 15.0
 """From the connection to its end: 10,000 families are written in a few, and read by whoever wants them."""
+
+
+SHARE = 0.25
+"""Of a core, the most the server's thread may use for long: a thousand requests a second take as much."""
+
+AT_ONCE_S = 0.1
+"""What it may have saved up: enough to have several hundred inside who come in the same moment."""
+
+PAUSE_S = 0.02
+"""The shortest time in which nobody is let in: a few pauses cost less than many."""
+
+
+@dataclass(slots=True)
+class Allowance:
+    """How much of a core the server may use, as a saving that grows by the share of time that passes.
+
+    What is inside is served whatever it costs; a saving below zero makes those outside wait.
+    """
+
+    share: float = SHARE
+    at_once_s: float = AT_ONCE_S
+    _left_s: float = AT_ONCE_S
+    _now: float = 0.0
+    _used_s: float = 0.0
+
+    def wait_s(self, now: float, used_s: float) -> float:
+        """Return how long nobody may be let in; 0 when somebody may.
+
+        ``used_s`` is what the server's thread has used of a core so far.
+        """
+        grown_s = self.share * (now - self._now) - (used_s - self._used_s)
+        self._left_s = min(self.at_once_s, self._left_s + grown_s)
+        self._now, self._used_s = now, used_s
+        return max(PAUSE_S, -self._left_s / self.share) if self._left_s < 0 else 0.0
 
 
 @dataclass(slots=True)
