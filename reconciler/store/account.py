@@ -63,6 +63,7 @@ class KeptAccount:
         self._lock_name = account_key(account, environment, kind)
         self._budget: Budget | None = None
         self._reserved: dict[int, AttemptRow] = {}
+        self._watch: int | None = None
 
     # -- who ------------------------------------------------------------------------------------
 
@@ -282,37 +283,48 @@ class KeptAccount:
     async def record_states(self, states: Mapping[Family, str]) -> None:
         """Record that the account is watched, and which families are in another state than before."""
         async with self._engine.writing(Claim(self._key)) as tables:
-            at, begun = await self._look(tables, self._engine.clock.wall())
+            at, watch = await self._look(tables, self._engine.clock.wall())
             before = {Family(row.family): row.state for row in await tables.last_turns(self._key)}
             changed = turned(before, states)
             for family, state in changed.items():
                 number = await tables.next_id(TurnRow)
                 await tables.insert(TurnRow("", number, *self._key, family, clean(state), wall_text(at)))
-            if begun or changed:
+            if watch != self._watch or changed:
                 oldest = wall_text(at - timedelta(seconds=KEEP_S))
                 await tables.prune_strips(self._key, oldest, UNMANAGED, self._engine.keep_turns)
+        self._watch = watch
 
     async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
         """Return the strip of each family from ``since`` to this moment."""
         async with self._engine.reading(None) as tables:
-            watches = [facts.watch_of(row) for row in await tables.presence(self._key)]
+            presence = await tables.presence(self._key)
             turns = [facts.turn_of(row) for row in await tables.turns(self._key)]
-        now = self._engine.clock.wall()
-        return strips(watches, turns, since=since, now=now, max_gap_s=self._engine.max_gap_s)
+        return strips(
+            [facts.watch_of(row) for row in presence],
+            turns,
+            since=since,
+            now=self._engine.clock.wall(),
+            watching=bool(presence) and presence[-1].id == self._watch,
+            max_gap_s=self._engine.max_gap_s,
+        )
 
-    async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, bool]:
-        """Record a look at ``wall``; returns the time it counts as, and whether a new watch began."""
+    async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, int]:
+        """Record a look at ``wall``; returns the time it counts as, and the number of its watch.
+
+        A watch of another process is never gone on with, of one before this one neither.
+        """
         max_gap_s = self._engine.max_gap_s
         newest = await tables.newest_presence(self._key)
         at = stamp(None if newest is None else facts.watch_of(newest).until, wall, max_gap_s)
         if newest is not None and at < facts.watch_of(newest).until:
             newest = await self._forget_after(tables, at)
-        if newest is not None and goes_on(facts.watch_of(newest), at, max_gap_s):
+        ours = newest is not None and newest.id == self._watch
+        if newest is not None and ours and goes_on(facts.watch_of(newest), at, max_gap_s):
             await tables.watched_until(newest, wall_text(at))
-            return at, False
+            return at, newest.id
         number = await tables.next_id(PresenceRow)
         await tables.insert(PresenceRow("", number, *self._key, wall_text(at), wall_text(at)))
-        return at, True
+        return at, number
 
     async def _forget_after(self, tables: Tables, at: datetime) -> PresenceRow | None:
         """Forget what was recorded later than ``at``; returns the newest presence that is left."""
