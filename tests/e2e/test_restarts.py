@@ -105,6 +105,7 @@ def test_killed_under_a_stream_of_changes_it_loses_nothing_and_keeps_its_pace(
         last = f"5000/2000/{life.values[-1]}"
         eventually(lambda: exchange.live()[BTC] == last, SETTLED_WITHIN_S, f"{last} to be in force")
         eventually(lambda: life.sidecar.status()["in_sync"], SETTLED_WITHIN_S, "it to be known")
+        eventually(lambda: strip(desk)[-2].state == "in-sync", 15.0, "it to be on record")
         ends_well(life.sidecar)
     assert life.starts > 5
     sent = [int(one["setting"]["qtyLimit"]) for one in exchange.arrivals()]
