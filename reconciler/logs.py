@@ -97,13 +97,13 @@ def line(level: str, event: str, **values: object) -> None:
     log(level, event, **values)
 
 
-Advice = Callable[[Reply], str]
-"""Returns what to do about a reply, one sentence, "" when there is nothing."""
+Advice = Callable[[ExchangeFailed | RequestSettled], str]
+"""Returns what to do about what was answered, one sentence, "" when there is nothing."""
 
 
-def no_advice(reply: Reply) -> str:
-    """Return no advice, whatever the reply."""
-    del reply
+def no_advice(event: ExchangeFailed | RequestSettled) -> str:
+    """Return no advice, whatever was answered."""
+    del event
     return ""
 
 
@@ -131,7 +131,7 @@ def observer(
         if isinstance(event, Planned):
             news = _news(event.plan, announced)
             level = level if news else "debug"
-        if isinstance(event, ExchangeFailed | RequestSettled) and (hint := advice(event.reply)):
+        if isinstance(event, ExchangeFailed | RequestSettled) and (hint := advice(event)):
             values["hint"] = hint
         getattr(logger, level)(message, **values)
         for level, message, values in _further(event):

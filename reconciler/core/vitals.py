@@ -59,12 +59,16 @@ waiting for a lock takes at most 30 s by default, a read or a request 10 s, and 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that went wrong; ``family`` None: it is about the whole account."""
+    """One thing that went wrong; ``family`` None: it is about the whole account.
+
+    ``asked``: the exchange was only asked, nothing was to change by it.
+    """
 
     at: datetime
     code: str
     told: str
     family: Family | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +307,8 @@ def _failed(vitals: Vitals, event: ExchangeFailed, now: float, wall: datetime) -
     stopped = event.reply.reply_class in STOPPING
     objection = Objection(event.reply, writing=False) if stopped else vitals.objection
     return _troubled(
-        replace(vitals, outage=outage, objection=objection), Trouble(wall, event.reply.code, told)
+        replace(vitals, outage=outage, objection=objection),
+        Trouble(wall, event.reply.code, told, asked=True),
     )
 
 
