@@ -41,7 +41,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
-from reconciler.core.problems import Problem
+from reconciler.core.problems import Problem, json_text
 from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
@@ -69,7 +69,7 @@ def configure(*, log_format: str | None, level: str, color: bool) -> None:
     """Set up structlog: console lines on a terminal, JSON lines elsewhere, unless told."""
     as_json = log_format == "json" if log_format else not sys.stderr.isatty()
     renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(serializer=json_text)
         if as_json
         else structlog.dev.ConsoleRenderer(colors=color, pad_event_to=0)
     )
