@@ -33,8 +33,9 @@ MAX_LINE_BYTES = 2048
 MAX_FIELDS = 64
 """Header fields of one request; a browser sends about 20."""
 
-QUEUE = 1024
-"""Connections the system may have accepted for us: a burst of others makes a probe wait, not fail."""
+QUEUE = 256
+"""Connections the system may have accepted for us. A burst of others makes a probe wait, not fail: at the
+server's share of a core a full queue is a third of a second. Who finds it full tries again after one."""
 
 PIECE_BYTES = 64 * 1024
 """Of an answer, written at once: the status page in a few, and one of these for each who does not read."""

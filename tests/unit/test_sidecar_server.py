@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HEADERS, Answer, Query, Route, json_answer, text_answer
-from reconciler.sidecar.door import MAX_CONNECTIONS, PAUSE_S, Allowance
+from reconciler.sidecar.door import MAX_CONNECTIONS, PAUSE_S, SHARE, Allowance
 from reconciler.sidecar.guard import Listen, parse_listen
 from reconciler.sidecar.server import MAX_FIELDS, MAX_LINE_BYTES, Server, start_server
 
@@ -372,13 +372,13 @@ def test_a_process_that_can_open_nothing_more_takes_connections_in_once_it_can(s
 
 USED = [
     ("nothing used", [(10.0, 0.0)], 0.0),
-    ("as much as may be used for long", [(1.0, 0.25), (2.0, 0.5), (3.0, 0.75)], 0.0),
+    ("as much as may be used for long", [(1.0, SHARE), (2.0, 2 * SHARE), (3.0, 3 * SHARE)], 0.0),
     ("what was saved up, in one go", [(0.0, 0.1)], 0.0),
-    ("no more is saved up, however long nothing was used", [(1000.0, 0.0), (1000.0, 0.2)], 0.4),
+    ("no more is saved up, however long nothing was used", [(1000.0, 0.0), (1000.0, 0.2)], 0.1 / SHARE),
     ("a little too much", [(0.0, 0.101)], PAUSE_S),
-    ("much too much", [(0.0, 1.1)], 4.0),
-    ("much too much, and some of the wait is over", [(0.0, 1.1), (3.0, 1.1)], 1.0),
-    ("much too much, and all of the wait is over", [(0.0, 1.1), (4.1, 1.1)], 0.0),
+    ("much too much", [(0.0, 1.1)], 1.0 / SHARE),
+    ("much too much, and some of the wait is over", [(0.0, 1.1), (1.0 / SHARE - 1.0, 1.1)], 1.0),
+    ("much too much, and all of the wait is over", [(0.0, 1.1), (1.0 / SHARE + 0.1, 1.1)], 0.0),
 ]
 
 
