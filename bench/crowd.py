@@ -1,9 +1,10 @@
-"""What a crowd of slow clients at the sidecar's server does to a send of the loop beside it.
+"""What crowds of clients at the sidecar's server do to a send of the loop beside it.
 
 A send here is what a real one is made of: a durable reservation, a fresh connection, a round trip to
 another process, a durable verdict. It is due at a moment, and what counts is how long after that moment
-it is over. The crowd is a process of its own: connections that begin a request, drip a byte every second,
-and come back when they are ended.
+it is over. A crowd is a process of its own. The slow one: connections that begin a request, drip a byte
+every second, and come back when they are ended. The flood: connections that begin a request, or ask one
+and do not wait for its answer, made as fast as one core can make them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +36,8 @@ CROWD = 1_000
 EVERY_S = 0.02
 SETTLED_S = 2.0
 """After which all of the crowd have come in once."""
+
+ASKED = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 FAR_END = """
 import socket
@@ -57,8 +62,17 @@ class Lateness:
     worst_s: float
 
 
-def sends_beside_a_crowd(folder: Path, *, sends: int, rounds: int) -> tuple[Lateness, Lateness]:
-    """Measure ``sends`` alone and beside the crowd in turn; the same server is there for both."""
+@dataclass(frozen=True, slots=True)
+class Sends:
+    """How late sends were with nobody there, beside the slow crowd and beside the flood."""
+
+    alone: Lateness
+    crowded: Lateness
+    flooded: Lateness
+
+
+def sends_beside_crowds(folder: Path, *, sends: int, rounds: int) -> Sends:
+    """Measure ``sends`` alone and beside each crowd in turn; the same server is there for all."""
     server = start_server(Listen("127.0.0.1", 0), {"/livez": _live}, broken=print)
     state = open_state(str(folder / "state.db"), clock=LeapingClock(), boot="bench", lock_timeout_s=1.0)
     store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
@@ -70,28 +84,44 @@ def sends_beside_a_crowd(folder: Path, *, sends: int, rounds: int) -> tuple[Late
 
 
 def gather(port: int) -> None:
-    """Be the crowd, until killed."""
+    """Be the slow crowd, until killed."""
     opened = [_connected(port) for _ in range(CROWD)]
     while True:
         time.sleep(1.0)
         opened = [one if _dripped(one) else _connected(port) for one in opened]
 
 
-async def _compare(store: KeptAccount, url: str, sends: int, rounds: int) -> tuple[Lateness, Lateness]:
+def flood(port: int) -> None:
+    """Be the flood, until killed."""
+    opened: deque[socket.socket] = deque()
+    for number in count():
+        with suppress(OSError):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=2.0)
+            opened.append(connection)
+            connection.sendall(b"G" if number % 2 else ASKED)
+        if len(opened) > CROWD:
+            opened.popleft().close()
+
+
+async def _compare(store: KeptAccount, url: str, sends: int, rounds: int) -> Sends:
     await store.identify("1", "localhost")
     with _started("-c", FAR_END) as far_end:
         assert far_end.stdout is not None
         port = int(far_end.stdout.readline())
         await _sends(store, port, 10)
         measured = [
-            (await _sends(store, port, sends), await _crowded(store, port, url, sends))
+            (
+                await _sends(store, port, sends),
+                await _beside("slow", store, port, url, sends),
+                await _beside("flood", store, port, url, sends),
+            )
             for _ in range(rounds)
         ]
-    return _calmest([alone for alone, _ in measured]), _calmest([crowded for _, crowded in measured])
+    return Sends(*(_calmest(list(rounds)) for rounds in zip(*measured, strict=True)))
 
 
-async def _crowded(store: KeptAccount, port: int, url: str, sends: int) -> list[float]:
-    with _started("-m", "bench.crowd", url.rpartition(":")[2]):
+async def _beside(crowd: str, store: KeptAccount, port: int, url: str, sends: int) -> list[float]:
+    with _started("-m", "bench.crowd", crowd, url.rpartition(":")[2]):
         await asyncio.sleep(SETTLED_S)
         return await _sends(store, port, sends)
 
@@ -152,4 +182,4 @@ def _dripped(connection: socket.socket) -> bool:
 
 
 if __name__ == "__main__":
-    gather(int(sys.argv[1]))
+    {"slow": gather, "flood": flood}[sys.argv[1]](int(sys.argv[2]))

@@ -43,7 +43,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Change, Plan, Reason
-from reconciler.core.problems import Problem
+from reconciler.core.problems import Problem, json_text
 from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
@@ -73,7 +73,7 @@ def configure(*, log_format: str | None, level: str, color: bool) -> None:
     """Set up structlog: console lines on a terminal, JSON lines elsewhere, unless told."""
     as_json = log_format == "json" if log_format else not sys.stderr.isatty()
     renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(serializer=json_text)
         if as_json
         else structlog.dev.ConsoleRenderer(colors=color, pad_event_to=0)
     )
@@ -108,13 +108,13 @@ def line(level: str, event: str, **values: object) -> None:
     log(level, event, **values)
 
 
-Advice = Callable[[Reply], str]
-"""Returns what to do about a reply, one sentence, "" when there is nothing."""
+Advice = Callable[[ExchangeFailed | RequestSettled], str]
+"""Returns what to do about what was answered, one sentence, "" when there is nothing."""
 
 
-def no_advice(reply: Reply) -> str:
-    """Return no advice, whatever the reply."""
-    del reply
+def no_advice(event: ExchangeFailed | RequestSettled) -> str:
+    """Return no advice, whatever was answered."""
+    del event
     return ""
 
 
@@ -142,7 +142,7 @@ def observer(
         if isinstance(event, Planned):
             news = _news(event.plan, announced)
             level = level if news else "debug"
-        if isinstance(event, ExchangeFailed | RequestSettled) and (hint := advice(event.reply)):
+        if isinstance(event, ExchangeFailed | RequestSettled) and (hint := advice(event)):
             values["hint"] = hint
         getattr(logger, level)(message, **values)
         for level, message, values in _further(event):

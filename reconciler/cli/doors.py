@@ -20,6 +20,7 @@ from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.core.events import ExchangeFailed, RequestSettled
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
     from reconciler.desired.reader import Reading
@@ -311,6 +312,15 @@ def advice(reply: Reply) -> str:
     if not reply.code.isdigit() or reply.reply_class is ReplyClass.ACCEPTED:
         return ""
     return fact(reply.code).advice
+
+
+def advice_on(event: ExchangeFailed | RequestSettled) -> str:
+    """Return what to do about a failure, as ``advice``; a question that was refused had no effect."""
+    from reconciler.core import events
+    from reconciler.okx.codes import fact
+
+    told, asked = advice(event.reply), isinstance(event, events.ExchangeFailed)
+    return fact(event.reply.code).advice_on_reads if told and asked else told
 
 
 def timed_out(trouble: Reply | None) -> MmpError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any, TextIO
 
 import click
 
-from reconciler.core.problems import Problem, printable
+from reconciler.core.problems import Problem, json_text, printable
 from reconciler.errors import MmpError
 from reconciler.report.tone import Paint, Tone, ansi, plain
 
@@ -60,7 +59,7 @@ class Output:
 
     def document(self, document: dict[str, Any]) -> None:
         """Write one JSON document to stdout, readable and stable."""
-        self.result(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        self.result(json_text(document, indent=2) + "\n")
 
     def note(self, text: str) -> None:
         """Write one line to stderr; where that cannot be written there is nowhere left to say it."""

@@ -380,7 +380,7 @@ class Supervisor:
         if key not in self._observers:
             owner = ("", "") if keeper is None else keeper.owner
             simulator = doors.is_simulator(self.standing.base)
-            self._observers[key] = logs.observer(*owner, simulator=simulator, advice=doors.advice)
+            self._observers[key] = logs.observer(*owner, simulator=simulator, advice=doors.advice_on)
         return self._observers[key]
 
 

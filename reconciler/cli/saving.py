@@ -6,7 +6,6 @@ Used by ``plan --out``, ``show`` and ``apply PLAN``. Offline: it imports neither
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import stat
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.core.model import Desired, Kind
 from reconciler.core.plan import Plan
-from reconciler.core.problems import printable
+from reconciler.core.problems import json_text, printable
 from reconciler.core.saved import Place, SavedPlan, elsewhere, out_of_time
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.report.documents import Context, Document, Kept
@@ -151,7 +150,7 @@ def _sha256(path: Path) -> str | None:
 
 def _write(path: Path, document: Document) -> None:
     """Write ``document`` aside first, then in one step to ``path``, readable by its owner alone."""
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(document, indent=2) + "\n"
     aside = path.parent / f".{path.name}.{secrets.token_hex(4)}.new"
     try:
         if path.exists() and not path.is_file():

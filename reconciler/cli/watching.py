@@ -14,7 +14,7 @@ from reconciler import __version__, logs
 from reconciler.cli.keeping import Keeper
 from reconciler.core.events import Event, StateAwaited
 from reconciler.core.unkept import Unkept
-from reconciler.core.vitals import Vitals
+from reconciler.core.vitals import Trouble, Vitals
 from reconciler.okx.codes import fact
 from reconciler.ports import Clock
 from reconciler.sidecar.board import Board, Strips, Together, Watched
@@ -113,9 +113,12 @@ class Watching:
         self._board.put(keeper.name, watched)
 
 
-def _advise(code: str) -> str:
-    """Return what to do about a code: the exchange's by its table, ours by the glossary."""
-    return fact(code).advice if code.isdigit() else advise_of_ours(code)
+def _advise(trouble: Trouble) -> str:
+    """Return what to do about a problem: the exchange's codes by its table, ours by the glossary."""
+    if not trouble.code.isdigit():
+        return advise_of_ours(trouble)
+    known = fact(trouble.code)
+    return known.advice_on_reads if trouble.asked else known.advice
 
 
 def _broken(bug: Exception) -> None:

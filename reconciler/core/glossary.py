@@ -22,7 +22,9 @@ _ANEW = (
 _OTHER_STATE = "Name another file with --state; this one is left as it is."
 _COPY = "Copy the value again from where the key was created, without quotes or blanks around it."
 _NETWORK = "Look at the network and its firewalls; the program goes on by itself once it can."
-_READ_BACK = "Nothing to fix: a request counts as sent, and what came of it is read back."
+READ_BACK = "Nothing to fix: a request to set counts as sent and is read back; a read is done again."
+READ_AGAIN = "Nothing to fix: a read changes nothing, and is done again after a pause."
+"""Instead of READ_BACK, of what is known to have been a read."""
 _WITHIN = "Look at what stands between this machine and OKX: proxies and gateways answer like that."
 _OVERRIDE = 'If it is meant: --allow KIND:FAMILY --reason "…" with KIND {}, once; or change the policy.'
 _FLAGS = _row(
@@ -441,14 +443,14 @@ ERRORS: dict[str, Explanation] = {
         "Give mmp a database of its own, or rename that schema.",
     ),
     # What is no answer of OKX's
-    "timeout": _row("No whole reply in time", "Nothing complete came within 10 s.", _READ_BACK),
-    "broken": _row("The connection broke", "What came is no whole HTTP reply.", _READ_BACK),
+    "timeout": _row("No whole reply in time", "Nothing complete came within 10 s.", READ_BACK),
+    "broken": _row("The connection broke", "What came is no whole HTTP reply.", READ_BACK),
     "not-okx": _row("Not a reply of OKX's", "It is not OKX's own JSON envelope.", _WITHIN),
     "redirect": _row("A redirect", "OKX's API has none, and following one would pass on keys.", _WITHIN),
     "encoded": _row("A compressed reply", "Compression was refused, and came all the same.", _WITHIN),
     "too-large": _row("A reply that is too large", "Replies are read up to a bound.", _WITHIN),
-    "bad-status": _row("Status and code contradict each other", "Neither is believed.", _READ_BACK),
-    "bad-data": _row("A reply that makes no sense", "The envelope is OKX's, its data is not.", _READ_BACK),
+    "bad-status": _row("Status and code contradict each other", "Neither is believed.", READ_BACK),
+    "bad-data": _row("A reply that makes no sense", "The envelope is OKX's, its data is not.", READ_BACK),
     "bad-row": _row(
         "A live row that makes no sense",
         "A family whose live row cannot be understood is not written.",
@@ -653,7 +655,7 @@ REPLY_CLASSES: dict[ReplyClass, str] = {
     ReplyClass.ACCEPTED: "The request was taken.",
     ReplyClass.RATE_LIMITED: "Certainly not applied: a full quiet window, then evenly spaced requests.",
     ReplyClass.BUSY: "Certainly not applied; each further try costs a slot of the rate.",
-    ReplyClass.AMBIGUOUS: "Whether it took effect is not known: it counts as sent.",
+    ReplyClass.AMBIGUOUS: "Whether it took effect is not known: a request to set counts as sent.",
     ReplyClass.CLOCK: "Certainly not applied: the timestamp was refused.",
     ReplyClass.WRONG_SETTINGS: "Certainly not applied: the family is parked, the others go on.",
     ReplyClass.NOT_OPEN: "Certainly not applied: the family is tried again at long intervals.",
@@ -661,7 +663,7 @@ REPLY_CLASSES: dict[ReplyClass, str] = {
     ReplyClass.ENVIRONMENT: "Certainly not applied: writing stops; live and demo were mixed up.",
     ReplyClass.UNAVAILABLE: "Certainly not applied: the account or the service is down for longer.",
     ReplyClass.OUR_BUG: "Certainly not applied: the request was malformed, and writing stops.",
-    ReplyClass.NO_ANSWER: "No answer of OKX's: it counts as sent.",
+    ReplyClass.NO_ANSWER: "No answer of OKX's: a request to set counts as sent.",
     ReplyClass.NOT_SENT: "Nothing was sent.",
 }
 """What may be concluded from a reply of each class."""

@@ -8,12 +8,17 @@ changes its meaning: pipelines match on it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 MAX_SHOWN = 60
 """Characters of a user's value repeated in a message; a whole file as one value must not be."""
+
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+"""How Python keeps the bytes of a file name that are no UTF-8; no document can hold them."""
 
 
 class Severity(StrEnum):
@@ -139,6 +144,15 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def json_text(document: Any, **options: Any) -> str:
+    """Return a document as JSON; what UTF-8 cannot hold stands in its strings as an escape to be read.
+
+    ``options`` are those of ``json.dumps``.
+    """
+    text = json.dumps(document, ensure_ascii=False, **options)
+    return _NO_TEXT.sub(lambda each: rf"\\u{ord(each[0]):x}", text)
 
 
 def _escape(character: str) -> str:

@@ -1,8 +1,9 @@
 """Strips for people: what state each family was in, from when to when, and when nobody watched.
 
-Two facts are on record: when somebody watched (a watch grows with every look, until the looks are too
-far apart) and when a family turned to another state. Wall clocks are good enough, for nothing is
-decided by a strip. They can step, so what is recorded never runs backwards: a small step back is
+Two facts are on record: when somebody watched (a watch is of one process and grows with its every look,
+until they are too far apart) and when a family turned to another state. What lies between two watches
+nobody watched, however short: a process that has died sees nothing. Wall clocks are good enough, for
+nothing is decided by a strip. They can step, so what is recorded never runs backwards: a small step back is
 ridden out, and after a big one whatever lies in the future was recorded under a wrong clock and is
 forgotten.
 """
@@ -15,11 +16,11 @@ from datetime import datetime, timedelta
 
 from reconciler.core.model import Family
 
-MAX_GAP_S = 90.0
-"""Looks further apart leave a hole: three times the usual interval between two passes."""
+LATE_S = 60.0
+"""How long a look may be overdue before it is a hole: a pass waits for replies, and for other accounts."""
 
-LOOKS_MISSED = 3
-"""So many looks may be missed before it is a hole, where the interval is longer than usual."""
+MAX_GAP_S = 90.0
+"""Looks further apart leave a hole, at the usual interval of 30 s between two passes."""
 
 KEEP_S = 25 * 3600.0
 """A strip is of 24 hours; an hour more, so that none is cut short while it is drawn."""
@@ -35,7 +36,7 @@ refuses the key, or has refused the value."""
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A time in which somebody looked at least every ``MAX_GAP_S``."""
+    """A time in which one process looked, each time before the next look was long overdue."""
 
     since: datetime
     until: datetime
@@ -61,7 +62,7 @@ class Span:
 
 def gap_s(interval_s: float) -> float:
     """Return the longest gap between looks that leaves no hole, for whoever looks every ``interval_s``."""
-    return max(MAX_GAP_S, LOOKS_MISSED * interval_s)
+    return interval_s + LATE_S
 
 
 def stamp(last: datetime | None, wall: datetime, max_gap_s: float = MAX_GAP_S) -> datetime:
@@ -92,16 +93,19 @@ def strips(
     *,
     since: datetime,
     now: datetime,
+    watching: bool,
     max_gap_s: float = MAX_GAP_S,
 ) -> dict[Family, tuple[Span, ...]]:
     """Return each family's spans from ``since`` to ``now``, without a hole, by family.
 
     ``watches`` and ``turns`` are in the order they were recorded in. The last watch goes on until now
-    while its next look is not overdue. A family unmanaged all the while has no strip. Where the clock
+    while its next look is not overdue, if whoever asks is ``watching``: of another process nobody knows
+    whether it is still there. A family unmanaged all the while has no strip. Where the clock
     was set back a little since the last look, now is that look's time, as for the next look.
     """
     now = stamp(watches[-1].until if watches else None, now, max_gap_s)
-    looks = [edge for watch in _carried_on(watches, now, max_gap_s) for edge in _edges(watch)]
+    carried_on = _carried_on(watches, now, max_gap_s) if watching else watches
+    looks = [edge for watch in carried_on for edge in _edges(watch)]
     of_family: dict[Family, list[_Event]] = {}
     for turn in turns:
         of_family.setdefault(turn.family, []).append((turn.at, turn.state))

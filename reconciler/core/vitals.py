@@ -80,12 +80,16 @@ FROM_OUTSIDE = (
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that went wrong; ``family`` None: it is about the whole account."""
+    """One thing that went wrong; ``family`` None: it is about the whole account.
+
+    ``asked``: the exchange was only asked, nothing was to change by it.
+    """
 
     at: datetime
     code: str
     told: str
     family: Family | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +358,8 @@ def _failed(vitals: Vitals, event: ExchangeFailed, now: float, wall: datetime) -
     stopped = event.reply.reply_class in STOPPING
     objection = Objection(event.reply, writing=False) if stopped else vitals.objection
     return _troubled(
-        replace(vitals, outage=outage, objection=objection), Trouble(wall, event.reply.code, told)
+        replace(vitals, outage=outage, objection=objection),
+        Trouble(wall, event.reply.code, told, asked=True),
     )
 
 

@@ -177,8 +177,7 @@ def _as_json(problem: Problem) -> dict[str, Any]:
     return {
         "code": problem.code.value,
         "severity": problem.severity.value,
-        # A name that is no UTF-8 must not be what makes the document fail.
-        "path": problem.path.encode("utf-8", "backslashreplace").decode("utf-8"),
+        "path": problem.path,
         "line": problem.line,
         "column": problem.column,
         "message": problem.message,

@@ -19,6 +19,7 @@ from reconciler.core.direction import Direction
 from reconciler.core.model import Environment, Family, Field, Quantity, Setting, Source
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
+from reconciler.core.problems import json_text
 from reconciler.core.saved import Place, SavedPlan
 from reconciler.errors import InvalidInput
 from reconciler.report.documents import Context, Document, Kept, PolicyFile, Published, moment
@@ -45,6 +46,7 @@ def saved_document(plan: Document, origin: Origin, *, made_at: datetime, expires
         "uid": origin.uid,
         "mmp": __version__,
     }
+    plan = json.loads(json_text(plan))  # as it will be read again
     document = {**plan, "saved": saved}
     return {**plan, "saved": {**saved, "integrity": integrity(document)}}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from reconciler.core.problems import json_text
 from reconciler.report.documents import Document
 
 PLAIN = "text/plain; charset=utf-8"
@@ -57,10 +57,9 @@ Route = Callable[[Query], Awaitable[Answer]]
 
 def text_answer(status: int, text: str, **headers: str) -> Answer:
     """Return ``text``, a line or several without the last line break, as plain text."""
-    return Answer(status, f"{text}\n".encode(), headers=headers or None)
+    return Answer(status, f"{text}\n".encode("utf-8", "backslashreplace"), headers=headers or None)
 
 
 def json_answer(status: int, document: Document) -> Answer:
     """Return a document as the command line prints it."""
-    written = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    return Answer(status, f"{written}\n".encode(), JSON)
+    return Answer(status, f"{json_text(document, indent=2, allow_nan=False)}\n".encode(), JSON)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler.core.model import Uncertain
+from reconciler.core.model import PausedBy, Uncertain
 from reconciler.core.standing import Standing, frozen_until_reset
 from reconciler.core.status import FamilyState, PacingStatus
 from reconciler.core.vitals import FileState, Vitals, alive
@@ -96,6 +96,11 @@ def _until_reset(seen: Seen) -> list[Sample]:
     return _one(sum(frozen_until_reset(family) for family in seen.look.status.families))
 
 
+def _paused(seen: Seen) -> list[Sample]:
+    found = Counter(pause.by for pause in seen.look.status.pauses)
+    return [((by.value,), float(found[by])) for by in PausedBy]
+
+
 def _unresolved(seen: Seen) -> list[Sample]:
     compared = seen.vitals.compared
     if compared is None:
@@ -164,12 +169,7 @@ GAUGES = (
     ),
     Gauge("mmp_frozen_families", "Families whose quotes the exchange holds.", (), _frozen),
     Gauge("mmp_frozen_until_reset_families", "Those that only a reset by hand ends.", (), _until_reset),
-    Gauge(
-        "mmp_paused_families",
-        "Families paused by hand.",
-        (),
-        lambda seen: _one(len(seen.look.status.pauses)),
-    ),
+    Gauge("mmp_paused_families", "Families paused, by hand or by the fight breaker.", ("by",), _paused),
     Gauge("mmp_unresolved_attempts", "Requests whose outcome is not known now.", (), _unresolved),
     Gauge(
         "mmp_slots_counting",

@@ -10,7 +10,6 @@ carry the address, which is a secret.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ import aiohttp
 from yarl import URL  # aiohttp's own URL type; given as one, an address is used as it stands
 
 from reconciler import __version__
+from reconciler.core.problems import json_text
 from reconciler.sidecar.delivery import Answer, next_wait_s
 from reconciler.sidecar.target import Target
 
@@ -85,7 +85,7 @@ class Notifier:
 
     def post(self, document: Mapping[str, Any]) -> None:
         """Hand a notice over for every webhook; never waits, never fails, may be called by any thread."""
-        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        body = json_text(document, separators=(",", ":")).encode()
         message = Message(str(document["kind"]), body)
         for worker in self._workers:
             worker.put(message)

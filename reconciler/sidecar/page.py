@@ -37,7 +37,7 @@ class Asset:
 def page_html(board: Board, *, now: float, wall: datetime, advise: Advise = advise_of_ours) -> str:
     """Return the page at ``/`` as of ``now`` (the process's clock) and ``wall`` (UTC).
 
-    ``advise`` tells what to do about a code of the exchange; without one the page points at explain.
+    ``advise`` tells what to do about a problem; without one the page points at explain for the exchange's.
     """
     return _template().render(
         page=page_view(board, now=now, wall=wall, advise=advise),

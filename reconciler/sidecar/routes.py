@@ -145,7 +145,7 @@ class Site:
 
 def page_answer(html: str) -> Answer:
     """Return the status page."""
-    return Answer(200, html.encode(), HTML)
+    return Answer(200, html.encode("utf-8", "backslashreplace"), HTML)
 
 
 def asset_route(asset: Asset) -> Route:

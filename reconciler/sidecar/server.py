@@ -13,16 +13,18 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from aiohttp import web
+from aiohttp import Payload, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
 from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HEADERS, Answer, Query, Route, text_answer
-from reconciler.sidecar.door import TURN, Door
+from reconciler.sidecar.door import TURN, Allowance, Door
 from reconciler.sidecar.guard import METHODS, Asked, Guard, Listen, Refusal
 
 MAX_LINE_BYTES = 2048
@@ -31,11 +33,18 @@ MAX_LINE_BYTES = 2048
 MAX_FIELDS = 64
 """Header fields of one request; a browser sends about 20."""
 
-QUEUE = 1024
-"""Connections the system may have accepted for us: a burst of others makes a probe wait, not fail."""
+QUEUE = 256
+"""Connections the system may have accepted for us. A burst of others makes a probe wait, not fail: at the
+server's share of a core a full queue is a third of a second. Who finds it full tries again after one."""
 
-TURNS_TO_COME_IN = 3
-"""Turns of the event loop from taking in a connection to having it at the door."""
+PIECE_BYTES = 64 * 1024
+"""Of an answer, written at once: the status page in a few, and one of these for each who does not read."""
+
+UNREAD_BYTES = 128 * 1024
+"""Of one answer, handed to the system while nobody reads it: it would take megabytes, and our time."""
+
+FULL_S = 1.0
+"""How long nobody is taken in once the system has no more room for a connection of this process."""
 
 LINGER_S = 1.0
 """How long the rest of a body nobody wants is read away, so that its sender still gets the answer."""
@@ -50,6 +59,9 @@ Broken = Callable[[Exception], None]
 """Is told of a bug that made an answer impossible; called in the server's thread."""
 
 START_WITHIN_S = 10.0
+SHUT_DOWN_S = 0.1
+"""How long stopping waits for answers on their way."""
+
 STOP_WITHIN_S = 2.0
 """How long stopping waits for the thread; it is a daemon, so it never keeps the process."""
 
@@ -60,6 +72,7 @@ class Server:
     def __init__(self, sockets: list[socket.socket], url: str) -> None:
         self.url = url
         self.door = Door()
+        self.allowance = Allowance()
         self._sockets = sockets
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
@@ -69,6 +82,12 @@ class Server:
     def running(self) -> bool:
         """Whether its thread is there."""
         return self._thread is not None and self._thread.is_alive()
+
+    def used_s(self) -> float:
+        """Return how long its thread has been on a core so far, in seconds."""
+        assert self._thread is not None
+        assert self._thread.ident is not None
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
 
     def start(self, handler: Handler) -> None:
         """Serve from now on; returns once it does."""
@@ -90,29 +109,68 @@ class Server:
             runner.run(self._serve(handler, serving))
 
     async def _serve(self, handler: Handler, serving: Future[None]) -> None:
-        runner = web.ServerRunner(_Server(handler, self.door), shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            for listening in self._sockets:
-                await web.SockSite(runner, listening, backlog=TURN).start()
-                listening.listen(QUEUE)  # asyncio makes the queue as short as its turn
-            serving.set_result(None)
-            await self._stopping.wait()
-        except BaseException as error:
-            if not serving.done():
-                serving.set_exception(error)
-            raise
-        finally:
-            await self._close(runner)
+        server = _Server(handler, self.door)
+        entrance = _Entrance(self._sockets, server, self.allowance)
+        entrance.open()
+        serving.set_result(None)
+        await self._stopping.wait()
+        await entrance.close()
+        server.pre_shutdown()
+        await server.shutdown(SHUT_DOWN_S)
+        await self.door.end_all()  # aiohttp leaves those whose answer nobody reads
 
-    async def _close(self, runner: web.ServerRunner) -> None:
-        """Take nobody in any more, have those inside who are on their way, then end them all."""
+
+class _Entrance:
+    """Takes connections in, a few in a turn of the event loop, and none while the allowance is used up."""
+
+    def __init__(self, sockets: list[socket.socket], server: _Server, allowance: Allowance) -> None:
+        self._sockets = sockets
+        self._server = server
+        self._allowance = allowance
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._coming: set[asyncio.Task[Any]] = set()
+
+    def open(self) -> None:
+        """Take connections in from now on."""
+        for listening in self._sockets:
+            self._loop.add_reader(listening, self._take_in, listening)
+
+    async def close(self) -> None:
+        """Take nobody in any more, and have those inside who are on their way."""
+        self._leave_waiting()
+        if self._pause is not None:
+            self._pause.cancel()
+        for listening in self._sockets:
+            listening.close()
+        await asyncio.gather(*self._coming, return_exceptions=True)
+
+    def _take_in(self, listening: socket.socket) -> None:
+        wait_s = self._allowance.wait_s(self._loop.time(), time.thread_time())
+        if wait_s > 0:
+            self._wait(wait_s)
+            return
+        try:
+            for _ in range(TURN):
+                self._have_inside(listening.accept()[0])
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            pass  # nobody else is there
+        except OSError:
+            self._wait(FULL_S)
+
+    def _have_inside(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        coming = self._loop.create_task(self._loop.connect_accepted_socket(self._server, connection))
+        self._coming.add(coming)
+        coming.add_done_callback(self._coming.discard)
+
+    def _wait(self, wait_s: float) -> None:
+        self._leave_waiting()
+        self._pause = self._loop.call_later(wait_s, self.open)
+
+    def _leave_waiting(self) -> None:
         for listening in self._sockets:
             self._loop.remove_reader(listening)
-        for _ in range(TURNS_TO_COME_IN):  # asyncio loses those on their way when it is closed at once
-            await asyncio.sleep(0)
-        await runner.cleanup()
-        await self.door.end_all()  # aiohttp leaves those whose answer nobody reads
 
 
 class _Server(web.Server):
@@ -169,6 +227,30 @@ class _Connection(web.RequestHandler):
         return _written(text_answer(400, "this is no HTTP request"))
 
 
+class _Pieces(Payload):
+    """The body of an answer, written as fast as it is read.
+
+    As bytes all of it would go into the connection's buffer at once: a copy for each who asks, and one
+    turn of the event loop as long as that takes.
+    """
+
+    _autoclose = True  # there is nothing to close
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._body = body
+        self._size = len(body)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the whole body as text."""
+        return self._body.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body; waits where nobody reads it."""
+        for start in range(0, len(self._body), PIECE_BYTES):
+            await writer.write(self._body[start : start + PIECE_BYTES])
+
+
 def start_server(listen: Listen, routes: Mapping[str, Route], *, broken: Broken) -> Server:
     """Listen and serve ``routes``, by path. Raises MmpError where that address cannot be listened at.
 
@@ -187,9 +269,9 @@ def _handler(guard: Guard, routes: Mapping[str, Route], door: Door, broken: Brok
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         door.asked(request.protocol)
         refusal = guard.refusal(_asked(request))
-        if refusal is not None:
-            return _written(_refused(refusal))
-        return _written(await _answer(request, routes, broken))
+        answer = await _answer(request, routes, broken) if refusal is None else _refused(refusal)
+        door.answered(request.protocol)
+        return _written(answer)
 
     return handle
 
@@ -218,7 +300,7 @@ def _refused(refusal: Refusal) -> Answer:
 def _written(answer: Answer) -> web.Response:
     """Return the answer as aiohttp's; it ends the connection."""
     headers = {**HEADERS, "Content-Type": answer.content_type, **(answer.headers or {})}
-    response = web.Response(status=answer.status, body=answer.body, headers=headers)
+    response = web.Response(status=answer.status, body=_Pieces(answer.body), headers=headers)
     response.force_close()
     return response
 
@@ -250,6 +332,8 @@ def _bound(listening: socket.socket, address: tuple[Any, ...]) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart waits a minute
         if listening.family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)  # its connections' too
+        listening.setblocking(False)
         listening.bind(address)
         listening.listen(QUEUE)  # only now it is known that nobody else does
     except OSError:

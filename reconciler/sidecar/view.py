@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
-from reconciler.core.glossary import ERRORS
+from reconciler.core.glossary import ERRORS, READ_AGAIN, READ_BACK
 from reconciler.core.plan import Because
 from reconciler.core.problems import Problem
 from reconciler.core.sharing import Replica
@@ -74,8 +74,8 @@ ELSEWHERE_SHOWN = 12
 NOBODY = "nobody's: taken by a living replica within seconds"
 """Of an account whose owner is gone, or that is new."""
 
-Advise = Callable[[str], str]
-"""Returns what to do about a code, empty where it says nothing."""
+Advise = Callable[[Trouble], str]
+"""Returns what to do about a problem, empty where its code says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +201,11 @@ class PageView:
     legend: tuple[tuple[str, int | None, str], ...]
 
 
-def advise_of_ours(code: str) -> str:
-    """Return what to do about a code: ours from the glossary, the exchange's by pointing at explain."""
-    known = ERRORS.get(code)
+def advise_of_ours(trouble: Trouble) -> str:
+    """Return what to do about a problem: ours from the glossary, the exchange's by pointing at explain."""
+    code, known = trouble.code, ERRORS.get(trouble.code)
     if known is not None:
-        return known.remedy
+        return READ_AGAIN if trouble.asked and known.remedy == READ_BACK else known.remedy
     return f"mmp explain {code} tells what it means and what to do." if code.isalnum() else ""
 
 
@@ -595,5 +595,5 @@ def _trouble(trouble: Trouble, wall: datetime, advise: Advise) -> TroubleLine:
         about=trouble.family or "whole account",
         code=shown(trouble.code),
         told=shown(trouble.told),
-        advice=shown(advise(trouble.code)),
+        advice=shown(advise(trouble)),
     )

@@ -64,6 +64,7 @@ class KeptAccount:
         self._lock_name = account_key(account, environment, kind)
         self._budget: Budget | None = None
         self._reserved: dict[int, AttemptRow] = {}
+        self._watch: int | None = None
 
     # -- who ------------------------------------------------------------------------------------
 
@@ -310,9 +311,9 @@ class KeptAccount:
         """Record that the account is watched, and which families are in another state than before."""
         asks = (questions.newest_presence(self._key), questions.last_turns(self._key))
         async with self._engine.writing(Claim(self._key, ahead=asks)) as tables:
-            at, watch = await self._look(tables, self._engine.clock.wall())
+            at, newest = await self._look(tables, self._engine.clock.wall())
             before = {Family(row.family): row.state for row in await tables.last_turns(self._key)}
-            begun = await self._watch(tables, watch, at)
+            watch = await self._looked(tables, newest, at)
             changed = turned(before, states)
             numbers = await tables.next_ids(TurnRow, len(changed)) if changed else ()
             await tables.insert_all(
@@ -321,18 +322,25 @@ class KeptAccount:
                     for number, (family, state) in zip(numbers, changed.items(), strict=True)
                 ]
             )
-            if begun or changed:
+            if watch != self._watch or changed:
                 oldest = wall_text(at - timedelta(seconds=KEEP_S))
                 await tables.prune_strips(self._key, oldest, UNMANAGED, self._engine.keep_turns)
+        self._watch = watch
 
     async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
         """Return the strip of each family from ``since`` to this moment."""
         asks = (questions.presence(self._key), questions.turns(self._key))
         async with self._engine.reading(None, *asks) as tables:
-            watches = [facts.watch_of(row) for row in await tables.presence(self._key)]
+            presence = await tables.presence(self._key)
             turns = [facts.turn_of(row) for row in await tables.turns(self._key)]
-        now = self._engine.clock.wall()
-        return strips(watches, turns, since=since, now=now, max_gap_s=self._engine.max_gap_s)
+        return strips(
+            [facts.watch_of(row) for row in presence],
+            turns,
+            since=since,
+            now=self._engine.clock.wall(),
+            watching=bool(presence) and presence[-1].id == self._watch,
+            max_gap_s=self._engine.max_gap_s,
+        )
 
     async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, PresenceRow | None]:
         """Return the time a look at ``wall`` counts as, and the newest watch; forget what is later."""
@@ -342,14 +350,18 @@ class KeptAccount:
             newest = await self._forget_after(tables, at)
         return at, newest
 
-    async def _watch(self, tables: Tables, newest: PresenceRow | None, at: datetime) -> bool:
-        """Record that somebody looked at ``at``; returns whether a new watch began."""
-        if newest is not None and goes_on(facts.watch_of(newest), at, self._engine.max_gap_s):
+    async def _looked(self, tables: Tables, newest: PresenceRow | None, at: datetime) -> int:
+        """Record that this process looked at ``at``; returns the number of the watch that is part of.
+
+        A watch of another process is never gone on with, of one before this one neither.
+        """
+        ours = newest is not None and newest.id == self._watch
+        if newest is not None and ours and goes_on(facts.watch_of(newest), at, self._engine.max_gap_s):
             await tables.watched_until(newest, wall_text(at))
-            return False
+            return newest.id
         number = await tables.next_id(PresenceRow)
         await tables.insert(PresenceRow("", number, *self._key, wall_text(at), wall_text(at)))
-        return True
+        return number
 
     async def _forget_after(self, tables: Tables, at: datetime) -> PresenceRow | None:
         """Forget what was recorded later than ``at``; returns the newest presence that is left."""

@@ -65,18 +65,35 @@ def test_nothing_is_told_before_anybody_looked(store: AccountStore, clock: Scrip
     assert told(store) == {}
 
 
-def test_states_are_told_from_the_look_that_found_them(
-    place: Place, store: AccountStore, clock: ScriptedClock
-) -> None:
+def test_states_are_told_from_the_look_that_found_them(store: AccountStore, clock: ScriptedClock) -> None:
     look(store, clock, 10, BTC=FamilyState.PENDING, ETH=FamilyState.IN_SYNC)
     look(store, clock, 40, BTC=FamilyState.IN_SYNC, ETH=FamilyState.IN_SYNC)
-    look(place.open(clock), clock, 70, BTC=FamilyState.IN_SYNC, ETH=FamilyState.FROZEN)
+    look(store, clock, 70, BTC=FamilyState.IN_SYNC, ETH=FamilyState.FROZEN)
     clock.time = 100
-    assert told(place.open(clock)) == {
+    assert told(store) == {
         BTC: [(None, 0, 10), ("pending", 10, 40), ("in-sync", 40, 100)],
         ETH: [(None, 0, 10), ("in-sync", 10, 70), ("frozen", 70, 100)],
     }
     assert told(store, 50)[BTC] == [("in-sync", 50, 100)]
+
+
+def test_what_lies_between_two_processes_nobody_watched(
+    place: Place, store: AccountStore, clock: ScriptedClock
+) -> None:
+    for seconds in (0, 30):
+        look(store, clock, seconds, BTC="in-sync")
+    other = place.open(clock)
+    clock.time = 35
+    assert told(other) == {BTC: [("in-sync", 0, 30), (None, 30, 35)]}
+    for seconds in (40, 70):
+        look(other, clock, seconds, BTC="in-sync")
+    clock.time = 75
+    assert told(other) == {BTC: [("in-sync", 0, 30), (None, 30, 40), ("in-sync", 40, 75)]}
+    assert told(store)[BTC][-1] == (None, 70, 75)
+    look(store, clock, 80, BTC="in-sync")
+    assert told(store)[BTC][2:] == [("in-sync", 40, 70), (None, 70, 80)]
+    look(store, clock, 81, BTC="in-sync")
+    assert told(store)[BTC][3:] == [(None, 70, 80), ("in-sync", 80, 81)]
 
 
 def test_looks_too_far_apart_leave_a_hole(store: AccountStore, clock: ScriptedClock) -> None:
@@ -139,7 +156,7 @@ def test_after_a_big_step_back_what_lies_in_the_future_is_forgotten(
     look(store, clock, 3600, BTC="frozen", ETH="held")
     look(store, clock, 100, BTC="in-sync")
     look(store, clock, 130, BTC="in-sync")
-    assert told(store) == {BTC: [("in-sync", 0, 60), ("pending", 60, 100), ("in-sync", 100, 130)]}
+    assert told(store) == {BTC: [("in-sync", 0, 60), (None, 60, 100), ("in-sync", 100, 130)]}
 
 
 def test_a_step_back_into_a_watch_ends_it_there(store: AccountStore, clock: ScriptedClock) -> None:
@@ -161,7 +178,7 @@ def test_a_clock_before_everything_starts_anew(store: AccountStore, clock: Scrip
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_the_clock_does_strips_are_whole(
-    place: Place, store: AccountStore, clock: ScriptedClock, seed: int
+    store: AccountStore, clock: ScriptedClock, seed: int
 ) -> None:
     rng = Random(seed)
     for _ in range(60):
@@ -169,7 +186,7 @@ def test_whatever_the_clock_does_strips_are_whole(
         states = {family: rng.choice("abc") for family in (BTC, ETH) if rng.random() < 0.8}
         asyncio.run(store.record_states(states))
         clock.time += 90
-        strips, since = told(place.open(clock), clock.time - DAY_S), clock.time - DAY_S
+        strips, since = told(store, clock.time - DAY_S), clock.time - DAY_S
         for spans in strips.values():
             assert (spans[0][1], spans[-1][2]) == (since, clock.time)
             assert all(one[2] == two[1] and one[0] != two[0] for one, two in pairwise(spans))
@@ -184,7 +201,7 @@ def test_whatever_the_clock_does_strips_are_whole(
 
 @pytest.mark.unmeasured
 def test_a_state_from_long_ago_is_still_known_after_a_turn(
-    place: Place, store: AccountStore, clock: ScriptedClock
+    store: AccountStore, clock: ScriptedClock
 ) -> None:
     looks = [80.0 * number for number in range(2 * 24 * 3600 // 80)]
     last = looks[-1]
@@ -196,7 +213,7 @@ def test_a_state_from_long_ago_is_still_known_after_a_turn(
     asyncio.run(look_on())
     look(store, clock, last + 30, BTC="drifted")
     clock.time = last + 60
-    assert told(place.open(clock), last - DAY_S) == {
+    assert told(store, last - DAY_S) == {
         BTC: [("in-sync", last - DAY_S, last + 30), ("drifted", last + 30, last + 60)]
     }
 

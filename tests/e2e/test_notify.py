@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.schema_files import load_schema
-from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, simulator
+from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
+from tests.e2e.sidecar import started
 from tests.support.webhook import Reply, Webhook, webhook
 
 pytestmark = pytest.mark.e2e
@@ -156,3 +158,44 @@ def test_an_address_that_will_not_do_is_a_usage_error_that_does_not_repeat_it(
     assert "plain http is for a loopback address only" in done.stderr
     assert TOKEN not in done.stderr
     assert exchange.arrivals("account") == []
+
+
+def test_a_file_name_that_is_no_text_is_told_escaped_everywhere_and_stops_nothing(
+    desk: Desk, exchange: Exchange
+) -> None:
+    name, told = os.fsdecode(b"accounts/main\xff.yaml"), "accounts/main\\udcff.yaml"
+    (desk.folder / "accounts").mkdir()
+    desk.wants(WANTED, name=name)
+    with webhook() as hook:
+        desk.environment["MMP_NOTIFY"] = hook.url()
+        sidecar = started(desk, "-c", "accounts/", "--interval", "1s", "--log-format", "json")
+        arrives(hook, "protected", "began")
+        put_in_place(desk.folder / name, "version: 1\nnonsense: 1\n")
+        rejected = arrives(hook, "config-rejected", "began")
+        assert told in rejected["text"]
+        assert told in rejected["details"]["reason"]
+        assert sidecar.status()["config"]["path"] == told
+        assert told in sidecar.ask("/")[1]
+        assert sidecar.ask("/metrics")[0] == 200
+        desk.wants({**WANTED, "BTC-USD": "5s/2s/300"}, name=name)
+        assert told in arrives(hook, "config-rejected", "over")["text"]
+        eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/300", 15.0, "the file to be in force")
+        ended(sidecar.process)
+        log = sidecar.process.log()
+        assert [line["path"] for line in log if line["event"] == "config accepted"] == [told, told]
+        assert any(line.get("at", "").startswith(f"{told}:") for line in log)
+        words(hook)
+
+
+def test_a_plan_of_a_file_whose_name_is_no_text_is_saved_shown_and_applied(
+    desk: Desk, exchange: Exchange
+) -> None:
+    name = os.fsdecode(b"main\xff.yaml")
+    desk.wants({**WANTED, "BTC-USD": "5s/2s/300"}, name=name)
+    assert desk.mmp("plan", "-c", name, "--out", "plan.json").status == 0
+    assert "main\\udcff.yaml" in desk.mmp("show", "plan.json").stdout
+    assert (
+        desk.mmp("status", "-c", name, "--output", "json").document["config"]["path"] == "main\\udcff.yaml"
+    )
+    assert desk.mmp("apply", "-c", name, "--yes", "--assume-idle", "plan.json").status == 0
+    assert exchange.live()["BTC-USD"] == "5000/2000/300"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.core.problems import Code, Problem, problem
+from reconciler.core.problems import Code, Problem, json_text, problem
 from reconciler.desired.reader import Reading, read_config
 from reconciler.report.problems import (
     EXCERPT_CELLS,
@@ -147,7 +147,7 @@ def test_no_control_character_reaches_a_terminal(hostile: str) -> None:
     assert all(line.isprintable() for line in problems_text([file]).split("\n"))
     assert all(line.isprintable() for line in problems_github(file.problems).split("\n"))
     named = one("a", 1, path=f"m{hostile}.yaml")
-    json.dumps(problems_document(named.problems), ensure_ascii=False).encode()
+    json_text(problems_document(named.problems)).encode()
 
 
 def test_a_problem_beyond_the_text_or_on_an_empty_line_has_no_excerpt() -> None:

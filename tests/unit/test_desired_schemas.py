@@ -16,6 +16,7 @@ from reconciler.core.problems import (
     WARNINGS,
     Code,
     Severity,
+    json_text,
     printable,
     problem,
     shown,
@@ -117,4 +118,5 @@ def test_a_value_is_shown_quoted_short_and_harmless(text: str, result: str) -> N
 
 def test_only_what_is_not_printable_is_escaped() -> None:
     assert printable("a: é日 ✓") == "a: é日 ✓"
+    assert json_text({"a": "é\ud800"}) == '{"a": "é\\\\ud800"}'
     assert printable("a\x1b\t\u200b\ud800") == "a\\x1b\\t\\u200b\\ud800"

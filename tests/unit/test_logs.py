@@ -14,6 +14,7 @@ import structlog
 from reconciler import logs
 from reconciler.cli import doors
 from reconciler.core.events import (
+    READING_LIVE,
     Adopted,
     Cause,
     ClockSynced,
@@ -46,6 +47,7 @@ from reconciler.core.events import (
     WentOn,
 )
 from reconciler.core.evidence import Reads
+from reconciler.core.glossary import READ_AGAIN
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
@@ -369,7 +371,7 @@ def fresh() -> None:
 def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.StringIO) -> None:
     refused = Reply(ReplyClass.ACCOUNT, "50105", "no")
     accepted = Reply(ReplyClass.ACCEPTED, "0")
-    observe = logs.observer("main", "live", simulator=False, advice=doors.advice)
+    observe = logs.observer("main", "live", simulator=False, advice=doors.advice_on)
     observe(ExchangeFailed("asking whose key this is", refused, NOW))
     observe(RequestSettled(1, BTC, A, AttemptStatus.REJECTED, refused, 0.1, Reason.CHANGED))
     observe(RequestSettled(2, BTC, A, AttemptStatus.APPLIED, accepted, 0.1, Reason.CHANGED))
@@ -378,6 +380,16 @@ def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.
     assert failed["hint"] == rejected["hint"]
     assert (failed["level"], rejected["level"], applied["level"]) == ("error", "error", "info")
     assert "hint" not in applied
+
+
+def test_of_a_question_nobody_is_told_that_it_counts_as_sent(lines: io.StringIO) -> None:
+    ambiguous = Reply(ReplyClass.AMBIGUOUS, "50026", "no")
+    observe = logs.observer("main", "live", simulator=False, advice=doors.advice_on)
+    observe(ExchangeFailed(READING_LIVE, ambiguous, NOW))
+    observe(RequestSettled(1, BTC, A, AttemptStatus.UNKNOWN, ambiguous, 0.1, Reason.CHANGED))
+    read, request = parsed(lines)
+    assert read["hint"] == READ_AGAIN
+    assert "counts as sent" in request["hint"]
 
 
 def test_what_only_a_watching_program_wants_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:

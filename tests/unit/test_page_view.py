@@ -9,12 +9,14 @@ from enum import Enum
 import pytest
 
 from reconciler.core.direction import Direction
+from reconciler.core.events import READING_LIVE, ExchangeFailed
+from reconciler.core.glossary import ERRORS, READ_AGAIN
 from reconciler.core.model import LiveRow, Pause
 from reconciler.core.plan import Because, DriftPolicy, Rules
 from reconciler.core.standing import WORST_FIRST, Standing
 from reconciler.core.status import FamilyState
 from reconciler.core.unkept import Unkept
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import SILENCE_S, Trouble, Vitals
 from reconciler.sidecar import wording
 from reconciler.sidecar.board import Board
@@ -42,6 +44,7 @@ from tests.support.boards import (
 )
 from tests.unit.core_builders import setting
 from tests.unit.report_samples import status
+from tests.unit.watch_world import having
 
 
 def page(board: Board, *, later_s: float = 0.0) -> PageView:
@@ -456,12 +459,20 @@ def test_the_last_problems_say_what_to_do() -> None:
         troubles=tuple(Trouble(WALL, code, "went wrong", family) for code, family in codes),
     )
     ours, okx, none = account(one).troubles
-    assert ours.advice.startswith("Nothing to fix: a request counts as sent")
+    assert ours.advice.startswith("Nothing to fix: a request to set counts as sent")
     assert okx.advice == "mmp explain 51000 tells what it means and what to do."
     assert none.advice == ""
     assert (ours.about, okx.about) == (BTC, "whole account")
-    told = page_view(board_of(one), now=NOW, wall=WALL, advise=lambda code: f"fix {code}")
+    told = page_view(board_of(one), now=NOW, wall=WALL, advise=lambda one: f"fix {one.code}")
     assert told.accounts[0].troubles[1].advice == "fix 51000"
+
+
+def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
+    lost, cut = Reply(ReplyClass.NO_ANSWER, "timeout"), Reply(ReplyClass.NO_ANSWER, "not-okx")
+    failed = (ExchangeFailed(READING_LIVE, lost, NOW + 1), ExchangeFailed(READING_LIVE, cut, NOW + 1))
+    cut_off, timeout = account(having(vitals({BTC: SHAPES["in sync"]}), *failed)).troubles
+    assert timeout.advice == READ_AGAIN
+    assert cut_off.advice == ERRORS["not-okx"].remedy
 
 
 def test_the_pace_is_told_in_words() -> None:

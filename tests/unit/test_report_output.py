@@ -124,7 +124,7 @@ def test_a_file_name_that_is_no_utf8_is_no_bug(tmp_path: Path) -> None:
         return
     done = run("status", "-c", name, "--state", str(tmp_path / "state.db"), "--output", "json")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(done.stdout)["config"]["path"].endswith("/\udcff.yaml")
+    assert json.loads(done.stdout)["config"]["path"].endswith("/\\udcff.yaml")
     assert b"udcff" in run("status", "-c", name, "--state", str(tmp_path / "state.db")).stdout
 
 

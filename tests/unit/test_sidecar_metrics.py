@@ -25,7 +25,7 @@ from reconciler.core.events import (
     Waiting,
     WentIdle,
 )
-from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause, Uncertain
+from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause, PausedBy, Uncertain
 from reconciler.core.plan import Reason
 from reconciler.core.sharing import Replica, Roster
 from reconciler.core.standing import Standing
@@ -232,7 +232,7 @@ def busy() -> Vitals:
     file = FileState("mmp.yaml", "1" * 64, wall_at(NOW - 60), wall_at(NOW - 5))
     vitals = having(fresh(WANTED), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, LIVE)), event)
     vitals = having(vitals, ExchangeFailed(READING_LIVE, LOST, NOW + 1), LockAwaited("pid 9"))
-    pauses = (Pause(ETH, "testing", WALL, None),)
+    pauses = (Pause(ETH, "testing", WALL, None), Pause(SOL, "fought over", WALL, None, fought=A))
     return replace(vitals, config=file, policy=file, pauses=pauses, in_sync_at=NOW - 90, started=True)
 
 
@@ -250,7 +250,6 @@ def test_every_gauge_says_what_the_board_says() -> None:
         "mmp_eta_seconds": pytest.approx(6.055),
         "mmp_frozen_families": 2,
         "mmp_frozen_until_reset_families": 1,
-        "mmp_paused_families": 1,
         "mmp_unresolved_attempts": 2,
         "mmp_slots_counting": 2,
         "mmp_next_slot_seconds": pytest.approx(6.055),
@@ -281,6 +280,12 @@ def test_states_and_standing_are_labels() -> None:
     assert values(made, family="BTC-USD", state="in-sync") == {}
 
 
+def test_pauses_by_hand_and_by_the_fight_breaker_are_counted_apart() -> None:
+    for vitals, numbers in ((busy(), [1, 1]), (fresh(), [0, 0])):
+        made = metrics(board(vitals))
+        assert [values(made, by=by.value)["mmp_paused_families"] for by in PausedBy] == numbers
+
+
 def test_what_is_not_known_has_no_sample() -> None:
     vitals = replace(fresh(live=False), config=None)
     assert set(values(metrics(board(vitals)))) == {
@@ -289,7 +294,6 @@ def test_what_is_not_known_has_no_sample() -> None:
         "mmp_eta_seconds",
         "mmp_frozen_families",
         "mmp_frozen_until_reset_families",
-        "mmp_paused_families",
         "mmp_exchange_failing",
         "mmp_key_problem",
         "mmp_loop_heard_timestamp_seconds",

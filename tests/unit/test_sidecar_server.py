@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import os
+import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,7 +16,7 @@ import pytest
 
 from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HEADERS, Answer, Query, Route, json_answer, text_answer
-from reconciler.sidecar.door import MAX_CONNECTIONS
+from reconciler.sidecar.door import MAX_CONNECTIONS, PAUSE_S, SHARE, Allowance
 from reconciler.sidecar.guard import Listen, parse_listen
 from reconciler.sidecar.server import MAX_FIELDS, MAX_LINE_BYTES, Server, start_server
 
@@ -238,6 +242,20 @@ def test_readers_that_never_read_do_not_keep_a_probe_waiting(server: Server) -> 
         assert probe_s(server) < 5.0
 
 
+def test_a_house_full_of_askers_does_not_keep_a_probe_waiting(server: Server) -> None:
+    with slow_clients(server, MAX_CONNECTIONS + 10, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        for _ in range(5):
+            assert probe_s(server) < 3.0
+        assert server.door.inside <= MAX_CONNECTIONS
+
+
+def test_askers_and_the_silent_together_do_not_keep_a_probe_waiting(server: Server) -> None:
+    asking = slow_clients(server, MAX_CONNECTIONS, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with asking, slow_clients(server, MAX_CONNECTIONS, b""):
+        for _ in range(5):
+            assert probe_s(server) < 3.0
+
+
 def test_a_request_not_asked_in_time_is_ended() -> None:
     with serving() as server:
         server.door.ask_within_s = 0.3
@@ -289,6 +307,87 @@ def test_there_are_never_more_inside_than_there_is_room_for(server: Server) -> N
     with slow_clients(server, MAX_CONNECTIONS + 60, b""):
         probe_s(server)
         assert server.door.inside <= MAX_CONNECTIONS
+
+
+FLOOD = """
+import socket, sys
+while True:
+    try:
+        with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    except OSError:
+        pass
+"""
+
+
+def test_connections_as_fast_as_they_can_be_made_take_a_share_of_a_core_and_no_more() -> None:
+    with serving() as server:
+        server.allowance.share, server.allowance.at_once_s = 0.02, 0.0
+        flood = [subprocess.Popen([sys.executable, "-c", FLOOD, str(port_of(server))]) for _ in range(2)]
+        try:
+            time.sleep(0.5)
+            began, used_s = time.monotonic(), server.used_s()
+            time.sleep(2.0)
+            lasted_s = time.monotonic() - began
+            assert 0.0 < server.used_s() - used_s < 0.02 * lasted_s + 0.05
+        finally:
+            for one in flood:
+                one.kill()
+                one.wait()
+
+
+def test_a_server_that_is_stopped_while_nobody_is_taken_in_stops() -> None:
+    with serving() as server:
+        server.allowance.share, server.allowance.at_once_s = 0.001, 0.0
+        for _ in range(3):
+            connected(server).close()
+        began = time.monotonic()
+    assert time.monotonic() - began < 2.0
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open nothing, for as long."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_process_that_can_open_nothing_more_takes_connections_in_once_it_can(server: Server) -> None:
+    with socket.socket() as connection:
+        connection.settimeout(10.0)
+        with no_more_files():
+            used_s = server.used_s()
+            connection.connect(("127.0.0.1", port_of(server)))
+            connection.sendall(GET + b"\r\n")
+            time.sleep(0.5)
+            assert server.used_s() - used_s < 0.1, "it does not try over and over"
+        assert status_of(all_of(connection)) == 200
+
+
+USED = [
+    ("nothing used", [(10.0, 0.0)], 0.0),
+    ("as much as may be used for long", [(1.0, SHARE), (2.0, 2 * SHARE), (3.0, 3 * SHARE)], 0.0),
+    ("what was saved up, in one go", [(0.0, 0.1)], 0.0),
+    ("no more is saved up, however long nothing was used", [(1000.0, 0.0), (1000.0, 0.2)], 0.1 / SHARE),
+    ("a little too much", [(0.0, 0.101)], PAUSE_S),
+    ("much too much", [(0.0, 1.1)], 1.0 / SHARE),
+    ("much too much, and some of the wait is over", [(0.0, 1.1), (1.0 / SHARE - 1.0, 1.1)], 1.0),
+    ("much too much, and all of the wait is over", [(0.0, 1.1), (1.0 / SHARE + 0.1, 1.1)], 0.0),
+]
+
+
+@pytest.mark.parametrize(("what", "looks", "wait_s"), USED, ids=[row[0] for row in USED])
+def test_nobody_is_let_in_while_the_allowance_is_used_up(
+    what: str, looks: list[tuple[float, float]], wait_s: float
+) -> None:
+    allowance = Allowance()
+    assert [allowance.wait_s(*look) for look in looks][-1] == pytest.approx(wait_s), what
 
 
 def all_of_or_reset(connection: socket.socket) -> bytes:

@@ -170,13 +170,28 @@ def test_a_family_taken_out_of_the_file_is_unmanaged() -> None:
     assert states(here, ETH) == [None, "in-sync", UNMANAGED]
 
 
-def test_a_restart_goes_on_with_the_strip() -> None:
+def test_a_restart_goes_on_with_the_strip_after_what_nobody_watched() -> None:
     here = calm()
     here.run(200.0)
     here.stopped = False
     here.store = here.process()
+    died_at = here.clock.now()
     here.run(200.0)
-    assert states(here) == [None, "in-sync"]
+    first, before, unwatched, since = spans(here)
+    assert [first[0], before[0], unwatched[0], since[0]] == [None, "in-sync", None, "in-sync"]
+    assert died_at - 30.0 <= unwatched[1] <= died_at <= unwatched[2] <= died_at + 1.0
+
+
+def test_a_death_of_less_than_a_gap_is_not_drawn_as_watched() -> None:
+    here = calm()
+    here.run(200.0)
+    here.stopped = False
+    here.clock.time += 80.0
+    here.store = here.process()
+    here.run(200.0)
+    unwatched = spans(here)[2]
+    assert unwatched[0] is None
+    assert unwatched[2] - unwatched[1] >= 80.0
 
 
 def test_a_state_that_cannot_be_written_stops_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:

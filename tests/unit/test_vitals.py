@@ -120,7 +120,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         DOWN,
         {
             "outage": replace(OUTAGE, failures=3),
-            "troubles": (Trouble(WALL, "timeout", "failed: connecting: no-answer"),),
+            "troubles": (Trouble(WALL, "timeout", "failed: connecting: no-answer", asked=True),),
         },
     ),
     (Planned(plan_of(WANTED)), {}),
