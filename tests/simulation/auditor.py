@@ -44,7 +44,7 @@ class Auditor:
         truth.attempts.append(attempt)
         truth.open_by_family.setdefault(request.family, []).append(attempt)
         self.unsettled[process.name] = attempt
-        self._check_need(attempt, basis, process.host.true_time(slot.reserved_at))
+        self._check_need(attempt, basis, process.true_time(slot.reserved_at))
         self._check_permission(process, attempt, basis)
         return attempt
 
@@ -53,7 +53,7 @@ class Auditor:
     ) -> None:
         """Check and note a reservation that the server made durable; its process may not know it yet."""
         attempt = self.reserved(process, request, slot, basis)
-        attempt.reserved_at = min(attempt.reserved_at, process.host.true_time(slot.reserved_at))
+        attempt.reserved_at = min(attempt.reserved_at, process.true_time(slot.reserved_at))
         if process.name not in self._awaiting:
             del self.unsettled[process.name]  # it was told that this failed, before it happened
         self._world.verify(checkers.reserved_by_the_holder, process.name, taker)

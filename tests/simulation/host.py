@@ -20,7 +20,7 @@ class Host:
         self.boots = 1
         self.wall_offset_s = wall_offset_s
         self._rate = rate
-        self._booted_at = -uptime
+        self._booted_at = [-uptime]
         self._looks = 0
 
     @property
@@ -31,16 +31,16 @@ class Host:
     def reboot(self, now: float, uptime: float) -> None:
         """Begin a new boot that is ``uptime`` seconds old at ``now``."""
         self.boots += 1
-        self._booted_at = now - uptime
+        self._booted_at.append(now - uptime)
 
     def monotonic(self, now: float) -> float:
         """Return what the monotonic clock shows at true time ``now``; no two looks see the same."""
         self._looks += 1
-        return (now - self._booted_at) * self._rate + self._looks * LOOK_TAKES_S
+        return (now - self._booted_at[-1]) * self._rate + self._looks * LOOK_TAKES_S
 
-    def true_time(self, instant: float) -> float:
-        """Return the true time at which the monotonic clock of this boot shows ``instant``."""
-        return self._booted_at + instant / self._rate
+    def true_time(self, instant: float, boot: int | None = None) -> float:
+        """Return the true time at which a boot (None: this one) has ``instant`` on its monotonic clock."""
+        return self._booted_at[(boot or self.boots) - 1] + instant / self._rate
 
     def wall(self, now: float) -> datetime:
         """Return the time of day as this machine believes it to be."""

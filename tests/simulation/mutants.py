@@ -184,7 +184,7 @@ def _wall_as_monotonic(self: Host, now: float) -> float:
     return self.wall(now).timestamp()
 
 
-def _wall_to_true_time(self: Host, instant: float) -> float:
+def _wall_to_true_time(self: Host, instant: float, boot: int | None = None) -> float:
     return instant - self.wall(0.0).timestamp()
 
 

@@ -38,6 +38,7 @@ class Process:
         self.slot = slot
         self.account = account
         self.host = host
+        self.boot = host.boots
         self.role = scenario.roles[slot]
         self.rng = Random(f"{scenario.seed} {name}")
         self.dead = False
@@ -66,6 +67,10 @@ class Process:
         """Return the newest accepted file, as the production code asks for it."""
         self.told = self.accepted
         return self.told
+
+    def true_time(self, instant: float) -> float:
+        """Return the true time of an instant of this process; its machine may have rebooted since."""
+        return self.host.true_time(instant, self.boot)
 
     def accept_newest(self) -> None:
         """Notice that the file changed; ``apply`` read it once and does not."""
