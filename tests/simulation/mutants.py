@@ -550,7 +550,11 @@ MUTANTS = (
     _of_postgres("one request lost at the most", Patch(facts, "lost_attempts", _one_lost)),
     _of_postgres("a loss leaves no doubt", Patch(facts, "lost_attempts", _doubts_not_lost)),
     _of_postgres("a loss takes no slot", Patch(facts, "lost_attempts", _requests_not_lost)),
-    _of_postgres("newcomers not doubted", Patch(KeptAccount, "_doubt_newcomers", _newcomers_believed)),
+    _of_postgres(
+        "newcomers not doubted",
+        Patch(KeptAccount, "_doubt_newcomers", _newcomers_believed),
+        first_seed=4_600,
+    ),
     _of_postgres("numbers trusted after a loss", Patch(facts, "same_attempt", lambda *_: True)),
     _of_postgres("aged by the database's clock", Patch(KeptAccount, "_ages", _ages_by_database)),
     _of_postgres("other hosts' rows at face value", Patch(FirstSights, "local", _own_instant)),

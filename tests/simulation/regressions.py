@@ -24,7 +24,7 @@ class Regression:
 REGRESSIONS = (
     Regression(
         story="suspended between its read and its slot, it sent on what it had read 37 s before",
-        seed=15,
+        seed=472,
         mutant="decided long ago, sent all the same",
     ),
     Regression(
@@ -47,13 +47,13 @@ REGRESSIONS = (
     ),
     Regression(
         story="suspended until another had its lock, it adopted what it had read before the other wrote",
-        seed=30,
+        seed=51,
         mutant="adoptions without the lock",
         kind=WorldKind.POSTGRES,
     ),
     Regression(
         story="the state took long to record an override, and it sent on what it had read before",
-        seed=379,
+        seed=466,
         mutant="overrides take no time",
         kind=WorldKind.POSTGRES,
     ),

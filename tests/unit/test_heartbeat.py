@@ -84,7 +84,7 @@ def quiet(**changes: Any) -> World:
 
 
 EXCHANGE = ("read_live", "open")
-STORE = ("known", "pauses", "ledger", "record_live", "reserve", "settle")
+STORE = ("grounds", "record_live", "reserve", "settle")
 
 
 @pytest.mark.parametrize("where", [*EXCHANGE, *STORE, "send"])
