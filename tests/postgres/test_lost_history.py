@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 
 import pytest
 
 from reconciler.core.model import Confirmed, Known, Never, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
+from reconciler.errors import StateUnavailable
 from reconciler.ports import NotYet, Reserved
 from tests.contract.stores import BTC, ETH, ready_database, setting
-from tests.postgres.desks import desk, made_in_another_history, play
+from tests.postgres.desks import Desk, desk, made_in_another_history, play
 from tests.support.postgres import Server, server, shared, until
 
 L = LATEST_ARRIVAL_S
@@ -184,3 +186,43 @@ async def _fail_over(primary: object, name: str) -> None:
             assert known.last is not None
             assert known.last.setting == setting("1")
             assert await one.reserve() == NotYet(1101.0 + L + GUARD_S)
+
+
+def test_an_old_primary_that_comes_back_is_noticed_though_it_agrees_with_its_own_rows() -> None:
+    with server() as primary, primary.database() as name:
+        asyncio.run(_fail_back(primary, name))
+
+
+async def _fail_back(primary: Server, name: str) -> None:
+    with primary.standby() as standby:
+        async with desk(primary.url(name)) as one:
+            await one.applied("1")
+        until(lambda: standby.caught_up_with(primary))
+        primary.stop(how=signal.SIGQUIT)
+        standby.promote()
+        async with desk(either(primary, standby, name), at=1200.0) as one:
+            await one.store.ledger()
+            one.clock.time = 1300.0
+            await one.applied("2")
+            await one.applied("3")
+            primary.start()
+            standby.stop(how=signal.SIGQUIT)
+            one.clock.time = 1301.0
+            due = NotYet(1301.0 + L + GUARD_S)
+            assert [await asked_again(one), await one.reserve()] == [due, due]
+            assert doubted(await one.known())
+            one.clock.time = due.until
+            assert isinstance(await one.reserve(), Reserved)
+
+
+async def asked_again(one: Desk) -> Reserved | NotYet:
+    """Ask for a slot; the connection that broke is told of once."""
+    with suppress(StateUnavailable):
+        return await one.reserve()
+    return await one.reserve()
+
+
+def either(one: Server, other: Server, name: str) -> str:
+    """Return the address of whichever of two servers takes writes."""
+    hosts = f"host={one.directory},{other.directory}&port={one.port},{other.port}"
+    return f"postgresql://desk@/{name}?{hosts}&target_session_attrs=read-write"

@@ -139,6 +139,8 @@ class PostgresState:
         self._connections = connections
         self._budgets: set[Budget] = set()
         """Those that have a row, as far as this process knows."""
+        self._histories: dict[Budget, str] = {}
+        """The history each was last seen on. An old primary that comes back agrees with its own rows."""
 
     def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
         """Return the store of one account; those of one state share connections and first sights."""
@@ -166,7 +168,8 @@ class PostgresState:
             ask = transaction.last_answers if only else transaction.answers
             found = await ask(*histories, *map(_statement, only))
             answers = dict(zip(only, found[len(histories) :], strict=True))
-            yield Tables(_Statements(transaction, answers), lost=bool(histories) and _is_other(found[0]))
+            lost = budget is not None and self._is_other(budget, found[0])
+            yield Tables(_Statements(transaction, answers), lost=lost)
 
     @asynccontextmanager
     async def writing(self, claim: Claim, /) -> AsyncIterator[Tables]:
@@ -174,10 +177,13 @@ class PostgresState:
         if self.frozen:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
-            statements, lost = await self._claim(transaction, claim)
+            statements, found = await self._claim(transaction, claim)
+            lost = claim.budget is not None and self._is_other(claim.budget, found)
             if lost and claim.budget is not None:
                 await transaction.run(_SAW_HISTORY, budget_key(claim.budget))
             yield Tables(statements, lost=lost)
+        if claim.budget is not None:
+            self._histories.update((claim.budget, now) for _, now in found)
 
     @asynccontextmanager
     async def filling(self, claims: Sequence[Claim]) -> AsyncIterator[Tables]:
@@ -190,8 +196,18 @@ class PostgresState:
                 await self._claim(transaction, claim)
             yield Tables(_Statements(transaction, {}))
 
-    async def _claim(self, transaction: Transaction, claim: Claim) -> tuple[_Statements, bool]:
-        """Become the only writer of what is claimed; tells whether records may have been lost.
+    def _is_other(self, budget: Budget, found: Sequence[Row]) -> bool:
+        """Tell whether the server has another history than when the budget was last written about or seen.
+
+        A budget that nobody wrote about has none that could be lost.
+        """
+        seen = self._histories.get(budget)
+        if not found:
+            return seen is not None
+        return any(before != now or seen not in (None, now) for before, now in found)
+
+    async def _claim(self, transaction: Transaction, claim: Claim) -> tuple[_Statements, list[Row]]:
+        """Become the only writer of what is claimed; returns the histories of a budget: its row's, and now.
 
         The server does it in this order: lock the budget's row, the account, the row of the lock that was
         taken; and only then read what is asked ahead. All of it is one round trip.
@@ -205,7 +221,7 @@ class PostgresState:
         claims, ahead = (*rows, account, *whose), (*claim.ahead, *number)
         if claims == (account,) and not ahead:
             await transaction.run(*account)
-            return _Statements(transaction, {}), False
+            return _Statements(transaction, {}), []
         found = await transaction.answers(*claims, *map(_statement, ahead))
         if budget is not None and not found[0]:
             # The server that the row was made on is not the one that is asked now.
@@ -214,7 +230,7 @@ class PostgresState:
         if held is not None and whose:
             self.locks.still_held(held, found[len(claims) - 1])
         answers = dict(zip(ahead, found[len(claims) :], strict=True))
-        return _Statements(transaction, answers), budget is not None and _is_other(found[0])
+        return _Statements(transaction, answers), [] if budget is None else found[0]
 
     async def _row_of(self, transaction: Transaction, budget: Budget) -> tuple[Statement, ...]:
         """Return what locks the row of a budget; it is made by whoever sees the budget first."""
@@ -283,11 +299,3 @@ async def _make_ready(connections: Connections) -> None:
             await schema.migrate(transaction, place)
     async with connections.transaction(Mode.READ) as transaction:
         await schema.believe(transaction, place, len(schema.MIGRATIONS))
-
-
-def _is_other(found: Sequence[Row]) -> bool:
-    """Tell whether the server has another history than when the budget was last written about.
-
-    A budget that nobody wrote about has none that could be lost.
-    """
-    return any(before != now for before, now in found)
