@@ -300,6 +300,8 @@ class Supervisor:
             self._begin(keeper)
             tell(events.ConfigAccepted(file.path, file.desired.sha256))
         else:
+            # First: nobody may take it that nothing is waited for while the account is nobody's yet.
+            self._onlookers.widen(self.shared.keeps())
             tell(events.ConfigAccepted(file.path, file.desired.sha256))
             keeper.owned = partial(self.shared.owns, keeper)
             self.shared.hurry()

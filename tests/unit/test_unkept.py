@@ -141,7 +141,7 @@ def samples(made: Board) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 @pytest.mark.parametrize("made", [ALONE, BESIDE])
 def test_a_file_that_never_held_makes_the_process_neither_ready_nor_started(made: Board) -> None:
-    for checks in (ready_checks(made, answers=True, now=NOW), startup_checks(made)):
+    for checks in (ready_checks(made, answers=True, now=NOW), startup_checks(made, now=NOW)):
         failed = {check.name: check.told for check in checks if not check.passed}
         assert failed["settings"] == TOLD, "the first error, whatever is warned of before"
         assert "state" not in failed, "it is open, or nobody would have looked for files"
