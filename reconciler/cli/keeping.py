@@ -130,7 +130,7 @@ class Keeper:
 
     async def run(self, begin_at: float = float("-inf")) -> None:
         """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable."""
-        failures, self._let_go = 0, False
+        failures, self._let_go, self._told = 0, False, None
         while self.clock.now() < begin_at and not self.stopping():
             await self._rest(begin_at)
         while not self.stopping():

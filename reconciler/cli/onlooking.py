@@ -14,6 +14,7 @@ from reconciler.core.vitals import FileState, Vitals, after, begun
 if TYPE_CHECKING:
     from reconciler.cli.keeping import Keeper, Standing
     from reconciler.core.events import Event
+    from reconciler.core.sharing import AccountKey
     from reconciler.ports import Clock
     from reconciler.sidecar.board import Together
 
@@ -39,6 +40,10 @@ class Onlooker(Protocol):
 
     def share(self, together: Together) -> None:
         """Take how the accounts are shared out with other processes now."""
+        ...
+
+    def widen(self, keeps: frozenset[AccountKey]) -> None:
+        """Take for which accounts there are settings by now, of those that are shared out."""
         ...
 
     def miss(self, unkept: Unkept, event: Event) -> None:
@@ -97,6 +102,11 @@ class Onlookers:
         """Show how the accounts are shared out now."""
         for one in self._all:
             one.share(together)
+
+    def widen(self, keeps: frozenset[AccountKey]) -> None:
+        """Show for which accounts there are settings by now."""
+        for one in self._all:
+            one.widen(keeps)
 
     def hear(self, event: Event, keeper: Keeper | None) -> None:
         """Show what happened, to one account or to none."""

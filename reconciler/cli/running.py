@@ -40,6 +40,7 @@ from reconciler.desired.policy import policy_for
 from reconciler.desired.reader import Reading
 from reconciler.desired.watch import (
     Accepted,
+    Awaited,
     Found,
     PolicyAccepted,
     Rejected,
@@ -216,9 +217,7 @@ class Supervisor:
         for path in seen.paths:
             if not any(same_file(path, known) for known in self._files):
                 self._watch_file(WatchedFile(path, refuse=self._refuse), whole=seen.whole)
-        for path in [
-            path for path in self._files if path not in self.keepers and not os.path.lexists(path)
-        ]:
+        for path in [path for path in self._files if path not in self.keepers and _is_no_file(path)]:
             self._forget(path)
         if not seen.paths and not any(_leads_to(place, path) for path in self._files):
             self.tell(events.ConfigAwaited((place.path,)))
@@ -245,6 +244,8 @@ class Supervisor:
                 keeper = self.keepers[file.path]
                 self.tell(events.ConfigAccepted(desired.path, desired.sha256), keeper)
                 self._hurry(keeper, *(other for other in self.keepers.values() if other.held))
+            case Awaited(path):
+                self.tell(events.ConfigAwaited((path,)))
             case Rejected() as rejected:
                 self.tell(_config_rejected(rejected), self.keepers.get(file.path))
 
@@ -299,6 +300,8 @@ class Supervisor:
             self._begin(keeper)
             tell(events.ConfigAccepted(file.path, file.desired.sha256))
         else:
+            # First: nobody may take it that nothing is waited for while the account is nobody's yet.
+            self._onlookers.widen(self.shared.keeps())
             tell(events.ConfigAccepted(file.path, file.desired.sha256))
             keeper.owned = partial(self.shared.owns, keeper)
             self.shared.hurry()
@@ -382,6 +385,11 @@ class Supervisor:
             simulator = doors.is_simulator(self.standing.base)
             self._observers[key] = logs.observer(*owner, simulator=simulator, advice=doors.advice_on)
         return self._observers[key]
+
+
+def _is_no_file(path: str) -> bool:
+    """Tell whether there is nothing at a path, or a folder by now: a link to nowhere may become one."""
+    return not os.path.lexists(path) or os.path.isdir(path)
 
 
 def _leads_to(place: WatchedPlace, path: str) -> bool:

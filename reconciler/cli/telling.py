@@ -11,6 +11,7 @@ from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.keeping import Keeper
 from reconciler.core.events import Event
+from reconciler.core.sharing import AccountKey
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
 from reconciler.okx.wire import BaseUrl
@@ -53,6 +54,9 @@ class Telling:
 
     def share(self, together: Together) -> None:
         """Tell nothing: who keeps what is on the page."""
+
+    def widen(self, keeps: frozenset[AccountKey]) -> None:
+        """Tell nothing, for the same reason."""
 
     def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
         """Tell what an account has turned to by ``event``."""

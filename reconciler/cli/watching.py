@@ -13,6 +13,7 @@ from datetime import timedelta
 from reconciler import __version__, logs
 from reconciler.cli.keeping import Keeper
 from reconciler.core.events import Event, StateAwaited
+from reconciler.core.sharing import AccountKey
 from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import Trouble, Vitals
 from reconciler.okx.codes import fact
@@ -93,6 +94,11 @@ class Watching:
     def share(self, together: Together) -> None:
         """Show how the accounts are shared out now."""
         self._board.together, self._board.trouble = together, ""
+
+    def widen(self, keeps: frozenset[AccountKey]) -> None:
+        """Show an account for which there are settings before anybody has it."""
+        assert self._board.together is not None, "shared out from before the first file on"
+        self._board.together = replace(self._board.together, keeps=keeps)
 
     def _state_awaited(self, event: StateAwaited) -> None:
         """Show why the state cannot be used: not shared in any more, or not open yet."""

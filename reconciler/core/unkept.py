@@ -27,11 +27,13 @@ NOTHING = Unkept()
 def unkept_after(unkept: Unkept, event: Event, *, wall: datetime) -> Unkept:
     """Return which settings nobody keeps once ``event`` has happened, at ``wall``.
 
-    A file that is there is not waited for any more, whether it holds or not.
+    A file that is there is not waited for any more, whether it holds or not; one that is waited for is
+    not refused, and one that is withdrawn neither.
     """
     match event:
         case ConfigAwaited(paths=paths):
-            return replace(unkept, awaited=tuple(dict.fromkeys((*unkept.awaited, *paths))))
+            refused_still = tuple(each for each in unkept.refused if each.path not in paths)
+            return Unkept(tuple(dict.fromkeys((*unkept.awaited, *paths))), refused_still)
         case ConfigRejected(path=path, problems=problems, in_force=False):
             here = _without(_met(unkept, path), path)
             newest = refused(None, path, problems, wall, in_force=False)
@@ -39,7 +41,8 @@ def unkept_after(unkept: Unkept, event: Event, *, wall: datetime) -> Unkept:
         case ConfigAccepted(path=path):
             return _without(_met(unkept, path), path)
         case ConfigWithdrawn(path=path):
-            return _without(unkept, path)
+            awaited_still = tuple(each for each in unkept.awaited if each != path)
+            return _without(replace(unkept, awaited=awaited_still), path)
         case _:
             return unkept
 

@@ -66,6 +66,13 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """There is a link to the file and no file yet: nothing was ever in force, so it is waited for."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unsure:
     """Nothing is decided: look again."""
 
@@ -87,6 +94,7 @@ class WatchedFile:
         self.refused: Rejected | None = None
         """What newer content was refused for; None: none is."""
         self._refuse = refuse
+        self._awaited = False
         self._looks = _Looks()
         self._read = _Remembered(read_config)
 
@@ -99,12 +107,14 @@ class WatchedFile:
         content = content_of(self.path, OnDisk())
         return failed(content) if isinstance(content, Problem) else self._read(content, self.path)
 
-    def decide(self, reading: Reading, trust: Trust, now: float) -> Accepted | Rejected | Unsure | None:
+    def decide(
+        self, reading: Reading, trust: Trust, now: float
+    ) -> Accepted | Awaited | Rejected | Unsure | None:
         """Decide about what was read; None when there is nothing new to say."""
         unreadable = _unreadable(reading.problems)
         if self.desired is None and unreadable is Code.FILE_MISSING:
-            self._looks, self.refused = _Looks(), None
-            return None
+            return self._missed()
+        self._awaited = False
         in_force = None if self.desired is None else self.desired.sha256
         trust = trust if unreadable is None else min(trust, Trust.TWICE)
         match self._looks.decide(_mark(reading.desired, reading), in_force, trust, now):
@@ -118,6 +128,12 @@ class WatchedFile:
                 return Accepted(self.desired)
             case _Found.NEW:
                 return self._taken(reading)
+
+    def _missed(self) -> Awaited | None:
+        """Forget what was seen of a file that was never good: it is gone, or a link leads nowhere."""
+        before, self._awaited = self._awaited, os.path.lexists(self.path)
+        self._looks, self.refused = _Looks(), None
+        return Awaited(self.path) if self._awaited and not before else None
 
     def _taken(self, reading: Reading) -> Accepted | Rejected:
         problems = self._wrong(reading)

@@ -51,16 +51,19 @@ def ready_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...
     return (*settings, *begun, _state(board), *_sharing(board, now), *heartbeats)
 
 
-def startup_checks(board: Board) -> tuple[Check, ...]:
+def startup_checks(board: Board, *, now: float) -> tuple[Check, ...]:
     """Check that every account once had all its families in sync, or tighter, and none uncertain.
 
     Where accounts are shared out, those that others keep are theirs to answer for; none may be nobody's.
     """
-    accounts, together = board.accounts(), board.together
-    some = accounts or _unkept(board) or together is not None
+    # A file that comes moves on while this looks: it is waited for, somebody's to keep, kept. Looked for
+    # in this order it is met at least once.
+    unkept, together = _unkept(board), board.together
+    shared = () if together is None else (_shared_out(board, together, now),)
+    accounts = board.accounts()
+    some = accounts or unkept or (together is not None and _known(together))
     nobody = () if some else (Check("settings", False, "none is in force yet"),)
-    shared = () if together is None else (_shared_out(board, together),)
-    return (*_unkept(board), *nobody, *shared, *(_protected(watched.vitals) for watched in accounts))
+    return (*unkept, *nobody, *shared, *(_protected(watched.vitals) for watched in accounts))
 
 
 def probe_answer(checks: Sequence[Check], *, verbose: bool) -> Answer:
@@ -90,14 +93,23 @@ def _sharing(board: Board, now: float) -> tuple[Check, ...]:
     if together is None:
         return ()
     sure = now < together.good_until
-    told = "" if sure else together.trouble or "the state has not been heard of"
-    return (Check("sharing", sure, told),)
+    return (Check("sharing", sure, "" if sure else _unheard(together)),)
 
 
-def _shared_out(board: Board, together: Together) -> Check:
-    """Check that every account has an owner."""
-    if together.roster is None:
-        return Check("leases", False, together.trouble or "the state has not been heard of")
+def _known(together: Together) -> bool:
+    """Tell whether anybody has an account that is shared out."""
+    return bool(together.keeps or (together.roster is not None and together.roster.owners))
+
+
+def _unheard(together: Together) -> str:
+    """Write why nothing is known of the others."""
+    return together.trouble or "the state has not been heard of"
+
+
+def _shared_out(board: Board, together: Together, now: float) -> Check:
+    """Check that every account has an owner, by what was heard lately enough."""
+    if together.roster is None or now >= together.good_until:
+        return Check("leases", False, _unheard(together))
     free = sum(owner is None for *_, owner in board.elsewhere())
     return Check("leases", not free, f"{count(free, 'account')} nobody's yet" if free else "")
 

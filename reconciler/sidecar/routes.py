@@ -138,7 +138,7 @@ class Site:
 
     async def _startup(self, query: Query) -> Answer:
         """Answer 200 for good once it was: a file added later does not undo a start."""
-        checks = startup_checks(self._board)
+        checks = startup_checks(self._board, now=self._now())
         self._started = self._started or all(check.passed for check in checks)
         return probe_answer(() if self._started else checks, verbose=query.verbose)
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from reconciler.core.conditions import conditions, refused_file
 from reconciler.core.events import (
     ConfigAccepted,
+    ConfigAwaited,
     ConfigRejected,
     ConfigWithdrawn,
     Event,
@@ -76,8 +77,13 @@ class FileTeller:
         """Take an event, and the files that are refused since; tells what began or is over, if anything."""
         refused = {file.path: file for file in unkept.refused}
         self._gone = (self._gone & self._stories.keys()) - refused.keys()
-        if isinstance(event, ConfigWithdrawn):
-            self._gone.add(event.path)
+        match event:
+            case ConfigWithdrawn(path):
+                self._gone.add(path)
+            case ConfigAwaited(paths):
+                self._gone.update(paths)
+            case _:
+                pass
         for path in sorted(self._stories.keys() | refused.keys()):
             found = refused_file(refused[path]) if path in refused else {}
             self._stories[path], notices = tell(self._stories.get(path, {}), found, now=now, wall=wall)

@@ -110,6 +110,30 @@ def test_a_file_that_is_waited_for_and_comes_broken_is_not_said_to_be_waited_for
     ends_well(sidecar)
 
 
+@pytest.mark.parametrize(
+    ("place", "name", "file"),
+    [
+        ("late.yaml", "late.yaml", "nowhere.yaml"),
+        ("late", "late/late.yaml", "nowhere.yaml"),
+        ("late", "late", "nowhere/mmp.yaml"),
+    ],
+)
+def test_a_link_to_nowhere_is_waited_for(
+    place: str, name: str, file: str, desk: Desk, exchange: Exchange
+) -> None:
+    link, target = desk.folder / name, desk.folder / file
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target.parent if target.name == "mmp.yaml" else target)
+    process = desk.start("run", "--listen", "127.0.0.1:0", "-c", place, "--state", str(desk.state))
+    sidecar = Sidecar(process, process.wait_for_log("listening")["url"])
+    eventually(lambda: f"waiting for {name}" in sidecar.ask("/readyz")[1], 5.0, "the wait to be told")
+    assert f"waiting for {name}" in sidecar.ask("/startupz")[1]
+    target.parent.mkdir(exist_ok=True)
+    desk.wants({"BTC-USD": "5s/2s/100"}, name=file)
+    sidecar.wait_for("/readyz", 20.0)
+    ends_well(sidecar)
+
+
 def test_an_account_without_a_key_is_told_of_everywhere(desk: Desk, exchange: Exchange) -> None:
     with webhook() as hook:
         sidecar = begun(desk, hook)

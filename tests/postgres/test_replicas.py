@@ -139,6 +139,26 @@ def test_a_server_that_is_away_is_waited_for_and_nobody_loses_an_account(
     assert one.metric("mmp_state_failures_total") > 0
 
 
+def test_a_replica_whose_file_comes_late_has_not_started_before_somebody_keeps_it(
+    six: Fleet, postgres: Server
+) -> None:
+    early, late = six.desk.folder / "accounts" / "desk-006.yaml", six.desk.folder / "late.yaml"
+    text = early.read_text()
+    early.unlink()
+    six.listening().wait_for("/startupz", 20.0)
+    process = six.desk.start("run", "--listen", "127.0.0.1:0", "-c", "late.yaml")
+    sidecar = Sidecar(process, process.wait_for_log("listening")["url"])
+    eventually(lambda: sidecar.ask("/readyz")[1] == "settings: waiting for late.yaml\n", 10.0, "the wait")
+    postgres.stop()
+    late.write_text(text)
+    process.wait_for_log("config accepted")
+    status, told = sidecar.ask("/startupz")
+    assert (status, "leases: " in told) == (503, True)
+    postgres.start()
+    sidecar.wait_for("/startupz", 30.0)
+    assert owned(sidecar) == ["desk-006"]
+
+
 def test_one_that_was_stopped_for_long_finds_its_accounts_taken_and_sends_nothing(six: Fleet) -> None:
     one, two = pair(six)
     lost = owned(one)

@@ -127,6 +127,17 @@ def test_after_a_loop_that_lasted_a_failure_is_news_again(monkeypatch: pytest.Mo
     assert len(rests) == 2, "each wait says until when silence is no sign of death"
 
 
+def test_in_another_lease_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks forgot the account in between: it begins anew, without what was wrong before."""
+    account = Account([])
+    told = []
+    for _ in range(3):
+        account.lives = [failing(NO_KEY)] * 3
+        run(monkeypatch, account)
+        told.append(sum(isinstance(event, LoopFailed) for event in account.told))
+    assert told == [1, 2, 3]
+
+
 def test_a_state_that_cannot_be_relied_on_ends_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StateUnusable):
         kept(monkeypatch, failing(StateUnusable("state-damaged", "damaged")), failing(NO_KEY))

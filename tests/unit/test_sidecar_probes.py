@@ -75,7 +75,7 @@ def test_live_and_ready_are_what_they_say(
 def test_started_is_every_account(
     accounts: tuple[Vitals, ...], awaited: tuple[str, ...], expected: bool
 ) -> None:
-    assert passes(startup_checks(board(*accounts, awaited=awaited))) == expected
+    assert passes(startup_checks(board(*accounts, awaited=awaited), now=NOW)) == expected
 
 
 def test_a_probe_tells_why_in_a_line_each() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import combinations_with_replacement, count
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.core.events import Event, LeaseEnded, LeaseTaken, LockAwaited, StateAwaited
 from reconciler.core.model import Environment, Kind
 from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
+from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
 from reconciler.report.status import status_text
 from reconciler.schema_files import load_schema
@@ -54,7 +56,7 @@ UNHEARD = sharing(owners={}, heard=False)
 
 
 def failed(made: Board, *, now: float = NOW) -> dict[str, str]:
-    checks = (*ready_checks(made, answers=True, now=now), *startup_checks(made))
+    checks = (*ready_checks(made, answers=True, now=now), *startup_checks(made, now=now))
     return {check.name: check.told for check in checks if not check.passed}
 
 
@@ -81,7 +83,62 @@ def test_before_anybody_was_heard_of_nothing_is_ready() -> None:
 def test_a_state_that_is_not_heard_of_is_told_with_the_reason() -> None:
     silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, trouble="the server is away")
     assert failed(silent) == {}, "one lost beat is nothing"
-    assert failed(silent, now=NOW + LEASE_TTL_S) == {"sharing": "the server is away"}
+    told = dict.fromkeys(("sharing", "leases"), "the server is away")
+    assert failed(silent, now=NOW + LEASE_TTL_S) == told, "who keeps what is not known any more"
+
+
+@pytest.mark.parametrize(
+    ("keeps", "owners", "expected"),
+    [
+        ((), {}, {"settings": "none is in force yet"}),
+        ((MAIN,), {}, {"leases": "1 account nobody's yet"}),
+        ((MAIN,), {MAIN: "1"}, {"leases": "1 account nobody's yet"}),
+        ((MAIN,), {MAIN: "2"}, {}),
+        ((), {MAIN: "2"}, {}),
+    ],
+)
+def test_where_nothing_is_kept_by_anybody_nothing_is_protected(
+    keeps: tuple[str, ...], owners: dict[str, str], expected: dict[str, str]
+) -> None:
+    made = sharing(owners=owners)
+    assert made.together is not None
+    made.together = replace(made.together, keeps=frozenset(keeps))
+    assert failed(made) == expected
+
+
+class Racing(Board):
+    """A board that is written to while it is read: before its n-th read whatever is due by then."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("unkept", "together", "_accounts"):
+            clock = super().__getattribute__("version")
+            clock()
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("due", list(combinations_with_replacement(range(9), 3)))
+def test_a_file_that_comes_while_a_probe_looks_lets_it_never_pass(due: tuple[int, int, int]) -> None:
+    """A run shows the account's settings, then that nobody waits for them, then the account."""
+    waiting = sharing(owners={DESK: "2"})
+    assert waiting.together is not None
+    before = replace(waiting.together, keeps=frozenset({DESK}))
+    unprotected = {"main/live": Watched(fresh(), INTERVAL_S, owner=ME)}
+    steps: list[tuple[str, object]] = [
+        ("together", replace(before, keeps=frozenset({DESK, MAIN}))),
+        ("unkept", NOTHING),
+        ("_accounts", unprotected),
+    ]
+    reads = count()
+
+    def write() -> None:
+        at = next(reads)
+        for when, (name, value) in zip(due, steps, strict=True):
+            if when == at:
+                object.__setattr__(made, name, value)
+
+    made = Racing("", WALL, Unkept(("mmp.yaml",)), together=before)
+    object.__setattr__(made, "version", write)
+    assert not all(check.passed for check in startup_checks(made, now=NOW))
 
 
 def test_a_state_that_an_account_cannot_use_is_not_ready_until_it_can() -> None:

@@ -82,6 +82,13 @@ def test_a_file_that_comes_ends_the_wait_for_itself_alone(
     assert [file.path for file in unkept.refused] == ([] if holds else sorted(kept))
 
 
+def test_a_file_that_is_withdrawn_is_waited_for_no_longer() -> None:
+    waiting = having_met(ConfigAwaited(("b.yaml", "accounts")))
+    assert unkept_after(waiting, GONE, wall=WALL).awaited == ("accounts",)
+    inside = unkept_after(waiting, ConfigWithdrawn("accounts/b.yaml"), wall=WALL)
+    assert inside == waiting, "the folder still is"
+
+
 @pytest.mark.parametrize(
     ("events", "refused"),
     [
@@ -90,6 +97,8 @@ def test_a_file_that_comes_ends_the_wait_for_itself_alone(
         ([replace(BROKEN, path="c.yaml"), BROKEN], (REFUSED, replace(REFUSED, path="c.yaml"))),
         ([BROKEN, HOLDS], ()),
         ([BROKEN, GONE], ()),
+        ([BROKEN, ConfigAwaited(("b.yaml",))], ()),
+        ([BROKEN, ConfigAwaited(("c.yaml",))], (REFUSED,)),
         ([BROKEN, WentIdle(NOW), replace(HOLDS, path="c.yaml")], (REFUSED,)),
         ([replace(BROKEN, in_force=True)], ()),
     ],
@@ -132,7 +141,7 @@ def samples(made: Board) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 @pytest.mark.parametrize("made", [ALONE, BESIDE])
 def test_a_file_that_never_held_makes_the_process_neither_ready_nor_started(made: Board) -> None:
-    for checks in (ready_checks(made, answers=True, now=NOW), startup_checks(made)):
+    for checks in (ready_checks(made, answers=True, now=NOW), startup_checks(made, now=NOW)):
         failed = {check.name: check.told for check in checks if not check.passed}
         assert failed["settings"] == TOLD, "the first error, whatever is warned of before"
         assert "state" not in failed, "it is open, or nobody would have looked for files"
@@ -246,7 +255,12 @@ def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("end", "words"), [(HOLDS, "b.yaml holds and is in force."), (GONE, "b.yaml is gone.")]
+    ("end", "words"),
+    [
+        (HOLDS, "b.yaml holds and is in force."),
+        (GONE, "b.yaml is gone."),
+        (ConfigAwaited(("b.yaml",)), "b.yaml is gone."),
+    ],
 )
 def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: str) -> None:
     again = replace(BROKEN, problems=(WRONG[0], replace(WRONG[1], message="another")))

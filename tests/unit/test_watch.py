@@ -12,6 +12,7 @@ from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.config import load_configs
 from reconciler.desired.watch import (
     Accepted,
+    Awaited,
     Found,
     Rejected,
     Unsure,
@@ -66,6 +67,8 @@ class File:
                 return "+".join(problem.code for problem in problems)
             case Unsure():
                 return "unsure"
+            case Awaited():
+                return "awaited"
             case None:
                 return ""
 
@@ -287,6 +290,24 @@ def test_a_newcomer_that_never_held_and_goes_away_says_nothing(tmp_path: Path) -
     assert looked(file, *[Trust.TWICE] * 3) == [None] * 3
     (tmp_path / "mmp.yaml").write_text(BROKEN)
     assert isinstance(looked(file, Trust.ONCE)[0], Rejected), "back again: told again"
+
+
+def test_a_newcomer_that_is_a_link_to_nowhere_is_awaited_and_told_so_once(tmp_path: Path) -> None:
+    link, target = tmp_path / "mmp.yaml", tmp_path / "elsewhere.yaml"
+    link.symlink_to(target)
+    file = newcomer(link)
+    awaited: list[object] = [Awaited(file.path), None, None]
+    assert looked(file, *Trust) == awaited
+    target.write_text(BROKEN)
+    assert isinstance(looked(file, Trust.ONCE)[0], Rejected)
+    target.unlink()
+    assert looked(file, *Trust) == awaited, "awaited again"
+    link.unlink()
+    assert looked(file, *Trust) == [None] * 3, "nobody asks for it any more"
+    link.symlink_to(target)
+    assert looked(file, *Trust) == awaited
+    target.write_text(FIRST)
+    assert isinstance(looked(file, Trust.ONCE)[0], Accepted)
 
 
 def test_what_is_refused_is_remembered_for_who_begins_to_look_later(file: File) -> None:
