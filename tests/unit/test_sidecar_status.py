@@ -96,12 +96,19 @@ def test_a_read_that_proves_nothing_yet_leaves_nothing_to_do_and_is_by_the_schem
 def test_before_anything_was_compared_the_families_are_there_and_nothing_is_claimed() -> None:
     status, document = served(board(fresh()))
     assert (status, errors(document)) == (200, [])
-    assert [(one["family"], one["applied"], one["live"]) for one in document["families"]] == [
-        (BTC, None, None),
-        (ETH, None, None),
+    assert document["families"] == [
+        {
+            "family": family,
+            "state": "uncertain",
+            "desired": A.wire(),
+            "applied": None,
+            "live": None,
+            "pending": None,
+        }
+        for family in (BTC, ETH)
     ]
     assert (document["in_sync"], document["watch"]["standing"]) == (False, "unknown")
-    assert document["pacing"] is None
+    assert (document["pacing"], document["eta_seconds"], document["pauses"]) == (None, 0, [])
 
 
 def test_several_accounts_are_wrapped() -> None:
