@@ -2,8 +2,9 @@
 
 A story follows one key through time: what holds, what people were told last, and how often it came back
 since. What begins is told once it has lasted as long as it may; what was told is told again when it is
-over, at once. The same thing beginning again within CALM_S is only counted, and the count is told later.
-So a key sends at most two messages per CALM_S and mark, whatever happens. A story is a value, made anew
+over, at once, also where something of another kind holds instead. The same thing beginning again within
+CALM_S is only counted, and the count is told later. So a key sends at most two messages per CALM_S and
+mark, whatever happens. A story is a value, made anew
 each time; losing all of them (a restart) means that what still holds is told again.
 """
 
@@ -41,6 +42,7 @@ class Notice:
 
     ``condition`` is what began, or what was told before and is over; of several families, the first
     one's. ``since`` is when it began. ``count`` is how often it began since it was last told of.
+    ``instead``: what holds now, where what is over is so because of that.
     """
 
     kind: Kind
@@ -50,6 +52,7 @@ class Notice:
     condition: Condition
     since: datetime
     count: int
+    instead: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +86,14 @@ def tell(
     What begins or ends for many families at once is one notice.
     """
     kept: dict[Key, Story] = {}
-    notices: list[tuple[Key, Notice]] = []
+    notices: list[Notice] = []
     for key in sorted(stories.keys() | found.keys()):
         story = _followed(stories.get(key), found.get(key), now, wall)
-        story, notice = _told(key, story, now)
-        if notice is not None:
-            notices.append((key, notice))
+        story, told = _told(key, story, now)
+        notices += told
         if not _is_forgotten(story, now):
             kept[key] = story
-    return kept, _together(notice for _, notice in notices)
+    return kept, _together(notices)
 
 
 def _followed(story: Story | None, found: Condition | None, now: float, wall: datetime) -> Story:
@@ -104,38 +106,50 @@ def _followed(story: Story | None, found: Condition | None, now: float, wall: da
     return replace(story, holds=found, since=wall, due_at=now + found.patience_s, counted=False)
 
 
-def _told(key: Key, story: Story, now: float) -> tuple[Story, Notice | None]:
+def _told(key: Key, story: Story, now: float) -> tuple[Story, tuple[Notice, ...]]:
     """Return what there is to tell of a story, and the story once that was told."""
-    holds = story.holds
-    if holds is None:
-        return _told_over(key, story, now)
+    over: tuple[Notice, ...] = ()
+    if story.told is not None and (story.holds is None or story.holds.kind is not story.told.kind):
+        over = (_over(key, story, story.told),)
+        story = replace(story, told=None, told_since=None)
+    if story.holds is not None:
+        story, begun = _told_of(key, story, story.holds, now)
+        return story, (*over, *begun)
+    return (story, over) if over else _told_passed(key, story, now)
+
+
+def _told_of(key: Key, story: Story, holds: Condition, now: float) -> tuple[Story, tuple[Notice, ...]]:
+    """Tell what holds once it is due and was quiet long enough; until then it is counted."""
     if now < story.due_at or (story.told is not None and story.told.mark == holds.mark):
-        return story, None
+        return story, ()
     if _is_calm(story, holds.mark, now):
         return _told_begun(key, story, holds, now)
     if story.counted:
-        return story, None
-    return replace(story, untold=story.untold + 1, counted=True, last=holds), None
+        return story, ()
+    return replace(story, untold=story.untold + 1, counted=True, last=holds), ()
 
 
-def _told_begun(key: Key, story: Story, holds: Condition, now: float) -> tuple[Story, Notice]:
+def _told_begun(key: Key, story: Story, holds: Condition, now: float) -> tuple[Story, tuple[Notice]]:
     count = story.untold if story.counted else story.untold + 1
     notice = _notice(key, Turn.BEGAN, holds.severity, holds, story.since, count)
     told_at = {**_recent(story.told_at, now), holds.mark: now}
     story = replace(story, told=holds, told_since=story.since, told_at=told_at)
-    return replace(story, untold=0, counted=False, last=None), notice
+    return replace(story, untold=0, counted=False, last=None), (notice,)
 
 
-def _told_over(key: Key, story: Story, now: float) -> tuple[Story, Notice | None]:
-    """Tell that it is over if it was told of; or, when it is calm again, how often it came and went."""
-    if story.told is not None:
-        notice = _notice(key, Turn.OVER, Severity.INFO, story.told, story.told_since or story.since, 1)
-        return replace(story, told=None, told_since=None), notice
+def _over(key: Key, story: Story, told: Condition) -> Notice:
+    """Return the notice that what was told is over: all is right, or something of another kind holds."""
+    notice = _notice(key, Turn.OVER, Severity.INFO, told, story.told_since or story.since, 1)
+    return replace(notice, instead=story.holds.kind if story.holds else None)
+
+
+def _told_passed(key: Key, story: Story, now: float) -> tuple[Story, tuple[Notice, ...]]:
+    """Tell, when it is calm again, how often something came and went untold."""
     if story.last is None or not _is_calm(story, story.last.mark, now):
-        return story, None
+        return story, ()
     notice = _notice(key, Turn.OVER, Severity.INFO, story.last, story.since, story.untold)
     told_at = {**_recent(story.told_at, now), story.last.mark: now}
-    return replace(story, untold=0, last=None, told_at=told_at), notice
+    return replace(story, untold=0, last=None, told_at=told_at), (notice,)
 
 
 def _notice(
@@ -162,7 +176,7 @@ def _recent(told_at: Mapping[Mark, float], now: float) -> dict[Mark, float]:
 
 def _together(notices: Iterable[Notice]) -> tuple[Notice, ...]:
     """Return notices in order, those of more families than APART that say the same as one."""
-    alike: dict[tuple[int, str, str, str], list[Notice]] = {}
+    alike: dict[tuple[int, str, str, str, str], list[Notice]] = {}
     for notice in notices:
         alike.setdefault(_said(notice), []).append(notice)
     told: list[Notice] = []
@@ -171,9 +185,10 @@ def _together(notices: Iterable[Notice]) -> tuple[Notice, ...]:
     return tuple(told)
 
 
-def _said(notice: Notice) -> tuple[int, str, str, str]:
+def _said(notice: Notice) -> tuple[int, str, str, str, str]:
     """Return what notices have in common that may share a message; also their order, worst first."""
-    return _WORST_FIRST.index(notice.severity), notice.kind, notice.turn, notice.condition.code
+    worst = _WORST_FIRST.index(notice.severity)
+    return worst, notice.kind, notice.turn, notice.condition.code, notice.instead or ""
 
 
 def _merged(notices: list[Notice]) -> Notice:

@@ -148,6 +148,9 @@ def _text(said: Said, notice: Notice, whose: Whose) -> str:
 
 
 def _over(notice: Notice, vitals: Vitals) -> Said:
+    if notice.instead is not None:
+        whose = _names(notice) if notice.families else "The exchange"
+        return Said(f"{whose}: {notice.kind.value} before, {notice.instead.value} now.")
     match notice.kind:
         case Kind.OUT_OF_SYNC | Kind.FROZEN | Kind.REJECTED | Kind.FIGHT:
             return Said(_over_family(notice, vitals))

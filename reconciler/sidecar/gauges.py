@@ -70,6 +70,16 @@ def _one(value: float | None) -> list[Sample]:
     return [] if value is None else [((), float(value))]
 
 
+def _once_compared(of: Callable[[Seen], list[Sample]]) -> Callable[[Seen], list[Sample]]:
+    """Give no samples before the first comparison: until then the state was not even looked at."""
+    return lambda seen: of(seen) if seen.vitals.compared is not None else []
+
+
+def _once_read(of: Callable[[Seen], list[Sample]]) -> Callable[[Seen], list[Sample]]:
+    """Give no samples before live was read and compared: only the exchange says what it holds."""
+    return _once_compared(lambda seen: of(seen) if seen.vitals.read_at is not None else [])
+
+
 def _states(seen: Seen) -> list[Sample]:
     found = Counter(family.state for family in seen.look.status.families)
     return [((state.value,), float(found[state])) for state in FamilyState]
@@ -145,12 +155,12 @@ def _flag(of: Callable[[Seen], bool]) -> Callable[[Seen], list[Sample]]:
 
 
 GAUGES = (
-    Gauge("mmp_families", "Desired families by state.", ("state",), _states),
+    Gauge("mmp_families", "Desired families by state.", ("state",), _once_compared(_states)),
     Gauge(
         "mmp_family_state",
         "1 for the state each desired family is in.",
         ("family", "state"),
-        _family_states,
+        _once_compared(_family_states),
     ),
     Gauge("mmp_standing", "1 for how the account stands, 0 for the other words.", ("standing",), _standing),
     Gauge(
@@ -160,16 +170,26 @@ GAUGES = (
         _flag(lambda seen: seen.vitals.started),
     ),
     Gauge("mmp_in_sync_timestamp_seconds", "When all was last proven as desired.", (), _at(_in_sync_at)),
-    Gauge("mmp_pending_requests", "Requests still to be sent.", (), _pending),
+    Gauge("mmp_pending_requests", "Requests still to be sent.", (), _once_compared(_pending)),
     Gauge(
         "mmp_eta_seconds",
         "Seconds until the last pending request can go out or the last outcome is known.",
         (),
-        lambda seen: _one(seen.look.status.eta_s),
+        _once_compared(lambda seen: _one(seen.look.status.eta_s)),
     ),
-    Gauge("mmp_frozen_families", "Families whose quotes the exchange holds.", (), _frozen),
-    Gauge("mmp_frozen_until_reset_families", "Those that only a reset by hand ends.", (), _until_reset),
-    Gauge("mmp_paused_families", "Families paused, by hand or by the fight breaker.", ("by",), _paused),
+    Gauge("mmp_frozen_families", "Families whose quotes the exchange holds.", (), _once_read(_frozen)),
+    Gauge(
+        "mmp_frozen_until_reset_families",
+        "Those that only a reset by hand ends.",
+        (),
+        _once_read(_until_reset),
+    ),
+    Gauge(
+        "mmp_paused_families",
+        "Families paused, by hand or by the fight breaker.",
+        ("by",),
+        _once_compared(_paused),
+    ),
     Gauge("mmp_unresolved_attempts", "Requests whose outcome is not known now.", (), _unresolved),
     Gauge(
         "mmp_slots_counting",

@@ -1,7 +1,7 @@
 """``/api/v1/status``: what ``mmp status --output json`` prints, as the loops themselves know it.
 
-Before anything was compared the families are there all the same, with nothing applied and nothing
-live: a reader sees what is desired, and that nothing is known yet.
+Before anything was compared the families are there all the same, uncertain, with nothing applied,
+nothing live and nothing pending: a reader sees what is desired, and that nothing is known yet.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from reconciler.core.model import Family, Setting
 from reconciler.core.standing import Judged, stands
-from reconciler.core.status import Record, Status, make_status
+from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.unkept import NOTHING
 from reconciler.core.vitals import Vitals, status_of
 from reconciler.report.documents import Document, listed, several
@@ -30,11 +31,11 @@ class Look:
 
 
 def look(watched: Watched, *, now: float, wall: datetime) -> Look:
-    """Return how an account is; before the first comparison, with nothing on record."""
+    """Return how an account is; before the first comparison, with nothing known."""
     vitals = watched.vitals
     known = status_of(vitals, now=now, wall=wall)
     judged = stands(vitals, known, now=now, interval_s=watched.interval_s)
-    status = known or _nothing_known(vitals, now=now, wall=wall)
+    status = known or _nothing_known(vitals, wall)
     return Look(replace(status, owner=watched.owner), judged)
 
 
@@ -72,9 +73,25 @@ def _document(watched: Watched, *, now: float, wall: datetime) -> Document:
     return watched_document(seen.status, watched.vitals, seen.judged, now=now)
 
 
-def _nothing_known(vitals: Vitals, *, now: float, wall: datetime) -> Status:
-    record = Record(vitals.uid, vitals.host, known={}, ledger=None, live_rows={}, live_at=None)
-    return make_status(vitals.desired, record, simulator=vitals.simulator, now=now, wall=wall)
+def _nothing_known(vitals: Vitals, wall: datetime) -> Status:
+    """Return the status of an account whose state was not looked at yet: it may say anything."""
+    wanted = sorted(vitals.desired.families.items())
+    return Status(
+        desired=vitals.desired,
+        uid=vitals.uid,
+        host=vitals.host,
+        simulator=vitals.simulator,
+        families=tuple(_unknown(family, each.setting) for family, each in wanted),
+        unmanaged={},
+        live_at=None,
+        asked_at=wall,
+        pacing=None,
+        eta_s=0.0,
+    )
+
+
+def _unknown(family: Family, desired: Setting) -> FamilyStatus:
+    return FamilyStatus(family, FamilyState.UNCERTAIN, desired, applied=None, live=None, change=None)
 
 
 def _nothing_yet(board: Board) -> Document:

@@ -18,6 +18,8 @@ KEY = Key(Topic.FAMILY, BTC)
 A = Condition(Kind.OUT_OF_SYNC, Severity.CRITICAL, "drifted", "")
 B = Condition(Kind.OUT_OF_SYNC, Severity.WARNING, "drift-policy", "")
 PATIENT = Condition(Kind.OUT_OF_SYNC, Severity.CRITICAL, "new", "", patience_s=10.0)
+FROZEN = Condition(Kind.FROZEN, Severity.CRITICAL, "until-reset", "")
+WARY = Condition(Kind.REJECTED, Severity.WARNING, "51000", "", patience_s=10.0)
 
 Course = Sequence[tuple[float, Condition | None]]
 """What holds of one family from which instant on, oldest first."""
@@ -64,6 +66,41 @@ def test_what_becomes_something_else_is_told_at_once_and_ends_as_that() -> None:
         (0.0, "began", "drifted", 1),
         (1.0, "began", "drift-policy", 1),
         (2.0, "over", "drift-policy", 1),
+    ]
+
+
+def test_what_becomes_of_another_kind_is_over_at_once_and_only_what_begins_waits_for_calm() -> None:
+    course = [(0.0, A), (10.0, FROZEN), (100.0, A), (299.0, A), (300.0, A), (400.0, None)]
+    assert words(course) == [
+        (0.0, "began", "drifted", 1),
+        (10.0, "began", "until-reset", 1),
+        (10.0, "over", "drifted", 1),
+        (100.0, "over", "until-reset", 1),
+        (300.0, "began", "drifted", 1),
+        (400.0, "over", "drifted", 1),
+    ]
+
+
+def test_what_is_over_since_something_else_holds_says_what() -> None:
+    course = [(0.0, A), (1.0, WARY), (12.0, WARY), (13.0, None)]
+    told = [(at, one.kind, one.turn, one.instead) for at, one in played(course)]
+    assert told == [
+        (0.0, Kind.OUT_OF_SYNC, Turn.BEGAN, None),
+        (1.0, Kind.OUT_OF_SYNC, Turn.OVER, Kind.REJECTED),
+        (12.0, Kind.REJECTED, Turn.BEGAN, None),
+        (13.0, Kind.REJECTED, Turn.OVER, None),
+    ]
+
+
+def test_what_is_over_for_different_reasons_shares_no_message() -> None:
+    found = {Key(Topic.FAMILY, family): A for family in FAMILIES}
+    stories, _ = tell({}, found, now=0.0, wall=WALL)
+    frozen = {Key(Topic.FAMILY, family): FROZEN for family in FAMILIES[:4]}
+    _, notices = tell(stories, frozen, now=1.0, wall=WALL)
+    assert [(one.turn, one.instead, len(one.families)) for one in notices] == [
+        (Turn.BEGAN, None, 4),
+        (Turn.OVER, None, 5),
+        (Turn.OVER, Kind.FROZEN, 4),
     ]
 
 
@@ -126,43 +163,66 @@ def beginnings(course: Course) -> int:
 
 
 def complaint(course: Course, told: list[tuple[float, Notice]]) -> str | None:
-    """Return which promise to the people who are told is broken; None when none is."""
-    believed: str | None = None
+    """Return which promise to the people who are told is broken; None when none is.
+
+    One thing is believed at a time: what becomes of another kind is over before that begins. The same
+    kind may begin once more as something else: worse, or for another reason.
+    """
+    believed: Condition | None = None
     last_begun: dict[str, float] = {}
-    for at, notice in told:
+    for at, notice in _overs_first(told):
         code = notice.condition.code
         if notice.count < 1:
             return "something that never happened is told"
-        if notice.turn is Turn.BEGAN and believed == code:
+        if believed is not None and believed.kind is not notice.kind:
+            return f"{believed.kind} is not over when {notice.kind} {notice.turn}"
+        if notice.turn is Turn.BEGAN and believed is not None and believed.code == code:
             return f"{code} is told twice"
         if notice.turn is Turn.BEGAN or believed is None:
             if at < last_begun.get(code, float("-inf")) + CALM_S:
                 return f"{code} is told again too soon"
             last_begun[code] = at
-        believed = code if notice.turn is Turn.BEGAN else None
-    holds = course[-1][1]
-    if believed != (holds.code if holds else None):
+        believed = notice.condition if notice.turn is Turn.BEGAN else None
+    if believed != course[-1][1]:
         return f"{believed} is believed in the end"
-    if len({at for at, _ in told}) != len(told):
-        return "two notices of one family at one moment"
+    if len({(at, notice.turn) for at, notice in told}) != len(told):
+        return "two notices of one family turn one way at one moment"
     return None
+
+
+def _overs_first(told: list[tuple[float, Notice]]) -> list[tuple[float, Notice]]:
+    """Return what was told by time; of one moment, what is over first: it was, before the other began."""
+    return sorted(told, key=lambda one: (one[0], one[1].turn is Turn.BEGAN))
 
 
 def counted(told: list[tuple[float, Notice]]) -> int:
     """Add up what the notices count: every beginning, and what came and went untold."""
     total, believed = 0, False
-    for _, notice in told:
+    for _, notice in _overs_first(told):
         ends_what_was_told = notice.turn is Turn.OVER and believed
         total += 0 if ends_what_was_told else notice.count
         believed = notice.turn is Turn.BEGAN
     return total
 
 
-def test_every_short_course_is_told_truly_and_sparingly() -> None:
-    for course in courses((None, A, B, PATIENT), 4):
+@pytest.mark.parametrize("found", [(A, B, PATIENT), (A, FROZEN, WARY)], ids=["one kind", "several kinds"])
+def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Condition]) -> None:
+    for course in courses((None, *found), 4):
         told = played(course)
         assert complaint(course, told) is None, (course, told)
         assert counted(told) <= beginnings(course), (course, told)
+
+
+def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
+    for course in courses((None, A, PATIENT, FROZEN, WARY), 3):
+        told = played([*course, (course[-1][0] + 1.0, None)])
+        open_kinds: set[Kind] = set()
+        for _, notice in _overs_first(told):
+            if notice.turn is Turn.BEGAN:
+                open_kinds.add(notice.kind)
+            else:
+                open_kinds.discard(notice.kind)
+        assert not open_kinds, (course, told)
 
 
 def test_every_beginning_is_counted_once() -> None:

@@ -164,6 +164,28 @@ def test_what_begins_and_ends_is_said_in_one_sentence(vitals: Vitals, began: str
     assert document["severity"] == "info"
 
 
+DRIFTED = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100")})
+FROZEN = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)})
+UNREACHABLE, KEYLESS = (
+    replace(CALM, outage=outage()),
+    replace(CALM, objection=Objection(BAD_KEY, writing=False)),
+)
+
+TURNED = [
+    (DRIFTED, FROZEN, "BTC-USD: out-of-sync before, frozen now."),
+    (FROZEN, DRIFTED, "BTC-USD: frozen before, out-of-sync now."),
+    (UNREACHABLE, KEYLESS, "The exchange: unreachable before, key-problem now."),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "told"), TURNED)
+def test_what_turns_into_something_else_is_never_called_right(
+    before: Vitals, after: Vitals, told: str
+) -> None:
+    over = [one["text"] for one in documents(before, after) if one["turn"] == "over"]
+    assert over == [f"main (live): {told}"]
+
+
 def test_every_kind_has_its_sentences() -> None:
     seen = {one.kind for vitals, _, _ in SENTENCES for one in conditions(vitals).values()}
     assert seen == set(Kind)

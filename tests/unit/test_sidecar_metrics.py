@@ -281,25 +281,45 @@ def test_states_and_standing_are_labels() -> None:
 
 
 def test_pauses_by_hand_and_by_the_fight_breaker_are_counted_apart() -> None:
-    for vitals, numbers in ((busy(), [1, 1]), (fresh(), [0, 0])):
+    for vitals, numbers in ((busy(), [1, 1]), (having(fresh(), compared()), [0, 0])):
         made = metrics(board(vitals))
         assert [values(made, by=by.value)["mmp_paused_families"] for by in PausedBy] == numbers
 
 
-def test_what_is_not_known_has_no_sample() -> None:
-    vitals = replace(fresh(live=False), config=None)
-    assert set(values(metrics(board(vitals)))) == {
-        "mmp_startup_complete",
-        "mmp_pending_requests",
-        "mmp_eta_seconds",
-        "mmp_frozen_families",
-        "mmp_frozen_until_reset_families",
-        "mmp_exchange_failing",
-        "mmp_key_problem",
-        "mmp_loop_heard_timestamp_seconds",
-        "mmp_loop_alive",
-        "mmp_locked_out",
-    }
+KNOWN_AT_ONCE = {
+    "mmp_startup_complete",
+    "mmp_exchange_failing",
+    "mmp_key_problem",
+    "mmp_loop_heard_timestamp_seconds",
+    "mmp_loop_alive",
+    "mmp_locked_out",
+}
+OF_A_COMPARISON = {"mmp_pending_requests", "mmp_eta_seconds", "mmp_unresolved_attempts"}
+OF_THE_WINDOW = {"mmp_slots_counting", "mmp_next_slot_seconds", "mmp_slots_spaced"}
+OF_A_READ = {"mmp_live_read_timestamp_seconds"}
+FROZEN = {"mmp_frozen_families", "mmp_frozen_until_reset_families"}
+
+READ = LiveReadDone(LiveRead(NOW - 1, AS_DESIRED))
+
+UNKNOWN_SO_FAR: list[tuple[str, list[Event], set[str]]] = [
+    ("nothing", [], KNOWN_AT_ONCE),
+    ("in an outage", [ExchangeFailed(READING_LIVE, LOST, NOW)], KNOWN_AT_ONCE),
+    ("read, not compared", [READ], KNOWN_AT_ONCE | OF_A_READ),
+    ("compared, never read", [compared(IN_SYNC)], KNOWN_AT_ONCE | OF_A_COMPARISON | OF_THE_WINDOW),
+    ("both", [READ, CALM], KNOWN_AT_ONCE | OF_A_COMPARISON | OF_THE_WINDOW | OF_A_READ | FROZEN),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"), [case[1:] for case in UNKNOWN_SO_FAR], ids=[case[0] for case in UNKNOWN_SO_FAR]
+)
+def test_what_is_not_known_has_no_sample(events: list[Event], expected: set[str]) -> None:
+    made = metrics(board(having(replace(fresh(), config=None), *events)))
+    assert set(values(made)) - {"mmp_in_sync_timestamp_seconds"} == expected
+    compared_yet = expected >= OF_A_COMPARISON
+    of_families = families(made)
+    for name in ("mmp_families", "mmp_family_state", "mmp_paused_families"):
+        assert bool(of_families[name].samples) is compared_yet, name
 
 
 def test_the_process_tells_version_beginning_and_what_it_uses() -> None:

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from reconciler.core.events import Event, ExchangeFailed, Identified, LiveReadDone, LockAwaited, Parked
-from reconciler.core.model import LiveRead, LiveRow, Pause
+from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause
 from reconciler.core.plan import Rules
 from reconciler.core.problems import Code, problem
 from reconciler.core.snapshot import too_old
@@ -26,7 +26,7 @@ from reconciler.report.status import status_document
 from reconciler.schema_files import load_schema
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.published import look, status_answer
-from tests.unit.core_builders import BTC, ETH, NOW
+from tests.unit.core_builders import BTC, ETH, NOW, confirmed
 from tests.unit.report_samples import HOSTILE, KNOWN, LEDGERS, LIVE
 from tests.unit.watch_world import WALL, A, board, compared, fresh, having, wall_at
 
@@ -81,15 +81,34 @@ def test_every_state_is_by_the_schema_and_as_the_command_writes_it() -> None:
     assert seen == set(FamilyState)
 
 
+def test_a_read_that_proves_nothing_yet_leaves_nothing_to_do_and_is_by_the_schema() -> None:
+    rows = {BTC: LiveRow(A), ETH: LiveRow(A)}
+    known: dict[Family, Known] = {BTC: confirmed("5000/2000/100", at=NOW), ETH: confirmed("5000/2000/100")}
+    event = compared(known, rows, overtaken=frozenset({BTC}))
+    status, document = served(board(having(fresh(), LiveReadDone(LiveRead(NOW - 1, rows)), event)))
+    assert (status, errors(document)) == (200, [])
+    assert [(one["state"], one["pending"]) for one in document["families"]] == [
+        ("uncertain", None),
+        ("in-sync", None),
+    ]
+
+
 def test_before_anything_was_compared_the_families_are_there_and_nothing_is_claimed() -> None:
     status, document = served(board(fresh()))
     assert (status, errors(document)) == (200, [])
-    assert [(one["family"], one["applied"], one["live"]) for one in document["families"]] == [
-        (BTC, None, None),
-        (ETH, None, None),
+    assert document["families"] == [
+        {
+            "family": family,
+            "state": "uncertain",
+            "desired": A.wire(),
+            "applied": None,
+            "live": None,
+            "pending": None,
+        }
+        for family in (BTC, ETH)
     ]
     assert (document["in_sync"], document["watch"]["standing"]) == (False, "unknown")
-    assert document["pacing"] is None
+    assert (document["pacing"], document["eta_seconds"], document["pauses"]) == (None, 0, [])
 
 
 def test_several_accounts_are_wrapped() -> None:
