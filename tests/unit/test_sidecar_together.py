@@ -222,6 +222,16 @@ def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
 def test_an_answer_for_several_accounts_speaks_of_those_kept_here() -> None:
     page = page_view(shared(2, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
     assert page.headline.sentence == "Yes: all 2 accounts kept here as their files say."
+    assert page.title == "✓ Protected · 2 accounts kept here · mmp"
+
+
+def test_an_answer_for_one_account_says_that_there_are_others() -> None:
+    page = page_view(shared(1, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
+    (one,) = page.accounts
+    assert page.headline.sentence == f"{one.headline.sentence} No other account is kept here."
+    assert page.title == f"✓ Protected · {one.name} kept here · mmp"
+    only = page_view(shared(1, 0, 0), now=SHARED_NOW, wall=SHARED_WALL)
+    assert (only.headline, "kept here" in only.title) == (only.accounts[0].headline, False)
 
 
 def test_a_page_of_one_that_keeps_nothing_claims_nothing() -> None:
