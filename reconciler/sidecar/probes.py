@@ -80,7 +80,7 @@ def _state(board: Board) -> Check:
     told_of = bool(board.accounts()) or board.unkept != NOTHING  # nothing is looked for before it is open
     opened = told_of or (together is not None and together.roster is not None)
     lost = next((one.vitals.state_lost for one in board.accounts() if one.vitals.state_lost), "")
-    told = lost if opened else board.trouble or "it is not open yet"
+    told = printable(lost if opened else board.trouble or "it is not open yet")
     return Check("state", not told, told)
 
 
@@ -90,14 +90,14 @@ def _sharing(board: Board, now: float) -> tuple[Check, ...]:
     if together is None:
         return ()
     sure = now < together.good_until
-    told = "" if sure else together.trouble or "the state has not been heard of"
+    told = "" if sure else printable(together.trouble) or "the state has not been heard of"
     return (Check("sharing", sure, told),)
 
 
 def _shared_out(board: Board, together: Together) -> Check:
     """Check that every account has an owner."""
     if together.roster is None:
-        return Check("leases", False, together.trouble or "the state has not been heard of")
+        return Check("leases", False, printable(together.trouble) or "the state has not been heard of")
     free = sum(owner is None for *_, owner in board.elsewhere())
     return Check("leases", not free, f"{count(free, 'account')} nobody's yet" if free else "")
 

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.core.events import Event, LeaseEnded, LeaseTaken, LockAwaited, StateAwaited
 from reconciler.core.model import Environment, Kind
+from reconciler.core.problems import printable
 from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
 from reconciler.core.vitals import Vitals
 from reconciler.report.status import status_text
@@ -95,6 +96,18 @@ def test_a_state_that_was_never_open_is_told_with_the_reason() -> None:
     assert failed(made)["state"] == "it is not open yet"
     made.trouble = "the server is away"
     assert failed(made)["state"] == "the server is away"
+
+
+def test_what_a_server_says_is_told_in_one_line() -> None:
+    made = board()
+    made.trouble = HOSTILE
+    silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, trouble=HOSTILE)
+    unheard = sharing(owners={}, heard=False, trouble=HOSTILE)
+    lost = board(having(STARTED, replace(AWAY, message=HOSTILE)))
+    for one in (made, silent, unheard, lost):
+        told = failed(one, now=NOW + LEASE_TTL_S)
+        assert printable(HOSTILE) in told.values()
+        assert [line for line in told.values() if not line.isprintable()] == []
 
 
 # ---- the status ------------------------------------------------------------------------------------
