@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from reconciler.core.conditions import conditions, refused_file
+from reconciler.core.conditions import Kind, conditions, refused_file
 from reconciler.core.events import (
     ConfigAccepted,
     ConfigRejected,
     ConfigWithdrawn,
     Event,
+    LeaseTaken,
     LoopFailed,
     Planned,
     PolicyAccepted,
@@ -48,18 +49,26 @@ class Teller:
         self._advice = advice
         self._interval_s = interval_s
         self._stories: Stories = {}
+        self._taken_over = False
 
     def hear(self, event: Event, vitals: Vitals, *, now: float, wall: datetime) -> None:
         """Take an event, and the vitals after it; tells what began or is over, if anything."""
+        if isinstance(event, LeaseTaken):
+            self._taken_over = bool(event.before)
         if not isinstance(event, TURNING):
             return
-        self._stories, notices = tell(self._stories, conditions(vitals), now=now, wall=wall)
+        self._stories, found = tell(self._stories, conditions(vitals), now=now, wall=wall)
+        notices = [notice for notice in found if self._is_news(notice)]
         if not notices:
             return
         status = status_of(vitals, now=now, wall=wall)
         judged = stands(vitals, status, now=now, interval_s=self._interval_s)
         for notice in notices:
             self._post(notice_document(notice, vitals, judged, at=wall, advice=self._advice))
+
+    def _is_news(self, notice: Notice) -> bool:
+        """Tell whether it is: being protected is none of an account that another replica kept till now."""
+        return not (self._taken_over and notice.kind is Kind.PROTECTED)
 
 
 class FileTeller:

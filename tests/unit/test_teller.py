@@ -15,7 +15,7 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli import doors
-from reconciler.core.events import Event
+from reconciler.core.events import Event, LeaseTaken
 from reconciler.core.model import LiveRow
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.verdict import Reply, ReplyClass
@@ -42,9 +42,9 @@ class Listener:
             here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
         )
         self._teller = Teller(post or self._take, doors.advice, interval_s=here.interval_s)
-        here.listeners.append(self._hear)
+        here.listeners.append(self.hear)
 
-    def _hear(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
         now, wall = self._clock.now(), self._clock.wall()
         self._vitals = after(self._vitals, event, now=now, wall=wall)
         self._teller.hear(event, self._vitals, now=now, wall=wall)
@@ -74,6 +74,18 @@ def test_an_account_that_stays_in_sync_is_told_of_once() -> None:
     here, listener = started()
     here.run(3600.0)
     assert listener.words() == [PROTECTED]
+
+
+@pytest.mark.parametrize(("before", "protected"), [("", 1), ("pod-2 (pid 8)", 0)])
+def test_an_account_taken_over_from_another_is_no_news_until_something_is_wrong(
+    before: str, protected: int
+) -> None:
+    here, listener = started()
+    listener.hear(LeaseTaken(before))
+    here.clock.at(here.clock.now() + 100.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
+    here.run(300.0)
+    drift = [("out-of-sync", "began", BTC), ("out-of-sync", "over", BTC)]
+    assert listener.words() == [PROTECTED] * protected + drift
 
 
 def test_a_fresh_exchange_is_told_of_when_the_last_family_is_confirmed() -> None:
