@@ -178,15 +178,17 @@ class Loop:
         return retry_at
 
     def _tell(self, problem: AccountProblem | StateForeign, wait_s: float) -> float:
-        """Tell why nothing is written, once while it stays the same; returns when to ask again."""
-        retry_at = self.clock.now() + wait_s
+        """Tell why nothing is written, once while it stays the same; returns when to ask again.
+
+        No next try is named: nobody is told of those after it, and the time would be long past.
+        """
         self._seen = self._failing()
         if self._told is None or problem.args != self._told.args:
             told = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
             reply = Reply(ReplyClass.ACCOUNT, problem.code, told)
-            self.observe(ExchangeFailed(ASKING, reply, retry_at))
+            self.observe(ExchangeFailed(ASKING, reply, retry_at=None))
             self._told = problem
-        return retry_at
+        return self.clock.now() + wait_s
 
     def _failing(self) -> Mapping[Family, str]:
         return dict.fromkeys(self.desired().families, FAILED)

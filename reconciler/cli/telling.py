@@ -19,7 +19,7 @@ from reconciler.ports import Clock
 from reconciler.sidecar.board import Together
 from reconciler.sidecar.notifier import Notifier
 from reconciler.sidecar.target import Target
-from reconciler.sidecar.teller import TURNING, FileTeller, Teller
+from reconciler.sidecar.teller import TURNING, FileTeller, PolicyStories, Teller
 
 
 class Telling:
@@ -29,6 +29,7 @@ class Telling:
         self._clock = clock
         self._notifier = Notifier(targets, _say)
         self._tellers: dict[str, Teller] = {}
+        self._policies = PolicyStories()
         self._unkept = NOTHING
         self._files = FileTeller(self._notifier.post, host=base.host, simulator=doors.is_simulator(base))
         for target in targets:
@@ -46,7 +47,9 @@ class Telling:
         """Begin to tell of an account."""
         del vitals  # as it begins there is nothing to tell
         interval_s = keeper.standing.interval_s
-        self._tellers[keeper.name] = Teller(self._notifier.post, doors.advice, interval_s=interval_s)
+        self._tellers[keeper.name] = Teller(
+            self._notifier.post, doors.advice, interval_s=interval_s, policies=self._policies
+        )
 
     def drop(self, keeper: Keeper) -> None:
         """Tell no more of an account: another process does."""
@@ -71,7 +74,8 @@ class Telling:
         self._hear_of_files(event)
 
     def hear_of_none(self, event: Event) -> None:
-        """Tell nothing: what else happened to no account is in the log."""
+        """Take it that a policy turned; what else happened to no account is in the log."""
+        self._policies.hear(event)
 
     def _hear_of_files(self, event: Event) -> None:
         """Go on with the stories of files; what came and went too often is told as time goes by."""

@@ -50,7 +50,8 @@ class LiveReadDone:
 class ExchangeFailed:
     """Something other than a Set MMP request failed; ``doing`` says what; tried again at ``retry_at``.
 
-    ``retry_at`` is None when it will not be tried again.
+    ``retry_at`` is None where no pass tries it again, or where what comes of it is not told each time:
+    whoever keeps the account asks again within a minute.
     """
 
     doing: str

@@ -203,9 +203,8 @@ def _began(notice: Notice, advice: Advice) -> Said:
             return Said(f"Another process has held the state for more than a minute: {about}.", about)
         case int():
             every = "the 1 family is" if about == 1 else f"all {about} families are"
-            return Said(
-                f"Protected: {every} as the file says or tighter, for the first time since the start."
-            )
+            first = "for the first time since this process began to keep it"
+            return Said(f"Protected: {every} as the file says or tighter, {first}.")
         case _:
             assert_never(about)
 

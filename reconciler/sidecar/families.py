@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from reconciler.core.direction import changed_fields, direction
-from reconciler.core.model import Family, Field, LiveRow, Pause, Setting
+from reconciler.core.model import Family, Field, LiveRow, Pause, PausedBy, Setting
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.policy import Refusal
 from reconciler.core.problems import printable
@@ -27,6 +27,7 @@ from reconciler.sidecar.wording import (
     HOLDS,
     NO_PROTECTION,
     NOT_KNOWN,
+    PAUSED,
     SAME_STRENGTH,
     STATES,
     STRENGTHS,
@@ -131,9 +132,9 @@ def day_lines(
 
 
 def pause_line(pause: Pause, wall: datetime) -> str:
-    """Write a pause: until when, and why."""
-    until = "until it is resumed" if pause.until is None else f"until {moment_words(pause.until, wall)}"
-    return f"{until}: {shown(pause.reason) or 'no reason given'}"
+    """Write a pause beside the family's name: by whom, until when, and why."""
+    by = PAUSED[pause.by]
+    return f"{by[0].lower()}{by[1:]} {_pause_words(pause, wall)}"
 
 
 def reset_command(family: str, path: str) -> str:
@@ -245,9 +246,7 @@ def _held(
             return HOLDS[because], None
         case Because.PAUSED:
             pause = next((one for one in status.pauses if one.family == name), None)
-            until = f" Paused {pause_line(pause, moment.wall)}." if pause else ""
-            resume = _command("resume", f"--family {name}", path)
-            return HOLDS[because] + until, Advice("To go on earlier, run:", resume)
+            return _paused(pause, moment.wall), _resume(pause, name, path)
         case Because.POLICY | Because.GUARD:
             return _refused(because, _refusals(name, vitals), path)
         case Because.DRIFT_POLICY:
@@ -259,6 +258,28 @@ def _held(
             return HOLDS[because], None
         case _:
             assert_never(because)
+
+
+def _paused(pause: Pause | None, wall: datetime) -> str:
+    if pause is None:
+        return HOLDS[Because.PAUSED]
+    left = "Paused" if pause.by is PausedBy.HAND else "Left"
+    told = f"{PAUSED[pause.by]}: not written, not even put back."
+    return f"{told} {left} {_pause_words(pause, wall)}."
+
+
+def _pause_words(pause: Pause, wall: datetime) -> str:
+    """Write until when a pause holds, and why there is one: a fight's is over with what was fought over."""
+    until = "it is resumed" if pause.until is None else moment_words(pause.until, wall)
+    if pause.by is PausedBy.FIGHT:
+        until = f"the file wants something else of it or {until}"
+    return f"until {until}: {shown(pause.reason) or 'no reason given'}"
+
+
+def _resume(pause: Pause | None, family: Family, path: str) -> Advice:
+    fought = pause is not None and pause.by is PausedBy.FIGHT
+    told = "Find out who changes it, then run:" if fought else "To go on earlier, run:"
+    return Advice(told, _command("resume", f"--family {family}", path))
 
 
 def _refusals(family: Family, vitals: Vitals) -> tuple[Refusal, ...]:

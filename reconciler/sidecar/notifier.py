@@ -1,8 +1,8 @@
 """Posts notices to webhooks, in a thread of its own: a webhook that hangs makes no loop wait.
 
 Handing a notice over takes no longer than putting it into a list. Each webhook has its own short queue
-and its own worker, in order: one that is slow delays no other, and when it is away for long the oldest
-notice makes way for the newest, which is counted and told. Redirects are not followed, no proxy is asked,
+and its own worker, in order: one that is slow delays no other, and when too many wait the mildest notice
+makes way, the oldest of those, which is counted and told. Redirects are not followed, no proxy is asked,
 nothing of a reply but its status and Retry-After is looked at, and no exception of aiohttp gets out: they
 carry the address, which is a secret.
 """
@@ -22,6 +22,7 @@ import aiohttp
 from yarl import URL  # aiohttp's own URL type; given as one, an address is used as it stands
 
 from reconciler import __version__
+from reconciler.core.conditions import Severity
 from reconciler.core.problems import json_text
 from reconciler.sidecar.delivery import Answer, next_wait_s
 from reconciler.sidecar.target import Target
@@ -52,14 +53,17 @@ _HEADERS = {
 }
 
 
+_WORST_FIRST = tuple(Severity)
+
 _OUTCOME = {True: ("debug", "notice delivered"), False: ("warning", "notice not delivered")}
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One notice on its way: its bytes, and its kind for the log."""
+    """One notice on its way: its bytes, its kind for the log, and how bad what it tells is."""
 
     kind: str
+    severity: Severity
     body: bytes
 
 
@@ -86,7 +90,7 @@ class Notifier:
     def post(self, document: Mapping[str, Any]) -> None:
         """Hand a notice over for every webhook; never waits, never fails, may be called by any thread."""
         body = json_text(document, separators=(",", ":")).encode()
-        message = Message(str(document["kind"]), body)
+        message = Message(str(document["kind"]), Severity(document["severity"]), body)
         for worker in self._workers:
             worker.put(message)
         self._call(self._wake)
@@ -141,12 +145,12 @@ class _Worker:
         self._lock = threading.Lock()
 
     def put(self, message: Message) -> None:
-        """Queue a message; where too many wait already, the oldest makes way."""
+        """Queue a message; where too many wait already, the mildest makes way, this one perhaps."""
         with self._lock:
-            if len(self._waiting) == MAX_WAITING:
-                self._waiting.popleft()
-                self._dropped += 1
             self._waiting.append(message)
+            if len(self._waiting) > MAX_WAITING:
+                del self._waiting[_mildest(self._waiting)]
+                self._dropped += 1
 
     def close(self) -> None:
         """End once nothing waits any more; from now on nothing is tried twice."""
@@ -227,6 +231,11 @@ class _Worker:
             dropped, self._dropped = self._dropped, 0
         if dropped:
             self._say("warning", "notices dropped", {"to": self._target.shown, "number": dropped})
+
+
+def _mildest(messages: Sequence[Message]) -> int:
+    """Return the place of the message that is missed least: of those that are as mild, the oldest."""
+    return max(range(len(messages)), key=lambda place: _WORST_FIRST.index(messages[place].severity))
 
 
 def _session() -> aiohttp.ClientSession:

@@ -83,7 +83,7 @@ def _state(board: Board) -> Check:
     told_of = bool(board.accounts()) or board.unkept != NOTHING  # nothing is looked for before it is open
     opened = told_of or (together is not None and together.roster is not None)
     lost = next((one.vitals.state_lost for one in board.accounts() if one.vitals.state_lost), "")
-    told = lost if opened else board.trouble or "it is not open yet"
+    told = printable(lost if opened else board.trouble or "it is not open yet")
     return Check("state", not told, told)
 
 
@@ -103,7 +103,7 @@ def _known(together: Together) -> bool:
 
 def _unheard(together: Together) -> str:
     """Write why nothing is known of the others."""
-    return together.trouble or "the state has not been heard of"
+    return printable(together.trouble) or "the state has not been heard of"
 
 
 def _shared_out(board: Board, together: Together, now: float) -> Check:

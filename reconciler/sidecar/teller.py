@@ -9,23 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from reconciler.core.conditions import conditions, refused_file
+from reconciler.core.conditions import Kind, conditions, refused_file
 from reconciler.core.events import (
     ConfigAccepted,
     ConfigAwaited,
     ConfigRejected,
     ConfigWithdrawn,
     Event,
+    LeaseTaken,
     LoopFailed,
     Planned,
     PolicyAccepted,
     PolicyRejected,
     WentIdle,
 )
-from reconciler.core.notices import Notice, Stories, tell
+from reconciler.core.notices import Mark, Notice, Stories, Turn, tell
 from reconciler.core.standing import stands
 from reconciler.core.unkept import Unkept
-from reconciler.core.vitals import Vitals, status_of
+from reconciler.core.vitals import FileState, Vitals, status_of
 from reconciler.report.documents import Document
 from reconciler.report.notices import Advice, file_notice_document, notice_document
 
@@ -41,26 +42,71 @@ TURNING = (
 """Events at which one looks: a plan that says something new, the end of whatever was done, a file."""
 
 
-class Teller:
-    """One account's stories so far. ``post`` takes a document and must neither wait nor fail."""
+class PolicyStories:
+    """What was told of each policy since it turned: of many accounts under it, the first one tells."""
 
-    def __init__(self, post: Callable[[Document], None], advice: Advice, *, interval_s: float) -> None:
+    def __init__(self) -> None:
+        self._told: set[tuple[str, Turn, Mark]] = set()
+
+    def hear(self, event: Event) -> None:
+        """Take an event before the accounts do: where a policy turned, it may be told of again."""
+        if isinstance(event, PolicyAccepted | PolicyRejected):
+            self._told = {told for told in self._told if told[0] != event.path}
+
+    def is_news(self, notice: Notice) -> bool:
+        """Tell whether nobody told that yet; from then on somebody did."""
+        if notice.kind is not Kind.POLICY_REJECTED:
+            return True
+        file = notice.condition.about
+        assert isinstance(file, FileState)
+        told = (file.path, notice.turn, notice.condition.mark)
+        if told in self._told:
+            return False
+        self._told.add(told)
+        return True
+
+
+class Teller:
+    """One account's stories so far. ``post`` takes a document and must neither wait nor fail.
+
+    ``policies`` are what the accounts of a process have in common.
+    """
+
+    def __init__(
+        self,
+        post: Callable[[Document], None],
+        advice: Advice,
+        *,
+        interval_s: float,
+        policies: PolicyStories,
+    ) -> None:
+        self._policies = policies
         self._post = post
         self._advice = advice
         self._interval_s = interval_s
         self._stories: Stories = {}
+        self._taken_over = False
 
     def hear(self, event: Event, vitals: Vitals, *, now: float, wall: datetime) -> None:
         """Take an event, and the vitals after it; tells what began or is over, if anything."""
+        if isinstance(event, LeaseTaken):
+            self._taken_over = bool(event.before)
         if not isinstance(event, TURNING):
             return
-        self._stories, notices = tell(self._stories, conditions(vitals), now=now, wall=wall)
+        self._stories, found = tell(self._stories, conditions(vitals), now=now, wall=wall)
+        notices = [notice for notice in found if self._is_news(notice)]
         if not notices:
             return
         status = status_of(vitals, now=now, wall=wall)
         judged = stands(vitals, status, now=now, interval_s=self._interval_s)
         for notice in notices:
             self._post(notice_document(notice, vitals, judged, at=wall, advice=self._advice))
+
+    def _is_news(self, notice: Notice) -> bool:
+        """Tell whether it is: being protected is none of an account that another replica kept till now."""
+        if self._taken_over and notice.kind is Kind.PROTECTED:
+            return False
+        return self._policies.is_news(notice)
 
 
 class FileTeller:

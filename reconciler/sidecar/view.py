@@ -7,7 +7,7 @@ never called fine, and every claim about the future says what it depends on. Not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -73,6 +73,9 @@ ELSEWHERE_SHOWN = 12
 
 NOBODY = "nobody's: taken by a living replica within seconds"
 """Of an account whose owner is gone, or that is new."""
+
+KEPT_HERE = " kept here"
+"""Said of accounts where there are others that are not."""
 
 Advise = Callable[[Trouble], str]
 """Returns what to do about a problem, empty where its code says nothing."""
@@ -219,8 +222,9 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     headline = _overall([one[2] for one in judged], accounts, board.unkept, elsewhere, trouble)
     lines, more = _folded_elsewhere(elsewhere)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
+    here = KEPT_HERE if elsewhere else ""
     return PageView(
-        title=f"{headline.sign.symbol} {headline.sign.word} · {whose} · mmp",
+        title=f"{headline.sign.symbol} {headline.sign.word} · {whose}{here} · mmp",
         headline=headline,
         trouble=trouble,
         alone=len(accounts) == 1 and board.unkept == NOTHING,
@@ -306,11 +310,18 @@ def _overall(
     if not accounts:
         return Headline(STANDINGS[Standing.UNKNOWN], "Not known yet: no settings were accepted so far.")
     if len(accounts) == 1:
-        return accounts[0].headline
+        return _of_one(accounts[0].headline, elsewhere)
     worst = worst_of(found)
     number = sum(one.standing is worst for one in found)
-    here = " kept here" if elsewhere else ""
+    here = KEPT_HERE if elsewhere else ""
     return Headline(STANDINGS[worst], _overall_words(worst, number, len(found), here))
+
+
+def _of_one(headline: Headline, elsewhere: Sequence[ElsewhereLine]) -> Headline:
+    """Return an account's answer, which is none for those that are kept elsewhere or by nobody."""
+    if not elsewhere:
+        return headline
+    return replace(headline, sentence=f"{headline.sentence} No other account is kept here.")
 
 
 def _unkept_words(unkept: Unkept) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core.direction import Direction
+from reconciler.core.model import PausedBy
 from reconciler.core.plan import Because
 from reconciler.core.problems import printable
 from reconciler.core.standing import Standing
@@ -86,7 +87,7 @@ ATTEMPTS: dict[AttemptStatus, Sign] = {
 
 HOLDS: dict[Because, str] = {
     Because.FROZEN: "Frozen by the exchange: written once that is over.",
-    Because.PAUSED: "Paused by hand: not written, not even put back.",
+    Because.PAUSED: "Paused: not written, not even put back.",
     Because.POLICY: "The policy does not let it pass.",
     Because.GUARD: "It would switch protection off.",
     Because.DRIFT_POLICY: "Changed behind our back, and tighter: reported, not touched.",
@@ -94,6 +95,12 @@ HOLDS: dict[Because, str] = {
     Because.STALE: "Not as reviewed any more: skipped.",
 }
 """Why a family is left as it is."""
+
+PAUSED: dict[PausedBy, str] = {
+    PausedBy.HAND: "Paused by hand",
+    PausedBy.FIGHT: "Given up in a fight over it",
+}
+"""Who paused a family: only one of the two is something that somebody wanted."""
 
 
 def shown(text: str) -> str:

@@ -529,7 +529,8 @@ def test_a_key_of_another_account_writes_nothing_and_is_told_once() -> None:
     here.clock.at(1020.0, lambda: here.want({BTC: B}))
     here.run(300.0)
     assert [wanted for _, _, wanted in here.exchange.sent] == [A]
-    assert [event.reply.code for _, event in here.failures()] == ["state-foreign-uid"]
+    (told,) = (event for _, event in here.failures())
+    assert (told.reply.code, told.retry_at) == ("state-foreign-uid", None)  # it is asked on, untold
     assert "live" not in {what for time, what in here.exchange.asked if time > 1021.0}
 
 
@@ -572,7 +573,7 @@ def test_families_that_somebody_else_claims_are_not_written_until_they_are_free(
 
     here.clock.at(1200.0, free)
     here.run(300.0)
-    assert [event.reply.code for _, event in here.failures()] == ["claimed-twice"]
+    assert [(event.reply.code, event.retry_at) for _, event in here.failures()] == [("claimed-twice", None)]
     assert here.exchange.sent[0][0] == pytest.approx(1200.0, abs=1.0)
 
 

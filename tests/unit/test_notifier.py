@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from itertools import product
 
 import pytest
 
+from reconciler.core.conditions import Severity
 from reconciler.sidecar.delivery import (
     MAX_TRIES,
     MAX_WAIT_S,
@@ -154,8 +156,9 @@ def notifying(*targets: str, timeout_s: float = 5.0) -> Iterator[tuple[Notifier,
         assert TOKEN not in str(told.lines)
 
 
-def notice(number: int = 0) -> dict[str, object]:
-    return {"format": "mmp/notice/1", "kind": "frozen", "text": f"é {number}", "count": number}
+def notice(number: int = 0, severity: Severity = Severity.CRITICAL) -> dict[str, object]:
+    told = {"kind": "frozen", "severity": severity.value, "text": f"é {number}", "count": number}
+    return {"format": "mmp/notice/1", **told}
 
 
 def numbers(hook: Webhook) -> list[object]:
@@ -260,6 +263,23 @@ def test_handing_over_never_waits_and_what_is_too_much_is_dropped_oldest_first_a
         assert numbers(hook) == [0, *range(51, many + 1)]
         dropped = [values["number"] for _, event, values in told.lines if event == "notices dropped"]
         assert dropped == [50]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_too_many_the_mildest_make_way_and_of_those_the_oldest(seed: int) -> None:
+    chance = random.Random(seed)
+    weights = [(1, 1, 8), (8, 1, 1), (0, 8, 1), (1, 0, 0)][seed]
+    severities = chance.choices(list(Severity), weights, k=MAX_WAITING + 50)
+    with webhook(Reply(after_s=0.5), OK) as hook, notifying(hook.url()) as (notifier, told):
+        notifier.post(notice(-1))
+        eventually(lambda: hook.arrived)
+        for number, severity in enumerate(severities):
+            notifier.post(notice(number, severity))
+        eventually(lambda: told.events().count("notice delivered") == MAX_WAITING + 1)
+        worst = sorted(
+            range(len(severities)), key=lambda number: (list(Severity).index(severities[number]), -number)
+        )
+        assert numbers(hook) == [-1, *sorted(worst[:MAX_WAITING])]
 
 
 def test_one_webhook_that_hangs_delays_no_other() -> None:

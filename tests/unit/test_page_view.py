@@ -11,7 +11,7 @@ import pytest
 from reconciler.core.direction import Direction
 from reconciler.core.events import READING_LIVE, ExchangeFailed
 from reconciler.core.glossary import ERRORS, READ_AGAIN
-from reconciler.core.model import LiveRow, Pause
+from reconciler.core.model import LiveRow, Pause, PausedBy
 from reconciler.core.plan import Because, DriftPolicy, Rules
 from reconciler.core.standing import WORST_FIRST, Standing
 from reconciler.core.status import FamilyState
@@ -145,6 +145,7 @@ def test_every_state_of_a_family_is_among_the_boards() -> None:
         (wording.STRENGTHS, Direction),
         (wording.ATTEMPTS, AttemptStatus),
         (wording.HOLDS, Because),
+        (wording.PAUSED, PausedBy),
     ],
 )
 def test_every_word_has_its_sign(table: dict[object, object], words: type[Enum]) -> None:
@@ -402,6 +403,13 @@ def test_each_hold_says_why_and_what_to_do() -> None:
         "To go on earlier, run:",
         "mmp resume --family BTC-USD",
     )
+    fight = Pause(BTC, "put back 3 times within 10 minutes", WALL, None, setting(FILE))
+    assert held(of("changed", pauses=(fight,))) == (
+        "Given up in a fight over it: not written, not even put back. Left until the file wants something "
+        "else of it or it is resumed: put back 3 times within 10 minutes.",
+        "Find out who changes it, then run:",
+        "mmp resume --family BTC-USD",
+    )
     assert held(of("frozen and drifted")) == (
         "Frozen by the exchange: written once that is over.",
         "",
@@ -496,7 +504,18 @@ def test_what_is_not_managed_is_counted_and_what_of_it_is_frozen() -> None:
 
 def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
     pause = Pause(BTC, "", WALL, None)
-    assert of("in sync", pauses=(pause,)).pauses == ((BTC, "until it is resumed: no reason given"),)
+    fight = replace(pause, fought=setting(FILE))
+    told = {one: of("in sync", pauses=(one,)).pauses for one in (pause, fight)}
+    assert told == {
+        pause: ((BTC, "paused by hand until it is resumed: no reason given"),),
+        fight: (
+            (
+                BTC,
+                "given up in a fight over it until the file wants something else of it or it is resumed: "
+                "no reason given",
+            ),
+        ),
+    }
     assert of("changed", pauses=(pause,)).pauses == ()
 
 

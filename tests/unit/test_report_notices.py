@@ -194,8 +194,8 @@ def test_every_kind_has_its_sentences() -> None:
 def test_being_protected_for_the_first_time_is_good_news() -> None:
     (document,) = documents(replace(CALM, started=False), CALM)
     assert document["text"] == (
-        "main (live): Protected: the 1 family is as the file says or tighter, for the first time since the "
-        "start."
+        "main (live): Protected: the 1 family is as the file says or tighter, for the first time since "
+        "this process began to keep it."
     )
     assert (document["kind"], document["severity"], document["family"]) == ("protected", "info", None)
 

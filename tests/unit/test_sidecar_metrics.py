@@ -373,3 +373,9 @@ def test_names_are_as_prometheus_wants_them() -> None:
 def test_alerts_ask_for_metrics_there_are() -> None:
     named = set(re.findall(r"\bmmp_\w+", DOCS.read_text()))
     assert named - set(told()) == set()
+
+
+def test_the_alert_on_a_newer_file_is_not_about_one_that_never_held() -> None:
+    """Its account is nobody's, so the labels are empty, and no good one is in force."""
+    (expr,) = re.findall(r"expr: (.*mmp_config_rejected_timestamp_seconds.*)", DOCS.read_text())
+    assert 'account!=""' in expr

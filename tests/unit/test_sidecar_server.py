@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HEADERS, Answer, Query, Route, json_answer, text_answer
-from reconciler.sidecar.door import MAX_CONNECTIONS, PAUSE_S, SHARE, Allowance
+from reconciler.sidecar.door import MAX_CONNECTIONS, PAUSE_S, ROOM, SHARE, Allowance
 from reconciler.sidecar.guard import Listen, parse_listen
 from reconciler.sidecar.server import MAX_FIELDS, MAX_LINE_BYTES, Server, start_server
 
@@ -24,6 +25,7 @@ LARGE = 10_000_000
 """More bytes than sockets hold on their way, so that writing them takes a reader."""
 
 LARGE_BODY = b"x" * LARGE
+DOCS = Path(__file__).parents[2] / "docs" / "sidecar.md"
 LOCAL = Listen("127.0.0.1", 0)
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -301,6 +303,15 @@ def test_nothing_is_left_of_connections_that_are_over(server: Server) -> None:
     while server.door.inside and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.door.inside == 0
+
+
+def test_the_documentation_tells_the_limits_there_are() -> None:
+    told = DOCS.read_text()
+    assert f"At most {MAX_CONNECTIONS} connections" in told
+    silent, asking, answered = ROOM.values()
+    assert f"{silent} that have not" in told
+    assert f"{asking} that wait for their answer and {answered} that are being written to" in told
+    assert f"at most {SHARE * 100:.0f} % of a core" in told
 
 
 def test_there_are_never_more_inside_than_there_is_room_for(server: Server) -> None:

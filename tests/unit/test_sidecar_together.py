@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.core.events import Event, LeaseEnded, LeaseTaken, LockAwaited, StateAwaited
 from reconciler.core.model import Environment, Kind
+from reconciler.core.problems import printable
 from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
@@ -154,6 +155,18 @@ def test_a_state_that_was_never_open_is_told_with_the_reason() -> None:
     assert failed(made)["state"] == "the server is away"
 
 
+def test_what_a_server_says_is_told_in_one_line() -> None:
+    made = board()
+    made.trouble = HOSTILE
+    silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, trouble=HOSTILE)
+    unheard = sharing(owners={}, heard=False, trouble=HOSTILE)
+    lost = board(having(STARTED, replace(AWAY, message=HOSTILE)))
+    for one in (made, silent, unheard, lost):
+        told = failed(one, now=NOW + LEASE_TTL_S)
+        assert printable(HOSTILE) in told.values()
+        assert [line for line in told.values() if not line.isprintable()] == []
+
+
 # ---- the status ------------------------------------------------------------------------------------
 
 
@@ -279,6 +292,16 @@ def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
 def test_an_answer_for_several_accounts_speaks_of_those_kept_here() -> None:
     page = page_view(shared(2, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
     assert page.headline.sentence == "Yes: all 2 accounts kept here as their files say."
+    assert page.title == "✓ Protected · 2 accounts kept here · mmp"
+
+
+def test_an_answer_for_one_account_says_that_there_are_others() -> None:
+    page = page_view(shared(1, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
+    (one,) = page.accounts
+    assert page.headline.sentence == f"{one.headline.sentence} No other account is kept here."
+    assert page.title == f"✓ Protected · {one.name} kept here · mmp"
+    only = page_view(shared(1, 0, 0), now=SHARED_NOW, wall=SHARED_WALL)
+    assert (only.headline, "kept here" in only.title) == (only.accounts[0].headline, False)
 
 
 def test_a_page_of_one_that_keeps_nothing_claims_nothing() -> None:

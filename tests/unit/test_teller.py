@@ -9,25 +9,32 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli import doors
-from reconciler.core.events import Event
-from reconciler.core.model import LiveRow
+from reconciler.cli.keeping import Keeper
+from reconciler.cli.telling import Telling
+from reconciler.core.events import Event, LeaseTaken, PolicyAccepted, PolicyRejected, WentIdle
+from reconciler.core.model import Kind, LiveRow
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.problems import Code, problem
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.core.vitals import after, begun
+from reconciler.core.vitals import Vitals, after, begun
+from reconciler.okx.wire import BaseUrl
 from reconciler.schema_files import load_schema
 from reconciler.sidecar.notifier import Notifier
 from reconciler.sidecar.target import parse_target
-from reconciler.sidecar.teller import Teller
+from reconciler.sidecar.teller import PolicyStories, Teller
+from tests.contract.stores import ScriptedClock
 from tests.support.webhook import Reply as HookReply
 from tests.support.webhook import webhook
-from tests.unit.core_builders import BTC, ETH, desired, setting
+from tests.unit.core_builders import BTC, ETH, NOW, desired, setting
 from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
+from tests.unit.watch_world import fresh, wall_at
 
 VALIDATOR = Draft202012Validator(load_schema("notice"))
 
@@ -41,10 +48,12 @@ class Listener:
         self._vitals = begun(
             here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
         )
-        self._teller = Teller(post or self._take, doors.advice, interval_s=here.interval_s)
-        here.listeners.append(self._hear)
+        self._teller = Teller(
+            post or self._take, doors.advice, interval_s=here.interval_s, policies=PolicyStories()
+        )
+        here.listeners.append(self.hear)
 
-    def _hear(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
         now, wall = self._clock.now(), self._clock.wall()
         self._vitals = after(self._vitals, event, now=now, wall=wall)
         self._teller.hear(event, self._vitals, now=now, wall=wall)
@@ -74,6 +83,18 @@ def test_an_account_that_stays_in_sync_is_told_of_once() -> None:
     here, listener = started()
     here.run(3600.0)
     assert listener.words() == [PROTECTED]
+
+
+@pytest.mark.parametrize(("before", "protected"), [("", 1), ("pod-2 (pid 8)", 0)])
+def test_an_account_taken_over_from_another_is_no_news_until_something_is_wrong(
+    before: str, protected: int
+) -> None:
+    here, listener = started()
+    listener.hear(LeaseTaken(before))
+    here.clock.at(here.clock.now() + 100.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
+    here.run(300.0)
+    drift = [("out-of-sync", "began", BTC), ("out-of-sync", "over", BTC)]
+    assert listener.words() == [PROTECTED] * protected + drift
 
 
 def test_a_fresh_exchange_is_told_of_when_the_last_family_is_confirmed() -> None:
@@ -237,3 +258,126 @@ def test_a_fight_is_told_of_once_and_over_when_it_is() -> None:
     assert began < 1050.0 + 4 * 20.0
     assert 2000.0 < over < 2002.0
     assert len(listener.at("out-of-sync", "began")) == 1, "the other heals are counted, not told"
+
+
+# ---- one policy over many accounts ---------------------------------------------------------------
+
+
+POLICY, OTHER = "mmp-policy.yaml", "other-policy.yaml"
+WRONG = PolicyRejected(POLICY, (problem(Code.FILE_MISSING, POLICY, "it is gone", ""),))
+WORSE = replace(WRONG, problems=(problem(Code.UNKNOWN_KEY, POLICY, "it is odd", ""),))
+HOLDS = PolicyAccepted(POLICY, "1" * 64)
+BEGAN, OVER = ("began", "policy-rejected"), ("over", "policy-rejected")
+
+
+class Many:
+    """Accounts under one policy, those at the end of another, and what is told of them."""
+
+    def __init__(self, number: int = 30) -> None:
+        self.told: list[tuple[str, str, str]] = []
+        self._policies = PolicyStories()
+        self._number = 0
+        self._under: dict[str, list[tuple[Teller, Vitals]]] = {POLICY: [], OTHER: []}
+        for _ in range(number):
+            self.one_more()
+        self.one_more(path=OTHER)
+
+    def one_more(self, *begins_with: Event, path: str = POLICY) -> None:
+        """Take one more account, which hears what is wrong with its policy as it begins."""
+        teller = Teller(self._post, doors.advice, interval_s=30.0, policies=self._policies)
+        self._under[path].append((teller, fresh(account=f"desk-{self._number}")))
+        self._number += 1
+        for event in begins_with:
+            self._hear(event, path, len(self._under[path]) - 1, NOW)
+
+    def hear(self, event: PolicyAccepted | PolicyRejected, *, at: float) -> None:
+        """Take what happened to a policy as the program does: once for itself, then for each account."""
+        self._policies.hear(event)
+        for place in range(len(self._under[event.path])):
+            self._hear(event, event.path, place, NOW + at)
+
+    def leave(self) -> None:
+        """Let another process keep every account."""
+        self._under = {path: [] for path in self._under}
+
+    def look(self, *, at: float) -> None:
+        """Let every account look, as it does at the end of a pass."""
+        for path, accounts in self._under.items():
+            for place in range(len(accounts)):
+                self._hear(WentIdle(NOW + at + 30), path, place, NOW + at)
+
+    def _hear(self, event: Event, path: str, place: int, now: float) -> None:
+        teller, vitals = self._under[path][place]
+        vitals = after(vitals, event, now=now, wall=wall_at(now))
+        teller.hear(event, vitals, now=now, wall=wall_at(now))
+        self._under[path][place] = teller, vitals
+
+    def _post(self, document: Mapping[str, Any]) -> None:
+        assert list(VALIDATOR.iter_errors(document)) == []
+        self.told.append((document["turn"], document["kind"], document["account"]))
+
+    def words(self) -> list[tuple[str, str]]:
+        return [(turn, kind) for turn, kind, _ in self.told]
+
+
+@pytest.mark.parametrize(
+    ("happened", "told"),
+    [
+        ([(0, WRONG), (60, HOLDS)], [BEGAN, OVER]),
+        ([(0, WRONG), (10, WORSE), (60, HOLDS)], [BEGAN, BEGAN, OVER]),
+        ([(0, WRONG), (10, WRONG), (60, HOLDS)], [BEGAN, OVER]),
+        ([(0, WRONG), (60, HOLDS), (600, WRONG), (660, HOLDS)], [BEGAN, OVER] * 2),
+        ([(0, WRONG), (60, HOLDS), (70, WRONG), (80, HOLDS)], [BEGAN, OVER, OVER]),
+        ([(0, WRONG), (10, WORSE), (20, WRONG)], [BEGAN, BEGAN, BEGAN]),
+        ([(0, WRONG), (10, replace(WRONG, path=OTHER))], [BEGAN, BEGAN]),
+    ],
+)
+def test_a_policy_over_many_accounts_is_told_as_often_as_one_over_one(
+    happened: list[tuple[float, PolicyAccepted | PolicyRejected]], told: list[tuple[str, str]]
+) -> None:
+    for number in (1, 30):
+        here = Many(number)
+        for at, event in happened:
+            here.hear(event, at=at)
+            here.look(at=at + 1)
+        here.look(at=2000)
+        assert here.words() == told, number
+
+
+def test_an_account_that_begins_under_a_policy_that_is_told_of_tells_nothing_of_it() -> None:
+    here = Many()
+    here.hear(WRONG, at=0)
+    here.one_more(WRONG)
+    assert here.told == [(*BEGAN, "desk-0")]
+
+
+def test_a_policy_mended_while_no_account_is_under_it_is_told_of_when_it_is_wrong_again() -> None:
+    here = Many(1)
+    here.hear(WRONG, at=0)
+    here.leave()
+    here.hear(HOLDS, at=60)
+    here.one_more(WRONG)
+    assert here.words() == [BEGAN, BEGAN]
+
+
+def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def post(_: Notifier, document: Mapping[str, Any]) -> None:
+        told.append((document["turn"], document["kind"], document["account"]))
+
+    monkeypatch.setattr(Notifier, "post", post)
+    base = BaseUrl("https://openapi.okx.com", "openapi.okx.com", Kind.OKX)
+    telling = Telling([parse_target("http://127.0.0.1:9/hook")], base, ScriptedClock())
+    telling.start()
+    for event, names in ((WRONG, ("a", "b")), (HOLDS, ()), (WRONG, ("c", "d"))):
+        telling.hear_of_none(event)
+        for name in names:
+            vitals = fresh(account=name)
+            keeper = cast(Keeper, SimpleNamespace(name=name, standing=SimpleNamespace(interval_s=30.0)))
+            telling.keep(keeper, vitals)
+            telling.hear(event, keeper, after(vitals, event, now=NOW, wall=wall_at(NOW)))
+    telling.stop()
+    assert told == [(*BEGAN, "a"), (*BEGAN, "c")]
