@@ -7,7 +7,7 @@ its docstring says so; whatever an exchange answers is a value, never an excepti
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -276,6 +276,14 @@ class AccountStore(Store, Protocol):
 
     async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
         """Return the strip of each family from ``since`` (at most 24 h ago) to this moment."""
+        ...
+
+    async def undrawn_strips(self, since: datetime) -> Callable[[], Mapping[Family, tuple[Span, ...]]]:
+        """Read what the strips from ``since`` to this moment are drawn from; return what draws them.
+
+        Drawing is most of the work, touches nothing of the state, and may be done by any thread. It
+        raises StateUnusable where a row is damaged.
+        """
         ...
 
     async def lock_holder(self) -> Holder | None:

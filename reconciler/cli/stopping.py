@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, RequestReserved, RequestSettled
 from reconciler.errors import Exit
+from reconciler.unjoined import leave_lookups_behind
 
 POLITE_S = 0.5
 """How long a stopped task may take to end by itself before a wait or a read of it is cancelled."""
@@ -29,8 +30,9 @@ class Stop:
         self._in_flight: set[tuple[str, int]] = set()
 
     def install(self) -> None:
-        """Take SIGINT and SIGTERM as a request to stop."""
+        """Take SIGINT and SIGTERM as a request to stop, which no name lookup shall hold up."""
         loop = asyncio.get_running_loop()
+        leave_lookups_behind(loop)
         for number in _STATUS:
             loop.add_signal_handler(number, self._ask, number)
 

@@ -6,7 +6,7 @@ The loops' thread puts values up and nothing else; the server's thread only read
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -45,8 +45,8 @@ class Watching:
         loop = asyncio.get_running_loop()
         pulse = Pulse(loop)
 
-        async def ask_strips() -> Mapping[str, Strips]:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._strips(), loop))
+        async def ask_strips() -> Mapping[str, Callable[[], Strips]]:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._undrawn(), loop))
 
         site = Site(
             self._board,
@@ -107,10 +107,10 @@ class Watching:
         else:
             self._board.trouble = event.message
 
-    async def _strips(self) -> Mapping[str, Strips]:
-        """Read the strips of every account, in the loops' thread, where the state is at home."""
-        since = self._clock.wall() - DAY
-        return {name: await keeper.store.strips(since) for name, keeper in list(self._keepers.items())}
+    async def _undrawn(self) -> Mapping[str, Callable[[], Strips]]:
+        """Read every account's strips in the loops' thread, where the state is at home; draw none there."""
+        since, keepers = self._clock.wall() - DAY, list(self._keepers.items())
+        return {name: await keeper.store.undrawn_strips(since) for name, keeper in keepers}
 
     def _put(self, keeper: Keeper, vitals: Vitals) -> None:
         offset_s = keeper.client.clock_offset_s if keeper.client else None

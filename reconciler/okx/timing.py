@@ -1,16 +1,22 @@
 """The exchange's clock as one process knows it, for all its accounts: measured once, not once an account.
 
 OKX answers the question what time it is 10 times in 2 s per IP [doc], which a process with many accounts
-would use up at its start; whoever asks while a measurement is under way takes what came of that one.
+would use up at its start; whoever asks while a measurement is under way takes what came of that one,
+unless that hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from reconciler.core.verdict import Reply
+
+PATIENCE_S = 2.0
+"""How long others wait for a measurement under way, which takes milliseconds, before the next one asks for
+itself: one connection that hangs must not hold up every account. It is half a question a second at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,19 @@ class ExchangeClock:
     async def measure(self, ask: Callable[[], Awaitable[ClockOffset | Reply]]) -> Reply | None:
         """Measure, or take what came of a measurement that ended meanwhile; None when it was measured."""
         before = self._measured
-        async with self._one_at_a_time:
-            if self._measured == before:
-                found = await ask()
-                self._measured += 1
-                self._failed = found if isinstance(found, Reply) else None
-                self.offset = self.offset if isinstance(found, Reply) else found
+        async with AsyncExitStack() as whatever_happens:
+            async with self._one_at_a_time:
+                if self._measured != before:
+                    return self._failed
+                measuring = asyncio.create_task(self._measure(ask))
+                whatever_happens.callback(measuring.cancel)
+                await asyncio.wait({measuring}, timeout=PATIENCE_S)
+            return await measuring
+
+    async def _measure(self, ask: Callable[[], Awaitable[ClockOffset | Reply]]) -> Reply | None:
+        found = await ask()
+        self._measured += 1
+        self._failed = found if isinstance(found, Reply) else None
+        if isinstance(found, ClockOffset) and (self.offset is None or self.offset.at <= found.at):
+            self.offset = found
         return self._failed

@@ -26,6 +26,7 @@ from reconciler.core.conditions import Severity
 from reconciler.core.problems import json_text
 from reconciler.sidecar.delivery import Answer, next_wait_s
 from reconciler.sidecar.target import Target
+from reconciler.unjoined import leave_lookups_behind
 
 MAX_WAITING = 100
 """Notices kept for one webhook: an hour of the worst flapping. Older ones say little by then."""
@@ -79,6 +80,7 @@ class Notifier:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._loop = asyncio.new_event_loop()
+        leave_lookups_behind(self._loop)
         self._workers = [_Worker(target, say, timeout_s, sleep) for target in targets]
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = threading.Thread(target=self._main, name="notifier", daemon=True)

@@ -8,7 +8,7 @@ all processes are in one order. The clock is read inside the transaction, after 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -41,6 +41,7 @@ from reconciler.store.rows import (
     clean,
     live_document,
     setting_of,
+    verified,
     wall_text,
 )
 from reconciler.store.tables import Numbered, Tables
@@ -329,18 +330,29 @@ class KeptAccount:
 
     async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
         """Return the strip of each family from ``since`` to this moment."""
+        draw = await self.undrawn_strips(since)
+        return draw()
+
+    async def undrawn_strips(self, since: datetime) -> Callable[[], Mapping[Family, tuple[Span, ...]]]:
+        """Read what strips are drawn from, and return what draws them, in whatever thread."""
         asks = (questions.presence(self._key), questions.turns(self._key))
         async with self._engine.reading(None, *asks) as tables:
             presence = await tables.presence(self._key)
-            turns = [facts.turn_of(row) for row in await tables.turns(self._key)]
-        return strips(
-            [facts.watch_of(row) for row in presence],
-            turns,
-            since=since,
-            now=self._engine.clock.wall(),
-            watching=bool(presence) and presence[-1].id == self._watch,
-            max_gap_s=self._engine.max_gap_s,
-        )
+            turns = await tables.unverified_turns(self._key)
+        now, watching = self._engine.clock.wall(), bool(presence) and presence[-1].id == self._watch
+
+        def draw() -> Mapping[Family, tuple[Span, ...]]:
+            with self._engine.telling_damage():
+                return strips(
+                    [facts.watch_of(row) for row in presence],
+                    [facts.turn_of(verified(row)) for row in turns],
+                    since=since,
+                    now=now,
+                    watching=watching,
+                    max_gap_s=self._engine.max_gap_s,
+                )
+
+        return draw
 
     async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, PresenceRow | None]:
         """Return the time a look at ``wall`` counts as, and the newest watch; forget what is later."""

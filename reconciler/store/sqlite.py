@@ -9,7 +9,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -197,6 +203,10 @@ class SqliteState:
         self.locks.close()
         self._close()
 
+    def telling_damage(self) -> AbstractContextManager[None]:
+        """Turn what a row's check says into StateUnusable."""
+        return _remade(self.place)
+
     def reading(self, _: Budget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows. Raises StateUnusable."""
         del only  # nothing here is far away
@@ -331,10 +341,10 @@ def _mark(path: str) -> tuple[int, int, int] | None:
 
 @contextmanager
 def _remade(path: str) -> Iterator[None]:
-    """Turn what SQLite says inside into StateUnusable."""
+    """Turn what SQLite or a row's check says inside into StateUnusable."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, RowDamaged) as error:
         _raise_remade(path, error)
 
 

@@ -1105,6 +1105,45 @@ def test_whoever_waits_for_a_measurement_takes_what_came_of_it(fails: bool) -> N
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_nobody_waits_long_for_somebody_elses_measurement(
+    monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    monkeypatch.setattr("reconciler.okx.timing.PATIENCE_S", 0.05)
+    failure = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
+    asked = 0
+
+    async def story() -> None:
+        timing, over = ExchangeClock(), asyncio.Event()
+
+        async def hang() -> ClockOffset | Reply:
+            await over.wait()
+            return failure
+
+        async def ask() -> ClockOffset | Reply:
+            nonlocal asked
+            asked += 1
+            return ClockOffset(1.0, 2.0, 0.0)
+
+        hanging = asyncio.create_task(timing.measure(hang))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5.0):
+            assert await asyncio.gather(*(timing.measure(ask) for _ in range(30))) == [None] * 30
+        assert asked == 1, "one asks instead, and the others take what came of that"
+        assert not hanging.done()
+        if ends:
+            over.set()
+            assert await hanging == failure
+        else:
+            hanging.cancel()
+            await asyncio.gather(hanging, return_exceptions=True)
+            assert len(asyncio.all_tasks()) == 1, "what was given up goes on nowhere"
+        assert timing.offset == ClockOffset(1.0, 2.0, 0.0), "a failure forgets nothing"
+        assert await timing.measure(ask) is None
+
+    asyncio.run(story())
+
+
 def test_a_measurement_that_was_given_up_is_made_by_the_next() -> None:
     async def story() -> None:
         timing, never = ExchangeClock(), asyncio.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from reconciler.core.model import Environment, Family, Kind
 from reconciler.core.status import FamilyState
-from reconciler.core.strips import UNMANAGED
+from reconciler.core.strips import UNMANAGED, Span
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock
 
@@ -194,6 +195,22 @@ def test_whatever_the_clock_does_strips_are_whole(
             family: states.get(family, UNMANAGED) for family in strips.keys() | states.keys()
         }
         clock.time -= 90
+
+
+# -- drawing --------------------------------------------------------------------------------------
+
+
+def test_strips_are_drawn_by_any_thread_and_show_the_moment_they_were_read(
+    store: AccountStore, clock: ScriptedClock
+) -> None:
+    look(store, clock, 0, BTC="in-sync")
+    look(store, clock, 30, BTC="held")
+    clock.time = 40
+    strips, draw = asyncio.run(store.strips(at(0))), asyncio.run(store.undrawn_strips(at(0)))
+    look(store, clock, 60, BTC="in-sync")
+    with ThreadPoolExecutor() as aside:
+        assert aside.submit(draw).result() == strips
+    assert strips[BTC][-1] == Span("held", at(30), at(40))
 
 
 # -- bounds ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "schema_files": set(),
     "secret": set(),
+    "unjoined": set(),
     "core": {"errors"},
     "ports": {"core", "errors"},
     "clock": {"ports"},
@@ -24,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"core", "errors"},
     "logs": {"core", "report"},
     "simulator": {"okx"},
-    "sidecar": {"core", "errors", "report", "secret"},
+    "sidecar": {"core", "errors", "report", "secret", "unjoined"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 
 from reconciler.core.strips import Span
 from reconciler.errors import StateUnusable
@@ -29,15 +31,24 @@ class State:
         self.asked = 0
         self.now = NOW
         self.broken: Exception | None = None
+        self.damaged: Exception | None = None
         self.slow = False
+        self.threads: list[int] = []
 
-    async def strips(self) -> Mapping[str, Strips]:
+    async def strips(self) -> Mapping[str, Callable[[], Strips]]:
         self.asked += 1
+        self.threads.append(threading.get_ident())
         if self.slow:
             await asyncio.sleep(60)
         if self.broken is not None:
             raise self.broken
-        return DAY
+        return {name: partial(self.draw, strips) for name, strips in DAY.items()}
+
+    def draw(self, strips: Strips) -> Strips:
+        self.threads.append(threading.get_ident())
+        if self.damaged is not None:
+            raise self.damaged
+        return strips
 
     def site(self) -> Site:
         shown = board(having(fresh(), compared()))
@@ -86,6 +97,21 @@ def test_a_state_that_does_not_tell_leaves_the_strips_as_they_were() -> None:
     state.now += STRIPS_EVERY_S
     state.broken = StateUnusable("state-damaged", "torn")
     assert SHOWN in page(site).body.decode()
+
+
+def test_strips_are_drawn_in_no_thread_that_answers_others() -> None:
+    state = State()
+    assert SHOWN in page(state.site()).body.decode()
+    asking, drawing = state.threads
+    assert asking == threading.get_ident() != drawing
+
+
+def test_strips_that_turn_out_damaged_do_not_keep_the_page() -> None:
+    state = State()
+    state.damaged = StateUnusable("state-damaged", "damaged", "")
+    answer = page(state.site())
+    assert answer.status == 200
+    assert SHOWN not in answer.body.decode()
 
 
 def test_a_slow_state_does_not_keep_the_page() -> None:

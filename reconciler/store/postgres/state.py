@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import lru_cache
 
 from reconciler.core.model import Budget, Environment, Kind
@@ -24,6 +24,7 @@ from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement, Transaction
+from reconciler.store.postgres.failures import remade
 from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.questions import Question, Value, budget_key
@@ -159,6 +160,10 @@ class PostgresState:
         """Give back all locks and close; harmless when done before."""
         await self.locks.close()
         await self._connections.close()
+
+    def telling_damage(self) -> AbstractContextManager[None]:
+        """Turn what a row's check says into StateUnusable."""
+        return remade(self._connections.address)
 
     @asynccontextmanager
     async def reading(self, budget: Budget | None, /, *only: Question) -> AsyncIterator[Tables]:

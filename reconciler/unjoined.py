@@ -1,0 +1,76 @@
+"""Threads for what an event loop hands away, above all name lookups, which nobody waits for at the end.
+
+A lookup cannot be interrupted, and a resolver that does not answer keeps it for half a minute. The threads
+asyncio uses by itself are joined when the loop ends, and once more when the interpreter does: a process
+told to stop would be killed by its supervisor before. Here are daemons that go down with the process.
+Nothing may run in them that has to come to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+AT_ONCE = 32
+"""Threads at most, as many as asyncio's own would be at most: more lookups wait for a free one."""
+
+
+def leave_lookups_behind(loop: asyncio.AbstractEventLoop) -> None:
+    """Let ``loop`` end without waiting for its lookups."""
+    loop.set_default_executor(UnjoinedThreads())
+
+
+class UnjoinedThreads(ThreadPoolExecutor):
+    """An executor whose threads nobody joins; a thread pool by name only, since asyncio takes no other."""
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        super().__init__(at_once)
+        self._at_once = at_once
+        self._work = SimpleQueue[Callable[[], None] | None]()
+        self._lock = threading.Lock()
+        self._ended = False
+        self._begun = 0
+        self._unfinished = 0
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run ``fn`` in a thread that is free, or a new one, or the next to be free."""
+        future = Future[T]()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._work.put(work)
+            self._unfinished += 1
+            if self._begun < min(self._unfinished, self._at_once):
+                self._begun += 1
+                threading.Thread(target=self._run, name="unjoined", daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take nothing more; threads end when they are free. Waits for none of them, whatever is asked."""
+        del wait, cancel_futures
+        with self._lock:
+            self._ended = True
+            for _ in range(self._begun):
+                self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            with self._lock:
+                self._unfinished -= 1

@@ -1,0 +1,74 @@
+"""Threads nobody joins: they do the work, at most so many at once, and no end waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from reconciler.unjoined import UnjoinedThreads, leave_lookups_behind
+
+PATIENCE_S = 10.0
+
+
+@pytest.fixture
+def hang() -> Iterator[threading.Event]:
+    """Return what hanging work waits for; it is let go at the end."""
+    over = threading.Event()
+    yield over
+    over.set()
+
+
+def test_a_loop_ends_while_its_work_hangs(hang: threading.Event) -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        leave_lookups_behind(loop)
+        hanging = loop.run_in_executor(None, hang.wait)
+        assert await asyncio.to_thread(lambda: 7) == 7, "another thread is free"
+        hanging.cancel()
+
+    begun = time.monotonic()
+    asyncio.run(story())
+    assert time.monotonic() - begun < PATIENCE_S
+    assert not hang.is_set()
+
+
+def test_more_than_there_are_threads_waits_its_turn_and_loses_nothing(hang: threading.Event) -> None:
+    threads = UnjoinedThreads(2)
+    hanging: list[Future[bool]] = [threads.submit(hang.wait) for _ in range(2)]
+    waiting = [threads.submit(pow, number, 2) for number in range(5)]
+    waiting[1].cancel()
+    time.sleep(0.05)
+    assert not any(future.done() for future in hanging)
+    assert not waiting[0].done()
+    hang.set()
+    done = [future.result(PATIENCE_S) for future in waiting if not future.cancelled()]
+    assert done == [0, 4, 9, 16]
+
+
+def test_a_free_thread_is_used_again() -> None:
+    threads = UnjoinedThreads()
+    names = set()
+    for _ in range(5):
+        names.add(threads.submit(threading.get_ident).result(PATIENCE_S))
+        time.sleep(0.02)
+    assert len(names) < 5
+
+
+def test_a_failure_is_the_futures() -> None:
+    with pytest.raises(ZeroDivisionError):
+        UnjoinedThreads().submit(lambda: 1 // 0).result(PATIENCE_S)
+
+
+def test_after_the_end_nothing_is_taken_and_free_threads_go() -> None:
+    threads = UnjoinedThreads()
+    thread = threads.submit(threading.current_thread).result(PATIENCE_S)
+    threads.shutdown()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    with pytest.raises(RuntimeError):
+        threads.submit(int)
