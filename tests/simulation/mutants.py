@@ -277,6 +277,7 @@ class _Insisting:
         self._exchange = exchange
         self._connection: Any = None
         self.sign = exchange.sign
+        self.rekeyed = exchange.rekeyed
 
     async def open(self) -> Any:
         self._connection = await self._exchange.open()
@@ -387,10 +388,7 @@ def _ages_by_database(self: Any) -> Ages:
     return _AgedByDatabase(engine.sights, engine.clock.now(), engine.connections.server)
 
 
-_real_reserve = KeptAccount.reserve
-
-
-async def _reserved_if_unanswered(self: KeptAccount, request: Signed, *, assume_idle: bool) -> Any:
+async def _reserved_if_unanswered(self: KeptAccount, request: Signed, **how: Any) -> Any:
     """Take no answer to COMMIT for a yes."""
     rows: list[AttemptRow] = []
 
@@ -400,19 +398,19 @@ async def _reserved_if_unanswered(self: KeptAccount, request: Signed, *, assume_
 
     with mock.patch.object(KeptAccount, "_record_attempt", noting):
         try:
-            return await _real_reserve(self, request, assume_idle=assume_idle)
+            return await _real_reserve(self, request, **how)
         except StateUnavailable:
             if not rows:
                 raise
             return Reserved(rows[-1].id, rows[-1].reserved_at)
 
 
-async def _reserved_again(self: KeptAccount, request: Signed, *, assume_idle: bool) -> Any:
+async def _reserved_again(self: KeptAccount, request: Signed, **how: Any) -> Any:
     """Take no answer to COMMIT for a no."""
     for _ in range(3):
         with suppress(StateUnavailable):
-            return await _real_reserve(self, request, assume_idle=assume_idle)
-    return await _real_reserve(self, request, assume_idle=assume_idle)
+            return await _real_reserve(self, request, **how)
+    return await _real_reserve(self, request, **how)
 
 
 _real_settle = KeptAccount.settle
