@@ -340,3 +340,50 @@ def test_a_first_request_of_a_user_id_is_counted_by_another_that_is_its_first_to
             assert sum(isinstance(slot, Reserved) for slot in slots) == 2
 
     play(story)
+
+
+def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reads are of the message that waits, and still see what was committed only while it waited."""
+    said: list[list[str]] = []
+
+    async def story(url: str) -> None:
+        async with desk(url, account="a") as a, desk(url, account="b") as b:
+            assert isinstance(await a.reserve(), Reserved)
+
+            async def waited_for(*_: object) -> None:
+                waiting.append(asyncio.create_task(b.reserve()))
+                await until_one_waits_for_a_lock()
+
+            waiting: list[asyncio.Task[Reserved | NotYet]] = []
+            monkeypatch.setattr(a.store, "_prune", waited_for)  # the last before its COMMIT
+            noted(monkeypatch, said)
+            assert isinstance(await a.reserve(), Reserved)
+            assert isinstance(await waiting[0], NotYet)
+
+    play(story)
+    [message] = [words for words in said if any("FOR UPDATE" in word for word in words)][1:]
+    assert sum("retired=0" in word for word in message) == 1, "it waited and read in one message"
+    assert sum("retired=0" in word for words in said for word in words) == 2, "and read nothing again"
+
+
+def noted(monkeypatch: pytest.MonkeyPatch, said: list[list[str]]) -> None:
+    """Have all that is said from now on noted, message by message."""
+    real = Transaction._say
+
+    async def noting(self: Transaction, words: list[str]) -> Any:
+        said.append([*self._unsaid, *words])
+        return await real(self, words)
+
+    monkeypatch.setattr(Transaction, "_say", noting)
+
+
+async def until_one_waits_for_a_lock() -> None:
+    """Wait until a transaction of somebody waits for one of another."""
+    here = "datname = current_database() AND wait_event_type = 'Lock'"
+    for _ in range(400):
+        if shared().ask(f"SELECT 1 FROM pg_stat_activity WHERE {here}", ready_database()):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits")

@@ -32,6 +32,9 @@ MOST_HEALS = 3
 STOPS_WITHIN_S = 15.0
 """A request in flight may take 10 s to be given up, and 2 s to be written."""
 
+SLIPS = TypeError, AttributeError, NameError
+"""What code raises that calls something another way than it is made."""
+
 
 def rate(arrivals: Sequence[float]) -> str | None:
     """The exchange never sees three Set MMP requests of one User ID within 10 s."""
@@ -271,6 +274,14 @@ def stops_soon(name: str, took_s: float) -> str | None:
 def no_crash(error: BaseException) -> str | None:
     """No error but the expected ones ends a process."""
     return f"{type(error).__name__}: {error}"
+
+
+def no_slip(error: BaseException) -> str | None:
+    """No call that nothing answers to ends a process: such code was never run before.
+
+    A mutant that does this is broken itself, and shows nothing about the rule it is to break.
+    """
+    return f"{type(error).__name__}: {error}" if isinstance(error, SLIPS) else None
 
 
 def converges(late_s: float, waiting: Sequence[str]) -> str | None:

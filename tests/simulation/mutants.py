@@ -25,13 +25,16 @@ from reconciler.ports import NotYet, Reserved, Signed
 from reconciler.store import account, ageing, facts
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import Ages, FirstSights, Stamp
+from reconciler.store.engine import Claim
 from reconciler.store.facts import RateHistory
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
+from reconciler.store.postgres.state import PostgresState
 from reconciler.store.questions import AccountKey, Question
 from reconciler.store.rows import AttemptRow
 from reconciler.store.tables import Tables
+from tests.simulation.checkers import no_slip
 from tests.simulation.host import Host
 from tests.simulation.ports import ANSWER_WITHIN_S
 from tests.simulation.postgres import SimulatedState
@@ -78,14 +81,20 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
-    """How a mutant was caught: the first seed that did; ``violation`` None when none did."""
+    """How a mutant was caught: the first seed that did; ``violation`` None when none did.
+
+    ``slip``: how the mutant itself is broken, so that nothing was shown about the rule.
+    """
 
     name: str
     seeds: int
     violation: Violation | None
+    slip: str = ""
 
     def line(self) -> str:
         """Say so in one line."""
+        if self.slip:
+            return f"ESCAPED  {self.name:34} seed {self.seeds - 1:<5} is itself broken: {self.slip}"
         if self.violation is None:
             return f"ESCAPED  {self.name:34} {self.seeds} seeds"
         return f"caught   {self.name:34} seed {self.seeds - 1:<5} by {self.violation.checker}"
@@ -97,14 +106,25 @@ def mutant_named(name: str) -> Mutant:
 
 
 def hunt(name: str, seeds: int = BOUND) -> Hunt:
-    """Play histories with the mutant in force until a checker objects."""
-    mutant = mutant_named(name)
+    """Play histories with the mutant of that name in force until a checker objects."""
+    return hunted(mutant_named(name), seeds)
+
+
+def hunted(mutant: Mutant, seeds: int = BOUND) -> Hunt:
+    """Play histories with the mutant in force until a checker objects, or its own code fails."""
     with mutant.in_force(), without_collector():
         for seed in range(mutant.first_seed, mutant.first_seed + seeds):
             violation = play(seed, mutant.kind).violation
+            if violation is not None and is_slip(violation):
+                return Hunt(mutant.name, seed + 1, None, violation.detail)
             if violation is not None:
-                return Hunt(name, seed + 1, violation)
-    return Hunt(name, seeds, None)
+                return Hunt(mutant.name, seed + 1, violation)
+    return Hunt(mutant.name, seeds, None)
+
+
+def is_slip(violation: Violation) -> bool:
+    """Tell whether a mutant's own code failed, as the program's never does; nothing else was shown."""
+    return violation.checker == no_slip.__name__
 
 
 def hunt_all(kinds: Collection[WorldKind], seeds: int, jobs: int) -> Iterator[Hunt]:
@@ -277,6 +297,7 @@ class _Insisting:
         self._exchange = exchange
         self._connection: Any = None
         self.sign = exchange.sign
+        self.rekeyed = exchange.rekeyed
 
     async def open(self) -> Any:
         self._connection = await self._exchange.open()
@@ -387,10 +408,7 @@ def _ages_by_database(self: Any) -> Ages:
     return _AgedByDatabase(engine.sights, engine.clock.now(), engine.connections.server)
 
 
-_real_reserve = KeptAccount.reserve
-
-
-async def _reserved_if_unanswered(self: KeptAccount, request: Signed, *, assume_idle: bool) -> Any:
+async def _reserved_if_unanswered(self: KeptAccount, request: Signed, **how: Any) -> Any:
     """Take no answer to COMMIT for a yes."""
     rows: list[AttemptRow] = []
 
@@ -400,19 +418,39 @@ async def _reserved_if_unanswered(self: KeptAccount, request: Signed, *, assume_
 
     with mock.patch.object(KeptAccount, "_record_attempt", noting):
         try:
-            return await _real_reserve(self, request, assume_idle=assume_idle)
+            return await _real_reserve(self, request, **how)
         except StateUnavailable:
             if not rows:
                 raise
             return Reserved(rows[-1].id, rows[-1].reserved_at)
 
 
-async def _reserved_again(self: KeptAccount, request: Signed, *, assume_idle: bool) -> Any:
+async def _reserved_again(self: KeptAccount, request: Signed, **how: Any) -> Any:
     """Take no answer to COMMIT for a no."""
     for _ in range(3):
         with suppress(StateUnavailable):
-            return await _real_reserve(self, request, assume_idle=assume_idle)
-    return await _real_reserve(self, request, assume_idle=assume_idle)
+            return await _real_reserve(self, request, **how)
+    return await _real_reserve(self, request, **how)
+
+
+_real_claim = PostgresState._claim
+
+
+async def _asked_before_locked(self: PostgresState, transaction: Any, claim: Claim) -> Any:
+    """Ask what is asked ahead, and only then wait for the locks."""
+    found = await transaction.answers(*map(state._statement, claim.ahead))
+    statements, lost = await _real_claim(self, transaction, replace(claim, ahead=()))
+    statements._answers.update(zip(claim.ahead, found, strict=True))
+    return statements, lost
+
+
+async def _run_and_remembered(self: Any, query: str, values: Any) -> None:
+    """Write, and go on answering what was asked ahead as if nothing were written."""
+    await self._transaction.run(state.translated(query), values)
+
+
+async def _run_each_and_remembered(self: Any, query: str, many: Any) -> None:
+    await self._transaction.run_each(state.translated(query), many)
 
 
 _real_settle = KeptAccount.settle
@@ -571,6 +609,12 @@ MUTANTS = (
     ),
     _of_postgres(
         "no read after others' proofs", Patch(Reads, "beside", lambda reads, *_: reads), first_seed=17_600
+    ),
+    _of_postgres("reads ahead said before the locks", Patch(PostgresState, "_claim", _asked_before_locked)),
+    _of_postgres(
+        "not forgotten after own writes",
+        Patch(state._Statements, "run", _run_and_remembered),
+        Patch(state._Statements, "run_each", _run_each_and_remembered),
     ),
     _of_postgres("one ledger per account, on hosts", Patch(KeptAccount, "identify", _budget_by_account)),
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutants import BOUND, MUTANTS, hunt
+from reconciler.core import plan
+from reconciler.store.locks import StoreMisuse
+from tests.simulation.mutants import BOUND, MUTANTS, Mutant, Patch, hunt, hunted
 
 pytestmark = pytest.mark.unmeasured
 
@@ -15,7 +17,7 @@ def test_each_mutant_is_caught(name: str) -> None:
     found = hunt(name, BOUND)
     print(found.line())
 
-    assert found.violation is not None, f"{name}: not caught within {BOUND} seeds"
+    assert found.violation is not None, found.line()
 
 
 def test_a_mutant_ends_with_its_hunt() -> None:
@@ -27,3 +29,26 @@ def test_a_mutant_ends_with_its_hunt() -> None:
         assert getattr(patch.target, patch.attribute) is patch.instead
 
     assert getattr(patch.target, patch.attribute) is before
+
+
+@pytest.mark.parametrize("slip", [TypeError, AttributeError, NameError, UnboundLocalError])
+def test_a_mutant_whose_own_code_fails_is_not_caught(slip: type[Exception]) -> None:
+    found = hunted(_raising(slip), 5)
+
+    assert found.violation is None
+    assert found.line().startswith("ESCAPED")
+    assert f"is itself broken: {slip.__name__}: as made" in found.line()
+
+
+def test_a_mutant_that_ends_a_process_by_what_the_program_raises_is_caught() -> None:
+    found = hunted(_raising(StoreMisuse), 5)
+
+    assert found.violation is not None
+    assert (found.violation.checker, found.violation.detail) == ("no_crash", "StoreMisuse: as made")
+
+
+def _raising(error: type[Exception]) -> Mutant:
+    def crash(*_: object) -> bool:
+        raise error("as made")
+
+    return Mutant("crashing", (Patch(plan, "_frozen", crash),))

@@ -326,7 +326,7 @@ class World:
         unsettled.pop(process.name, None)
         if isinstance(error, MmpError):
             self.auditor.spoken(process, f"{error} {error.hint}")
-        elif error is not None and not isinstance(error, Killed):
+        elif error is not None and not isinstance(error, Killed) and self.verify(checkers.no_slip, error):
             self.verify(checkers.no_crash, error)
         self.trace(process, "ended: %r", error)
         longest = self.restart_within_s if self.calm else 12.0
