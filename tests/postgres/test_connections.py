@@ -294,6 +294,7 @@ def test_a_transaction_leaves_nothing_behind_in_its_session() -> None:
                 ("SELECT count(*) FROM pg_prepared_statements", 0),
                 ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", 0),
                 ("SHOW synchronous_commit", "off"),
+                ("SHOW client_min_messages", "error"),
                 ("SHOW search_path", '"$user", public'),
                 ("SHOW lock_timeout", "0"),
             ):

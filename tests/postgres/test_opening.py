@@ -326,6 +326,7 @@ def test_what_the_address_or_the_environment_says_goes_before_our_defaults(
         (psycopg.errors.DiskFull("could not extend file"), "state-disk-full"),
         (psycopg.errors.DataCorrupted("invalid page"), "state-damaged"),
         (psycopg.errors.IdleInTransactionSessionTimeout("terminating"), "state-unavailable"),
+        (psycopg.errors.TransactionTimeout("terminating"), "state-unavailable"),
         (psycopg.errors.DeadlockDetected("deadlock"), "state-busy"),
         (psycopg.errors.UndefinedTable("no such table"), "state-failed"),
         (psycopg.OperationalError(""), "state-unavailable"),

@@ -43,6 +43,7 @@ HOSTILE: Mapping[str, str] = {
     "default_transaction_isolation": "'repeatable read'",
     "extra_float_digits": "0",
     "DateStyle": "'German, DMY'",
+    "client_min_messages": "error",
 }
 """Defaults of a server that a program must not rely on being otherwise."""
 

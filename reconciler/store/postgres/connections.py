@@ -43,7 +43,8 @@ MAX_UNSAID = 1_000
 """Statements that wait to be said together; a copy of a large state has more."""
 
 WATCHDOG_S = 10.0
-"""When the server does not even say that it gave up: longer than all the limits it was given."""
+"""When the server does not even say that it gave up: longer than each of the limits it was given. Those count
+per statement, so a message whose statements all wait, such as a claim's, may be given up on before they are."""
 
 
 class Mode(StrEnum):
@@ -58,6 +59,8 @@ class Mode(StrEnum):
 
 _LIMITS = (
     " SET LOCAL synchronous_commit = on;"
+    # A COMMIT with a reserve comes with a warning: it must not be kept from us.
+    " SET LOCAL client_min_messages = warning;"
     f" SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};"
     f" SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};"
     f" SET LOCAL idle_in_transaction_session_timeout = {SILENCE_TIMEOUT_MS};"

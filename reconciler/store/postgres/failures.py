@@ -87,7 +87,7 @@ def told(address: Address, error: Exception) -> MmpError:
         case psycopg.OperationalError() | psycopg.InterfaceError() | TimeoutError() | NotCommitted():
             hint = "see that the server is up and reachable"
             return StateUnavailable("state-unavailable", f"{place} cannot be used now: {said}", hint)
-        case pg.IdleInTransactionSessionTimeout():
+        case pg.IdleInTransactionSessionTimeout() | pg.TransactionTimeout():
             hint = "it is safe to try again"
             return StateUnavailable("state-unavailable", f"{place} gave us up: {said}", hint)
         case _:
