@@ -92,6 +92,10 @@ class Tables:
         rows = await self._all(kind, _EVERY[kind])
         return sorted(rows, key=lambda row: row[1:]) if "id" in fields(kind) else rows
 
+    async def between(self, kind: type[Row], first: int, last: int) -> list[Row]:
+        """Return the rows of a kind that has ids, of all accounts, from one id to another, in any order."""
+        return await self._all(kind, Question(_BETWEEN[kind], (first, last)))
+
     async def next_ids(self, kind: type[Numbered], count: int) -> Sequence[int]:
         """Return the ids of the next rows of ``kind``, rising."""
         return await self._transaction.next_ids(TABLES[kind], count)
@@ -308,6 +312,12 @@ def _put(kind: type[tuple[object, ...]], key: Sequence[str]) -> str:
 _INSERTS = {kind: _insert(kind) for kind in TABLES}
 
 _EVERY = {kind: Question(" ".join(("SELECT * FROM", table)), ()) for kind, table in TABLES.items()}
+
+_BETWEEN = {
+    kind: " ".join(("SELECT * FROM", table, "WHERE id BETWEEN ? AND ?"))
+    for kind, table in TABLES.items()
+    if "id" in fields(kind)
+}
 
 _PUTS = {
     IdentityRow: _put(IdentityRow, ("account", "environment")),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -32,29 +34,33 @@ WHERE r.expires_at > clock_timestamp()
 """
 
 
+TURNS = ("kill", "stop", "cut", "cut", "restart", "", "", "")
+"""What happens within eight turns, in an order that the seed shuffles: so each kind does happen."""
+
+
 @dataclass(slots=True)
 class Orphans:
-    """How long accounts were without a replica that is well; a server that is away stops the clock."""
+    """How long accounts were without a replica that is well, by a clock that stands while no server is."""
 
     since: dict[str, float] = field(default_factory=dict)
+    keepers: dict[str, int] = field(default_factory=dict)
+    """Who kept each account when somebody who was well did for the last time."""
     longest_s: float = 0.0
     told: str = ""
     taken_over: list[float] = field(default_factory=list)
+    """How long it took each time that another replica kept what one had that was killed or stopped."""
 
-    def look(self, orphans: set[str], now: float) -> None:
-        for account in self.since.keys() - orphans:
-            self._over(account, now - self.since.pop(account))
+    def look(self, well: Mapping[str, int], unwell: Collection[int], orphans: set[str], now: float) -> None:
+        """Note who keeps what at ``now``: process ids of replicas that are well, by account."""
+        for account, pid in well.items():
+            since = self.since.pop(account, None)
+            if since is not None and self.keepers.get(account) in unwell:
+                self.taken_over.append(now - since)
+            self.keepers[account] = pid
         for account in orphans:
             took_s = now - self.since.setdefault(account, now)
             if took_s > self.longest_s:
                 self.longest_s, self.told = took_s, f"{account} after {took_s:.1f} s"
-
-    def forget(self) -> None:
-        self.since.clear()
-
-    def _over(self, account: str, took_s: float) -> None:
-        del account
-        self.taken_over.append(took_s)
 
 
 class Chaos:
@@ -70,12 +76,20 @@ class Chaos:
         """Process ids that are dead, or stopped, and since when."""
         self.orphans = Orphans()
         self.differences = len(fleet.accounts) * len(FAMILIES)
-        self.disturbances = 0
+        self.disturbed: Counter[str] = Counter()
         self.log: list[str] = []
         self.pipelines: list[Ended] = []
+        self._turns: list[str] = []
+        self._away_s = 0.0
+        """How long the server was away until now."""
         self._over = threading.Event()
         self._serving = threading.Event()
         self._threads = [threading.Thread(target=work) for work in (self._watch, self._pipe)]
+
+    @property
+    def disturbances(self) -> int:
+        """How many there were, of all kinds."""
+        return self.disturbed.total()
 
     def begin(self) -> None:
         """Start the replicas, and wait until all is as the files say."""
@@ -105,26 +119,40 @@ class Chaos:
     # -- what happens ----------------------------------------------------------------------------
 
     def _disturb(self) -> None:
-        well = [one for one in self.replicas if one.pid not in self.unwell]
-        match self.random.randrange(8):
-            case 0 if len(well) > 1:
-                self._note("kill", self.random.choice(well), self._kill)
-            case 1 if len(well) > 1:
-                self._note("stop", self.random.choice(well), self._stop)
-            case 2 | 3:
-                self.disturbances += 1
-                self.log.append(f"cut {self.server.kill_connections(self.database)} connections")
-            case 4:
-                self.disturbances += 1
+        match self._turn():
+            case "kill":
+                self._to_one("kill", self._kill)
+            case "stop":
+                self._to_one("stop", self._stop)
+            case "cut":
+                self._cut()
+            case "restart":
                 self._restart_server()
             case _:
                 pass
 
-    def _note(self, what: str, replica: Running, act: object) -> None:
-        self.disturbances += 1
-        self.log.append(f"{what} {replica.pid}")
-        assert callable(act)
-        act(replica)
+    def _turn(self) -> str:
+        if not self._turns:
+            self._turns = self.random.sample(TURNS, len(TURNS))
+        return self._turns.pop()
+
+    def _to_one(self, what: str, act: Callable[[Running], None]) -> None:
+        """Do something to a replica that is well, if it leaves another that is."""
+        well = [one for one in self.replicas if one.pid not in self.unwell]
+        if len(well) > 1:
+            replica = self.random.choice(well)
+            assert replica.process.poll() is None, f"{replica.pid} ended by itself: {self.log}"
+            self._note(what, f"{what} {replica.pid}")
+            act(replica)
+
+    def _note(self, what: str, told: str) -> None:
+        self.disturbed[what] += 1
+        self.log.append(told)
+
+    def _cut(self) -> None:
+        ended = self.server.kill_connections(self.database)
+        if ended:
+            self._note("cut", f"cut {ended} connections")
 
     def _kill(self, replica: Running) -> None:
         self.unwell[replica.pid] = time.monotonic()
@@ -146,11 +174,13 @@ class Chaos:
 
     def _restart_server(self) -> None:
         how = self.random.choice([signal.SIGINT, signal.SIGQUIT])
-        self.log.append(f"restart the server by {how.name}")
+        self._note("restart", f"restart the server by {how.name}")
         self._serving.clear()
+        began = time.monotonic()
         self.server.stop(how=how)
         time.sleep(self.random.uniform(0.0, 3.0))
         self.server.start()
+        self._away_s += time.monotonic() - began
         self._serving.set()
 
     def _change_a_file(self) -> None:
@@ -165,12 +195,14 @@ class Chaos:
     def _watch(self) -> None:
         """Look again and again who keeps what, as the database has it."""
         while not self._over.wait(LOOK_EVERY_S):
+            # Before asking: what was answered was answered by a server that had not gone away since.
+            now = time.monotonic() - self._away_s
             kept = self._kept()
             if kept is None:
-                self.orphans.forget()
                 continue
-            well = {account for account, pid in kept.items() if pid not in self.unwell}
-            self.orphans.look(set(self.fleet.accounts) - well, time.monotonic())
+            unwell = set(self.unwell)
+            well = {account: pid for account, pid in kept.items() if pid not in unwell}
+            self.orphans.look(well, unwell, set(self.fleet.accounts) - well.keys(), now)
 
     def _kept(self) -> dict[str, int] | None:
         if not self._serving.is_set():

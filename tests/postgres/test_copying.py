@@ -22,9 +22,12 @@ from reconciler.ports import NotYet, Reserved
 from reconciler.store import copying
 from reconciler.store.account import KeptAccount
 from reconciler.store.copying import copy
+from reconciler.store.postgres import connections
+from reconciler.store.rows import AttemptRow, sealed
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
 from tests.postgres.desks import Desk, desk, made_in_another_history, play
+from tests.postgres.test_connections import shorten
 from tests.support.postgres import shared
 
 Story = Callable[[str, SqliteState], Coroutine[Any, Any, None]]
@@ -87,7 +90,12 @@ async def seen(store: KeptAccount) -> list[object]:
     ]
 
 
-def test_everything_arrives_and_the_next_slot_is_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [1, 2, copying.PIECE])
+def test_everything_arrives_and_the_next_slot_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(copying, "PIECE", piece)
+
     async def story(url: str, source: SqliteState) -> None:
         there = source.account("main", Environment.LIVE, Kind.OKX)
         await there.identify(UID, HOST)
@@ -198,6 +206,70 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(0,)]
 
     told(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "lost", ["attempts", "overrides", "presence", "turns", "applied", "pauses", "fights"]
+)
+def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    monkeypatch.setattr(copying, "PIECE", 1)
+    real = copying._write
+
+    async def forgetful(tables: Any, rows: copying.Rows) -> None:
+        await real(tables, replace(rows, **{lost: getattr(rows, lost)[:-1]}))
+
+    monkeypatch.setattr(copying, "_write", forgetful)
+
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            with pytest.raises(MmpError) as refused:
+                await copy(source, one.state)
+            assert refused.value.message.startswith(f"1 rows of {lost} did not arrive")
+
+    told(tmp_path, story)
+
+
+# -- a large one -------------------------------------------------------------------------------------
+
+LARGE = 20_000
+"""Attempts, of two User IDs: more than the server is told, or asked, at once by far."""
+
+
+def enlarge(state: SqliteState) -> None:
+    """Let a state have many old attempts, each like the newest it has."""
+    [like] = map(AttemptRow._make, state._db.execute("SELECT * FROM attempts ORDER BY id DESC LIMIT 1"))
+    old = like._replace(status="applied", definite=1, retired=1, resolved=1)
+    rows = [sealed(old._replace(id=like.id + n, uid=str(n % 2))) for n in range(1, LARGE + 1)]
+    state._db.execute("BEGIN")
+    state._db.executemany(f"INSERT INTO attempts VALUES ({','.join('?' * len(like))})", rows)
+    state._db.execute("COMMIT")
+
+
+def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[int] = []
+    real = connections.Transaction._say
+
+    async def heard(self: Any, words: list[str]) -> list[list[tuple[Any, ...]]]:
+        found = await real(self, words)
+        answered.append(sum(map(len, found)))
+        return found
+
+    async def story(url: str, source: SqliteState) -> None:
+        enlarge(source)
+        async with desk(url, account="other", uid="99") as one:
+            monkeypatch.setattr(connections.Transaction, "_say", heard)
+            # What a desk of hundreds takes seconds for takes a few milliseconds here.
+            shorten(monkeypatch, "idle_in_transaction_session_timeout", 5)
+            counts = await copy(source, one.state)
+            assert counts["attempts"] == LARGE + 4
+            assert max(answered) <= copying.PIECE
+
+    told(tmp_path, story)
+    assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(LARGE + 4,)]
 
 
 # -- the command -------------------------------------------------------------------------------------

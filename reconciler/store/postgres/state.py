@@ -49,6 +49,12 @@ _NEW_BUDGET = " ".join(
 """On record with the history the state was made in: in a later one the first requests of the User ID, and
 the budget's row with them, may have been lost."""
 
+FILLING_SILENCE_TIMEOUT_MS = 60_000
+"""Of a transaction that brings rows from elsewhere: it has much to do between two words, and nobody is kept
+waiting, for what it claims is not in use here yet."""
+
+_PATIENTLY = f"SET LOCAL idle_in_transaction_session_timeout = {FILLING_SILENCE_TIMEOUT_MS}"
+
 _SAW_HISTORY = " ".join(
     (
         "UPDATE budgets SET history =",
@@ -197,6 +203,7 @@ class PostgresState:
         What a budget may have lost is left to be told by whoever writes about it next.
         """
         async with self._connections.transaction() as transaction:
+            await transaction.run(_PATIENTLY)
             for claim in claims:
                 await self._claim(transaction, claim)
             yield Tables(_Statements(transaction, {}))
