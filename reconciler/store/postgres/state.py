@@ -190,7 +190,9 @@ class PostgresState:
                 await self._claim(transaction, claim)
             yield Tables(_Statements(transaction, {}))
 
-    async def _claim(self, transaction: Transaction, claim: Claim) -> tuple[_Statements, bool]:
+    async def _claim(
+        self, transaction: Transaction, claim: Claim, *, again: bool = False
+    ) -> tuple[_Statements, bool]:
         """Become the only writer of what is claimed; tells whether records may have been lost.
 
         The server does it in this order: lock the budget's row, the account, the row of the lock that was
@@ -208,9 +210,12 @@ class PostgresState:
             return _Statements(transaction, {}), False
         found = await transaction.answers(*claims, *map(_statement, ahead))
         if budget is not None and not found[0]:
-            # The server that the row was made on is not the one that is asked now.
+            if again:
+                raise schema.incomplete(self.place, "version")
+            # The server that the row was made on is not the one that is asked now. The account is locked
+            # before the row here: where that meets the usual order, the server ends one of the two.
             self._budgets.discard(budget)
-            return await self._claim(transaction, claim)
+            return await self._claim(transaction, claim, again=True)
         if held is not None and whose:
             self.locks.still_held(held, found[len(claims) - 1])
         answers = dict(zip(ahead, found[len(claims) :], strict=True))
