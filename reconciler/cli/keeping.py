@@ -1,7 +1,8 @@
 """One account of a ``run``: its file, its policy, its key, its part of the state and the loop over them.
 
 An account is kept on its own: it has its own pace, and a failure of its own ends nothing but its own
-loop, which is begun again. Only a state that cannot be relied on ends everything.
+loop, which is begun again. Only a state file that cannot be relied on ends everything. In a state that
+replicas share, what is damaged is one account's: all of them would end by it, one after the other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from reconciler.cli.claims import Claims, Owner
-from reconciler.cli.options import StatePlace
+from reconciler.cli.options import PostgresUrl, StatePlace
 from reconciler.cli.stopping import Stop
 from reconciler.cli.turns import LONGEST_WAIT_S, Turns
 from reconciler.core.events import Event, LoopFailed, WentIdle
@@ -129,7 +130,7 @@ class Keeper:
         return self._let_go or self._stop.asked()
 
     async def run(self, begin_at: float = float("-inf")) -> None:
-        """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable."""
+        """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable of a file."""
         failures, self._let_go, self._told = 0, False, None
         while self.clock.now() < begin_at and not self.stopping():
             await self._rest(begin_at)
@@ -137,9 +138,9 @@ class Keeper:
             begun_at = self.clock.now()
             try:
                 await self._once()
-            except StateUnusable:
-                raise
             except MmpError as error:
+                if self._ends_everything(error):
+                    raise
                 if self.clock.now() - begun_at > MAX_BACK_OFF_S:
                     failures, self._told = 0, None
                 await self._wait_after(error, failures)
@@ -152,9 +153,14 @@ class Keeper:
         else:
             await self._rest(self.clock.now() + STOPPED_RETRY_S)
 
+    def _ends_everything(self, error: MmpError) -> bool:
+        return isinstance(error, StateUnusable) and not isinstance(self.standing.state, PostgresUrl)
+
     async def _wait_after(self, error: MmpError, failures: int) -> None:
         """Back off; what is wrong is told once while it stays the same."""
-        retry_at = self.clock.now() + back_off_s(failures)
+        # What is damaged is mended by a person.
+        wait_s = STOPPED_RETRY_S if isinstance(error, StateUnusable) else back_off_s(failures)
+        retry_at = self.clock.now() + wait_s
         if self._told != error.message:
             self._tell(LoopFailed(error.code, error.message, error.hint, retry_at))
             self._told = error.message

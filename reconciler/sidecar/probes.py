@@ -122,8 +122,10 @@ def _heard(vitals: Vitals, now: float) -> Check:
 
 
 def _begun(vitals: Vitals) -> Check:
-    """Check that an account's loop could begin: not without a key."""
-    return Check(_name("key", vitals), not vitals.failed, printable(vitals.failed))
+    """Check that an account's loop could begin: not without a key, nor on damaged rows."""
+    objection = vitals.objection
+    what = "state" if objection is not None and objection.reply.code.startswith("state-") else "key"
+    return Check(_name(what, vitals), not vitals.failed, printable(vitals.failed))
 
 
 def _settings(vitals: Vitals) -> Check:

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.cli import doors
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import MmpError, StateRefused, StateUnavailable, UsageError
+from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import Reserved
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
@@ -474,3 +474,19 @@ def test_a_new_account_seen_for_reading_has_the_ledger_of_its_user_id() -> None:
 def test_statements_are_translated_and_nothing_else_is_changed() -> None:
     query = "SELECT * FROM attempts INDEXED BY attempts_open WHERE account=? AND resolved=0"
     assert translated(query) == "SELECT * FROM attempts WHERE account=%s AND resolved=0"
+
+
+def test_a_budget_that_cannot_be_put_on_record_is_told_of_and_not_tried_for_ever() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            [made] = shared().ask("DELETE FROM mmp.version RETURNING migrations, history", ready_database())
+            try:
+                for _ in range(2):
+                    with pytest.raises(StateUnusable) as refused:
+                        await one.reserve()
+                    assert refused.value.code == "state-incomplete"
+            finally:
+                shared().ask("INSERT INTO mmp.version VALUES ({}, '{}')".format(*made), ready_database())
+            assert isinstance(await one.reserve(), Reserved)
+
+    play(story)

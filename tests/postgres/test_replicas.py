@@ -194,3 +194,29 @@ def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: F
     time.sleep(8.0)
     assert six.exchange.live_of_all()["999000000001"][BTC] == "5000/2000/100"
     assert len(lines()) == said, "told once, and held for good"
+
+
+def test_a_damaged_row_of_one_account_holds_that_account_and_ends_nobody(
+    six: Fleet, postgres: Server
+) -> None:
+    one, two = pair(six)
+    keeps, other = (one, two) if "desk-001" in owned(one) else (two, one)
+
+    def change_row(quantity: int) -> None:
+        row = "account = 'desk-001'"
+        postgres.ask(f"UPDATE mmp.applied SET qty_limit = '{quantity}' WHERE {row}", six.database)
+
+    change_row(999)
+    eventually(lambda: keeps.ask("/readyz")[0] == 503, 15.0, "the probe to say so")
+    assert "state-desk-001-live: " in keeps.ask("/readyz")[1]
+    assert keeps.metric("mmp_key_problem", account="desk-001") == 1
+    assert keeps.process.wait_for_log("failed: begun again later")["code"] == "state-damaged"
+    for account in six.accounts:
+        six.wants(account, {BTC: 60})
+    eventually(lambda: six.different() == ["desk-001"], 15.0, "all others to be as their files say")
+    assert shared_evenly(one, two)
+    assert other.ask("/readyz")[0] == 200
+    change_row(100)
+    keeps.process.signal(signal.SIGHUP)
+    six.wait_until_right(10.0)
+    keeps.wait_for("/readyz", 10.0)

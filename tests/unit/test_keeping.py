@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.cli.claims import Claims
 from reconciler.cli.keeping import Keeper, Standing, WatchedKey
+from reconciler.cli.options import PostgresUrl
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, LoopFailed, WentIdle
@@ -17,6 +19,7 @@ from reconciler.core.plan import DriftPolicy
 from reconciler.desired.attention import Trust
 from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
+from reconciler.loop import STOPPED_RETRY_S
 from reconciler.okx.wire import parse_base_url
 from reconciler.reconcile import MAX_BACK_OFF_S
 from reconciler.store.sqlite import MemoryDisk
@@ -138,9 +141,24 @@ def test_in_another_lease_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatc
     assert told == [1, 2, 3]
 
 
-def test_a_state_that_cannot_be_relied_on_ends_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+DAMAGED = StateUnusable("state-damaged", "applied row BTC-USD does not fit its check", "look into it")
+
+
+def test_a_state_file_that_cannot_be_relied_on_ends_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StateUnusable):
-        kept(monkeypatch, failing(StateUnusable("state-damaged", "damaged")), failing(NO_KEY))
+        kept(monkeypatch, failing(DAMAGED), failing(NO_KEY))
+
+
+def test_in_a_state_of_many_hosts_what_is_damaged_of_one_account_holds_that_account_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = Account([failing(DAMAGED)] * 3)
+    account.keeper.standing = replace(STANDING, state=PostgresUrl("postgresql://db/mmp"))
+    run(monkeypatch, account)
+    assert [event for event in account.told if isinstance(event, LoopFailed)] == [
+        LoopFailed(DAMAGED.code, DAMAGED.message, DAMAGED.hint, STOPPED_RETRY_S)
+    ]
+    assert account.clock.pauses == [STOPPED_RETRY_S] * 3
 
 
 def test_nothing_runs_while_a_policy_that_is_there_never_held(monkeypatch: pytest.MonkeyPatch) -> None:

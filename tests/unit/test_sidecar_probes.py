@@ -11,7 +11,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.events import ExchangeFailed, LockAwaited
+from reconciler.core.events import ExchangeFailed, LockAwaited, LoopFailed
 from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import SILENCE_S, Vitals
@@ -99,6 +99,15 @@ def test_a_probe_tells_why_in_a_line_each() -> None:
         "[-]loop-other-live failed: nothing was heard of it for 97 s\n"
         "check failed\n",
     )
+
+
+@pytest.mark.parametrize(("code", "check"), [("credentials-missing", "key"), ("state-damaged", "state")])
+def test_an_account_that_cannot_be_kept_at_all_is_not_ready_and_says_for_what(
+    code: str, check: str
+) -> None:
+    made = board(ALIVE, having(fresh(account="other"), LoopFailed(code, "no", "mend it", NOW + 60)))
+    told = probe_answer(ready_checks(made, answers=True, now=NOW), verbose=False)
+    assert (told.status, told.body.decode()) == (503, f"{check}-other-live: no; mend it\n")
 
 
 def test_a_probe_that_passes_says_so() -> None:

@@ -43,8 +43,8 @@ MAX_UNSAID = 1_000
 """Statements that wait to be said together; a copy of a large state has more."""
 
 WATCHDOG_S = 10.0
-"""When the server does not even say that it gave up: longer than each of the limits it was given. Those count
-per statement, so a message whose statements all wait, such as a claim's, may be given up on before they are."""
+"""When the server does not even say that it gave up: longer than each of the limits it was given. Those
+count per statement: where several of one message wait, as those of a claim may, this can come first."""
 
 
 class Mode(StrEnum):

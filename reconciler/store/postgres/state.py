@@ -218,7 +218,9 @@ class PostgresState:
             return seen is not None
         return any(before != now or seen not in (None, now) for before, now in found)
 
-    async def _claim(self, transaction: Transaction, claim: Claim) -> tuple[_Statements, list[Row]]:
+    async def _claim(
+        self, transaction: Transaction, claim: Claim, *, again: bool = False
+    ) -> tuple[_Statements, list[Row]]:
         """Become the only writer of what is claimed; returns the histories of a budget: its row's, and now.
 
         The server does it in this order: lock the budget's row, the account, the row of the lock that was
@@ -236,9 +238,12 @@ class PostgresState:
             return _Statements(transaction, {}), []
         found = await transaction.answers(*claims, *map(_statement, ahead))
         if budget is not None and not found[0]:
-            # The server that the row was made on is not the one that is asked now.
+            if again:
+                raise schema.incomplete(self.place, "version")
+            # The server that the row was made on is not the one that is asked now. The account is locked
+            # before the row here: where that meets the usual order, the server ends one of the two.
             self._budgets.discard(budget)
-            return await self._claim(transaction, claim)
+            return await self._claim(transaction, claim, again=True)
         if held is not None and whose:
             self.locks.still_held(held, found[len(claims) - 1])
         answers = dict(zip(ahead, found[len(claims) :], strict=True))
