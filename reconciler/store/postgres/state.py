@@ -144,10 +144,9 @@ class PostgresState:
         self.max_gap_s = max_gap_s
         self.frozen = frozen
         self._connections = connections
-        self._budgets: set[Budget] = set()
-        """Those that have a row, as far as this process knows."""
         self._histories: dict[Budget, str] = {}
-        """The history each was last seen on. An old primary that comes back agrees with its own rows."""
+        """The history each budget with a row was last seen on. An old primary that comes back agrees with
+        its own rows, so those alone do not tell."""
 
     def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
         """Return the store of one account; those of one state share connections and first sights."""
@@ -180,6 +179,8 @@ class PostgresState:
             found = await ask(*histories, *map(_statement, only))
             answers = dict(zip(only, found[len(histories) :], strict=True))
             lost = budget is not None and self._is_other(budget, found[0])
+            if budget is not None and not lost:
+                self._saw(budget, found[0])
             yield Tables(_Statements(transaction, answers), lost=lost)
 
     @asynccontextmanager
@@ -194,7 +195,7 @@ class PostgresState:
                 await transaction.run(_SAW_HISTORY, budget_key(claim.budget))
             yield Tables(statements, lost=lost)
         if claim.budget is not None:
-            self._histories.update((claim.budget, now) for _, now in found)
+            self._saw(claim.budget, found)
 
     @asynccontextmanager
     async def filling(self, claims: Sequence[Claim]) -> AsyncIterator[Tables]:
@@ -218,6 +219,9 @@ class PostgresState:
             return seen is not None
         return any(before != now or seen not in (None, now) for before, now in found)
 
+    def _saw(self, budget: Budget, found: Sequence[Row]) -> None:
+        self._histories.update((budget, now) for _, now in found)
+
     async def _claim(
         self, transaction: Transaction, claim: Claim, *, again: bool = False
     ) -> tuple[_Statements, list[Row]]:
@@ -227,7 +231,7 @@ class PostgresState:
         taken; and only then read what is asked ahead. All of it is one round trip.
         """
         budget, held = claim.budget, claim.held
-        rows = () if budget is None else await self._row_of(transaction, budget)
+        rows = () if budget is None else await self._row_of(transaction, budget, make=again)
         # An account's pauses are of both kinds of exchange, so its lock is too.
         account: Statement = (_ACCOUNT, (".".join(claim.key[:2]),))
         whose = () if held is None else self.locks.whose(held)
@@ -242,19 +246,19 @@ class PostgresState:
                 raise schema.incomplete(self.place, "version")
             # The server that the row was made on is not the one that is asked now. The account is locked
             # before the row here: where that meets the usual order, the server ends one of the two.
-            self._budgets.discard(budget)
             return await self._claim(transaction, claim, again=True)
         if held is not None and whose:
             self.locks.still_held(held, found[len(claims) - 1])
         answers = dict(zip(ahead, found[len(claims) :], strict=True))
         return _Statements(transaction, answers), [] if budget is None else found[0]
 
-    async def _row_of(self, transaction: Transaction, budget: Budget) -> tuple[Statement, ...]:
-        """Return what locks the row of a budget; it is made by whoever sees the budget first."""
+    async def _row_of(
+        self, transaction: Transaction, budget: Budget, *, make: bool
+    ) -> tuple[Statement, ...]:
+        """Return what locks the row of a budget; it is made unless this process saw that it is there."""
         key = budget_key(budget)
-        if budget not in self._budgets:
+        if make or budget not in self._histories:
             await transaction.run(_NEW_BUDGET, key)
-            self._budgets.add(budget)
         return ((_LOCKED_HISTORY, key),)
 
 
