@@ -60,7 +60,10 @@ def test_n_families_take_n_requests_in_order_and_close_to_the_least_time(
 
     idle = desk.mmp("apply")
     assert (idle.status, len(jittery.arrivals())) == (0, len(DESIRED)), "a second apply sends nothing"
-    assert first.seconds <= least_s(len(DESIRED)) * 1.03 + start_up_s(idle, first, jittery)
+    sent = [arrival["at"] for arrival in jittery.arrivals()]
+    assert sent[-1] - sent[0] <= least_s(len(DESIRED)) * 1.03
+    # To begin and to end takes what it takes with nothing to do, twice that on a machine that got busier.
+    assert first.seconds <= least_s(len(DESIRED)) * 1.03 + 2 * start_up_s(idle, first, jittery)
     assert jittery.live()["ZZZ-USD"] == "1000/0/5"
 
 
@@ -74,7 +77,7 @@ def test_twelve_families_take_six_bursts(tmp_path: Path) -> None:
         idle = desk.mmp("apply")
         assert (ended.status, idle.status) == (0, 0)
         assert exchange.written() == sorted(names)
-        assert ended.seconds <= least_s(len(names)) * 1.03 + start_up_s(idle, ended, exchange)
+        assert ended.seconds <= least_s(len(names)) * 1.03 + 2 * start_up_s(idle, ended, exchange)
         desk.close()
 
 
