@@ -45,14 +45,17 @@ class Sidecar:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the one sample of a metric with at least these labels."""
-        families = text_string_to_metric_families(self.ask("/metrics")[1])
-        (value,) = (
+        (value,) = self.samples(name, **labels)
+        return value
+
+    def samples(self, name: str, **labels: str) -> list[float]:
+        """Return every sample of a metric with at least these labels."""
+        return [
             sample.value
-            for family in families
+            for family in text_string_to_metric_families(self.ask("/metrics")[1])
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
-        )
-        return value
+        ]
 
 
 def started(desk: Desk, *flags: str) -> Sidecar:
