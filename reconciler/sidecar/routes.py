@@ -134,7 +134,8 @@ class Site:
             return
         self._strips_at = self._now()
         with suppress(TimeoutError, MmpError):
-            self._board.strips = await asyncio.wait_for(_drawn(self._ask_strips), STRIPS_WITHIN_S)
+            drawn = await asyncio.wait_for(_drawn(self._ask_strips), STRIPS_WITHIN_S)
+            self._board.strips = {**self._board.strips, **drawn}
 
     async def _startup(self, query: Query) -> Answer:
         """Answer 200 for good once it was: a file added later does not undo a start."""
@@ -145,8 +146,16 @@ class Site:
 
 async def _drawn(ask: AskStrips) -> Mapping[str, Strips]:
     """Draw, beside the loops and the server: ten thousand families take half a second."""
-    undrawn = await ask()
-    return await asyncio.to_thread(lambda: {name: draw() for name, draw in undrawn.items()})
+    return await asyncio.to_thread(_draw, await ask())
+
+
+def _draw(undrawn: Mapping[str, Callable[[], Strips]]) -> Mapping[str, Strips]:
+    """Draw every account's strips but of those whose rows are damaged."""
+    drawn = {}
+    for name, draw in undrawn.items():
+        with suppress(MmpError):
+            drawn[name] = draw()
+    return drawn
 
 
 def page_answer(html: str) -> Answer:
