@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import lru_cache
 
+from reconciler.core.loss import HistorySight, may_have_lost
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
@@ -144,9 +145,9 @@ class PostgresState:
         self.max_gap_s = max_gap_s
         self.frozen = frozen
         self._connections = connections
-        self._histories: dict[Budget, str] = {}
-        """The history each budget with a row was last seen on. An old primary that comes back agrees with
-        its own rows, so those alone do not tell."""
+        self._seen: dict[Budget, HistorySight] = {}
+        """Of each budget with a row. An old primary that comes back agrees with its own rows, so those
+        alone do not tell."""
 
     def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
         """Return the store of one account; those of one state share connections and first sights."""
@@ -210,17 +211,18 @@ class PostgresState:
             yield Tables(_Statements(transaction, {}))
 
     def _is_other(self, budget: Budget, found: Sequence[Row]) -> bool:
-        """Tell whether the server has another history than when the budget was last written about or seen.
+        """Tell whether the server's history may have lost what nobody counted as lost yet.
 
-        A budget that nobody wrote about has none that could be lost.
+        A budget that nobody wrote about has nothing that could be lost.
         """
-        seen = self._histories.get(budget)
+        seen = self._seen.get(budget)
         if not found:
             return seen is not None
-        return any(before != now or seen not in (None, now) for before, now in found)
+        [(recorded, current)] = found
+        return may_have_lost(recorded, current, seen, self.clock.now())
 
     def _saw(self, budget: Budget, found: Sequence[Row]) -> None:
-        self._histories.update((budget, now) for _, now in found)
+        self._seen.update((budget, HistorySight(current, self.clock.now())) for _, current in found)
 
     async def _claim(
         self, transaction: Transaction, claim: Claim, *, again: bool = False
@@ -257,7 +259,7 @@ class PostgresState:
     ) -> tuple[Statement, ...]:
         """Return what locks the row of a budget; it is made unless this process saw that it is there."""
         key = budget_key(budget)
-        if make or budget not in self._histories:
+        if make or budget not in self._seen:
             await transaction.run(_NEW_BUDGET, key)
         return ((_LOCKED_HISTORY, key),)
 

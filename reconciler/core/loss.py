@@ -1,0 +1,43 @@
+"""Whether the record of a User ID's requests may lack some, from the histories its server had.
+
+A history names a server's past: the cluster, and its timeline as eight hexadecimal digits, which a
+promotion raises. What a standby had not received when it was promoted is on no record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySight:
+    """The history a process last saw a User ID's record in, and when by its own clock (seconds)."""
+
+    history: str
+    at: float
+
+
+def may_have_lost(recorded: str, current: str, seen: HistorySight | None, now: float) -> bool:
+    """Tell whether requests may be missing that nobody has counted as lost yet.
+
+    ``recorded``: the history that the record names, written by whoever counts a loss; ``current``: the
+    server's; ``seen``: this process's last sight, None without one; ``now``: seconds, of the same clock.
+
+    Where the record names another history than the server's, nobody has. Where they agree, somebody has,
+    unless an old primary came back, which agrees with its own record: whoever saw a later timeline knows.
+    Who saw an earlier one may have reserved there after that timeline had ended, unseen by whoever
+    counted; that matters for as long as such a request counts.
+    """
+    if recorded != current:
+        return True
+    if seen is None or seen.history == current:
+        return False
+    return not _follows(current, seen.history) or now < seen.at + LATEST_ARRIVAL_S + GUARD_S
+
+
+def _follows(history: str, earlier: str) -> bool:
+    """Tell whether a history is of a later timeline of the same cluster."""
+    (cluster, timeline), (earlier_cluster, earlier_timeline) = history.split("/"), earlier.split("/")
+    return cluster == earlier_cluster and timeline > earlier_timeline

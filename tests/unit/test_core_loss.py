@@ -1,0 +1,54 @@
+"""When the record of a User ID's requests may lack some: every two histories, and every age of a sight."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from reconciler.core.loss import HistorySight, may_have_lost
+from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
+
+COUNTS_S = LATEST_ARRIVAL_S + GUARD_S
+NOW = 5000.0
+ONE, TEN, SIXTEEN, ELSEWHERE = "77/00000001", "77/0000000A", "77/00000010", "78/00000001"
+HISTORIES = (ONE, TEN, SIXTEEN, ELSEWHERE)
+ORDER = (ONE, TEN, SIXTEEN)
+AGES_S = (0.0, 1.0, COUNTS_S - 0.01, COUNTS_S, 1e6)
+
+
+@pytest.mark.parametrize(("recorded", "current"), list(itertools.permutations(HISTORIES, 2)))
+def test_a_record_of_another_history_lacks_what_nobody_counted(recorded: str, current: str) -> None:
+    for history, age in itertools.product(HISTORIES, AGES_S):
+        assert may_have_lost(recorded, current, HistorySight(history, NOW - age), NOW)
+    assert may_have_lost(recorded, current, None, NOW)
+
+
+@pytest.mark.parametrize("current", HISTORIES)
+def test_a_record_of_this_history_is_whole_for_whoever_saw_no_other(current: str) -> None:
+    assert not may_have_lost(current, current, None, NOW)
+    for age in AGES_S:
+        assert not may_have_lost(current, current, HistorySight(current, NOW - age), NOW)
+
+
+@pytest.mark.parametrize(("earlier", "later"), list(itertools.combinations(ORDER, 2)))
+def test_an_old_primary_that_comes_back_is_known_by_the_later_one_whenever_that_was(
+    earlier: str, later: str
+) -> None:
+    for age in AGES_S:
+        assert may_have_lost(earlier, earlier, HistorySight(later, NOW - age), NOW)
+
+
+@pytest.mark.parametrize("seen", ORDER)
+def test_another_cluster_is_no_later_one(seen: str) -> None:
+    for age in AGES_S:
+        assert may_have_lost(ELSEWHERE, ELSEWHERE, HistorySight(seen, NOW - age), NOW)
+        assert may_have_lost(seen, seen, HistorySight(ELSEWHERE, NOW - age), NOW)
+
+
+@pytest.mark.parametrize(("earlier", "later"), list(itertools.combinations(ORDER, 2)))
+def test_a_failover_that_somebody_counted_is_counted_again_only_by_who_may_have_reserved_since(
+    earlier: str, later: str
+) -> None:
+    lost = [may_have_lost(later, later, HistorySight(earlier, NOW - age), NOW) for age in AGES_S]
+    assert lost == [True, True, True, False, False]
