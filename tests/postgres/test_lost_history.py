@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, ExitStack, suppress
+from typing import TypeVar
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.postgres.desks import Desk, desk, made_in_another_history, play
 from tests.support.postgres import Server, server, shared, until
 
 L = LATEST_ARRIVAL_S
+T = TypeVar("T")
 
 
 def lose_history() -> None:
@@ -188,38 +191,94 @@ async def _fail_over(primary: object, name: str) -> None:
             assert await one.reserve() == NotYet(1101.0 + L + GUARD_S)
 
 
+FIRST_ASKED = ("reserve", "ledger", "settle", "who only looked")
+
+
 def test_an_old_primary_that_comes_back_is_noticed_though_it_agrees_with_its_own_rows() -> None:
-    with server() as primary, primary.database() as name:
-        asyncio.run(_fail_back(primary, name))
+    with server() as primary, ExitStack() as databases:
+        asyncio.run(_fail_back(primary, [databases.enter_context(primary.database()) for _ in FIRST_ASKED]))
 
 
-async def _fail_back(primary: Server, name: str) -> None:
+async def _fail_back(primary: Server, names: list[str]) -> None:
     with primary.standby() as standby:
-        async with desk(primary.url(name)) as one:
-            await one.applied("1")
+        for name in names:
+            async with desk(primary.url(name)) as one:
+                await one.applied("1")
         until(lambda: standby.caught_up_with(primary))
         primary.stop(how=signal.SIGQUIT)
         standby.promote()
-        async with desk(either(primary, standby, name), at=1200.0) as one:
-            await one.store.ledger()
-            one.clock.time = 1300.0
-            await one.applied("2")
-            await one.applied("3")
+        async with AsyncExitStack() as desks:
+            asked = [
+                await _on_the_newer(desks, either(primary, standby, name), first)
+                for name, first in zip(names, FIRST_ASKED, strict=True)
+            ]
             primary.start()
             standby.stop(how=signal.SIGQUIT)
-            one.clock.time = 1301.0
-            due = NotYet(1301.0 + L + GUARD_S)
-            assert [await asked_again(one), await one.reserve()] == [due, due]
-            assert doubted(await one.known())
-            one.clock.time = due.until
-            assert isinstance(await one.reserve(), Reserved)
+            for (one, pending), first in zip(asked, FIRST_ASKED, strict=True):
+                await _notices(one, first, pending)
 
 
-async def asked_again(one: Desk) -> Reserved | NotYet:
-    """Ask for a slot; the connection that broke is told of once."""
+async def _on_the_newer(desks: AsyncExitStack, url: str, first: str) -> tuple[Desk, int]:
+    """Send two requests on the newer server, the last unanswered; give who is asked later, and that one."""
+    one = await desks.enter_async_context(desk(url, at=1200.0))
+    await one.store.ledger()
+    one.clock.time = 1300.0
+    await one.applied("2")
+    pending = await one.reserve("3")
+    assert isinstance(pending, Reserved)
+    if first == "who only looked":
+        one = await desks.enter_async_context(desk(url, at=1300.0, boot="boot-2"))
+        await one.store.ledger()
+    return one, pending.attempt
+
+
+async def _notices(one: Desk, first: str, pending: int) -> None:
+    one.clock.time = 1301.0
+    due = NotYet(1301.0 + L + GUARD_S)
+    match first:
+        case "reserve" | "who only looked":
+            assert await again(one.reserve) == due
+        case "ledger":
+            await again(one.store.ledger)
+        case "settle":
+            for _ in range(2):  # The connection broke; and no server knows the request any more.
+                with suppress(StateUnavailable):
+                    await one.settle(pending)
+    assert await one.reserve() == due
+    assert doubted(await one.known())
+    one.clock.time = due.until
+    assert isinstance(await one.reserve(), Reserved)
+
+
+def test_a_failover_that_was_counted_is_not_counted_again_by_who_takes_over_hours_later() -> None:
+    with server() as primary, primary.database() as name:
+        asyncio.run(_take_over_later(primary, name))
+
+
+async def _take_over_later(primary: Server, name: str) -> None:
+    with primary.standby() as standby:
+        url = either(primary, standby, name)
+        async with desk(url) as one, desk(url, boot="boot-2", at=1000.0) as two:
+            await one.applied("1")
+            await two.store.ledger()
+            until(lambda: standby.caught_up_with(primary))
+            primary.stop(how=signal.SIGQUIT)
+            standby.promote()
+            one.clock.time = 2000.0
+            assert doubted(await again(one.known))
+            one.clock.time = 2000.0 + L + GUARD_S
+            await one.applied("1")
+            one.clock.time = two.clock.time = 9000.0
+            assert isinstance(await again(two.known), Confirmed)
+            assert isinstance(await two.reserve("2"), Reserved)
+            assert standby.ask("SELECT count(*) FROM mmp.attempts WHERE status = 'lost'", name) == [(3,)]
+
+
+async def again(ask: Callable[[], Coroutine[object, object, T]]) -> T:
+    """Ask for something; the connection that broke is told of once."""
     with suppress(StateUnavailable):
-        return await one.reserve()
-    return await one.reserve()
+        return await ask()
+    return await ask()
 
 
 def either(one: Server, other: Server, name: str) -> str:
