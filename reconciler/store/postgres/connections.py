@@ -44,7 +44,8 @@ MAX_UNSAID = 1_000
 
 WATCHDOG_S = 10.0
 """When the server does not even say that it gave up: longer than each of the limits it was given. Those
-count per statement: where several of one message wait, as those of a claim may, this can come first."""
+count per statement: where several of one message wait, as those of a claim may, this can come first.
+After it, up to 10 s more pass in asking a server to cancel that does not even hear that."""
 
 
 class Mode(StrEnum):
