@@ -18,7 +18,7 @@ import click
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.options import StatePlace, chosen
+from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
 from reconciler.cli.output import Output
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.cli.stopping import Stop
@@ -194,7 +194,7 @@ class Applying:
         globs = self.order.globs
         if globs and not any(self.order.only(desired) for desired in self.desired):
             of = "desired family" if self.order.saved is None else "family of the plan"
-            raise UsageError("no-family", f"no {of} matches {', '.join(globs)}")
+            raise UsageError("no-family", f"no {of} matches {', '.join(globs)}", NO_FAMILY_HINT)
 
     def _prepared(self, state: State, clients: Sequence[OkxTradingClient]) -> list[Run]:
         base = self.order.base

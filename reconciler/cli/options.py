@@ -204,6 +204,11 @@ def _named_place(state: str) -> StatePlace:
     )
 
 
+NO_FAMILY_HINT = (
+    "see the file, or mmp status, for the families there are; put a pattern such as 'BTC-*' in quotes"
+)
+
+
 def chosen(desired: Desired, globs: tuple[str, ...]) -> frozenset[Family] | None:
     """Return the desired families that match any of ``globs``; None when there are no globs."""
     if not globs:

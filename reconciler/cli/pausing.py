@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from reconciler.cli import doors
-from reconciler.cli.options import StatePlace, chosen
+from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
 from reconciler.cli.output import Output
 from reconciler.clock import SystemClock
 from reconciler.core.model import Desired, Family, Kind
@@ -88,7 +88,7 @@ def _refuse_none(meant: Meant, some: bool) -> None:
         raise UsageError(
             "no-family",
             f"no desired family matches {', '.join(meant.globs)}",
-            "see the file, or mmp status, for the families there are",
+            NO_FAMILY_HINT,
         )
 
 

@@ -11,6 +11,7 @@ import click
 
 from reconciler.cli import doors
 from reconciler.cli.options import (
+    NO_FAMILY_HINT,
     Duration,
     StatePlace,
     chosen,
@@ -174,7 +175,7 @@ def make_plans(
     Raises MmpError for what is wrong with the question itself.
     """
     if asked.globs and not any(chosen(one, asked.globs) for one in desired):
-        raise UsageError("no-family", f"no desired family matches {', '.join(asked.globs)}")
+        raise UsageError("no-family", f"no desired family matches {', '.join(asked.globs)}", NO_FAMILY_HINT)
     under = list(zip(desired, policies, strict=True))
     if asked.against is not None:
         answers = _plans_against(under, asked, asked.against)
