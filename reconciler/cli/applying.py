@@ -403,7 +403,7 @@ class Applying:
 
     def _watching(self, run: Run, observe: Observe) -> Observe:
         def watch(event: Event) -> None:
-            self.stop.watch(run.desired.account, event)
+            self.stop.watch(f"{run.desired.account}/{run.desired.environment}", event)
             observe(event)
 
         return watch

@@ -135,7 +135,7 @@ class Supervisor:
     def tell(self, event: Event, keeper: Keeper | None = None) -> None:
         """Take what happened, to one account or to none; everything that is told comes through here."""
         if keeper is not None:
-            self.stop.watch(keeper.desired.account, event)
+            self.stop.watch(keeper.name, event)
         self._onlookers.hear(event, keeper)
         self._observer(keeper)(event)
 
@@ -347,7 +347,7 @@ class Supervisor:
         assert keeper.task is not None
         while not keeper.task.done():
             await asyncio.wait({keeper.task}, timeout=POLITE_S)
-            if not keeper.task.done() and not self.stop.in_flight(keeper.desired.account):
+            if not keeper.task.done() and not self.stop.in_flight(keeper.name):
                 keeper.task.cancel()
         self.claims.forget(keeper.owner)
         self.lookout.remove(self._keys.pop(keeper.key))

@@ -8,7 +8,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 from reconciler.clock import SystemClock
-from reconciler.core.events import Event, RequestReserved, RequestSettled
+from reconciler.core.events import (
+    Event,
+    LoopFailed,
+    RequestReserved,
+    RequestSettled,
+    StateAwaited,
+    WentIdle,
+)
 from reconciler.errors import Exit
 from reconciler.unjoined import leave_lookups_behind
 
@@ -49,17 +56,22 @@ class Stop:
         """Tell whether this process was asked to stop."""
         return self._asked.is_set()
 
-    def in_flight(self, account: str) -> bool:
-        """Tell whether a request of ``account`` is on its way."""
-        return any(name == account for name, _ in self._in_flight)
+    def in_flight(self, whose: str) -> bool:
+        """Tell whether a request of an account is on its way."""
+        return any(name == whose for name, _ in self._in_flight)
 
-    def watch(self, account: str, event: Event) -> None:
-        """Keep count of what is in flight, from the events of ``account``."""
+    def watch(self, whose: str, event: Event) -> None:
+        """Keep count of what is in flight, from the events of an account; ``whose`` names it.
+
+        A request whose verdict could not be recorded is told of no more: the pass ended by that.
+        """
         match event:
             case RequestReserved(attempt=attempt):
-                self._in_flight.add((account, attempt))
+                self._in_flight.add((whose, attempt))
             case RequestSettled(attempt=attempt):
-                self._in_flight.discard((account, attempt))
+                self._in_flight.discard((whose, attempt))
+            case StateAwaited() | LoopFailed() | WentIdle():
+                self._in_flight = {one for one in self._in_flight if one[0] != whose}
             case _:
                 pass
 
