@@ -345,9 +345,15 @@ def _answered(vitals: Vitals) -> Vitals:
 
 
 def _ended(vitals: Vitals, event: PassEnded) -> Vitals:
-    """Take the end of a pass; one with nothing left to write leaves nothing to object to."""
-    objection = None if event.finished else vitals.objection
-    return replace(vitals, last_pass=event, locked_out="", state_lost="", objection=objection)
+    """Take the end of a pass; one with nothing left to write leaves nothing to object to.
+
+    What is only held, by a freeze or a pause, is left to write. Without live reads, nobody asks an
+    exchange again that nothing is left to write to.
+    """
+    ended = replace(vitals, last_pass=event, locked_out="", state_lost="")
+    if not event.finished or (vitals.believed is not None and vitals.believed.plan.changes):
+        return ended
+    return replace(ended, objection=None, outage=vitals.outage if vitals.live else None)
 
 
 def _failed(vitals: Vitals, event: ExchangeFailed, now: float, wall: datetime) -> Vitals:
@@ -355,7 +361,7 @@ def _failed(vitals: Vitals, event: ExchangeFailed, now: float, wall: datetime) -
     since, since_wall = (before.since, before.since_wall) if before else (now, wall)
     outage = Outage(since, since_wall, event, before.failures + 1 if before else 1)
     told = f"failed: {event.doing}: {event.reply.message or event.reply.reply_class.value}"
-    stopped = event.reply.reply_class in STOPPING
+    stopped = event.reply.reply_class in STOPPING and not (vitals.objection and vitals.objection.writing)
     objection = Objection(event.reply, writing=False) if stopped else vitals.objection
     return _troubled(
         replace(vitals, outage=outage, objection=objection),

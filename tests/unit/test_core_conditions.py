@@ -251,3 +251,27 @@ def test_an_objection_lasts_until_it_is_shown_to_be_over(events: list[object], o
         vitals = after(vitals, event, now=NOW, wall=WALL)  # type: ignore[arg-type] # events of all kinds
     assert (vitals.objection is not None) == objected
     assert (Key(Topic.EXCHANGE) in conditions(vitals) and vitals.objection is not None) == objected
+
+
+HELD = vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=Rules(paused=frozenset({BTC})))
+
+
+@pytest.mark.parametrize(("vitals", "objected"), [(HELD, True), (CALM, False)])
+def test_a_pass_that_only_holds_shows_no_key_to_be_accepted(vitals: Vitals, objected: bool) -> None:
+    for event in (OBJECTING, PassEnded(0.1, finished=True)):
+        vitals = after(vitals, event, now=NOW, wall=WALL)
+    assert (vitals.objection is not None) == objected
+
+
+def test_what_a_write_was_told_is_not_over_because_a_read_was_refused_too() -> None:
+    vitals = CALM
+    for event in (OBJECTING, ExchangeFailed("reading live settings", STALE, None), READ):
+        vitals = after(vitals, event, now=NOW, wall=WALL)
+    assert vitals.objection == Objection(BAD_KEY, writing=True)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_outage_is_over_where_nobody_asks_the_exchange_any_more(live: bool) -> None:
+    vitals = replace(CALM, outage=outage(), live=live)
+    assert after(vitals, PassEnded(0.1, finished=False), now=NOW, wall=WALL).outage is not None
+    assert (after(vitals, PassEnded(0.1, finished=True), now=NOW, wall=WALL).outage is not None) == live
