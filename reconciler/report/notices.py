@@ -38,6 +38,8 @@ MAX_TEXT_CHARS = 600
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "&": "＆", "`": "'"})
 """What a chat takes for a mention, a link or an emphasis, and what is written instead."""
 
+_NO_LINKS = (("://", ": //"), ("](", "] ("))
+
 Advice = Callable[[Reply], str]
 """Returns what to do about a reply, one sentence, "" when there is nothing."""
 
@@ -144,6 +146,8 @@ def _text(said: Said, notice: Notice, whose: Whose) -> str:
     hint = f" → {said.hint}" if said.hint else ""
     text = f"{banner}{whom}{said.sentence}{often}{hint}"
     text = printable(text).translate(_HARMLESS)
+    for link, none in _NO_LINKS:
+        text = text.replace(link, none)
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
 
 
@@ -155,12 +159,16 @@ def _over(notice: Notice, vitals: Vitals) -> Said:
         case Kind.OUT_OF_SYNC | Kind.FROZEN | Kind.REJECTED | Kind.FIGHT:
             return Said(_over_family(notice, vitals))
         case Kind.KEY_PROBLEM:
-            return Said("Key and account are accepted again.")
+            return Said("Key and account are accepted again, or nothing is left to write.")
         case Kind.UNREACHABLE:
-            return Said("The exchange answers again.")
+            return Said("The exchange answers again, or there is nothing left to ask it.")
         case Kind.CONFIG_REJECTED:
             return Said(f"{vitals.desired.path} holds again and is in force.")
         case Kind.POLICY_REJECTED:
+            if vitals.policy is None:
+                return Said(
+                    "There is no policy any more: the one guard is against switching protection off."
+                )
             return Said("The policy holds again and is in force.")
         case Kind.STATE_LOCKED:
             return Said("The state is not held by another process any more.")
@@ -172,8 +180,12 @@ def _over(notice: Notice, vitals: Vitals) -> Said:
 
 def _over_family(notice: Notice, vitals: Vitals) -> str:
     names, are = _names(notice), "is" if len(notice.families) == 1 else "are"
-    if not any(family in vitals.desired.families for family in notice.families):
+    gone = [family for family in notice.families if family not in vitals.desired.families]
+    if len(gone) == len(notice.families):
         return f"{names} {are} no longer in the file, and not looked after any more."
+    if gone:
+        left = f"{len(gone)} of them {'is' if len(gone) == 1 else 'are'} no longer in the file"
+        return f"{names}: {left}, and not looked after any more; the rest is as the file says again."
     if notice.kind is Kind.FROZEN:
         return f"{names} {are} not frozen any more, and as the file says."
     return f"{names} {are} as the file says again."

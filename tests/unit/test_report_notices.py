@@ -56,7 +56,8 @@ def documents(before: Vitals, vitals: Vitals) -> list[Document]:
 
 def calm(vitals: Vitals, *, simulator: bool = False) -> Vitals:
     """Return vitals in sync, of a process whose start is as far on as in ``vitals``."""
-    return replace(CALM, started=vitals.started, simulator=simulator)
+    policy = replace(vitals.policy, rejected_at=None, problems=()) if vitals.policy else None
+    return replace(CALM, started=vitals.started, simulator=simulator, policy=policy)
 
 
 def told(notice: Notice, vitals: Vitals) -> Document:
@@ -128,12 +129,12 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     (
         replace(CALM, objection=Objection(BAD_KEY, writing=False)),
         "Nothing can be written: API key doesn't exist [OKX 50119]. → Create a new key.",
-        "Key and account are accepted again.",
+        "Key and account are accepted again, or nothing is left to write.",
     ),
     (
         replace(CALM, outage=outage()),
         "The exchange has not answered for a minute (reading live settings: no whole reply within 10 s).",
-        "The exchange answers again.",
+        "The exchange answers again, or there is nothing left to ask it.",
     ),
     (
         replace(CALM, config=FILE),
@@ -259,6 +260,34 @@ def test_a_family_taken_out_of_the_file_is_not_called_in_sync() -> None:
     assert document["text"] == (
         "main (live): BTC-USD is no longer in the file, and not looked after any more."
     )
+
+
+def test_of_many_families_those_taken_out_of_the_file_are_not_called_in_sync() -> None:
+    many = [Family(f"F{number}-USD") for number in range(4)]
+    known = dict.fromkeys(many, APPLIED[BTC])
+    differing = vitals_of(dict.fromkeys(many, A), known, dict.fromkeys(many, LOOSER[BTC]))
+    for left, gone in ((1, "3 of them are"), (3, "1 of them is")):
+        rest = many[:left]
+        calm = vitals_of(dict.fromkeys(rest, A), known, dict.fromkeys(rest, row("5000/2000/100")))
+        (document,) = documents(differing, replace(calm, started=differing.started))
+        assert document["text"] == (
+            f"main (live): F0-USD, F1-USD, F2-USD and 1 more: {gone} no longer in the file, and not looked "
+            "after any more; the rest is as the file says again."
+        )
+
+
+def test_a_policy_that_is_gone_is_not_called_in_force() -> None:
+    before = replace(CALM, policy=replace(FILE, problems=()))
+    (document,) = documents(before, replace(calm(before), policy=None))
+    assert document["text"] == (
+        "main (live): There is no policy any more: the one guard is against switching protection off."
+    )
+
+
+def test_no_link_from_outside_is_one_in_a_chat() -> None:
+    reply = Reply(ReplyClass.ACCOUNT, "1", "see https://x.example/ or [this](https://x.example)")
+    (document,) = documents(CALM, replace(CALM, objection=Objection(reply, writing=False)))
+    assert "see https: //x.example/ or [this] (https: //x.example)" in document["text"]
 
 
 def test_a_count_is_told() -> None:
