@@ -229,10 +229,18 @@ def singled(kind: str) -> Iterator[tuple[Document, Part]]:
         for name in lists:
             for element in document[name]:
                 if _is_new(seen, name, element):
-                    yield {**document, name: [element]}, lambda path, name=name: path[:2] == (name, 0)
+                    yield {**document, name: [element]}, _in_the_first_of(name)
         if _is_new(seen, "", {**document, **dict.fromkeys(lists), **_told_alike(document)}):
             firsts = {name: document[name][:1] for name in lists}
-            yield {**document, **firsts}, lambda path: len(path) < 2 or path[0] not in LISTS
+            yield {**document, **firsts}, _around_the_lists
+
+
+def _in_the_first_of(name: str) -> Part:
+    return lambda path: path[:2] == (name, 0)
+
+
+def _around_the_lists(path: tuple[Any, ...]) -> bool:
+    return len(path) < 2 or path[0] not in LISTS
 
 
 def _is_new(seen: set[str], place: str, value: Any) -> bool:
