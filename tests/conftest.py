@@ -10,7 +10,7 @@ the other at one end of the run they would leave the cores idle.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from operator import itemgetter
 
 import coverage
@@ -33,11 +33,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Stop measuring for the time of an unmeasured test; nothing happens where nothing is measured."""
-    measured = coverage.Coverage.current()
-    if measured is None or item.get_closest_marker("unmeasured") is None:
+    if item.get_closest_marker("unmeasured") is None:
         return (yield)
-    measured.stop()
+    stopped = list(_stop_measuring())
     try:
         return (yield)
     finally:
-        measured.start()
+        for measured in reversed(stopped):
+            measured.start()
+
+
+def _stop_measuring() -> Iterator[coverage.Coverage]:
+    """Stop whatever measures: in a worker the plugin starts two, and one that stops resumes the other."""
+    while (measured := coverage.Coverage.current()) is not None:
+        measured.stop()
+        yield measured

@@ -3,8 +3,9 @@
 The oracle is the exchange itself with its luck left open: the set of all (value in force, requests
 that did not land) that fit what was observed. A request may land at any moment until its L is over;
 an acknowledged one has landed; a refused one never does. Two properties are checked after every
-step of every history: what the store calls confirmed is in force in every possible world and stays so,
-and a doubt always ends: by a read, or by an acknowledged write, after one L.
+step of every history, once for what several of them begin with: what the store calls confirmed is in
+force in every possible world and stays so, and a doubt always ends: by a read, or by an acknowledged
+write, after one L.
 """
 
 from __future__ import annotations
@@ -217,6 +218,11 @@ def _histories(depth: int) -> Iterator[tuple[int, tuple[str, ...]]]:
     return enumerate(product(FIRST, *[EVENTS] * (depth - 1)))
 
 
+def _first_of_its_beginning(events: tuple[str, ...], done: int) -> bool:
+    """Tell whether no history before began with the events up to ``done``: the same ones give the same."""
+    return all(event == EVENTS[0] for event in events[done + 1 :])
+
+
 @pytest.mark.parametrize(
     ("gap_s", "reboot_after", "more"), [(0.5, None, 0), (12.0, None, 1), (12.0, 1, 0), (12.0, 2, 1)]
 )
@@ -232,7 +238,8 @@ def test_confirmed_is_true_in_every_possible_world_and_doubt_ends(
                 if done == reboot_after:
                     tale.boot()
                 tale.tell(event)
-                tale.check_sound()
+                if _first_of_its_beginning(events, done):
+                    tale.check_sound()
             tale.check_ends(("read", "A+", "B+")[number % 3])
             told += 1
         except Unreachable:

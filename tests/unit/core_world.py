@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations_with_replacement, product
 
 from reconciler.core.evidence import Reads
@@ -235,6 +236,7 @@ def reserved_at(record: Record, place: int) -> float:
     return (890.0 if record.acked_after else 901.0) + place
 
 
+@cache
 def known_of(record: Record) -> Known:
     """Return the record as a store would give it."""
     proof: Confirmed | None = None
@@ -256,6 +258,7 @@ def known_of(record: Record) -> Known:
     )
 
 
+@cache
 def reads_of(record: Record, sight: Sight) -> Reads:
     """Return the reads of a pass that saw ``sight``."""
     if sight.how == "none":
@@ -279,11 +282,16 @@ def last_act(record: Record) -> float:
 
 def rules_of(case: Situation, family: Family = BTC) -> Rules:
     """Return the rules of a situation, for one family."""
+    return _rules(case.drift, case.paused, case.disable_allowed, case.parked, family)
+
+
+@cache
+def _rules(drift: DriftPolicy, paused: bool, allowed: bool, parked: str | None, family: Family) -> Rules:
     return Rules(
-        drift=case.drift,
-        parked={family: SETTINGS[case.parked]} if case.parked else {},
-        paused=frozenset({family} if case.paused else ()),
-        allowed=frozenset({Allow(Kind.DISABLE, family)} if case.disable_allowed else ()),
+        drift=drift,
+        parked={family: SETTINGS[parked]} if parked else {},
+        paused=frozenset({family} if paused else ()),
+        allowed=frozenset({Allow(Kind.DISABLE, family)} if allowed else ()),
     )
 
 
@@ -339,7 +347,8 @@ def held_situations(wanted: str) -> Iterator[Situation]:
     too_old = [Sight("too-old", "A*"), Sight("too-old", "B")]
     overtaken = [Sight("overtaken", "A*"), Sight("overtaken", "B")]
     few += [Sight("calm-twice", shown, shown) for shown in SHOWN]
-    rules = list(product(DriftPolicy, (False, True), (False, True), (None, "A", wanted)))
+    parked = dict.fromkeys((None, "A", wanted))
+    rules = list(product(DriftPolicy, (False, True), (False, True), parked))
     for record in records():
         if len(record.attempts) > 1:
             continue

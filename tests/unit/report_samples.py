@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
-from itertools import product
+from itertools import chain, product
 
 from reconciler.core.model import Environment, Family, Field, Known, LiveRow, Uncertain
 from reconciler.core.outcome import Outcome, Result, results
@@ -33,6 +33,7 @@ from tests.unit.core_world import (
     DESIRED,
     SETTINGS,
     Situation,
+    expected,
     held_situations,
     known_of,
     reads_of,
@@ -81,13 +82,18 @@ LIVE: dict[str, Mapping[Family, LiveRow] | None] = {
 
 @cache
 def small_plans() -> tuple[Plan, ...]:
-    """Return the plans of the small world's situations, each shape of change once, with times."""
-    found: dict[object, Plan] = {}
+    """Return the plans of the small world's situations, each shape of change once, with times.
+
+    What is wanted and the oracle's answer make the shape: one situation of each is planned.
+    """
+    telling: dict[object, Situation] = {}
     for wanted in DESIRED:
-        for case in (*situations(wanted), *held_situations(wanted)):
-            plan = _planned(case)
-            shape = tuple(replace(change, known_at=None) for change in plan.changes)
-            found.setdefault(shape, plan)
+        for case in chain(situations(wanted), held_situations(wanted)):
+            telling.setdefault((wanted, expected(case)), case)
+    found: dict[object, Plan] = {}
+    for plan in map(_planned, telling.values()):
+        shape = tuple(replace(change, known_at=None) for change in plan.changes)
+        found.setdefault(shape, plan)
     found["refused"] = refused_plan()
     return tuple(with_schedule(plan, LEDGERS["full"], NOW, assume_idle=False) for plan in found.values())
 

@@ -79,6 +79,7 @@ def test_two_steps_of_one_direction_make_a_step_of_that_direction(same: Directio
             assert all(direction(before, after) is same for after in steps[middle])
 
 
+@pytest.mark.unmeasured
 def test_no_direction_means_equal_by_value_and_no_field_changed() -> None:
     for before, after in product(map(made, WORLD), repeat=2):
         equal = tightness(before) == tightness(after)
@@ -86,6 +87,7 @@ def test_no_direction_means_equal_by_value_and_no_field_changed() -> None:
         assert (changed_fields(before, after) == ()) == equal
 
 
+@pytest.mark.unmeasured
 def test_changed_fields_are_exactly_those_whose_place_differs() -> None:
     for before, after in product(WORLD, repeat=2):
         rankings = (WINDOWS, FREEZES, QUANTITIES)

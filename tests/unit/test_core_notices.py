@@ -205,6 +205,7 @@ def counted(told: list[tuple[float, Notice]]) -> int:
     return total
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("found", [(A, B, PATIENT), (A, FROZEN, WARY)], ids=["one kind", "several kinds"])
 def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Condition]) -> None:
     for course in courses((None, *found), 4):
@@ -213,6 +214,7 @@ def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Conditio
         assert counted(told) <= beginnings(course), (course, told)
 
 
+@pytest.mark.unmeasured
 def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
     for course in courses((None, A, PATIENT, FROZEN, WARY), 3):
         told = played([*course, (course[-1][0] + 1.0, None)])
@@ -225,6 +227,7 @@ def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
         assert not open_kinds, (course, told)
 
 
+@pytest.mark.unmeasured
 def test_every_beginning_is_counted_once() -> None:
     for course in courses((None, A), 6):
         told = played(course)

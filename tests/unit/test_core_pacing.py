@@ -135,6 +135,7 @@ def three_within_a_window(histories: Iterator[tuple[Request, ...]]) -> tuple[Req
     return None
 
 
+@pytest.mark.unmeasured
 def test_no_admitted_history_lets_three_arrive_within_a_window() -> None:
     assert three_within_a_window(histories(the_rule, 4)) is None
     assert three_within_a_window(histories(the_rule, 5, (0.4, None))) is None

@@ -62,6 +62,7 @@ def accounts(number: int) -> frozenset[str]:
     return frozenset(f"desk-{each}" for each in range(number))
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("replicas", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_from_every_start_shares_become_even_and_stay(number: int, replicas: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -363,8 +364,9 @@ def test_lines_are_for_people_on_a_terminal_and_json_elsewhere(
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> None:
+def fresh() -> Iterator[None]:
     """Leave no configuration behind that writes to a stream of ours."""
+    yield
     structlog.reset_defaults()
 
 

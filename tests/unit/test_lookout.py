@@ -24,6 +24,8 @@ from reconciler.desired.attention import SECOND_LOOK_S, UNCLOSED_S, Trust
 from reconciler.desired.route import Route, route
 from reconciler.desired.watch import Unsure
 
+pytestmark = pytest.mark.unmeasured
+
 
 class HandClock:
     """A clock that the test moves."""

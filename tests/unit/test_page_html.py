@@ -13,6 +13,8 @@ from reconciler.sidecar import page
 from reconciler.sidecar.page import assets, page_html
 from tests.support.boards import BOARDS, HOSTILE, NOW, WALL, large
 
+pytestmark = pytest.mark.unmeasured
+
 VOID = {"meta", "link", "br", "img", "input"}
 MAX_BYTES = 200_000
 MAX_SCRIPT_LINES = 60

@@ -145,11 +145,14 @@ def test_several_accounts_are_wrapped_and_one_is_not(kind: str, plural: str) -> 
 # ---- mutants: whatever is changed about a document, the schema has to see it ---------------------
 
 Mutant = tuple[str, Document]
+Part = Callable[[tuple[Any, ...]], bool]
 
 
-def mutants(document: Document) -> Iterator[Mutant]:
+def mutants(document: Document, part: Part = lambda path: True) -> Iterator[Mutant]:
     """Yield ``document`` with one thing wrong each: a key gone, a key too many, a value of no kind."""
     for path, value in nodes(document):
+        if not part(path):
+            continue
         if isinstance(value, dict):
             yield f"{path}: a key too many", changed(document, path, {**value, "extra": 1})
             for key in value:
@@ -214,15 +217,54 @@ def telling(kind: str) -> Iterator[Document]:
         yield status_document(status("in sync", "frozen"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_schema_refuses_a_document_with_one_thing_wrong(kind: str) -> None:
-    count, valid = 0, validator(kind).is_valid
+LISTS = ("changes", "refusals", "results", "families")
+"""What documents differ in. No schema looks from one element to another, or to what is around it."""
+
+
+def singled(kind: str) -> Iterator[tuple[Document, Part]]:
+    """Yield documents of one element at most in each list, and the part of each that none before had."""
+    seen: set[str] = set()
     for document in telling(kind):
+        lists = [name for name in LISTS if document.get(name)]
+        for name in lists:
+            for element in document[name]:
+                if _is_new(seen, name, element):
+                    yield {**document, name: [element]}, _in_the_first_of(name)
+        if _is_new(seen, "", {**document, **dict.fromkeys(lists), **_told_alike(document)}):
+            firsts = {name: document[name][:1] for name in lists}
+            yield {**document, **firsts}, _around_the_lists
+
+
+def _in_the_first_of(name: str) -> Part:
+    return lambda path: path[:2] == (name, 0)
+
+
+def _around_the_lists(path: tuple[Any, ...]) -> bool:
+    return len(path) < 2 or path[0] not in LISTS
+
+
+def _is_new(seen: set[str], place: str, value: Any) -> bool:
+    told = f"{place} {json.dumps(value)}"
+    new = told not in seen
+    seen.add(told)
+    return new
+
+
+def _told_alike(document: Document) -> Document:
+    """Return what differs from document to document in nothing but a number or a digest, without these."""
+    counted = {name: str(type(number)) for name, number in document.get("summary", {}).items()}
+    return {"summary": counted, "digest": None}
+
+
+@pytest.mark.parametrize(("kind", "least"), [("plan", 4000), ("apply", 200), ("status", 500)])
+def test_a_schema_refuses_a_document_with_one_thing_wrong(kind: str, least: int) -> None:
+    count, valid = 0, validator(kind).is_valid
+    for document, part in singled(kind):
         assert valid(document)
-        for name, mutant in mutants(document):
+        for name, mutant in mutants(document, part):
             assert not valid(mutant), name
             count += 1
-    assert count > 500
+    assert count > least
 
 
 CHANGE_RULES = [

@@ -17,6 +17,8 @@ from reconciler.errors import MmpError
 from reconciler.schema_files import load_schema
 from tests.unit.report_samples import HOSTILE
 
+pytestmark = pytest.mark.unmeasured
+
 GOOD = (
     "version: 1\nenvironment: live\nfamilies:\n"
     "  BTC-USD: {timeInterval: 5s, frozenInterval: 2s, qtyLimit: 100}\n"

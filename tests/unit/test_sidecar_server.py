@@ -21,6 +21,8 @@ from reconciler.sidecar.door import MAX_CONNECTIONS, PAUSE_S, ROOM, SHARE, Allow
 from reconciler.sidecar.guard import Listen, parse_listen
 from reconciler.sidecar.server import MAX_FIELDS, MAX_LINE_BYTES, Server, start_server
 
+pytestmark = pytest.mark.unmeasured
+
 LARGE = 10_000_000
 """More bytes than sockets hold on their way, so that writing them takes a reader."""
 

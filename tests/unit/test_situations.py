@@ -40,6 +40,8 @@ from reconciler.sidecar.view import page_view
 from tests.unit.core_builders import BTC, desired, setting
 from tests.unit.test_loop import BAD_KEY, DOWN, A, B, Clock, World
 
+pytestmark = pytest.mark.unmeasured
+
 HAPPENS_AT = 1100.0
 HOUR_S = 3600.0
 ENDLESS = setting("5000/0/100")

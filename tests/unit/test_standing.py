@@ -241,6 +241,21 @@ def test_a_loop_that_fell_silent_is_nothing_to_stand_on_but_hides_no_exposure(
         assert judged == Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {told}.")
 
 
+@pytest.mark.parametrize("shown", ["A", "B"])
+@pytest.mark.parametrize("age_s", [MIN_FRESH_S, MIN_FRESH_S + 1])
+def test_what_was_compared_long_ago_is_nothing_to_stand_on_though_the_loop_goes_round(
+    age_s: float, shown: str
+) -> None:
+    vitals, status = watched(shown=shown, live=False, silent_s=age_s)
+    judged = stands(replace(vitals, heard_at=NOW + age_s), status, now=NOW + age_s, interval_s=1.0)
+    if shown == "B":
+        assert judged.standing is Standing.EXPOSED
+    elif age_s <= MIN_FRESH_S:
+        assert judged.standing is Standing.PROTECTED
+    else:
+        assert judged == Judged(Standing.UNKNOWN, "Not known: nothing was compared for 91 s.")
+
+
 NEWER = ConfigAccepted("mmp.yaml", "2" * 64)
 SHA = desired({}).sha256
 

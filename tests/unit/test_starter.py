@@ -22,6 +22,8 @@ from reconciler.report.starter import (
 )
 from tests.unit.core_builders import BTC, ETH, SOL, row, setting
 
+pytestmark = pytest.mark.unmeasured
+
 INFO = AccountInfo("446556540", "446556540", "4", frozenset({"read_only"}))
 LIVE = Naming("main", Environment.LIVE)
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)

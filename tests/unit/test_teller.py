@@ -36,6 +36,8 @@ from tests.unit.core_builders import BTC, ETH, NOW, desired, setting
 from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
 from tests.unit.watch_world import fresh, wall_at
 
+pytestmark = pytest.mark.unmeasured
+
 VALIDATOR = Draft202012Validator(load_schema("notice"))
 
 

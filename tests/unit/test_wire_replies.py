@@ -14,6 +14,8 @@ from reconciler.okx.codes import TABLE
 from reconciler.okx.credentials import Credentials
 from reconciler.secret import Secret
 
+pytestmark = pytest.mark.unmeasured
+
 KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"
 SCRUB = Credentials(Secret(KEY), Secret("5ecret"), Secret("Sesame!")).scrub
 BTC, ETH = parse_family("BTC-USD"), parse_family("ETH-USD")
