@@ -15,7 +15,15 @@ from keyword import iskeyword
 import click
 
 from reconciler import __version__
-from reconciler.cli.output import Output, Told, output_lost, silence_stdout, stdout_is_lost, wanted
+from reconciler.cli.output import (
+    Output,
+    Told,
+    give_up_lost_stderr,
+    output_lost,
+    silence_stdout,
+    stdout_is_lost,
+    wanted,
+)
 from reconciler.errors import Exit, MmpError, UsageError
 
 VERBS = {
@@ -113,6 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     except MmpError as lost:  # the failure's own document could not be written
         Output(told=told).tell(lost)
         status = lost.exit_status
+    give_up_lost_stderr()
     sys.exit(int(status))
 
 

@@ -146,10 +146,22 @@ def stdout_is_lost() -> bool:
 
 def silence_stdout() -> None:
     """Point stdout at nothing, so that neither we nor the interpreter's last flush fail again."""
+    sys.stdout = _silenced(sys.stdout)
+
+
+def give_up_lost_stderr() -> None:
+    """Point stderr at nothing where it cannot be written: the interpreter's last flush would end in 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = _silenced(sys.stderr)
+
+
+def _silenced(stream: TextIO) -> TextIO:
     nothing = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end
     with suppress(OSError):
-        os.dup2(nothing.fileno(), sys.stdout.fileno())
-    sys.stdout = nothing
+        os.dup2(nothing.fileno(), stream.fileno())
+    return nothing
 
 
 def wanted(flag: str, arguments: Sequence[str], otherwise: str) -> str:

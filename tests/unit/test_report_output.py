@@ -175,13 +175,17 @@ def test_a_result_that_cannot_be_written_is_one_sentence(
     assert lines[1].startswith("  help: ")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
-def test_a_complaint_that_cannot_be_written_changes_no_status(stderr: str, tmp_path: Path) -> None:
+def test_a_complaint_that_cannot_be_written_changes_no_status(
+    stderr: str, unbuffered: str, tmp_path: Path
+) -> None:
     if sys.platform == "darwin" and stderr != "&-":
         return  # macOS has no device that is full
     done = subprocess.run(
         ["/bin/sh", "-c", f'exec "$@" 2>{stderr}', "sh", sys.executable, "-m", "reconciler", "status"],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         check=False,
         timeout=60,
     )
