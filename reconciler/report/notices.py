@@ -36,9 +36,10 @@ MAX_TEXT_CHARS = 600
 """Bound on the sentence: longer ones are cut off or refused by chats."""
 
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "&": "＆", "`": "'"})
-"""What a chat takes for a mention, a link or an emphasis, and what is written instead."""
+"""What a chat takes for a mention or an emphasis, and what is written instead."""
 
 _NO_LINKS = (("://", ": //"), ("](", "] ("))
+"""The same of a link: bare, and with words of its own."""
 
 Advice = Callable[[Reply], str]
 """Returns what to do about a reply, one sentence, "" when there is nothing."""
