@@ -197,9 +197,9 @@ class Store(Protocol):
         """Record settings a live read proved in force.
 
         Attempts of the same setting are no doubt any more while it stays the confirmed one; any
-        attempt is over for good if it can last have arrived before the read began. Others still
-        leave their family uncertain. Raises StateLocked where the lock was taken and lost: another
-        may have written since the read.
+        attempt is over for good if the read shows all that took effect by its latest arrival
+        (:func:`~reconciler.core.evidence.shown_until`). Others still leave their family uncertain.
+        Raises StateLocked where the lock was taken and lost: another may have written since the read.
         """
         ...
 

@@ -28,7 +28,7 @@ from reconciler.core.model import (
 )
 
 SETTLING_S = 5.0
-"""For how long after a write a read that differs may still show the time before it."""
+"""How far a read may lag: for so long after a write it may still show the time before it [assumed]."""
 
 SECOND_READ_AFTER_S = 1.0
 """Between two reads that are to agree: two processes doing so stay inside the 5 per 2 s [doc]."""
@@ -98,6 +98,14 @@ def view(family: Family, known: Known, reads: Reads) -> View:
     return Doubtful(row)
 
 
+def shown_until(begun_at: float) -> float:
+    """Return the instant until which whatever took effect is shown by a read begun at ``begun_at``.
+
+    What took effect later may be missing from it: nobody documents how soon a read sees a write.
+    """
+    return begun_at - SETTLING_S
+
+
 def counts_after(known: Known) -> float:
     """Return the instant after which a read must begin to count for a family."""
     match known:
@@ -155,7 +163,7 @@ def _one_read_is_enough(row: LiveRow | None, known: Known, read: LiveRead) -> bo
 def _settled(known: Known, read: LiveRead) -> bool:
     """Tell whether a read began long enough after the last proof to show what came after it."""
     proof = last_proof(known)
-    return proof is None or read.begun_at >= proof.at + SETTLING_S
+    return proof is None or shown_until(read.begun_at) >= proof.at
 
 
 def _was_missing(family: Family, previous: LiveRead | None, after: float) -> bool:

@@ -22,7 +22,18 @@ from reconciler.core.direction import (
     changed_fields,
     direction,
 )
-from reconciler.core.evidence import Absent, Doubtful, NotRead, Overtaken, Reads, View, last_proof, view
+from reconciler.core.evidence import (
+    SETTLING_S,
+    Absent,
+    Doubtful,
+    NotRead,
+    Overtaken,
+    Reads,
+    View,
+    last_proof,
+    shown_until,
+    view,
+)
 from reconciler.core.model import (
     Confirmed,
     Desired,
@@ -398,26 +409,26 @@ def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, 
     """Decide about a family with unresolved attempts; they bind until their effect can be known.
 
     When all of them carry the desired value, a read that shows it settles at once. When one carries
-    another value, the desired one is sent at once and only a read begun after that attempt's L
-    settles; without live reads, one more acknowledged write after it does. One that only may have
+    another value, the desired one is sent at once and only a read that shows all of that attempt's L
+    settles; without live reads, one more acknowledged write after its L does. One that only may have
     been, because the state lost its record, costs no request while live is as desired.
     """
     others = [attempt for attempt in known.unresolved if attempt.setting != after]
     until = max((attempt.effect_until for attempt in others), default=float("-inf"))
     before = _in_force(known.last.setting if known.last else None, seen)
     begun_at = reads.latest.begun_at if reads.latest and isinstance(seen, LiveRow | Absent) else None
-    if begun_at is not None and before == after and begun_at > until:
+    if begun_at is not None and before == after and shown_until(begun_at) > until:
         return _Adopt(Reason.UNCERTAIN)
     if begun_at is not None and before == after and all(other.setting is None for other in others):
         # Only the record is in doubt, and live is as desired: no request before that is over.
-        return _Await(until, before)
+        return _Await(until + SETTLING_S, before)
     if not others or not _acknowledged_since(after, known, max(other.attempt for other in others)):
         return _Write(Reason.UNCERTAIN, before)
     if begun_at is not None and before != after:
         return _Write(Reason.UNCERTAIN, before)
-    if reads.latest is None and now > until:
-        return _Write(Reason.UNCERTAIN, before)
-    return _Await(until, before)
+    if reads.latest is None:
+        return _Write(Reason.UNCERTAIN, before) if now > until else _Await(until, before)
+    return _Await(until + SETTLING_S, before)
 
 
 def _acknowledged_since(after: Setting, known: Uncertain, attempt: int) -> bool:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
 
+from reconciler.core.evidence import shown_until
 from reconciler.core.model import Budget, Environment, Family, Kind, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
@@ -198,10 +199,11 @@ class KeptAccount:
         lost = () if self._budget is None else (questions.lost_attempts(self._budget),)
         async with self._writing(*asks, *lost, held=self._lock_name) as tables:
             ages = self._ages()
-            await self._doubt_newcomers(tables, settings, ages)
+            since = shown_until(read_begun_at)
+            await self._doubt_newcomers(tables, settings, since, ages)
             attempts = [row for row in await tables.all_open(self._key) if row.family in settings]
             newest = await tables.newest_attempts(self._key)
-            for ended in facts.ended_by(attempts, read_begun_at, ages):
+            for ended in facts.ended_by(attempts, since, ages):
                 await tables.update_attempt(ended)
             for family, setting in settings.items():
                 number = newest.get(family, 0)
@@ -460,14 +462,16 @@ class KeptAccount:
         lost = facts.lost_attempts(budget, on_record, self._account, self._ages(), wall)
         await tables.insert_attempts(lost)
 
-    async def _doubt_newcomers(self, tables: Tables, families: Iterable[Family], ages: Ages) -> None:
+    async def _doubt_newcomers(
+        self, tables: Tables, families: Iterable[Family], since: float, ages: Ages
+    ) -> None:
         """Doubt families that are adopted as the first of them on record, where that may have been lost.
 
         None can be written for the first time before that is over: the same loss counts against the rate.
         """
         lost = [] if self._budget is None else await tables.lost_attempts(self._budget)
         for family in families if lost else ():
-            doubt = facts.doubt_of_newcomer(lost, self._account, family, ages)
+            doubt = facts.doubt_of_newcomer(lost, self._account, family, since, ages)
             if doubt is not None and not await self._is_on_record(tables, family):
                 await tables.insert_attempts([doubt])
 

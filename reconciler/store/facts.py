@@ -4,7 +4,8 @@ A family is in doubt while an attempt of it is *open*: pending, unanswered, or a
 nobody can know. An open attempt is *quiet* while it cannot matter: it carries the confirmed value and
 was on record when that was proven, so wherever it lands it changes nothing. It is kept all the same,
 because once another value is written its late arrival would undo that. Only time ends an open attempt
-for good: a write reserved, or a read begun, after its L. Pure, and the same for every engine.
+for good: a write reserved after its L, or a read that shows all of it. Pure, and the same for every
+engine.
 """
 
 from __future__ import annotations
@@ -118,13 +119,14 @@ def proves(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
     return prior is None or prior.attempt < attempt.id or setting_of(prior) == setting_of(attempt)
 
 
-def ended_by(open_attempts: Iterable[AttemptRow], begun_at: float, ages: Ages) -> list[AttemptRow]:
-    """Return the open attempts that a proof begun at ``begun_at`` ends for good, marked resolved.
+def ended_by(open_attempts: Iterable[AttemptRow], since: float, ages: Ages) -> list[AttemptRow]:
+    """Return the open attempts that a proof of what was in force ``since`` then ends, marked resolved.
 
-    For a write that is its reservation, for a read the instant before its first byte. An attempt
-    whose L was over by then was overtaken by the proof, wherever it landed; any other may land yet.
+    For a write that is its reservation, for a read the instant until which it shows all that took
+    effect. An attempt whose L was over by then was overtaken by the proof, wherever it landed; any
+    other may land yet, or has, and the proof does not show it.
     """
-    return [row._replace(resolved=1) for row in open_attempts if ages.effect_until(row) <= begun_at]
+    return [row._replace(resolved=1) for row in open_attempts if ages.effect_until(row) <= since]
 
 
 def lost_attempts(
@@ -170,13 +172,14 @@ def lost_attempts(
 
 
 def doubt_of_newcomer(
-    lost: Iterable[AttemptRow], account: str, family: str, ages: Ages
+    lost: Iterable[AttemptRow], account: str, family: str, since: float, ages: Ages
 ) -> AttemptRow | None:
-    """Return the lost attempt of a family that nothing is on record of; None if its L is over.
+    """Return the lost attempt of a family that nothing is on record of; None if its L was over ``since``.
 
     ``lost`` are those that count against the rate: what they lost may have been the family's record.
+    ``since`` is as in :func:`ended_by`.
     """
-    landing = [row for row in lost if ages.effect_until(row) > ages.now]
+    landing = [row for row in lost if ages.effect_until(row) > since]
     if not landing:
         return None
     # The stamp of the loss, not of now; aged anew under its own id it only seems younger.

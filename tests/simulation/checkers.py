@@ -328,7 +328,7 @@ def _doubt_needs_a_write(
         after = max(after, known.last.at)
     counting = [seen.read for seen in reads if seen.read.begun_at > after]
     shown = [row.setting if (row := read.rows.get(family)) else None for read in counting]
-    if shown and shown[0] == setting and counting[0].begun_at > until:
+    if shown and shown[0] == setting and counting[0].begun_at > until + SETTLING_S:
         return False
     if shown and shown[0] == setting and all(attempt.setting is None for attempt in others):
         return False  # only the record was lost

@@ -237,6 +237,10 @@ def _no_late_effect(self: Ages, row: AttemptRow) -> float:
     return self.reserved_at(row) + 2.0
 
 
+def _shown_at_once(begun_at: float) -> float:
+    return begun_at
+
+
 def _everything_ended(open_attempts: Sequence[AttemptRow], begun_at: float, ages: Ages) -> list[AttemptRow]:
     return [row._replace(resolved=1) for row in open_attempts]
 
@@ -522,6 +526,12 @@ MUTANTS = (
     Mutant("uncertain equals last applied", (Patch(plan, "_need_uncertain", _uncertain_equals_last),)),
     Mutant("other values settled before L", (Patch(plan, "_need_uncertain", _no_effect_window),)),
     Mutant("late effects after 2 s ignored", (Patch(Ages, "effect_until", _no_late_effect),)),
+    _of_postgres(
+        "reads that lag end doubts",
+        Patch(plan, "shown_until", _shown_at_once),
+        Patch(account, "shown_until", _shown_at_once),
+        first_seed=42_700,
+    ),
     Mutant("a proof ends every doubt", (Patch(facts, "ended_by", _everything_ended),)),
     Mutant("no echo check", (Patch(reconcile, "judge", _any_acceptance),)),
     Mutant(
