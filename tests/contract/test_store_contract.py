@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.evidence import SETTLING_S
 from reconciler.core.model import (
     Confirmed,
     Environment,
@@ -44,6 +45,7 @@ from tests.contract.stores import (
 )
 
 L = LATEST_ARRIVAL_S
+SHOWN_S = L + SETTLING_S
 START = 1000.0
 
 
@@ -478,9 +480,9 @@ def test_an_overtaken_attempt_of_the_confirmed_value_matters_again_once_another_
     newer = one.applied("2", at=START + 1 + GUARD_S)
     last = Confirmed(setting("2"), START + 1 + GUARD_S, newer)
     assert one.known() == Uncertain(last, (Unresolved(lost, setting("1"), START, START + L),))
-    clock.time = START + L + 1
-    one.adopt("2", read_begun_at=START + L)
-    assert one.known() == Confirmed(setting("2"), START + L, newer)
+    clock.time = START + SHOWN_S + 1
+    one.adopt("2", read_begun_at=START + SHOWN_S)
+    assert one.known() == Confirmed(setting("2"), START + SHOWN_S, newer)
 
 
 def test_a_write_reserved_after_the_doubt_is_over_settles_without_a_read(
@@ -503,13 +505,16 @@ def test_a_write_reserved_before_the_doubt_is_over_does_not_settle_however_late_
     assert isinstance(one.known(), Uncertain)
 
 
-@pytest.mark.parametrize(("read_begun_at", "settled"), [(START + L - 0.001, False), (START + L, True)])
-def test_a_read_settles_another_value_only_if_begun_after_its_l(
+@pytest.mark.parametrize(
+    ("read_begun_at", "settled"),
+    [(START + L, False), (START + SHOWN_S - 0.001, False), (START + SHOWN_S, True)],
+)
+def test_a_read_settles_another_value_only_if_it_shows_all_of_its_l(
     place: Place, clock: ScriptedClock, read_begun_at: float, settled: bool
 ) -> None:
     one = Process(place, clock)
     lost = one.unknown("1", at=START)
-    clock.time = START + L + 5
+    clock.time = START + SHOWN_S + 1
     one.adopt("2", read_begun_at=read_begun_at)
     last = Confirmed(setting("2"), read_begun_at, lost)
     doubt = Unresolved(lost, setting("1"), START, START + L)
@@ -527,9 +532,13 @@ def test_two_acknowledged_values_in_flight_together_prove_neither(
         one.settle(sent[first], AttemptStatus.APPLIED)
         two.settle(sent[second], AttemptStatus.APPLIED)
         assert isinstance(one.known(), Uncertain)
-        clock.time += 1
-        one.adopt("1", read_begun_at=clock.time)
-        assert one.known() == Confirmed(setting("1"), clock.time, sent[1])
+        shown = ("1", "2")[first]
+        clock.time += SETTLING_S - 0.001
+        one.adopt(shown, read_begun_at=clock.time)
+        assert isinstance(one.known(), Uncertain), "the other may have come later, and not be shown yet"
+        clock.time += 0.001
+        one.adopt(shown, read_begun_at=clock.time)
+        assert one.known() == Confirmed(setting(shown), clock.time, sent[1])
 
 
 def test_an_answer_that_later_proof_overtook_changes_nothing(place: Place, clock: ScriptedClock) -> None:

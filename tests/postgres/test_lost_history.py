@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from reconciler.core.evidence import SETTLING_S
 from reconciler.core.model import Confirmed, Known, Never, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
 from reconciler.errors import StateUnavailable
@@ -91,7 +92,7 @@ def test_a_loss_is_recorded_once_and_every_account_of_the_user_id_is_told() -> N
     play(story)
 
 
-def test_a_doubted_family_is_certain_again_by_a_proof_begun_after_the_last_that_can_land() -> None:
+def test_a_doubted_family_is_certain_again_by_a_read_that_shows_the_last_that_can_land() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one:
             await one.applied("1")
@@ -100,10 +101,10 @@ def test_a_doubted_family_is_certain_again_by_a_proof_begun_after_the_last_that_
             lose_history()
             assert doubted(await one.known())
             assert doubted(await one.known(ETH))
-            one.clock.time = 2000.0 + L - 0.01
+            one.clock.time = 2000.0 + L + SETTLING_S - 0.01
             await one.adopt("1")
             assert doubted(await one.known())
-            one.clock.time = 2000.0 + L
+            one.clock.time = 2000.0 + L + SETTLING_S
             await one.adopt("1")
             assert isinstance(await one.known(), Confirmed)
             one.clock.time = 3000.0
@@ -156,7 +157,7 @@ def test_a_family_new_to_the_record_once_the_loss_is_over_is_not_doubted() -> No
             one.clock.time = 3000.0
             lose_history()
             await one.store.ledger()
-            one.clock.time = 3000.0 + L
+            one.clock.time = 3000.0 + L + SETTLING_S
             await one.adopt("1")
             assert isinstance(await one.known(), Confirmed)
 

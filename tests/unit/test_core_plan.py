@@ -175,8 +175,10 @@ def test_a_difference_is_believed_from_five_seconds_after_the_proof_on(
     assert bool(plan.doubtful) != agreed
 
 
-@pytest.mark.parametrize(("begun_at", "adopted"), [(935.999, False), (936.0, False), (936.001, True)])
-def test_an_attempt_of_another_value_binds_until_a_read_begun_after_its_l(
+@pytest.mark.parametrize(
+    ("begun_at", "adopted"), [(936.001, False), (940.999, False), (941.0, False), (941.001, True)]
+)
+def test_an_attempt_of_another_value_binds_until_a_read_shows_all_of_its_l(
     begun_at: float, adopted: bool
 ) -> None:
     known = Uncertain(
@@ -186,7 +188,18 @@ def test_an_attempt_of_another_value_binds_until_a_read_begun_after_its_l(
     plan = plan_of({BTC: SETTINGS["A"]}, {BTC: known}, Reads(read(begun_at, {BTC: row("5000/2000/100")})))
     (change,) = plan.changes
     assert change.action is Action.ADOPT
-    assert change.known_at == (None if adopted else 936.0)
+    assert change.known_at == (None if adopted else 941.0)
+
+
+@pytest.mark.parametrize(("begun_at", "action"), [(936.001, "set"), (941.001, "adopt")])
+def test_until_then_the_desired_value_is_sent_even_if_a_read_shows_it(begun_at: float, action: str) -> None:
+    known = Uncertain(
+        confirmed("5000/2000/100", at=890.0, attempt=4),
+        (unresolved("5000/2000/400", attempt=5, effect_until=936.0),),
+    )
+    plan = plan_of({BTC: SETTINGS["A"]}, {BTC: known}, Reads(read(begun_at, {BTC: row("5000/2000/100")})))
+    (change,) = plan.changes
+    assert change.action.value == action
 
 
 @pytest.mark.parametrize(("now", "action"), [(935.9, "adopt"), (936.0, "adopt"), (936.1, "set")])
@@ -441,8 +454,8 @@ def test_requests_are_given_their_slots_and_unknowns_the_time_they_will_be_known
     timed = with_schedule(plan, Ledger(), NOW, assume_idle=False)
     etas = {change.family: change.eta_s for change in timed.changes}
     assert [etas[family] for family in wanted] == [0.0, 0.0, pytest.approx(GUARD_S)]
-    assert (etas[BTC], etas[ETH]) == (30.0, 0.0)
-    assert timed.eta_s == 30.0
+    assert (etas[BTC], etas[ETH]) == (35.0, 0.0)
+    assert timed.eta_s == 35.0
     assert timed.digest == plan.digest
 
 
@@ -481,10 +494,11 @@ A, B = setting("5000/2000/100"), setting("5000/2000/200")
 @pytest.mark.parametrize(
     ("live", "begun_at", "action", "known_at"),
     [
-        ("5000/2000/100", NOW, Action.ADOPT, NOW + 30),  # as desired: wait for what may land yet
-        ("5000/2000/100", NOW + 31, Action.ADOPT, None),  # and adopt once nothing can
+        ("5000/2000/100", NOW, Action.ADOPT, NOW + 35),  # as desired: wait for what may land yet
+        ("5000/2000/100", NOW + 31, Action.ADOPT, NOW + 35),  # or has, and is not shown
+        ("5000/2000/100", NOW + 36, Action.ADOPT, None),  # and adopt once nothing can
         ("5000/2000/200", NOW, Action.SET, None),
-        ("5000/2000/200", NOW + 31, Action.SET, None),
+        ("5000/2000/200", NOW + 36, Action.SET, None),
         (None, 0.0, Action.SET, None),  # without a read nothing on record is believed
     ],
 )

@@ -190,6 +190,6 @@ def test_of_several_unknowns_the_earliest_is_waited_for_and_then_read() -> None:
         plan = plan_of({BTC: SETTINGS["A"], ETH: SETTINGS["A"]}, known, reads, now=now)
         return next_step(plan, None, reads, now=now, slot=0.0, not_before=NEVER_BACKED_OFF, live=True)
 
-    assert step_at(1000.0) == Wait(1021.0, Cause.UNCONFIRMED)
-    assert step_at(1020.0) == Wait(1021.0, Cause.UNCONFIRMED)
-    assert step_at(1021.0) == Read()
+    assert step_at(1000.0) == Wait(1026.0, Cause.UNCONFIRMED)
+    assert step_at(1025.0) == Wait(1026.0, Cause.UNCONFIRMED)
+    assert step_at(1026.0) == Read()

@@ -100,7 +100,7 @@ DIFFERING = [
     (
         "acknowledged, but",
         "? not known",
-        "Known at 03:00:20 UTC (in 20 s).",
+        "Known at 03:00:25 UTC (in 25 s).",
         "A request was not answered: what is in force is not known.",
     ),
 ]

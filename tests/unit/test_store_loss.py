@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from reconciler.core.evidence import SETTLING_S
 from reconciler.core.model import Confirmed, Environment, Family, Kind, Known, Never, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.verdict import AttemptStatus
@@ -18,6 +19,7 @@ from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
 
 L = LATEST_ARRIVAL_S
+SHOWN_S = L + SETTLING_S
 
 
 class World:
@@ -82,15 +84,15 @@ def test_two_requests_count_as_reserved_at_the_loss_and_every_family_is_doubted(
     assert [one.family for one in asyncio.run(world.store.history(9))] == [BTC]
 
 
-def test_a_doubt_ends_by_a_read_or_a_write_begun_after_the_last_that_can_land(world: World) -> None:
+def test_a_doubt_ends_by_a_read_that_shows_or_a_write_after_the_last_that_can_land(world: World) -> None:
     world.applied("1")
     world.adopt("2", ETH)
     world.clock.time = 2000.0
     world.lose()
-    world.clock.time = 2000.0 + L - 0.01
+    world.clock.time = 2000.0 + SHOWN_S - 0.01
     world.adopt("1")
     assert world.doubted(BTC)
-    world.clock.time = 2000.0 + L
+    world.clock.time = 2000.0 + SHOWN_S
     world.adopt("1")
     assert isinstance(world.known(BTC), Confirmed)
     assert world.doubted(ETH)
@@ -99,7 +101,10 @@ def test_a_doubt_ends_by_a_read_or_a_write_begun_after_the_last_that_can_land(wo
     assert isinstance(world.known(ETH), Confirmed)
 
 
-@pytest.mark.parametrize(("after_s", "doubted"), [(10.0, True), (L, False), (L + GUARD_S + 1, False)])
+@pytest.mark.parametrize(
+    ("after_s", "doubted"),
+    [(10.0, True), (SHOWN_S - 0.01, True), (SHOWN_S, False), (L + GUARD_S + 1, False)],
+)
 def test_a_family_new_to_the_record_is_doubted_while_its_own_may_have_been_lost(
     world: World, after_s: float, doubted: bool
 ) -> None:
@@ -107,6 +112,14 @@ def test_a_family_new_to_the_record_is_doubted_while_its_own_may_have_been_lost(
     world.clock.time += after_s
     world.adopt("1")
     assert world.doubted() == doubted
+
+
+def test_a_newcomers_read_from_before_is_doubted_however_late_it_is_recorded(world: World) -> None:
+    world.lose()
+    begun_at = world.clock.time + SHOWN_S - 0.01
+    world.clock.time += SHOWN_S + 1
+    asyncio.run(world.store.adopt({BTC: setting("1")}, read_begun_at=begun_at))
+    assert world.doubted()
 
 
 def test_a_family_on_record_by_a_refused_request_alone_gets_one_doubt(world: World) -> None:
