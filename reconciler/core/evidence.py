@@ -2,7 +2,8 @@
 
 A read counts for a family only if it began after the family's last proof or attempt. Nobody documents
 how soon a read sees a write [unknown], so a difference within 5 s of a write is only a reason to read
-again: two reads that lag alike agree on what is no longer true. Nobody documents whether a disabled
+again: two reads that lag alike agree on what is no longer true. For the same reason a read ends a doubt
+only if it began 5 s after the last moment the attempt can take effect. Nobody documents whether a disabled
 family keeps its row either [unknown], so a missing row needs two reads unless disabled was confirmed.
 
 What a pass itself proved since its read stands without another. What somebody else proved does not: its

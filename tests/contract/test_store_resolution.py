@@ -1,11 +1,12 @@
 """Every short history of one family, held against an oracle that knows nothing of the store's rules.
 
 The oracle is the exchange itself with its luck left open: the set of all (value in force, requests
-that did not land) that fit what was observed. A request may land at any moment until its L is over;
-an acknowledged one has landed; a refused one never does. Two properties are checked after every
-step of every history, once for what several of them begin with: what the store calls confirmed is in
-force in every possible world and stays so, and a doubt always ends: by a read, or by an acknowledged
-write, after one L.
+that did not land, values that were in force before and until when) that fit what was observed. A
+request may land at any moment until its L is over; an acknowledged one has landed; a refused one never
+does; a read shows what is in force, or what was within the last 5 s before it began. Two properties
+are checked after every step of every history, once for what several of them begin with: what the store
+calls confirmed is in force in every possible world and stays so, and a doubt always ends: by a read, or
+by an acknowledged write, after one L.
 """
 
 from __future__ import annotations
@@ -15,11 +16,22 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pytest
 
-from reconciler.core.model import Confirmed, Environment, Kind, Known, Never, Setting, Uncertain
+from reconciler.core.evidence import SETTLING_S, Reads, view
+from reconciler.core.model import (
+    Confirmed,
+    Environment,
+    Kind,
+    Known,
+    LiveRead,
+    LiveRow,
+    Never,
+    Setting,
+    Uncertain,
+)
 from reconciler.core.pacing import LATEST_ARRIVAL_S
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import AccountStore, NotYet
@@ -41,7 +53,23 @@ DEPTHS = {"sqlite-memory": 3}
 in two of the rows below."""
 
 VALUES = {"A": setting("1"), "B": setting("2")}
-World = tuple[str, frozenset[int]]
+
+
+class World(NamedTuple):
+    """One way it may be; ``before`` is what a read may show yet, each with its last instant in force."""
+
+    live: str
+    not_landed: frozenset[int] = frozenset()
+    before: frozenset[tuple[str, float]] = frozenset()
+
+    def landed(self, attempt: int, value: str, at: float) -> World:
+        """Return the world after ``attempt`` took effect at ``at``, at the latest."""
+        before = self.before if value == self.live else self.before | {(self.live, at)}
+        return World(value, self.not_landed - {attempt}, before)
+
+    def shows(self, since: float) -> set[str]:
+        """Return what a read can show that shows all that took effect until ``since``."""
+        return {self.live} | {value for value, until in self.before if until > since}
 
 
 class Run(Protocol):
@@ -57,38 +85,51 @@ class Run(Protocol):
 class Oracle:
     """All that may be the case at the exchange, in true time."""
 
-    worlds: set[World] = field(default_factory=lambda: {("nothing", frozenset())})
+    worlds: set[World] = field(default_factory=lambda: {World("nothing")})
     values: dict[int, str] = field(default_factory=dict)
     latest: dict[int, float] = field(default_factory=dict)
 
     def begin(self, attempt: int, value: str, now: float) -> None:
         self.values[attempt], self.latest[attempt] = value, now + LATEST_ARRIVAL_S
-        self.worlds = {(live, not_landed | {attempt}) for live, not_landed in self.worlds}
+        self.worlds = {world._replace(not_landed=world.not_landed | {attempt}) for world in self.worlds}
 
     def landed(self, attempt: int) -> None:
-        self.worlds = {world for world in self.worlds if attempt not in world[1]}
+        self.worlds = {world for world in self.worlds if attempt not in world.not_landed}
 
     def refused(self, attempt: int) -> None:
-        self.worlds = {world for world in self.worlds if attempt in world[1]}
+        self.worlds = {world for world in self.worlds if attempt in world.not_landed}
         self.latest[attempt] = float("-inf")
 
-    def showed(self, value: str) -> None:
-        self.worlds = {world for world in self.worlds if world[0] == value}
+    def showed(self, value: str, since: float) -> None:
+        self.worlds = {world for world in self.worlds if value in world.shows(since)}
 
-    def pass_time(self, since: float) -> None:
-        """Let anything land that could after ``since``, in any order."""
+    def if_showed(self, value: str, since: float) -> set[str]:
+        """Return what may be in force if a read showed ``value``."""
+        return {world.live for world in self.worlds if value in world.shows(since)}
+
+    def can_show(self, since: float) -> set[str]:
+        return {value for world in self.worlds for value in world.shows(since)}
+
+    def pass_time(self, since: float, until: float) -> None:
+        """Let anything land that could after ``since``, in any order; reads forget what is long past."""
         todo = list(self.worlds)
         while todo:
-            _, not_landed = todo.pop()
-            for attempt in not_landed:
-                world = (self.values[attempt], not_landed - {attempt})
+            before = todo.pop()
+            for attempt in before.not_landed:
+                at = min(self.latest[attempt], until)
+                world = before.landed(attempt, self.values[attempt], at)
                 if self.latest[attempt] >= since and world not in self.worlds:
                     self.worlds.add(world)
                     todo.append(world)
+        past = until - SETTLING_S
+        self.worlds = {
+            world._replace(before=frozenset(one for one in world.before if one[1] > past))
+            for world in self.worlds
+        }
 
     @property
     def possible(self) -> set[str]:
-        return {live for live, _ in self.worlds}
+        return {world.live for world in self.worlds}
 
 
 class Unreachable(Exception):
@@ -130,7 +171,7 @@ class Tale:
         return self.run(self.store.known()).get(BTC, Never())
 
     def pass_time(self, seconds: float) -> None:
-        self.oracle.pass_time(self.true_time)
+        self.oracle.pass_time(self.true_time, self.true_time + seconds)
         self.true_time += seconds
         self.clock.time += seconds
 
@@ -175,16 +216,26 @@ class Tale:
             raise Unreachable
 
     def read(self) -> None:
-        """Read live: of all it may be, the value least like what is on record, to be hard on it."""
-        begun_at = self.clock.time
+        """Read live, and adopt what that proves.
+
+        Of all it can show, a value that may not be in force any more, else the one least like what is on
+        record, to be hard on it.
+        """
+        begun_at, since = self.clock.time, self.true_time - SETTLING_S
         self.pass_time(0.5)
         known = self.known()
         proof = known.last if isinstance(known, Uncertain) else known
         expected = proof.setting if isinstance(proof, Confirmed) else None
-        value = min(self.oracle.possible, key=lambda value: (VALUES.get(value) == expected, value))
-        self.oracle.showed(value)
+
+        def hardness(value: str) -> tuple[bool, bool, str]:
+            return self.oracle.if_showed(value, since) == {value}, VALUES.get(value) == expected, value
+
+        value = min(self.oracle.can_show(since), key=hardness)
+        self.oracle.showed(value, since)
         if value in VALUES:
-            self.run(self.store.adopt({BTC: VALUES[value]}, read_begun_at=begun_at))
+            shown = view(BTC, known, Reads(LiveRead(begun_at, {BTC: LiveRow(VALUES[value])})))
+            if isinstance(shown, LiveRow):
+                self.run(self.store.adopt({BTC: shown.setting}, read_begun_at=begun_at))
 
     def check_sound(self) -> None:
         known = self.known()
@@ -224,7 +275,7 @@ def _first_of_its_beginning(events: tuple[str, ...], done: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("gap_s", "reboot_after", "more"), [(0.5, None, 0), (12.0, None, 1), (12.0, 1, 0), (12.0, 2, 1)]
+    ("gap_s", "reboot_after", "more"), [(0.5, None, 1), (12.0, None, 1), (12.0, 1, 0), (12.0, 2, 1)]
 )
 def test_confirmed_is_true_in_every_possible_world_and_doubt_ends(
     named_place: tuple[str, Place, Run], gap_s: float, reboot_after: int | None, more: int

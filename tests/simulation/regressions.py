@@ -65,8 +65,8 @@ REGRESSIONS = (
         kind=WorldKind.POSTGRES,
     ),
     Regression(
-        story="a request landed 34.95 s after its reservation, a read that began later lagged and showed the "
-        "value before it, which the file wanted again: that ended the doubt, and was told as in sync",
+        story="a request landed 34.95 s after its reservation, a read that began later lagged and showed "
+        "the value before it, which the file wanted again: that ended the doubt, and was told as in sync",
         seed=42_746,
         mutant="reads that lag end doubts",
         kind=WorldKind.POSTGRES,
