@@ -31,7 +31,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.evidence import (
     SECOND_READ_AFTER_S,
-    SETTLING_S,
+    SURVEY_READS,
     Reads,
     unreadable_managed,
 )
@@ -64,9 +64,6 @@ LONG_BACK_OFF_S = 60.0
 
 NOT_OPEN_RETRY_S = 600.0
 """When a family whose instrument is not open is tried again, by ``run``."""
-
-SURVEY_READS = int(SETTLING_S / SECOND_READ_AFTER_S) + 3
-"""Reads of a dry run at the most: through the time after a write in which a difference is doubted."""
 
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""

@@ -20,7 +20,8 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
-from reconciler.core.model import Desired, Environment, LiveRead
+from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads, view
+from reconciler.core.model import Desired, Environment, Family, Known, LiveRead, LiveRow, Never
 from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
 from reconciler.errors import MmpError, UsageError
@@ -28,7 +29,12 @@ from reconciler.report.starter import DEFAULT_PREFIX, Naming
 from reconciler.report.words import families
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.core.model import AccountInfo
+    from reconciler.okx.client import OkxClient
     from reconciler.okx.wire import BaseUrl
+    from reconciler.ports import AccountStore, Clock
     from reconciler.report.starter import Imported
 
 
@@ -130,38 +136,70 @@ class Written:
 async def _import(asked: Asked) -> Written:
     """Read live, write the file, and take what was read for applied."""
     from reconciler.clock import SystemClock
-    from reconciler.report.starter import import_text, imported
 
     clock = SystemClock()
     nobody_yet = _desired(asked.naming)
     client = doors.reading_client(nobody_yet, asked.base, clock)
     info = await doors.owner(nobody_yet, asked.base, client, None, writing=False)
     doors.warn_of_clock(client)
+    read = await _read(client)
+    if asked.path == STDOUT:
+        return _written(asked, info, read, clock)
+    async with doors.opened_state(asked.state, clock, asked.lock_timeout_s) as state:
+        store = state.account(asked.naming.account, asked.naming.environment, asked.base.kind)
+        async with store.locked("import"):
+            await store.identify(info.uid, asked.base.host)
+            return await _keep(asked, info, store, client, clock, read)
+
+
+async def _keep(
+    asked: Asked, info: AccountInfo, store: AccountStore, client: OkxClient, clock: Clock, read: LiveRead
+) -> Written:
+    """Write the file, and record what the read proves, next to what is on record under the lock."""
+    known = await store.known()
+    reads = Reads(read)
+    for _ in range(SURVEY_READS):
+        if _proven(reads, known) == read.rows.keys():
+            break
+        # Written since, or so lately that the read may lag behind it.
+        await clock.pause(read.begun_at + SECOND_READ_AFTER_S)
+        read = await _read(client)
+        reads = reads.then(read)
+    written = _written(asked, info, read, clock)
+    write_new(asked.path, written.text)
+    await store.record_live(read)
+    proven = _proven(reads, known)
+    settings = {family: one for family, one in written.found.settings.items() if family in proven}
+    await store.adopt(settings, read_begun_at=read.begun_at)
+    return written
+
+
+async def _read(client: OkxClient) -> LiveRead:
     read = await client.read_live()
     if isinstance(read, Reply):
         raise doors.failure("live settings could not be read", read)
+    return read
+
+
+def _proven(reads: Reads, known: Mapping[Family, Known]) -> set[Family]:
+    """Return the families of the latest read of which it proves what is in force."""
+    assert reads.latest is not None
+    return {
+        family
+        for family in reads.latest.rows
+        if isinstance(view(family, known.get(family, Never()), reads), LiveRow)
+    }
+
+
+def _written(asked: Asked, info: AccountInfo, read: LiveRead, clock: Clock) -> Written:
+    from reconciler.report.starter import import_text, imported
+
     found = imported(read)
     if not found.settings:
         raise _nothing(found)
     text = import_text(found, asked.naming, info, host=asked.base.host, wall=clock.wall())
     _check(text, asked, found)
-    if asked.path != STDOUT:
-        await _keep(asked, text, info.uid, found, read)
     return Written(found, text)
-
-
-async def _keep(asked: Asked, text: str, uid: str, found: Imported, read: LiveRead) -> None:
-    """Write the file, and record what the read proved; a foreign state is refused before either."""
-    from reconciler.clock import SystemClock
-
-    naming = asked.naming
-    async with doors.opened_state(asked.state, SystemClock(), asked.lock_timeout_s) as state:
-        store = state.account(naming.account, naming.environment, asked.base.kind)
-        async with store.locked("import"):
-            await store.identify(uid, asked.base.host)
-            write_new(asked.path, text)
-            await store.record_live(read)
-            await store.adopt(found.settings, read_begun_at=read.begun_at)
 
 
 def _check(text: str, asked: Asked, found: Imported) -> None:

@@ -34,6 +34,9 @@ SETTLING_S = 5.0
 SECOND_READ_AFTER_S = 1.0
 """Between two reads that are to agree: two processes doing so stay inside the 5 per 2 s [doc]."""
 
+SURVEY_READS = int(SETTLING_S / SECOND_READ_AFTER_S) + 3
+"""Reads of a dry run at the most: through the time after a write in which a difference is doubted."""
+
 
 @dataclass(frozen=True, slots=True)
 class NotRead:

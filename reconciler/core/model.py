@@ -209,12 +209,15 @@ class Confirmed:
     """The last setting proven in force, by an acknowledged write or by a read (adopted).
 
     ``at`` is the local instant of the proof (for a row of another boot: its first sight), and
-    ``attempt`` the newest attempt of the family at that moment (0: there was none).
+    ``attempt`` the newest attempt of the family at that moment (0: there was none). Until
+    ``lands_until`` unanswered attempts of the same setting may still take effect: harmless as long as
+    it is the one in force.
     """
 
     setting: Setting
     at: float
     attempt: int = 0
+    lands_until: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,7 +307,10 @@ class _Adopt:
 
 @dataclass(frozen=True, slots=True)
 class _Await:
-    """Desired was acknowledged, but an older attempt may still land until ``until``."""
+    """As desired as far as is known, but an older attempt may land yet: ``until`` nobody can tell.
+
+    By a read that begins then; where live is not read, by one more write.
+    """
 
     until: float
     before: Setting | None
@@ -364,8 +367,8 @@ def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) ->
     match known:
         case Never():
             return _need_never_applied(after, seen)
-        case Confirmed(setting=applied):
-            return _need_confirmed(after, applied, seen)
+        case Confirmed():
+            return _need_confirmed(after, known, seen, reads)
         case Uncertain():
             return _need_uncertain(after, known, seen, reads, now)
         case _:
@@ -382,11 +385,21 @@ def _need_never_applied(after: Setting, seen: View) -> _Need:
             return _Write(Reason.NEW, None)
 
 
-def _need_confirmed(after: Setting, applied: Setting, seen: View) -> _Need:
+def _need_confirmed(after: Setting, known: Confirmed, seen: View, reads: Reads) -> _Need:
+    """Decide about a family without a doubt; one of another value begins where live left the proven one.
+
+    What was proven by a read may have landed after that read began, and attempts of it may land yet: a
+    read that does not show all that ends in nothing being called in sync.
+    """
+    applied = known.setting
     live = _in_force(applied, seen)
-    if live == after:
-        return None if applied == after else _Adopt(Reason.CHANGED)
-    return _Write(Reason.DRIFTED if applied == after else Reason.CHANGED, live)
+    if live != after:
+        return _Write(Reason.DRIFTED if applied == after else Reason.CHANGED, live)
+    if applied == after:
+        return None
+    if reads.latest is not None and shown_until(reads.latest.begun_at) <= known.lands_until:
+        return _Write(Reason.UNCERTAIN, live)
+    return _Adopt(Reason.CHANGED)
 
 
 def _in_force(applied: Setting | None, seen: View) -> Setting | None:
@@ -552,6 +565,8 @@ def _refused(proposed: list[Change], refusals: tuple[Refusal, ...], rules: Rules
 def _may_be_enabled(change: Change, known: Known) -> bool:
     """Tell whether the family is, or may be, enabled before the change."""
     in_force = [change.before]
+    if isinstance(known, Confirmed) and change.reason is Reason.UNCERTAIN:
+        in_force += [known.setting]
     if isinstance(known, Uncertain):
         in_force += [attempt.setting for attempt in known.unresolved]
         in_force += [proof.setting] if (proof := last_proof(known)) else []

@@ -201,7 +201,7 @@ def _change_line(change: Change, width: int, paint: Paint) -> str:
 def _why_no_request(change: Change) -> str:
     if change.known_at is None:
         return "live is already as desired: recorded, no request"
-    return f"acknowledged, but an older attempt may still land: known {due(change.eta_s or 0.0)}"
+    return f"an older attempt may still land: known {due(change.eta_s or 0.0)}"
 
 
 def _way_out(change: Change) -> str:

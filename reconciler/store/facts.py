@@ -11,7 +11,7 @@ engine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.model import (
@@ -45,6 +45,9 @@ from reconciler.store.rows import (
     setting_of,
     wall_text,
 )
+
+LATE_ADOPTION_S = 60.0
+"""How long after its beginning a read is adopted at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,17 @@ def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
 
 
 def no_longer_counting(history: RateHistory, ages: Ages) -> list[AttemptRow]:
-    """Return the rows that bear on no slot at ``ages.now`` or later, marked so."""
-    return [row._replace(retired=1) for row in history.counting if not still_counts(ages.hi(row), ages.now)]
+    """Return the rows that bear on no slot at ``ages.now`` or later, marked so.
+
+    Lost ones a minute later: newcomers are doubted by them, and a read is adopted after it began.
+    """
+
+    def since(row: AttemptRow) -> float:
+        return ages.now - LATE_ADOPTION_S if row.status == LOST else ages.now
+
+    return [
+        row._replace(retired=1) for row in history.counting if not still_counts(ages.hi(row), since(row))
+    ]
 
 
 def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
@@ -256,7 +268,8 @@ def _known(proof: AppliedRow | None, doubts: list[AttemptRow], ages: Ages) -> Kn
     # Aged even when quiet: a first sight taken only once it matters would start its L anew.
     unresolved = tuple(_unresolved(attempt, ages) for attempt in doubts)
     if last is not None and all(_quiet(attempt, last) for attempt in unresolved):
-        return last
+        landing = max((attempt.effect_until for attempt in unresolved), default=last.lands_until)
+        return replace(last, lands_until=landing)
     return Uncertain(last, unresolved)
 
 

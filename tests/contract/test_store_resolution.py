@@ -5,8 +5,8 @@ that did not land, values that were in force before and until when) that fit wha
 request may land at any moment until its L is over; an acknowledged one has landed; a refused one never
 does; a read shows what is in force, or what was within the last 5 s before it began. Two properties
 are checked after every step of every history, once for what several of them begin with: what the store
-calls confirmed is in force in every possible world and stays so, and a doubt always ends: by a read, or
-by an acknowledged write, after one L.
+calls confirmed is in force in every possible world and stays so, and a doubt always ends: by an
+acknowledged write after one L, or by a read 5 s after that.
 """
 
 from __future__ import annotations

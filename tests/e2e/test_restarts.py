@@ -26,7 +26,7 @@ STREAM_S = 30.0
 EVERY_S = 0.7
 KILLS_BETWEEN_S = (1.0, 6.0)
 SETTLED_WITHIN_S = 60.0
-"""A kill between a write and its reply holds a slot, and certainty, for 35 s; two of them hold all."""
+"""A kill between a write and its reply holds a slot for 45 s, certainty for 40 s; two of them hold all."""
 
 BTC = Family("BTC-USD")
 

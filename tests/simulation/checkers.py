@@ -162,7 +162,7 @@ def no_request_without_difference(
     newest = reads[0] if reads else None
     match known:
         case Confirmed():
-            needed = _evidence(family, known, reads) != setting
+            needed = _evidence(family, known, reads) != setting or _may_be_undone(known, setting, newest)
         case Uncertain():
             needed = _doubt_needs_a_write(family, setting, known, reads, local_now)
         case _:
@@ -310,6 +310,13 @@ def _evidence(family: Family, known: Confirmed, reads: Sequence[SeenRead]) -> Se
     settled = counting[0].begun_at >= known.at + SETTLING_S and not missing
     agreed = len(shown) > 1 and shown[0] == shown[1]
     return shown[0] if shown[0] == known.setting or settled or agreed else known.setting
+
+
+def _may_be_undone(known: Confirmed, setting: Setting, newest: SeenRead | None) -> bool:
+    """Tell whether an attempt of the proven setting may land yet, or has, after a read showed another."""
+    if newest is None or known.setting == setting:
+        return False
+    return newest.read.begun_at <= known.lands_until + SETTLING_S
 
 
 def _shown(row: LiveRow | None, known: Confirmed) -> Setting | None:

@@ -719,7 +719,7 @@ def test_reads_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_while_an_old_attempt_may_still_land_live_is_read_at_the_interval() -> None:
-    """B is sent and its reply lost, the file goes back to A: what is in force is known after 35 s."""
+    """B is sent and its reply lost, the file goes back to A: what is in force is known after 40 s."""
     here = world(interval_s=5.0)
     here.desired = desired({BTC: B})
     here.exchange.writing = DOWN
