@@ -143,8 +143,9 @@ async def _import(asked: Asked) -> Written:
     info = await doors.owner(nobody_yet, asked.base, client, None, writing=False)
     doors.warn_of_clock(client)
     read = await _read(client)
+    written = _written(asked, info, read, clock)
     if asked.path == STDOUT:
-        return _written(asked, info, read, clock)
+        return written
     async with doors.opened_state(asked.state, clock, asked.lock_timeout_s) as state:
         store = state.account(asked.naming.account, asked.naming.environment, asked.base.kind)
         async with store.locked("import"):

@@ -456,7 +456,7 @@ def test_an_attempt_of_the_confirmed_value_itself_is_a_doubt_until_acknowledged(
     one.unknown("1.0", at=START + 1)
     assert isinstance(one.known(), Uncertain)
     again = one.applied("1", at=START + GUARD_S)
-    assert one.known() == Confirmed(setting("1"), START + GUARD_S, again)
+    assert one.known() == Confirmed(setting("1"), START + GUARD_S, again, lands_until=START + 1 + L)
 
 
 def test_a_read_that_shows_the_only_doubtful_value_settles_at_once(
@@ -466,7 +466,7 @@ def test_a_read_that_shows_the_only_doubtful_value_settles_at_once(
     lost = one.unknown("1", at=START)
     clock.time = START + 3
     one.adopt("1.00", read_begun_at=START + 2)
-    assert one.known() == Confirmed(setting("1"), START + 2, lost)
+    assert one.known() == Confirmed(setting("1"), START + 2, lost, lands_until=START + L)
 
 
 def test_an_overtaken_attempt_of_the_confirmed_value_matters_again_once_another_is_written(
@@ -560,7 +560,7 @@ def test_families_do_not_touch_each_other(place: Place, clock: ScriptedClock) ->
     asyncio.run(one.store.adopt({BTC: setting("2"), ETH: setting("1")}, read_begun_at=START + 2))
     assert list(asyncio.run(one.store.known())) == [BTC, ETH]
     assert one.known(BTC) == Confirmed(setting("2"), START + 2, 1)
-    assert one.known(ETH) == Confirmed(setting("1"), START + 2, lost)
+    assert one.known(ETH) == Confirmed(setting("1"), START + 2, lost, lands_until=START + 1 + L)
 
 
 def test_environments_do_not_see_each_others_settings(place: Place, clock: ScriptedClock) -> None:

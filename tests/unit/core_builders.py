@@ -65,9 +65,11 @@ def read(begun_at: float, rows: Mapping[Family, LiveRow]) -> LiveRead:
     return LiveRead(begun_at, dict(rows))
 
 
-def confirmed(text: str, *, at: float = 900.0, attempt: int = 1) -> Confirmed:
+def confirmed(
+    text: str, *, at: float = 900.0, attempt: int = 1, lands_until: float = float("-inf")
+) -> Confirmed:
     """Return a proof that the setting written as ``text`` was in force."""
-    return Confirmed(setting(text), at, attempt)
+    return Confirmed(setting(text), at, attempt, lands_until)
 
 
 def unresolved(

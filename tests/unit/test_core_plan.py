@@ -202,6 +202,27 @@ def test_until_then_the_desired_value_is_sent_even_if_a_read_shows_it(begun_at: 
     assert change.action.value == action
 
 
+@pytest.mark.parametrize(
+    ("begun_at", "action", "reason"),
+    [(936.2, "set", "uncertain"), (940.0, "set", "uncertain"), (940.001, "adopt", "changed")],
+)
+def test_an_attempt_of_the_proven_value_binds_too_where_live_has_left_that_value(
+    begun_at: float, action: str, reason: str
+) -> None:
+    """What the proof showed may have landed after that read began: one that lags shows the value before."""
+    known = confirmed("5000/2000/400", at=931.0, attempt=5, lands_until=935.0)
+    plan = plan_of({BTC: SETTINGS["A"]}, {BTC: known}, Reads(read(begun_at, {BTC: row("5000/2000/100")})))
+    (change,) = plan.changes
+    assert (change.action.value, change.reason.value) == (action, reason)
+
+
+def test_protection_that_may_come_into_force_yet_is_guarded() -> None:
+    known = confirmed("5000/2000/400", at=931.0, attempt=5, lands_until=935.0)
+    plan = plan_of({BTC: SETTINGS["D"]}, {BTC: known}, Reads(read(936.2, {BTC: row("0/2000/100")})))
+    (change,) = plan.changes
+    assert change.because is Because.GUARD
+
+
 @pytest.mark.parametrize(("now", "action"), [(935.9, "adopt"), (936.0, "adopt"), (936.1, "set")])
 def test_without_reads_it_binds_until_one_more_write_after_its_l(now: float, action: str) -> None:
     known = Uncertain(

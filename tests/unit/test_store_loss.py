@@ -122,6 +122,17 @@ def test_a_newcomers_read_from_before_is_doubted_however_late_it_is_recorded(wor
     assert world.doubted()
 
 
+def test_a_newcomer_is_doubted_even_if_the_lost_requests_count_no_more(world: World) -> None:
+    world.lose()
+    lost_at = world.clock.time
+    world.clock.time = lost_at + L + GUARD_S + 0.01
+    other = world.state.account("other", Environment.LIVE, Kind.OKX)
+    asyncio.run(other.identify(UID, HOST))
+    assert isinstance(asyncio.run(other.reserve(signed("1", ETH), assume_idle=True)), Reserved)
+    asyncio.run(world.store.adopt({BTC: setting("1")}, read_begun_at=lost_at + SHOWN_S - 0.01))
+    assert world.doubted()
+
+
 def test_a_family_on_record_by_a_refused_request_alone_gets_one_doubt(world: World) -> None:
     slot = world.reserve("1")
     assert isinstance(slot, Reserved)
