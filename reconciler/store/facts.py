@@ -46,9 +46,6 @@ from reconciler.store.rows import (
     wall_text,
 )
 
-LATE_ADOPTION_S = 60.0
-"""How long after its beginning a read is adopted at the latest."""
-
 
 @dataclass(frozen=True, slots=True)
 class RateHistory:
@@ -96,17 +93,8 @@ def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
 
 
 def no_longer_counting(history: RateHistory, ages: Ages) -> list[AttemptRow]:
-    """Return the rows that bear on no slot at ``ages.now`` or later, marked so.
-
-    Lost ones a minute later: newcomers are doubted by them, and a read is adopted after it began.
-    """
-
-    def since(row: AttemptRow) -> float:
-        return ages.now - LATE_ADOPTION_S if row.status == LOST else ages.now
-
-    return [
-        row._replace(retired=1) for row in history.counting if not still_counts(ages.hi(row), since(row))
-    ]
+    """Return the rows that bear on no slot at ``ages.now`` or later, marked so."""
+    return [row._replace(retired=1) for row in history.counting if not still_counts(ages.hi(row), ages.now)]
 
 
 def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:

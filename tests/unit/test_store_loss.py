@@ -114,22 +114,11 @@ def test_a_family_new_to_the_record_is_doubted_while_its_own_may_have_been_lost(
     assert world.doubted() == doubted
 
 
-def test_a_newcomers_read_from_before_is_doubted_however_late_it_is_recorded(world: World) -> None:
+def test_a_newcomers_read_from_before_is_doubted_although_it_is_recorded_after(world: World) -> None:
     world.lose()
     begun_at = world.clock.time + SHOWN_S - 0.01
     world.clock.time += SHOWN_S + 1
     asyncio.run(world.store.adopt({BTC: setting("1")}, read_begun_at=begun_at))
-    assert world.doubted()
-
-
-def test_a_newcomer_is_doubted_even_if_the_lost_requests_count_no_more(world: World) -> None:
-    world.lose()
-    lost_at = world.clock.time
-    world.clock.time = lost_at + L + GUARD_S + 0.01
-    other = world.state.account("other", Environment.LIVE, Kind.OKX)
-    asyncio.run(other.identify(UID, HOST))
-    assert isinstance(asyncio.run(other.reserve(signed("1", ETH), assume_idle=True)), Reserved)
-    asyncio.run(world.store.adopt({BTC: setting("1")}, read_begun_at=lost_at + SHOWN_S - 0.01))
     assert world.doubted()
 
 
