@@ -20,7 +20,7 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
-from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads, view
+from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, view
 from reconciler.core.model import Desired, Environment, Family, Known, LiveRead, LiveRow, Never
 from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
@@ -160,7 +160,7 @@ async def _keep(
     known = await store.known()
     reads = Reads(read)
     for _ in range(SURVEY_READS):
-        if _proven(reads, known) == read.rows.keys():
+        if _proven(reads, known) == read.rows.keys() | known.keys():
             break
         # Written since, or so lately that the read may lag behind it.
         await clock.pause(read.begun_at + SECOND_READ_AFTER_S)
@@ -183,12 +183,12 @@ async def _read(client: OkxClient) -> LiveRead:
 
 
 def _proven(reads: Reads, known: Mapping[Family, Known]) -> set[Family]:
-    """Return the families of the latest read of which it proves what is in force."""
+    """Return the families of which the reads prove what is in force, or that nothing is."""
     assert reads.latest is not None
     return {
         family
-        for family in reads.latest.rows
-        if isinstance(view(family, known.get(family, Never()), reads), LiveRow)
+        for family in reads.latest.rows.keys() | known.keys()
+        if isinstance(view(family, known.get(family, Never()), reads), LiveRow | Absent)
     }
 
 

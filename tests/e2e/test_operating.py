@@ -76,15 +76,20 @@ def test_an_import_overwrites_nothing_and_asks_nobody_when_it_could_not_write(
     assert exchange.arrivals("account") == []
 
 
-def test_an_import_believes_no_read_that_lags_behind_the_record(tmp_path: Path) -> None:
-    with simulator(families="BTC-USD=5000/2000/100") as exchange:
+@pytest.mark.parametrize("wanted", [{"BTC-USD": "5s/2s/60"}, {"ETH-USD": "5s/2s/70"}], ids=["other", "new"])
+def test_an_import_believes_no_read_that_lags_behind_the_record(
+    wanted: dict[str, str], tmp_path: Path
+) -> None:
+    with simulator(families="BTC-USD=5000/2000/100,ETH-USD") as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
         exchange.tell("rules", read_delay_s=3.0)
-        desk.wants({"BTC-USD": "5s/2s/60"})
-        assert desk.mmp(*APPLY, "--output", "json").outcomes == {"BTC-USD": "applied"}
+        desk.wants({"BTC-USD": "5s/2s/100"} | wanted)
+        (written,) = wanted
+        assert desk.mmp(*APPLY, "--output", "json").outcomes[written] == "applied"
         ended = desk.mmp("import", "--out", "other.yaml")
         assert ended.status == 0, ended.stderr
-        assert "qtyLimit: 60" in (desk.folder / "other.yaml").read_text()
+        (quantity,) = (value.rpartition("/")[2] for value in wanted.values())
+        assert f"qtyLimit: {quantity}" in (desk.folder / "other.yaml").read_text()
         offline = desk.mmp("plan", "--no-live", "--output", "json")
         assert offline.document["changes"] == [], "the record still tells what was acknowledged"
         desk.close()
