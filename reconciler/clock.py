@@ -21,6 +21,7 @@ LONGEST_NAP_S = 60.0
 """Bound on one sleep of a pause: the event loop's clock and ours run at slightly different speeds."""
 
 _CLOCK = getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC)
+_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIME_NAMESPACE = Path("/proc/self/ns/time")
 _CHILDRENS_NAMESPACE = Path("/proc/self/ns/time_for_children")
@@ -46,6 +47,16 @@ class SystemClock:
     def wall(self) -> datetime:
         """Return the time of day, UTC."""
         return datetime.now(UTC)
+
+    def suspended_s(self) -> float:
+        """Return for how many seconds this machine has been suspended; 0.0 where it does not tell.
+
+        Boot time goes on during a suspension, monotonic time does not. Both are slewed by NTP alike, the
+        raw clock of ``now`` is not, so it would not do here.
+        """
+        if _BOOT_CLOCK is None:
+            return 0.0
+        return time.clock_gettime(_BOOT_CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
     async def pause(self, until: float) -> None:
         """Return once ``now() >= until``, never earlier unless nudged; yields at least once."""

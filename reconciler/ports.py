@@ -14,9 +14,11 @@ from datetime import datetime
 from typing import Protocol
 
 from reconciler.core.model import (
+    NO_FILE,
     AccountInfo,
     Environment,
     Family,
+    FileVersion,
     Kind,
     Known,
     LiveRead,
@@ -25,6 +27,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger
 from reconciler.core.records import AttemptRecord, Holder, OverrideRecord, StateSnapshot
+from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
@@ -39,6 +42,13 @@ class Clock(Protocol):
 
     def wall(self) -> datetime:
         """Return the time of day, UTC, for display and records only."""
+        ...
+
+    def suspended_s(self) -> float:
+        """Return for how many seconds this machine has been suspended since it booted.
+
+        0.0 where the system does not tell. Only differences mean anything.
+        """
         ...
 
     async def pause(self, until: float) -> None:
@@ -86,6 +96,10 @@ class Exchange(Protocol):
         """Read every configured family at once."""
         ...
 
+    async def read_family(self, family: Family) -> LiveRead | Reply:
+        """Read one family: its row, or no row where the exchange lists none or answers without data."""
+        ...
+
     async def sync_clock(self) -> Reply | None:
         """Measure the offset to the exchange's clock; None when it was measured."""
         ...
@@ -127,6 +141,11 @@ class NotYet:
 
 
 @dataclass(frozen=True, slots=True)
+class PausedMeanwhile:
+    """The family was paused since the plan was made: nothing was reserved."""
+
+
+@dataclass(frozen=True, slots=True)
 class Grounds:
     """What a plan rests on besides the file and live, as the state has it at one moment.
 
@@ -137,6 +156,7 @@ class Grounds:
     known: Mapping[Family, Known]
     pauses: tuple[Pause, ...]
     ledger: Ledger
+    retries: RetryRecord = NO_TRIES
 
 
 class Store(Protocol):
@@ -162,13 +182,30 @@ class Store(Protocol):
         """Return what is known of every family on record (never Never), the pauses, and the ledger."""
         ...
 
+    async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
+        """Record, durably, that this content of the settings file is in force; returns its version.
+
+        Content that was never accepted for this User ID, whatever account's file it is, gets the next
+        number. Content that was keeps its number, unless ``changed``: this process saw its file change to
+        it, or a person applies it; then it gets the next number, if it does not have the newest already.
+        """
+        ...
+
     async def reserve(
-        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
-    ) -> Reserved | NotYet:
-        """Reserve a slot now and record the attempt, in one durable transaction, or say when.
+        self,
+        request: Signed,
+        *,
+        assume_idle: bool,
+        by: float = float("inf"),
+        file: FileVersion = NO_FILE,
+        keep_free: int = 0,
+    ) -> Reserved | NotYet | PausedMeanwhile:
+        """Reserve a slot now and record the attempt, in one durable transaction, or say why not.
 
         ``by``: the last instant at which it may be; where the state took longer, locks of others included,
-        nothing is reserved, since what was decided on is too old.
+        nothing is reserved, since what was decided on is too old. ``file``: where the setting comes from.
+        ``keep_free``: how many slots of the window must be left after this one. A pause of the family that
+        is in force by now, and of this setting if the breaker set it, is seen in the same transaction.
         """
         ...
 
@@ -193,13 +230,25 @@ class Store(Protocol):
         """
         ...
 
-    async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
-        """Record settings a live read proved in force.
+    async def adopt(
+        self, settings: Mapping[Family, Setting], *, read_begun_at: float, file: FileVersion = NO_FILE
+    ) -> frozenset[Family]:
+        """Record settings a live read proved in force; returns the families recorded.
+
+        A family with an open attempt reserved, or a proof recorded, after the read began is left out.
 
         Attempts of the same setting are no doubt any more while it stays the confirmed one; any
         attempt is over for good if the read shows all that took effect by its latest arrival
         (:func:`~reconciler.core.evidence.shown_until`). Others still leave their family uncertain.
         Raises StateLocked where the lock was taken and lost: another may have written since the read.
+        """
+        ...
+
+    async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
+        """End the open attempts of families that a live read shows to have been superseded, durably.
+
+        Only those end of which the read shows all that took effect by their latest arrival; proofs stay.
+        Raises StateLocked as ``adopt`` does.
         """
         ...
 

@@ -8,6 +8,7 @@ trusted from here on. All instants are seconds on this process's own monotonic c
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -185,18 +186,52 @@ class LiveRow:
     frozen_until: str = ""
 
 
+def fold_name(text: str) -> str:
+    """Return ``text`` trimmed, in capitals and in plain width: names that look alike become equal."""
+    return unicodedata.normalize("NFKC", text).strip().upper()
+
+
 @dataclass(frozen=True, slots=True)
 class LiveRead:
-    """One whole answer of Get MMP Config.
+    """One answer of Get MMP Config: of every configured family, or of the one ``asked`` about.
 
-    ``begun_at`` is the instant before the first byte of the request. A family without a row is
-    simply missing from ``rows``. ``unreadable`` holds rows that name a family but whose values
-    make no sense, with what was wrong with them: such a family must not be written.
+    ``begun_at`` is the instant before the first byte of the request, ``took_s`` the time until its
+    answer was complete. A family without a row is missing from ``rows``. ``unreadable`` holds rows that
+    name a family but whose values cannot be read, with what is wrong: such a family must not be
+    written. ``odd_names`` holds the instFamily of each row that is text but not a family's name, by its
+    :func:`fold_name`: a family of that folded name must not be written either. ``nameless`` counts rows
+    without a usable instFamily: while there is one, no family's absence can be concluded.
     """
 
     begun_at: float
     rows: Mapping[Family, LiveRow]
     unreadable: Mapping[Family, str] = field(default_factory=dict)
+    took_s: float = 0.0
+    odd_names: Mapping[str, str] = field(default_factory=dict)
+    nameless: int = 0
+    asked: Family | None = None
+
+    @property
+    def ended_at(self) -> float:
+        """The instant at which the answer was complete."""
+        return self.begun_at + self.took_s
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """The content of a settings file, and the order in which the state accepted it.
+
+    ``number`` grows with each acceptance of other content, per exchange, environment and User ID; 0:
+    never accepted. Of two versions the one with the greater number is newer. A restart with content that
+    was accepted before keeps its number.
+    """
+
+    sha256: str = ""
+    number: int = 0
+
+
+NO_FILE = FileVersion()
+"""Of a record that names no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +246,17 @@ class Confirmed:
     ``at`` is the local instant of the proof (for a row of another boot: its first sight), and
     ``attempt`` the newest attempt of the family at that moment (0: there was none). Until
     ``lands_until`` unanswered attempts of the same setting may still take effect: harmless as long as
-    it is the one in force.
+    it is the one in force. ``file`` is the settings file it came from, ``acknowledged`` tells a write
+    from an adoption, ``recorded_at`` is the time of day of the record, for people.
     """
 
     setting: Setting
     at: float
     attempt: int = 0
     lands_until: float = float("-inf")
+    file: FileVersion = NO_FILE
+    acknowledged: bool = False
+    recorded_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,13 +264,15 @@ class Unresolved:
     """An attempt whose effect is not known: pending, unanswered or answered senselessly.
 
     Until ``effect_until`` (reservation + L) it may still take effect at the exchange. ``setting`` None:
-    one that may have been, of any value: the state lost what was last recorded in it.
+    one that may have been, of any value: the state lost what was last recorded in it. ``file`` is the
+    settings file it came from.
     """
 
     attempt: int
     setting: Setting | None
     reserved_at: float
     effect_until: float
+    file: FileVersion = NO_FILE
 
 
 @dataclass(frozen=True, slots=True)

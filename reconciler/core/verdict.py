@@ -48,6 +48,10 @@ class Reply:
     code: str
     message: str = ""
     echo: tuple[tuple[Family, Setting], ...] | None = None
+    retry_after_s: float | None = None
+    """What a Retry-After header asked for, at most 60 s; None without one."""
+    wrapper: str | None = None
+    """The envelope's code where ``code`` is that of its one row (OKX's wrapper, code 1 or 2)."""
 
 
 class AttemptStatus(StrEnum):

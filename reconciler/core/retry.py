@@ -1,0 +1,65 @@
+"""When something that failed is tried again: an account as a whole, or one family on its own.
+
+A family whose last requests had no definite success is tried again at growing intervals of its own, so
+that one broken family never takes the slots of the others. The intervals count from what is on record,
+so a restart changes nothing. As soon as any family has a definite success, every family may be tried
+again: the end of an outage is noticed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.core.model import Family, Setting
+
+FIRST_BACK_OFF_S = 1.0
+MAX_BACK_OFF_S = 30.0
+"""Back-off of an account doubles from the first to the longest: an outage's end is seen within 30 s."""
+
+PROTECTIVE_RETRY_S = (10.0, 45.0, 90.0, 120.0)
+"""Seconds after the first, second, … try without a definite success; the last one repeats. The first is
+one window, the second the time for which an unanswered request counts against the rate."""
+
+LOOSENING_RETRY_S = (10.0, 45.0, 90.0, 120.0, 240.0, 480.0, 600.0)
+"""The same for changes that loosen: they can wait, and their retries must not crowd out protection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """The consecutive attempts of a family at one ``setting`` without a definite success, on record.
+
+    ``count`` is at least 1; ``last_at`` is the reservation of the newest one on this process's clock.
+    Attempts that were not sent, or were refused for their rate, do not count.
+    """
+
+    setting: Setting
+    count: int
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRecord:
+    """What the state has on record of failed attempts of one User ID.
+
+    ``succeeded_at`` is the instant of the newest acknowledged request of any family; -inf: none.
+    """
+
+    tries: Mapping[Family, Tries] = field(default_factory=dict)
+    succeeded_at: float = float("-inf")
+
+    def count(self, family: Family, setting: Setting) -> int:
+        """Return how often ``setting`` was tried without success; 0 for a setting not tried yet."""
+        tries = self.tries.get(family)
+        return tries.count if tries is not None and tries.setting == setting else 0
+
+    def not_before(self, family: Family, setting: Setting, *, protective: bool) -> float:
+        """Return the instant from which ``setting`` may be tried again; -inf when it may be at once."""
+        tries = self.tries.get(family)
+        if tries is None or tries.setting != setting or self.succeeded_at > tries.last_at:
+            return float("-inf")
+        waits = PROTECTIVE_RETRY_S if protective else LOOSENING_RETRY_S
+        return tries.last_at + waits[min(tries.count, len(waits)) - 1]
+
+
+NO_TRIES = RetryRecord()
