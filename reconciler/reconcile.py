@@ -53,7 +53,7 @@ from reconciler.core.policy import Allow, Policy
 from reconciler.core.status import states_seen
 from reconciler.core.step import Adopt, Read, Send, Settled, Wait, next_step
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
-from reconciler.ports import Clock, Exchange, NotYet, Reserved, Store, TradingExchange
+from reconciler.ports import Clock, Exchange, Reserved, Store, TradingExchange
 
 FIRST_BACK_OFF_S = 1.0
 MAX_BACK_OFF_S = 30.0
@@ -425,11 +425,11 @@ class _Pass:
 
     async def _adopt(self, settings: dict[Family, Setting]) -> None:
         assert self.reads.latest is not None
-        await self.store.adopt(settings, read_begun_at=self.reads.latest.begun_at)
-        for family in settings:
+        recorded = await self.store.adopt(settings, read_begun_at=self.reads.latest.begun_at)
+        for family in recorded:
             ours = family in self.memory.unanswered
             self.memory.done.setdefault(family, Outcome.APPLIED if ours else Outcome.ADOPTED)
-        self.observe(Adopted(settings))
+        self.observe(Adopted({family: settings[family] for family in settings if family in recorded}))
 
     async def _read(self) -> End | None:
         read = await _read_live(self.exchange, self.desired())
@@ -468,8 +468,8 @@ class _Pass:
             slot = await self.store.reserve(
                 request, assume_idle=self.options.assume_idle, by=at + TOO_LATE_S
             )
-            if isinstance(slot, NotYet):
-                return None
+            if not isinstance(slot, Reserved):
+                return None  # no slot after all, or the family was paused meanwhile: plan again
             self.observe(RequestReserved(slot.attempt, change.family, change.after, slot.reserved_at))
             reply = await connection.send(request, deadline=slot.reserved_at + SEND_DEADLINE_S)
         finally:
