@@ -225,14 +225,15 @@ async def _plan_one(
     client = doors.reading_client(desired, asked.base, clock, timing) if asked.live else None
     async with doors.existing_state(asked.state, clock) as state:
         record = await doors.on_record(state, desired, asked.base, client, clock)
-        held = paused(await doors.pauses(state, desired), desired)
     made = await survey(
         desired,
         known=record.known,
         ledger=record.ledger,
         exchange=client,
         clock=clock,
-        rules=Rules(paused=held, policy=policy, only=chosen(desired, asked.globs)),
+        rules=Rules(
+            paused=paused(record.pauses, desired), policy=policy, only=chosen(desired, asked.globs)
+        ),
     )
     if client is not None:
         doors.warn_of_clock(client)
