@@ -433,9 +433,11 @@ class _Pass:
         )
         match step:
             case Adopt(settings):
-                return await self._adopt(settings)
+                await self._adopt(settings)
+                return None
             case EndAttempts(families):
-                return await self._end_attempts(families)
+                await self._end_attempts(families)
+                return None
             case Read() | ReadFamily():
                 return await self._read(step)
             case Wait(until, cause):

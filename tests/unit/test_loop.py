@@ -39,6 +39,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.loop import (
@@ -52,7 +53,7 @@ from reconciler.loop import (
     Loop,
 )
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import LONG_BACK_OFF_S, MAX_BACK_OFF_S, Options
+from reconciler.reconcile import LONG_BACK_OFF_S, Options
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, ETH, desired, setting
@@ -81,6 +82,9 @@ class Clock:
 
     def wall(self) -> datetime:
         return datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=self.time)
+
+    def suspended_s(self) -> float:
+        return 0.0
 
     async def pause(self, until: float) -> None:
         await asyncio.sleep(0)
@@ -146,7 +150,13 @@ class Exchange:
     async def read_live(self) -> LiveRead | Reply:
         begun_at = self.clock.now()
         self._ask("live")
-        return self.reading or LiveRead(begun_at, dict(self.live))
+        return self.reading or LiveRead(begun_at, dict(self.live), took_s=self.clock.now() - begun_at)
+
+    async def read_family(self, family: Family) -> LiveRead | Reply:
+        begun_at = self.clock.now()
+        self._ask("family")
+        rows = {family: self.live[family]} if family in self.live else {}
+        return self.reading or LiveRead(begun_at, rows, took_s=self.clock.now() - begun_at, asked=family)
 
     async def sync_clock(self) -> Reply | None:
         self._ask("time")
