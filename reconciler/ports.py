@@ -218,10 +218,12 @@ class Store(Protocol):
         limited: bool,
         code: str,
         message: str,
+        tried: bool = True,
     ) -> None:
         """Record what came of an attempt, durably.
 
-        ``limited``: the exchange refused it for its rate, which makes pacing more careful.
+        ``limited``: the exchange refused it for its rate, which makes pacing more careful. ``tried``: it
+        counts as a try of its family (:class:`~reconciler.core.retry.Tries`) unless it was applied.
         ``definite`` bounds the attempt's arrival by this moment. APPLIED makes the attempt's setting
         the confirmed one, unless another value was confirmed while it was in flight. Attempts of
         the same setting are then no doubt any more while it stays the confirmed one; any attempt is

@@ -82,7 +82,7 @@ from reconciler.core.step import (
     next_request,
     next_step,
 )
-from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
+from reconciler.core.verdict import STOPPING, AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
 from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange
 
 LONG_BACK_OFF_S = 60.0
@@ -687,6 +687,7 @@ class _Pass:
             limited=reply.reply_class is ReplyClass.RATE_LIMITED,
             code=reply.code,
             message=reply.message,
+            tried=reply.reply_class not in STOPPING | {ReplyClass.NOT_SENT},
         )
         self.memory.attempts[change.family] = self.memory.attempts.get(change.family, 0) + 1
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.core.direction import changed_fields, direction
+from reconciler.core.direction import changed_fields, direction, is_protective
 from reconciler.core.model import Desired, DesiredFamily, Environment, Family, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order, with_schedule
@@ -123,6 +123,7 @@ def _change(family: Family, was: DesiredFamily | None, new: Desired) -> Change |
         wanted.source,
         direction=direction(before, after),
         fields=changed_fields(before, after),
+        protective=is_protective(before, after),
     )
 
 

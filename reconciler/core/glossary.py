@@ -579,20 +579,25 @@ WORDS: dict[str, Explanation] = {
         "The family drifted tighter (or run was told --drift warn): reported, not touched.",
         "mmp apply makes it as the file says.",
     ),
-    "parked": _row(
-        "Parked",
-        "The exchange refused this setting; it is not tried again as it is. Other families go on.",
-        "Correct the family's entry in the file.",
+    "unreadable": _row(
+        "Not readable",
+        "What is live for the family could not be read for certain, so it is not written; others go on.",
+        "mmp plan reads again; look at the row at OKX. OKX support can say why its API lists it so.",
     ),
     "stale": _row(
         "Stale",
-        "The family is not as the plan being applied says any more, so it was skipped.",
+        "The change is not one that was reviewed, so it was skipped.",
         "Make a new plan and review it.",
     ),
     # Outcomes
     "applied": _row("Applied", "Acknowledged by the exchange, with exactly the echo of what was sent."),
     "adopted": _row("Adopted", "A read showed it in force; no request was needed."),
-    "rejected": _row("Rejected", "The exchange refused it; the code says why.", "mmp explain the code."),
+    "rejected": _row(
+        "Rejected",
+        "The exchange refused this setting; the code says why. run tries it again every 10 minutes, later "
+        "every hour, while live is looser; another value is tried at once.",
+        "mmp explain the code, and correct the family's entry in the file.",
+    ),
     "unknown": _row(
         "Unknown",
         "A request was not answered, so what is in force is not known for certain.",
@@ -657,7 +662,7 @@ REPLY_CLASSES: dict[ReplyClass, str] = {
     ReplyClass.BUSY: "Certainly not applied; each further try costs a slot of the rate.",
     ReplyClass.AMBIGUOUS: "Whether it took effect is not known: a request to set counts as sent.",
     ReplyClass.CLOCK: "Certainly not applied: the timestamp was refused.",
-    ReplyClass.WRONG_SETTINGS: "Certainly not applied: the family is parked, the others go on.",
+    ReplyClass.WRONG_SETTINGS: "Certainly not applied: the setting is rejected, the other families go on.",
     ReplyClass.NOT_OPEN: "Certainly not applied: the family is tried again at long intervals.",
     ReplyClass.ACCOUNT: "Certainly not applied: writing stops until account or key are put right.",
     ReplyClass.ENVIRONMENT: "Certainly not applied: writing stops; live and demo were mixed up.",

@@ -169,9 +169,9 @@ class Change:
     order: int | None = None
     eta_s: float | None = None
     known_at: float | None = None
-    protective: bool = False
-    tries: int = 0
-    not_before: float = float("-inf")
+    protective: bool = field(default=False, compare=False)
+    tries: int = field(default=0, compare=False)
+    not_before: float = field(default=float("-inf"), compare=False)
     other_file_at: datetime | None = None
 
 
@@ -655,7 +655,7 @@ def _as_reviewed(
     promised = reviewed.get(change.family)
     if promised is None:
         return False
-    if isinstance(seen, NotRead | Overtaken | Missing) and reads.latest is not None:
+    if isinstance(seen, NotRead | Overtaken) and reads.latest is not None:
         return change.after == promised[1]
     return change.after == promised[1] and change.before in promised
 

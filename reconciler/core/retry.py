@@ -36,7 +36,7 @@ class Tries:
     """The consecutive attempts of a family at one ``setting`` without a definite success, on record.
 
     ``count`` is at least 1; ``last_at`` is the reservation of the newest one on this process's clock.
-    Attempts that were not sent, or were refused for their rate, do not count.
+    Attempts that were not sent, and those refused for key, account or clock, do not count.
     """
 
     setting: Setting

@@ -215,6 +215,7 @@ class KeptAccount:
         limited: bool,
         code: str,
         message: str,
+        tried: bool = True,
     ) -> None:
         """Record what came of an attempt, durably; each is settled once, by whoever reserved it."""
         budget = self._identified()
@@ -235,7 +236,7 @@ class KeptAccount:
                 row = row._replace(answered_boot=ages.sights.boot, answered_at=ages.now, retired=0)
             if status is AttemptStatus.NOT_SENT:
                 row = row._replace(retired=1)
-            if status is AttemptStatus.NOT_SENT or limited:
+            if not tried:
                 row = row._replace(tries=0)
             if status is AttemptStatus.APPLIED:
                 row = await self._acknowledge(tables, budget, row, ages)

@@ -183,12 +183,13 @@ class WatchedStore:
         limited: bool,
         code: str,
         message: str,
+        tried: bool = True,
     ) -> None:
         process = self._process
         process.call("store.settle")
         await process.hold_up()
         await self._store.settle(
-            attempt, status, definite=definite, limited=limited, code=code, message=message
+            attempt, status, definite=definite, limited=limited, code=code, message=message, tried=tried
         )
         self._world.auditor.settled(process, status, await self._store.known())
         process.perhaps_die()

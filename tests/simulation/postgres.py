@@ -426,6 +426,7 @@ class PostgresStore(WatchedStore):
         limited: bool,
         code: str,
         message: str,
+        tried: bool = True,
     ) -> None:
         process, auditor = self._process, self._world.auditor
         process.call("store.settle")
@@ -441,7 +442,13 @@ class PostgresStore(WatchedStore):
         with self._noting(note), auditor.answer_awaited(process):
             try:
                 await self._store.settle(
-                    attempt, status, definite=definite, limited=limited, code=code, message=message
+                    attempt,
+                    status,
+                    definite=definite,
+                    limited=limited,
+                    code=code,
+                    message=message,
+                    tried=tried,
                 )
             except StateLocked:
                 self._world.verify(checkers.verdicts_are_recorded, process.name, attempt)

@@ -186,7 +186,7 @@ def test_times_are_those_of_an_apply_that_begins_with_a_free_budget() -> None:
 def test_more_protection_is_sent_first() -> None:
     old = file_of(BTC="5000/2000/100", ETH="5000/2000/100", SOL="0/2000/100")
     plan = compare(old, file_of(BTC="5000/2000/400", ETH="5000/2000/50", SOL="5000/2000/100"))
-    assert [change.family for change in plan.changes] == [SOL, ETH, BTC]
+    assert [change.family for change in plan.changes] == [ETH, SOL, BTC]
 
 
 def test_without_a_policy_the_guard_holds_whatever_disables() -> None:

@@ -17,6 +17,7 @@ from reconciler.cli import doors
 from reconciler.core.events import (
     READING_LIVE,
     Adopted,
+    AttemptsEnded,
     Cause,
     ClockSynced,
     Compared,
@@ -40,6 +41,7 @@ from reconciler.core.events import (
     Planned,
     PolicyAccepted,
     PolicyRejected,
+    ReadFailed,
     RequestReserved,
     RequestSettled,
     StateAwaited,
@@ -138,9 +140,21 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         ]
     ),
     (
+        ReadFailed("reading one family", Reply(ReplyClass.BUSY, "50013", "busy")),
+        "warning",
+        "failed: reading one family",
+        {"code": "50013", "reason": "busy", "class": "busy"},
+    ),
+    (
+        AttemptsEnded((BTC,)),
+        "info",
+        "unanswered requests are over: live shows another value",
+        {"families": ["BTC-USD"]},
+    ),
+    (
         Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error"), None),
         "error",
-        "parked: refused by the exchange",
+        "setting refused by the exchange",
         {
             "family": "BTC-USD",
             "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100",

@@ -393,7 +393,7 @@ def held(one: AccountView) -> tuple[str, str, str]:
 
 def test_each_hold_says_why_and_what_to_do() -> None:
     assert held(of("drifted tighter", rules=Rules(drift=DriftPolicy.HEAL_LOOSENED))) == (
-        "Changed behind our back, and tighter: reported, not touched.",
+        "Tighter than the file says, by a change outside mmp: reported, not touched.",
         "To put the file's settings back, run:",
         "mmp apply --family BTC-USD",
     )

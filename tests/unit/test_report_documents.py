@@ -408,8 +408,8 @@ def test_times_are_utc_to_the_millisecond() -> None:
 def test_a_pending_change_says_when_it_is_due() -> None:
     (btc, eth) = status_document(status("changed", "never read", "full"))["families"]
     assert (btc["pending"]["direction"], eth["pending"]["direction"]) == ("tighten", "enable")
-    assert eth["pending"]["due_at"] == "2026-03-01T03:00:06.055Z"
-    assert btc["pending"]["due_at"] == "2026-03-01T03:00:07.055Z"
+    assert btc["pending"]["due_at"] == "2026-03-01T03:00:06.055Z"
+    assert eth["pending"]["due_at"] == "2026-03-01T03:00:07.055Z"
 
 
 def test_a_failure_without_a_document_of_its_own_is_a_problems_document(

@@ -148,7 +148,10 @@ SAMPLE = plan_of(
 
 def test_whatever_is_edited_shows() -> None:
     count = 0
-    for document in (saved(SAMPLE, CONTEXTS[1]), saved(list(large_plans(4))[-1])):
+    for document in (
+        saved(SAMPLE, CONTEXTS[1]),
+        saved([plan for plan in large_plans(12) if plan.basis is not Basis.FILE][-1]),
+    ):
         read_back(document)
         for path, edited in edits(document):
             with pytest.raises(InvalidInput) as refused:

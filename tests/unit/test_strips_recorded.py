@@ -41,7 +41,8 @@ RULES = {
 def expected(known: str, live: str, frozen: bool, rules: str, refused: bool) -> str:
     """Say from the words alone what a family is called."""
     if known == "unanswered":
-        return FAILED if refused and live != "as desired" else "uncertain"
+        held = rules == "only tell" and live in ("looser", "tighter")
+        return FAILED if refused and live != "as desired" and not held else "uncertain"
     differs = live != "as desired"
     if differs and rules == "parked" and not frozen:
         return FAILED
