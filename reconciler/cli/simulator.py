@@ -20,6 +20,7 @@ from reconciler.errors import MmpError, UsageError
 from reconciler.simulator.accounts import PERMISSIONS, Account, fake_account
 from reconciler.simulator.asks import SETTING_FIELDS, MmpSetting, setting_from
 from reconciler.simulator.faults import SYNTAX, ScriptedFault, parse_fault
+from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import LimitStatus, NumberForm, Options, RateMode
 from reconciler.simulator.rules import DEFAULT_FAMILIES, SimulatedExchange
 
@@ -74,6 +75,14 @@ def parse_permissions(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in PERMISSIONS]:
         raise ValueError(f"no such permission: {', '.join(unknown)}; there are {', '.join(PERMISSIONS)}")
     return names
+
+
+def parse_form(text: str) -> tuple[str, RowForm]:
+    """Return the family and form of a ``--row`` value; raises ValueError saying what is wrong with it."""
+    family, _, form = text.partition("=")
+    if not _FAMILY.fullmatch(family) or form not in tuple(RowForm):
+        raise ValueError(f"{text!r}: write FAMILY=FORM; forms are {', '.join(RowForm)}")
+    return family, RowForm(form)
 
 
 def parse_skew(text: str) -> float:
@@ -176,7 +185,15 @@ def _family_spec(part: str) -> FamilySpec:
     multiple=True,
     metavar=SYNTAX,
     help="Something that goes wrong, in order: lost-before, lost-after, slow, html-502, wrong-echo,"
-    " truncated, or any code of OKX. Repeatable.",
+    " truncated, any code of OKX, or wrapped-CODE. Repeatable.",
+)
+@click.option(
+    "--row",
+    "forms",
+    type=Parsed("row", parse_form),
+    multiple=True,
+    metavar="FAMILY=FORM",
+    help=f"Write a family's row oddly: {', '.join(RowForm)}. Repeatable.",
 )
 @output_option("text", "json")
 def simulator(
@@ -185,6 +202,7 @@ def simulator(
     port: int,
     families: Sequence[FamilySpec],
     faults: Sequence[ScriptedFault],
+    forms: Sequence[tuple[str, RowForm]],
     output_format: str,
     **flags: Any,
 ) -> None:
@@ -218,6 +236,8 @@ def simulator(
     for other in others:
         exchange.put_account(other)
         _configure(exchange, other, families)
+    for family, form in forms:
+        exchange.set_form(family, form)
     network = Network(flags["latency"], flags["jitter"], flags["seed"])
     _run(exchange, account, host=host, port=port, network=network, out=Output(output_format))
 

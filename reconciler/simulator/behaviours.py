@@ -100,4 +100,21 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "outcome unknown after 50026 and broken replies", _ASSUMED, "scripted, with or without effect"
     ),
     Behaviour("a request that fails by script has arrived", _ASSUMED, "it counts against the rate"),
+    Behaviour(
+        "whether Set wraps refusals in code 1 or 2",
+        _UNKNOWN,
+        "it does not; scripted, with the family in the row where it took effect, without where not",
+    ),
+    Behaviour(
+        "whether a list of all families can lack one that a read of it alone shows",
+        _UNKNOWN,
+        "it does not; the control endpoint plays it",
+    ),
+    Behaviour(
+        "names in another case or width, rows without a name, JSON numbers, exponents, null",
+        _UNKNOWN,
+        "never sent; the control endpoint plays each, a family at a time",
+    ),
+    Behaviour("Retry-After", _ASSUMED, "3 s, on scripted pages of 429 and 503 alone"),
+    Behaviour("headers that gateways add", _ASSUMED, "none; scripted: 100 KiB in a line, 300 lines, 2 MB"),
 )

@@ -6,9 +6,10 @@ Codes of the 50xxx class come from the gateway and have no ``data`` member [doc]
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reconciler.simulator.messages import Envelope
+from reconciler.simulator.messages import Envelope, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +68,10 @@ def refuse(code: str, *params: str, status: int | None = None) -> Envelope:
     row = REFUSALS.get(code, SCRIPTED)
     data = None if code.startswith("50") else ()
     return Envelope(code, row.message.format(*params), data, status or row.status)
+
+
+def wrap(code: str, row_code: str, rows: Iterable[Row]) -> Envelope:
+    """Return a refusal in OKX's wrapper: envelope ``code``, the real one in each row's sCode [seen]."""
+    message = REFUSALS.get(row_code, SCRIPTED).message.format("(scripted)", "(scripted)")
+    wrapped = tuple({**row, "sCode": row_code, "sMsg": message} for row in rows)
+    return Envelope(code, "All operations failed" if code != "0" else "", wrapped)

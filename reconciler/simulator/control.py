@@ -15,6 +15,7 @@ from typing import Any
 from reconciler.simulator.accounts import PERMISSIONS, Account
 from reconciler.simulator.asks import SETTING_FIELDS, MmpSetting, setting_from
 from reconciler.simulator.faults import parse_fault
+from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import changed_options
 from reconciler.simulator.records import Arrival
 from reconciler.simulator.rules import SimulatedExchange
@@ -74,6 +75,17 @@ def _accounts(exchange: SimulatedExchange, _payload: Payload, _now: float) -> ob
 
 def _faults(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
     return exchange.faults.pending()
+
+
+def _forms(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    return {family: form.value for family, form in exchange.forms().items()}
+
+
+def _change_forms(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    """``{"family", "form"}``: how the family's row is written from now on; ``plain`` as OKX does."""
+    form = _text(_only(payload, "family", "form")["form"], "form", tuple(RowForm))
+    exchange.set_form(_family(exchange, payload), RowForm(form))
+    return _forms(exchange, {}, now)
 
 
 def _change_settings(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
@@ -143,10 +155,12 @@ COMMANDS: dict[tuple[str, str], Command] = {
     ("GET", "rules"): _rules,
     ("GET", "accounts"): _accounts,
     ("GET", "fault"): _faults,
+    ("GET", "rows"): _forms,
     ("POST", "settings"): _change_settings,
     ("POST", "freeze"): _freeze,
     ("POST", "unfreeze"): _unfreeze,
     ("POST", "fault"): _fault,
+    ("POST", "rows"): _change_forms,
     ("POST", "outage"): _outage,
     ("POST", "reset-counters"): _reset_counters,
     ("POST", "rules"): _change_rules,

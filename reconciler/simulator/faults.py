@@ -1,19 +1,19 @@
 """Scripted faults: what goes wrong with a request, and whether it took effect all the same.
 
-A fault is a value. Without effect the rules never see the request, though it has arrived and counts
-against the rate; with effect they answer it and the fault changes what the caller gets to see.
+A fault is a value. It may be for requests about one family only, and it may last. Without effect the
+rules never see the request, though it has arrived and counts against the rate; with effect they answer
+it and the fault changes what the caller gets to see.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
 from reconciler.simulator.asks import Ask, Endpoint
-from reconciler.simulator.codes import refuse
+from reconciler.simulator.codes import refuse, wrap
 from reconciler.simulator.messages import CutShort, Envelope, Outcome, Page, Row, Silence
 
 
@@ -23,28 +23,42 @@ class FaultKind(StrEnum):
     LOST = "lost"
     SLOW = "slow"
     CODE = "code"
+    WRAPPED = "wrapped"
+    HTML_403 = "html-403"
+    HTML_429 = "html-429"
     HTML_502 = "html-502"
+    HTML_503 = "html-503"
+    LARGE_HEADERS = "large-headers"
+    ENDLESS_HEADERS = "endless-headers"
     WRONG_ECHO = "wrong-echo"
     TRUNCATED = "truncated"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. ``effect``: the request is acted on; ``code`` is only CODE's; ``delay_s`` any kind's."""
+    """One fault. ``effect``: the request is acted on; ``delay_s`` is any kind's.
+
+    ``code`` is only CODE's and WRAPPED's, ``wrapper`` the envelope's code of WRAPPED.
+    """
 
     kind: FaultKind
     effect: bool
     delay_s: float = 0.0
     code: str = ""
+    wrapper: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedFault:
-    """A fault for the next ``count`` requests to ``endpoint``."""
+    """A fault for the next ``count`` requests to ``endpoint``; None: for every one until it is cleared.
+
+    ``family``: only for requests about that one.
+    """
 
     endpoint: Endpoint
     fault: Fault
-    count: int = 1
+    count: int | None = 1
+    family: str | None = None
 
 
 SLOW_S = 3.0
@@ -57,7 +71,12 @@ NAMED: dict[str, Fault] = {
     "lost-before": Fault(FaultKind.LOST, effect=False),
     "lost-after": Fault(FaultKind.LOST, effect=True),
     "slow": Fault(FaultKind.SLOW, effect=True, delay_s=SLOW_S),
+    "html-403": Fault(FaultKind.HTML_403, effect=False),
+    "html-429": Fault(FaultKind.HTML_429, effect=False),
     "html-502": Fault(FaultKind.HTML_502, effect=False),
+    "html-503": Fault(FaultKind.HTML_503, effect=False),
+    "large-headers": Fault(FaultKind.LARGE_HEADERS, effect=True),
+    "endless-headers": Fault(FaultKind.ENDLESS_HEADERS, effect=True),
     "wrong-echo": Fault(FaultKind.WRONG_ECHO, effect=True),
     "truncated": Fault(FaultKind.TRUNCATED, effect=True),
 }
@@ -68,47 +87,71 @@ NO_FAULT = Fault(FaultKind.SLOW, effect=True)
 OUTAGE = Fault(FaultKind.LOST, effect=False)
 """What happens to every request while the exchange is out."""
 
-SYNTAX = "[ENDPOINT/]KIND[-applied|-unapplied][@SECONDS][:COUNT]"
+RETRY_AFTER_S = 3
+"""What a page of 429 or 503 asks for in its Retry-After header."""
+
+_PAGES = {
+    FaultKind.HTML_403: 403,
+    FaultKind.HTML_429: 429,
+    FaultKind.HTML_502: 502,
+    FaultKind.HTML_503: 503,
+}
+_LARGE = (("X-Policy", "x" * 100_000), *((f"X-Hop-{number}", "y") for number in range(300)))
+"""Headers beyond the usual bounds of HTTP libraries: 8 KiB a line, 100 headers."""
+
+_ENDLESS = tuple((f"X-Policy-{number}", "x" * 50_000) for number in range(40))
+"""Headers of 2 MB: more than any client needs to take."""
+
+ALWAYS = "always"
+SYNTAX = "[ENDPOINT/][FAMILY/]KIND[-applied|-unapplied][@SECONDS][:COUNT|:always]"
 _SCRIPTED = re.compile(
-    r"(?:(?P<endpoint>[a-z]+)/)?(?P<kind>[a-z0-9-]+?)(?P<effect>-applied|-unapplied)?"
-    r"(?:@(?P<delay>[0-9]{1,4}(?:\.[0-9]{1,3})?))?(?::(?P<count>[0-9]{1,6}))?"
+    r"(?:(?P<endpoint>[a-z]+)/)?(?:(?P<family>[A-Z0-9]+-[A-Z0-9_]+)/)?"
+    r"(?P<kind>[a-z0-9-]+?)(?P<effect>-applied|-unapplied)?"
+    r"(?:@(?P<delay>[0-9]{1,4}(?:\.[0-9]{1,3})?))?(?::(?P<count>[0-9]{1,6}|always))?"
 )
+_WRAPPED = re.compile(r"wrapped(?P<wrapper>[012]?)-(?P<code>[0-9]{1,5})")
 
 
 def parse_fault(text: str) -> ScriptedFault:
-    """Return the fault written as ``[ENDPOINT/]KIND[-applied|-unapplied][@SECONDS][:COUNT]``.
+    """Return the fault written as in SYNTAX.
 
-    KIND is a name of ``NAMED`` or any five-digit code of OKX (without effect unless ``-applied``);
-    ENDPOINT is set (default) or the value of another ``Endpoint``. Raises ValueError saying what is wrong.
+    KIND is a name of ``NAMED``, any five-digit code of OKX (without effect unless ``-applied``), or such
+    a code in a wrapper: ``wrapped-51000`` in code 1, ``wrapped2-51000`` in code 2. ENDPOINT is set
+    (default) or the value of another ``Endpoint``. Raises ValueError saying what is wrong.
     """
     match = _SCRIPTED.fullmatch(text)
     if match is None:
         raise ValueError(f"not a fault: {text!r}; write {SYNTAX}")
-    count, delay_s = int(match["count"] or 1), float(match["delay"] or 0)
-    if not (1 <= count <= MAX_COUNT and delay_s <= MAX_DELAY_S):
+    count = None if match["count"] == ALWAYS else int(match["count"] or 1)
+    delay_s = float(match["delay"] or 0)
+    if not ((count is None or 1 <= count <= MAX_COUNT) and delay_s <= MAX_DELAY_S):
         raise ValueError(f"{text!r}: count 1 to {MAX_COUNT}, at most {MAX_DELAY_S:.0f} seconds")
     fault = _kind(match["kind"])
     if match["effect"]:
         fault = replace(fault, effect=match["effect"] == "-applied")
     if delay_s:
         fault = replace(fault, delay_s=delay_s)
-    return ScriptedFault(_endpoint(match["endpoint"] or "set"), fault, count)
+    return ScriptedFault(_endpoint(match["endpoint"] or "set"), fault, count, match["family"])
 
 
 class FaultScript:
     """The faults still to come, in order, by endpoint."""
 
     def __init__(self) -> None:
-        self._queues: dict[Endpoint, deque[Fault]] = {endpoint: deque() for endpoint in Endpoint}
+        self._queues: dict[Endpoint, list[ScriptedFault]] = {endpoint: [] for endpoint in Endpoint}
 
     def add(self, scripted: ScriptedFault) -> None:
         """Queue a fault behind those of its endpoint."""
-        self._queues[scripted.endpoint].extend([scripted.fault] * scripted.count)
+        self._queues[scripted.endpoint].append(scripted)
 
-    def take(self, endpoint: Endpoint) -> Fault | None:
-        """Return the fault of this request to ``endpoint``, None when nothing goes wrong."""
+    def take(self, endpoint: Endpoint, family: str | None) -> Fault | None:
+        """Return the fault of a request to ``endpoint`` about ``family``; None: nothing goes wrong."""
         queue = self._queues[endpoint]
-        return queue.popleft() if queue else None
+        for place, scripted in enumerate(queue):
+            if scripted.family in (None, family):
+                queue[place : place + 1] = _after_one(scripted)
+                return scripted.fault
+        return None
 
     def clear(self) -> None:
         """Forget all faults still to come."""
@@ -116,13 +159,35 @@ class FaultScript:
             queue.clear()
 
     def pending(self) -> dict[str, int]:
-        """Return how many faults are queued, by endpoint."""
-        return {endpoint.value: len(queue) for endpoint, queue in self._queues.items()}
+        """Return how many faults are queued, by endpoint; one that lasts counts once."""
+        return {
+            endpoint.value: sum(1 if one.count is None else one.count for one in queue)
+            for endpoint, queue in self._queues.items()
+        }
+
+
+def _after_one(scripted: ScriptedFault) -> list[ScriptedFault]:
+    """Return what is left of a fault after one request: nothing after the last."""
+    if scripted.count is None:
+        return [scripted]
+    return [replace(scripted, count=scripted.count - 1)] if scripted.count > 1 else []
 
 
 def disguise(fault: Fault, genuine: Envelope | None, ask: Ask) -> Outcome:
     """Return what the caller sees of ``genuine`` (None: the request was not acted on)."""
-    return Outcome(_said(fault, genuine, ask), fault.delay_s)
+    return Outcome(_said(fault, genuine, ask), fault.delay_s, _headers(fault.kind))
+
+
+def _headers(kind: FaultKind) -> tuple[tuple[str, str], ...]:
+    match kind:
+        case FaultKind.LARGE_HEADERS:
+            return _LARGE
+        case FaultKind.ENDLESS_HEADERS:
+            return _ENDLESS
+        case FaultKind.HTML_429 | FaultKind.HTML_503:
+            return (("Retry-After", str(RETRY_AFTER_S)),)
+        case _:
+            return ()
 
 
 def _said(fault: Fault, genuine: Envelope | None, ask: Ask) -> Envelope | CutShort | Page | Silence:
@@ -133,8 +198,12 @@ def _said(fault: Fault, genuine: Envelope | None, ask: Ask) -> Envelope | CutSho
             return genuine or Silence()
         case FaultKind.CODE:
             return refuse(fault.code, "(scripted)", "(scripted)")
-        case FaultKind.HTML_502:
-            return Page(502)
+        case FaultKind.WRAPPED:
+            return wrap(fault.wrapper, fault.code, (genuine.data if genuine else None) or ({},))
+        case FaultKind.HTML_403 | FaultKind.HTML_429 | FaultKind.HTML_502 | FaultKind.HTML_503:
+            return Page(_PAGES[fault.kind])
+        case FaultKind.LARGE_HEADERS | FaultKind.ENDLESS_HEADERS:
+            return genuine or _pretended(ask)
         case FaultKind.WRONG_ECHO:
             return _wrong(genuine or _pretended(ask))
         case FaultKind.TRUNCATED:
@@ -169,8 +238,13 @@ def _pretended(ask: Ask) -> Envelope:
 def _kind(name: str) -> Fault:
     if re.fullmatch(r"[0-9]{5}", name):
         return Fault(FaultKind.CODE, effect=False, code=name)
+    if wrapped := _WRAPPED.fullmatch(name):
+        return Fault(
+            FaultKind.WRAPPED, effect=False, code=wrapped["code"], wrapper=wrapped["wrapper"] or "1"
+        )
     if name not in NAMED:
-        raise ValueError(f"no such fault: {name!r}; there are {', '.join(NAMED)} and five-digit codes")
+        known = f"{', '.join(NAMED)}, five-digit codes and wrapped-CODE"
+        raise ValueError(f"no such fault: {name!r}; there are {known}")
     return NAMED[name]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import assert_never
 
 Row = Mapping[str, object]
@@ -90,10 +91,11 @@ Said = Envelope | CutShort | Page | Silence
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the caller gets to see, ``delay_s`` seconds late."""
+    """What the caller gets to see, ``delay_s`` seconds late, with ``headers`` beside the usual ones."""
 
     said: Said
     delay_s: float = 0.0
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +121,17 @@ HTML_HEADERS = {**SIMULATOR_HEADER, "Content-Type": "text/html"}
 
 def render(outcome: Outcome) -> SimReply:
     """Return ``outcome`` as bytes for the wire."""
+    more = dict(outcome.headers)
     match outcome.said:
         case Envelope() as envelope:
-            return SimReply(envelope.status, JSON_HEADERS, to_json(envelope), delay_s=outcome.delay_s)
+            headers = {**JSON_HEADERS, **more}
+            return SimReply(envelope.status, headers, to_json(envelope), delay_s=outcome.delay_s)
         case CutShort(envelope):
             body = to_json(envelope)
             return SimReply(envelope.status, JSON_HEADERS, body, cut=True, delay_s=outcome.delay_s)
         case Page(status):
-            return SimReply(status, HTML_HEADERS, _page(status), delay_s=outcome.delay_s)
+            headers = {**HTML_HEADERS, **more}
+            return SimReply(status, headers, _page(status), delay_s=outcome.delay_s)
         case Silence():
             return SimReply(0, SIMULATOR_HEADER, b"", drop=True, delay_s=outcome.delay_s)
         case _ as never:
@@ -144,4 +149,5 @@ def to_json(envelope: Envelope) -> bytes:
 
 
 def _page(status: int) -> bytes:
-    return f"<html><head><title>{status}</title></head><body>Bad Gateway (simulator)</body></html>".encode()
+    words = HTTPStatus(status).phrase
+    return f"<html><head><title>{status}</title></head><body>{words} (simulator)</body></html>".encode()

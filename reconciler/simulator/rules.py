@@ -22,6 +22,7 @@ from reconciler.simulator.book import FamilyBook
 from reconciler.simulator.checks import AccountCall, authenticate, authorise
 from reconciler.simulator.codes import refuse
 from reconciler.simulator.faults import NO_FAULT, OUTAGE, Fault, FaultScript, ScriptedFault, disguise
+from reconciler.simulator.forms import RowForm, numbers_in, rows_in
 from reconciler.simulator.limits import Rates
 from reconciler.simulator.messages import Envelope, Outcome, Row, SimReply, SimRequest, render
 from reconciler.simulator.options import LimitStatus, NumberForm, Options
@@ -70,6 +71,7 @@ class SimulatedExchange:
         self.options = options
         self.families = set(families)
         self.faults = FaultScript()
+        self._forms: dict[str, RowForm] = {}
         self._accounts: dict[str, Account] = {}
         self._holders: dict[str, Holder] = {}
         self._books: dict[tuple[str, str], FamilyBook] = {}
@@ -155,6 +157,15 @@ class SimulatedExchange:
         """End a freeze without a request, as time does."""
         self._book(uid, family).unfreeze()
 
+    def set_form(self, family: str, form: RowForm) -> None:
+        """Have the family's row written in ``form`` from now on, for every account."""
+        self._forms[family] = form
+
+    def forms(self) -> dict[str, RowForm]:
+        """Return the families whose rows are not plain, and how they are written."""
+        odd = {family: form for family, form in self._forms.items() if form is not RowForm.PLAIN}
+        return dict(sorted(odd.items()))
+
     def inject(self, scripted: ScriptedFault) -> None:
         """Queue a fault."""
         self.faults.add(scripted)
@@ -202,14 +213,14 @@ class SimulatedExchange:
         now = self._tick(visit.at)
         frozen = self._is_frozen(visit, now)
         over = self._counted(visit)
-        fault = self._fault(visit.ask.endpoint, now)
+        fault = self._fault(visit.ask, now)
         genuine = self._answer(visit, over=over, now=now) if fault is None or fault.effect else None
         outcome = disguise(fault or NO_FAULT, genuine, visit.ask)
         self._record(visit, outcome, applied=genuine is not None and genuine.accepted, frozen=frozen)
         return outcome
 
-    def _fault(self, endpoint: Endpoint, now: float) -> Fault | None:
-        return OUTAGE if now < self._outage_until else self.faults.take(endpoint)
+    def _fault(self, ask: Ask, now: float) -> Fault | None:
+        return OUTAGE if now < self._outage_until else self.faults.take(ask.endpoint, ask.family)
 
     def _answer(self, visit: Visit, *, over: bool, now: float) -> Envelope:
         """Return the rules' own answer, and act on what they accept."""
@@ -283,12 +294,21 @@ class SimulatedExchange:
         self._put_in_force(uid, ask.family, ask.setting, now, "set")
         if self.options.set_unfreezes:
             self._book(uid, ask.family).unfreeze()
-        return Envelope("0", data=(self._setting_row(ask.family, ask.setting),))
+        row = self._setting_row(ask.family, ask.setting)
+        return Envelope("0", data=(numbers_in(self._form(ask.family), row),))
 
     def _rows(self, uid: str, only: str | None, now: float) -> tuple[Row, ...]:
         families = sorted(self.families) if only is None else [only]
-        rows = (self._row(uid, family, now) for family in families)
-        return tuple(row for row in rows if row is not None)
+        rows = ((family, self._row(uid, family, now)) for family in families)
+        return tuple(
+            written
+            for family, row in rows
+            if row is not None
+            for written in rows_in(self._form(family), row, of_all=only is None)
+        )
+
+    def _form(self, family: str) -> RowForm:
+        return self._forms.get(family, RowForm.PLAIN)
 
     def _row(self, uid: str, family: str, now: float) -> Row | None:
         book = self._books.get((uid, family)) or FamilyBook()

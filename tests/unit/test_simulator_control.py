@@ -82,6 +82,14 @@ def test_faults_and_outages_are_scripted() -> None:
     assert [one.verdict for one in world.arrivals()] == ["silence", "0"]
 
 
+def test_rows_are_written_oddly_until_they_are_plain_again() -> None:
+    world = exchange()
+    assert ask(world, "GET", "rows") == {}
+    assert ask(world, "POST", "rows", family="BTC-USD", form="nameless") == {"BTC-USD": "nameless"}
+    assert ask(world, "GET", "rows") == {"BTC-USD": "nameless"}
+    assert ask(world, "POST", "rows", family="BTC-USD", form="plain") == {}
+
+
 def test_rules_change() -> None:
     world = exchange()
     assert ask(world, "POST", "rules", rate="no-burst", limit_status="429")["rate"] == "no-burst"
@@ -130,6 +138,9 @@ def test_accounts_change(changes: dict[str, object], code: str) -> None:
         ("fault", {}, "fault"),
         ("fault", {"fault": "nope"}, "no such fault"),
         ("fault", {"fault": 1}, "expected string"),
+        ("rows", {"family": "BTC-USD"}, "form"),
+        ("rows", {"family": "BTC-USD", "form": "round"}, "form: one of plain"),
+        ("rows", {"family": "DOGE-USD", "form": "plain"}, "no such family"),
         ("outage", {}, "seconds"),
         ("outage", {"seconds": -1}, "seconds"),
         ("outage", {"seconds": True}, "seconds"),

@@ -30,6 +30,9 @@ def said(text: str) -> tuple[Said, bool]:
         ("html-502", Page(502), False),
         ("html-502-applied", Page(502), True),
         ("slow-unapplied", Silence(), False),
+        ("html-403", Page(403), False),
+        ("html-429", Page(429), False),
+        ("html-503-applied", Page(503), True),
     ],
 )
 def test_replies_that_are_not_okx_s(text: str, expected: Said, effect: bool) -> None:
@@ -120,6 +123,68 @@ def test_faults_come_in_order_one_a_request_and_by_endpoint() -> None:
     assert [one.verdict for one in world.arrivals()] == ["50013", "50013", "silence", "0", "0", "50026"]
 
 
+def test_a_fault_of_one_family_lasts_and_leaves_the_others_alone() -> None:
+    world = exchange()
+    for text in ("set/BTC-USD/50004:always", "50013"):
+        world.inject(parse_fault(text))
+    verdicts = {"BTC-USD": [], "ETH-USD": []}  # type: dict[str, list[object]]
+    for turn in range(3):
+        for place, (family, heard) in enumerate(verdicts.items()):
+            said = world.set_mmp(KEY, family, SETTING, T0 + 20 * turn + 10 * place).said
+            assert isinstance(said, Envelope)
+            heard.append(said.code)
+    assert verdicts == {"BTC-USD": ["50004"] * 3, "ETH-USD": ["50013", "0", "0"]}
+    assert world.faults.pending()["set"] == 1, "one that lasts counts once"
+    world.faults.clear()
+    assert world.faults.pending()["set"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "named", "effect"),
+    [
+        ("wrapped-51000", "1", False, False),
+        ("wrapped2-51000", "2", False, False),
+        ("wrapped0-51000", "0", False, False),
+        ("wrapped-51000-applied", "1", True, True),
+        ("wrapped0-59999-applied", "0", True, True),
+    ],
+)
+def test_a_wrapped_refusal_has_the_real_code_in_its_row(
+    text: str, code: str, named: bool, effect: bool
+) -> None:
+    heard, applied = said(text)
+    assert isinstance(heard, Envelope)
+    assert (heard.code, applied) == (code, effect)
+    assert heard.data is not None
+    [row] = heard.data
+    assert row["sCode"] == text.partition("-")[2][:5]
+    assert row["sMsg"]
+    assert row.get("instFamily") == ("BTC-USD" if named else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("html-429", ("Retry-After", "3")),
+        ("html-503", ("Retry-After", "3")),
+        ("large-headers", ("X-Hop-7", "y")),
+    ],
+)
+def test_replies_with_headers_of_a_gateway(text: str, header: tuple[str, str]) -> None:
+    world = exchange()
+    world.inject(parse_fault(text))
+    assert header in world.handle(post_set(), T0).headers.items()
+
+
+@pytest.mark.parametrize(("text", "least"), [("large-headers", 100_000), ("endless-headers", 2_000_000)])
+def test_headers_are_as_large_as_they_are_said_to_be(text: str, least: int) -> None:
+    world = exchange()
+    world.inject(parse_fault(text))
+    reply = world.handle(post_set(), T0)
+    assert sum(map(len, reply.headers.values())) >= least
+    assert json.loads(reply.body)["data"] == [BTC]
+
+
 def test_a_fault_without_effect_still_counts_as_an_arrival() -> None:
     world = exchange()
     world.inject(parse_fault("lost-before:2"))
@@ -167,6 +232,19 @@ def test_cleared_faults_do_not_come() -> None:
         ("50004", ScriptedFault(Endpoint.SET, Fault(FaultKind.CODE, False, 0.0, "50004"))),
         ("50004-applied@1", ScriptedFault(Endpoint.SET, Fault(FaultKind.CODE, True, 1.0, "50004"))),
         ("truncated-unapplied", ScriptedFault(Endpoint.SET, Fault(FaultKind.TRUNCATED, False))),
+        (
+            "set/BTC-USD/50004:always",
+            ScriptedFault(Endpoint.SET, Fault(FaultKind.CODE, False, 0.0, "50004"), None, "BTC-USD"),
+        ),
+        ("SOL-USD_UM/slow", ScriptedFault(Endpoint.SET, Fault(FaultKind.SLOW, True, 3.0), 1, "SOL-USD_UM")),
+        (
+            "wrapped-51000",
+            ScriptedFault(Endpoint.SET, Fault(FaultKind.WRAPPED, False, 0.0, "51000", "1")),
+        ),
+        (
+            "get/wrapped2-50011-applied:2",
+            ScriptedFault(Endpoint.GET, Fault(FaultKind.WRAPPED, True, 0.0, "50011", "2"), 2),
+        ),
     ],
 )
 def test_faults_are_written_as_they_are_meant(text: str, expected: ScriptedFault) -> None:
@@ -186,6 +264,12 @@ def test_faults_are_written_as_they_are_meant(text: str, expected: ScriptedFault
         "slow:x",
         "LOST-BEFORE",
         "set/",
+        "BTC-USD/",
+        "BTC-USD/set/slow",
+        "btc-usd/slow",
+        "slow:ever",
+        "wrapped3-51000",
+        "wrapped-",
     ],
 )
 def test_what_is_not_a_fault_is_refused(text: str) -> None:

@@ -1,0 +1,82 @@
+"""Odd forms a family's row can take in a read [unknown], and numbers in an echo too.
+
+A form lasts until it is put back to plain. Nobody documents that OKX ever sends such rows; what matters
+is that one of them stops nothing but its own family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import assert_never
+
+from reconciler.simulator.asks import SETTING_FIELDS
+from reconciler.simulator.messages import Row
+
+_FULL_WIDTH = 0xFEE0
+"""From an ASCII character to the one of the same shape and full width."""
+
+
+class RowForm(StrEnum):
+    """How a family's row is written."""
+
+    PLAIN = "plain"
+    UNLISTED = "unlisted"
+    LOWER_CASE = "lower-case"
+    BLANKS = "blanks"
+    FULL_WIDTH = "full-width"
+    NAMELESS = "nameless"
+    TWICE = "twice"
+    UNREADABLE = "unreadable"
+    JSON_NUMBERS = "json-numbers"
+    EXPONENTS = "exponents"
+    NULLS = "nulls"
+
+
+def rows_in(form: RowForm, row: Row, *, of_all: bool) -> tuple[Row, ...]:
+    """Return what a read has in place of ``row``; ``of_all``: a list of all families, not of one."""
+    name = str(row["instFamily"])
+    match form:
+        case RowForm.PLAIN:
+            return (row,)
+        case RowForm.UNLISTED:
+            return () if of_all else (row,)
+        case RowForm.LOWER_CASE:
+            return ({**row, "instFamily": name.lower()},)
+        case RowForm.BLANKS:
+            return ({**row, "instFamily": f" {name} "},)
+        case RowForm.FULL_WIDTH:
+            return ({**row, "instFamily": "".join(chr(ord(char) + _FULL_WIDTH) for char in name)},)
+        case RowForm.NAMELESS:
+            return ({**row, "instFamily": None},)
+        case RowForm.TWICE:
+            return (row, row)
+        case RowForm.UNREADABLE:
+            return ({**row, "qtyLimit": "n/a"},)
+        case RowForm.JSON_NUMBERS | RowForm.EXPONENTS:
+            return (numbers_in(form, row),)
+        case RowForm.NULLS:
+            return ({**row, "mmpFrozenUntil": None},)
+        case _ as never:
+            assert_never(never)
+
+
+def numbers_in(form: RowForm, row: Row) -> Row:
+    """Return ``row`` with its numbers as the form writes them; in reads and echoes alike."""
+    match form:
+        case RowForm.JSON_NUMBERS:
+            return {**row, **{name: _json_number(text) for name, text in _texts(row).items()}}
+        case RowForm.EXPONENTS:
+            return {**row, **{name: f"{Decimal(text):E}" for name, text in _texts(row).items()}}
+        case _:
+            return row
+
+
+def _json_number(text: str) -> int | float:
+    """Return a number that JSON writes as the same value; fractions of more than 15 digits are rounded."""
+    return float(text) if "." in text else int(text)
+
+
+def _texts(row: Row) -> Mapping[str, str]:
+    return {name: str(row[name]) for name in SETTING_FIELDS}
