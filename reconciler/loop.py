@@ -23,6 +23,7 @@ from reconciler.core.events import (
     WentOn,
 )
 from reconciler.core.model import Desired, Family
+from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
@@ -37,10 +38,8 @@ from reconciler.reconcile import (
     Stopped,
     TimedOut,
     Vetoed,
-    back_off_s,
     identify,
     reconcile,
-    retry_after_s,
     stop_for,
 )
 

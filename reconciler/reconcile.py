@@ -50,17 +50,11 @@ from reconciler.core.plan import (
     with_schedule,
 )
 from reconciler.core.policy import Allow, Policy
+from reconciler.core.retry import retry_after_s
 from reconciler.core.status import states_seen
 from reconciler.core.step import Adopt, Read, Send, Settled, Wait, next_step
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
 from reconciler.ports import Clock, Exchange, NotYet, Reserved, Store, TradingExchange
-
-FIRST_BACK_OFF_S = 1.0
-MAX_BACK_OFF_S = 30.0
-"""Backing off doubles from the first to the longest: an outage is noticed to be over within 30 s."""
-
-LONG_BACK_OFF_S = 60.0
-"""After the exchange said that the account or the service is down for longer."""
 
 NOT_OPEN_RETRY_S = 600.0
 """When a family whose instrument is not open is tried again, by ``run``."""
@@ -584,17 +578,6 @@ class _Pass:
         whole = self.plan is not None and self._has_whole_picture(self.plan)
         plan, refused = self.plan if whole else None, isinstance(end, Stopped)
         return states_seen(self.wanted, self.known, self.reads, plan, refused=refused)
-
-
-def back_off_s(failures: int) -> float:
-    """Return how long to back off after ``failures`` earlier failures in a row: 1, 2, 4 … 30 s."""
-    return float(min(MAX_BACK_OFF_S, FIRST_BACK_OFF_S * 2 ** min(failures, 10)))
-
-
-def retry_after_s(reply: Reply, failures: int) -> float:
-    """Return how long to wait after ``reply``: longer when the exchange said it is down for longer."""
-    usual = back_off_s(failures)
-    return max(usual, LONG_BACK_OFF_S) if reply.reply_class is ReplyClass.UNAVAILABLE else usual
 
 
 def stop_for(reply: Reply) -> Next | None:

@@ -20,6 +20,7 @@ from reconciler.cli.turns import LONGEST_WAIT_S, Turns
 from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.sharing import AccountKey, account_key
 from reconciler.desired.attention import Trust
 from reconciler.desired.route import Route, route, together
@@ -31,7 +32,7 @@ from reconciler.okx.credentials import Credentials, credential_files, load_crede
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
-from reconciler.reconcile import MAX_BACK_OFF_S, Options, back_off_s
+from reconciler.reconcile import Options
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.target import Target
 

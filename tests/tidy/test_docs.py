@@ -25,7 +25,7 @@ from reconciler.core.vitals import SILENCE_S
 from reconciler.desired.reader import read_config
 from reconciler.errors import PRECEDENCE, Exit
 from reconciler.loop import BURST_S, STOPPED_RETRY_S
-from reconciler.reconcile import LONG_BACK_OFF_S
+from reconciler.core.retry import LONG_BACK_OFF_S
 from reconciler.report.documents import several
 from reconciler.report.text import _LOOK
 from reconciler.schema_files import load_schema, schema_text

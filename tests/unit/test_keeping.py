@@ -21,7 +21,7 @@ from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.loop import STOPPED_RETRY_S
 from reconciler.okx.wire import parse_base_url
-from reconciler.reconcile import MAX_BACK_OFF_S
+from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, desired, setting
 

@@ -52,7 +52,8 @@ from reconciler.loop import (
     Loop,
 )
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import LONG_BACK_OFF_S, MAX_BACK_OFF_S, Options
+from reconciler.core.retry import LONG_BACK_OFF_S, MAX_BACK_OFF_S
+from reconciler.reconcile import Options
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, ETH, desired, setting
