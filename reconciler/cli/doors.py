@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import AccountStore, Clock, Exchange, State, Store
+    from reconciler.reads import RetryingReads
     from reconciler.report.problems import Excerptable
 
 NO_POSTGRES = UsageError(
@@ -131,6 +132,23 @@ def trading_client(
 
     credentials = load_credentials(desired.credentials_prefix, os.environ)
     return OkxTradingClient(base, desired.environment, credentials, clock, timing=timing)
+
+
+def retrying_reads(exchange: Exchange, clock: Clock, *, timeout_s: float | None = None) -> RetryingReads:
+    """Return the reads of ``exchange``, each repeated for a while when it fails, with a log line each.
+
+    No try begins more than ``timeout_s`` from now; None: each read is repeated for about 30 s.
+    """
+    from reconciler.reads import RetryingReads
+
+    return RetryingReads(exchange, clock, on_retry=_log_retry, timeout_s=timeout_s)
+
+
+def _log_retry(reply: Reply) -> None:
+    from reconciler import logs
+
+    code = {"code": reply.code} if reply.code.isdigit() else {}
+    logs.log("warning", "no answer yet", reason=reply.message or reply.code, **code)
 
 
 @asynccontextmanager

@@ -223,14 +223,15 @@ async def _plan_one(
 
     clock = SystemClock()
     client = doors.reading_client(desired, asked.base, clock, timing) if asked.live else None
+    reads = None if client is None else doors.retrying_reads(client, clock)
     async with doors.existing_state(asked.state, clock) as state:
-        record = await doors.on_record(state, desired, asked.base, client, clock)
+        record = await doors.on_record(state, desired, asked.base, reads, clock)
         held = paused(await doors.pauses(state, desired), desired)
     made = await survey(
         desired,
         known=record.known,
         ledger=record.ledger,
-        exchange=client,
+        exchange=reads,
         clock=clock,
         rules=Rules(paused=held, policy=policy, only=chosen(desired, asked.globs)),
     )

@@ -58,17 +58,19 @@ def next_read_at(
     """Return when a command that runs once repeats a read that failed with ``reply``; None: not at all.
 
     ``begun_at`` is when the first try began, ``failures`` counts the failures before this one. Tries begin
-    for READ_RETRIES_S, and none after ``deadline``, the end of --timeout. The first Retry-After is waited
-    for even where that is longer. What a person has to correct is not retried.
+    for READ_RETRIES_S, the last one at its end; none after ``deadline``, the end of --timeout. The first
+    Retry-After is waited for even where it is longer. What a person has to correct is not retried.
     """
     if reply.reply_class in STOPPING:
         return None
-    requested_s = _requested_s(reply)
+    soonest = now + max(FIRST_BACK_OFF_S, _requested_s(reply))
     retries_end = begun_at + READ_RETRIES_S
     if failures == 0:
-        retries_end = max(retries_end, now + requested_s)
-    retry_at = now + max(back_off_s(failures), requested_s)
-    return retry_at if retry_at <= min(retries_end, deadline) else None
+        retries_end = max(retries_end, soonest)
+    retries_end = min(retries_end, deadline)
+    if soonest > retries_end:
+        return None
+    return min(max(soonest, now + back_off_s(failures)), retries_end)
 
 
 def _requested_s(reply: Reply) -> float:

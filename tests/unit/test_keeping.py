@@ -16,12 +16,12 @@ from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.desired.attention import Trust
 from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.loop import STOPPED_RETRY_S
 from reconciler.okx.wire import parse_base_url
-from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, desired, setting
 

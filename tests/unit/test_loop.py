@@ -39,6 +39,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.retry import LONG_BACK_OFF_S, MAX_BACK_OFF_S
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.loop import (
@@ -52,7 +53,6 @@ from reconciler.loop import (
     Loop,
 )
 from reconciler.ports import Connection, Signed
-from reconciler.core.retry import LONG_BACK_OFF_S, MAX_BACK_OFF_S
 from reconciler.reconcile import Options
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
