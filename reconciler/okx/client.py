@@ -172,7 +172,7 @@ class OkxClient:
         return await self.sync_clock()
 
     async def _connect(self) -> OneShot | Reply:
-        connection = await OneShot.open(self._base_url.url, self._timeout_s)
+        connection = await self._timing.address.open(self._base_url.url, self._timeout_s, self._clock)
         return _as_reply(connection) if isinstance(connection, Failed) else connection
 
     async def _ask(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from types import NoneType
+from typing import TypeVar
 
 import pytest
 
@@ -17,8 +19,16 @@ WRONG_KEY = Reply(ReplyClass.ACCOUNT, "50111", "wrong key")
 INFO = AccountInfo("7", "7", "4", frozenset())
 READ = LiveRead(1.0, {})
 
+T = TypeVar("T")
+
 QUESTIONS = ("account", "read_live", "read_family", "sync_clock", "listed")
-ANSWERS = {"account": INFO, "read_live": READ, "read_family": READ, "sync_clock": None, "listed": "all"}
+ANSWERS: dict[str, object] = {
+    "account": INFO,
+    "read_live": READ,
+    "read_family": READ,
+    "sync_clock": None,
+    "listed": "all",
+}
 
 
 class NudgedClock:
@@ -49,26 +59,30 @@ class FailingExchange:
         self.takes_s = takes_s
         self.asked_at: list[float] = []
 
-    def answer(self, question: str) -> object:
+    def answer(self, question: str, kind: type[T]) -> T | Reply:
         self.asked_at.append(self.clock.time)
         self.clock.time += self.takes_s
-        return self.failures.pop(0) if self.failures else ANSWERS[question]
+        if self.failures:
+            return self.failures.pop(0)
+        answer = ANSWERS[question]
+        assert isinstance(answer, kind)
+        return answer
 
     async def account(self) -> AccountInfo | Reply:
-        return self.answer("account")  # type: ignore[return-value]
+        return self.answer("account", AccountInfo)
 
     async def read_live(self) -> LiveRead | Reply:
-        return self.answer("read_live")  # type: ignore[return-value]
+        return self.answer("read_live", LiveRead)
 
     async def read_family(self, family: Family) -> LiveRead | Reply:
         assert family == BTC
-        return self.answer("read_family")  # type: ignore[return-value]
+        return self.answer("read_family", LiveRead)
 
     async def sync_clock(self) -> Reply | None:
-        return self.answer("sync_clock")  # type: ignore[return-value]
+        return self.answer("sync_clock", NoneType)
 
     async def listed(self) -> str | Reply:
-        return self.answer("listed")  # type: ignore[return-value]
+        return self.answer("listed", str)
 
 
 def ask(reads: RetryingReads, exchange: FailingExchange, question: str) -> object:
