@@ -16,7 +16,7 @@ from reconciler.cli.options import PostgresUrl, StatePlace, config_paths
 from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
 from reconciler.core.strips import MAX_GAP_S
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.verdict import STOPPING, Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from reconciler.ports import AccountStore, Clock, Exchange, State, Store
     from reconciler.reads import RetryingReads
     from reconciler.report.problems import Excerptable
+
+RUN_AGAIN = "run it again in a while"
+"""What to do once a command has given up on what the exchange does not do for now."""
 
 NO_POSTGRES = UsageError(
     "no-postgres",
@@ -311,7 +314,7 @@ def is_simulator(base: BaseUrl) -> bool:
 
 
 def failure(what: str, reply: Reply) -> MmpError:
-    """Return the failure of a question to the exchange, with what to do about it."""
+    """Return the failure of a question that is not repeated any more, with what to do about it."""
     from reconciler.okx.codes import fact
     from reconciler.reconcile import blames_account
 
@@ -320,7 +323,9 @@ def failure(what: str, reply: Reply) -> MmpError:
         return kind(reply.code, f"{what}: {reply.message or reply.reply_class.value}")
     known = fact(reply.code)
     said = f' ("{reply.message}")' if reply.message else ""
-    return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", known.advice)
+    # The table's advice on the other classes is for run: that the program tries it again.
+    hint = known.advice if reply.reply_class in STOPPING else RUN_AGAIN
+    return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", hint)
 
 
 def advice(reply: Reply) -> str:

@@ -88,6 +88,8 @@ def import_(
     Needs a key with Read permission and sends nothing. What was read is recorded as adopted, so that
     mmp plan shows no changes afterwards. Nothing is overwritten.
 
+    A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
+
     \b
     Examples:
       mmp import && mmp plan

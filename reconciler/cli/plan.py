@@ -114,6 +114,8 @@ def plan(
     Needs a key with Read permission (none with --no-live or --against). Exit status 0 whether or
     not there are changes, unless --detailed-exitcode or --fail-on asks otherwise.
 
+    A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
+
     \b
     Examples:
       mmp plan

@@ -57,6 +57,8 @@ def reset(
     quote back, and looks into nothing that made the family freeze: do that first. It is not recorded
     as applied and does not count against the rate of Set MMP.
 
+    The reads before it are repeated for 30 s when they fail. The reset itself is sent once only.
+
     \b
     Exit status: 0 done or not frozen, 1 the exchange did not do it, 8 account or key (59509: no
     permission to reset), 64 not approved, or a family nobody knows.
