@@ -41,6 +41,10 @@ class LeapingClock:
         """Return a fixed time of day."""
         return datetime(2026, 1, 1, tzinfo=UTC)
 
+    def suspended_s(self) -> float:
+        """Return 0: this machine is never suspended."""
+        return 0.0
+
     async def pause(self, until: float) -> None:
         """Return at once."""
 

@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 from reconciler.core.events import (
     Adopted,
+    AttemptsEnded,
     ClockSynced,
     Compared,
     ConfigAccepted,
@@ -34,6 +35,7 @@ from reconciler.core.events import (
     Planned,
     PolicyAccepted,
     PolicyRejected,
+    ReadFailed,
     RequestReserved,
     RequestSettled,
     StateAwaited,
@@ -176,6 +178,14 @@ def told(event: Event) -> Told | None:
             stopped = retry_at is None or reply.reply_class in STOPPING
             level = "error" if stopped else "warning"
             return level, f"failed: {doing}", _reply(reply) | {"class": reply.reply_class.value}
+        case ReadFailed(doing, reply):
+            return "warning", f"failed: {doing}", _reply(reply) | {"class": reply.reply_class.value}
+        case AttemptsEnded(families):
+            return (
+                "info",
+                "unanswered requests are over: live shows another value",
+                {"families": list(families)},
+            )
         case Planned(plan):
             return "info", "planned", {"plan": plan_sentence(plan), "digest": plan.digest}
         case Waiting(_, cause, family, remaining, _):
@@ -195,7 +205,7 @@ def told(event: Event) -> Told | None:
             return level, f"request {status.value}", values | {"round_trip_ms": round(round_trip_s * 1000)}
         case Parked(family, setting, reply, _):
             values = {"family": family, "setting": setting_words(setting)}
-            return "error", "parked: refused by the exchange", values | _reply(reply)
+            return "error", "setting refused by the exchange", values | _reply(reply)
         case FightBroken(family, setting, heals):
             values = {"family": family, "setting": setting_words(setting), "heals": heals}
             hint = f"find out who changes it, then: mmp resume --family {family}"

@@ -13,8 +13,10 @@ from typing import assert_never
 
 from reconciler.core import account as accounts
 from reconciler.core.events import (
+    READING_FAMILY,
     READING_LIVE,
     Adopted,
+    AttemptsEnded,
     Cause,
     ClockSynced,
     Compared,
@@ -25,18 +27,26 @@ from reconciler.core.events import (
     Observe,
     Parked,
     Planned,
+    ReadFailed,
     RequestReserved,
     RequestSettled,
     Waiting,
 )
-from reconciler.core.evidence import (
-    SECOND_READ_AFTER_S,
-    SURVEY_READS,
-    Reads,
-    unreadable_managed,
-)
+from reconciler.core.evidence import Reads, view
 from reconciler.core.fight import Fight, Heals, fights, healed, without
-from reconciler.core.model import AccountInfo, Desired, Family, Known, LiveRead, Pause, Setting, Uncertain
+from reconciler.core.model import (
+    AccountInfo,
+    Desired,
+    Family,
+    FileVersion,
+    Known,
+    LiveRead,
+    LiveRow,
+    Never,
+    Pause,
+    Setting,
+    Uncertain,
+)
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.pauses import fought_no_more, in_force
@@ -50,14 +60,39 @@ from reconciler.core.plan import (
     with_schedule,
 )
 from reconciler.core.policy import Allow, Policy
-from reconciler.core.retry import retry_after_s
+from reconciler.core.retry import (
+    NO_TRIES,
+    Rejection,
+    RetryRecord,
+    rejected_again_after_s,
+    retry_after_s,
+)
+from reconciler.core.saved import reviewed
 from reconciler.core.status import states_seen
-from reconciler.core.step import Adopt, Read, Send, Settled, Wait, next_step
+from reconciler.core.step import (
+    Adopt,
+    EndAttempts,
+    Read,
+    ReadFamily,
+    Send,
+    Settled,
+    Slots,
+    Wait,
+    next_request,
+    next_step,
+)
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
-from reconciler.ports import Clock, Exchange, NotYet, Reserved, Store, TradingExchange
+from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange
 
-NOT_OPEN_RETRY_S = 600.0
-"""When a family whose instrument is not open is tried again, by ``run``."""
+REVIEW_WAIT_S = 10.0
+"""How long the plan shown for a review waits for doubtful families; then they are named as held. A read
+lags by 5 s at the most, so what is still in doubt then will not be known soon."""
+
+SUSPENSION_S = 0.1
+"""A machine counts as suspended from here on: the two clocks that are compared differ by far less."""
+
+MAX_REPEATED_READS = 8
+"""After so many reads in a row without a request ``run`` gives the lock back: others get in."""
 
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
@@ -78,7 +113,8 @@ class Options:
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
     ``breaks_fights``: drift is not put back for ever; what somebody else sets again and again is left
-    (``run``; an ``apply`` is an explicit act).
+    (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what another
+    process applied, so it loosens only what it is newer than (``run``).
     """
 
     purpose: str = "apply"
@@ -93,15 +129,16 @@ class Options:
     only: frozenset[Family] | None = None
     patience_s: float = float("inf")
     breaks_fights: bool = False
+    controller: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ParkedSetting:
-    """A setting the exchange refused; ``retry_at`` None: only another value is tried."""
+class RejectedSetting:
+    """A setting the exchange refused ``times`` in a row, and when it may be tried again."""
 
-    setting: Setting
+    rejection: Rejection
     reply: Reply
-    retry_at: float | None
+    times: int = 1
 
 
 @dataclass(slots=True)
@@ -110,18 +147,21 @@ class Memory:
 
     ``failures`` counts failures in a row, for the back-off, ``state_failures`` those of the state.
     ``clock_synced`` tells that the clock was already measured again since the last request whose
-    timestamp was accepted. ``done`` are the families settled by this process; one adopted after a
-    request of ours was unanswered counts as applied by that request.
+    timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
+    one whose request failed last, with no success since. ``reads`` is what is remembered of rows,
+    ``file`` the version of the settings file that this process last accepted.
     """
 
-    parked: dict[Family, ParkedSetting] = field(default_factory=dict)
+    rejected: dict[Family, RejectedSetting] = field(default_factory=dict)
+    reads: Reads = field(default_factory=Reads)
+    file: FileVersion | None = None
+    failed_family: Family | None = None
     failures: int = 0
     state_failures: int = 0
     not_before: float = float("-inf")
     clock_synced: bool = False
     planned: Plan | None = None
     attempts: dict[Family, int] = field(default_factory=dict)
-    unanswered: set[Family] = field(default_factory=set)
     done: dict[Family, Outcome] = field(default_factory=dict)
     overridden: set[tuple[Allow, str]] = field(default_factory=set)
     """Overrides on record already, each with the rule it was needed for."""
@@ -181,8 +221,16 @@ class PassResult:
     """The one word for each desired family, as this pass last saw it."""
 
 
-Review = Callable[[Plan], float | None]
-"""Shown the first whole plan. Returns the deadline's instant, or None to veto."""
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What a review of the first whole plan allows: until when, and whether only what it showed."""
+
+    deadline: float
+    reviewed: bool = False
+
+
+Review = Callable[[Plan], Approval | None]
+"""Shown the first whole plan. Returns None to veto."""
 
 
 async def reconcile(
@@ -249,18 +297,62 @@ async def survey(
 
     ``exchange`` None compares with last applied alone. A Reply means live could not be read.
     """
-    reads = Reads()
-    for _ in range(SURVEY_READS if exchange is not None else 0):
-        assert exchange is not None
-        read = await _read_live(exchange, desired)
-        if isinstance(read, Reply):
-            return read
-        reads = reads.then(read)
-        if not make_plan(desired, known, reads, rules, clock.now()).doubtful:
-            break
-        await _pause_fully(clock, read.begun_at + SECOND_READ_AFTER_S)
-    plan = make_plan(desired, known, reads, rules, clock.now())
-    return with_schedule(plan, ledger, clock.now(), assume_idle=assume_idle)
+    reads, began_at = Reads(), clock.now()
+    while True:
+        now = clock.now()
+        doubting = exchange is not None and now < began_at + REVIEW_WAIT_S
+        plan = make_plan(desired, known, reads, replace(rules, hold_doubtful=not doubting), now)
+        step = _reading_step(plan, known, reads, now) if doubting else Settled()
+        match step:
+            case Wait(until):
+                await _pause_fully(clock, until)
+            case Read() | ReadFamily():
+                assert exchange is not None
+                answer = await _answer_to(step, exchange)
+                if isinstance(answer, Reply) and isinstance(step, Read):
+                    return answer
+                reads = _with_answer(reads, step, answer, clock.now())
+            case _:
+                return with_schedule(plan, ledger, now, assume_idle=assume_idle)
+
+
+def _reading_step(
+    plan: Plan, known: Mapping[Family, Known], reads: Reads, now: float
+) -> Read | ReadFamily | Wait | Settled:
+    """Return the read that the plan still needs before it may be shown; Settled when it needs none."""
+    if reads.latest is not None and not plan.doubtful:
+        return Settled()
+    step = next_step(
+        plan,
+        known,
+        reads,
+        now=now,
+        slots=Slots(now, now),
+        not_before=float("-inf"),
+        live=True,
+        reviewing=True,
+    )
+    assert isinstance(step, Read | ReadFamily | Wait | Settled)
+    return step
+
+
+async def _answer_to(step: Read | ReadFamily, exchange: Exchange) -> LiveRead | Reply:
+    if isinstance(step, ReadFamily):
+        return await exchange.read_family(step.family)
+    return await exchange.read_live()
+
+
+def _with_answer(reads: Reads, step: Read | ReadFamily, answer: LiveRead | Reply, now: float) -> Reads:
+    """Return the reads with one more answer, or with the failure of one family's read."""
+    match step, answer:
+        case ReadFamily(family), LiveRead():
+            return reads.with_family(family, answer)
+        case ReadFamily(family), _:
+            return reads.without_answer(family, now)
+        case Read(repeated), LiveRead():
+            return reads.then(answer, repeated=repeated)
+        case _:
+            return reads
 
 
 class _Pass:
@@ -287,7 +379,11 @@ class _Pass:
         self.memory = memory
         self.review = review
         self.stopping = stopping
-        self.reads = Reads()
+        self.reads = memory.reads.forgotten()
+        self.suspended_s = clock.suspended_s()
+        self.began_at = clock.now()
+        self.reviewed = options.reviewed
+        self.retries: RetryRecord = NO_TRIES
         self.proved: set[Family] = set()  # acknowledged to this pass since its latest read
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
@@ -316,57 +412,89 @@ class _Pass:
 
     async def _step(self) -> End | None:
         """Plan again and take the one step that comes next."""
-        plan, slot = await self._plan_again()
+        plan, slots = await self._plan_again()
         if await self._minds_fights(plan):
             return None
-        first = plan.requests[0].family if plan.requests else None
+        if self.review is not None and self._has_whole_picture(plan):
+            return self._ask_for_review(plan)
         step = next_step(
             plan,
-            self.known.get(first) if first else None,
+            self.known,
             self.reads,
             now=self.clock.now(),
-            slot=slot,
+            slots=slots,
             not_before=self.memory.not_before,
             live=self.options.live,
+            reviewing=self.review is not None,
         )
-        if self._has_whole_picture(plan) and self.review is not None:
-            deadline, self.review = self.review(plan), None
-            if deadline is None:
-                return Vetoed()
-            self.deadline = deadline
-            return None
         match step:
             case Adopt(settings):
                 await self._adopt(settings)
                 return None
-            case Read():
-                return await self._read()
+            case EndAttempts(families):
+                await self._end_attempts(families)
+                return None
+            case Read() | ReadFamily():
+                return await self._read(step)
             case Wait(until, cause):
                 return await self._wait(until, cause)
-            case Send(change, at):
-                return await self._send(change, at)
+            case Send():
+                return await self._send(step)
             case Settled():
                 return Finished()
             case _:
                 assert_never(step)
 
-    async def _plan_again(self) -> tuple[Plan, float]:
+    def _ask_for_review(self, plan: Plan) -> End | None:
+        """Show the first whole plan; from then on, what was reviewed may be all that is sent."""
+        assert self.review is not None
+        approval, self.review = self.review(plan), None
+        if approval is None:
+            return Vetoed()
+        self.deadline = approval.deadline
+        if approval.reviewed:
+            self.reviewed = reviewed(plan)
+        return None
+
+    async def _plan_again(self) -> tuple[Plan, Slots]:
+        self.wanted = self.desired()
+        await self._accept_file()
         grounds = await self.store.grounds()
         self.known, pauses, ledger = grounds.known, grounds.pauses, self._trusted(grounds.ledger)
+        self.retries = grounds.retries
         self.reads = self.reads.beside(self.known, self.proved)
-        now, self.wanted = self.clock.now(), self.desired()
-        desired = self.wanted
+        now, desired = self.clock.now(), self.wanted
+        self._forget_rejections()
         self.pauses = in_force(pauses, desired)
         self.ended_fights = fought_no_more(pauses, desired)
         rules = self._rules(now)
         plan = make_plan(desired, self.known, self.reads, rules, now)
         plan = with_schedule(plan, ledger, now, assume_idle=False)
         whole = self._has_whole_picture(plan)
-        overtaken = self.reads.overtaken
-        self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, overtaken))
+        self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, self.reads))
         self._tell(plan)
         self.plan = plan
-        return plan, earliest_slot(ledger, now)
+        return plan, Slots(earliest_slot(ledger, now), earliest_slot(ledger, now, keep_free=1))
+
+    async def _accept_file(self) -> None:
+        """Put the version of the settings file on record, where it may be older than others' files."""
+        file = self.memory.file
+        if self.options.controller and (file is None or file.sha256 != self.wanted.sha256):
+            changed = file is not None
+            self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=changed)
+
+    async def _file_to_record(self) -> FileVersion:
+        """Return the version of the file that a record comes from; an explicit act makes it the newest."""
+        if self.memory.file is None:
+            self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
+        return self.memory.file
+
+    def _forget_rejections(self) -> None:
+        """Forget what the exchange refused once live shows it in force all the same."""
+        for family, one in tuple(self.memory.rejected.items()):
+            seen = view(family, self.known.get(family, Never()), self.reads)
+            if isinstance(seen, LiveRow) and seen.setting == one.rejection.setting:
+                del self.memory.rejected[family]
 
     def _trusted(self, ledger: Ledger) -> Ledger:
         """Return the pacing ledger; where idleness may be assumed, nothing unknown is waited for."""
@@ -399,19 +527,18 @@ class _Pass:
             self.memory.planned = plan
 
     def _rules(self, now: float) -> Rules:
-        parked = {
-            family: refused.setting
-            for family, refused in self.memory.parked.items()
-            if refused.retry_at is None or refused.retry_at > now
-        }
+        waited = now - self.began_at >= REVIEW_WAIT_S
         return Rules(
             drift=self.options.drift,
-            parked=parked,
+            rejected={family: one.rejection for family, one in self.memory.rejected.items()},
             paused=frozenset(pause.family for pause in self.pauses),
             policy=self.options.policy(),
             allowed=self.options.allowed,
             only=self.options.only,
-            reviewed=self.options.reviewed,
+            reviewed=self.reviewed,
+            retries=self.retries,
+            file=self.memory.file if self.options.controller else None,
+            hold_doubtful=self.review is not None and waited,
         )
 
     def _has_whole_picture(self, plan: Plan) -> bool:
@@ -419,21 +546,49 @@ class _Pass:
 
     async def _adopt(self, settings: dict[Family, Setting]) -> None:
         assert self.reads.latest is not None
-        await self.store.adopt(settings, read_begun_at=self.reads.latest.begun_at)
-        for family in settings:
-            ours = family in self.memory.unanswered
-            self.memory.done.setdefault(family, Outcome.APPLIED if ours else Outcome.ADOPTED)
-        self.observe(Adopted(settings))
+        file, begun_at = await self._file_to_record(), self.reads.latest.begun_at
+        recorded = await self.store.adopt(settings, read_begun_at=begun_at, file=file)
+        adopted = {family: one for family, one in settings.items() if family in recorded}
+        for family in adopted:
+            self.memory.done.setdefault(family, Outcome.ADOPTED)
+        if adopted:
+            self.observe(Adopted(adopted))
+        if len(adopted) < len(settings):
+            self._forget_reads()  # somebody wrote since: only another read can tell
 
-    async def _read(self) -> End | None:
-        read = await _read_live(self.exchange, self.desired())
-        if isinstance(read, Reply):
-            return self._failed(READING_LIVE, read)
-        self.memory.failures = 0
-        self.reads, self.proved = self.reads.then(read), set()
-        await self.store.record_live(read)
-        self.observe(LiveReadDone(read))
+    async def _end_attempts(self, families: tuple[Family, ...]) -> None:
+        assert self.reads.latest is not None
+        await self.store.end_attempts(families, read_begun_at=self.reads.latest.begun_at)
+        self.observe(AttemptsEnded(families))
+
+    async def _read(self, step: Read | ReadFamily) -> End | None:
+        """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
+        answer = await _answer_to(step, self.exchange)
+        if isinstance(answer, Reply) and (isinstance(step, Read) or stop_for(answer) is not None):
+            return self._failed(READING_LIVE, answer)
+        if isinstance(answer, Reply):
+            self.observe(ReadFailed(READING_FAMILY, answer))
+        self._take_reads(_with_answer(self.reads, step, answer, self.clock.now()))
+        if isinstance(step, Read) and isinstance(answer, LiveRead):
+            self.memory.failures, self.proved = 0, set()
+            await self.store.record_live(answer)
+            self.observe(LiveReadDone(answer))
+        self._notice_suspension()
         return None
+
+    def _take_reads(self, reads: Reads) -> None:
+        self.reads = self.memory.reads = reads
+
+    def _forget_reads(self) -> None:
+        self._take_reads(self.reads.forgotten())
+
+    def _notice_suspension(self) -> bool:
+        """Forget what was read before the machine was suspended; tells whether it was."""
+        before, self.suspended_s = self.suspended_s, self.clock.suspended_s()
+        if self.suspended_s - before <= SUSPENSION_S:
+            return False
+        self._forget_reads()
+        return True
 
     async def _wait(self, until: float, cause: Cause) -> End | None:
         assert self.plan is not None
@@ -442,33 +597,62 @@ class _Pass:
         self.observe(
             Waiting(until, cause, first.family if first else None, len(self.plan.requests), done_at)
         )
-        if not self.options.patient and cause is not Cause.SECOND_READ:
+        if not self.options.patient and not self._waits_in_pass(cause):
             return Later(until, cause)
         await self.clock.pause(min(until, self.deadline))
+        self._notice_suspension()
         return None
 
-    async def _send(self, change: Change, at: float) -> End | None:
-        """Open, wait for the slot, reserve, send once, settle; any doubt on the way plans again."""
+    def _waits_in_pass(self, cause: Cause) -> bool:
+        """Tell whether ``run`` waits with the lock: only briefly, and only for another read."""
+        return cause is Cause.SECOND_READ and self.reads.repeated < MAX_REPEATED_READS
+
+    async def _send(self, step: Send) -> End | None:
+        """Open, wait for the slot, decide once more, reserve, send once, settle; any doubt plans again."""
         connection = await self.exchange.open()
         if isinstance(connection, Reply):
             return self._failed("connecting", connection)
         try:
-            await self.clock.pause(at)
-            if self._not_the_time(at):
+            slot = await self._reserved(step)
+            if slot is None:
                 return None
-            if await self._record_overrides() and self._not_the_time(at):
-                return None  # the state took long over it
-            request = self.exchange.sign(change.family, change.after)
-            slot = await self.store.reserve(
-                request, assume_idle=self.options.assume_idle, by=at + TOO_LATE_S
+            request, reserved = slot
+            self.observe(
+                RequestReserved(reserved.attempt, request.family, request.setting, reserved.reserved_at)
             )
-            if isinstance(slot, NotYet):
-                return None
-            self.observe(RequestReserved(slot.attempt, change.family, change.after, slot.reserved_at))
-            reply = await connection.send(request, deadline=slot.reserved_at + SEND_DEADLINE_S)
+            reply = await connection.send(request, deadline=reserved.reserved_at + SEND_DEADLINE_S)
         finally:
             await connection.close()
-        return await self._settle(change, slot, reply)
+        return await self._settle(step.change, reserved, reply)
+
+    async def _reserved(self, step: Send) -> tuple[Signed, Reserved] | None:
+        """Wait for the slot, decide once more, and reserve; None: what is to be sent is decided anew."""
+        await self.clock.pause(step.at)
+        if self._notice_suspension() or self._not_the_time(step.at):
+            return None
+        file = await self._file_to_record()
+        if await self._record_overrides() and self._not_the_time(step.at):
+            return None  # the state took long over it
+        if not await self._is_still_next(step.change):
+            return None
+        request = self.exchange.sign(step.change.family, step.change.after)
+        slot = await self.store.reserve(
+            request,
+            assume_idle=self.options.assume_idle,
+            by=step.at + TOO_LATE_S,
+            file=self.memory.file or file,
+            keep_free=step.keep_free,
+        )
+        return (request, slot) if isinstance(slot, Reserved) else None
+
+    async def _is_still_next(self, change: Change) -> bool:
+        """Tell whether file, policy and state still ask for this request first; no read is asked for."""
+        plan, slots = await self._plan_again()
+        following = next_request(plan, now=self.clock.now(), slots=slots)
+        if following is None:
+            return False
+        now = following.change
+        return (now.family, now.before, now.after) == (change.family, change.before, change.after)
 
     def _not_the_time(self, at: float) -> bool:
         """Tell whether to decide again instead of sending: too early, too late, stopped, another key."""
@@ -501,8 +685,6 @@ class _Pass:
             message=reply.message,
         )
         self.memory.attempts[change.family] = self.memory.attempts.get(change.family, 0) + 1
-        if verdict.status is AttemptStatus.UNKNOWN:
-            self.memory.unanswered.add(change.family)
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
@@ -518,13 +700,13 @@ class _Pass:
     async def _follow(self, change: Change, verdict: Verdict, reply: Reply) -> End | None:
         match verdict.next:
             case Next.PROCEED:
-                self._proceed(change, verdict)
+                return self._proceed(change, verdict, reply)
             case Next.BACK_OFF:
-                return self._failed(f"setting {change.family}", reply)
+                return self._family_failed(change, reply)
             case Next.PARK:
-                self._park(change, reply, None)
+                self._reject(change, reply, only_if_looser=True)
             case Next.PARK_AND_RETRY:
-                self._park(change, reply, self.clock.now() + NOT_OPEN_RETRY_S)
+                self._reject(change, reply, only_if_looser=False)
             case Next.SYNC_CLOCK:
                 return await self._sync_clock(reply)
             case Next.STOP_ACCOUNT | Next.STOP_ENVIRONMENT | Next.STOP_BUG:
@@ -533,17 +715,33 @@ class _Pass:
                 assert_never(verdict.next)
         return None
 
-    def _proceed(self, change: Change, verdict: Verdict) -> None:
-        if verdict.status is AttemptStatus.APPLIED:
-            self.memory.failures = 0
-            self.memory.parked.pop(change.family, None)
-            self.memory.done[change.family] = Outcome.APPLIED
-            if change.reason is Reason.DRIFTED:
-                now = self.clock.now()
-                self.memory.heals = healed(self.memory.heals, change.family, change.after, now)
+    def _proceed(self, change: Change, verdict: Verdict, reply: Reply) -> End | None:
+        if verdict.status is not AttemptStatus.APPLIED:
+            return self._family_failed(change, reply)
+        self.memory.failures, self.memory.failed_family = 0, None
+        self.memory.rejected.pop(change.family, None)
+        self.memory.done[change.family] = Outcome.APPLIED
+        if change.reason is Reason.DRIFTED:
+            now = self.clock.now()
+            self.memory.heals = healed(self.memory.heals, change.family, change.after, now)
+        return None
 
-    def _park(self, change: Change, reply: Reply, retry_at: float | None) -> None:
-        self.memory.parked[change.family] = ParkedSetting(change.after, reply, retry_at)
+    def _family_failed(self, change: Change, reply: Reply) -> End | None:
+        """Let one family wait for its own back-off; only when two fail in a row does the account."""
+        before, self.memory.failed_family = self.memory.failed_family, change.family
+        if reply.reply_class is ReplyClass.NOT_SENT or before not in (None, change.family):
+            return self._failed(f"setting {change.family}", reply)
+        self.trouble = reply
+        return None
+
+    def _reject(self, change: Change, reply: Reply, *, only_if_looser: bool) -> None:
+        """Remember that the exchange refused a setting, and when it may be tried again."""
+        before = self.memory.rejected.get(change.family)
+        again = before is not None and before.rejection.setting == change.after
+        times = before.times + 1 if before is not None and again else 1
+        retry_at = self.clock.now() + rejected_again_after_s(times)
+        rejection = Rejection(change.after, retry_at, only_if_looser)
+        self.memory.rejected[change.family] = RejectedSetting(rejection, reply, times)
         self.observe(Parked(change.family, change.after, reply, retry_at))
 
     async def _sync_clock(self, reply: Reply) -> End | None:
@@ -554,6 +752,7 @@ class _Pass:
         if failed is not None:
             return self._failed("measuring the exchange's clock", failed)
         self.memory.clock_synced = True
+        self._forget_reads()  # measuring may have taken long
         self.observe(ClockSynced())
         return None
 
@@ -596,15 +795,6 @@ def stop_for(reply: Reply) -> Next | None:
 def blames_account(reply: Reply) -> bool:
     """Tell whether a reply is about the account, the key or the environment."""
     return stop_for(reply) in (Next.STOP_ACCOUNT, Next.STOP_ENVIRONMENT)
-
-
-async def _read_live(exchange: Exchange, desired: Desired) -> LiveRead | Reply:
-    """Read live; a desired family whose row makes no sense makes the whole read unusable."""
-    read = await exchange.read_live()
-    if isinstance(read, LiveRead) and (bad := unreadable_managed(read, desired)):
-        family, why = bad
-        return Reply(ReplyClass.NO_ANSWER, "bad-row", f"the live row of {family} makes no sense: {why}")
-    return read
 
 
 async def _pause_fully(clock: Clock, until: float) -> None:

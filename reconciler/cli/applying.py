@@ -39,6 +39,7 @@ from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State, Store
 from reconciler.reads import RetryingReads
 from reconciler.reconcile import (
+    Approval,
     Finished,
     Interrupted,
     Later,
@@ -171,6 +172,8 @@ class Applying:
         self.policies = policies
         self.runs: list[Run] = []
         self.approved = order.yes
+        self.answered = False
+        """Whether a person was asked and said yes."""
 
     async def run(self) -> Exit:
         """Apply everything and report; returns the exit status."""
@@ -303,8 +306,8 @@ class Applying:
             patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
         )
 
-    def _review(self, run: Run, plan: Plan) -> float | None:
-        """Hold the first plan against the order; None vetoes, else the deadline."""
+    def _review(self, run: Run, plan: Plan) -> Approval | None:
+        """Hold the first plan against the order; None vetoes."""
         if run.first is None:
             self._show(run, plan)
         run.first, run.begun = plan, True
@@ -312,7 +315,13 @@ class Applying:
         if run.problem is not None:
             return None
         patience_s = self.order.timeout_s
-        return run.clock.now() + (plan.eta_s + GRACE_S if patience_s is None else patience_s)
+        deadline = run.clock.now() + (plan.eta_s + GRACE_S if patience_s is None else patience_s)
+        return Approval(deadline, reviewed=self._was_reviewed)
+
+    @property
+    def _was_reviewed(self) -> bool:
+        """Whether somebody saw the plan before it is applied: then only what it shows is sent."""
+        return self.order.expect is not None or self.answered
 
     def _show(self, run: Run, plan: Plan) -> None:
         """Show a plan; where a document is wanted, only a person who is asked gets to see it."""
@@ -358,7 +367,9 @@ class Applying:
         requests = sum(len(run.first.requests) for run in self.runs if run.first)
         if requests and not self.approved:
             try:
-                self.approved = _confirmed(f"Send {count(requests, 'request')} to {self._where()}?")
+                self.approved = self.answered = _confirmed(
+                    f"Send {count(requests, 'request')} to {self._where()}?"
+                )
             finally:
                 if not self.approved:
                     self._declined()
@@ -491,7 +502,7 @@ def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tu
         done=memory.done,
         left=run.left,
         uncertain=run.result.uncertain if run.result else frozenset(),
-        refusals={family: parked.reply for family, parked in memory.parked.items()},
+        refusals={family: one.reply for family, one in memory.rejected.items()},
         attempts=memory.attempts,
         ended=_why_not_reached(run, signalled),
         chosen=run.chosen,

@@ -251,21 +251,17 @@ async def recorded(state: State | None, desired: Desired) -> tuple[AccountStore,
     return None if kind is None else (state.account(desired.account, desired.environment, kind), kind)
 
 
-async def pauses(state: State | None, desired: Desired) -> tuple[Pause, ...]:
-    """Return the account's pauses in force by their time; none where there is no state."""
-    if state is None:
-        return ()
-    # A pause is of the account, whichever kind of exchange is at the other end.
-    return tuple(await state.account(desired.account, desired.environment, Kind.OKX).pauses())
-
-
 @dataclass(frozen=True, slots=True)
 class OnRecord:
-    """What a dry run starts from; ``uid`` None: neither the exchange nor the state said."""
+    """What a dry run starts from; ``uid`` None: neither the exchange nor the state said.
+
+    ``pauses`` are those in force by their time.
+    """
 
     known: Mapping[Family, Known]
     ledger: Ledger
     uid: str | None
+    pauses: tuple[Pause, ...] = ()
 
 
 async def on_record(
@@ -285,7 +281,8 @@ async def on_record(
     if store is None:
         return OnRecord({}, nothing_sent, uid)
     snapshot = await store.snapshot()
-    return OnRecord(await store.known(), snapshot.ledger or nothing_sent, uid or snapshot.uid)
+    ledger = snapshot.ledger or nothing_sent
+    return OnRecord(await store.known(), ledger, uid or snapshot.uid, await store.pauses())
 
 
 async def owner(

@@ -197,6 +197,7 @@ class Keeper:
             options=Options(
                 purpose="run",
                 breaks_fights=True,
+                controller=True,
                 live=standing.live,
                 assume_idle=standing.assume_idle,
                 drift=standing.drift,

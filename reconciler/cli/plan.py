@@ -228,14 +228,15 @@ async def _plan_one(
     reads = None if client is None else doors.retrying_reads(client, clock)
     async with doors.existing_state(asked.state, clock) as state:
         record = await doors.on_record(state, desired, asked.base, reads, clock)
-        held = paused(await doors.pauses(state, desired), desired)
     made = await survey(
         desired,
         known=record.known,
         ledger=record.ledger,
         exchange=reads,
         clock=clock,
-        rules=Rules(paused=held, policy=policy, only=chosen(desired, asked.globs)),
+        rules=Rules(
+            paused=paused(record.pauses, desired), policy=policy, only=chosen(desired, asked.globs)
+        ),
     )
     if client is not None:
         doors.warn_of_clock(client)

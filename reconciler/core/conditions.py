@@ -135,7 +135,7 @@ def _counts(change: Change) -> bool:
 def _differs(change: Change, vitals: Vitals) -> Condition:
     severity = Severity.CRITICAL if less_protected(change) else Severity.WARNING
     parked = vitals.parked.get(change.family)
-    if change.because is Because.PARKED and parked is not None:
+    if change.because is Because.REJECTED and parked is not None:
         return Condition(Kind.REJECTED, severity, parked.reply.code, parked)
     code = change.because or change.reason
     return Condition(Kind.OUT_OF_SYNC, severity, code.value, change, _patience_s(change))

@@ -1,11 +1,12 @@
 """Which way a change goes: tighter, looser, both at once, on or off.
 
-This file decides the direction of a change and the order in which requests of different directions
-go out. Settings form a partial order per field; there is no score and no distance.
+This file decides the direction of a change, and which directions only add protection: those go first.
+Settings form a partial order per field; there is no score and no distance.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from enum import StrEnum
 
@@ -25,15 +26,6 @@ class Direction(StrEnum):
 LESS_SAFE = frozenset({Direction.LOOSEN, Direction.MIXED, Direction.DISABLE})
 """Directions that leave the desk less protected in at least one respect."""
 
-REQUEST_ORDER = (
-    Direction.ENABLE,
-    Direction.TIGHTEN,
-    Direction.MIXED,
-    Direction.LOOSEN,
-    Direction.DISABLE,
-)
-"""Protection first: the order in which requests go out, after uncertain families."""
-
 
 def direction(before: Setting | None, after: Setting) -> Direction | None:
     """Return which way ``before`` to ``after`` goes; None when they are equal.
@@ -51,6 +43,38 @@ def direction(before: Setting | None, after: Setting) -> Direction | None:
     if {1, -1} <= moves:
         return Direction.MIXED
     return Direction.TIGHTEN if 1 in moves else Direction.LOOSEN
+
+
+PROTECTIVE = frozenset({Direction.ENABLE, Direction.TIGHTEN})
+"""Directions that only add protection; their requests go first."""
+
+
+def is_protective(before: Setting | None, after: Setting) -> bool:
+    """Tell whether the change only adds protection; one between equal settings adds none."""
+    return direction(before, after) in PROTECTIVE
+
+
+def is_no_looser(before: Setting | None, after: Setting) -> bool:
+    """Tell whether ``after`` is in no respect looser than ``before``; None: nothing is in force."""
+    return direction(before, after) not in LESS_SAFE
+
+
+def loosest(settings: Iterable[Setting | None]) -> Setting | None:
+    """Return, field by field, the loosest of settings; None where one is None or disabled.
+
+    What is returned need not be one of them: which of them is in force is unknown, and so is which
+    field protects least.
+    """
+    every = tuple(settings)
+    known = [one for one in every if one is not None and not one.disabled]
+    if len(known) < len(every) or not known:
+        return None
+    freezes = [one.frozen_interval_ms for one in known if not one.until_reset]
+    return Setting(
+        min(one.time_interval_ms for one in known),
+        min(freezes, default=0),
+        max(one.qty_limit for one in known),
+    )
 
 
 def changed_fields(before: Setting | None, after: Setting) -> tuple[Field, ...]:

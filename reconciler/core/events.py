@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from reconciler.core.evidence import NO_READS, Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, Reason, Rules
@@ -18,6 +19,9 @@ from reconciler.core.verdict import AttemptStatus, Reply
 
 READING_LIVE = "reading live settings"
 """What fails when live settings cannot be read: the one failure that is counted apart."""
+
+READING_FAMILY = "reading one family that the list of live settings leaves out"
+"""What fails when it cannot be confirmed that a missing family is gone."""
 
 
 class Cause(StrEnum):
@@ -60,6 +64,21 @@ class ExchangeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadFailed:
+    """A read that only one family waits for failed; ``doing`` says what. The others go on."""
+
+    doing: str
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsEnded:
+    """The open attempts of these families are over: live shows a value that none of them carries."""
+
+    families: tuple[Family, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """A plan was made that differs from the one before."""
 
@@ -72,8 +91,7 @@ class Compared:
 
     Told before every step, so that whoever watches sees what the pass sees. ``whole`` tells that live
     was read in this pass, or is not to be, and leaves no doubt; only such a plan is believed.
-    ``pauses`` are those in force for what is desired. ``overtaken``: the families whose record somebody
-    else may have made after the read.
+    ``pauses`` are those in force for what is desired. ``reads`` are what was read of live.
     """
 
     desired: Desired
@@ -83,7 +101,7 @@ class Compared:
     rules: Rules
     plan: Plan
     whole: bool
-    overtaken: frozenset[Family] = frozenset()
+    reads: Reads = NO_READS
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +177,7 @@ class RequestSettled:
 class Parked:
     """The exchange refused this family's setting; the others proceed.
 
-    ``retry_at`` is None when only another desired value will be tried.
+    Another value is tried at once, this one from ``retry_at`` on, while live is looser.
     """
 
     family: Family
@@ -295,6 +313,8 @@ Event = (
     Identified
     | LiveReadDone
     | ExchangeFailed
+    | ReadFailed
+    | AttemptsEnded
     | Compared
     | Planned
     | PassEnded

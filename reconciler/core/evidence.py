@@ -3,10 +3,14 @@
 A read counts for a family only if it began after the family's last proof or attempt. Nobody documents
 how soon a read sees a write [unknown], so a difference within 5 s of a write is only a reason to read
 again: two reads that lag alike agree on what is no longer true. For the same reason a read ends a doubt
-only if it began 5 s after the last moment the attempt can take effect. Nobody documents whether a disabled
-family keeps its row either [unknown], so a missing row needs two reads unless disabled was confirmed.
+only if it began 5 s after the last moment the attempt can take effect.
 
-What a pass itself proved since its read stands without another. What somebody else proved does not: its
+A list that leaves a family out does not prove that its setting is gone: a partial answer looks the same,
+and nobody documents whether a disabled family keeps its row either [unknown]. A family whose row or proof
+was seen before is gone only if a read of that family alone shows no row. While those reads fail, nothing
+is concluded for 5 s and three lists; then only what is at least as tight as the last row seen may be sent.
+
+What a pass itself proved since its read stands without another. What another process proved does not: its
 record may be seen long after the fact (another host's clock says nothing here, and a verdict may be
 recorded late), and the read may show what came after it.
 """
@@ -14,18 +18,21 @@ recorded late), and the read may show what came after it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from reconciler.core.model import (
+    NO_FILE,
     Confirmed,
-    Desired,
     Family,
+    FileVersion,
     Known,
     LiveRead,
     LiveRow,
     Never,
+    Setting,
     Uncertain,
+    fold_name,
 )
 
 SETTLING_S = 5.0
@@ -34,8 +41,16 @@ SETTLING_S = 5.0
 SECOND_READ_AFTER_S = 1.0
 """Between two reads that are to agree: two processes doing so stay inside the 5 per 2 s [doc]."""
 
+MAX_REPEAT_S = 30.0
+"""The longest pause between reads that directly follow each other."""
+
 SURVEY_READS = int(SETTLING_S / SECOND_READ_AFTER_S) + 3
 """Reads of a dry run at the most: through the time after a write in which a difference is doubted."""
+
+MISSING_FOR_S = 5.0
+MISSING_LISTS = 3
+"""For so long, and in so many lists, a family must be missing before anything is decided without the
+confirmation of a read of that family alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +72,112 @@ class Doubtful:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The exchange lists no row for this family, as far as it can be proved."""
+    """The exchange has no setting of this family, as far as it can be proved.
+
+    ``last`` is the last setting seen before, by a row or a proof; None: none was.
+    """
+
+    last: Setting | None = None
 
 
-View = NotRead | Overtaken | Doubtful | Absent | LiveRow
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The list leaves out a family that was seen before, and nothing has confirmed that it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """As ``Missing``, for longer than is waited; ``last`` is the last setting seen, None: none was."""
+
+    last: Setting | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The family's row cannot be read, or a row's name is almost the family's; ``why`` says which."""
+
+    why: str
+
+
+View = NotRead | Overtaken | Doubtful | Missing | Unconfirmed | Unreadable | Absent | LiveRow
+
+Pending = NotRead | Overtaken | Doubtful | Missing
+"""Views that another read may turn into one that decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRow:
+    """A family's setting as a read that began ``at`` that instant showed it."""
+
+    setting: Setting
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MissingRow:
+    """A family that lists have left out: since which read, in how many lists in a row.
+
+    ``gone_at`` is when a read of the family alone began that showed no row; None while none did.
+    ``asked_at`` is when such a read was last answered or failed; None while none was sent.
+    """
+
+    since: float
+    lists: int
+    gone_at: float | None = None
+    asked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The last two live reads of one pass; either may be None.
+    """The newest live read of one pass, and what this process remembers of reads before it.
 
     ``overtaken``: the families of which somebody else proved something, first seen since the latest began.
+    ``repeated`` counts the reads that directly followed another before the latest one. ``rows`` are the
+    last rows this process saw, ``missing`` the families that lists leave out. ``display``: the read is
+    shown, not acted on, so a missing row is shown as gone.
     """
 
     latest: LiveRead | None = None
-    previous: LiveRead | None = None
     overtaken: frozenset[Family] = frozenset()
+    repeated: int = 0
+    rows: Mapping[Family, SeenRow] = field(default_factory=dict)
+    missing: Mapping[Family, MissingRow] = field(default_factory=dict)
+    display: bool = False
 
-    def then(self, read: LiveRead) -> Reads:
-        """Return these reads with ``read`` as the newest."""
-        return Reads(latest=read, previous=self.latest)
+    def then(self, read: LiveRead, *, repeated: bool = False) -> Reads:
+        """Return these reads with the list ``read`` as the newest; ``repeated``: right after one."""
+        absent = (self.rows.keys() | self.missing.keys()) - read.rows.keys()
+        return replace(
+            self,
+            latest=read,
+            overtaken=frozenset(),
+            repeated=self.repeated + 1 if repeated else 0,
+            rows=self._with_rows(read),
+            missing={family: _missed(self.missing.get(family), read) for family in absent},
+        )
+
+    def with_family(self, family: Family, read: LiveRead) -> Reads:
+        """Return these reads with one of ``family`` alone: what it shows counts as part of the latest."""
+        assert self.latest is not None, "a family is asked about after a list left it out"
+        latest = replace(
+            self.latest,
+            rows={**self.latest.rows, **read.rows},
+            unreadable={**self.latest.unreadable, **read.unreadable},
+            odd_names={**self.latest.odd_names, **read.odd_names},
+        )
+        if family in read.rows:
+            rest = {one: missing for one, missing in self.missing.items() if one != family}
+            return replace(self, latest=latest, rows=self._with_rows(read), missing=rest)
+        gone_at = None if read.nameless else read.begun_at
+        return replace(self._asked(family, read.begun_at, gone_at), latest=latest)
+
+    def without_answer(self, family: Family, at: float) -> Reads:
+        """Return these reads after a read of ``family`` alone failed at ``at``."""
+        return self._asked(family, at)
+
+    def forgotten(self) -> Reads:
+        """Return what stays when nothing read so far may be relied on: the memory, and no read."""
+        return replace(self, latest=None, overtaken=frozenset(), repeated=0)
 
     def beside(self, known: Mapping[Family, Known], proved: Set[Family]) -> Reads:
         """Return these reads beside a newer record; the pass itself ``proved`` some of it since the latest.
@@ -88,18 +189,48 @@ class Reads:
             return self
         return replace(self, overtaken=_proved_since(self.latest, known) - proved)
 
+    def _with_rows(self, read: LiveRead) -> dict[Family, SeenRow]:
+        seen = {family: SeenRow(row.setting, read.begun_at) for family, row in read.rows.items()}
+        return {**self.rows, **seen}
+
+    def _asked(self, family: Family, at: float, gone_at: float | None = None) -> Reads:
+        assert self.latest is not None, "a family is asked about after a list left it out"
+        before = self.missing.get(family) or _missed(None, self.latest)
+        asked = replace(before, asked_at=at, gone_at=gone_at)
+        return replace(self, missing={**self.missing, family: asked})
+
+
+NO_READS = Reads()
+"""Nothing was read, and nothing is remembered."""
+
 
 def view(family: Family, known: Known, reads: Reads) -> View:
     """Return what ``reads`` prove of ``family``."""
-    after = counts_after(known)
-    if reads.latest is None or reads.latest.begun_at <= after:
+    latest, after = reads.latest, counts_after(known)
+    if latest is None or latest.begun_at <= after:
         return Overtaken() if family in reads.overtaken else NotRead()
-    row = reads.latest.rows.get(family)
-    if _one_read_is_enough(row, known, reads.latest):
-        return Absent() if row is None else row
-    if _settled(known, reads.latest) and _was_missing(family, reads.previous, after):
-        return Absent()
-    return Doubtful(row)
+    if (why := unreadable(family, latest)) is not None:
+        return Unreadable(why)
+    row = latest.rows.get(family)
+    if row is None:
+        return _view_of_missing(family, known, reads, latest)
+    return row if _one_read_is_enough(row, known, latest) else Doubtful(row)
+
+
+def unreadable(family: Family, read: LiveRead) -> str | None:
+    """Return why what ``read`` shows of ``family`` cannot be read; None where it can, or shows nothing."""
+    if family in read.unreadable:
+        return read.unreadable[family]
+    odd = read.odd_names.get(fold_name(family))
+    return None if odd is None else f"a row is named {odd!r}, which is almost this family's name"
+
+
+def last_seen(family: Family, known: Known, reads: Reads) -> Setting | None:
+    """Return the last setting seen of a family, by a row or a proof; None: none was."""
+    row, proof = reads.rows.get(family), last_proof(known)
+    if proof is None or (row is not None and row.at > proof.at):
+        return None if row is None else row.setting
+    return proof.setting
 
 
 def shown_until(begun_at: float) -> float:
@@ -108,6 +239,15 @@ def shown_until(begun_at: float) -> float:
     What took effect later may be missing from it: nobody documents how soon a read sees a write.
     """
     return begun_at - SETTLING_S
+
+
+def repeat_after_s(repeated: int) -> float:
+    """Return how long after a read ended another may directly follow it.
+
+    1 s while a difference within 5 s of a write is followed up, and for the three lists of a missing row;
+    after so many reads 2, 4 … 30 s: whatever they wait for does not come from reading.
+    """
+    return float(min(MAX_REPEAT_S, SECOND_READ_AFTER_S * 2 ** max(0, min(repeated, 20) - SURVEY_READS + 1)))
 
 
 def counts_after(known: Known) -> float:
@@ -124,14 +264,6 @@ def counts_after(known: Known) -> float:
             assert_never(known)
 
 
-def unreadable_managed(read: LiveRead, desired: Desired) -> tuple[Family, str] | None:
-    """Return the first desired family whose live row makes no sense, with what was wrong."""
-    for family in sorted(read.unreadable):
-        if family in desired.families:
-            return family, read.unreadable[family]
-    return None
-
-
 def last_proof(known: Known) -> Confirmed | None:
     """Return the newest proof of what was in force; None when there never was one."""
     match known:
@@ -145,6 +277,40 @@ def last_proof(known: Known) -> Confirmed | None:
             assert_never(known)
 
 
+def newest_file(known: Known) -> FileVersion:
+    """Return the newest settings file that a proof or open attempt of the family came from."""
+    proof = last_proof(known)
+    files = [NO_FILE if proof is None else proof.file]
+    if isinstance(known, Uncertain):
+        files += [attempt.file for attempt in known.unresolved]
+    return max(files, key=lambda file: file.number)
+
+
+def _missed(before: MissingRow | None, read: LiveRead) -> MissingRow:
+    """Return what is known of a missing family after one more list that leaves it out."""
+    if before is None:
+        return MissingRow(since=read.begun_at, lists=1)
+    return replace(before, lists=before.lists + 1, gone_at=None)
+
+
+def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRead) -> View:
+    """Return what a list says of a family that it leaves out."""
+    last = last_seen(family, known, reads)
+    certain = not latest.nameless if last is None else last.disabled
+    if certain or reads.display:
+        return Absent(last)
+    missing = reads.missing.get(family)
+    if missing is None:
+        return Missing()
+    if missing.gone_at is not None and missing.gone_at > counts_after(known):
+        return Absent(last) if _settled(known, latest) else Doubtful(None)
+    return Unconfirmed(last) if _missing_for_long(missing, latest) else Missing()
+
+
+def _missing_for_long(missing: MissingRow, latest: LiveRead) -> bool:
+    return missing.lists >= MISSING_LISTS and latest.begun_at >= missing.since + MISSING_FOR_S
+
+
 def _proved_since(read: LiveRead, known: Mapping[Family, Known]) -> frozenset[Family]:
     """Return the families whose proof may be newer than a read: one just adopted is that very read.
 
@@ -155,24 +321,12 @@ def _proved_since(read: LiveRead, known: Mapping[Family, Known]) -> frozenset[Fa
     )
 
 
-def _one_read_is_enough(row: LiveRow | None, known: Known, read: LiveRead) -> bool:
+def _one_read_is_enough(row: LiveRow, known: Known, read: LiveRead) -> bool:
     proof = last_proof(known)
-    if proof is None:
-        return True
-    if row is None:
-        return proof.setting.disabled
-    return row.setting == proof.setting or _settled(known, read)
+    return proof is None or row.setting == proof.setting or _settled(known, read)
 
 
 def _settled(known: Known, read: LiveRead) -> bool:
     """Tell whether a read began long enough after the last proof to show what came after it."""
     proof = last_proof(known)
     return proof is None or shown_until(read.begun_at) >= proof.at
-
-
-def _was_missing(family: Family, previous: LiveRead | None, after: float) -> bool:
-    """Tell whether the read before counts too and had no row either: then two reads agree.
-
-    Asked only about a missing row: from the settling time on, one read of a row is enough.
-    """
-    return previous is not None and previous.begun_at > after and family not in previous.rows

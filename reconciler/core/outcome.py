@@ -102,7 +102,7 @@ def _in_sync(left: Plan | None) -> set[Family]:
 
 def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts: int, ended: str) -> Result:
     family = change.family
-    if change.because is Because.PARKED and refusal is not None:
+    if change.because is Because.REJECTED and refusal is not None:
         return Result(family, Outcome.REJECTED, refusal.code, refusal.message, attempts)
     if change.action is Action.HOLD and change.because is not None:
         return Result(family, Outcome.HELD, change.because.value, HOLD_WORDS[change.because], attempts)
@@ -117,7 +117,8 @@ def _status_of(result: Result, waiting: set[Family], sent: bool) -> Exit:
         return Exit.HELD
     if result.outcome is Outcome.STALE:
         return Exit.FAILED if sent else Exit.STALE
-    return Exit.REFUSED if result.outcome is Outcome.HELD else Exit.FAILED
+    refused = result.outcome is Outcome.HELD and result.code != Because.UNREADABLE.value
+    return Exit.REFUSED if refused else Exit.FAILED
 
 
 UNCONFIRMED = "an attempt was not answered, so what is in force is not known for certain"
@@ -130,7 +131,8 @@ HOLD_WORDS = {
     Because.POLICY: "refused by the policy",
     Because.GUARD: "would switch protection off",
     Because.DRIFT_POLICY: "drifted tighter: reported, not touched",
-    Because.PARKED: "refused by the exchange",
-    Because.STALE: "not as the plan file says any more: skipped",
+    Because.REJECTED: "refused by the exchange",
+    Because.STALE: "not as reviewed: skipped",
+    Because.UNREADABLE: "its live setting could not be read for certain: not written",
 }
 """Why a family is held, as people read it."""

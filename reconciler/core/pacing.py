@@ -74,9 +74,12 @@ class Ledger:
         return self.sends_since_limited is not None and self.sends_since_limited < CALM_SENDS
 
 
-def earliest_slot(ledger: Ledger, now: float, *, assume_idle: bool = False) -> float:
-    """Return the earliest instant, at least ``now``, at which one more request may be reserved."""
-    return max(now, *_bounds(ledger, assume_idle=assume_idle))
+def earliest_slot(ledger: Ledger, now: float, *, assume_idle: bool = False, keep_free: int = 0) -> float:
+    """Return the earliest instant, at least ``now``, at which one more request may be reserved.
+
+    ``keep_free``: so many of the window's slots must be free after that (0 or 1).
+    """
+    return max(now, *_bounds(ledger, assume_idle=assume_idle, keep_free=keep_free))
 
 
 def schedule(
@@ -110,9 +113,10 @@ def latest_arrival(reserved_at: float, answered_at: float | None) -> float:
     return reserved_at + LATEST_ARRIVAL_S if answered_at is None else answered_at
 
 
-def _bounds(ledger: Ledger, *, assume_idle: bool) -> Sequence[float]:
+def _bounds(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> Sequence[float]:
     counted = sorted((sent.hi for sent in ledger.sent), reverse=True)
-    bounds = [counted[BURST - 1] + GUARD_S] if len(counted) >= BURST else [float("-inf")]
+    allowed = BURST - keep_free
+    bounds = [counted[allowed - 1] + GUARD_S] if len(counted) >= allowed else [float("-inf")]
     if ledger.spaced:
         if ledger.limited_hi is not None:
             bounds.append(ledger.limited_hi + GUARD_S)

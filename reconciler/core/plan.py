@@ -12,25 +12,33 @@ import hashlib
 import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
 from reconciler.core.direction import (
     LESS_SAFE,
-    REQUEST_ORDER,
     Direction,
     changed_fields,
     direction,
+    is_no_looser,
+    is_protective,
+    loosest,
 )
 from reconciler.core.evidence import (
     SETTLING_S,
     Absent,
     Doubtful,
+    Missing,
     NotRead,
     Overtaken,
     Reads,
+    Unconfirmed,
+    Unreadable,
     View,
     last_proof,
+    last_seen,
+    newest_file,
     shown_until,
     view,
 )
@@ -41,6 +49,7 @@ from reconciler.core.model import (
     Environment,
     Family,
     Field,
+    FileVersion,
     Known,
     LiveRow,
     Never,
@@ -50,6 +59,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger, schedule
 from reconciler.core.policy import Allow, Judgement, Policy, Proposal, Refusal, judge
+from reconciler.core.retry import NO_TRIES, Rejection, RetryRecord
 
 
 class Basis(StrEnum):
@@ -85,12 +95,14 @@ class Because(StrEnum):
     POLICY = "policy"
     GUARD = "guard"
     DRIFT_POLICY = "drift-policy"
-    PARKED = "parked"
+    REJECTED = "rejected"
     STALE = "stale"
-    """The family is not as the applied plan file says: only ever within an ``apply PLAN``."""
+    """The change is not one that was reviewed: only ever after a review."""
+    UNREADABLE = "unreadable"
+    """What is live cannot be read for certain, so whether the change is safe is unknown."""
 
 
-NOT_PROPOSED = frozenset({Because.PAUSED, Because.DRIFT_POLICY, Because.STALE})
+NOT_PROPOSED = frozenset({Because.PAUSED, Because.DRIFT_POLICY, Because.STALE, Because.UNREADABLE})
 """Holds decided before a policy is asked: these changes are not about to be made."""
 
 
@@ -106,20 +118,25 @@ class DriftPolicy(StrEnum):
 class Rules:
     """What is looked at in this plan, and what holds a family back.
 
-    ``parked``: settings the exchange refused, by family; another desired value is tried again.
+    ``rejected``: settings the exchange refused, by family; another desired value is tried at once.
     ``policy``: None is the guard alone. ``allowed``: refusals overridden by name.
     ``only``: the families looked at, None for all that are desired. ``reviewed``: before and after
-    of each change in an applied plan file, None when there is none; any other change is stale.
-    The policy judges the whole file, whatever ``only`` leaves of it.
+    of each reviewed change, None when there was no review; any other change is stale.
+    The policy judges the whole file, whatever ``only`` leaves of it. ``retries``: what was tried without
+    success. ``file``: the version of the settings file, None for an explicit act, which may loosen what
+    any other file tightened. ``hold_doubtful``: doubtful families are held, not left out of the plan.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL
-    parked: Mapping[Family, Setting] = field(default_factory=dict)
+    rejected: Mapping[Family, Rejection] = field(default_factory=dict)
     paused: frozenset[Family] = frozenset()
     policy: Policy | None = None
     allowed: frozenset[Allow] = frozenset()
     only: frozenset[Family] | None = None
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
+    retries: RetryRecord = NO_TRIES
+    file: FileVersion | None = None
+    hold_doubtful: bool = False
 
     def looks_at(self, family: Family) -> bool:
         """Tell whether a desired family is one this plan is about."""
@@ -134,6 +151,10 @@ class Change:
     ``direction`` is None when before and after are equal. ``order`` counts requests from 1.
     ``known_at`` is set for an adopt that has to wait: the instant from which a read will tell.
     ``eta_s`` is seconds from the plan's making to the reservation (set) or the knowledge (adopt).
+    ``protective``: the request only adds protection, whatever may be in force; such requests go first.
+    ``tries`` counts the tries of this value without a definite success, ``not_before`` is the instant
+    from which it may be tried again (-inf: at once). ``other_file_at``: the family's record came from
+    another, newer settings file at that time of day (None: it did not, or the time is not known).
     """
 
     family: Family
@@ -148,6 +169,10 @@ class Change:
     order: int | None = None
     eta_s: float | None = None
     known_at: float | None = None
+    protective: bool = False
+    tries: int = 0
+    not_before: float = float("-inf")
+    other_file_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +182,9 @@ class Plan:
     ``refusals`` are the policy's or guard's, each naming its family; while there is one, ``apply``
     sends nothing. ``overridden`` are those that only an override by name lets pass, and ``waived`` the
     families that would be held were there no override. ``doubtful`` names families for which another
-    live read is needed before anything is concluded.
+    live read is needed before anything is concluded: they are neither among the changes nor unchanged.
+    ``missing`` are those of them to be read on their own. ``superseded`` are families whose open attempts
+    are over, because live shows what none of them carries.
     """
 
     account: str
@@ -167,6 +194,8 @@ class Plan:
     unchanged: tuple[Family, ...]
     unmanaged: Mapping[Family, Setting]
     doubtful: tuple[Family, ...] = ()
+    missing: tuple[Family, ...] = ()
+    superseded: tuple[Family, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     overridden: tuple[Refusal, ...] = ()
     waived: frozenset[Family] = frozenset()
@@ -213,17 +242,28 @@ def make_plan(
     seen_of = {
         family: view(family, known.get(family, Never()), reads) for family in sorted(desired.families)
     }
-    proposed = [
+    every = [
         change
         for family, seen in seen_of.items()
         if (change := _change(family, desired, known.get(family, Never()), seen, reads, rules, now))
     ]
-    judgement = _judged(proposed, known, desired, rules)
+    at_once = {
+        change.family
+        for change in every
+        if _protects_at_once(change, known.get(change.family, Never()), seen_of[change.family], reads)
+    }
+    doubtful = {family for family, seen in seen_of.items() if _is_doubtful(seen)} - at_once
+    proposed = [change for change in every if change.family not in doubtful]
+    if rules.hold_doubtful:
+        proposed += [
+            _unreadable(family, desired, known.get(family, Never())) for family in sorted(doubtful)
+        ]
+    judgement = _judged(proposed, known, desired, reads, rules)
     views = {family: seen for family, seen in seen_of.items() if rules.looks_at(family)}
     looked_at = [change for change in proposed if rules.looks_at(change.family)]
     changes = _refused(looked_at, judgement.refusals, rules)
-    touched = {change.family for change in changes}
-    to_protect = {change.family for change in changes if _protects_at_once(change, views[change.family])}
+    left_out = set() if rules.hold_doubtful else doubtful
+    touched = {change.family for change in changes} | left_out
     return Plan(
         account=desired.account,
         environment=desired.environment,
@@ -231,10 +271,12 @@ def make_plan(
         changes=in_order(changes),
         unchanged=tuple(family for family in views if family not in touched),
         unmanaged=_unmanaged(desired, reads),
-        doubtful=tuple(
+        doubtful=tuple(family for family in views if family in left_out),
+        missing=tuple(family for family, seen in views.items() if isinstance(seen, Missing)),
+        superseded=tuple(
             family
             for family, seen in views.items()
-            if isinstance(seen, Doubtful | Overtaken) and family not in to_protect
+            if _superseded(desired.families[family].setting, known.get(family, Never()), seen, reads)
         ),
         refusals=judgement.refusals,
         overridden=judgement.overridden,
@@ -242,20 +284,51 @@ def make_plan(
     )
 
 
-def _protects_at_once(change: Change, seen: View) -> bool:
-    """Tell whether a request has its reason in the record and need not wait for a second read.
+def _is_doubtful(seen: View) -> bool:
+    return isinstance(seen, Doubtful | Overtaken | Missing)
 
-    Switching off does wait: what one read shows may be a protection nobody meant to end. So does
-    what a read shows to be as desired already.
+
+def _protects_at_once(change: Change, known: Known, seen: View, reads: Reads) -> bool:
+    """Tell whether a request need not wait for another read, because it only adds protection.
+
+    Both what is on record and what the read shows may be in force, so it has to be so against both.
+    What a read shows to be as desired already waits, too.
     """
-    as_desired = isinstance(seen, Doubtful) and seen.row is not None and seen.row.setting == change.after
-    return change.action is Action.SET and not change.after.disabled and not as_desired
+    if change.action is not Action.SET:
+        return False
+    may_be = {change.before}
+    if isinstance(seen, Doubtful):
+        may_be.add(None if seen.row is None else seen.row.setting)
+    if isinstance(seen, Missing):
+        last = last_seen(change.family, known, reads)
+        if last is None:
+            return False  # a row without a name may be this family's, with any setting
+        may_be.add(last)
+    return change.after not in may_be and all(is_protective(one, change.after) for one in may_be)
+
+
+def _unreadable(family: Family, desired: Desired, known: Known) -> Change:
+    """Return the change of a family that nothing is decided about, because live is not known."""
+    proof, wanted = last_proof(known), desired.families[family]
+    before = None if proof is None else proof.setting
+    return Change(
+        family,
+        Action.HOLD,
+        Reason.UNCERTAIN,
+        before,
+        wanted.setting,
+        wanted.source,
+        because=Because.UNREADABLE,
+        direction=direction(before, wanted.setting),
+        fields=changed_fields(before, wanted.setting),
+    )
 
 
 def in_order(changes: list[Change]) -> tuple[Change, ...]:
     """Return ``changes`` in plan order, requests numbered from 1.
 
-    Requests come first (uncertain, then by direction, then by name), then adopts, then holds.
+    Requests come first (those that only add protection, then the fewest tries without success, then by
+    name), then adopts, then holds.
     """
     ordered = sorted(changes, key=_sending_rank)
     requests = sum(change.action is Action.SET for change in ordered)
@@ -292,10 +365,11 @@ def digest(account: str, environment: Environment, changes: tuple[Change, ...]) 
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """The family has to be written."""
+    """The family has to be written; ``drift``: only if the drift policy puts back what live shows."""
 
     reason: Reason
     before: Setting | None
+    drift: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +390,12 @@ class _Await:
     before: Setting | None
 
 
-_Need = _Write | _Adopt | _Await | None
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """What is live cannot be read for certain, so nothing is done."""
+
+
+_Need = _Write | _Adopt | _Await | _Blocked | None
 
 
 def _change(
@@ -330,40 +409,113 @@ def _change(
 ) -> Change | None:
     wanted = desired.families[family]
     after = wanted.setting
+    if _superseded(after, known, seen, reads):
+        known = last_proof(known) or Never()
     need = _need(after, known, seen, reads, now)
     match need:
         case None:
             return None
+        case _Adopt() if _is_other_file(known, rules):
+            return None  # recording it would hide that a newer file wants something else
         case _Adopt(reason):
             return Change(family, Action.ADOPT, reason, after, after, wanted.source)
         case _Await(until, before):
             return Change(
                 family, Action.ADOPT, Reason.UNCERTAIN, before, after, wanted.source, known_at=until
             )
+        case _Blocked():
+            return _unreadable(family, desired, known)
         case _Write():
-            return _set_or_hold(family, wanted, need, seen, reads, rules)
+            return _set_or_hold(family, wanted, need, known, seen, reads, rules, now)
         case _:
             assert_never(need)
 
 
+def _superseded(after: Setting, known: Known, seen: View, reads: Reads) -> bool:
+    """Tell whether a family's open attempts are over: live shows what none of them carries, for good.
+
+    What is last proven counts again then: a third value is plain drift.
+    """
+    if not isinstance(known, Uncertain) or not _shows_no_attempt(after, known, seen):
+        return False
+    assert reads.latest is not None
+    until = max(attempt.effect_until for attempt in known.unresolved)
+    return shown_until(reads.latest.begun_at) > until
+
+
+def _shows_no_attempt(after: Setting, known: Uncertain, seen: View) -> bool:
+    """Tell whether live is neither as desired nor what an open attempt carries."""
+    if not isinstance(seen, LiveRow | Absent):
+        return False
+    live = _in_force(known.last.setting if known.last else None, seen)
+    return live != after and live not in {
+        attempt.setting for attempt in known.unresolved if attempt.setting
+    }
+
+
+def _is_other_file(known: Known, rules: Rules) -> bool:
+    """Tell whether the family's record came from another settings file, newer than this controller's."""
+    newest = newest_file(known)
+    if rules.file is None or newest.sha256 == rules.file.sha256:
+        return False
+    return newest.number > rules.file.number
+
+
 def _set_or_hold(
-    family: Family, wanted: DesiredFamily, need: _Write, seen: View, reads: Reads, rules: Rules
+    family: Family,
+    wanted: DesiredFamily,
+    need: _Write,
+    known: Known,
+    seen: View,
+    reads: Reads,
+    rules: Rules,
+    now: float,
 ) -> Change:
+    after, other_file = wanted.setting, _is_other_file(known, rules)
+    may_be = _may_be_in_force(need.before, known, seen)
+    protective = is_protective(loosest(may_be), after)
+    proof = last_proof(known)
     change = Change(
         family,
         Action.SET,
-        need.reason,
+        Reason.DRIFTED if other_file and need.reason is Reason.CHANGED else need.reason,
         need.before,
-        wanted.setting,
+        after,
         wanted.source,
-        direction=direction(need.before, wanted.setting),
-        fields=changed_fields(need.before, wanted.setting),
+        direction=direction(need.before, after),
+        fields=changed_fields(need.before, after),
+        protective=protective,
+        tries=rules.retries.count(family, after),
+        not_before=rules.retries.not_before(family, after, protective=protective),
+        other_file_at=proof.recorded_at if other_file and proof else None,
     )
-    because = _held(change, seen, reads, rules)
+    because = _held(change, need, seen, reads, rules, now)
+    if because is None and other_file and not _only_protects(need.before, after, known):
+        because = Because.DRIFT_POLICY
     return replace(change, action=Action.HOLD, because=because) if because else change
 
 
+def _may_be_in_force(before: Setting | None, known: Known, seen: View) -> tuple[Setting | None, ...]:
+    """Return every setting that may be in force: one of None stands for none, or for any."""
+    shown = (seen.row.setting,) if isinstance(seen, Doubtful) and seen.row is not None else ()
+    if not isinstance(known, Uncertain):
+        return (before, *shown)
+    return (before, *shown, *(attempt.setting for attempt in known.unresolved))
+
+
+def _only_protects(before: Setting | None, after: Setting, known: Known) -> bool:
+    """Tell whether writing ``after`` only adds protection, against live and against every open attempt."""
+    attempts = known.unresolved if isinstance(known, Uncertain) else ()
+    return is_protective(before, after) and all(
+        attempt.setting is None or is_no_looser(attempt.setting, after) for attempt in attempts
+    )
+
+
 def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) -> _Need:
+    if isinstance(seen, Unreadable):
+        return _Blocked()
+    if isinstance(seen, Unconfirmed):
+        return _need_unconfirmed(after, known, seen.last)
     match known:
         case Never():
             return _need_never_applied(after, seen)
@@ -373,6 +525,15 @@ def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) ->
             return _need_uncertain(after, known, seen, reads, now)
         case _:
             assert_never(known)
+
+
+def _need_unconfirmed(after: Setting, known: Known, last: Setting | None) -> _Need:
+    """Decide about a family that lists leave out and whose own read fails: only what is no looser goes."""
+    if last is None or not is_no_looser(last, after):
+        return _Blocked()
+    proof = last_proof(known)
+    reason = Reason.DRIFTED if proof is not None and proof.setting == after else Reason.CHANGED
+    return _Write(reason, None if last == after else last)
 
 
 def _need_never_applied(after: Setting, seen: View) -> _Need:
@@ -412,7 +573,7 @@ def _in_force(applied: Setting | None, seen: View) -> Setting | None:
             return live
         case Absent():
             return applied if applied is not None and applied.disabled else None
-        case NotRead() | Overtaken() | Doubtful():
+        case NotRead() | Overtaken() | Doubtful() | Missing() | Unconfirmed() | Unreadable():
             return applied
         case _:
             assert_never(seen)
@@ -430,17 +591,19 @@ def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, 
     until = max((attempt.effect_until for attempt in others), default=float("-inf"))
     before = _in_force(known.last.setting if known.last else None, seen)
     begun_at = reads.latest.begun_at if reads.latest and isinstance(seen, LiveRow | Absent) else None
+    as_proven = known.last is not None and known.last.setting == after
+    write = _Write(Reason.UNCERTAIN, before, drift=as_proven and _shows_no_attempt(after, known, seen))
     if begun_at is not None and before == after and shown_until(begun_at) > until:
         return _Adopt(Reason.UNCERTAIN)
     if begun_at is not None and before == after and all(other.setting is None for other in others):
         # Only the record is in doubt, and live is as desired: no request before that is over.
         return _Await(until + SETTLING_S, before)
     if not others or not _acknowledged_since(after, known, max(other.attempt for other in others)):
-        return _Write(Reason.UNCERTAIN, before)
+        return write
     if begun_at is not None and before != after:
-        return _Write(Reason.UNCERTAIN, before)
+        return write
     if reads.latest is None:
-        return _Write(Reason.UNCERTAIN, before) if now > until else _Await(until, before)
+        return write if now > until else _Await(until, before)
     return _Await(until + SETTLING_S, before)
 
 
@@ -449,20 +612,32 @@ def _acknowledged_since(after: Setting, known: Uncertain, attempt: int) -> bool:
     return last is not None and last.setting == after and last.attempt > attempt
 
 
-def _held(change: Change, seen: View, reads: Reads, rules: Rules) -> Because | None:
+def _held(
+    change: Change, need: _Write, seen: View, reads: Reads, rules: Rules, now: float
+) -> Because | None:
     """Return the first hold that applies: what people decided before what the moment decides."""
     if change.family in rules.paused:
         return Because.PAUSED
-    if change.reason is Reason.DRIFTED and not _healed(change, rules.drift):
+    if (need.drift or change.reason is Reason.DRIFTED) and not _healed(change, rules.drift):
         return Because.DRIFT_POLICY
     reviewed = rules.reviewed if rules.looks_at(change.family) else None
     if reviewed is not None and not _as_reviewed(change, seen, reads, reviewed):
         return Because.STALE
     if _frozen(seen):
         return Because.FROZEN
-    if rules.parked.get(change.family) == change.after:
-        return Because.PARKED
+    if _rejected(change, rules.rejected.get(change.family), now):
+        return Because.REJECTED
     return None
+
+
+def _rejected(change: Change, rejection: Rejection | None, now: float) -> bool:
+    """Tell whether the exchange refused this value, and it is not to be tried again now."""
+    if rejection is None or rejection.setting != change.after:
+        return False
+    if now < rejection.retry_at:
+        return True
+    live = change.before
+    return rejection.only_if_looser and live is not None and is_no_looser(change.after, live)
 
 
 def _as_reviewed(
@@ -480,7 +655,7 @@ def _as_reviewed(
     promised = reviewed.get(change.family)
     if promised is None:
         return False
-    if isinstance(seen, NotRead | Overtaken) and reads.latest is not None:
+    if isinstance(seen, NotRead | Overtaken | Missing) and reads.latest is not None:
         return change.after == promised[1]
     return change.after == promised[1] and change.before in promised
 
@@ -499,7 +674,7 @@ def _healed(change: Change, policy: DriftPolicy) -> bool:
 
 
 def _judged(
-    proposed: list[Change], known: Mapping[Family, Known], desired: Desired, rules: Rules
+    proposed: list[Change], known: Mapping[Family, Known], desired: Desired, reads: Reads, rules: Rules
 ) -> Judgement:
     """Ask the policy about everything the file would change, whatever this plan is about.
 
@@ -510,7 +685,7 @@ def _judged(
         change.family: _may_be_enabled(change, known.get(change.family, Never())) for change in proposed
     }
     proposals = [
-        Proposal(change.family, change.before, change.after, change.direction, enabled[change.family])
+        _proposal(change, known.get(change.family, Never()), reads, may_be_enabled=enabled[change.family])
         for change in proposed
         if _counts(change)
     ]
@@ -525,6 +700,19 @@ def _judged(
     return Judgement(
         _without(judgement.refusals, idle), judgement.overridden, _without(judgement.without, idle)
     )
+
+
+def _proposal(change: Change, known: Known, reads: Reads, *, may_be_enabled: bool) -> Proposal:
+    """Return the change as the policy judges it.
+
+    Where a row is gone, a change of the file is measured from the last setting seen: else a missing row
+    would lift every limit. Putting back what was last proven is measured from nothing, as an enable.
+    """
+    before, way = change.before, change.direction
+    if before is None and change.reason is not Reason.DRIFTED:
+        before = last_seen(change.family, known, reads)
+        way = way if before is None else direction(before, change.after)
+    return Proposal(change.family, before, change.after, way, may_be_enabled)
 
 
 def _is_proposed(change: Change) -> bool:
@@ -579,7 +767,7 @@ def _frozen(seen: View) -> bool:
             return frozen
         case Doubtful(row=row):
             return row is not None and row.frozen
-        case NotRead() | Overtaken() | Absent():
+        case NotRead() | Overtaken() | Missing() | Unconfirmed() | Unreadable() | Absent():
             return False
         case _:
             assert_never(seen)
@@ -598,14 +786,12 @@ _ACTION_RANK = {Action.SET: 0, Action.ADOPT: 1, Action.HOLD: 2}
 def _sending_rank(change: Change) -> tuple[int, bool, int, str]:
     if change.action is not Action.SET:
         return _ACTION_RANK[change.action], False, 0, change.family
-    certain = change.reason is not Reason.UNCERTAIN
-    rank = REQUEST_ORDER.index(change.direction) if certain and change.direction else 0
-    return 0, certain, rank, change.family
+    return 0, not change.protective, change.tries, change.family
 
 
 def _timed(change: Change, slots: tuple[float, ...], now: float) -> Change:
     if change.order is not None:
-        return replace(change, eta_s=slots[change.order - 1] - now)
+        return replace(change, eta_s=max(slots[change.order - 1], change.not_before) - now)
     if change.known_at is not None:
         return replace(change, eta_s=max(0.0, change.known_at - now))
     return change

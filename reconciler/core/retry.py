@@ -37,6 +37,12 @@ one window, the second the time for which an unanswered request counts against t
 LOOSENING_RETRY_S = (10.0, 45.0, 90.0, 120.0, 240.0, 480.0, 600.0)
 """The same for changes that loosen: they can wait, and their retries must not crowd out protection."""
 
+REJECTED_RETRY_S = 600.0
+REJECTED_RETRIES = 6
+REJECTED_SLOW_RETRY_S = 3600.0
+"""A setting that the exchange refused is tried again every 10 minutes for an hour, then every hour: what
+made it invalid may have passed, and each try costs a slot."""
+
 
 def back_off_s(failures: int) -> float:
     """Return how long to back off after ``failures`` earlier failures in a row: 1, 2, 4 … 30 s."""
@@ -115,3 +121,20 @@ class RetryRecord:
 
 
 NO_TRIES = RetryRecord()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A setting the exchange refused for one family; another value is tried at once.
+
+    The same value is tried again from ``retry_at`` on; ``only_if_looser``: only while live is looser.
+    """
+
+    setting: Setting
+    retry_at: float
+    only_if_looser: bool = True
+
+
+def rejected_again_after_s(times: int) -> float:
+    """Return how long after the ``times``-th refusal in a row (1, 2, …) a setting may be tried again."""
+    return REJECTED_RETRY_S if times <= REJECTED_RETRIES else REJECTED_SLOW_RETRY_S

@@ -120,16 +120,14 @@ def make_status(
     wall: datetime,
     policy: Policy | None = None,
     rules: Rules | None = None,
-    read: LiveRead | None = None,
-    overtaken: frozenset[Family] = frozenset(),
+    reads: Reads | None = None,
 ) -> Status:
     """Put the record beside what is desired, as of ``now`` and ``wall``.
 
     ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``.
-    ``read`` is that pass's own live read; None: the one on record, as old as the wall clock says.
-    ``overtaken``: the families of which that pass knows that its read may be older than the record.
+    ``reads`` is what that pass has read; None: the read on record, as old as the wall clock says.
     """
-    reads = _reads(record, now, wall) if read is None else Reads(read, read, overtaken)
+    reads = reads or _reads(record, now, wall)
     pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
     if rules is None:
         rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
@@ -163,13 +161,13 @@ def make_status(
 def _reads(record: Record, now: float, wall: datetime) -> Reads:
     """Return the recorded read as one begun that long ago; the wall clock is good enough to show.
 
-    Only the last read is on record, so it stands for both where two must agree: what it showed is
-    told as drift, never passed over as in sync. Nothing is written because of it.
+    It is only shown, so a row that it leaves out counts as gone: never passed over as in sync. Nothing
+    is written because of it.
     """
     if record.live_at is None:
         return Reads()
     read = LiveRead(now - (wall - record.live_at).total_seconds(), record.live_rows)
-    return Reads(latest=read, previous=read)
+    return Reads(latest=read, display=True)
 
 
 def _family(
@@ -229,7 +227,7 @@ def states_seen(
 
 def _seen(known: Known, live: LiveRow | None, change: Change | None, doubtful: bool, refused: bool) -> str:
     stuck = change is not None and (
-        change.because is Because.PARKED or (refused and change.action is Action.SET)
+        change.because is Because.REJECTED or (refused and change.action is Action.SET)
     )
     return FAILED if stuck else _state(known, live, change, doubtful).value
 

@@ -1,16 +1,17 @@
 """What a pass does next, given its plan: the whole order of a pass, as one pure function.
 
-Read what must be known; adopt what needs no request; wait for what is not yet due; send one request;
-or be done. Sending is decided only on a read fresh enough that a freeze or a change behind our back
-would have been seen.
+Read what must be known; record what needs no request; wait for what is not yet due; send one request;
+or be done. Sending is decided only on a read fresh enough that a freeze or a change made outside mmp
+would have been seen. A family whose live setting is in doubt waits by itself: the others go on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.core.events import Cause
-from reconciler.core.evidence import SECOND_READ_AFTER_S, Reads, counts_after
+from reconciler.core.evidence import SECOND_READ_AFTER_S, Reads, counts_after, repeat_after_s
 from reconciler.core.model import Family, Known, Never, Setting
 from reconciler.core.plan import Change, Plan
 
@@ -18,7 +19,8 @@ LEAD_S = 1.0
 """How long before its slot a request's connection is opened and live is read once more."""
 
 FRESH_S = 2.0
-"""How old the last live read may be when a request is decided on; covers LEAD_S and a burst of two."""
+"""How long ago the last live read may have ended when a request is decided on; covers LEAD_S and a burst
+of two. How long the read itself took does not count: a slow exchange must not stop protection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,24 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
+class EndAttempts:
+    """Record that the open attempts of these families are over: live shows what none of them carries."""
+
+    families: tuple[Family, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
-    """Read live once more."""
+    """Read live once more; ``repeated``: directly after a read that did not suffice."""
+
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFamily:
+    """Read one family on its own: the list leaves it out."""
+
+    family: Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +61,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Open a connection now, reserve and send at ``at``."""
+    """Open a connection now, reserve and send at ``at``, leaving ``keep_free`` slots of the window free."""
 
     change: Change
     at: float
+    keep_free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,75 +73,159 @@ class Settled:
     """Nothing is left to do in this pass."""
 
 
-Step = Adopt | Read | Wait | Send | Settled
+Step = Adopt | EndAttempts | Read | ReadFamily | Wait | Send | Settled
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The earliest reservation: ``any`` of the window's slots, or the ``first``, which leaves one free."""
+
+    any: float
+    first: float
+
+    def leaving(self, keep_free: int) -> float:
+        """Return the earliest reservation that leaves so many slots free (0 or 1)."""
+        return self.first if keep_free else self.any
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The request to go next, from ``at`` on."""
+
+    change: Change
+    at: float
+    keep_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """Something that could be done from ``due`` on; until then it is waited for because of ``cause``."""
+
+    due: float
+    cause: Cause
+    step: Step
 
 
 def next_step(
     plan: Plan,
-    known: Known | None,
+    known: Mapping[Family, Known],
     reads: Reads,
     *,
     now: float,
-    slot: float,
+    slots: Slots,
     not_before: float,
     live: bool,
+    reviewing: bool = False,
 ) -> Step:
     """Return the next step of a pass.
 
-    ``known`` is what is known of the first request's family (None when there is no request),
-    ``slot`` the earliest reservation, ``not_before`` the end of a back-off, ``live`` whether this
-    pass reads live at all.
+    ``not_before`` is the end of the account's back-off, ``live`` tells whether this pass reads live at
+    all. ``reviewing``: the plan is yet to be reviewed, so that doubtful families are read first.
     """
     if live and reads.latest is None:
-        return _read(now, not_before)
-    if plan.doubtful:
-        # Even a record waits: a review has to see the whole plan before anything is recorded.
-        return _read_again(reads, now, not_before)
+        return Read() if now >= not_before else Wait(not_before, Cause.BACK_OFF)
+    if reviewing and plan.doubtful:
+        return _first_due(_doubts(plan, reads, not_before), now)
+    if plan.superseded:
+        return EndAttempts(plan.superseded)
     adopted = {change.family: change.after for change in _adopts(plan) if change.known_at is None}
     if adopted:
         return Adopt(adopted)
-    if plan.requests:
-        return _towards_sending(plan.requests[0], known or Never(), reads, now, slot, not_before, live)
-    return _towards_knowing(plan, reads, now, not_before, live)
+    following = next_request(plan, now=now, slots=slots)
+    options = () if following is None else (_sending(following, known, reads, now, not_before, live),)
+    return _first_due(
+        [*options, *_doubts(plan, reads, not_before), *_awaited(plan, reads, now, not_before, live)], now
+    )
 
 
-def _towards_sending(
-    change: Change, known: Known, reads: Reads, now: float, slot: float, not_before: float, live: bool
-) -> Step:
-    if now < not_before:
-        return Wait(not_before, Cause.BACK_OFF)
-    if now < slot - LEAD_S:
-        return Wait(slot - LEAD_S, Cause.SLOT)
-    if live and not _fresh(reads, known, now):
-        return Read()
-    return Send(change, max(now, slot))
+def next_request(plan: Plan, *, now: float, slots: Slots) -> Next | None:
+    """Return the request to go next: the earliest that may go, in the plan's order; None without one.
+
+    A value that was tried without success does not take the last free slot of a window while another
+    family waits for it, and a loosening tried so never does: an emergency always finds one.
+    """
+    waiting = sum(change.not_before <= now for change in plan.requests)
+    found: Next | None = None
+    for change in plan.requests:
+        others = waiting - (change.not_before <= now)
+        keep_free = int(change.tries > 0 and (not change.protective or others > 0))
+        at = max(now, change.not_before, slots.leaving(keep_free))
+        if found is None or at < found.at:
+            found = Next(change, at, keep_free)
+    return found
 
 
-def _fresh(reads: Reads, known: Known, now: float) -> bool:
+def _first_due(options: list[_Option], now: float) -> Step:
+    """Return the first of the options that is due, or the wait for the earliest; Settled without any."""
+    for option in options:
+        if option.due <= now:
+            return option.step
+    first = min(options, key=lambda option: option.due, default=None)
+    return Settled() if first is None else Wait(first.due, first.cause)
+
+
+def _sending(
+    following: Next, known: Mapping[Family, Known], reads: Reads, now: float, not_before: float, live: bool
+) -> _Option:
+    """Return the way to a request: wait for its slot, read live once more, send."""
+    change = following.change
+    due = max(following.at - LEAD_S, change.not_before, not_before)
+    if now < due:
+        backing_off = due in (not_before, change.not_before)
+        return _Option(due, Cause.BACK_OFF if backing_off else Cause.SLOT, Settled())
+    if not live or _is_fresh(reads, known.get(change.family, Never()), now):
+        return _Option(due, Cause.SLOT, Send(change, following.at, following.keep_free))
+    assert reads.latest is not None
+    if reads.latest.ended_at <= now - FRESH_S:
+        return _Option(due, Cause.SLOT, Read())
+    return _Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True))
+
+
+def _is_fresh(reads: Reads, known: Known, now: float) -> bool:
     latest = reads.latest
-    return latest is not None and latest.begun_at > max(counts_after(known), now - FRESH_S)
+    return latest is not None and latest.begun_at > counts_after(known) and latest.ended_at > now - FRESH_S
 
 
-def _towards_knowing(plan: Plan, reads: Reads, now: float, not_before: float, live: bool) -> Step:
+def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
+    """Return the reads that doubtful families need: first of each missing one alone, then all again."""
+    if not plan.doubtful or reads.latest is None:
+        return []
+    again = _Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True))
+    return [*_family_reads(plan, reads, not_before), again]
+
+
+def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Option]:
+    """Yield the read of one missing family, at most one a second; none that was asked since the list."""
+    assert reads.latest is not None
+    asked = {family: missing.asked_at for family, missing in reads.missing.items()}
+    last = max((at for at in asked.values() if at is not None), default=float("-inf"))
+    begun_at = reads.latest.begun_at
+    for family in plan.missing:
+        at = asked.get(family)
+        if family in plan.doubtful and (at is None or at < begun_at):
+            due = max(last + SECOND_READ_AFTER_S, not_before)
+            yield _Option(due, Cause.SECOND_READ, ReadFamily(family))
+            return
+
+
+def _awaited(plan: Plan, reads: Reads, now: float, not_before: float, live: bool) -> list[_Option]:
+    """Return the read that ends a doubt once nothing can land any more; without reads, the wait for it."""
     due = [change.known_at for change in _adopts(plan) if change.known_at is not None]
     if not due:
-        return Settled()
+        return []
     first = min(due)
     if now <= first or not live:
         # A read has to begin after the instant, not at it; without reads the plan turns into a
         # request once the instant has passed.
-        return Wait(first + SECOND_READ_AFTER_S, Cause.UNCONFIRMED)
-    return _read_again(reads, now, not_before)
+        until = max(first, now) + SECOND_READ_AFTER_S
+        return [_Option(until, Cause.UNCONFIRMED, Settled())]
+    return [_Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True))]
 
 
-def _read_again(reads: Reads, now: float, not_before: float) -> Step:
-    latest = reads.latest
-    due = now if latest is None else latest.begun_at + SECOND_READ_AFTER_S
-    return _read(now, not_before) if now >= due else Wait(due, Cause.SECOND_READ)
-
-
-def _read(now: float, not_before: float) -> Step:
-    return Read() if now >= not_before else Wait(not_before, Cause.BACK_OFF)
+def _repeat_at(reads: Reads, not_before: float) -> float:
+    """Return from when a read may directly follow the latest one."""
+    assert reads.latest is not None
+    return max(reads.latest.ended_at + repeat_after_s(reads.repeated), not_before)
 
 
 def _adopts(plan: Plan) -> tuple[Change, ...]:

@@ -7,7 +7,7 @@ provably applied or provably refused stays unknown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from reconciler.core.model import Family, Setting
@@ -88,7 +88,8 @@ class Verdict:
 
 _BY_CLASS: dict[ReplyClass, Verdict] = {
     ReplyClass.RATE_LIMITED: Verdict(AttemptStatus.REJECTED, True, Next.PROCEED),
-    ReplyClass.BUSY: Verdict(AttemptStatus.REJECTED, True, Next.BACK_OFF),
+    # Busy is said by the exchange itself, so the request has arrived; whether it took effect is unknown.
+    ReplyClass.BUSY: Verdict(AttemptStatus.UNKNOWN, True, Next.BACK_OFF),
     ReplyClass.AMBIGUOUS: Verdict(AttemptStatus.UNKNOWN, False, Next.PROCEED),
     ReplyClass.CLOCK: Verdict(AttemptStatus.REJECTED, True, Next.SYNC_CLOCK),
     ReplyClass.WRONG_SETTINGS: Verdict(AttemptStatus.REJECTED, True, Next.PARK),
@@ -109,4 +110,8 @@ def judge(family: Family, sent: Setting, reply: Reply) -> Verdict:
     """Return the verdict on the ``reply`` to setting ``family`` to ``sent``."""
     if reply.reply_class is ReplyClass.ACCEPTED:
         return _APPLIED if reply.echo == ((family, sent),) else _WRONG_ECHO
-    return _BY_CLASS[reply.reply_class]
+    verdict = _BY_CLASS[reply.reply_class]
+    if reply.wrapper is None or verdict.status is not AttemptStatus.REJECTED:
+        return verdict
+    # OKX wrapped the refusal, and nobody documents that Set MMP does so: a read has to tell.
+    return replace(verdict, status=AttemptStatus.UNKNOWN)

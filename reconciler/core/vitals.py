@@ -38,7 +38,15 @@ from reconciler.core.events import (
     WentIdle,
     WentOn,
 )
-from reconciler.core.evidence import Doubtful, Overtaken, Reads, view
+from reconciler.core.evidence import (
+    Doubtful,
+    Missing,
+    Overtaken,
+    Reads,
+    Unconfirmed,
+    Unreadable,
+    view,
+)
 from reconciler.core.model import Desired, Family, LiveRead, Never, Pause
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
@@ -276,8 +284,7 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
         now=now,
         wall=wall,
         rules=compared.rules,
-        read=vitals.read,
-        overtaken=compared.overtaken,
+        reads=_reads(vitals, compared),
     )
 
 
@@ -333,9 +340,15 @@ def _in_doubt(vitals: Vitals, event: Compared) -> bool:
     The plan does not wait for a second read where the file has changed as well, and compares with what
     was applied; but what the read shows may be less protection than that, or none.
     """
-    reads, never = Reads(vitals.read, overtaken=event.overtaken), Never()
+    reads, never = _reads(vitals, event) or Reads(), Never()
     seen = (view(each, event.known.get(each, never), reads) for each in event.desired.families)
-    return any(isinstance(one, Doubtful | Overtaken) for one in seen)
+    return any(isinstance(one, Doubtful | Overtaken | Missing | Unconfirmed | Unreadable) for one in seen)
+
+
+def _reads(vitals: Vitals, compared: Compared) -> Reads | None:
+    """Return what a pass had read when it compared; before its first read, what was read last; or None."""
+    latest = compared.reads.latest or vitals.read
+    return None if latest is None else replace(compared.reads, latest=latest)
 
 
 def _answered(vitals: Vitals) -> Vitals:

@@ -252,9 +252,9 @@ def _held(
         case Because.DRIFT_POLICY:
             command = _command("apply", f"--family {name}", path)
             return HOLDS[because], Advice("To put the file's settings back, run:", command)
-        case Because.PARKED:
+        case Because.REJECTED:
             return _parked(name, vitals, moment)
-        case Because.STALE:
+        case Because.STALE | Because.UNREADABLE:
             return HOLDS[because], None
         case _:
             assert_never(because)
@@ -302,7 +302,7 @@ def _parked(family: Family, vitals: Vitals, moment: Moment) -> tuple[str, Advice
     if parked and parked.retry_at is not None:
         again = f" Tried again at {moment_words(moment.wall_of(parked.retry_at), moment.wall)}."
     advice = Advice("Correct this family's entry in the file; the others go on.")
-    return f"{HOLDS[Because.PARKED]} {said}{again}".strip(), advice
+    return f"{HOLDS[Because.REJECTED]} {said}{again}".strip(), advice
 
 
 def _day(family: FamilyStatus, spans: Sequence[Span], wall: datetime, columns: int) -> DayLine:

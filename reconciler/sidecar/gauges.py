@@ -115,7 +115,8 @@ def _unresolved(seen: Seen) -> list[Sample]:
     compared = seen.vitals.compared
     if compared is None:
         return []
-    return _one(sum(len(one.unresolved) for one in compared.known.values() if isinstance(one, Uncertain)))
+    known = (compared.known.get(family) for family in compared.desired.families)
+    return _one(sum(len(one.unresolved) for one in known if isinstance(one, Uncertain)))
 
 
 def _pacing(of: Callable[[PacingStatus], float]) -> Callable[[Seen], list[Sample]]:

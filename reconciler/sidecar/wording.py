@@ -90,8 +90,9 @@ HOLDS: dict[Because, str] = {
     Because.PAUSED: "Paused: not written, not even put back.",
     Because.POLICY: "The policy does not let it pass.",
     Because.GUARD: "It would switch protection off.",
-    Because.DRIFT_POLICY: "Changed behind our back, and tighter: reported, not touched.",
-    Because.PARKED: "The exchange refused these settings.",
+    Because.DRIFT_POLICY: "Tighter than the file says, by a change outside mmp: reported, not touched.",
+    Because.REJECTED: "The exchange refused these settings.",
+    Because.UNREADABLE: "Its live setting could not be read for certain: not written.",
     Because.STALE: "Not as reviewed any more: skipped.",
 }
 """Why a family is left as it is."""

@@ -1,5 +1,9 @@
 """Every durable step of an account, in one transaction each, whichever engine keeps the rows.
 
+Proofs, attempts, pauses, overrides and accepted files are of a User ID, as the exchange has it: accounts of
+one User ID share them, and an account that is renamed finds them again. What was seen of an account (the
+last live read, the strips) stays with its name.
+
 This file has the order of the steps and holds no rule: ages are ``ageing``'s, meaning is ``facts``',
 pacing is the core's, SQL is ``tables``'. A write is durable when its method returns, and reservations of
 all processes are in one order. The clock is read inside the transaction, after the rows.
@@ -8,38 +12,50 @@ all processes are in one order. The clock is read inside the transaction, after 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
 
 from reconciler.core.evidence import shown_until
-from reconciler.core.model import Budget, Environment, Family, Kind, Known, LiveRead, Pause, Setting
+from reconciler.core.model import (
+    NO_FILE,
+    Budget,
+    Environment,
+    Family,
+    FileVersion,
+    Kind,
+    Known,
+    LiveRead,
+    Pause,
+    Setting,
+)
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
 from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
 from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
-from reconciler.errors import StateForeign, StateLocked, StateUnavailable
-from reconciler.ports import Grounds, NotYet, Reserved, Signed
+from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
+from reconciler.ports import Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store import facts, questions
 from reconciler.store.ageing import Ages
 from reconciler.store.engine import Claim, Engine
 from reconciler.store.locks import StoreMisuse
-from reconciler.store.questions import Question
+from reconciler.store.questions import Question, budget_key
 from reconciler.store.rows import (
     LOST,
     AppliedRow,
     AttemptRow,
+    FileRow,
     IdentityRow,
     LiveDocument,
     OverrideRow,
-    PauseRow,
     PresenceRow,
     TurnRow,
     clean,
+    file_of,
     live_document,
     setting_of,
     verified,
@@ -49,6 +65,10 @@ from reconciler.store.tables import Numbered, Tables
 
 PRUNE_STEPS = 100
 """Pruning is done once for every hundredth part of what is kept."""
+
+KEEP_FILES = 10_000
+"""Contents of settings files remembered per User ID: those of a file edited every minute for a week. What
+is forgotten and comes back counts as new."""
 
 _SETTLED = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
 """Outcomes that leave the family as it was."""
@@ -111,23 +131,27 @@ class KeptAccount:
 
     async def grounds(self) -> Grounds:
         """Return all that a plan rests on, as of one moment."""
-        budget, of_known = self._identified(), self._asks_known()
-        asks = (*of_known, *self._asks_pauses(), *questions.rate(budget))
-        async with self._deciding(*asks) as tables:
-            applied, attempts = await tables.all_applied(self._key), await tables.all_open(self._key)
-            kept = await self._pauses_on_record(tables)
+        budget = self._identified()
+        asks = (*_asks_known(budget), questions.pauses(budget), questions.all_tries(budget))
+        async with self._deciding(*asks, *questions.rate(budget)) as tables:
+            applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
+            kept, tries = await _pauses_on_record(tables, budget), await tables.all_tries(budget)
             history = await tables.rate_history(budget)
         ages = self._ages()
         return Grounds(
             known=facts.known_from_rows(applied, attempts, ages),
             pauses=_holding(kept, self._engine.clock.wall()),
             ledger=facts.ledger_from_rows(history, ages),
+            retries=facts.retries_from_rows(tries, applied, ages),
         )
 
     async def known(self) -> Mapping[Family, Known]:
         """Return what is known of every family on record (never Never)."""
-        async with self._deciding(*self._asks_known()) as tables:
-            applied, attempts = await tables.all_applied(self._key), await tables.all_open(self._key)
+        budget = await self._found(any_kind=False)
+        if budget is None:
+            return {}
+        async with self._deciding(*_asks_known(budget)) as tables:
+            applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
         return facts.known_from_rows(applied, attempts, self._ages())
 
     async def ledger(self) -> Ledger:
@@ -137,19 +161,45 @@ class KeptAccount:
             history = await tables.rate_history(budget)
         return facts.ledger_from_rows(history, self._ages())
 
-    async def reserve(
-        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
-    ) -> Reserved | NotYet:
-        """Reserve a slot now, ``by`` an instant at the latest, in one durable transaction, or say when."""
+    async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
+        """Record that this content of the settings file is in force; writes only where that is news."""
         budget = self._identified()
-        asks = questions.rate(budget)
+        asks = (questions.file(budget, sha256), questions.newest_file(budget))
+        async with self._engine.reading(None, *asks) as tables:
+            accepted = await _accepted(tables, budget, sha256, changed=changed)
+        if accepted is not None:
+            return accepted
+        async with self._writing(*asks) as tables:
+            accepted = await _accepted(tables, budget, sha256, changed=changed)
+            return accepted or await self._accept(tables, budget, sha256)
+
+    async def reserve(
+        self,
+        request: Signed,
+        *,
+        assume_idle: bool,
+        by: float = float("inf"),
+        file: FileVersion = NO_FILE,
+        keep_free: int = 0,
+    ) -> Reserved | NotYet | PausedMeanwhile:
+        """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or say why not."""
+        budget, family = self._identified(), request.family
+        asks = (
+            questions.pause(budget, family),
+            questions.tries_of(budget, family),
+            *questions.rate(budget),
+        )
         async with self._writing(*asks, held=self._lock_name, number=AttemptRow) as tables:
+            pause = await tables.pause(budget, family)
+            if facts.pauses_request(pause, request.setting, self._engine.clock.wall()):
+                return PausedMeanwhile()
             history = await tables.rate_history(budget)
             ages = self._ages()
-            slot = earliest_slot(facts.ledger_from_rows(history, ages), ages.now, assume_idle=assume_idle)
+            ledger = facts.ledger_from_rows(history, ages)
+            slot = earliest_slot(ledger, ages.now, assume_idle=assume_idle, keep_free=keep_free)
             if slot > ages.now or ages.now > by:
                 return NotYet(slot)
-            attempt = await self._record_attempt(tables, budget, request, ages)
+            attempt = await self._record_attempt(tables, budget, request, file, ages)
             for row in facts.no_longer_counting(history, ages):
                 await tables.update_attempt(row)
             await self._prune(tables, budget, attempt.id)
@@ -167,8 +217,9 @@ class KeptAccount:
         message: str,
     ) -> None:
         """Record what came of an attempt, durably; each is settled once, by whoever reserved it."""
-        async with self._writing(*self._asks_of_verdict(attempt, status)) as tables:
-            pending = await self._pending(tables, attempt)
+        budget = self._identified()
+        async with self._writing(*self._asks_of_verdict(budget, attempt, status)) as tables:
+            pending = await self._pending(tables, budget, attempt)
             ages = self._ages()
             row = pending._replace(
                 status=status.value,
@@ -184,31 +235,55 @@ class KeptAccount:
                 row = row._replace(answered_boot=ages.sights.boot, answered_at=ages.now, retired=0)
             if status is AttemptStatus.NOT_SENT:
                 row = row._replace(retired=1)
+            if status is AttemptStatus.NOT_SENT or limited:
+                row = row._replace(tries=0)
             if status is AttemptStatus.APPLIED:
-                row = await self._acknowledge(tables, row, ages)
+                row = await self._acknowledge(tables, budget, row, ages)
             await tables.update_attempt(row)
         self._reserved.pop(attempt, None)
 
-    async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
-        """Record settings a live read proved in force.
+    async def adopt(
+        self, settings: Mapping[Family, Setting], *, read_begun_at: float, file: FileVersion = NO_FILE
+    ) -> frozenset[Family]:
+        """Record settings a live read proved in force; returns the families recorded.
 
-        Attempts that may still land stay open: of another value, they leave the family uncertain. Who lost
-        the lock has read what another may have written since, and adopts nothing: raises StateLocked.
+        Attempts that may still land stay open: of another value, they leave the family uncertain. What was
+        attempted or proven since the read began is left alone: the read may not show it. Who lost the lock
+        has read what another may have written since, and adopts nothing: raises StateLocked.
         """
-        asks = (questions.all_open(self._key), questions.newest_attempts(self._key))
-        lost = () if self._budget is None else (questions.lost_attempts(self._budget),)
-        async with self._writing(*asks, *lost, held=self._lock_name) as tables:
+        budget = self._identified()
+        asks = (
+            *_asks_known(budget),
+            questions.all_tries(budget),
+            questions.newest_attempts(budget),
+            questions.lost_attempts(budget),
+        )
+        async with self._writing(*asks, held=self._lock_name) as tables:
             ages = self._ages()
+            attempts, applied = await tables.all_open(budget), await tables.all_applied(budget)
+            tries, newest = await tables.all_tries(budget), await tables.newest_attempts(budget)
+            later = facts.changed_since(attempts, applied, read_begun_at, ages)
+            adopted = {family: setting for family, setting in settings.items() if family not in later}
             since = shown_until(read_begun_at)
-            await self._doubt_newcomers(tables, settings, since, ages)
-            attempts = [row for row in await tables.all_open(self._key) if row.family in settings]
-            newest = await tables.newest_attempts(self._key)
-            for ended in facts.ended_by(attempts, since, ages):
-                await tables.update_attempt(ended)
-            for family, setting in settings.items():
-                number = newest.get(family, 0)
-                proof = self._proof(family, setting, How.ADOPTED, number, ages, at=read_begun_at)
+            await self._doubt_newcomers(tables, budget, adopted, since, ages)
+            changed = facts.ended_by((row for row in attempts if row.family in adopted), since, ages)
+            changed += facts.tries_ended_by(tries, adopted)
+            for row in facts.merged(changed):
+                await tables.update_attempt(row)
+            for family, setting in adopted.items():
+                proof = self._proof(
+                    family, setting, How.ADOPTED, newest.get(family, 0), file, ages, at=read_begun_at
+                )
                 await tables.put(proof)
+        return frozenset(adopted)
+
+    async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
+        """End the open attempts of families that a live read shows to have been superseded."""
+        budget = self._identified()
+        async with self._writing(questions.all_open(budget), held=self._lock_name) as tables:
+            attempts = [row for row in await tables.all_open(budget) if row.family in families]
+            for row in facts.ended_by(attempts, shown_until(read_begun_at), self._ages()):
+                await tables.update_attempt(row)
 
     async def record_live(self, read: LiveRead) -> None:
         """Keep the latest live read for ``mmp status``; never used to decide anything."""
@@ -220,9 +295,12 @@ class KeptAccount:
 
     async def pauses(self) -> tuple[Pause, ...]:
         """Return the pauses in force by their time at this moment, by family."""
+        budget = await self._found()
+        if budget is None:
+            return ()
         wall = self._engine.clock.wall()
-        async with self._engine.reading(None, *self._asks_pauses()) as tables:
-            kept = await self._pauses_on_record(tables)
+        async with self._engine.reading(None, questions.pauses(budget)) as tables:
+            kept = await _pauses_on_record(tables, budget)
         return _holding(kept, wall)
 
     async def pause(
@@ -233,68 +311,76 @@ class KeptAccount:
         reason: str,
         fought: Mapping[Family, Setting] | None = None,
     ) -> None:
-        """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says."""
-        wall = self._engine.clock.wall()
-        async with self._engine.writing(Claim(self._key, ahead=self._asks_pauses())) as tables:
-            before = await self._pauses_on_record(tables)
+        """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says.
+
+        A reservation claims the same User ID, so once this has returned there is none of these families.
+        """
+        budget, wall = await self._used(), self._engine.clock.wall()
+        async with self._writing(questions.pauses(budget), budget=budget) as tables:
+            before = await _pauses_on_record(tables, budget)
             for family in families:
                 pause = Pause(family, reason, wall, until, (fought or {}).get(family))
                 if replaces(pause, before.get(family), wall):
-                    await tables.drop_pause(self._account, self._environment.value, family)
-                    await self._keep_pause(tables, pause)
-
-    async def _keep_pause(self, tables: Tables, pause: Pause) -> None:
-        row = facts.pause_row(pause, self._account, self._environment)
-        if isinstance(row, PauseRow):
-            await tables.insert(row)
-        else:
-            await tables.insert(row)
+                    await tables.put(facts.pause_row(pause, budget, self._account))
 
     async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
         """End the fight's pauses of families that are about exactly these settings."""
-        async with self._engine.writing(Claim(self._key, ahead=self._asks_pauses())) as tables:
-            before = await self._pauses_on_record(tables)
+        budget = self._identified()
+        async with self._writing(questions.pauses(budget)) as tables:
+            before = await _pauses_on_record(tables, budget)
             for family, setting in fought.items():
                 if family in before and before[family].fought == setting:
-                    await tables.drop_pause(self._account, self._environment.value, family)
+                    await tables.drop_pause(budget, family)
 
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
-        async with self._engine.writing(Claim(self._key)) as tables:
+        budget = await self._used()
+        async with self._writing(budget=budget) as tables:
             for family in families:
-                await tables.drop_pause(self._account, self._environment.value, family)
+                await tables.drop_pause(budget, family)
 
     # -- what is shown --------------------------------------------------------------------------
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Keep for the history that a refusal was overridden by name, and why."""
-        wall = wall_text(self._engine.clock.wall())
+        budget, wall = self._identified(), wall_text(self._engine.clock.wall())
         async with self._engine.writing(Claim(self._key, number=OverrideRow)) as tables:
             number = await tables.next_id(OverrideRow)
-            told = (family, clean(refusal), clean(reason), wall)
-            await tables.insert(OverrideRow("", number, *self._key[:2], *told))
+            told = (family, self._account, clean(refusal), clean(reason), wall)
+            await tables.insert(OverrideRow("", number, *budget_key(budget), *told))
 
     async def overrides(self, limit: int, family: str = "*") -> list[OverrideRecord]:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
-        async with self._engine.reading(None, questions.overrides(*self._key[:2])) as tables:
-            rows = await tables.overrides(*self._key[:2])
+        budget = await self._found()
+        if budget is None:
+            return []
+        async with self._engine.reading(None, questions.overrides(budget)) as tables:
+            rows = await tables.overrides(budget)
         chosen = (row for row in rows if fnmatchcase(row.family, family))
         return [facts.override_record(row) for row in islice(chosen, limit)]
 
     async def history(self, limit: int, family: str = "*") -> list[AttemptRecord]:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
-        async with self._engine.reading(None, questions.history(self._key)) as tables:
-            rows = await tables.history(self._key)
+        budget = await self._found(any_kind=False)
+        if budget is None:
+            return []
+        async with self._engine.reading(None, questions.history(budget)) as tables:
+            rows = await tables.history(budget)
             chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
             return [facts.attempt_record(row) for row in islice(chosen, limit)]
 
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
+        budget, history = self._budget, None
+        applied: list[AppliedRow] = []
+        attempts: list[AttemptRow] = []
         async with self._engine.reading(None) as tables:
             identity = await tables.identity(*self._key[:2])
-            budget = self._budget or self._budget_of(identity)
-            history = None if budget is None else await tables.rate_history(budget)
-            applied, attempts = await tables.all_applied(self._key), await tables.all_open(self._key)
+            if budget is None and identity is not None and identity.kind == self._kind.value:
+                budget = self._budget_of(identity)
+            if budget is not None:
+                history = await tables.rate_history(budget)
+                applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
             live = await tables.live(self._key)
         ages = self._ages()
         return StateSnapshot(
@@ -409,10 +495,32 @@ class KeptAccount:
             raise StoreMisuse("identify comes before ledger and reserve")
         return self._budget
 
-    def _budget_of(self, identity: IdentityRow | None) -> Budget | None:
-        if identity is None or identity.kind != self._kind.value:
+    async def _used(self) -> Budget:
+        """Return whose account it is; raises MmpError where nobody ever said."""
+        budget = await self._found()
+        if budget is None:
+            whose = f"account {self._account} ({self._environment.value})"
+            hint = "nothing is written from it yet; `mmp apply` or `mmp run` begin to use it"
+            message = f"the state {self._engine.place} was never used for {whose}"
+            raise MmpError("state-unused", message, hint)
+        return budget
+
+    async def _found(self, *, any_kind: bool = True) -> Budget | None:
+        """Return whose account it is, as this process or the record says; None while nobody did.
+
+        A record of another kind of exchange than asked with counts only if it may be of ``any_kind``.
+        """
+        if self._budget is not None:
+            return self._budget
+        asks = questions.identity(*self._key[:2])
+        async with self._engine.reading(None, asks) as tables:
+            identity = await tables.identity(*self._key[:2])
+        if identity is None or (identity.kind != self._kind.value and not any_kind):
             return None
-        return Budget(self._kind, self._environment, identity.uid)
+        return self._budget_of(identity)
+
+    def _budget_of(self, identity: IdentityRow) -> Budget:
+        return Budget(Kind(identity.kind), self._environment, identity.uid)
 
     async def _checked_identity(self, tables: Tables, uid: str) -> IdentityRow | None:
         """Return whose account it is, None while nobody said; raises StateForeign for another."""
@@ -438,12 +546,20 @@ class KeptAccount:
 
     @asynccontextmanager
     async def _writing(
-        self, *ahead: Question, held: str | None = None, number: type[Numbered] | None = None
+        self,
+        *ahead: Question,
+        held: str | None = None,
+        number: type[Numbered] | None = None,
+        budget: Budget | None = None,
     ) -> AsyncIterator[Tables]:
-        """Write about the requests of the account's User ID; the first to do so after a loss records it."""
-        async with self._engine.writing(Claim(self._key, self._budget, held, ahead, number)) as tables:
-            if tables.lost:
-                await self._record_loss(tables)
+        """Write about the requests of the account's User ID; the first to do so after a loss records it.
+
+        ``budget``: whose they are, where this process itself did not identify the account.
+        """
+        of = budget or self._budget
+        async with self._engine.writing(Claim(self._key, of, held, ahead, number)) as tables:
+            if tables.lost and of is not None:
+                await self._record_loss(tables, of)
             yield tables
 
     @asynccontextmanager
@@ -456,55 +572,53 @@ class KeptAccount:
         async with self._writing() as tables:
             yield tables
 
-    async def _record_loss(self, tables: Tables) -> None:
-        budget, wall = self._identified(), self._engine.clock.wall()
+    async def _record_loss(self, tables: Tables, budget: Budget) -> None:
+        wall = self._engine.clock.wall()
         on_record = await tables.on_record(budget)
         lost = facts.lost_attempts(budget, on_record, self._account, self._ages(), wall)
         await tables.insert_attempts(lost)
 
     async def _doubt_newcomers(
-        self, tables: Tables, families: Iterable[Family], since: float, ages: Ages
+        self, tables: Tables, budget: Budget, families: Iterable[Family], since: float, ages: Ages
     ) -> None:
         """Doubt families that are adopted as the first of them on record, where that may have been lost.
 
         None can be written for the first time before that is over: the same loss counts against the rate.
         """
-        lost = [] if self._budget is None else await tables.lost_attempts(self._budget)
+        lost = await tables.lost_attempts(budget)
         for family in families if lost else ():
             doubt = facts.doubt_of_newcomer(lost, self._account, family, since, ages)
-            if doubt is not None and not await self._is_on_record(tables, family):
+            if doubt is not None and not await _is_on_record(tables, budget, family):
                 await tables.insert_attempts([doubt])
 
-    async def _is_on_record(self, tables: Tables, family: Family) -> bool:
-        if await tables.newest_attempt(self._key, family):
-            return True
-        return await tables.applied(self._key, family) is not None
-
-    # -- what is asked --------------------------------------------------------------------------
-
-    def _asks_known(self) -> tuple[Question, ...]:
-        return questions.all_applied(self._key), questions.all_open(self._key)
-
-    def _asks_pauses(self) -> tuple[Question, ...]:
-        return questions.pauses(*self._key[:2])
-
-    def _asks_of_verdict(self, attempt: int, status: AttemptStatus) -> tuple[Question, ...]:
+    def _asks_of_verdict(self, budget: Budget, attempt: int, status: AttemptStatus) -> tuple[Question, ...]:
         """Return what a verdict is recorded by, as far as this process knows what it is about."""
-        asks, reserved = questions.attempt(self._key, attempt), self._reserved.get(attempt)
+        asks, reserved = questions.attempt(budget, attempt), self._reserved.get(attempt)
         if reserved is None or status is not AttemptStatus.APPLIED:
             return (asks,)
-        of = (self._key, reserved.family)
-        return asks, questions.applied(*of), questions.open_of(*of), questions.newest_attempt(*of)
+        of = (budget, reserved.family)
+        return (
+            asks,
+            questions.tries_of(*of),
+            questions.applied(*of),
+            questions.open_of(*of),
+            questions.newest_attempt(*of),
+        )
 
     # -- the durable steps ----------------------------------------------------------------------
 
-    async def _pauses_on_record(self, tables: Tables) -> dict[Family, Pause]:
-        """Return the pause on record of each family, whether or not its time is over."""
-        rows = await tables.pauses(self._account, self._environment.value)
-        return {Family(row.family): facts.pause_of(row) for row in rows}
+    async def _accept(self, tables: Tables, budget: Budget, sha256: str) -> FileVersion:
+        """Give content of the settings file the next number."""
+        newest = await tables.newest_file(budget)
+        number = 1 if newest is None else newest.number + 1
+        wall = wall_text(self._engine.clock.wall())
+        await tables.put(FileRow("", *budget_key(budget), clean(sha256), number, self._account, wall))
+        if number > KEEP_FILES:
+            await tables.prune_files(budget, number - KEEP_FILES)
+        return FileVersion(sha256, number)
 
-    async def _pending(self, tables: Tables, attempt: int) -> AttemptRow:
-        row = await tables.attempt(self._key, attempt)
+    async def _pending(self, tables: Tables, budget: Budget, attempt: int) -> AttemptRow:
+        row = await tables.attempt(budget, attempt)
         reserved = self._reserved.get(attempt)
         if reserved is not None and (row is None or not facts.same_attempt(row, reserved)):
             hint = "nothing has to be done: what may have been lost is counted and read back"
@@ -515,10 +629,11 @@ class KeptAccount:
         return row
 
     async def _record_attempt(
-        self, tables: Tables, budget: Budget, request: Signed, ages: Ages
+        self, tables: Tables, budget: Budget, request: Signed, file: FileVersion, ages: Ages
     ) -> AttemptRow:
-        """Record a pending attempt."""
+        """Record a pending attempt; it counts as a try until it is known better."""
         setting = request.setting
+        earlier = await tables.tries_of(budget, request.family)
         row = AttemptRow(
             checksum="",
             id=await tables.next_id(AttemptRow),
@@ -544,30 +659,51 @@ class KeptAccount:
             limited=0,
             retired=0,
             resolved=0,
+            tries=facts.tries_after(earlier, setting),
+            file_sha256=file.sha256,
+            file_number=file.number,
         )
         await tables.insert(row)
+        for old in earlier[:-1]:  # the last one has the count, should this one never be sent
+            await tables.update_attempt(old._replace(tries=0))
         return row
 
-    async def _acknowledge(self, tables: Tables, row: AttemptRow, ages: Ages) -> AttemptRow:
+    async def _acknowledge(self, tables: Tables, budget: Budget, row: AttemptRow, ages: Ages) -> AttemptRow:
         """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""
-        if not facts.proves(row, await tables.applied(self._key, row.family)):
+        tries = await tables.tries_of(budget, row.family)
+        changed = [one._replace(tries=0) for one in tries if one.id != row.id]
+        row = row._replace(tries=0)
+        proof = None
+        if facts.proves(row, await tables.applied(budget, row.family)):
+            attempts = await tables.open_of(budget, row.family)
+            newest = await tables.newest_attempt(budget, row.family)
+            changed += facts.ended_by(attempts, ages.reserved_at(row), ages)
+            file = file_of(row)
+            proof = self._proof(row.family, setting_of(row), How.APPLIED, newest, file, ages, at=ages.now)
+        for one in facts.merged(changed):
+            await tables.update_attempt(one)
+        if proof is None:
             return row
-        attempts = await tables.open_of(self._key, row.family)
-        newest = await tables.newest_attempt(self._key, row.family)
-        for ended in facts.ended_by(attempts, ages.reserved_at(row), ages):
-            await tables.update_attempt(ended)
-        proof = self._proof(row.family, setting_of(row), How.APPLIED, newest, ages, at=ages.now)
         await tables.put(proof)
         return row._replace(resolved=1)
 
     def _proof(
-        self, family: str, setting: Setting, how: How, newest: int, ages: Ages, *, at: float
+        self,
+        family: str,
+        setting: Setting,
+        how: How,
+        newest: int,
+        file: FileVersion,
+        ages: Ages,
+        *,
+        at: float,
     ) -> AppliedRow:
         """Return the row that says: ``setting`` was in force at ``at``, ``newest`` the last attempt."""
         return AppliedRow(
             "",
-            *self._key,
+            *budget_key(self._identified()),
             family,
+            self._account,
             time_interval_ms=setting.time_interval_ms,
             frozen_interval_ms=setting.frozen_interval_ms,
             qty_limit=setting.qty_limit.text,
@@ -576,6 +712,8 @@ class KeptAccount:
             boot=ages.sights.boot,
             at=float(at),
             at_wall=wall_text(self._engine.clock.wall()),
+            file_sha256=file.sha256,
+            file_number=file.number,
         )
 
     async def _prune(self, tables: Tables, budget: Budget, attempt: int) -> None:
@@ -588,3 +726,26 @@ class KeptAccount:
 def _holding(kept: Mapping[Family, Pause], wall: datetime) -> tuple[Pause, ...]:
     """Return the pauses in force by their time, by family."""
     return tuple(pause for _, pause in sorted(kept.items()) if pause.holds(wall))
+
+
+async def _pauses_on_record(tables: Tables, budget: Budget) -> dict[Family, Pause]:
+    """Return the pause on record of each family, whether or not its time is over."""
+    return {Family(row.family): facts.pause_of(row) for row in await tables.pauses(budget)}
+
+
+async def _accepted(tables: Tables, budget: Budget, sha256: str, *, changed: bool) -> FileVersion | None:
+    """Return the version that content of the settings file has already; None: it gets the next number."""
+    found, newest = await tables.file(budget, sha256), await tables.newest_file(budget)
+    if found is None or (changed and found != newest):
+        return None
+    return FileVersion(sha256, found.number)
+
+
+async def _is_on_record(tables: Tables, budget: Budget, family: Family) -> bool:
+    if await tables.newest_attempt(budget, family):
+        return True
+    return await tables.applied(budget, family) is not None
+
+
+def _asks_known(budget: Budget) -> tuple[Question, ...]:
+    return questions.all_applied(budget), questions.all_open(budget)

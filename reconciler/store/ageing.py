@@ -77,7 +77,7 @@ class Ages:
 
     def proven_at(self, row: AppliedRow) -> float:
         """Return when the setting was proven in force, or a later instant."""
-        what = ("applied", row.account, row.environment, row.kind, row.family, row.attempt)
+        what = ("applied", row.kind, row.environment, row.uid, row.family, row.attempt)
         return self.sights.local(what, Stamp(row.boot, row.at), self.now)
 
     def _answered_at(self, row: AttemptRow) -> float | None:

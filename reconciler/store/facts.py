@@ -10,22 +10,24 @@ engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.model import (
     Budget,
     Confirmed,
-    Environment,
     Family,
     Known,
     Pause,
+    Quantity,
+    Setting,
     Uncertain,
     Unresolved,
 )
 from reconciler.core.pacing import BURST, CALM_SENDS, Ledger, Sent, still_counts
 from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, OverrideRecord
+from reconciler.core.retry import RetryRecord, Tries
 from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
@@ -34,13 +36,13 @@ from reconciler.store.rows import (
     LOST,
     AppliedRow,
     AttemptRow,
-    FightRow,
     LiveDocument,
     OverrideRow,
     PauseRow,
     PresenceRow,
     TurnRow,
     clean,
+    file_of,
     live_rows,
     setting_of,
     wall_text,
@@ -68,7 +70,7 @@ def known_from_rows(
 ) -> dict[Family, Known]:
     """Return what is known of every family that either kind of row names (never Never).
 
-    ``open_attempts`` are the unresolved ones of the same account, in the order of their ids.
+    ``open_attempts`` are the unresolved ones of the same User ID, in the order of their ids.
     """
     proofs = {Family(row.family): row for row in applied}
     doubts: dict[Family, list[AttemptRow]] = {}
@@ -90,6 +92,54 @@ def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
         return Ledger(sent, empty_since=empty_since)
     limited_hi = None if limited.retired else ages.hi(limited)
     return Ledger(sent, history.sends_since, limited_hi, empty_since)
+
+
+def retries_from_rows(
+    tries: Iterable[AttemptRow], applied: Iterable[AppliedRow], ages: Ages
+) -> RetryRecord:
+    """Return what is on record of failed attempts.
+
+    ``tries``: the attempts that count as such, in the order of their ids; a family's newest has the count.
+    ``applied``: the last proofs of the same User ID.
+    """
+    acknowledged = (ages.proven_at(row) for row in applied if row.how == How.APPLIED.value)
+    return RetryRecord(
+        tries={
+            Family(row.family): Tries(setting_of(row), row.tries, ages.reserved_at(row)) for row in tries
+        },
+        succeeded_at=max(acknowledged, default=float("-inf")),
+    )
+
+
+def tries_after(earlier: Sequence[AttemptRow], setting: Setting) -> int:
+    """Return the count of one more attempt at ``setting`` after those ``earlier`` of its family."""
+    if not earlier or setting_of(earlier[-1]) != setting:
+        return 1
+    return earlier[-1].tries + 1
+
+
+def tries_ended_by(tries: Iterable[AttemptRow], adopted: Mapping[Family, Setting]) -> list[AttemptRow]:
+    """Return the attempts that count as tries of a setting now known to be in force, marked as over."""
+    return [row._replace(tries=0) for row in tries if adopted.get(Family(row.family)) == setting_of(row)]
+
+
+def merged(changed: Iterable[AttemptRow]) -> list[AttemptRow]:
+    """Return one row of each attempt: what either copy of it says is over is over."""
+    rows: dict[int, AttemptRow] = {}
+    for row in changed:
+        other = rows.setdefault(row.id, row)
+        rows[row.id] = row._replace(
+            tries=min(row.tries, other.tries), resolved=max(row.resolved, other.resolved)
+        )
+    return list(rows.values())
+
+
+def changed_since(
+    open_attempts: Iterable[AttemptRow], applied: Iterable[AppliedRow], begun_at: float, ages: Ages
+) -> frozenset[str]:
+    """Return the families attempted or proven after ``begun_at``: a read begun then does not show that."""
+    attempted = {row.family for row in open_attempts if ages.reserved_at(row) > begun_at}
+    return frozenset(attempted | {row.family for row in applied if ages.proven_at(row) > begun_at})
 
 
 def no_longer_counting(history: RateHistory, ages: Ages) -> list[AttemptRow]:
@@ -130,16 +180,16 @@ def ended_by(open_attempts: Iterable[AttemptRow], since: float, ages: Ages) -> l
 
 
 def lost_attempts(
-    budget: Budget, on_record: Sequence[tuple[str, str]], account: str, ages: Ages, wall: datetime
+    budget: Budget, on_record: Sequence[str], account: str, ages: Ages, wall: datetime
 ) -> list[AttemptRow]:
     """Return the attempts of ``budget`` that may have been and are not on record, ids still to be given.
 
     The newest commits of a server can be lost in a failover. Whatever was reserved in them was so by
     now, so two requests, the most that can have been, count as reserved now; and each family that
-    ``on_record`` names (account, family) may have been written, with any value, until their L is over.
+    ``on_record`` names may have been written, with any value, until their L is over.
     """
-    pacing = (account, ANY_FAMILY, 0, 1)
-    doubts = ((of, family, 1, 0) for of, family in on_record)
+    pacing = (ANY_FAMILY, 0, 1)
+    doubts = ((family, 1, 0) for family in on_record)
     return [
         AttemptRow(
             checksum="",
@@ -147,7 +197,7 @@ def lost_attempts(
             kind=budget.kind.value,
             environment=budget.environment.value,
             uid=budget.uid,
-            account=of,
+            account=account,
             family=family,
             time_interval_ms=0,
             frozen_interval_ms=0,
@@ -166,8 +216,11 @@ def lost_attempts(
             limited=0,
             retired=retired,
             resolved=resolved,
+            tries=0,
+            file_sha256="",
+            file_number=0,
         )
-        for of, family, retired, resolved in (*[pacing] * BURST, *doubts)
+        for family, retired, resolved in (*[pacing] * BURST, *doubts)
     ]
 
 
@@ -208,26 +261,47 @@ def applied_record(row: AppliedRow) -> AppliedRecord:
     return AppliedRecord(setting_of(row), How(row.how), row.attempt, datetime.fromisoformat(row.at_wall))
 
 
-def pause_of(row: PauseRow | FightRow) -> Pause:
+def pause_of(row: PauseRow) -> Pause:
     """Return the pause a row keeps; inverse of :func:`pause_row`."""
     until = datetime.fromisoformat(row.until_wall) if row.until_wall else None
-    fought = setting_of(row) if isinstance(row, FightRow) else None
-    return Pause(Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until, fought)
-
-
-def pause_row(pause: Pause, account: str, environment: Environment) -> PauseRow | FightRow:
-    """Return the row that keeps a pause; its kind says in which table."""
-    owner = account, environment.value, pause.family
-    rest = (
-        clean(pause.reason),
-        wall_text(pause.since),
-        None if pause.until is None else wall_text(pause.until),
+    return Pause(
+        Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until, _fought(row)
     )
+
+
+def pause_row(pause: Pause, budget: Budget, account: str) -> PauseRow:
+    """Return the row that keeps a pause."""
     fought = pause.fought
-    if fought is None:
-        return PauseRow("", *owner, *rest)
-    setting = fought.time_interval_ms, fought.frozen_interval_ms, fought.qty_limit.text
-    return FightRow("", *owner, *setting, *rest)
+    return PauseRow(
+        checksum="",
+        kind=budget.kind.value,
+        environment=budget.environment.value,
+        uid=budget.uid,
+        family=pause.family,
+        account=account,
+        time_interval_ms=None if fought is None else fought.time_interval_ms,
+        frozen_interval_ms=None if fought is None else fought.frozen_interval_ms,
+        qty_limit=None if fought is None else fought.qty_limit.text,
+        reason=clean(pause.reason),
+        since_wall=wall_text(pause.since),
+        until_wall=None if pause.until is None else wall_text(pause.until),
+    )
+
+
+def pauses_request(row: PauseRow | None, setting: Setting, wall: datetime) -> bool:
+    """Tell whether a family's pause, if it has one, forbids a request of ``setting`` at ``wall``.
+
+    A breaker's pause forbids the setting it is about alone.
+    """
+    if row is None or not pause_of(row).holds(wall):
+        return False
+    return pause_of(row).fought in (None, setting)
+
+
+def _fought(row: PauseRow) -> Setting | None:
+    if row.time_interval_ms is None or row.frozen_interval_ms is None or row.qty_limit is None:
+        return None
+    return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
 
 
 def watch_of(row: PresenceRow) -> Watch:
@@ -262,7 +336,14 @@ def _known(proof: AppliedRow | None, doubts: list[AttemptRow], ages: Ages) -> Kn
 
 
 def _confirmed(row: AppliedRow, ages: Ages) -> Confirmed:
-    return Confirmed(setting_of(row), ages.proven_at(row), row.attempt)
+    return Confirmed(
+        setting_of(row),
+        ages.proven_at(row),
+        row.attempt,
+        file=file_of(row),
+        acknowledged=row.how == How.APPLIED.value,
+        recorded_at=datetime.fromisoformat(row.at_wall),
+    )
 
 
 def _quiet(doubt: Unresolved, proof: Confirmed) -> bool:
@@ -271,4 +352,4 @@ def _quiet(doubt: Unresolved, proof: Confirmed) -> bool:
 
 def _unresolved(row: AttemptRow, ages: Ages) -> Unresolved:
     setting = None if row.status == LOST else setting_of(row)
-    return Unresolved(row.id, setting, ages.reserved_at(row), ages.effect_until(row))
+    return Unresolved(row.id, setting, ages.reserved_at(row), ages.effect_until(row), file_of(row))

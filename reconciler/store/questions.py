@@ -7,10 +7,25 @@ questions and makes typed rows of the answers.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from reconciler.core.model import Budget
 from reconciler.core.pacing import CALM_SENDS
+from reconciler.store.rows import (
+    TABLES,
+    AppliedRow,
+    AttemptRow,
+    FileRow,
+    IdentityRow,
+    LiveDocument,
+    OverrideRow,
+    PauseRow,
+    PresenceRow,
+    RowKind,
+    TurnRow,
+    fields,
+)
 
 Value = str | int | float | None
 
@@ -25,95 +40,136 @@ class Question(NamedTuple):
     values: tuple[Value, ...]
 
 
+def every(kind: RowKind) -> Question:
+    """Ask for all rows of a kind."""
+    return Question(_select(kind), ())
+
+
+def between(kind: RowKind, first: int, last: int) -> Question:
+    """Ask for the rows of a kind that has ids, from one id to another."""
+    return Question(f"{_select(kind)} WHERE id BETWEEN ? AND ?", (first, last))
+
+
+@lru_cache
+def _select(kind: RowKind) -> str:
+    """Return how rows of a kind are read, every column by its name."""
+    return f"SELECT {', '.join(fields(kind))} FROM {TABLES[kind]}"
+
+
+_IDENTITY = _select(IdentityRow)
+_ATTEMPTS = _select(AttemptRow)
+_APPLIED = _select(AppliedRow)
+_FILES = _select(FileRow)
+_LIVE = _select(LiveDocument)
+_PAUSES = _select(PauseRow)
+_OVERRIDES = _select(OverrideRow)
+_PRESENCE = _select(PresenceRow)
+_TURNS = _select(TurnRow)
+
+_OF_ACCOUNT = "account=? AND environment=? AND kind=?"
+_OF_USER = "kind=? AND environment=? AND uid=?"
+
+
 # -- one account -----------------------------------------------------------------------------------
 
 
 def identity(account: str, environment: str) -> Question:
     """Ask whose account it is."""
-    return Question("SELECT * FROM identity WHERE account=? AND environment=?", (account, environment))
+    return Question(f"{_IDENTITY} WHERE account=? AND environment=?", (account, environment))
 
 
 def live(key: AccountKey) -> Question:
     """Ask for the last live read."""
-    return Question("SELECT * FROM live WHERE account=? AND environment=? AND kind=?", key)
+    return Question(f"{_LIVE} WHERE {_OF_ACCOUNT}", key)
 
 
-def all_applied(key: AccountKey) -> Question:
-    """Ask for the last proofs."""
-    return Question("SELECT * FROM applied WHERE account=? AND environment=? AND kind=?", key)
-
-
-def applied(key: AccountKey, family: str) -> Question:
-    """Ask for the last proof of one family."""
-    text = "SELECT * FROM applied WHERE account=? AND environment=? AND kind=? AND family=?"
-    return Question(text, (*key, family))
-
-
-def all_open(key: AccountKey) -> Question:
-    """Ask for the open attempts, in the order of their ids."""
-    text = (
-        "SELECT * FROM attempts INDEXED BY attempts_open"
-        " WHERE account=? AND environment=? AND kind=? AND resolved=0 ORDER BY id"
-    )
-    return Question(text, key)
-
-
-def open_of(key: AccountKey, family: str) -> Question:
-    """Ask for the open attempts of one family, in the order of their ids."""
-    text = (
-        "SELECT * FROM attempts INDEXED BY attempts_open"
-        " WHERE account=? AND environment=? AND kind=? AND family=? AND resolved=0 ORDER BY id"
-    )
-    return Question(text, (*key, family))
-
-
-def attempt(key: AccountKey, number: int) -> Question:
-    """Ask for one attempt of the account."""
-    text = "SELECT * FROM attempts WHERE id=? AND account=? AND environment=? AND kind=?"
-    return Question(text, (number, *key))
-
-
-def newest_attempt(key: AccountKey, family: str) -> Question:
-    """Ask for the id of the family's newest attempt."""
-    text = "SELECT max(id) FROM attempts WHERE account=? AND environment=? AND kind=? AND family=?"
-    return Question(text, (*key, family))
-
-
-def newest_attempts(key: AccountKey) -> Question:
-    """Ask for the id of each family's newest attempt."""
-    text = (
-        "SELECT family, max(id) FROM attempts WHERE account=? AND environment=? AND kind=? GROUP BY family"
-    )
-    return Question(text, key)
-
-
-def history(key: AccountKey) -> Question:
-    """Ask for all attempts, newest first."""
-    text = "SELECT * FROM attempts WHERE account=? AND environment=? AND kind=? ORDER BY id DESC"
-    return Question(text, key)
-
-
-def overrides(account: str, environment: str) -> Question:
-    """Ask for all overrides, newest first."""
-    text = "SELECT * FROM overrides WHERE account=? AND environment=? ORDER BY id DESC"
-    return Question(text, (account, environment))
-
-
-def pauses(account: str, environment: str) -> tuple[Question, Question]:
-    """Ask for the pauses by hand, and for those of fights."""
-    key = (account, environment)
-    return (
-        Question("SELECT * FROM pauses WHERE account=? AND environment=?", key),
-        Question("SELECT * FROM fights WHERE account=? AND environment=?", key),
-    )
-
-
-# -- one budget ------------------------------------------------------------------------------------
+# -- one User ID -----------------------------------------------------------------------------------
 
 
 def budget_key(budget: Budget) -> tuple[str, str, str]:
-    """Return what names a budget in a row."""
+    """Return what names a User ID of one kind of exchange, in one environment, in a row."""
     return budget.kind.value, budget.environment.value, budget.uid
+
+
+def all_applied(budget: Budget) -> Question:
+    """Ask for the last proofs."""
+    return Question(f"{_APPLIED} WHERE {_OF_USER}", budget_key(budget))
+
+
+def applied(budget: Budget, family: str) -> Question:
+    """Ask for the last proof of one family."""
+    return Question(f"{_APPLIED} WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+
+
+def all_open(budget: Budget) -> Question:
+    """Ask for the open attempts, in the order of their ids."""
+    text = f"{_ATTEMPTS} INDEXED BY attempts_open WHERE {_OF_USER} AND resolved=0 ORDER BY id"
+    return Question(text, budget_key(budget))
+
+
+def open_of(budget: Budget, family: str) -> Question:
+    """Ask for the open attempts of one family, in the order of their ids."""
+    text = f"{_ATTEMPTS} INDEXED BY attempts_open WHERE {_OF_USER} AND family=? AND resolved=0 ORDER BY id"
+    return Question(text, (*budget_key(budget), family))
+
+
+def all_tries(budget: Budget) -> Question:
+    """Ask for the attempts that count as tries without success, in the order of their ids."""
+    text = f"{_ATTEMPTS} INDEXED BY attempts_tries WHERE {_OF_USER} AND tries > 0 ORDER BY id"
+    return Question(text, budget_key(budget))
+
+
+def tries_of(budget: Budget, family: str) -> Question:
+    """Ask for those of one family, in the order of their ids."""
+    text = f"{_ATTEMPTS} INDEXED BY attempts_tries WHERE {_OF_USER} AND family=? AND tries > 0 ORDER BY id"
+    return Question(text, (*budget_key(budget), family))
+
+
+def attempt(budget: Budget, number: int) -> Question:
+    """Ask for one attempt."""
+    return Question(f"{_ATTEMPTS} WHERE id=? AND {_OF_USER}", (number, *budget_key(budget)))
+
+
+def newest_attempt(budget: Budget, family: str) -> Question:
+    """Ask for the id of the family's newest attempt."""
+    text = f"SELECT max(id) FROM attempts WHERE {_OF_USER} AND family=?"
+    return Question(text, (*budget_key(budget), family))
+
+
+def newest_attempts(budget: Budget) -> Question:
+    """Ask for the id of each family's newest attempt."""
+    text = f"SELECT family, max(id) FROM attempts WHERE {_OF_USER} GROUP BY family"
+    return Question(text, budget_key(budget))
+
+
+def history(budget: Budget) -> Question:
+    """Ask for all attempts, newest first."""
+    return Question(f"{_ATTEMPTS} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
+
+
+def overrides(budget: Budget) -> Question:
+    """Ask for all overrides, newest first."""
+    return Question(f"{_OVERRIDES} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
+
+
+def pauses(budget: Budget) -> Question:
+    """Ask for the pauses, whether or not their time is over."""
+    return Question(f"{_PAUSES} WHERE {_OF_USER}", budget_key(budget))
+
+
+def pause(budget: Budget, family: str) -> Question:
+    """Ask for the pause of one family."""
+    return Question(f"{_PAUSES} WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+
+
+def file(budget: Budget, sha256: str) -> Question:
+    """Ask when content of a settings file was accepted."""
+    return Question(f"{_FILES} WHERE {_OF_USER} AND sha256=?", (*budget_key(budget), sha256))
+
+
+def newest_file(budget: Budget) -> Question:
+    """Ask for the content that was accepted last."""
+    return Question(f"{_FILES} WHERE {_OF_USER} ORDER BY number DESC LIMIT 1", budget_key(budget))
 
 
 def rate(budget: Budget) -> tuple[Question, Question, Question]:
@@ -123,26 +179,20 @@ def rate(budget: Budget) -> tuple[Question, Question, Question]:
     and whether there is any at all.
     """
     key = budget_key(budget)
-    counting = (
-        "SELECT * FROM attempts INDEXED BY attempts_counting"
-        " WHERE kind=? AND environment=? AND uid=? AND retired=0"
-    )
+    counting = f"{_ATTEMPTS} INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0"
     limited = (
-        "SELECT * FROM attempts INDEXED BY attempts_limited"
-        " WHERE kind=? AND environment=? AND uid=? AND limited=1"
-        " ORDER BY id DESC LIMIT 1"
+        f"{_ATTEMPTS} INDEXED BY attempts_limited WHERE {_OF_USER} AND limited=1 ORDER BY id DESC LIMIT 1"
     )
     after = (
-        "SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent"
-        " WHERE kind=? AND environment=? AND uid=? AND status <> 'not-sent' AND status <> 'lost'"
+        f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {_OF_USER}"
+        " AND status <> 'not-sent' AND status <> 'lost'"
         " AND id > coalesce((SELECT id FROM attempts INDEXED BY attempts_limited"
-        " WHERE kind=? AND environment=? AND uid=? AND limited=1 ORDER BY id DESC LIMIT 1), 0)"
+        f" WHERE {_OF_USER} AND limited=1 ORDER BY id DESC LIMIT 1), 0)"
         " LIMIT ?) sends"
     )
     at_all = (
-        "SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent"
-        " WHERE kind=? AND environment=? AND uid=? AND status <> 'not-sent' AND status <> 'lost'"
-        " LIMIT 1) sends"
+        f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {_OF_USER}"
+        " AND status <> 'not-sent' AND status <> 'lost' LIMIT 1) sends"
     )
     sends = f"SELECT ({after}), ({at_all})"
     return (
@@ -154,24 +204,18 @@ def rate(budget: Budget) -> tuple[Question, Question, Question]:
 
 def lost_attempts(budget: Budget) -> Question:
     """Ask for the lost attempts that still count against the budget."""
-    text = (
-        "SELECT * FROM attempts INDEXED BY attempts_counting"
-        " WHERE kind=? AND environment=? AND uid=? AND retired=0 AND status='lost'"
-    )
+    text = f"{_ATTEMPTS} INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0 AND status='lost'"
     return Question(text, budget_key(budget))
 
 
 def on_record(budget: Budget) -> Question:
-    """Ask for account and family of whatever is on record of a budget."""
-    kind, environment, uid = key = budget_key(budget)
+    """Ask for the families of which there is an attempt or a proof."""
+    key = budget_key(budget)
     text = (
-        "SELECT account, family FROM attempts"
-        " WHERE kind=? AND environment=? AND uid=? AND family <> '*'"
-        " UNION SELECT applied.account, applied.family FROM applied JOIN identity"
-        " ON identity.account = applied.account AND identity.environment = applied.environment"
-        " WHERE applied.kind=? AND applied.environment=? AND identity.uid=?"
+        f"SELECT family FROM attempts WHERE {_OF_USER} AND family <> '*'"
+        f" UNION SELECT family FROM applied WHERE {_OF_USER}"
     )
-    return Question(text, (*key, kind, environment, uid))
+    return Question(text, (*key, *key))
 
 
 # -- strips ----------------------------------------------------------------------------------------
@@ -179,24 +223,20 @@ def on_record(budget: Budget) -> Question:
 
 def presence(key: AccountKey) -> Question:
     """Ask for all watches, in the order they were recorded in."""
-    return Question("SELECT * FROM presence WHERE account=? AND environment=? AND kind=? ORDER BY id", key)
+    return Question(f"{_PRESENCE} WHERE {_OF_ACCOUNT} ORDER BY id", key)
 
 
 def newest_presence(key: AccountKey) -> Question:
     """Ask for the newest watch."""
-    text = "SELECT * FROM presence WHERE account=? AND environment=? AND kind=? ORDER BY id DESC LIMIT 1"
-    return Question(text, key)
+    return Question(f"{_PRESENCE} WHERE {_OF_ACCOUNT} ORDER BY id DESC LIMIT 1", key)
 
 
 def turns(key: AccountKey) -> Question:
     """Ask for all turns, in the order they were recorded in."""
-    return Question("SELECT * FROM turns WHERE account=? AND environment=? AND kind=? ORDER BY id", key)
+    return Question(f"{_TURNS} WHERE {_OF_ACCOUNT} ORDER BY id", key)
 
 
 def last_turns(key: AccountKey) -> Question:
     """Ask for the newest turn of each family."""
-    text = (
-        "SELECT * FROM turns WHERE id IN (SELECT max(id) FROM turns"
-        " WHERE account=? AND environment=? AND kind=? GROUP BY family)"
-    )
+    text = f"{_TURNS} WHERE id IN (SELECT max(id) FROM turns WHERE {_OF_ACCOUNT} GROUP BY family)"
     return Question(text, key)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
-from reconciler.core.model import Family, LiveRead, LiveRow, Quantity, Setting
+from reconciler.core.model import Family, FileVersion, LiveRead, LiveRow, Quantity, Setting
 
 MAX_TEXT = 500
 """Longest code, message or purpose kept of what others said; the rest says nothing more."""
@@ -48,10 +48,14 @@ class IdentityRow(NamedTuple):
 class AttemptRow(NamedTuple):
     """One request: its reservation in the pacing ledger, and the record of what came of it.
 
+    ``account`` is the name it was sent under, for people: what counts is the User ID.
     ``boot`` and ``reserved_at`` are the stamp of the reservation, seconds on that boot's monotonic
     clock; ``answered_boot`` and ``answered_at`` that of a definite answer, None without one.
     ``limited``: the exchange refused it for its rate. ``retired``: it bears on no slot any more.
-    ``resolved``: it leaves no doubt about its family any more. Flags are 0 or 1, walls ISO 8601 UTC.
+    ``resolved``: it leaves no doubt about its family any more. ``tries``: the consecutive attempts at this
+    setting without a definite success, up to this one; 0 where it does not count, or not any more.
+    ``file_sha256`` and ``file_number``: the version of the settings file it came from. Flags are 0 or 1,
+    walls ISO 8601 UTC.
     """
 
     checksum: str
@@ -78,16 +82,23 @@ class AttemptRow(NamedTuple):
     limited: int
     retired: int
     resolved: int
+    tries: int
+    file_sha256: str
+    file_number: int
 
 
 class AppliedRow(NamedTuple):
-    """The last setting of a family that was proven in force; ``attempt`` as in ``Confirmed``."""
+    """The last setting of a family that was proven in force; ``attempt`` and the file as in ``Confirmed``.
+
+    ``account`` is the name it was proven under, for people.
+    """
 
     checksum: str
-    account: str
-    environment: str
     kind: str
+    environment: str
+    uid: str
     family: str
+    account: str
     time_interval_ms: int
     frozen_interval_ms: int
     qty_limit: str
@@ -95,6 +106,24 @@ class AppliedRow(NamedTuple):
     attempt: int
     boot: str
     at: float
+    at_wall: str
+    file_sha256: str
+    file_number: int
+
+
+class FileRow(NamedTuple):
+    """Content of a settings file that was accepted, and its place in the order of acceptance.
+
+    ``account`` is the name in the file, for people.
+    """
+
+    checksum: str
+    kind: str
+    environment: str
+    uid: str
+    sha256: str
+    number: int
+    account: str
     at_wall: str
 
 
@@ -110,40 +139,39 @@ class LiveDocument(NamedTuple):
 
 
 class PauseRow(NamedTuple):
-    """A family paused by hand; ``until_wall`` None is until it is resumed."""
+    """A paused family; ``until_wall`` None is until it is resumed.
+
+    Of a breaker's pause the setting is the one that was fought over, of one by hand it is None.
+    ``account`` is the name it was paused under, for people.
+    """
 
     checksum: str
-    account: str
+    kind: str
     environment: str
+    uid: str
     family: str
-    reason: str
-    since_wall: str
-    until_wall: str | None
-
-
-class FightRow(NamedTuple):
-    """A family paused by the fight breaker, and the setting that was fought over; else as PauseRow."""
-
-    checksum: str
     account: str
-    environment: str
-    family: str
-    time_interval_ms: int
-    frozen_interval_ms: int
-    qty_limit: str
+    time_interval_ms: int | None
+    frozen_interval_ms: int | None
+    qty_limit: str | None
     reason: str
     since_wall: str
     until_wall: str | None
 
 
 class OverrideRow(NamedTuple):
-    """A refusal somebody overrode by name, with the reason given; ``refusal`` is its rule's sentence."""
+    """A refusal somebody overrode by name, with the reason given; ``refusal`` is its rule's sentence.
+
+    ``account`` is the name it was overridden under, for people.
+    """
 
     checksum: str
     id: int
-    account: str
+    kind: str
     environment: str
+    uid: str
     family: str
+    account: str
     refusal: str
     reason: str
     at_wall: str
@@ -174,33 +202,37 @@ class TurnRow(NamedTuple):
     at_wall: str
 
 
-Row = TypeVar(
-    "Row",
-    IdentityRow,
-    AttemptRow,
-    AppliedRow,
-    LiveDocument,
-    PauseRow,
-    FightRow,
-    OverrideRow,
-    PresenceRow,
-    TurnRow,
+AnyRow = (
+    IdentityRow
+    | AttemptRow
+    | AppliedRow
+    | FileRow
+    | LiveDocument
+    | PauseRow
+    | OverrideRow
+    | PresenceRow
+    | TurnRow
 )
 
-TABLES: Mapping[type[tuple[object, ...]], str] = {
+Row = TypeVar("Row", bound=AnyRow)
+
+RowKind = type[tuple[Any, ...]]
+"""One of the classes above, where typing cannot say so."""
+
+TABLES: Mapping[RowKind, str] = {
     IdentityRow: "identity",
     AttemptRow: "attempts",
     AppliedRow: "applied",
+    FileRow: "files",
     LiveDocument: "live",
     PauseRow: "pauses",
-    FightRow: "fights",
     OverrideRow: "overrides",
     PresenceRow: "presence",
     TurnRow: "turns",
 }
 
 
-def fields(kind: type[tuple[object, ...]]) -> tuple[str, ...]:
+def fields(kind: RowKind) -> tuple[str, ...]:
     """Return the columns of a kind of row, in their order."""
     return tuple(getattr(kind, "_fields"))  # noqa: B009 - every kind is a NamedTuple, which typing cannot say
 
@@ -213,7 +245,7 @@ class RowDamaged(Exception):
         self.place = place
 
 
-def check(row: tuple[object, ...]) -> str:
+def check(row: AnyRow) -> str:
     """Return the check of a row: 16 hex digits over its table's name and all its other columns.
 
     The encoding is the ASCII literal of a tuple of text, numbers and None, which is the same in every
@@ -225,7 +257,7 @@ def check(row: tuple[object, ...]) -> str:
 
 def sealed(row: Row) -> Row:
     """Return ``row`` with the check that fits it."""
-    return row._replace(checksum=check(row))
+    return cast("Row", row._replace(checksum=check(row)))
 
 
 def verified(row: Row) -> Row:
@@ -236,7 +268,7 @@ def verified(row: Row) -> Row:
 
 
 @lru_cache(maxsize=FITTING_KEPT, typed=True)
-def _fits(row: tuple[object, ...]) -> bool:
+def _fits(row: AnyRow) -> bool:
     """Tell whether a row fits its check: the same rows are read again and again.
 
     1 and 1.0 are the same here and not to the check, but the columns of every engine hold one of the two.
@@ -244,9 +276,14 @@ def _fits(row: tuple[object, ...]) -> bool:
     return row[0] == check(row)
 
 
-def setting_of(row: AttemptRow | AppliedRow | FightRow) -> Setting:
+def setting_of(row: AttemptRow | AppliedRow) -> Setting:
     """Return the setting a row carries; the quantity keeps the text it was sent in."""
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
+
+
+def file_of(row: AttemptRow | AppliedRow) -> FileVersion:
+    """Return the version of the settings file a row names."""
+    return FileVersion(row.file_sha256, row.file_number)
 
 
 def wall_text(wall: datetime) -> str:
@@ -280,25 +317,13 @@ def _live_row(wire: Mapping[str, str]) -> LiveRow:
     return LiveRow(setting, frozen=bool(wire["frozen"]), frozen_until=wire["frozenUntil"])
 
 
-def _name(
-    row: IdentityRow
-    | AttemptRow
-    | AppliedRow
-    | LiveDocument
-    | PauseRow
-    | FightRow
-    | OverrideRow
-    | PresenceRow
-    | TurnRow,
-) -> str:
+def _name(row: AnyRow) -> str:
     match row:
         case AttemptRow(id=number) | OverrideRow(id=number) | PresenceRow(id=number) | TurnRow(id=number):
             return str(number)
-        case (
-            AppliedRow(account=account, environment=environment, family=family)
-            | PauseRow(account=account, environment=environment, family=family)
-            | FightRow(account=account, environment=environment, family=family)
-        ):
-            return f"{account}/{environment}/{family}"
+        case AppliedRow() | PauseRow():
+            return f"{row.uid}/{row.environment}/{row.family}"
+        case FileRow():
+            return f"{row.uid}/{row.environment}/{row.sha256}"
         case _:
             return f"{row.account}/{row.environment}"

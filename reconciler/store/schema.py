@@ -50,14 +50,18 @@ _FIRST: Migration = (
         settled_wall TEXT,
         limited INTEGER NOT NULL,
         retired INTEGER NOT NULL,
-        resolved INTEGER NOT NULL
+        resolved INTEGER NOT NULL,
+        tries INTEGER NOT NULL,
+        file_sha256 TEXT NOT NULL,
+        file_number INTEGER NOT NULL
     ) STRICT""",
     """CREATE TABLE applied (
         checksum TEXT NOT NULL,
-        account TEXT NOT NULL,
-        environment TEXT NOT NULL,
         kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        uid TEXT NOT NULL,
         family TEXT NOT NULL,
+        account TEXT NOT NULL,
         time_interval_ms INTEGER NOT NULL,
         frozen_interval_ms INTEGER NOT NULL,
         qty_limit TEXT NOT NULL,
@@ -66,7 +70,20 @@ _FIRST: Migration = (
         boot TEXT NOT NULL,
         at REAL NOT NULL,
         at_wall TEXT NOT NULL,
-        PRIMARY KEY (account, environment, kind, family)
+        file_sha256 TEXT NOT NULL,
+        file_number INTEGER NOT NULL,
+        PRIMARY KEY (kind, environment, uid, family)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE files (
+        checksum TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        account TEXT NOT NULL,
+        at_wall TEXT NOT NULL,
+        PRIMARY KEY (kind, environment, uid, sha256)
     ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE live (
         checksum TEXT NOT NULL,
@@ -77,53 +94,33 @@ _FIRST: Migration = (
         read_wall TEXT NOT NULL,
         PRIMARY KEY (account, environment, kind)
     ) STRICT""",
-    # Partial indexes, so that a slot and a family's doubts are found without a look at the history;
-    # the queries name them, because without statistics SQLite takes a wider one.
-    "CREATE INDEX attempts_counting ON attempts (kind, environment, uid) WHERE retired = 0",
-    "CREATE INDEX attempts_sent ON attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
-    "CREATE INDEX attempts_limited ON attempts (kind, environment, uid, id) WHERE limited = 1",
-    "CREATE INDEX attempts_open ON attempts (account, environment, kind, family) WHERE resolved = 0",
-    "CREATE INDEX attempts_of_family ON attempts (account, environment, kind, family)",
-)
-
-_SECOND: Migration = (
     """CREATE TABLE pauses (
         checksum TEXT NOT NULL,
-        account TEXT NOT NULL,
+        kind TEXT NOT NULL,
         environment TEXT NOT NULL,
+        uid TEXT NOT NULL,
         family TEXT NOT NULL,
+        account TEXT NOT NULL,
+        time_interval_ms INTEGER,
+        frozen_interval_ms INTEGER,
+        qty_limit TEXT,
         reason TEXT NOT NULL,
         since_wall TEXT NOT NULL,
         until_wall TEXT,
-        PRIMARY KEY (account, environment, family)
+        PRIMARY KEY (kind, environment, uid, family)
     ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE overrides (
         checksum TEXT NOT NULL,
         id INTEGER PRIMARY KEY AUTOINCREMENT,
-        account TEXT NOT NULL,
+        kind TEXT NOT NULL,
         environment TEXT NOT NULL,
+        uid TEXT NOT NULL,
         family TEXT NOT NULL,
+        account TEXT NOT NULL,
         refusal TEXT NOT NULL,
         reason TEXT NOT NULL,
         at_wall TEXT NOT NULL
     ) STRICT""",
-)
-
-_THIRD: Migration = (
-    # A table of its own, not more columns of pauses: the check of the rows there covers theirs.
-    """CREATE TABLE fights (
-        checksum TEXT NOT NULL,
-        account TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        family TEXT NOT NULL,
-        time_interval_ms INTEGER NOT NULL,
-        frozen_interval_ms INTEGER NOT NULL,
-        qty_limit TEXT NOT NULL,
-        reason TEXT NOT NULL,
-        since_wall TEXT NOT NULL,
-        until_wall TEXT,
-        PRIMARY KEY (account, environment, family)
-    ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE presence (
         checksum TEXT NOT NULL,
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -143,11 +140,20 @@ _THIRD: Migration = (
         state TEXT NOT NULL,
         at_wall TEXT NOT NULL
     ) STRICT""",
+    # Partial indexes, so that a slot, a family's doubts and its failed tries are found without a look at
+    # the history; the queries name them, because without statistics SQLite takes a wider one.
+    "CREATE INDEX attempts_counting ON attempts (kind, environment, uid) WHERE retired = 0",
+    "CREATE INDEX attempts_sent ON attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
+    "CREATE INDEX attempts_limited ON attempts (kind, environment, uid, id) WHERE limited = 1",
+    "CREATE INDEX attempts_open ON attempts (kind, environment, uid, family) WHERE resolved = 0",
+    "CREATE INDEX attempts_tries ON attempts (kind, environment, uid, family) WHERE tries > 0",
+    "CREATE INDEX attempts_of_family ON attempts (kind, environment, uid, family)",
+    "CREATE INDEX files_by_number ON files (kind, environment, uid, number)",
     "CREATE INDEX presence_of_account ON presence (account, environment, kind)",
     "CREATE INDEX turns_of_family ON turns (account, environment, kind, family)",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SECOND, _THIRD)
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
 """All migrations in order; their number is the newest version this program knows."""
 
 

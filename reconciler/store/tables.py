@@ -7,8 +7,8 @@ when it is read. Nothing is decided here: meaning is ``facts``', order of steps 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
 from reconciler.core.model import Budget
 from reconciler.store import questions
@@ -18,13 +18,14 @@ from reconciler.store.rows import (
     TABLES,
     AppliedRow,
     AttemptRow,
-    FightRow,
+    FileRow,
     IdentityRow,
     LiveDocument,
     OverrideRow,
     PauseRow,
     PresenceRow,
     Row,
+    RowKind,
     TurnRow,
     fields,
     sealed,
@@ -89,14 +90,14 @@ class Tables:
 
     async def every(self, kind: type[Row]) -> list[Row]:
         """Return all rows of a kind, of all accounts; those with an id in its order."""
-        rows = await self._all(kind, _EVERY[kind])
+        rows = await self._all(kind, questions.every(kind))
         return sorted(rows, key=lambda row: row[1:]) if "id" in fields(kind) else rows
 
     async def between(self, kind: type[Row], first: int, last: int) -> list[Row]:
         """Return the rows of a kind that has ids, of all accounts, from one id to another, in any order."""
-        return await self._all(kind, Question(_BETWEEN[kind], (first, last)))
+        return await self._all(kind, questions.between(kind, first, last))
 
-    async def next_ids(self, kind: type[Numbered], count: int) -> Sequence[int]:
+    async def next_ids(self, kind: RowKind, count: int) -> Sequence[int]:
         """Return the ids of the next rows of ``kind``, rising."""
         return await self._transaction.next_ids(TABLES[kind], count)
 
@@ -105,7 +106,7 @@ class Tables:
         await self._transaction.run(_PUTS[type(row)], sealed(row))
 
     async def _all(self, kind: type[Row], question: Question) -> list[Row]:
-        make = kind._make
+        make = cast("Callable[[tuple[Any, ...]], Row]", kind._make)
         return [verified(make(found)) for found in await self._transaction.fetch(question)]
 
     async def _one(self, kind: type[Row], question: Question) -> Row | None:
@@ -122,48 +123,73 @@ class Tables:
         """Return the last live read on record."""
         return await self._one(LiveDocument, questions.live(key))
 
-    async def all_applied(self, key: AccountKey) -> list[AppliedRow]:
+    # -- one User ID ---------------------------------------------------------------------------
+
+    async def all_applied(self, budget: Budget) -> list[AppliedRow]:
         """Return the last proofs, by family."""
-        return sorted(await self._all(AppliedRow, questions.all_applied(key)), key=lambda row: row.family)
+        rows = await self._all(AppliedRow, questions.all_applied(budget))
+        return sorted(rows, key=lambda row: row.family)
 
-    async def applied(self, key: AccountKey, family: str) -> AppliedRow | None:
+    async def applied(self, budget: Budget, family: str) -> AppliedRow | None:
         """Return the last proof of one family."""
-        return await self._one(AppliedRow, questions.applied(key, family))
+        return await self._one(AppliedRow, questions.applied(budget, family))
 
-    async def all_open(self, key: AccountKey) -> list[AttemptRow]:
+    async def all_open(self, budget: Budget) -> list[AttemptRow]:
         """Return the open attempts, in the order of their ids."""
-        return await self._all(AttemptRow, questions.all_open(key))
+        return await self._all(AttemptRow, questions.all_open(budget))
 
-    async def open_of(self, key: AccountKey, family: str) -> list[AttemptRow]:
+    async def open_of(self, budget: Budget, family: str) -> list[AttemptRow]:
         """Return the open attempts of one family, in the order of their ids."""
-        return await self._all(AttemptRow, questions.open_of(key, family))
+        return await self._all(AttemptRow, questions.open_of(budget, family))
 
-    async def attempt(self, key: AccountKey, number: int) -> AttemptRow | None:
-        """Return one attempt of the account."""
-        return await self._one(AttemptRow, questions.attempt(key, number))
+    async def all_tries(self, budget: Budget) -> list[AttemptRow]:
+        """Return the attempts that count as tries without success, in the order of their ids."""
+        return await self._all(AttemptRow, questions.all_tries(budget))
 
-    async def newest_attempt(self, key: AccountKey, family: str) -> int:
+    async def tries_of(self, budget: Budget, family: str) -> list[AttemptRow]:
+        """Return those of one family, in the order of their ids."""
+        return await self._all(AttemptRow, questions.tries_of(budget, family))
+
+    async def attempt(self, budget: Budget, number: int) -> AttemptRow | None:
+        """Return one attempt of the User ID."""
+        return await self._one(AttemptRow, questions.attempt(budget, number))
+
+    async def newest_attempt(self, budget: Budget, family: str) -> int:
         """Return the id of the family's newest attempt, 0 without one."""
-        [(number,)] = await self._transaction.fetch(questions.newest_attempt(key, family))
+        [(number,)] = await self._transaction.fetch(questions.newest_attempt(budget, family))
         return number or 0
 
-    async def newest_attempts(self, key: AccountKey) -> dict[str, int]:
+    async def newest_attempts(self, budget: Budget) -> dict[str, int]:
         """Return the id of the newest attempt of each family that has one."""
-        return dict(await self._transaction.fetch(questions.newest_attempts(key)))
+        return dict(await self._transaction.fetch(questions.newest_attempts(budget)))
 
-    async def history(self, key: AccountKey) -> list[AttemptRow]:
+    async def history(self, budget: Budget) -> list[AttemptRow]:
         """Return all attempts on record, newest first."""
-        return await self._all(AttemptRow, questions.history(key))
+        return await self._all(AttemptRow, questions.history(budget))
 
-    async def overrides(self, account: str, environment: str) -> list[OverrideRow]:
+    async def overrides(self, budget: Budget) -> list[OverrideRow]:
         """Return all overrides on record, newest first."""
-        return await self._all(OverrideRow, questions.overrides(account, environment))
+        return await self._all(OverrideRow, questions.overrides(budget))
+
+    async def file(self, budget: Budget, sha256: str) -> FileRow | None:
+        """Return when content of a settings file was accepted; None: never."""
+        return await self._one(FileRow, questions.file(budget, sha256))
+
+    async def newest_file(self, budget: Budget) -> FileRow | None:
+        """Return the content of a settings file that was accepted last."""
+        return await self._one(FileRow, questions.newest_file(budget))
+
+    async def prune_files(self, budget: Budget, up_to: int) -> None:
+        """Forget content of settings files that was accepted as number ``up_to`` or before."""
+        await self._transaction.run(
+            f"DELETE FROM files WHERE {_OF_USER} AND number <= ?", (*budget_key(budget), up_to)
+        )
 
     async def update_attempt(self, row: AttemptRow) -> None:
         """Write back everything of an attempt that can change after its reservation."""
         await self._transaction.run(
             "UPDATE attempts SET checksum=?, status=?, definite=?, code=?, message=?, answered_boot=?,"
-            " answered_at=?, settled_wall=?, limited=?, retired=?, resolved=? WHERE id=?",
+            " answered_at=?, settled_wall=?, limited=?, retired=?, resolved=?, tries=? WHERE id=?",
             (
                 sealed(row).checksum,
                 row.status,
@@ -176,11 +202,10 @@ class Tables:
                 row.limited,
                 row.retired,
                 row.resolved,
+                row.tries,
                 row.id,
             ),
         )
-
-    # -- one budget ----------------------------------------------------------------------------
 
     async def rate_history(self, budget: Budget) -> RateHistory:
         """Return the attempts of a budget that bear on its next slot."""
@@ -200,37 +225,33 @@ class Tables:
         """Return the lost attempts that still count against the budget."""
         return await self._all(AttemptRow, questions.lost_attempts(budget))
 
-    async def on_record(self, budget: Budget) -> list[tuple[str, str]]:
-        """Return account and family of whatever is on record of a budget, in order."""
-        found = await self._transaction.fetch(questions.on_record(budget))
-        return sorted((account, family) for account, family in found)
+    async def on_record(self, budget: Budget) -> list[str]:
+        """Return the families of which there is an attempt or a proof, in order."""
+        return sorted(family for (family,) in await self._transaction.fetch(questions.on_record(budget)))
 
     async def prune(self, budget: Budget, keep: int) -> None:
         """Drop attempts that nothing depends on, except the newest ``keep`` of the budget."""
         key = budget_key(budget)
         await self._transaction.run(
-            "DELETE FROM attempts WHERE kind=? AND environment=? AND uid=? AND retired=1 AND resolved=1"
-            " AND id <= (SELECT id FROM attempts WHERE kind=? AND environment=? AND uid=?"
-            " ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            f"DELETE FROM attempts WHERE {_OF_USER} AND retired=1 AND resolved=1 AND tries=0"
+            f" AND id <= (SELECT id FROM attempts WHERE {_OF_USER} ORDER BY id DESC LIMIT 1 OFFSET ?)",
             (*key, *key, keep),
         )
 
     # -- pauses --------------------------------------------------------------------------------
 
-    async def pauses(self, account: str, environment: str) -> list[PauseRow | FightRow]:
+    async def pauses(self, budget: Budget) -> list[PauseRow]:
         """Return the pauses on record, whether or not their time is over."""
-        by_hand, fights = questions.pauses(account, environment)
-        return [*await self._all(PauseRow, by_hand), *await self._all(FightRow, fights)]
+        return await self._all(PauseRow, questions.pauses(budget))
 
-    async def drop_pause(self, account: str, environment: str, family: str) -> None:
-        """End the pause of a family, of either kind; harmless without one."""
-        key = (account, environment, family)
-        await self._transaction.run(
-            "DELETE FROM pauses WHERE account=? AND environment=? AND family=?", key
-        )
-        await self._transaction.run(
-            "DELETE FROM fights WHERE account=? AND environment=? AND family=?", key
-        )
+    async def pause(self, budget: Budget, family: str) -> PauseRow | None:
+        """Return the pause of one family, whether or not its time is over."""
+        return await self._one(PauseRow, questions.pause(budget, family))
+
+    async def drop_pause(self, budget: Budget, family: str) -> None:
+        """End the pause of a family; harmless without one."""
+        key = (*budget_key(budget), family)
+        await self._transaction.run(f"DELETE FROM pauses WHERE {_OF_USER} AND family=?", key)
 
     # -- strips --------------------------------------------------------------------------------
 
@@ -299,29 +320,26 @@ class Tables:
         )
 
 
-def _insert(kind: type[tuple[object, ...]]) -> str:
-    holders = ",".join("?" * len(fields(kind)))
-    return " ".join(("INSERT INTO", TABLES[kind], "VALUES", f"({holders})"))
+_OF_USER = "kind=? AND environment=? AND uid=?"
 
 
-def _put(kind: type[tuple[object, ...]], key: Sequence[str]) -> str:
+def _insert(kind: RowKind) -> str:
+    names = fields(kind)
+    return f"INSERT INTO {TABLES[kind]} ({', '.join(names)}) VALUES ({','.join('?' * len(names))})"
+
+
+def _put(kind: RowKind, key: Sequence[str]) -> str:
     changed = ", ".join(f"{name}=excluded.{name}" for name in fields(kind) if name not in key)
     return f"{_insert(kind)} ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
 
 
 _INSERTS = {kind: _insert(kind) for kind in TABLES}
 
-_EVERY = {kind: Question(" ".join(("SELECT * FROM", table)), ()) for kind, table in TABLES.items()}
-
-_BETWEEN = {
-    kind: " ".join(("SELECT * FROM", table, "WHERE id BETWEEN ? AND ?"))
-    for kind, table in TABLES.items()
-    if "id" in fields(kind)
-}
-
 _PUTS = {
     IdentityRow: _put(IdentityRow, ("account", "environment")),
-    AppliedRow: _put(AppliedRow, ("account", "environment", "kind", "family")),
+    AppliedRow: _put(AppliedRow, ("kind", "environment", "uid", "family")),
+    FileRow: _put(FileRow, ("kind", "environment", "uid", "sha256")),
     LiveDocument: _put(LiveDocument, ("account", "environment", "kind")),
+    PauseRow: _put(PauseRow, ("kind", "environment", "uid", "family")),
 }
 """Of the rows that are written again in place; the others are only added, updated and dropped."""

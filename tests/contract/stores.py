@@ -10,13 +10,24 @@ import asyncio
 import atexit
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
-from reconciler.core.model import Environment, Family, Kind, Quantity, Setting, parse_family
+from reconciler.core.model import (
+    NO_FILE,
+    Confirmed,
+    Environment,
+    Family,
+    Kind,
+    Known,
+    Quantity,
+    Setting,
+    Uncertain,
+    parse_family,
+)
 from reconciler.ports import AccountStore, Clock, Signed
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
@@ -47,6 +58,9 @@ class ScriptedClock:
 
     def wall(self) -> datetime:
         return NOON + timedelta(seconds=self.time)
+
+    def suspended_s(self) -> float:
+        return 0.0
 
     async def pause(self, until: float) -> None:
         self.pauses.append(until)
@@ -215,6 +229,17 @@ if tried("PostgreSQL"):
     PLACES["postgres"] = in_postgres
     if tried("PgBouncer"):
         PLACES["pgbouncer"] = behind_pgbouncer
+
+
+def bare(known: Known | None) -> Known | None:
+    """Return what is known without what is only noted of a proof: its file, how it was made and when."""
+    match known:
+        case Confirmed():
+            return replace(known, file=NO_FILE, acknowledged=False, recorded_at=None)
+        case Uncertain(last=Confirmed() as last):
+            return replace(known, last=replace(last, file=NO_FILE, acknowledged=False, recorded_at=None))
+        case _:
+            return known
 
 
 def setting(quantity: str = "100", *, window_ms: int = 5000, freeze_ms: int = 2000) -> Setting:

@@ -67,6 +67,9 @@ class HandClock:
     def wall(self) -> datetime:
         return NOON + timedelta(seconds=self.elapsed_s - self.lag_s)
 
+    def suspended_s(self) -> float:
+        return 0.0
+
     async def pause(self, until: float) -> None:
         self.elapsed_s = max(self.elapsed_s, until - 1000.0)
 

@@ -30,7 +30,7 @@ from reconciler.core.pacing import (
 )
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import Exit, StateForeign, StateLocked
-from reconciler.ports import AccountStore, NotYet, Reserved
+from reconciler.ports import AccountStore, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.locks import StoreMisuse
 from tests.contract.stores import (
     BTC,
@@ -40,6 +40,7 @@ from tests.contract.stores import (
     UID,
     Place,
     ScriptedClock,
+    bare,
     setting,
     signed,
 )
@@ -88,9 +89,10 @@ class Process:
         return slot.attempt
 
     def reserve(
-        self, quantity: str = "100", family: Family = BTC, *, assume_idle: bool = True
-    ) -> Reserved | NotYet:
-        return asyncio.run(self.store.reserve(signed(quantity, family), assume_idle=assume_idle))
+        self, quantity: str = "100", family: Family = BTC, *, assume_idle: bool = True, keep_free: int = 0
+    ) -> Reserved | NotYet | PausedMeanwhile:
+        request = signed(quantity, family)
+        return asyncio.run(self.store.reserve(request, assume_idle=assume_idle, keep_free=keep_free))
 
     def settle(self, attempt: int, status: AttemptStatus, *, at: float | None = None) -> None:
         """Settle as a verdict would: applied and rejected are definite."""
@@ -120,11 +122,11 @@ class Process:
         )
         return attempt
 
-    def adopt(self, quantity: str, family: Family = BTC, *, read_begun_at: float) -> None:
-        asyncio.run(self.store.adopt({family: setting(quantity)}, read_begun_at=read_begun_at))
+    def adopt(self, quantity: str, family: Family = BTC, *, read_begun_at: float) -> frozenset[Family]:
+        return asyncio.run(self.store.adopt({family: setting(quantity)}, read_begun_at=read_begun_at))
 
     def known(self, family: Family = BTC) -> object:
-        return asyncio.run(self.store.known()).get(family)
+        return bare(asyncio.run(self.store.known()).get(family))
 
     def ledger(self) -> Ledger:
         return asyncio.run(self.store.ledger())

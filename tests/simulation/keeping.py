@@ -126,6 +126,7 @@ class PostgresKeeping:
             world.scheduler, rate=self._troubles.clock_rate, offset_s=world.rng.uniform(-5.0, 5.0)
         )
         self.server.on_theft = self._check_theft
+        self.server.on_loss_counted = self._note_news
         outside = SqliteState(
             self.server.rows,
             place="server",
@@ -205,6 +206,9 @@ class PostgresKeeping:
     def _step_clock(self, step_s: float) -> None:
         self.server.offset_s += step_s
         self._world.trace(None, "the server's clock steps by %s s", step_s)
+
+    def _note_news(self) -> None:
+        self._world.news += 1
 
     def _check_theft(self, before: str, now: str) -> None:
         alive = any(one.name == before and not one.dead for one in self._world.processes.values())

@@ -17,11 +17,11 @@ from unittest import mock
 from reconciler import loop, reconcile
 from reconciler.core import evidence, fight, pacing, plan, retry, step, verdict
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Setting, Uncertain
+from reconciler.core.model import Budget, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.errors import StateUnavailable
-from reconciler.ports import NotYet, Reserved, Signed
+from reconciler.ports import NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store import account, ageing, facts
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import Ages, FirstSights, Stamp
@@ -31,7 +31,7 @@ from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.postgres.state import PostgresState
-from reconciler.store.questions import AccountKey, Question
+from reconciler.store.questions import Question
 from reconciler.store.rows import AttemptRow
 from reconciler.store.tables import Tables
 from tests.simulation.checkers import no_slip
@@ -188,7 +188,7 @@ def _long_ago(self: FirstSights, what: object, stamp: Stamp, now: float) -> floa
     return stamp.instant if stamp.boot == self.boot else NEVER
 
 
-def _slot_not_checked_again(ledger: Ledger, now: float, *, assume_idle: bool = False) -> float:
+def _slot_not_checked_again(ledger: Ledger, now: float, **_: Any) -> float:
     return now
 
 
@@ -215,8 +215,8 @@ def _wall_to_true_time(self: Host, instant: float, boot: int | None = None) -> f
 _real_open = Tables.all_open
 
 
-async def _open_without_pending(self: Tables, key: AccountKey) -> list[AttemptRow]:
-    return [row for row in await _real_open(self, key) if row.status != AttemptStatus.PENDING]
+async def _open_without_pending(self: Tables, budget: Budget) -> list[AttemptRow]:
+    return [row for row in await _real_open(self, budget) if row.status != AttemptStatus.PENDING]
 
 
 _real_need_uncertain = plan._need_uncertain
@@ -266,8 +266,8 @@ async def _send_marking_first(self: Any, change: Any, at: float) -> Any:
         return await _real_send(self, change, at)
 
 
-async def _reserve_whenever(self: Any, request: Any, *, assume_idle: bool, by: float) -> Any:
-    return await _real_reserve(self, request, assume_idle=assume_idle)
+async def _reserve_whenever(self: Any, request: Any, *, by: float, **how: Any) -> Any:
+    return await _real_reserve(self, request, **how)
 
 
 class _MarkingFirst:
@@ -276,8 +276,8 @@ class _MarkingFirst:
     def __init__(self, store: Any) -> None:
         self._store = store
 
-    async def reserve(self, request: Any, **how: Any) -> Reserved | NotYet:
-        slot: Reserved | NotYet = await self._store.reserve(request, **how)
+    async def reserve(self, request: Any, **how: Any) -> Reserved | NotYet | PausedMeanwhile:
+        slot: Reserved | NotYet | PausedMeanwhile = await self._store.reserve(request, **how)
         if isinstance(slot, Reserved):
             applied = AttemptStatus.APPLIED
             await self._store.settle(
@@ -326,7 +326,9 @@ def _deaf(self: Any) -> Any:
     return reconcile.TimedOut() if self.clock.now() >= self.deadline else None
 
 
-async def _not_recorded(self: KeptAccount, tables: Tables, row: AttemptRow, ages: Ages) -> AttemptRow:
+async def _not_recorded(
+    self: KeptAccount, tables: Tables, budget: Budget, row: AttemptRow, ages: Ages
+) -> AttemptRow:
     return row._replace(resolved=1)
 
 
@@ -348,9 +350,10 @@ _real_record = KeptAccount._record_attempt
 
 
 async def _headers_on_record(
-    self: KeptAccount, tables: Tables, budget: Any, request: Any, ages: Ages
+    self: KeptAccount, tables: Tables, budget: Any, request: Any, *rest: Any
 ) -> AttemptRow:
-    return await _real_record(self, tables, budget, replace(request, timestamp=str(request.headers)), ages)
+    signed = replace(request, timestamp=str(request.headers))
+    return await _real_record(self, tables, budget, signed, *rest)
 
 
 # -- the state in PostgreSQL -----------------------------------------------------------------------
@@ -368,7 +371,7 @@ def _counted_by_one() -> int:
     return 1
 
 
-async def _loss_ignored(self: KeptAccount, tables: Tables) -> None:
+async def _loss_ignored(self: KeptAccount, tables: Tables, budget: Budget) -> None:
     """Go on as if nothing could be lost."""
 
 
@@ -476,7 +479,7 @@ async def _settled_by_the_holder(self: KeptAccount, *told: Any, **more: Any) -> 
 _real_adopt = KeptAccount.adopt
 
 
-async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> None:
+async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> Any:
     """Adopt what was read while the lock was held, whoever wrote since."""
     real = self._writing
 
@@ -484,7 +487,7 @@ async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> Non
         return real(*ahead)
 
     with mock.patch.object(self, "_writing", of_anybody):
-        await _real_adopt(self, *told, **more)
+        return await _real_adopt(self, *told, **more)
 
 
 _real_overrides = reconcile._Pass._record_overrides

@@ -5,7 +5,7 @@ Every call may be the last one, before it does anything or after it did; every c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +13,10 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.core.model import (
+    NO_FILE,
     AccountInfo,
     Family,
+    FileVersion,
     Known,
     LiveRead,
     LiveRow,
@@ -22,9 +24,10 @@ from reconciler.core.model import (
     Quantity,
     Setting,
 )
+from reconciler.core.retry import NO_TRIES
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.okx.codes import fact
-from reconciler.ports import Grounds, NotYet, Reserved, Signed
+from reconciler.ports import Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.simulator.messages import Envelope, Row, Said
 from reconciler.store.account import KeptAccount
 from tests.simulation.scenario import Fate
@@ -102,6 +105,7 @@ class WatchedStore:
         self._world = process.world
         self._store = store
         self._last_known: Mapping[Family, Known] = {}
+        self._last_retries = NO_TRIES
         self._known_at = -1
         self._last_pauses: tuple[Pause, ...] = ()
         self._pauses_at = -1
@@ -127,11 +131,13 @@ class WatchedStore:
         self._process.call("store.grounds")
         if not self._world.listening and self._known_at == self._world.news:
             # In most histories not asked again while nobody wrote: the answer would be the same.
-            return Grounds(self._last_known, await self._pauses(), await self._store.ledger())
+            pauses, ledger = await self._pauses(), await self._store.ledger()
+            return Grounds(self._last_known, pauses, ledger, self._last_retries)
         self._known_at = self._world.news
         self._pauses_at = self._world.pausings
         grounds = await self._store.grounds()
         self._last_known, self._last_pauses = grounds.known, grounds.pauses
+        self._last_retries = grounds.retries
         self._world.auditor.check_record(self._process.account, self._last_known)
         return grounds
 
@@ -142,13 +148,25 @@ class WatchedStore:
             self._last_pauses = await self._store.pauses()
         return self._last_pauses
 
+    async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
+        self._process.call("store.accept_file")
+        return await self._store.accept_file(sha256, changed=changed)
+
     async def reserve(
-        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
-    ) -> Reserved | NotYet:
+        self,
+        request: Signed,
+        *,
+        assume_idle: bool,
+        by: float = float("inf"),
+        file: FileVersion = NO_FILE,
+        keep_free: int = 0,
+    ) -> Reserved | NotYet | PausedMeanwhile:
         process = self._process
         process.call("store.reserve")
         await process.hold_up()
-        slot = await self._store.reserve(request, assume_idle=assume_idle, by=by)
+        slot = await self._store.reserve(
+            request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free
+        )
         if isinstance(slot, Reserved):
             basis = Basis.of(process, request.family, self._last_known)
             self._world.auditor.reserved(process, request, slot, basis).answered = True
@@ -175,13 +193,23 @@ class WatchedStore:
         self._world.auditor.settled(process, status, await self._store.known())
         process.perhaps_die()
 
-    async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
+    async def adopt(
+        self, settings: Mapping[Family, Setting], *, read_begun_at: float, file: FileVersion = NO_FILE
+    ) -> frozenset[Family]:
         process = self._process
         process.call("store.adopt")
-        await self._store.adopt(settings, read_begun_at=read_begun_at)
+        adopted = await self._store.adopt(settings, read_begun_at=read_begun_at, file=file)
         begun_at = process.reads[0].begun_at if process.reads else float("inf")
-        self._world.auditor.adopted(settings, begun_at, await self._store.known())
+        recorded = {family: settings[family] for family in adopted}
+        self._world.auditor.adopted(recorded, begun_at, await self._store.known())
         process.perhaps_die()
+        return adopted
+
+    async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
+        self._process.call("store.end_attempts")
+        await self._store.end_attempts(families, read_begun_at=read_begun_at)
+        self._world.news += 1
+        self._process.perhaps_die()
 
     async def pause(
         self,

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from reconciler.core.model import Family, LiveRead, Setting
+from reconciler.core.model import NO_FILE, Family, FileVersion, LiveRead, Setting
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable
-from reconciler.ports import Grounds, NotYet, Reserved, Signed
+from reconciler.ports import Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store.account import KeptAccount
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
 from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
@@ -391,8 +391,14 @@ class PostgresStore(WatchedStore):
             self._connections.note = None
 
     async def reserve(
-        self, request: Signed, *, assume_idle: bool, by: float = float("inf")
-    ) -> Reserved | NotYet:
+        self,
+        request: Signed,
+        *,
+        assume_idle: bool,
+        by: float = float("inf"),
+        file: FileVersion = NO_FILE,
+        keep_free: int = 0,
+    ) -> Reserved | NotYet | PausedMeanwhile:
         process, auditor = self._process, self._world.auditor
         process.call("store.reserve")
         basis = Basis.of(process, request.family, self._last_known)
@@ -404,7 +410,9 @@ class PostgresStore(WatchedStore):
                 auditor.reserved_in_postgres(process, request, slot, basis, taker)
 
         with self._noting(note), auditor.answer_awaited(process):
-            slot = await self._store.reserve(request, assume_idle=assume_idle, by=by)
+            slot = await self._store.reserve(
+                request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free
+            )
         process.perhaps_die()
         await process.hold_up()
         return slot
@@ -427,7 +435,7 @@ class PostgresStore(WatchedStore):
         def note(work: Work) -> None:
             if ours is None:
                 return
-            proven = status is AttemptStatus.APPLIED and work.proves()
+            proven = status is AttemptStatus.APPLIED and bool(work.proven())
             auditor.recorded(process, ours, status, self._world.on_record(process.account), proven=proven)
 
         with self._noting(note), auditor.answer_awaited(process):
@@ -440,19 +448,23 @@ class PostgresStore(WatchedStore):
                 raise
         process.perhaps_die()
 
-    async def adopt(self, settings: Mapping[Family, Setting], *, read_begun_at: float) -> None:
+    async def adopt(
+        self, settings: Mapping[Family, Setting], *, read_begun_at: float, file: FileVersion = NO_FILE
+    ) -> frozenset[Family]:
         process, auditor = self._process, self._world.auditor
         process.call("store.adopt")
         begun_at = process.reads[0].begun_at
 
-        def note(_: Work) -> None:
+        def note(work: Work) -> None:
             taker = self._world.keeping.taker(process)
             self._world.verify(checkers.adopted_by_the_holder, process.name, taker)
-            auditor.adopted(settings, begun_at, self._world.on_record(process.account))
+            recorded = {family: settings[family] for family in settings if family in work.proven()}
+            auditor.adopted(recorded, begun_at, self._world.on_record(process.account))
 
         with self._noting(note):
-            await self._store.adopt(settings, read_begun_at=read_begun_at)
+            adopted = await self._store.adopt(settings, read_begun_at=read_begun_at, file=file)
         process.perhaps_die()
+        return adopted
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         process = self._process
@@ -472,9 +484,10 @@ class PostgresStore(WatchedStore):
         if self._known_at == self._world.news and not self._in_full:
             process.known_at = self._world.scheduler.now
             pauses = () if self._world.scenario.fighter_s is None else await self._store.pauses()
-            return Grounds(self._last_known, pauses, await self._store.ledger())
+            return Grounds(self._last_known, pauses, await self._store.ledger(), self._last_retries)
         grounds = await self._store.grounds()
         self._last_known, self._known_at = grounds.known, self._connections.saw
+        self._last_retries = grounds.retries
         process.known_at = self._connections.began_at
         if self._connections.saw == self._world.news:
             self._world.auditor.check_record(process.account, self._last_known)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from reconciler.store import schema
 from reconciler.store.postgres.connections import LOCK_TIMEOUT_MS, SILENCE_TIMEOUT_MS
-from reconciler.store.rows import LOST, AttemptRow
+from reconciler.store.rows import LOST, AppliedRow, AttemptRow
 from tests.simulation.rows import Rows
 from tests.simulation.scheduler import Scheduler
 
@@ -68,16 +68,26 @@ class Work:
 
     def reservation(self) -> AttemptRow | None:
         """Return the attempt that it reserves, if it does."""
-        for query, values in self.writes:
-            if query.startswith("INSERT INTO attempts"):
-                row = AttemptRow._make(values)
-                if row.status != LOST:
-                    return row
-        return None
+        return next((row for row in self._attempts() if row.status != LOST), None)
 
-    def proves(self) -> bool:
-        """Tell whether it records a setting as proven in force."""
-        return any(query.startswith("INSERT INTO applied") for query, _ in self.writes)
+    def counts_a_loss(self) -> bool:
+        """Tell whether it records what may have been lost."""
+        return any(row.status == LOST for row in self._attempts())
+
+    def _attempts(self) -> list[AttemptRow]:
+        return [
+            AttemptRow._make(values)
+            for query, values in self.writes
+            if query.startswith("INSERT INTO attempts")
+        ]
+
+    def proven(self) -> set[str]:
+        """Return the families of which it records a setting as proven in force."""
+        return {
+            AppliedRow._make(values).family
+            for query, values in self.writes
+            if query.startswith("INSERT INTO applied")
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,7 @@ class Server:
         self.is_up = True
         self.commits = 0
         self.on_theft: Callable[[str, str], None] = lambda before, now: None
+        self.on_loss_counted: Callable[[], None] = lambda: None
         self.stamped: dict[tuple[str, float], float] = {}
         self.takers: dict[str, str] = {}
         self._sequences: dict[str, int] = {}
@@ -199,6 +210,8 @@ class Server:
         if reserved is not None:
             self.stamped[reserved.boot, reserved.reserved_at] = self.clock()
         self._over(work)
+        if work.counts_a_loss():
+            self.on_loss_counted()
         if work.note is not None:
             work.note(work)
         if work.lock is not None:

@@ -69,7 +69,7 @@ LISTEN_TO_ONE_IN = 8
 """Turning everything said into text takes longer than saying it: done in one history in eight."""
 
 PAUSES = "pauses", "fights"
-KNOWN = "applied", "attempts"
+KNOWN = "applied", "attempts", "identity"
 """The tables in which that is on record."""
 
 T = TypeVar("T")

@@ -41,6 +41,7 @@ from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import DriftPolicy, Reason, Rules, make_plan
 from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
+from reconciler.core.retry import Rejection
 from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
 from reconciler.core.strips import Span
 from reconciler.core.unkept import Unkept
@@ -126,7 +127,7 @@ def vitals(
     known = {family: one for family, (one, _) in shapes.items() if one is not None}
     rows = {family: row for family, (_, row) in shapes.items() if row is not None}
     seen: LiveRead = read(NOW - read_ago_s, {**rows, **(unmanaged or {})})
-    reads = Reads(latest=seen, previous=seen) if live else Reads()
+    reads = Reads(latest=seen, display=True) if live else Reads()
     rules = rules or Rules(paused=frozenset(pause.family for pause in pauses))
     ledger = ledger or Ledger(sent=(Sent(1, NOW - 300),))
     plan = make_plan(file, known, reads, rules, NOW)
@@ -134,7 +135,7 @@ def vitals(
     told = begun(file, host=host, simulator=simulator, live=live, now=NOW - 3600)
     events: list[tuple[float, Event]] = [(60.0, Identified("446556540", None))]
     events += [(read_ago_s, LiveReadDone(seen))] if live else []
-    events += [(read_ago_s, Compared(file, known, ledger, pauses, rules, plan, whole=True))]
+    events += [(read_ago_s, Compared(file, known, ledger, pauses, rules, plan, whole=True, reads=reads))]
     events += [*then, (min(1.0, read_ago_s), PassEnded(0.2, finished=True))]
     for ago, event in sorted(events, key=lambda one: -one[0]):
         told = after(told, event, now=NOW - ago, wall=WALL - timedelta(seconds=ago))
@@ -261,13 +262,13 @@ def troubled(*, simulator: bool = False) -> Board:
     shapes[Family("LTC-USD")] = SHAPES["changed"]
     wanted = {family: setting(FILE) for family in shapes} | {ETH: setting("5000/0/100")}
     pause = Pause(XRP, "desk is moving", WALL - timedelta(minutes=10), WALL + timedelta(minutes=20))
-    paused, parked = frozenset({XRP}), {Family("LTC-USD"): setting(FILE)}
+    paused, rejected = frozenset({XRP}), {Family("LTC-USD"): Rejection(setting(FILE), float("inf"))}
     one = vitals(
         shapes,
         wanted=wanted,
         unmanaged={Family("UNI-USD"): LiveRow(setting(LOOSER))},
         ledger=ledger,
-        rules=Rules(drift=DriftPolicy.HEAL_LOOSENED, paused=paused, parked=parked),
+        rules=Rules(drift=DriftPolicy.HEAL_LOOSENED, paused=paused, rejected=rejected),
         pauses=(pause,),
         simulator=simulator,
         then=[
@@ -355,7 +356,7 @@ def hostile() -> Board:
         {BTC: SHAPES["drifted looser"], ETH: SHAPES["frozen"], SOL: SHAPES["changed"]},
         account=HOSTILE,
         path=HOSTILE,
-        rules=Rules(parked={SOL: setting(FILE)}),
+        rules=Rules(rejected={SOL: Rejection(setting(FILE), float("inf"))}),
         pauses=(Pause(BTC, HOSTILE, WALL, None),),
         then=[
             (2.0, Parked(SOL, setting(FILE), rejection(HOSTILE), NOW + 60)),

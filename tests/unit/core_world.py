@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations_with_replacement, product
 
-from reconciler.core.evidence import Reads
+from reconciler.core.evidence import MissingRow, Reads
 from reconciler.core.model import (
     Confirmed,
     Family,
@@ -25,6 +25,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.plan import DriftPolicy, Rules
 from reconciler.core.policy import Allow, Kind
+from reconciler.core.retry import Rejection
 from tests.unit.core_builders import BTC, setting
 
 SETTINGS = {
@@ -79,11 +80,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Sight:
-    """What the reads showed, and how: ``how`` is one of HOWS, ``before`` what the read before showed."""
+    """What the reads showed, and how: ``how`` is one of HOWS."""
 
     how: str
     now: str | None = MISSING
-    before: str | None = MISSING
 
 
 HOWS = {
@@ -92,9 +92,11 @@ HOWS = {
     "overtaken": "somebody else's proof was first seen after the only read began",
     "calm": "one read, begun more than 5 s after the proof",
     "early": "one read, begun within 5 s after the proof",
-    "early-twice": "two reads within 5 s after the proof, both counting",
-    "calm-twice": "two reads more than 5 s after the proof",
-    "early-and-too-old": "a read within 5 s after the proof; the one before it does not count",
+    "gone": "a calm read left the family out, and a read of it alone showed no row",
+    "gone-early": "the same within 5 s after the proof",
+    "asked-before": "a calm read left it out; the read of it alone began before the last proof or attempt",
+    "asked-in-vain": "a calm read left it out, and the read of it alone failed",
+    "unconfirmed": "three lists over 5 s left it out, and every read of it alone failed",
 }
 
 
@@ -116,37 +118,37 @@ class Situation:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the contract wants: ``action`` is nothing, adopt, await, set or hold."""
+    """What the contract wants: ``action`` is nothing, doubtful, adopt, await, set or hold."""
 
     action: str
     reason: str | None = None
     before: str | None = None
     direction: str | None = None
     because: str | None = None
-    doubtful: bool = False
 
 
 # ---- the oracle: from words to the answer ------------------------------------------------------
 
 
+PROTECTIVE = ("enable", "tighten")
+
+
 def proven(record: Record, sight: Sight) -> str:
-    """Return what the reads prove: unread, doubt, missing, or the name of a setting."""
+    """Return what the reads prove: unread, doubt, unconfirmed, missing, or the name of a setting."""
     if sight.how in UNREAD:
         return "unread"
     shown = sight.now.rstrip("*") if sight.now else "missing"
-    shown_before = sight.before.rstrip("*") if sight.before else "missing"
-    two_agree = sight.how == "calm-twice" and shown == shown_before
-    settled = sight.how in ("calm", "calm-twice")
     if record.proof is None:
         return shown
-    if shown == "missing":
-        return shown if two_agree or record.proof == "D" else "doubt"
-    return shown if settled or shown == record.proof else "doubt"
+    if shown == "missing" and record.proof != "D":
+        return {"gone": "missing", "unconfirmed": "unconfirmed"}.get(sight.how, "doubt")
+    calm = sight.how not in ("early", "gone-early")
+    return shown if shown == "missing" or calm or shown == record.proof else "doubt"
 
 
 def in_force(record: Record, seen: str) -> str | None:
     """Return live where it was read, else last applied; a missing row after disabled is disabled."""
-    if seen in ("unread", "doubt"):
+    if seen in ("unread", "doubt", "unconfirmed"):
         return record.proof
     if seen == "missing":
         return "D" if record.proof == "D" else None
@@ -156,20 +158,48 @@ def in_force(record: Record, seen: str) -> str | None:
 def expected(case: Situation) -> Answer:
     """Return what the contract wants done in this situation."""
     seen = proven(case.record, case.sight)
+    if seen == "unconfirmed":
+        return _unconfirmed(case)
     before = in_force(case.record, seen)
-    decide = _uncertain if case.record.attempts else _certain
-    action, reason = decide(case, seen, before)
-    doubtful = seen == "doubt" or case.sight.how == "overtaken"
+    attempts = bool(case.record.attempts) and not _superseded(case, seen, before)
+    action, reason = (_uncertain if attempts else _certain)(case, seen, before)
+    because = _hold(case, before, reason, attempts) if action == "set" else None
+    if (seen == "doubt" or case.sight.how == "overtaken") and not _at_once(case, seen, action, because):
+        return Answer("doubtful")
     if action != "set":
-        shown_before = {"nothing": None, "adopt": case.wanted, "await": before}[action]
-        return Answer(action, reason, shown_before, doubtful=doubtful)
-    because = _hold(case, before, reason)
-    way = WAY.get((before, case.wanted))
-    # Protection the record calls for goes out at once. Only switching off waits for the doubt to
-    # end, and what may be as desired already.
-    as_desired = seen == "doubt" and (case.sight.now or "").rstrip("*") == case.wanted
-    doubtful = doubtful and (because is not None or case.wanted == "D" or as_desired)
-    return Answer("hold" if because else "set", reason, before, way, because, doubtful)
+        return Answer(action, reason, {"nothing": None, "adopt": case.wanted, "await": before}[action])
+    return Answer("hold" if because else "set", reason, before, WAY.get((before, case.wanted)), because)
+
+
+def _at_once(case: Situation, seen: str, action: str, because: str | None) -> bool:
+    """Tell whether a request need not wait for a doubt to end: it only adds to what may be in force."""
+    if action != "set" or because not in (None, "guard"):
+        return False
+    may_be: set[str | None] = {case.record.proof}
+    if seen == "doubt" and case.sight.now is not None:
+        may_be.add(case.sight.now.rstrip("*"))
+    if seen == "doubt" and case.sight.how == "gone-early":
+        may_be.add(None)
+    return all(WAY.get((one, case.wanted)) in PROTECTIVE for one in may_be)
+
+
+def _unconfirmed(case: Situation) -> Answer:
+    """Nobody can tell whether the row is gone: what is no looser than the last one seen is sent."""
+    last = case.record.proof
+    way = WAY.get((last, case.wanted))
+    if last != case.wanted and way not in PROTECTIVE:
+        return Answer("hold", "uncertain", last, way, "unreadable")
+    reason, before = ("drifted", None) if last == case.wanted else ("changed", last)
+    because = _hold(case, before, reason, False)
+    return Answer("hold" if because else "set", reason, before, way or "enable", because)
+
+
+def _superseded(case: Situation, seen: str, before: str | None) -> bool:
+    """Tell whether no attempt can land any more, and live shows what none of them carries."""
+    values = {attempt.value for attempt in case.record.attempts}
+    was_read = seen not in ("unread", "doubt")
+    over = all(attempt.spent for attempt in case.record.attempts)
+    return was_read and over and before != case.wanted and before not in values
 
 
 def _certain(case: Situation, seen: str, before: str | None) -> tuple[str, str | None]:
@@ -199,10 +229,14 @@ def _uncertain(case: Situation, seen: str, before: str | None) -> tuple[str, str
     return "await", "uncertain"
 
 
-def _hold(case: Situation, before: str | None, reason: str | None) -> str | None:
+def _hold(case: Situation, before: str | None, reason: str | None, attempts: bool) -> str | None:
     might_be_on = {before}
+    values = {attempt.value for attempt in case.record.attempts}
     if case.record.attempts:
-        might_be_on |= {case.record.proof, *(attempt.value for attempt in case.record.attempts)}
+        might_be_on |= {case.record.proof, *values}
+    seen = proven(case.record, case.sight)
+    third = attempts and seen not in ("unread", "doubt") and before not in {case.wanted, *values}
+    is_drift = reason == "drifted" or (third and case.record.proof == case.wanted)
     frozen = case.sight.how not in UNREAD and (case.sight.now or "").endswith("*")
     became = "disable" if before is None else WAY.get((case.wanted, before))
     left_alone = {
@@ -212,10 +246,10 @@ def _hold(case: Situation, before: str | None, reason: str | None) -> str | None
     }[case.drift]
     holds = {
         "paused": case.paused,
-        "drift-policy": reason == "drifted" and became in left_alone,
+        "drift-policy": is_drift and became in left_alone,
         "guard": case.wanted == "D" and bool(might_be_on & set("ABC")) and not case.disable_allowed,
         "frozen": frozen,
-        "parked": case.parked == case.wanted,
+        "rejected": case.parked == case.wanted,
     }
     return next((name for name, holds_now in holds.items() if holds_now), None)
 
@@ -223,13 +257,14 @@ def _hold(case: Situation, before: str | None, reason: str | None) -> str | None
 # ---- the same situation in the core's values ---------------------------------------------------
 
 PROOF_AT = 900.0
-PREVIOUS_READ_AT = {"early-twice": 902.5, "calm-twice": 949.0}
 READ_AT = {
     "calm": 950.0,
+    "gone": 950.0,
+    "asked-before": 950.0,
+    "asked-in-vain": 950.0,
+    "unconfirmed": 950.0,
     "early": 903.0,
-    "early-and-too-old": 903.0,
-    "early-twice": 903.0,
-    "calm-twice": 950.0,
+    "gone-early": 903.0,
 }
 SPENT_AT, UNSPENT_AT = 897.9, 2000.0
 
@@ -270,11 +305,14 @@ def reads_of(record: Record, sight: Sight) -> Reads:
     latest = _read(READ_AT.get(sight.how, too_old), sight.now)
     if sight.how == "overtaken":
         return Reads(latest, overtaken=frozenset({BTC}))
-    if sight.how == "early-and-too-old":
-        return Reads(latest, _read(too_old, sight.before))
-    if sight.how in PREVIOUS_READ_AT:
-        return Reads(latest, _read(PREVIOUS_READ_AT[sight.how], sight.before))
-    return Reads(latest)
+    missing = {
+        "gone": MissingRow(950.0, 1, gone_at=950.5, asked_at=950.5),
+        "gone-early": MissingRow(903.0, 1, gone_at=903.5, asked_at=903.5),
+        "asked-before": MissingRow(880.0, 2, gone_at=too_old, asked_at=too_old),
+        "asked-in-vain": MissingRow(949.0, 2, asked_at=950.5),
+        "unconfirmed": MissingRow(945.0, 3, asked_at=949.5),
+    }.get(sight.how)
+    return Reads(latest, missing={} if missing is None else {BTC: missing})
 
 
 def last_act(record: Record) -> float:
@@ -292,7 +330,7 @@ def rules_of(case: Situation, family: Family = BTC) -> Rules:
 def _rules(drift: DriftPolicy, paused: bool, allowed: bool, parked: str | None, family: Family) -> Rules:
     return Rules(
         drift=drift,
-        parked={family: SETTINGS[parked]} if parked else {},
+        rejected={family: Rejection(SETTINGS[parked], retry_at=float("inf"))} if parked else {},
         paused=frozenset({family} if paused else ()),
         allowed=frozenset({Allow(Kind.DISABLE, family)} if allowed else ()),
     )
@@ -327,14 +365,11 @@ def sights(record: Record) -> Iterator[Sight]:
         if record == Record(record.proof) != Record(None):
             yield Sight("overtaken", shown)
         yield Sight("early", shown)
-        yield Sight("early-twice", shown, shown)
-        yield Sight("calm-twice", shown, shown)
         if record != Record(None):
             yield Sight("too-old", shown)
-            yield Sight("early-and-too-old", shown, shown)
-    for shown, before in ((MISSING, "A"), ("B", MISSING), ("A", "B"), ("B", "A*"), ("B", "B*"), ("C", "D")):
-        yield Sight("early-twice", shown, before)
-        yield Sight("calm-twice", shown, before)
+    if record.proof is not None:
+        for how in ("gone", "gone-early", "asked-before", "asked-in-vain", "unconfirmed"):
+            yield Sight(how, MISSING)
 
 
 def situations(wanted: str) -> Iterator[Situation]:
@@ -349,13 +384,15 @@ def held_situations(wanted: str) -> Iterator[Situation]:
     few = [Sight("none"), Sight("early", "B")]
     too_old = [Sight("too-old", "A*"), Sight("too-old", "B")]
     overtaken = [Sight("overtaken", "A*"), Sight("overtaken", "B")]
-    few += [Sight("calm-twice", shown, shown) for shown in SHOWN]
+    few += [Sight("calm", shown) for shown in SHOWN if shown]
+    few += [Sight("calm"), Sight("gone"), Sight("unconfirmed")]
     parked = dict.fromkeys((None, "A", wanted))
     rules = list(product(DriftPolicy, (False, True), (False, True), parked))
     for record in records():
         if len(record.attempts) > 1:
             continue
-        seen = few + (too_old if record != Record(None) else [])
+        seen = [sight for sight in few if record.proof or sight.how not in ("gone", "unconfirmed")]
+        seen += too_old if record != Record(None) else []
         seen += overtaken if record == Record(record.proof) != Record(None) else []
         for sight, (drift, paused, allowed, parked) in product(seen, rules):
             yield Situation(wanted, record, sight, drift, paused, allowed, parked)

@@ -32,13 +32,15 @@ def vitals_of(
     """Return vitals after one comparison; ``rows`` None: live was not read."""
     file = desired(wanted)
     vitals = begun(file, host="openapi.okx.com", simulator=simulator, live=True, now=NOW)
-    reads = Reads() if rows is None else Reads(read(NOW - 0.5, rows), read(NOW - 1.5, rows))
+    reads = Reads() if rows is None else Reads(read(NOW - 0.5, rows), display=True)
     if reads.latest is not None:
         vitals = replace(vitals, read=reads.latest, read_at=NOW)
     rules = rules or Rules()
     ledger = ledger or Ledger()
     plan = with_schedule(make_plan(file, known or {}, reads, rules, NOW), ledger, NOW, assume_idle=True)
-    return after(vitals, Compared(file, known or {}, ledger, (), rules, plan, whole), now=NOW, wall=WALL)
+    return after(
+        vitals, Compared(file, known or {}, ledger, (), rules, plan, whole, reads), now=NOW, wall=WALL
+    )
 
 
 def outage(reply: Reply = LOST) -> Outage:

@@ -33,6 +33,7 @@ from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import DriftPolicy, Reason, Rules
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Code, problem
+from reconciler.core.retry import Rejection
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals, after, begun
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
@@ -159,9 +160,11 @@ def test_a_freeze_that_ends_by_itself_is_nothing_to_tell() -> None:
 
 def test_a_refused_value_is_told_in_the_exchange_s_words() -> None:
     parked = Parked(BTC, A, REFUSED, None)
-    vitals = vitals_of({BTC: A}, {}, {BTC: row(LOOSER)}, rules=Rules(parked={BTC: A}))
+    vitals = vitals_of(
+        {BTC: A}, {}, {BTC: row(LOOSER)}, rules=Rules(rejected={BTC: Rejection(A, float("inf"))})
+    )
     assert told(replace(vitals, parked={BTC: parked})) == (Kind.REJECTED, CRITICAL, "51000", 0.0)
-    assert told(vitals) == (Kind.OUT_OF_SYNC, CRITICAL, "parked", 0.0)
+    assert told(vitals) == (Kind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
 
 
 def test_a_refusal_that_was_mended_is_not_told_any_more() -> None:

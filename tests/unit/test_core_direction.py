@@ -6,7 +6,17 @@ from itertools import chain, product
 
 import pytest
 
-from reconciler.core.direction import REQUEST_ORDER, Direction, changed_fields, direction, tightness
+from reconciler.core.direction import (
+    LESS_SAFE,
+    PROTECTIVE,
+    Direction,
+    changed_fields,
+    direction,
+    is_no_looser,
+    is_protective,
+    loosest,
+    tightness,
+)
 from reconciler.core.model import Field, Setting
 from tests.unit.core_builders import setting
 
@@ -127,6 +137,26 @@ def test_quantities_are_compared_exactly_however_long(before: str, after: str) -
     assert direction(setting(f"1/1/{after}"), setting(f"1/1/{before}")) is Direction.LOOSEN
 
 
-def test_requests_go_protection_first() -> None:
-    assert [way.value for way in REQUEST_ORDER] == ["enable", "tighten", "mixed", "loosen", "disable"]
-    assert set(REQUEST_ORDER) == set(Direction)
+def test_every_direction_only_protects_or_takes_something_away() -> None:
+    assert set(Direction) == PROTECTIVE | LESS_SAFE
+    assert not PROTECTIVE & LESS_SAFE
+    same = setting("5000/2000/100")
+    assert (is_protective(same, same), is_no_looser(same, same)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        (["5000/2000/100"], "5000/2000/100"),
+        (["5000/2000/100", "1000/9000/50"], "1000/2000/100"),
+        (["5000/0/100", "5000/9000/50"], "5000/9000/100"),
+        (["5000/0/100", "5000/0/50"], "5000/0/100"),
+        (["5000/2000/100", "0/2000/100"], None),
+        (["5000/2000/100", None], None),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_the_loosest_is_taken_field_by_field(settings: list[str | None], found: str | None) -> None:
+    every = [None if one is None else setting(one) for one in settings]
+    assert loosest(every) == (None if found is None else setting(found))

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 
 from reconciler.core.evidence import (
     Absent,
     Doubtful,
+    Missing,
     NotRead,
     Overtaken,
     Reads,
+    Unconfirmed,
+    Unreadable,
     counts_after,
     last_proof,
-    unreadable_managed,
+    last_seen,
+    newest_file,
     view,
 )
-from reconciler.core.model import Family, Known, LiveRead, LiveRow, Never, Uncertain
-from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, read, row, setting, unresolved
+from reconciler.core.model import Family, FileVersion, Known, LiveRead, Never, Uncertain
+from tests.unit.core_builders import BTC, ETH, confirmed, read, row, setting, unresolved
 
 A, B = row("5000/2000/100"), row("5000/2000/400")
 PROOF = confirmed("5000/2000/100", at=100.0)
@@ -41,38 +46,122 @@ def test_the_last_proof_is_the_one_on_record() -> None:
     assert last_proof(NEVER_PROVEN) is None
 
 
-def test_of_two_agreeing_reads_the_newest_row_is_shown_with_its_freeze() -> None:
-    frozen = row("5000/2000/400.0", frozen=True)
-    reads = Reads().then(read(104.0, {BTC: B})).then(read(105.0, {BTC: frozen}))
-    seen = view(BTC, PROOF, reads)
-    assert isinstance(seen, LiveRow)
-    assert seen == frozen
-
-
-def test_only_the_last_two_reads_are_kept() -> None:
-    first, second, third = (read(at, {}) for at in (1.0, 2.0, 3.0))
-    assert Reads().then(first).then(second).then(third) == Reads(third, second)
+NAMED = {BTC: "qtyLimit is 1e3"}
 
 
 @pytest.mark.parametrize(
-    ("latest", "previous", "seen"),
+    ("latest", "seen"),
     [
-        (None, None, NotRead()),
-        (read(100.0, {BTC: B}), None, NotRead()),
-        (read(101.0, {BTC: B}), None, Doubtful(B)),
-        (read(101.0, {BTC: A}), None, A),
-        (read(101.0, {}), None, Doubtful(None)),
-        (read(200.0, {}), None, Doubtful(None)),
-        (read(200.0, {}), read(199.0, {}), Absent()),
-        (read(200.0, {}), read(199.0, {BTC: A}), Doubtful(None)),
-        (read(101.5, {BTC: B}), read(101.0, {}), Doubtful(B)),
-        (read(101.5, {BTC: B}), read(101.0, {ETH: B}), Doubtful(B)),
+        (None, NotRead()),
+        (read(100.0, {BTC: B}), NotRead()),
+        (read(101.0, {BTC: B}), Doubtful(B)),
+        (read(101.0, {BTC: A}), A),
+        (read(105.0, {BTC: B}), B),
+        (read(101.0, {}), Missing()),
+        (read(200.0, {}), Missing()),
+        (LiveRead(200.0, {}, NAMED), Unreadable("qtyLimit is 1e3")),
+        (LiveRead(200.0, {BTC: B}, {ETH: "no"}), B),
+        (
+            LiveRead(200.0, {BTC: B}, odd_names={"BTC-USD": " btc-usd"}),
+            Unreadable("a row is named ' btc-usd', which is almost this family's name"),
+        ),
     ],
 )
-def test_what_reads_prove_of_a_confirmed_family(
-    latest: LiveRead | None, previous: LiveRead | None, seen: object
+def test_what_one_read_proves_of_a_confirmed_family(latest: LiveRead | None, seen: object) -> None:
+    assert view(BTC, PROOF, Reads(latest)) == seen
+
+
+def missing(reads: int, every_s: float, *, answer: LiveRead | None = None, begins: float = 200.0) -> Reads:
+    """Return the reads of a pass whose lists leave BTC-USD out, each followed by a read of it alone."""
+    found = Reads()
+    for number in range(reads):
+        found = found.then(read(begins + number * every_s, {}))
+        at = begins + number * every_s + 0.1
+        found = found.without_answer(BTC, at) if answer is None else found.with_family(BTC, answer)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("reads", "seen"),
+    [
+        (missing(1, 1.0), Missing()),
+        (missing(2, 6.0), Missing()),
+        (missing(3, 2.0), Missing()),
+        (missing(3, 2.5), Unconfirmed(setting("5000/2000/100"))),
+        (missing(9, 30.0), Unconfirmed(setting("5000/2000/100"))),
+        (missing(1, 1.0, answer=LiveRead(200.1, {}, asked=BTC)), Absent(setting("5000/2000/100"))),
+        (missing(1, 1.0, answer=LiveRead(200.1, {}, nameless=1, asked=BTC)), Missing()),
+        (missing(1, 1.0, answer=LiveRead(200.1, {}, NAMED, asked=BTC)), Unreadable("qtyLimit is 1e3")),
+        (missing(1, 1.0, answer=LiveRead(200.1, {BTC: B}, asked=BTC)), B),
+        (missing(1, 1.0, answer=LiveRead(101.1, {}, asked=BTC), begins=101.0), Doubtful(None)),
+        (missing(1, 1.0, answer=LiveRead(99.0, {}, asked=BTC)), Missing()),
+    ],
+)
+def test_a_family_that_lists_leave_out_is_gone_only_if_its_own_read_says_so(
+    reads: Reads, seen: object
 ) -> None:
-    assert view(BTC, PROOF, Reads(latest, previous)) == seen
+    assert view(BTC, PROOF, reads) == seen
+
+
+def test_each_list_that_leaves_a_family_out_needs_its_own_confirmation() -> None:
+    gone = missing(1, 1.0, answer=LiveRead(200.1, {}, asked=BTC))
+    assert isinstance(view(BTC, PROOF, gone.then(read(230.0, {}))), Missing)
+
+
+def test_the_last_row_seen_is_remembered_and_a_newer_proof_outdates_it() -> None:
+    reads = Reads().then(read(110.0, {BTC: B})).then(read(120.0, {}))
+    assert last_seen(BTC, PROOF, reads) == B.setting
+    assert last_seen(BTC, confirmed("1/1/1", at=115.0), reads) == setting("1/1/1")
+    assert last_seen(BTC, Never(), reads) == B.setting
+    assert last_seen(ETH, Never(), reads) is None
+    assert reads.forgotten().latest is None
+    assert last_seen(BTC, PROOF, reads.forgotten()) == B.setting
+    assert isinstance(view(BTC, PROOF, reads), Missing)
+    assert view(BTC, PROOF, replace(reads, display=True)) == Absent(B.setting)
+    again = reads.then(read(130.0, {BTC: A}))
+    assert not again.missing
+
+
+@pytest.mark.parametrize(
+    ("known", "nameless", "seen"),
+    [
+        (Never(), 0, Absent()),
+        (Never(), 1, Missing()),
+        (confirmed("0/2000/100", at=100.0), 1, Absent(setting("0/2000/100"))),
+    ],
+)
+def test_a_family_that_was_never_seen_or_is_disabled_needs_no_confirmation(
+    known: Known, nameless: int, seen: object
+) -> None:
+    assert view(BTC, known, Reads(LiveRead(101.0, {}, nameless=nameless))) == seen
+
+
+def test_a_family_never_seen_beside_a_nameless_row_stays_unconfirmed_without_a_setting() -> None:
+    found = Reads()
+    for number in range(3):
+        found = found.then(LiveRead(200.0 + 3 * number, {}, nameless=1)).without_answer(
+            BTC, 201.0 + 3 * number
+        )
+    assert view(BTC, Never(), found) == Unconfirmed(None)
+
+
+@pytest.mark.parametrize(
+    ("known", "number"),
+    [
+        (Never(), 0),
+        (replace(PROOF, file=FileVersion("a", 3)), 3),
+        (Uncertain(None, (replace(DOUBT.unresolved[0], file=FileVersion("b", 5)),)), 5),
+        (
+            Uncertain(
+                replace(PROOF, file=FileVersion("a", 7)),
+                (replace(DOUBT.unresolved[0], file=FileVersion("b", 5)),),
+            ),
+            7,
+        ),
+    ],
+)
+def test_the_newest_file_of_a_family_is_that_of_its_newest_record(known: Known, number: int) -> None:
+    assert newest_file(known).number == number
 
 
 @pytest.mark.parametrize(
@@ -100,14 +189,3 @@ def test_only_a_read_can_be_overtaken_and_the_next_one_is_not() -> None:
     overtaken = Reads(read(99.0, {})).beside({BTC: PROOF, ETH: PROOF}, {ETH})
     assert overtaken.overtaken == {BTC}
     assert not overtaken.then(read(101.0, {})).beside({BTC: PROOF}, frozenset()).overtaken
-
-
-def test_a_missing_row_is_in_sync_at_once_where_disabled_was_confirmed() -> None:
-    assert view(BTC, confirmed("0/2000/100", at=100.0), Reads(read(101.0, {}))) == Absent()
-
-
-def test_the_first_unreadable_row_that_matters_is_named() -> None:
-    bad: dict[Family, str] = {SOL: "no qtyLimit", BTC: "qtyLimit is 1e3", ETH: "no window"}
-    wanted = desired({ETH: setting("1/1/1"), BTC: setting("1/1/1")})
-    assert unreadable_managed(LiveRead(1.0, {}, bad), wanted) == (BTC, "qtyLimit is 1e3")
-    assert unreadable_managed(LiveRead(1.0, {}, {SOL: "no qtyLimit"}), wanted) is None

@@ -5,17 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from itertools import product
 
 import pytest
 
-from reconciler.core.direction import changed_fields
-from reconciler.core.evidence import Reads
+from reconciler.core.direction import Direction, changed_fields
+from reconciler.core.evidence import MissingRow, Reads
 from reconciler.core.model import (
+    NO_FILE,
+    Confirmed,
     Environment,
     Family,
     Field,
+    FileVersion,
     Known,
+    LiveRead,
     LiveRow,
     Setting,
     Uncertain,
@@ -35,7 +40,8 @@ from reconciler.core.plan import (
     make_plan,
     with_schedule,
 )
-from reconciler.core.policy import Allow, Kind
+from reconciler.core.policy import Allow, Kind, Loosening, Policy
+from reconciler.core.retry import Rejection, RetryRecord, Tries
 from tests.unit.core_builders import (
     BTC,
     ETH,
@@ -80,10 +86,12 @@ def plan_for(case: Situation) -> Plan:
 
 def told(plan: Plan) -> Answer:
     """Return a plan for one family in the oracle's words."""
-    doubtful = plan.doubtful == (BTC,)
+    if plan.doubtful:
+        assert (plan.doubtful, plan.changes, plan.unchanged) == ((BTC,), (), ())
+        return Answer("doubtful")
     if not plan.changes:
         assert plan.unchanged == (BTC,)
-        return Answer("nothing", doubtful=doubtful)
+        return Answer("nothing")
     (change,) = plan.changes
     assert plan.unchanged == ()
     return Answer(
@@ -92,7 +100,6 @@ def told(plan: Plan) -> Answer:
         NAMES[change.before] if change.before else None,
         change.direction.value if change.direction else None,
         change.because.value if change.because else None,
-        doubtful,
     )
 
 
@@ -134,7 +141,9 @@ def test_the_worlds_are_not_empty_and_reach_every_answer(wanted: str) -> None:
     answers = [expected(case) for world in (situations, held_situations) for case in world(wanted)]
     reached = {answer.because for answer in answers} | {answer.action for answer in answers}
     guards = {"guard"} if wanted == "D" else set()
-    everything = {"nothing", "adopt", "await", "set", "hold", "paused", "drift-policy", "frozen", "parked"}
+    everything = {"nothing", "doubtful", "adopt", "await", "set", "hold"}
+    everything |= {"paused", "drift-policy", "frozen", "rejected"}
+    everything |= {"unreadable"} if wanted != "A" else set()  # nothing is tighter than A
     assert len(answers) > 15_000
     assert reached == everything | guards | {None}
 
@@ -165,11 +174,11 @@ def test_a_single_read_that_differs_counts_from_five_seconds_after_the_proof(
 def test_a_difference_is_believed_from_five_seconds_after_the_proof_on(
     begun_at: float, previous_at: float, agreed: bool
 ) -> None:
-    rows = {BTC: row("5000/2000/400")}
+    rows = {BTC: row("5000/2000/50")}
     plan = plan_of(
         {BTC: SETTINGS["A"]},
         {BTC: confirmed("5000/2000/100", at=100.0)},
-        Reads(read(begun_at, rows), read(previous_at, rows)),
+        Reads().then(read(previous_at, rows)).then(read(begun_at, rows)),
     )
     assert bool(plan.requests) == agreed
     assert bool(plan.doubtful) != agreed
@@ -286,7 +295,8 @@ def test_a_lost_reply_and_a_reverted_file_do_not_look_in_sync() -> None:
 )
 def test_heal_loosened_puts_back_only_what_became_less_safe(live: str | None, healed: bool) -> None:
     rows = {} if live is None else {BTC: row(live)}
-    reads = Reads(read(950.0, rows), read(949.0, rows))
+    gone = {} if live else {BTC: MissingRow(950.0, 1, gone_at=950.5)}
+    reads = Reads(read(950.0, rows), missing=gone)
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
     plans = {
         policy: plan_of({BTC: SETTINGS["A"]}, known, reads, Rules(drift=policy)) for policy in DriftPolicy
@@ -345,6 +355,17 @@ def plan_of_ways(ways: dict[str, str], shuffle: random.Random | None = None) -> 
 
 
 IN_ORDER = ["uncertain", "enable", "tighten", "mixed", "loosen", "disable", "adopt", "hold"]
+RANK = {
+    "uncertain": 1,
+    "enable": 1,
+    "tighten": 1,
+    "mixed": 2,
+    "loosen": 2,
+    "disable": 2,
+    "adopt": 3,
+    "hold": 4,
+}
+"""What only adds protection goes first, an unanswered tightening included."""
 
 
 def test_protection_goes_out_first_whatever_the_families_are_called() -> None:
@@ -352,7 +373,8 @@ def test_protection_goes_out_first_whatever_the_families_are_called() -> None:
         names = random.Random(seed).sample("PQRSTUVW", len(IN_ORDER))
         ways = dict(zip([f"{name}-USD" for name in names], IN_ORDER, strict=True))
         plan = plan_of_ways(ways)
-        assert [ways[change.family] for change in plan.changes] == IN_ORDER
+        found = [(RANK[ways[change.family]], change.family) for change in plan.changes]
+        assert found == sorted(found)
         assert [change.order for change in plan.changes] == [1, 2, 3, 4, 5, 6, None, None]
 
 
@@ -410,14 +432,14 @@ def test_the_plan_says_whose_it_is_and_what_it_was_compared_with() -> None:
 @pytest.mark.parametrize("other_text", ["5000/2000/100.0", "5000/2000/100.00000"])
 def test_another_spelling_of_a_quantity_is_no_difference_anywhere(other_text: str) -> None:
     spelled = setting(other_text)
-    seen = Reads(read(950.0, {BTC: row(other_text)}), read(949.0, {BTC: row("5000/2000/100")}))
+    seen = Reads(read(950.0, {BTC: row(other_text)}))
     known = confirmed("5000/2000/100")
     assert plan_of({BTC: spelled}, {BTC: known}, seen).unchanged == (BTC,)
     assert plan_of({BTC: spelled}, {}, seen).of(Action.ADOPT)
     doubts = Uncertain(known, (unresolved(other_text),))
     assert plan_of({BTC: SETTINGS["A"]}, {BTC: doubts}, seen).of(Action.ADOPT)
-    parked = Rules(parked={BTC: spelled})
-    assert plan_of({BTC: SETTINGS["A"]}, {}, None, parked).changes[0].because is Because.PARKED
+    rejected = Rules(rejected={BTC: Rejection(spelled, retry_at=NOW + 1)})
+    assert plan_of({BTC: SETTINGS["A"]}, {}, None, rejected).changes[0].because is Because.REJECTED
 
 
 def test_the_digest_is_of_values_not_of_spellings() -> None:
@@ -540,3 +562,170 @@ def test_a_lost_record_beside_an_attempt_of_another_value_does_not_hide_that() -
     reads = Reads(read(NOW, {BTC: row("5000/2000/100")}))
     (change,) = plan_of({BTC: A}, known, reads).changes
     assert change.action is Action.SET
+
+
+# -- what may be in force decides who goes first ------------------------------------------------------
+
+LOOSER, TIGHTER = setting("5000/2000/400"), setting("5000/2000/50")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "proof", "attempts", "live", "protective"),
+    [
+        (A, LOOSER, [A], LOOSER, True),  # a tightening without an answer
+        (LOOSER, A, [LOOSER], A, False),  # a loosening without an answer
+        (A, A, [LOOSER], A, True),  # a loosening that may land yet, taken back
+        (A, TIGHTER, [A, LOOSER], TIGHTER, True),  # the loosest that may be in force counts
+        (A, TIGHTER, [A], TIGHTER, False),
+        (setting("0/2000/100"), A, [A], A, False),
+        (A, setting("0/2000/100"), [A], setting("0/2000/100"), True),
+    ],
+)
+def test_an_uncertain_family_is_ranked_by_the_loosest_value_that_may_be_in_force(
+    wanted: Setting, proof: Setting, attempts: list[Setting], live: Setting, protective: bool
+) -> None:
+    unanswered = tuple(Unresolved(5 + n, one, 901.0 + n, 2000.0) for n, one in enumerate(attempts))
+    known = {BTC: Uncertain(Confirmed(proof, 900.0, 1), unanswered)}
+    rules = Rules(allowed=frozenset({Allow(Kind.DISABLE, BTC)}))
+    plan = plan_of({BTC: wanted}, known, Reads(read(950.0, {BTC: LiveRow(live)})), rules)
+    assert [change.protective for change in plan.requests] == [protective]
+
+
+def test_fewer_tries_go_first_and_a_new_value_starts_at_none() -> None:
+    tries = {BTC: Tries(A, 3, NOW - 1000), ETH: Tries(A, 1, NOW - 1000), SOL: Tries(B, 9, NOW)}
+    plan = plan_of({BTC: A, ETH: A, SOL: A}, rules=Rules(retries=RetryRecord(tries)))
+    assert [(change.family, change.tries) for change in plan.requests] == [(SOL, 0), (ETH, 1), (BTC, 3)]
+
+
+# -- a settings file that is older than what another process applied ------------------------------------
+
+OLD_FILE, NEW_FILE = FileVersion("old", 1), FileVersion("new", 2)
+
+
+@pytest.mark.parametrize(
+    ("live", "because"),
+    [
+        ("5000/2000/50", Because.DRIFT_POLICY),  # what the newer file tightened stays
+        ("5000/2000/400", None),  # what is looser than both is put back
+        ("9000/2000/400", Because.DRIFT_POLICY),  # mixed: a part of it would loosen
+        ("0/2000/100", None),
+    ],
+)
+@pytest.mark.parametrize("unanswered", [False, True])
+def test_an_older_file_loosens_nothing_that_a_newer_one_set(
+    live: str, because: Because | None, unanswered: bool
+) -> None:
+    proof = Confirmed(TIGHTER, 900.0, 1, file=NO_FILE if unanswered else NEW_FILE)
+    attempt = Unresolved(5, TIGHTER, 901.0, 936.0, file=NEW_FILE)
+    known: Known = Uncertain(proof, (attempt,)) if unanswered else proof
+    reads = Reads(read(940.9, {BTC: row(live)}))
+    (change,) = plan_of({BTC: A}, {BTC: known}, reads, Rules(file=OLD_FILE)).changes
+    assert change.because is (because if not (unanswered and because is None) else Because.DRIFT_POLICY)
+
+
+@pytest.mark.parametrize("file", [None, NEW_FILE, FileVersion("newer", 3), FileVersion("new", 1)])
+def test_a_newer_file_the_same_content_and_an_explicit_act_do(file: FileVersion | None) -> None:
+    known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
+    reads = Reads(read(950.0, {BTC: row("5000/2000/50")}))
+    (change,) = plan_of({BTC: A}, known, reads, Rules(file=file)).requests
+    assert change.reason is Reason.CHANGED
+
+
+def test_under_an_older_file_live_as_it_says_is_not_recorded() -> None:
+    known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
+    reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
+    plan = plan_of({BTC: A}, known, reads, Rules(file=OLD_FILE))
+    assert (plan.changes, plan.unchanged) == ((), (BTC,))
+
+
+# -- what the exchange refused --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("retry_at", "only_if_looser", "live", "sent"),
+    [
+        (NOW + 1, True, "5000/2000/400", False),
+        (NOW, True, "5000/2000/400", True),
+        (NOW, True, "5000/2000/50", False),
+        (NOW, True, "0/2000/100", True),
+        (NOW, False, "5000/2000/50", True),
+    ],
+)
+def test_a_refused_setting_is_tried_again_at_its_time_while_live_is_looser(
+    retry_at: float, only_if_looser: bool, live: str, sent: bool
+) -> None:
+    rules = Rules(rejected={BTC: Rejection(A, retry_at, only_if_looser)})
+    plan = plan_of({BTC: A}, {}, Reads(read(950.0, {BTC: row(live)})), rules)
+    assert bool(plan.requests) == sent
+
+
+# -- rows that cannot be read ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        LiveRead(950.0, {ETH: row("5000/2000/400")}, {BTC: "qtyLimit is missing"}),
+        LiveRead(950.0, {ETH: row("5000/2000/400")}, odd_names={"BTC-USD": "btc-usd "}),
+    ],
+)
+@pytest.mark.parametrize("known", [{}, {BTC: confirmed("5000/2000/100")}])
+def test_a_row_that_cannot_be_read_holds_its_family_alone(
+    live: LiveRead, known: dict[Family, Known]
+) -> None:
+    plan = plan_of({BTC: A, ETH: A}, known, Reads(live))
+    assert [change.family for change in plan.requests] == [ETH]
+    assert [(change.family, change.because) for change in plan.of(Action.HOLD)] == [
+        (BTC, Because.UNREADABLE)
+    ]
+
+
+def test_a_row_without_a_name_lets_no_family_count_as_gone() -> None:
+    nameless = LiveRead(950.0, {}, nameless=1)
+    plan = plan_of({BTC: A}, {}, Reads(nameless))
+    assert (plan.doubtful, plan.missing, plan.requests) == ((BTC,), (BTC,), ())
+
+
+# -- doubt holds only its own family --------------------------------------------------------------------
+
+
+def test_a_doubtful_family_waits_by_itself_and_can_be_named_as_held() -> None:
+    known = {BTC: confirmed("5000/2000/100", at=100.0), ETH: confirmed("5000/2000/400", at=100.0)}
+    reads = Reads(read(102.0, {BTC: row("5000/2000/50"), ETH: row("5000/2000/400")}))
+    plan = plan_of({BTC: A, ETH: A}, known, reads, now=103.0)
+    assert ([change.family for change in plan.requests], plan.doubtful) == ([ETH], (BTC,))
+    shown = plan_of({BTC: A, ETH: A}, known, reads, Rules(hold_doubtful=True), now=103.0)
+    assert (shown.doubtful, shown.unchanged) == ((), ())
+    (held,) = shown.of(Action.HOLD)
+    assert (held.family, held.because) == (BTC, Because.UNREADABLE)
+
+
+@pytest.mark.parametrize(
+    ("proof", "live", "at_once"),
+    [
+        ("5000/2000/400", "5000/2000/200", True),
+        ("5000/2000/400", "5000/2000/50", False),  # it would loosen what the read shows
+        ("5000/2000/50", "5000/2000/400", False),  # it would loosen what is on record
+        ("5000/2000/400", "5000/2000/100", False),  # it may be as desired already
+        ("0/2000/400", "5000/2000/400", True),
+    ],
+)
+def test_within_five_seconds_of_a_proof_only_what_protects_against_both_goes_at_once(
+    proof: str, live: str, at_once: bool
+) -> None:
+    known = {BTC: confirmed(proof, at=100.0)}
+    plan = plan_of({BTC: A}, known, Reads(read(102.0, {BTC: row(live)})), now=103.0)
+    assert (bool(plan.requests), bool(plan.doubtful)) == (at_once, not at_once)
+
+
+# -- a row that is gone does not lift a limit -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("proof", "refused"), [("5000/2000/10", True), ("5000/2000/100", False)])
+def test_a_missing_row_does_not_lift_the_limit_on_a_change(proof: str, refused: bool) -> None:
+    policy = Policy("p", "0" * 64, loosening=Loosening(max_factor=Decimal(2)))
+    reads = Reads(read(950.0, {}), missing={BTC: MissingRow(950.0, 1, gone_at=950.5)})
+    plan = plan_of({BTC: A}, {BTC: confirmed(proof)}, reads, Rules(policy=policy))
+    (change,) = plan.changes
+    assert (change.before, change.direction) == (None, Direction.ENABLE)
+    assert (change.because is Because.POLICY) == refused

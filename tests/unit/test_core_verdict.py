@@ -13,7 +13,7 @@ SENT = setting("5000/2000/100")
 # class: (status, the reply proves the arrival, what happens next), from the facts' table of replies.
 TABLE = {
     ReplyClass.RATE_LIMITED: ("rejected", True, "proceed"),
-    ReplyClass.BUSY: ("rejected", True, "back-off"),
+    ReplyClass.BUSY: ("unknown", True, "back-off"),
     ReplyClass.AMBIGUOUS: ("unknown", False, "proceed"),
     ReplyClass.CLOCK: ("rejected", True, "sync-clock"),
     ReplyClass.WRONG_SETTINGS: ("rejected", True, "park"),
@@ -69,7 +69,18 @@ def test_any_other_echo_proves_nothing_not_even_the_arrival(
     assert verdict.next is Next.PROCEED
 
 
+@pytest.mark.parametrize("reply_class", [each for each in ReplyClass if each is not ReplyClass.ACCEPTED])
+@pytest.mark.parametrize("wrapper", ["0", "1", "2"])
+def test_a_wrapped_refusal_bounds_the_arrival_and_leaves_the_effect_open(
+    reply_class: ReplyClass, wrapper: str
+) -> None:
+    status, definite, following = TABLE[reply_class]
+    verdict = judge(BTC, SENT, Reply(reply_class, "any", "text", wrapper=wrapper))
+    told = "unknown" if status == "rejected" else status
+    assert (verdict.status, verdict.definite, verdict.next) == (told, definite, following)
+
+
 def test_only_what_left_our_hands_without_proof_stays_unknown() -> None:
     unknown = {each for each, (status, _, _) in TABLE.items() if status == "unknown"}
-    assert unknown == {ReplyClass.AMBIGUOUS, ReplyClass.NO_ANSWER}
+    assert unknown == {ReplyClass.AMBIGUOUS, ReplyClass.BUSY, ReplyClass.NO_ANSWER}
     assert {next_ for _, _, next_ in TABLE.values()} == {each.value for each in Next}

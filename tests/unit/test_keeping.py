@@ -50,6 +50,9 @@ class VirtualClock(SystemClock):
     def now(self) -> float:
         return self.time
 
+    def suspended_s(self) -> float:
+        return 0.0
+
     async def pause(self, until: float) -> None:
         self.pauses.append(until - self.time)
         self.time = until

@@ -39,6 +39,9 @@ class HandClock:
     def wall(self) -> datetime:
         return datetime(2026, 3, 1, tzinfo=UTC)
 
+    def suspended_s(self) -> float:
+        return 0.0
+
     async def pause(self, until: float) -> None:
         raise AssertionError("the lookout waits for its ears")
 

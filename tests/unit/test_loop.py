@@ -83,6 +83,9 @@ class Clock:
     def wall(self) -> datetime:
         return datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=self.time)
 
+    def suspended_s(self) -> float:
+        return 0.0
+
     async def pause(self, until: float) -> None:
         await asyncio.sleep(0)
         begun_at = self.time
@@ -147,7 +150,13 @@ class Exchange:
     async def read_live(self) -> LiveRead | Reply:
         begun_at = self.clock.now()
         self._ask("live")
-        return self.reading or LiveRead(begun_at, dict(self.live))
+        return self.reading or LiveRead(begun_at, dict(self.live), took_s=self.clock.now() - begun_at)
+
+    async def read_family(self, family: Family) -> LiveRead | Reply:
+        begun_at = self.clock.now()
+        self._ask("family")
+        rows = {family: self.live[family]} if family in self.live else {}
+        return self.reading or LiveRead(begun_at, rows, took_s=self.clock.now() - begun_at, asked=family)
 
     async def sync_clock(self) -> Reply | None:
         self._ask("time")

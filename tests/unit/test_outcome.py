@@ -81,10 +81,10 @@ ONE_FAMILY = [
     *(
         (because, Action.HOLD, False, REFUSAL, *held_as(because))
         for because in Because
-        if because is not Because.PARKED
+        if because is not Because.REJECTED
     ),
-    (Because.PARKED, Action.HOLD, False, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
-    (Because.PARKED, Action.HOLD, True, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
+    (Because.REJECTED, Action.HOLD, False, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
+    (Because.REJECTED, Action.HOLD, True, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
 ]
 
 
@@ -160,7 +160,11 @@ def test_every_hold_has_words() -> None:
 SETTLED_FAMILY, LEFT_FAMILY, OTHER_FAMILY = ETH, BTC, SOL
 
 LEFT_ALONE: dict[str, tuple[Result, Change, Exit]] = {
-    "rejected": (Result(BTC, Outcome.REJECTED, "51000", "no", 1), change(BTC, Because.PARKED), Exit.FAILED),
+    "rejected": (
+        Result(BTC, Outcome.REJECTED, "51000", "no", 1),
+        change(BTC, Because.REJECTED),
+        Exit.FAILED,
+    ),
     "unknown": (Result(BTC, Outcome.UNKNOWN, "unconfirmed", "", 1), change(BTC), Exit.FAILED),
     "skipped": (Result(BTC, Outcome.SKIPPED, "not-reached", "", 0), change(BTC), Exit.FAILED),
     "stale": (Result(BTC, Outcome.STALE, "stale", "", 0), change(BTC, Because.STALE), Exit.STALE),

@@ -100,7 +100,7 @@ def test_what_the_pass_itself_proved_takes_no_further_read() -> None:
     one_pass(here)
     compared = [event for _, event in here.events if isinstance(event, Compared)]
     assert compared[-1].plan.unchanged == (BTC,)
-    assert not any(event.overtaken for event in compared)
+    assert not any(event.reads.overtaken for event in compared)
     (sent_at, _, _), reads = here.exchange.sent[-1], here.exchange.moments("live")
     assert reads[-1] < sent_at
 
@@ -122,7 +122,10 @@ def test_what_it_proved_before_its_latest_read_is_overtaken_like_anything_else()
     one_pass(here)
     assert [family for _, family, _ in here.exchange.sent] == [BTC, ETH, SOL, BTC]
     assert {
-        family for _, event in here.events if isinstance(event, Compared) for family in event.overtaken
+        family
+        for _, event in here.events
+        if isinstance(event, Compared)
+        for family in event.reads.overtaken
     } == {BTC}
 
 

@@ -13,6 +13,7 @@ from reconciler.core.events import READING_LIVE, ExchangeFailed
 from reconciler.core.glossary import ERRORS, READ_AGAIN
 from reconciler.core.model import LiveRow, Pause, PausedBy
 from reconciler.core.plan import Because, DriftPolicy, Rules
+from reconciler.core.retry import Rejection
 from reconciler.core.standing import WORST_FIRST, Standing
 from reconciler.core.status import FamilyState
 from reconciler.core.unkept import Unkept
@@ -564,7 +565,7 @@ def test_two_names_never_have_one_anchor() -> None:
 
 
 def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> None:
-    parked = held(of("changed", rules=Rules(parked={BTC: setting(FILE)})))
+    parked = held(of("changed", rules=Rules(rejected={BTC: Rejection(setting(FILE), float("inf"))})))
     assert parked[0] == "The exchange refused these settings."
     stopping = of("changed", rules=Rules(reviewed={}))
     assert held(stopping)[0] == wording.HOLDS[Because.STALE]

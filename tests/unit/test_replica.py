@@ -159,6 +159,9 @@ class Process:
     def wall(self) -> datetime:
         return datetime(2026, 1, 2, tzinfo=UTC)
 
+    def suspended_s(self) -> float:
+        return 0.0
+
     async def pause(self, until: float) -> None:
         await Until(until)
 

@@ -15,6 +15,7 @@ from reconciler.core.model import Family, Pause
 from reconciler.core.notices import Notice, Turn, tell
 from reconciler.core.plan import DriftPolicy, Rules
 from reconciler.core.problems import Code, problem
+from reconciler.core.retry import Rejection
 from reconciler.core.standing import Standing, judge_standing
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals
@@ -112,7 +113,12 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     ),
     (
         replace(
-            vitals_of({BTC: A}, {}, {BTC: row("5000/2000/50")}, rules=Rules(parked={BTC: A})),
+            vitals_of(
+                {BTC: A},
+                {},
+                {BTC: row("5000/2000/50")},
+                rules=Rules(rejected={BTC: Rejection(A, float("inf"))}),
+            ),
             parked={BTC: Parked(BTC, A, REFUSED, None)},
         ),
         "BTC-USD: refused by the exchange (timeInterval 5s, frozenInterval 2s, qtyLimit 100): Parameter "

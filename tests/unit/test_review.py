@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from reconciler.core.model import Confirmed, Known, LiveRow, Never
 from reconciler.core.plan import Action, Plan
-from reconciler.reconcile import Finished, Options, reconcile
+from reconciler.reconcile import Approval, Finished, Options, reconcile
 from tests.unit.core_builders import BTC, ETH, desired
 from tests.unit.test_loop import A as AS_DESIRED
 from tests.unit.test_loop import B as LOOSER
@@ -36,12 +36,12 @@ def at_once(asked: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waited")
 
 
-def passed(here: World, answer: float | None) -> tuple[list[Plan], list[Known], object]:
+def passed(here: World, answer: Approval | None) -> tuple[list[Plan], list[Known], object]:
     """Run one pass; return the plans it had reviewed, what was on record of BTC then, and its end."""
     plans: list[Plan] = []
     on_record: list[Known] = []
 
-    def review(plan: Plan) -> float | None:
+    def review(plan: Plan) -> Approval | None:
         plans.append(plan)
         on_record.append(at_once(here.store.snapshot()).known.get(BTC, Never()))
         return answer
@@ -62,7 +62,7 @@ def passed(here: World, answer: float | None) -> tuple[list[Plan], list[Known], 
 
 def test_nothing_is_recorded_before_the_first_whole_plan_was_reviewed() -> None:
     here = doubted()
-    (plan,), on_record, end = passed(here, answer=9_999.0)
+    (plan,), on_record, end = passed(here, answer=Approval(9_999.0))
     assert {change.family: change.action for change in plan.changes} == {
         BTC: Action.ADOPT,
         ETH: Action.SET,

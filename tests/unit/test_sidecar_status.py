@@ -13,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from reconciler.core.events import Event, ExchangeFailed, Identified, LiveReadDone, LockAwaited, Parked
+from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause
 from reconciler.core.plan import Rules
 from reconciler.core.problems import Code, problem
@@ -84,7 +85,8 @@ def test_every_state_is_by_the_schema_and_as_the_command_writes_it() -> None:
 def test_a_read_that_proves_nothing_yet_leaves_nothing_to_do_and_is_by_the_schema() -> None:
     rows = {BTC: LiveRow(A), ETH: LiveRow(A)}
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100", at=NOW), ETH: confirmed("5000/2000/100")}
-    event = compared(known, rows, overtaken=frozenset({BTC}))
+    reads = Reads(LiveRead(NOW - 1, rows), frozenset({BTC}))
+    event = compared(known, rows, reads=reads)
     status, document = served(board(having(fresh(), LiveReadDone(LiveRead(NOW - 1, rows)), event)))
     assert (status, errors(document)) == (200, [])
     assert [(one["state"], one["pending"]) for one in document["families"]] == [

@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LiveReadDone, PolicyAccepted
+from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Uncertain
 from reconciler.core.standing import (
     MIN_FRESH_S,
@@ -141,7 +142,7 @@ def doubted(*unanswered: Family) -> Status:
     wanted = desired(dict.fromkeys((BTC, ETH), setting(TEXT["A"])))
     record = Record("1", "openapi.okx.com", {**before, **lost}, IDLE, rows, WALL)
     seen = LiveRead(NOW - 1, rows)
-    return make_status(wanted, record, simulator=False, now=NOW, wall=WALL, read=seen)
+    return make_status(wanted, record, simulator=False, now=NOW, wall=WALL, reads=Reads(seen))
 
 
 @pytest.mark.parametrize(

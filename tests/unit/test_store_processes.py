@@ -40,6 +40,9 @@ class RealClock:
     def wall(self) -> datetime:
         return datetime.now(UTC)
 
+    def suspended_s(self) -> float:
+        return 0.0
+
     async def pause(self, until: float) -> None:
         await asyncio.sleep(max(0.0, until - self.now()))
 

@@ -12,6 +12,7 @@ import pytest
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Confirmed, Family, Known, LiveRow, Never, Uncertain
 from reconciler.core.plan import DriftPolicy, Rules, make_plan
+from reconciler.core.retry import Rejection
 from reconciler.core.status import states_seen
 from reconciler.core.strips import FAILED, UNMANAGED
 from reconciler.core.verdict import Reply, ReplyClass
@@ -33,7 +34,7 @@ RULES = {
     "heal": Rules(),
     "only tell": Rules(drift=DriftPolicy.WARN),
     "paused": Rules(paused=frozenset({BTC})),
-    "parked": Rules(parked={BTC: A}),
+    "parked": Rules(rejected={BTC: Rejection(A, float("inf"))}),
 }
 
 

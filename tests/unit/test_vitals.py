@@ -39,6 +39,7 @@ from reconciler.core.events import (
     WentIdle,
     WentOn,
 )
+from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Never, Uncertain
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
@@ -323,8 +324,9 @@ def test_a_read_that_somebody_else_s_record_overtook_proves_nothing(overtaken: f
     """Loosening it asks for no second read, but whether it is as tight as its record nobody knows."""
     wanted = {BTC: setting("5000/2000/200")}
     rows = {BTC: row("5000/2000/400")}
-    event = compared({BTC: confirmed("5000/2000/100", at=NOW)}, rows, wanted=wanted, overtaken=overtaken)
-    assert event.whole
+    reads = Reads(read(NOW - 1, rows), overtaken)
+    event = compared({BTC: confirmed("5000/2000/100", at=NOW)}, rows, wanted=wanted, reads=reads)
+    assert event.whole == (not overtaken)
     made = having(fresh(wanted), LiveReadDone(read(NOW - 1, rows)), event)
     told = status_of(made, now=NOW, wall=WALL)
     assert told is not None
@@ -334,7 +336,8 @@ def test_a_read_that_somebody_else_s_record_overtook_proves_nothing(overtaken: f
 def test_what_is_overtaken_is_told_as_not_known_until_it_is_read_again() -> None:
     rows = {BTC: row("5000/2000/400")}
     known = {BTC: confirmed("5000/2000/100", at=NOW)}
-    event = compared(known, rows, wanted={BTC: A}, overtaken=frozenset({BTC}))
+    reads = Reads(read(NOW - 1, rows), frozenset({BTC}))
+    event = compared(known, rows, wanted={BTC: A}, reads=reads)
     assert (event.whole, event.plan.doubtful) == (False, (BTC,))
     told = status_of(having(fresh({BTC: A}), LiveReadDone(read(NOW - 1, rows)), event), now=NOW, wall=WALL)
     assert told is not None

@@ -48,15 +48,16 @@ def compared(
     whole: bool | None = None,
     account: str = "main",
     pauses: tuple[Pause, ...] = (),
-    overtaken: frozenset[Family] = frozenset(),
+    reads: Reads | None = None,
 ) -> Compared:
     """Return what a pass compares: ``rows`` None is a pass that has not read yet."""
     file = wanted if isinstance(wanted, Desired) else desired(wanted, account=account)
     read = None if rows is None else LiveRead(now - 1, rows)
-    reads, rules, known = Reads(read, read, overtaken), rules or Rules(), known or {}
+    reads = reads or Reads(read, display=True)  # what is missing counts as confirmed to be gone
+    rules, known = rules or Rules(), known or {}
     plan = with_schedule(make_plan(file, known, reads, rules, now), ledger, now, assume_idle=False)
     whole = read is not None and not plan.doubtful if whole is None else whole
-    return Compared(file, known, ledger, pauses, rules, plan, whole, overtaken)
+    return Compared(file, known, ledger, pauses, rules, plan, whole, reads)
 
 
 def having(vitals: Vitals, *events: Event, now: float = NOW) -> Vitals:

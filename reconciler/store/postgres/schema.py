@@ -79,14 +79,18 @@ _FIRST: Migration = (
         settled_wall text,
         limited bigint NOT NULL,
         retired bigint NOT NULL,
-        resolved bigint NOT NULL
+        resolved bigint NOT NULL,
+        tries bigint NOT NULL,
+        file_sha256 text NOT NULL,
+        file_number bigint NOT NULL
     )""",
     """CREATE TABLE mmp.applied (
         checksum text NOT NULL,
-        account text NOT NULL,
-        environment text NOT NULL,
         kind text NOT NULL,
+        environment text NOT NULL,
+        uid text NOT NULL,
         family text NOT NULL,
+        account text NOT NULL,
         time_interval_ms bigint NOT NULL,
         frozen_interval_ms bigint NOT NULL,
         qty_limit text NOT NULL,
@@ -95,7 +99,20 @@ _FIRST: Migration = (
         boot text NOT NULL,
         at double precision NOT NULL,
         at_wall text NOT NULL,
-        PRIMARY KEY (account, environment, kind, family)
+        file_sha256 text NOT NULL,
+        file_number bigint NOT NULL,
+        PRIMARY KEY (kind, environment, uid, family)
+    )""",
+    """CREATE TABLE mmp.files (
+        checksum text NOT NULL,
+        kind text NOT NULL,
+        environment text NOT NULL,
+        uid text NOT NULL,
+        sha256 text NOT NULL,
+        number bigint NOT NULL,
+        account text NOT NULL,
+        at_wall text NOT NULL,
+        PRIMARY KEY (kind, environment, uid, sha256)
     )""",
     """CREATE TABLE mmp.live (
         checksum text NOT NULL,
@@ -108,33 +125,27 @@ _FIRST: Migration = (
     )""",
     """CREATE TABLE mmp.pauses (
         checksum text NOT NULL,
-        account text NOT NULL,
+        kind text NOT NULL,
         environment text NOT NULL,
+        uid text NOT NULL,
         family text NOT NULL,
+        account text NOT NULL,
+        time_interval_ms bigint,
+        frozen_interval_ms bigint,
+        qty_limit text,
         reason text NOT NULL,
         since_wall text NOT NULL,
         until_wall text,
-        PRIMARY KEY (account, environment, family)
-    )""",
-    """CREATE TABLE mmp.fights (
-        checksum text NOT NULL,
-        account text NOT NULL,
-        environment text NOT NULL,
-        family text NOT NULL,
-        time_interval_ms bigint NOT NULL,
-        frozen_interval_ms bigint NOT NULL,
-        qty_limit text NOT NULL,
-        reason text NOT NULL,
-        since_wall text NOT NULL,
-        until_wall text,
-        PRIMARY KEY (account, environment, family)
+        PRIMARY KEY (kind, environment, uid, family)
     )""",
     """CREATE TABLE mmp.overrides (
         checksum text NOT NULL,
         id bigint PRIMARY KEY,
-        account text NOT NULL,
+        kind text NOT NULL,
         environment text NOT NULL,
+        uid text NOT NULL,
         family text NOT NULL,
+        account text NOT NULL,
         refusal text NOT NULL,
         reason text NOT NULL,
         at_wall text NOT NULL
@@ -165,14 +176,13 @@ _FIRST: Migration = (
     "CREATE INDEX attempts_counting ON mmp.attempts (kind, environment, uid) WHERE retired = 0",
     "CREATE INDEX attempts_sent ON mmp.attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
     "CREATE INDEX attempts_limited ON mmp.attempts (kind, environment, uid, id) WHERE limited = 1",
-    "CREATE INDEX attempts_open ON mmp.attempts (account, environment, kind, family) WHERE resolved = 0",
-    "CREATE INDEX attempts_of_family ON mmp.attempts (account, environment, kind, family, id)",
-    "CREATE INDEX overrides_of_account ON mmp.overrides (account, environment, id)",
+    "CREATE INDEX attempts_open ON mmp.attempts (kind, environment, uid, family) WHERE resolved = 0",
+    "CREATE INDEX attempts_tries ON mmp.attempts (kind, environment, uid, family) WHERE tries > 0",
+    "CREATE INDEX attempts_of_family ON mmp.attempts (kind, environment, uid, family, id)",
+    "CREATE INDEX files_by_number ON mmp.files (kind, environment, uid, number)",
+    "CREATE INDEX overrides_of_user ON mmp.overrides (kind, environment, uid, id)",
     "CREATE INDEX presence_of_account ON mmp.presence (account, environment, kind, id)",
     "CREATE INDEX turns_of_family ON mmp.turns (account, environment, kind, family)",
-)
-
-_SHARED_OUT: Migration = (
     # A process that keeps accounts: which it has settings for, and until when it is believed alive.
     """CREATE TABLE mmp.replicas (
         id text PRIMARY KEY,
@@ -195,7 +205,7 @@ _SHARED_OUT: Migration = (
     "CREATE INDEX leases_of_replica ON mmp.leases (replica)",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_FIRST, _SHARED_OUT)
+MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
 """All migrations in order; their number is the newest version this program knows."""
 
 

@@ -234,7 +234,7 @@ class PostgresState:
         """
         budget, held = claim.budget, claim.held
         rows = () if budget is None else await self._row_of(transaction, budget, make=again)
-        # An account's pauses are of both kinds of exchange, so its lock is too.
+        # An account is of one kind of exchange, and its identity says which: its lock is of all kinds.
         account: Statement = (_ACCOUNT, (".".join(claim.key[:2]),))
         whose = () if held is None else self.locks.whose(held)
         number = () if claim.number is None else (_ids(TABLES[claim.number], 1),)
