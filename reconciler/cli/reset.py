@@ -174,7 +174,8 @@ class Resetting:
     def _unconfirmed(self, reply: Reply) -> MmpError:
         from reconciler.core.verdict import ReplyClass
 
-        if reply.reply_class in (ReplyClass.NO_ANSWER, ReplyClass.AMBIGUOUS):
+        unknown = reply.reply_class in (ReplyClass.NO_ANSWER, ReplyClass.AMBIGUOUS)
+        if unknown or reply.wrapper is not None:
             return MmpError(
                 "reset-unconfirmed",
                 f"{self.family} may or may not have been reset: {reply.message or reply.code}",

@@ -449,6 +449,11 @@ ERRORS: dict[str, Explanation] = {
     "redirect": _row("A redirect", "OKX's API has none, and following one would pass on keys.", _WITHIN),
     "encoded": _row("A compressed reply", "Compression was refused, and came all the same.", _WITHIN),
     "too-large": _row("A reply that is too large", "Replies are read up to a bound.", _WITHIN),
+    "headers-too-large": _row(
+        "A reply with headers that are too large",
+        "Headers are read up to 256 KiB in all; OKX's are about 2 KiB. A gateway or proxy adds the rest.",
+        _WITHIN,
+    ),
     "bad-status": _row("Status and code contradict each other", "Neither is believed.", READ_BACK),
     "bad-data": _row("A reply that makes no sense", "The envelope is OKX's, its data is not.", READ_BACK),
     "bad-row": _row(
@@ -457,10 +462,10 @@ ERRORS: dict[str, Explanation] = {
         "Look at the family at OKX; report it if the row is right.",
     ),
     "too-many": _row("More than can be asked about", "A list is longer than the rate allows to ask for."),
-    "slow-clock": _row(
-        "Asking for the time took too long",
-        "A slow measurement of the exchange's clock is too inexact to sign with.",
-        _NETWORK,
+    "suspended": _row(
+        "This machine was suspended",
+        "It was suspended between signing and sending, so the signature is too old. Nothing was written.",
+        "Nothing: it is read and sent again.",
     ),
     "late": _row("Too late to send", "The slot had passed; nothing was written.", _NETWORK),
     "closed-early": _row("Closed before the request", "Nothing was written.", _NETWORK),

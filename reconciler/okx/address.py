@@ -22,7 +22,7 @@ from reconciler.core.address_health import (
     not_tried,
 )
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.okx.replies import Unreadable, read_envelope
+from reconciler.okx.replies import Unreadable, parse_retry_after, read_envelope
 from reconciler.okx.transport import Failed, OneShot, RawReply
 
 if TYPE_CHECKING:
@@ -45,8 +45,13 @@ class SharedAddress:
         self._waiting: set[asyncio.Event] = set()
         self._on_recovery: set[Callable[[], None]] = set()
 
-    async def open(self, url: str, timeout_s: float, clock: Clock) -> OneShot | Failed | Reply:
-        """Connect once the address may be tried; a Reply is the failure of another request's try."""
+    async def open(
+        self, url: str, timeout_s: float, clock: Clock, epoch_s: Callable[[], float]
+    ) -> OneShot | Failed | Reply:
+        """Connect once the address may be tried; a Reply is the failure of another request's try.
+
+        ``epoch_s`` returns the time in seconds since 1970 UTC, for a Retry-After that is a date.
+        """
         refused = await self._admitted(clock)
         if refused is not None:
             return refused
@@ -54,7 +59,7 @@ class SharedAddress:
         if isinstance(connection, Failed):
             self._failed(Reply(ReplyClass.NOT_SENT, connection.code, connection.message), clock.now())
         elif isinstance(connection, ReportingOneShot):
-            connection.report = lambda answer: self._heard(answer, clock.now())
+            connection.report = lambda answer: self._heard(answer, clock.now(), epoch_s())
         return connection
 
     @contextmanager
@@ -96,18 +101,23 @@ class SharedAddress:
         finally:
             self._waiting.discard(learned)
 
-    def _heard(self, answer: RawReply | Failed, now: float) -> None:
+    def _heard(self, answer: RawReply | Failed, now: float, epoch_s: float) -> None:
         """Take note of what came of a request whose connection was open."""
         if isinstance(answer, Failed):
             if self.health.failure is not None or answer.code in BROKEN_CODES:
-                self._failed(Reply(ReplyClass.NO_ANSWER, answer.code, answer.message), now)
+                self._no_own_reply(answer.code, answer.message, now)
         elif self.health.failure is None and answer.status not in GATEWAY_STATUSES:
             return
         elif is_own_reply(answer):
             self._works()
         else:
             message = f"HTTP {answer.status}, not a reply of OKX's"
-            self._failed(Reply(ReplyClass.NO_ANSWER, "not-okx", message), now)
+            self._no_own_reply("not-okx", message, now, parse_retry_after(answer.retry_after, epoch_s))
+
+    def _no_own_reply(
+        self, code: str, message: str, now: float, retry_after_s: float | None = None
+    ) -> None:
+        self._failed(Reply(ReplyClass.NO_ANSWER, code, message, retry_after_s=retry_after_s), now)
 
     def _failed(self, failure: Reply, now: float) -> None:
         self.health = self.health.failed(failure, now)

@@ -8,6 +8,7 @@ which has no way to write. Nothing is logged here and no reply raises: what happ
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reconciler.core.model import AccountInfo, Environment, Family, LiveRead, Setting
@@ -15,7 +16,7 @@ from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem
 from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials
-from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
+from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES, Scrub
 from reconciler.okx.timing import ClockOffset, ExchangeClock
 from reconciler.okx.transport import TOTAL_TIMEOUT_S, Failed, OneShot, RawReply
 from reconciler.okx.wire import BaseUrl, Headers, Request
@@ -24,9 +25,9 @@ from reconciler.ports import Clock, Signed
 CLOCK_MAX_AGE_S = 600.0
 """How long a measured offset is used: at 500 ppm it drifts 0.3 s in this time."""
 
-CLOCK_MAX_ROUND_TRIP_S = 4.0
-"""A slower measurement is refused: its error, half the round trip, must stay within 2 s. Pacing
-allows 3 s between a signature's timestamp and the exchange's clock."""
+SUSPENSION_S = 0.1
+"""A suspension from here on counts as one: the two clocks it is measured by are read one after the other,
+and no machine suspends and resumes faster."""
 
 MAX_UNDERLYINGS = 20
 """Asked about in one go: OKX allows 20 questions in 2 s, and options have fewer underlyings [doc]."""
@@ -35,6 +36,15 @@ LARGE_OFFSET_S = 1.0
 """From here on a local clock's offset deserves a warning."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A complete reply, and when: ``begun_at`` is before the first byte of the request."""
+
+    raw: RawReply
+    begun_at: float
+    took_s: float
 
 
 class OkxClient:
@@ -74,12 +84,16 @@ class OkxClient:
         """Read every configured family at once."""
         return await self._read_signed(self._live_once)
 
+    async def read_family(self, family: Family) -> LiveRead | Reply:
+        """Read one family: its row, or no row where the exchange lists none or answers without data."""
+        return await self._read_signed(lambda: self._live_once(family))
+
     async def listed_families(self) -> frozenset[Family] | Reply:
         """Return every family that has options listed, asked underlying by underlying; needs no key."""
         answer = await self._ask_public(wire.public_underlyings(), REPLY_LIMIT_BYTES)
         if isinstance(answer, Reply):
             return answer
-        underlyings = replies.parse_underlyings(answer.status, answer.body, self._credentials.scrub)
+        underlyings = self._with_wait(answer, replies.parse_underlyings(*self._parts(answer)))
         if isinstance(underlyings, Reply):
             return underlyings
         if len(underlyings) > MAX_UNDERLYINGS:
@@ -102,56 +116,53 @@ class OkxClient:
         connection = await self._connect()
         if isinstance(connection, Reply):
             return connection
-        begun_at = self._clock.now()
-        answer = await self._ask(
-            connection, wire.public_time(), wire.public_headers(self._environment), REPLY_LIMIT_BYTES
-        )
+        headers = wire.public_headers(self._environment)
+        answer = await self._timed(connection, wire.public_time(), headers, REPLY_LIMIT_BYTES)
         ended_at, wall_s = self._clock.now(), self._clock.wall().timestamp()
         if isinstance(answer, Reply):
             return answer
-        time_ms = replies.parse_time(answer.status, answer.body, self._credentials.scrub)
+        time_ms = self._with_wait(answer.raw, replies.parse_time(*self._parts(answer.raw)))
         if isinstance(time_ms, Reply):
             return time_ms
-        round_trip_s = ended_at - begun_at
-        if round_trip_s > CLOCK_MAX_ROUND_TRIP_S:
-            return replies.no_answer("slow-clock", f"asking for the time took {round_trip_s:.1f} s")
-        # The exchange read its clock somewhere within the round trip: the middle errs the least.
-        epoch_s, half_s = time_ms / 1000, round_trip_s / 2
-        return ClockOffset(epoch_s, ended_at - half_s, epoch_s - (wall_s - half_s))
+        # The exchange read its clock before its reply arrived, so this is never ahead of it: a signature
+        # expires no later than pacing believes, however long the reply was under way.
+        epoch_s = time_ms / 1000
+        return ClockOffset(epoch_s, ended_at, _wall_error_s(epoch_s, wall_s, answer.took_s))
 
     async def _account_once(self) -> AccountInfo | Reply:
-        connection = await self._connect()
-        if isinstance(connection, Reply):
-            return connection
-        request = wire.account_config()
-        answer = await self._ask(connection, request, self._signed_headers(request), REPLY_LIMIT_BYTES)
+        answer = await self._ask_signed(wire.account_config(), REPLY_LIMIT_BYTES)
         if isinstance(answer, Reply):
             return answer
-        return replies.parse_account(answer.status, answer.body, self._credentials.scrub)
+        return self._with_wait(answer.raw, replies.parse_account(*self._parts(answer.raw)))
 
-    async def _live_once(self) -> LiveRead | Reply:
-        connection = await self._connect()
-        if isinstance(connection, Reply):
-            return connection
-        request = wire.get_mmp()
-        headers = self._signed_headers(request)
-        begun_at = self._clock.now()
-        answer = await self._ask(connection, request, headers, LIVE_REPLY_LIMIT_BYTES)
+    async def _live_once(self, family: Family | None = None) -> LiveRead | Reply:
+        answer = await self._ask_signed(wire.get_mmp(family), LIVE_REPLY_LIMIT_BYTES)
         if isinstance(answer, Reply):
             return answer
-        return replies.parse_live(answer.status, answer.body, self._credentials.scrub, begun_at=begun_at)
+        read = replies.parse_live(
+            *self._parts(answer.raw), begun_at=answer.begun_at, took_s=answer.took_s, asked=family
+        )
+        return self._with_wait(answer.raw, read)
 
     async def _families_of(self, underlying: str) -> frozenset[Family] | Reply:
         answer = await self._ask_public(wire.public_instruments(underlying), LIVE_REPLY_LIMIT_BYTES)
         if isinstance(answer, Reply):
             return answer
-        return replies.parse_families(answer.status, answer.body, self._credentials.scrub)
+        return self._with_wait(answer, replies.parse_families(*self._parts(answer)))
 
     async def _ask_public(self, request: Request, limit_bytes: int) -> RawReply | Reply:
         connection = await self._connect()
         if isinstance(connection, Reply):
             return connection
-        return await self._ask(connection, request, wire.public_headers(self._environment), limit_bytes)
+        headers = wire.public_headers(self._environment)
+        answer = await self._timed(connection, request, headers, limit_bytes)
+        return answer if isinstance(answer, Reply) else answer.raw
+
+    async def _ask_signed(self, request: Request, limit_bytes: int) -> _Answer | Reply:
+        connection = await self._connect()
+        if isinstance(connection, Reply):
+            return connection
+        return await self._timed(connection, request, self._signed_headers(request), limit_bytes)
 
     async def _read_signed(self, read: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
         """Read with a fresh clock; if the exchange still objects to the time, measure and try once more."""
@@ -172,16 +183,36 @@ class OkxClient:
         return await self.sync_clock()
 
     async def _connect(self) -> OneShot | Reply:
-        connection = await self._timing.address.open(self._base_url.url, self._timeout_s, self._clock)
-        return _as_reply(connection) if isinstance(connection, Failed) else connection
+        url, timeout_s = self._base_url.url, self._timeout_s
+        connection = await self._timing.address.open(url, timeout_s, self._clock, self._epoch_s)
+        return _as_reply(connection, self._epoch_s()) if isinstance(connection, Failed) else connection
 
-    async def _ask(
+    async def _timed(
         self, connection: OneShot, request: Request, headers: Headers, limit_bytes: int
-    ) -> RawReply | Reply:
+    ) -> _Answer | Reply:
+        begun_at = self._clock.now()
         answer = await connection.send(
             request.method, request.target, request.body, headers, limit_bytes=limit_bytes
         )
-        return _as_reply(answer) if isinstance(answer, Failed) else answer
+        if isinstance(answer, Failed):
+            return _as_reply(answer, self._epoch_s())
+        return _Answer(answer, begun_at, self._clock.now() - begun_at)
+
+    def _parts(self, raw: RawReply) -> tuple[int, bytes, Scrub]:
+        return raw.status, raw.body, self._credentials.scrub
+
+    def _with_wait(self, raw: RawReply, result: T | Reply) -> T | Reply:
+        """Return what was made of a reply, with the wait the reply asks for unless it is an acceptance."""
+        return (
+            _asking_to_wait(result, raw.retry_after, self._epoch_s())
+            if isinstance(result, Reply)
+            else result
+        )
+
+    def _epoch_s(self) -> float:
+        """Return the exchange's clock as far as it is known, else this machine's time of day."""
+        offset = self._timing.offset
+        return self._clock.wall().timestamp() if offset is None else offset.epoch_at(self._clock.now())
 
     def _signed_headers(self, request: Request) -> Headers:
         return wire.signed_headers(request, self._credentials, self._environment, self._timestamp())
@@ -245,7 +276,7 @@ class OkxTradingClient(OkxClient):
         return (
             connection
             if isinstance(connection, Reply)
-            else OkxConnection(self._clock, self._credentials, connection)
+            else OkxConnection(self._clock, self._credentials, connection, self._epoch_s)
         )
 
     def sign(self, family: Family, setting: Setting) -> Signed:
@@ -263,47 +294,78 @@ class OkxTradingClient(OkxClient):
         unsynced = await self._ensure_clock()
         if unsynced is not None:
             return Reply(ReplyClass.NOT_SENT, unsynced.code, unsynced.message)
-        connection = await self._connect()
-        if isinstance(connection, Reply):
-            return connection
-        request = wire.reset_mmp(family)
-        answer = await self._ask(connection, request, self._signed_headers(request), REPLY_LIMIT_BYTES)
+        answer = await self._ask_signed(wire.reset_mmp(family), REPLY_LIMIT_BYTES)
         if isinstance(answer, Reply):
             return answer
-        return replies.parse_reset(answer.status, answer.body, self._credentials.scrub)
+        return self._with_wait(answer.raw, replies.parse_reset(*self._parts(answer.raw), family))
 
 
 class OkxConnection:
     """An open connection, good for one Set MMP request; the port ``Connection``."""
 
-    def __init__(self, clock: Clock, credentials: Credentials, connection: OneShot) -> None:
+    def __init__(
+        self, clock: Clock, credentials: Credentials, connection: OneShot, epoch_s: Callable[[], float]
+    ) -> None:
         self._clock = clock
         self._credentials = credentials
         self._connection = connection
+        self._epoch_s = epoch_s
+        self._suspended_s = clock.suspended_s()
 
     async def send(self, request: Signed, *, deadline: float) -> Reply:
         """Write ``request`` once and return the classified reply; closes the connection.
 
-        Past the instant ``deadline`` nothing is written and the reply is NOT_SENT.
+        Past the instant ``deadline``, or if this machine was suspended since the connection was opened,
+        nothing is written and the reply is NOT_SENT.
         """
-        lost = await self._connection.lost()
-        if lost is None and self._clock.now() > deadline:
-            lost = Failed(False, "late", "the slot had passed before the request could be written")
-        if lost is not None:
+        failed = await self._connection.lost() or self._too_late(deadline)
+        if failed is not None:
             await self._connection.close()
-            return _as_reply(lost)
+            return _as_reply(failed, self._epoch_s())
         answer = await self._connection.send(
             "POST", wire.MMP_CONFIG_PATH, request.body, request.headers, limit_bytes=REPLY_LIMIT_BYTES
         )
         if isinstance(answer, Failed):
-            return _as_reply(answer)
-        return replies.parse_set(answer.status, answer.body, self._credentials.scrub)
+            return _as_reply(answer, self._epoch_s())
+        reply = replies.parse_set(
+            answer.status, answer.body, self._credentials.scrub, request.family, request.setting
+        )
+        return _asking_to_wait(reply, answer.retry_after, self._epoch_s())
 
     async def close(self) -> None:
         """Close without sending; harmless when already closed."""
         await self._connection.close()
 
+    def _too_late(self, deadline: float) -> Failed | None:
+        """Return why the request must not be written any more; None when it may be.
 
-def _as_reply(failed: Failed) -> Reply:
+        The deadline is on a clock that stands still during a suspension, the signature's age is not: a
+        request that was written after one could arrive later than pacing allows for.
+        """
+        if self._clock.now() > deadline:
+            return Failed(False, "late", "the slot had passed before the request could be written")
+        if self._clock.suspended_s() - self._suspended_s > SUSPENSION_S:
+            return Failed(False, "suspended", "this machine was suspended before the request was written")
+        return None
+
+
+def _as_reply(failed: Failed, epoch_s: float) -> Reply:
     reply_class = ReplyClass.NO_ANSWER if failed.sent else ReplyClass.NOT_SENT
-    return Reply(reply_class, failed.code, failed.message)
+    return _asking_to_wait(Reply(reply_class, failed.code, failed.message), failed.retry_after, epoch_s)
+
+
+def _asking_to_wait(reply: Reply, retry_after: str, epoch_s: float) -> Reply:
+    """Return ``reply`` with what its Retry-After header asks for; an acceptance asks for nothing."""
+    if reply.reply_class is ReplyClass.ACCEPTED:
+        return reply
+    return replace(reply, retry_after_s=replies.parse_retry_after(retry_after, epoch_s))
+
+
+def _wall_error_s(epoch_s: float, wall_s: float, took_s: float) -> float:
+    """Return by how much the exchange's clock is ahead of this machine's, at least.
+
+    The exchange read its clock some time within the last ``took_s``, nobody knows when: 0 if any of these
+    instants makes the two clocks agree, so that a slow reply is not taken for a wrong clock.
+    """
+    least, most = epoch_s - wall_s, epoch_s - (wall_s - took_s)
+    return max(least, min(most, 0.0))

@@ -66,6 +66,10 @@ def markdown() -> str:
 
 _WAIT = "Nothing to fix: it is tried again after a pause."
 _SETTINGS = "Correct this family's entry in the configuration file; the other families go on."
+_COUNTRY = (
+    "Take the family out of the configuration file, or use another account; the other families go on."
+)
+_HELD = "Look at the family's positions at OKX; it is tried again at long intervals, the others go on."
 _LISTING = "Wait until the family's instruments trade; it is tried again at long intervals."
 _KEY = "Check the API key, secret key and passphrase: all three of the same key, without stray characters."
 _SUPPORT = "Ask OKX support what restricts the account; nothing is written until then."
@@ -155,6 +159,8 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
                 "Allow the instrument in the account's settings at OKX, or take the family out.",
                 _DOC,
             ),
+            ("50052", "this crypto is not allowed in the account's country", _COUNTRY, _DOC),
+            ("51155", "this contract is not allowed in the account's country", _COUNTRY, _DOC),
         ),
     ),
     (
@@ -165,6 +171,10 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
             ("51027", "the contract has expired", _LISTING, _DOC),
             ("51028", "the contract is being delivered", _LISTING, _DOC),
             ("51029", "the contract is being settled", _LISTING, _DOC),
+            ("50017", "a position of the contract is frozen by auto-deleveraging", _HELD, _ASSUMED),
+            ("50018", "a currency of the contract is frozen by auto-deleveraging", _HELD, _ASSUMED),
+            ("50020", "a position of the contract is frozen by a liquidation", _HELD, _ASSUMED),
+            ("50021", "a currency of the contract is frozen by a liquidation", _HELD, _ASSUMED),
         ),
     ),
     (
@@ -226,11 +236,9 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
             ("50028", "OKX does not take the request from this account", _SUPPORT, _DOC),
             ("50029", "OKX's risk control restricts the account", _SUPPORT, _DOC),
             ("50051", "not allowed in the account's country", _COMPLIANCE, _DOC),
-            ("50052", "this crypto is not allowed in the account's country", _COMPLIANCE, _DOC),
             ("50059", "the local regulator requires further steps", _COMPLIANCE, _DOC),
             ("50060", "identity verification is required", _COMPLIANCE, _DOC),
             ("51024", "the trading account is blocked", _SUPPORT, _DOC),
-            ("51155", "this contract is not allowed in the account's country", _COMPLIANCE, _DOC),
             (
                 "59509",
                 "the account may not reset its MMP status",
@@ -255,11 +263,7 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
         (
             ("50009", "the account is frozen by a stop-out", _FROZEN, _DOC),
             ("50012", "the account's status does not allow it", _FROZEN, _DOC),
-            ("50017", "a position is frozen by auto-deleveraging", _FROZEN, _DOC),
-            ("50018", "a currency is frozen by auto-deleveraging", _FROZEN, _DOC),
             ("50019", "the account is frozen by auto-deleveraging", _FROZEN, _DOC),
-            ("50020", "a position is frozen by a liquidation", _FROZEN, _DOC),
-            ("50021", "a currency is frozen by a liquidation", _FROZEN, _DOC),
             ("50022", "the account is frozen by a liquidation", _FROZEN, _DOC),
             ("50023", "frozen while funding fees are settled", _FROZEN, _DOC),
             ("50005", "the endpoint is switched off", _MAINTENANCE, _DOC),

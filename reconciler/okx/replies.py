@@ -4,6 +4,8 @@ This file decides what counts as an answer of OKX's: its own JSON envelope, exac
 nothing else. It judges by ``code``, not by HTTP status, because the documented statuses are not what
 is sent; only an acceptance must also come with a successful status. Whatever cannot be read for
 certain is NO_ANSWER, never a guess: a page of a proxy's proves nothing about what the exchange did.
+OKX wraps some refusals: code 1 or 2, and the real code in the ``sCode`` of the one row [seen]. A row
+with an ``sCode`` other than 0 is never an acknowledgement, whatever the envelope's code.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
 
 from reconciler.core.model import (
@@ -24,10 +28,11 @@ from reconciler.core.model import (
     LiveRow,
     Quantity,
     Setting,
+    fold_name,
     parse_family,
 )
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.okx.codes import ACCEPTED_CODE, fact
+from reconciler.okx.codes import ACCEPTED_CODE, TABLE, fact
 
 REPLY_LIMIT_BYTES = 64 * 1024
 """Bound on every reply but the list of all families; OKX's are a few hundred bytes."""
@@ -39,10 +44,25 @@ MAX_DEPTH = 16
 """Bound on nesting; an envelope of OKX's is four deep. Without it Python's parser runs out of stack."""
 
 MAX_DIGITS = 40
-"""Bound on the digits of a live number; twice what a configuration file may hold."""
+"""Bound on the digits of a live number written out; twice what a configuration file may hold."""
+
+MAX_EXPONENT_DIGITS = 4
+"""Bound on the digits of an exponent: any longer one makes a number of more than MAX_DIGITS, or 0."""
+
+MAX_NAME_CHARS = 256
+"""Bound on an odd instFamily. Folding makes no name shorter, so a longer one is like no family's name."""
 
 MAX_FIELD_CHARS = 1024
-"""Bound on a text field; a key can be bound to 20 addresses of up to 39 characters."""
+"""Bound on a text field; a key has at most a few permissions."""
+
+MAX_ROWS_SHOWN = 3
+"""How many rows of a reply that makes no sense its message describes."""
+
+MAX_RETRY_AFTER_S = 60.0
+"""Bound on what a Retry-After header may ask for: an outage's end is noticed within a minute."""
+
+WRAPPER_CODES = frozenset({"1", "2"})
+"""Codes of an envelope that say no more than that all, or some, rows failed; see their sCode [seen]."""
 
 Scrub = Callable[[str], str]
 """Makes a message of the exchange's fit for output: no secrets, one line, bounded."""
@@ -50,8 +70,7 @@ Scrub = Callable[[str], str]
 T = TypeVar("T")
 
 _CODE = re.compile(r"[0-9]{1,6}(_[0-9]{1,6})?", re.ASCII)
-_INTERVAL = re.compile(r"0*([0-9]+)(?:\.0+)?", re.ASCII)
-_QUANTITY = re.compile(r"0*([0-9]+(?:\.[0-9]+)?)", re.ASCII)
+_NUMBER = re.compile(r"([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?", re.ASCII)
 _USER_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _MOMENT = re.compile(r"[0-9TZ:.+ -]{0,32}", re.ASCII)
 _TIME_MS = re.compile(r"[0-9]{13}", re.ASCII)
@@ -61,33 +80,75 @@ _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|([\[{])|([\]}])', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """A JSON number as it was written, so that no digit of it is lost."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
-    """OKX's own envelope. ``data`` is read with code 0 only: gateway errors have none [seen]."""
+    """OKX's own envelope. ``data`` None: there is no list of data; gateway errors have none [seen]."""
 
     code: str
     message: str
-    data: tuple[object, ...]
+    data: tuple[object, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What a row of an envelope says of its own request: ``code`` is its sCode, "0" a success.
+
+    A code that is none of OKX's is kept as a description of what stands there instead.
+    """
+
+    code: str
+    message: str
+    family: object
 
 
 class Unreadable(ValueError):
     """A value of a reply makes no sense; the text says which, in our words."""
 
 
-def parse_set(status: int, body: bytes, scrub: Scrub) -> Reply:
-    """Return the classified reply to Set MMP; an acceptance carries the rows it echoes."""
-    envelope = _accepted(status, body, scrub)
+def parse_set(status: int, body: bytes, scrub: Scrub, family: Family, setting: Setting) -> Reply:
+    """Return the classified reply to setting ``family`` to ``setting``.
+
+    An acceptance carries the rows it echoes. An answer that does not say what came of the request says
+    in its message what it does say.
+    """
+    envelope = _accepted(status, body, scrub, family)
     if isinstance(envelope, Reply):
         return envelope
-    return Reply(ReplyClass.ACCEPTED, envelope.code, scrub(envelope.message), _echo(envelope.data))
+    if _refusals(envelope):
+        return _not_acknowledged(envelope, scrub)
+    echo = _echo(envelope.data)
+    words = envelope.message
+    if echo != ((family, setting),):
+        words = f"accepted, but the reply does not repeat what was sent: {_data_words(envelope.data)}"
+    return Reply(ReplyClass.ACCEPTED, envelope.code, scrub(words), echo)
 
 
-def parse_live(status: int, body: bytes, scrub: Scrub, *, begun_at: float) -> LiveRead | Reply:
+def parse_live(
+    status: int,
+    body: bytes,
+    scrub: Scrub,
+    *,
+    begun_at: float,
+    took_s: float = 0.0,
+    asked: Family | None = None,
+) -> LiveRead | Reply:
     """Return every family Get MMP Config lists, or why it cannot be had.
 
-    ``begun_at`` is the instant before the request's first byte. A row without a usable instFamily
-    makes the whole read worthless: it may be the row of any family.
+    ``begun_at`` is the instant before the request's first byte, ``took_s`` how long it took. ``asked`` is
+    the one family it was about, whose rows alone count then; None: all. A row without a usable
+    instFamily, or with one that is no family's name, takes nothing away from the others.
     """
-    return _parse(status, body, scrub, lambda data: _live(data, scrub, begun_at))
+
+    def read(data: tuple[object, ...]) -> LiveRead:
+        return _live(data, scrub, LiveRead(begun_at, {}, took_s=took_s, asked=asked))
+
+    return _parse(status, body, scrub, read, family=asked)
 
 
 def parse_account(status: int, body: bytes, scrub: Scrub) -> AccountInfo | Reply:
@@ -100,9 +161,14 @@ def parse_time(status: int, body: bytes, scrub: Scrub) -> int | Reply:
     return _parse(status, body, scrub, lambda data: _time_ms(_only_row(data)))
 
 
-def parse_reset(status: int, body: bytes, scrub: Scrub) -> bool | Reply:
+def parse_reset(status: int, body: bytes, scrub: Scrub, family: Family) -> bool | Reply:
     """Return the result of Reset MMP Status, which can be false with code 0 [doc], or why there is none."""
-    return _parse(status, body, scrub, lambda data: _result(_only_row(data)))
+    envelope = _accepted(status, body, scrub, family)
+    if isinstance(envelope, Reply):
+        return envelope
+    if _refusals(envelope):
+        return _not_acknowledged(envelope, scrub)
+    return _data(envelope, scrub, lambda data: _result(_only_row(data)))
 
 
 def parse_underlyings(status: int, body: bytes, scrub: Scrub) -> tuple[str, ...] | Reply:
@@ -120,18 +186,54 @@ def no_answer(code: str, message: str) -> Reply:
     return Reply(ReplyClass.NO_ANSWER, code, message)
 
 
-def _parse(status: int, body: bytes, scrub: Scrub, read: Callable[[tuple[object, ...]], T]) -> T | Reply:
-    envelope = _accepted(status, body, scrub)
+def parse_retry_after(text: str, epoch_s: float) -> float | None:
+    """Return the seconds that a Retry-After header asks for, at most MAX_RETRY_AFTER_S.
+
+    Either a whole number of seconds or a date, which is held against ``epoch_s``, the time in seconds
+    since 1970 UTC. None where it makes no sense, or is empty.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        seconds = text.lstrip("0")
+        return min(MAX_RETRY_AFTER_S, float(seconds[: len("60") + 1] or 0))
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # no date, or one no calendar holds
+        return None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return min(MAX_RETRY_AFTER_S, max(0.0, moment.timestamp() - epoch_s))
+
+
+def _parse(
+    status: int,
+    body: bytes,
+    scrub: Scrub,
+    read: Callable[[tuple[object, ...]], T],
+    *,
+    family: Family | None = None,
+) -> T | Reply:
+    """Return what ``read`` makes of the answer to a question, else the reply it amounts to."""
+    envelope = _accepted(status, body, scrub, family)
     if isinstance(envelope, Reply):
         return envelope
+    refused = _only_refusal(envelope, family)
+    return _data(envelope, scrub, read) if refused is None else _by_row(refused, envelope, scrub)
+
+
+def _data(envelope: Envelope, scrub: Scrub, read: Callable[[tuple[object, ...]], T]) -> T | Reply:
     try:
+        if envelope.data is None:
+            raise Unreadable("there is no list of data")
         return read(envelope.data)
     except Unreadable as error:
         return no_answer("bad-data", scrub(f"the reply's data cannot be used: {error}"))
 
 
-def _accepted(status: int, body: bytes, scrub: Scrub) -> Envelope | Reply:
-    """Return the envelope of code 0 under a successful status, else the reply it amounts to."""
+def _accepted(status: int, body: bytes, scrub: Scrub, family: Family | None) -> Envelope | Reply:
+    """Return the envelope of code 0 under a successful status, else the reply it amounts to.
+
+    ``family`` is the one the request was about; None: it was about none in particular.
+    """
     if 300 <= status < 400:
         # Whatever it says: OKX's API has no redirects, so this is someone between us and it.
         return no_answer("redirect", f"HTTP {status}: a redirect, which is never followed")
@@ -140,11 +242,123 @@ def _accepted(status: int, body: bytes, scrub: Scrub) -> Envelope | Reply:
     except Unreadable as error:
         return no_answer("not-okx", f"HTTP {status}, not a reply of OKX's: {error}")
     if envelope.code != ACCEPTED_CODE:
-        return Reply(fact(envelope.code).reply_class, envelope.code, scrub(envelope.message))
+        return _refused(envelope, scrub, family)
     if not 200 <= status < 300:
         # Two statements that contradict each other; believing either could be wrong.
         return no_answer("bad-status", f"HTTP {status} with code 0 contradict each other")
     return envelope
+
+
+def _refused(envelope: Envelope, scrub: Scrub, family: Family | None) -> Reply:
+    """Return the reply of an envelope whose code is not 0, by the code of its row where it is a wrapper."""
+    if envelope.code in WRAPPER_CODES:
+        refused = _only_refusal(envelope, family)
+        if refused is not None:
+            return _by_row(refused, envelope, scrub)
+    known = fact(envelope.code)
+    words = _words(envelope)
+    if not words and known.reply_class is ReplyClass.AMBIGUOUS:
+        words = f"{known.meaning}; nothing else was in the reply"
+    return Reply(known.reply_class, envelope.code, scrub(words))
+
+
+def _only_refusal(envelope: Envelope, family: Family | None) -> RowResult | None:
+    """Return what the only row refuses, with a code we know; None where that is not what it does.
+
+    A row of another family than the one that was asked about says nothing of the request.
+    """
+    rows = envelope.data or ()
+    refused = _refusals(envelope)
+    if len(rows) != 1 or not refused or not _is_known(refused[0].code):
+        return None
+    foreign = family is not None and refused[0].family not in (None, "", family)
+    return None if foreign else refused[0]
+
+
+def _by_row(row: RowResult, envelope: Envelope, scrub: Scrub) -> Reply:
+    """Return the reply that a row's code amounts to.
+
+    The envelope is named as the wrapper only where the code says that the request had arrived.
+    """
+    reply_class = fact(row.code).reply_class
+    wrapper = None if reply_class is ReplyClass.AMBIGUOUS else envelope.code
+    return Reply(reply_class, row.code, scrub(_words(envelope)), wrapper=wrapper)
+
+
+def _not_acknowledged(envelope: Envelope, scrub: Scrub) -> Reply:
+    """Return the reply of code 0 in which a row says otherwise: what came of the request is not known."""
+    code = _refusals(envelope)[0].code
+    if not _CODE.fullmatch(code):
+        return Reply(ReplyClass.AMBIGUOUS, envelope.code, scrub(_words(envelope)))
+    undecided = _is_known(code) and fact(code).reply_class is ReplyClass.AMBIGUOUS
+    wrapper = None if undecided else envelope.code
+    return Reply(ReplyClass.AMBIGUOUS, code, scrub(_words(envelope)), wrapper=wrapper)
+
+
+def _is_known(code: str) -> bool:
+    """Tell whether a code other than 0 is in the table; a sub-code is known by the part before ``_``."""
+    return code.partition("_")[0] in TABLE
+
+
+def _results(envelope: Envelope) -> tuple[RowResult, ...]:
+    """Return what the rows with an sCode say."""
+    return tuple(
+        _row_result(row) for row in envelope.data or () if isinstance(row, dict) and "sCode" in row
+    )
+
+
+def _refusals(envelope: Envelope) -> tuple[RowResult, ...]:
+    return tuple(result for result in _results(envelope) if result.code != ACCEPTED_CODE)
+
+
+def _row_result(row: Mapping[str, object]) -> RowResult:
+    message = row.get("sMsg")
+    return RowResult(
+        _row_code(row["sCode"]), message if isinstance(message, str) else "", row.get("instFamily")
+    )
+
+
+def _row_code(value: object) -> str:
+    try:
+        return _code(value)
+    except Unreadable:
+        return _shown(value)
+
+
+def _words(envelope: Envelope) -> str:
+    """Return what an envelope says: its message, or the codes and messages of it and of its rows.
+
+    The codes come first, because a long message is cut.
+    """
+    results = _results(envelope)
+    if not results:
+        return envelope.message
+    codes = [f"sCode {row.code}" for row in results[:MAX_ROWS_SHOWN]]
+    if len(results) > MAX_ROWS_SHOWN:
+        codes.append(f"{len(results) - MAX_ROWS_SHOWN} more")
+    messages = [envelope.message, *(row.message for row in results[:MAX_ROWS_SHOWN])]
+    said = "; ".join(filter(None, messages))
+    return f"code {envelope.code} with {', '.join(codes)}" + (f": {said}" if said else "")
+
+
+def _data_words(data: tuple[object, ...] | None) -> str:
+    """Return what stands in the data of an acceptance, as far as a message has room for it."""
+    if data is None:
+        return "it has no list of data"
+    if not data:
+        return "it has no rows"
+    rows = "; ".join(map(_echo_words, data[:MAX_ROWS_SHOWN]))
+    return f"it has {rows}" if len(data) == 1 else f"it has {len(data)} rows: {rows}"
+
+
+def _echo_words(row: object) -> str:
+    try:
+        fields = _row(row)
+        family = _family(fields)
+        values = (f"{name} {value}" for name, value in _setting(fields).wire().items())
+        return f"{family} {', '.join(values)}"
+    except Unreadable as error:
+        return f"a row that cannot be read ({error})"
 
 
 def read_envelope(body: bytes) -> Envelope:
@@ -154,21 +368,19 @@ def read_envelope(body: bytes) -> Envelope:
         raise Unreadable("no JSON object")
     code = _code(value.get("code"))
     message = value.get("msg")
+    data = value.get("data")
+    if message is None and "msg" in value:
+        message = ""  # only ever shown: null is as good as an empty one
     if not isinstance(message, str):
         raise Unreadable("no msg")
-    if code != ACCEPTED_CODE:
-        return Envelope(code, message, ())
-    data = value.get("data")
-    if not isinstance(data, list):
-        raise Unreadable("no list of data")
-    return Envelope(code, message, tuple(data))
+    return Envelope(code, message, tuple(data) if isinstance(data, list) else None)
 
 
 def strict_json(body: bytes) -> Any:
     """Return the one JSON value in ``body``, or raise Unreadable.
 
     UTF-8 only, no duplicate keys, no NaN or Infinity, at most MAX_DEPTH deep: two readers of a reply
-    we act on must not be able to disagree about it.
+    we act on must not be able to disagree about it. Numbers come as Number, however long they are.
     """
     try:
         text = body.decode("utf-8")
@@ -177,10 +389,14 @@ def strict_json(body: bytes) -> Any:
     if _depth(text) > MAX_DEPTH:
         raise Unreadable("JSON nested too deep")
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except Unreadable:
-        raise
-    except ValueError:  # JSONDecodeError, and integers too long to convert
+        return json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_int=Number,
+            parse_float=Number,
+        )
+    except json.JSONDecodeError:
         raise Unreadable("not JSON") from None
 
 
@@ -205,22 +421,35 @@ def _no_constant(_: str) -> NoReturn:
 
 def _code(value: object) -> str:
     """Return a reply's code; it was once seen as a JSON number."""
-    if isinstance(value, int):
-        value = str(value)  # true and false become words, which no code is
+    if isinstance(value, Number):
+        value = value.text
     if not isinstance(value, str) or not _CODE.fullmatch(value):
         raise Unreadable("no code of OKX's")
     return value
 
 
-def _echo(data: tuple[object, ...]) -> tuple[tuple[Family, Setting], ...] | None:
+def _echo(data: tuple[object, ...] | None) -> tuple[tuple[Family, Setting], ...] | None:
+    if data is None:
+        return None
     try:
         return tuple((_family(row), _setting(row)) for row in map(_row, data))
     except Unreadable:
         return None
 
 
-def _live(data: tuple[object, ...], scrub: Scrub, begun_at: float) -> LiveRead:
-    named = [(_family(row), row) for row in map(_row, data)]
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """The rows of a read by their instFamily: of families, of odd names, and how many of none."""
+
+    named: tuple[tuple[Family, Mapping[str, object]], ...]
+    odd_names: Mapping[str, str]
+    nameless: int
+
+
+def _live(data: tuple[object, ...], scrub: Scrub, read: LiveRead) -> LiveRead:
+    """Return ``read`` with the rows of ``data``."""
+    found = _sorted(data, scrub)
+    named = [(family, row) for family, row in found.named if read.asked in (None, family)]
     count = Counter(family for family, _ in named)
     rows: dict[Family, LiveRow] = {}
     unreadable: dict[Family, str] = {}
@@ -232,13 +461,34 @@ def _live(data: tuple[object, ...], scrub: Scrub, begun_at: float) -> LiveRead:
         else:
             if live is not None:
                 rows[family] = live
-    return LiveRead(begun_at, rows, unreadable)
+    return replace(
+        read, rows=rows, unreadable=unreadable, odd_names=found.odd_names, nameless=found.nameless
+    )
+
+
+def _sorted(data: tuple[object, ...], scrub: Scrub) -> _Sorted:
+    named: list[tuple[Family, Mapping[str, object]]] = []
+    odd_names: dict[str, str] = {}
+    nameless = 0
+    for row in data:
+        name = row.get("instFamily") if isinstance(row, dict) else None
+        if not isinstance(row, dict) or not isinstance(name, str) or not fold_name(name):
+            nameless += 1
+            continue
+        try:
+            named.append((parse_family(name), row))
+        except ValueError:
+            name = name.strip()[:MAX_NAME_CHARS]
+            odd_names[fold_name(name)] = scrub(name)
+    return _Sorted(tuple(named), odd_names, nameless)
 
 
 def _live_row(row: Mapping[str, object], *, times_listed: int) -> LiveRow | None:
     """Return one family's row; None when it says no more than a missing row would."""
     if times_listed > 1:
         raise Unreadable(f"listed {times_listed} times")
+    if "sCode" in row and _row_code(row["sCode"]) != ACCEPTED_CODE:
+        raise Unreadable(f"sCode is {_shown(row['sCode'])}")
     frozen = row.get("mmpFrozen")
     if not isinstance(frozen, bool):
         raise Unreadable(f"mmpFrozen is {_shown(frozen)}")
@@ -247,7 +497,7 @@ def _live_row(row: Mapping[str, object], *, times_listed: int) -> LiveRow | None
     setting = _setting(row)
     if setting.qty_limit == Quantity("0"):
         raise Unreadable("qtyLimit is 0")
-    return LiveRow(setting, frozen, _matching(row, "mmpFrozenUntil", _MOMENT))
+    return LiveRow(setting, frozen, _if_matching(row, "mmpFrozenUntil", _MOMENT))
 
 
 def _is_unset(row: Mapping[str, object]) -> bool:
@@ -282,34 +532,75 @@ def _setting(row: Mapping[str, object]) -> Setting:
 
 def _interval_ms(row: Mapping[str, object], field: Field) -> int:
     """Return a whole number of milliseconds; [unknown] whether ``5000`` may come back as ``5000.0``."""
-    match = _INTERVAL.fullmatch(_digits(row, field))
-    if not match or len(match[1]) > MAX_INTERVAL_DIGITS:
+    whole, _, fraction = _plain(row, field).partition(".")
+    if fraction.strip("0") or len(whole) > MAX_INTERVAL_DIGITS:
         raise Unreadable(f"{field} is {_shown(row.get(field))}")
-    return int(match[1])
+    return int(whole)
 
 
 def _quantity(row: Mapping[str, object], field: Field) -> Quantity:
-    match = _QUANTITY.fullmatch(_digits(row, field))
-    if not match:
-        raise Unreadable(f"{field} is {_shown(row.get(field))}")
-    return Quantity(match[1])
+    return Quantity(_plain(row, field))
 
 
-def _digits(row: Mapping[str, object], field: Field) -> str:
+def _plain(row: Mapping[str, object], field: Field) -> str:
+    """Return a number as a plain decimal of at most MAX_DIGITS; it may come as text or as a JSON number."""
     value = row.get(field)
-    if not isinstance(value, str) or len(value) > MAX_DIGITS:
+    text = value.text if isinstance(value, Number) else value
+    plain = plain_decimal(text) if isinstance(text, str) else None
+    if plain is None:
         raise Unreadable(f"{field} is {_shown(value)}")
-    return value
+    return plain
+
+
+def plain_decimal(text: str) -> str | None:
+    """Return a decimal number of the same value without an exponent or leading zeros.
+
+    None for what is no number of that kind, or has no plain form of at most MAX_DIGITS. No digit is
+    rounded away, and no number is built that is any longer.
+    """
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    whole, fraction, sign, exponent = match[1].lstrip("0"), match[2] or "", match[3], match[4]
+    if exponent is None and len(whole) + len(fraction) <= MAX_DIGITS:
+        return f"{whole or '0'}.{fraction}" if fraction else whole or "0"
+    digits = (whole + fraction).rstrip("0")
+    exponent = (exponent or "").lstrip("0") or "0"
+    if not digits.strip("0"):
+        return "0"
+    if len(exponent) > MAX_EXPONENT_DIGITS:
+        return None
+    return _with_point(digits, len(whole) + int(sign + exponent if sign else exponent))
+
+
+def _with_point(digits: str, point: int) -> str | None:
+    """Return ``digits`` with the decimal point after the first ``point`` of them, zeros put where needed.
+
+    None where that takes more than MAX_DIGITS.
+    """
+    leading = len(digits) - len(digits.lstrip("0"))
+    digits, point = digits[leading:], point - leading
+    if max(point, 0) + max(len(digits) - point, 0) > MAX_DIGITS:
+        return None
+    if point <= 0:
+        return f"0.{'0' * -point}{digits}"
+    if point >= len(digits):
+        return digits + "0" * (point - len(digits))
+    return f"{digits[:point]}.{digits[point:]}"
 
 
 def _account(row: Mapping[str, object], scrub: Scrub) -> AccountInfo:
+    """Return what is needed of the account, and what is shown of it if it is there.
+
+    A missing mode is none: reading goes on, and writing is refused for it.
+    """
     return AccountInfo(
         uid=_matching(row, "uid", _USER_ID),
-        main_uid=_matching(row, "mainUid", _USER_ID),
-        level=_matching(row, "acctLv", _USER_ID),
-        permissions=frozenset(map(scrub, _comma_list(row, "perm"))),
-        ip=tuple(map(scrub, _comma_list(row, "ip"))),
-        label=scrub(_text(row, "label")),
+        main_uid=_if_matching(row, "mainUid", _USER_ID),
+        level="" if row.get("acctLv") is None else _matching(row, "acctLv", _USER_ID),
+        permissions=frozenset(map(scrub, _comma_list(_text(row, "perm")))),
+        ip=tuple(map(scrub, _comma_list(_if_text(row, "ip")))),
+        label=scrub(_if_text(row, "label")),
     )
 
 
@@ -335,15 +626,25 @@ def _underlyings(data: tuple[object, ...]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _comma_list(row: Mapping[str, object], field: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in _text(row, field).split(",") if item.strip())
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def _matching(row: Mapping[str, object], field: str, pattern: re.Pattern[str]) -> str:
+    """Return a text, or a JSON number as it was written."""
     value = row.get(field)
-    if not isinstance(value, str) or not pattern.fullmatch(value):
+    text = value.text if isinstance(value, Number) else value
+    if not isinstance(text, str) or not pattern.fullmatch(text):
         raise Unreadable(f"{field} is {_shown(value)}")
-    return value
+    return text
+
+
+def _if_matching(row: Mapping[str, object], field: str, pattern: re.Pattern[str]) -> str:
+    """Return a value that is only ever shown; "" where there is none that can be."""
+    try:
+        return _matching(row, field, pattern)
+    except Unreadable:
+        return ""
 
 
 def _text(row: Mapping[str, object], field: str) -> str:
@@ -351,6 +652,12 @@ def _text(row: Mapping[str, object], field: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_FIELD_CHARS:
         raise Unreadable(f"{field} is {_shown(value)}")
     return value
+
+
+def _if_text(row: Mapping[str, object], field: str) -> str:
+    """Return a text that is only ever shown; "" where there is none."""
+    value = row.get(field)
+    return value if isinstance(value, str) else ""
 
 
 def _family(row: Mapping[str, object]) -> Family:
@@ -377,4 +684,7 @@ def _shown(value: object) -> str:
     """Return a value of the exchange's for a message: its kind, and its text while that is short."""
     if isinstance(value, str):
         return ascii(value) if len(value) <= MAX_DIGITS else f"a text of {len(value)} characters"
+    if isinstance(value, Number):
+        short = len(value.text) <= MAX_DIGITS
+        return f"the number {value.text}" if short else f"a number of {len(value.text)} characters"
     return "missing" if value is None else f"a JSON {type(value).__name__}"

@@ -10,18 +10,28 @@ to switch TLS verification off.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import LineTooLong
 from yarl import URL  # aiohttp's own URL type; given as one, a target is sent as it stands
 
 TOTAL_TIMEOUT_S = 10.0
 """Bound on connecting, and again on a request with its whole reply: longer than OKX ever takes to
 answer, and short beside the time an unanswered request costs its slot anyway."""
+
+MAX_HEADERS_BYTES = 256 * 1024
+"""Bound on the status line and all headers of a reply together. OKX's are about 2 KiB; gateways add
+cookies and policies of some KiB each, which aiohttp's own bounds (8 KiB a line, 128 headers) refuse."""
+
+_MAX_HEADERS = MAX_HEADERS_BYTES
+"""Their number has no bound of its own: aiohttp's is set where the one above is always met before."""
 
 _CHUNK_BYTES = 16 * 1024
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -33,10 +43,14 @@ _TURNS_TO_NOTICE_A_CLOSE = 2
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
-    """A complete HTTP reply: its status and its body as it came."""
+    """A complete HTTP reply: its status and its body as it came.
+
+    ``retry_after`` is the header of that name as it came, "" without one.
+    """
 
     status: int
     body: bytes
+    retry_after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +58,13 @@ class Failed:
     """No reply. ``sent`` is False only if not one byte of the request was written.
 
     ``code`` is a stable word, ``message`` our own text, without anything of the request's.
+    ``retry_after`` is that of a reply which was not read to its end.
     """
 
     sent: bool
     code: str
     message: str
+    retry_after: str = ""
 
 
 class OneShot:
@@ -65,6 +81,9 @@ class OneShot:
             auto_decompress=False,
             raise_for_status=False,
             timeout=_NO_TIMEOUT,
+            max_line_size=MAX_HEADERS_BYTES,
+            max_field_size=MAX_HEADERS_BYTES,
+            max_headers=_MAX_HEADERS,
         )
 
     @classmethod
@@ -116,18 +135,48 @@ class OneShot:
         async with self._session.request(
             method, url, data=body or None, headers=dict(headers), allow_redirects=False
         ) as response:
+            if _headers_bytes(response) > MAX_HEADERS_BYTES:
+                return _HEADERS_TOO_LARGE
+            retry_after = response.headers.get("Retry-After", "")
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                return Failed(True, "encoded", "the reply is compressed although we refused that")
+                why = "the reply is compressed although we refused that"
+                return Failed(True, "encoded", why, retry_after)
             content = await _read_bounded(response.content, limit_bytes)
         if content is None:
-            return Failed(True, "too-large", f"the reply is larger than {limit_bytes} bytes")
-        return RawReply(response.status, content)
+            why = f"the reply is larger than {limit_bytes} bytes"
+            return Failed(True, "too-large", why, retry_after)
+        return RawReply(response.status, content, retry_after)
 
     def _broken(self, error: Exception) -> Failed:
         if not self._connector.handed_out:
             return _CLOSED_EARLY
+        if _is_too_large(error):
+            return _HEADERS_TOO_LARGE
         kind = type(error).__name__
         return Failed(True, "broken", f"the connection broke or the reply is not HTTP ({kind})")
+
+
+class _HeadersTooLarge(Exception):
+    """The headers of a reply are beyond the bound, and have not ended yet."""
+
+
+class _BoundedHandler(ResponseHandler):
+    """aiohttp's reader of a connection, with a bound on the headers of a reply in all."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._unfinished_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the headers are beyond the bound without an end in sight."""
+        super().data_received(data)
+        if self._payload is not None or self.exception() is not None:
+            return
+        self._unfinished_bytes += len(data)
+        if self._unfinished_bytes > MAX_HEADERS_BYTES:
+            self.set_exception(_HeadersTooLarge())
+            if self.transport is not None:
+                self.transport.close()
 
 
 class _PreparedConnector(aiohttp.TCPConnector):
@@ -139,6 +188,8 @@ class _PreparedConnector(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(force_close=True, limit=1, use_dns_cache=False)
+        handler = cast("type[ResponseHandler]", _BoundedHandler)  # a partial of it would be another type
+        self._factory = functools.partial(handler, loop=asyncio.get_running_loop())
         self._prepared: ResponseHandler | None = None
         self.handed_out = False
 
@@ -171,6 +222,23 @@ class _PreparedConnector(aiohttp.TCPConnector):
 
 
 _CLOSED_EARLY = Failed(False, "closed-early", "the exchange closed the connection before the request")
+_HEADERS_TOO_LARGE = Failed(
+    True, "headers-too-large", f"the headers of the reply are larger than {MAX_HEADERS_BYTES} bytes in all"
+)
+
+
+def _headers_bytes(response: aiohttp.ClientResponse) -> int:
+    """Return how large the headers of a reply are, each with its colon, blank and line end."""
+    return sum(len(name) + len(value) + len(b": \r\n") for name, value in response.raw_headers)
+
+
+def _is_too_large(error: BaseException | None) -> bool:
+    """Tell whether an exception of aiohttp's, or what caused it, is about the size of the headers."""
+    while error is not None:
+        if isinstance(error, (_HeadersTooLarge, LineTooLong)):
+            return True
+        error = error.__cause__
+    return False
 
 
 async def _read_bounded(content: aiohttp.StreamReader, limit_bytes: int) -> bytes | None:

@@ -97,9 +97,10 @@ def set_mmp(family: Family, setting: Setting) -> Request:
     return Request("POST", MMP_CONFIG_PATH, _compact(fields))
 
 
-def get_mmp() -> Request:
-    """Return Get MMP Config of every configured family."""
-    return Request("GET", MMP_CONFIG_PATH)
+def get_mmp(family: Family | None = None) -> Request:
+    """Return Get MMP Config of every configured family, or of one."""
+    query = "" if family is None else f"?instFamily={family}"
+    return Request("GET", MMP_CONFIG_PATH + query)
 
 
 def reset_mmp(family: Family) -> Request:

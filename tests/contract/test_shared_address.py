@@ -204,6 +204,26 @@ def test_a_probe_that_was_cancelled_is_replaced() -> None:
     play(story)
 
 
+def test_what_a_gateway_asks_for_holds_for_all_accounts() -> None:
+    async def story(fleet: Fleet) -> None:
+        fleet.on(CONFIG, say(b"<html></html>", "429 Too Many Requests", "Retry-After: 1"))
+        reply = await fleet.client().account()
+        assert isinstance(reply, Reply)
+        assert reply.retry_after_s == 1.0
+        fleet.server.scripts[CONFIG] = [OWN] * ACCOUNTS
+        refused = await fleet.ask_all()
+        assert fleet.server.connections == 1
+        for one in refused:
+            assert isinstance(one, Reply)
+            assert (one.reply_class, one.code) == (ReplyClass.NOT_SENT, "not-okx")
+            assert one.retry_after_s is not None
+            assert 0.0 < one.retry_after_s <= 1.0
+        await asyncio.sleep(1.0)
+        assert all(isinstance(answer, AccountInfo) for answer in await fleet.ask_all())
+
+    play(story)
+
+
 # ---- when it works again -------------------------------------------------------------------------
 
 
