@@ -23,6 +23,7 @@ from reconciler.core.events import (
     WentOn,
 )
 from reconciler.core.model import Desired, Family
+from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
@@ -37,10 +38,8 @@ from reconciler.reconcile import (
     Stopped,
     TimedOut,
     Vetoed,
-    back_off_s,
     identify,
     reconcile,
-    retry_after_s,
     stop_for,
 )
 
@@ -66,6 +65,9 @@ once or twice, and OKX allows reading 5 times in 2 s."""
 
 OWNED_RETRY_S = 1.0
 """While the account may be another replica's by now: until this one is heard of again, or lets go of it."""
+
+UNANSWERED = frozenset({ReplyClass.NO_ANSWER, ReplyClass.NOT_SENT})
+"""Failures that are over once the exchange's address works again: OKX itself had refused nothing."""
 
 Claim = Callable[[str], AccountProblem | None]
 """Tells why the account of this User ID must not be written to for the file in force, besides what the
@@ -104,6 +106,9 @@ class Loop:
     _identified: _Identified | None = None
     _told: AccountProblem | StateForeign | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
+    _failure: Reply | None = None
+    """The newest failure of a question or request; None: the last pass had none."""
+    _recovered: bool = False
     _seen: Mapping[Family, str] | None = None
     """The one word for each family as last seen; None: it was another process's turn to look."""
 
@@ -123,8 +128,15 @@ class Loop:
                 await self.clock.pause(wait_until)
                 self.observe(WentOn(self.clock.now()))
 
+    def address_recovered(self) -> bool:
+        """End the back-off that is due to missing answers; tells whether there is one, to be woken from."""
+        self._recovered = self._failure is not None and self._failure.reply_class in UNANSWERED
+        return self._recovered
+
     async def _once(self, memory: Memory) -> float | None:
         """Do what is next: identify, tell why nothing may be written, or run a pass."""
+        if self._recovered:
+            self._recovered, memory.not_before = False, float("-inf")
         if not self.owned():
             self._seen = None
             return self.clock.now() + OWNED_RETRY_S
@@ -163,11 +175,12 @@ class Loop:
             return self._tell(problem, KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S)
         if isinstance(answer, Reply):
             return self._no_answer(answer, memory)
-        memory.failures, self._told = 0, None
+        memory.failures, self._told, self._failure = 0, None, None
         self._identified = _Identified(answer.uid, desired.expected_uid)
         return None
 
     def _no_answer(self, answer: Reply, memory: Memory) -> float:
+        self._failure = answer
         wait_s = retry_after_s(answer, memory.failures)
         if stop_for(answer) is not None:
             wait_s = KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S
@@ -224,7 +237,7 @@ class Loop:
             self._seen = None
             self.observe(LockAwaited(locked.message))
             return self.clock.now() + LOCKED_RETRY_S
-        self._seen = result.states
+        self._seen, self._failure = result.states, result.trouble
         self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Finished)))
         if isinstance(result.end, Stopped):
             self._identified = None

@@ -61,12 +61,11 @@ from reconciler.core.plan import (
 )
 from reconciler.core.policy import Allow, Policy
 from reconciler.core.retry import (
-    FIRST_BACK_OFF_S,
-    MAX_BACK_OFF_S,
     NO_TRIES,
     Rejection,
     RetryRecord,
     rejected_again_after_s,
+    retry_after_s,
 )
 from reconciler.core.saved import reviewed
 from reconciler.core.status import states_seen
@@ -84,9 +83,6 @@ from reconciler.core.step import (
 )
 from reconciler.core.verdict import STOPPING, AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
 from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange
-
-LONG_BACK_OFF_S = 60.0
-"""After the exchange said that the account or the service is down for longer."""
 
 REVIEW_WAIT_S = 10.0
 """How long the plan shown for a review waits for doubtful families; then they are named as held. A read
@@ -782,17 +778,6 @@ class _Pass:
         whole = self.plan is not None and self._has_whole_picture(self.plan)
         plan, refused = self.plan if whole else None, isinstance(end, Stopped)
         return states_seen(self.wanted, self.known, self.reads, plan, refused=refused)
-
-
-def back_off_s(failures: int) -> float:
-    """Return how long to back off after ``failures`` earlier failures in a row: 1, 2, 4 … 30 s."""
-    return float(min(MAX_BACK_OFF_S, FIRST_BACK_OFF_S * 2 ** min(failures, 10)))
-
-
-def retry_after_s(reply: Reply, failures: int) -> float:
-    """Return how long to wait after ``reply``: longer when the exchange said it is down for longer."""
-    usual = back_off_s(failures)
-    return max(usual, LONG_BACK_OFF_S) if reply.reply_class is ReplyClass.UNAVAILABLE else usual
 
 
 def stop_for(reply: Reply) -> Next | None:

@@ -95,6 +95,9 @@ def apply(
     Needs a key with Trade permission. Asks on a terminal; elsewhere --yes is needed unless nothing
     is to be sent. Never sends more than two requests in any 10 seconds, whatever happened before.
 
+    The reads before the first plan are repeated for 30 s when they fail, or for --timeout if that is
+    less. After that, reads and requests are retried with back-off until --timeout.
+
     \b
     Exit status: 0 done, 3 refused by a guard, 4 invalid config or plan, 5 plan is stale,
     6 partly, 7 locked, 8 account or key, 9 all held.

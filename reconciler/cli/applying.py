@@ -37,6 +37,7 @@ from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State, Store
+from reconciler.reads import RetryingReads
 from reconciler.reconcile import (
     Approval,
     Finished,
@@ -48,10 +49,8 @@ from reconciler.reconcile import (
     Stopped,
     TimedOut,
     Vetoed,
-    back_off_s,
     identify,
     reconcile,
-    stop_for,
     survey,
 )
 from reconciler.report.documents import Context, apply_document, several
@@ -60,9 +59,6 @@ from reconciler.report.words import count
 
 GRACE_S = 300.0
 """Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""
-
-FIRST_CONTACT_S = 30.0
-"""How long a first contact is tried again before giving up, unless --timeout says less."""
 
 STOPPED = MmpError("stopped", "stopped by a signal; nothing is in flight", "run it again to go on")
 """What is told of an apply that was asked to stop; its exit status is the signal's."""
@@ -123,6 +119,7 @@ class Run:
     clock: SystemClock
     store: Store
     exchange: OkxTradingClient
+    reads: RetryingReads
     only: frozenset[Family] | None
     uid: str = ""
     approved: str | None = None
@@ -208,6 +205,7 @@ class Applying:
                 self.stop.clock,
                 state.account(desired.account, desired.environment, base.kind),
                 client,
+                doors.retrying_reads(client, self.stop.clock, timeout_s=self.order.timeout_s),
                 self.order.only(desired),
             )
             for desired, policy, client in zip(self.desired, self.policies, clients, strict=True)
@@ -241,28 +239,19 @@ class Applying:
             run.problem = problem
 
     async def _identify(self, run: Run) -> None:
-        """Learn whose key this is, trying a first contact again for a while."""
-        give_up_at = run.clock.now() + min(FIRST_CONTACT_S, self.order.timeout_s or FIRST_CONTACT_S)
-        failures = 0
-        while True:
-            answer = await identify(
-                run.desired,
-                store=run.store,
-                exchange=run.exchange,
-                host=self.order.base.host,
-                observe=self._observer(run),
-                reviewed_uid=self.order.saved.uid if self.order.saved else None,
-            )
-            if not isinstance(answer, Reply):
-                run.uid = answer.uid
-                doors.warn_of_clock(run.exchange)
-                return
-            retry_at = run.clock.now() + back_off_s(failures)
-            if stop_for(answer) is not None or retry_at > give_up_at:
-                raise doors.failure("the exchange did not say whose key this is", answer)
-            failures += 1
-            logs.log("warning", "no answer yet", reason=answer.message or answer.code)
-            await run.clock.pause(retry_at)
+        """Learn whose key this is."""
+        answer = await identify(
+            run.desired,
+            store=run.store,
+            exchange=run.reads,
+            host=self.order.base.host,
+            observe=self._observer(run),
+            reviewed_uid=self.order.saved.uid if self.order.saved else None,
+        )
+        if isinstance(answer, Reply):
+            raise doors.failure("the exchange did not say whose key this is", answer)
+        run.uid = answer.uid
+        doors.warn_of_clock(run.exchange)
 
     async def _survey(self, run: Run) -> None:
         """Make one account's plan before any account is written to, and hold it against the order."""
@@ -271,7 +260,7 @@ class Applying:
             run.desired,
             known=grounds.known,
             ledger=grounds.ledger,
-            exchange=run.exchange if self.order.live else None,
+            exchange=run.reads if self.order.live else None,
             clock=run.clock,
             rules=Rules(
                 paused=paused(grounds.pauses, run.desired),

@@ -26,6 +26,7 @@ from reconciler.errors import InvalidInput, MmpError, StateUnusable
 from reconciler.okx.client import OkxClient
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
+from reconciler.reads import RetryingReads
 from reconciler.report.doctor import Checkup
 from reconciler.report.words import count, families
 
@@ -78,9 +79,8 @@ class _Patient:
         """Make every check that can be made."""
         self.findings.append(_policy(self.desired, self.asked))
         client = self._client()
-        if client is not None and await self._host(client):
-            await self._account(client)
-            await self._families(client)
+        if client is not None:
+            await self._ask(client, doors.retrying_reads(client, self.clock))
         try:
             await self._state()
         except MmpError as problem:
@@ -102,9 +102,15 @@ class _Patient:
         self.findings.append(doctor.ok("credentials", f"the variables {prefix}… hold a key"))
         return client
 
-    async def _host(self, client: OkxClient) -> bool:
+    async def _ask(self, client: OkxClient, reads: RetryingReads) -> None:
+        """Make the checks that ask the exchange."""
+        if await self._host(client, reads):
+            await self._account(reads)
+            await self._families(client, reads)
+
+    async def _host(self, client: OkxClient, reads: RetryingReads) -> bool:
         host = self.asked.base.host
-        unsynced = await client.sync_clock()
+        unsynced = await reads.sync_clock()
         if unsynced is not None:
             problem = _unreachable(host, unsynced)
             self._failed("host", problem, "the exchange does not answer", ASKED_WITH_THE_KEY[1:])
@@ -113,8 +119,8 @@ class _Patient:
         self.findings += [doctor.ok("host", f"{host} answers"), doctor.clock_off(client.clock_offset_s)]
         return True
 
-    async def _account(self, client: OkxClient) -> None:
-        info = await client.account()
+    async def _account(self, reads: RetryingReads) -> None:
+        info = await reads.account()
         if isinstance(info, Reply):
             problem = doors.failure("the exchange did not say whose key this is", info)
             self._failed("account", problem, "the account is not known", ASKED_WITH_THE_KEY[3:-1])
@@ -123,14 +129,14 @@ class _Patient:
         may = doctor.permissions(info, purpose=self.asked.purpose, allow_withdraw=self.asked.allow_withdraw)
         self.findings += [doctor.ownership(info, self.desired), *may]
         self.findings += [doctor.account_mode(info), doctor.address_binding(info)]
-        read = await client.read_live()
+        read = await reads.read_live()
         if isinstance(read, Reply):
             self._failed("mmp", doors.failure("live settings could not be read", read))
         else:
             self.findings += doctor.live_readable(read, self.desired)
 
-    async def _families(self, client: OkxClient) -> None:
-        listed = await client.listed_families()
+    async def _families(self, client: OkxClient, reads: RetryingReads) -> None:
+        listed = await reads.retry(client.listed_families)
         if isinstance(listed, Reply):
             told = f"not known which exist: {listed.message or listed.code}"
             self.findings.append(doctor.advice("families", told))

@@ -46,12 +46,15 @@ def doctor(
     allow_withdraw: bool,
     output_format: str,
     color: str,
+    log_format: str | None,
+    log_level: str,
     **_unused: object,
 ) -> None:
     """Check file, policy, keys, host, clock, account, MMP and state; a line each with what to do.
 
     Sends nothing that changes anything, and leaves the state alone. Marks: ✓ all right, ! worth
-    knowing, ✗ in the way, - could not be checked.
+    knowing, ✗ in the way, - could not be checked. A question to the exchange that fails is repeated
+    for 30 s before it counts as failed; a refused key is not retried.
 
     \b
     Exit status: 0 nothing in the way, 8 account or key, 4 a file does not hold, 1 host or state.
@@ -63,6 +66,7 @@ def doctor(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
+    from reconciler import logs
     from reconciler.cli.checkup import Examination, examine
     from reconciler.core.doctor import exit_status
     from reconciler.desired.config import load_configs
@@ -71,6 +75,7 @@ def doctor(
     from reconciler.report.documents import several
 
     out = Output(output_format, color)
+    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     examination = Examination(
         base=doors.base_url(base_url, allow_hosts),
         state=state_place(state, config),

@@ -16,7 +16,7 @@ from reconciler.cli.options import PostgresUrl, StatePlace, config_paths
 from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
 from reconciler.core.strips import MAX_GAP_S
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.verdict import STOPPING, Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import AccountStore, Clock, Exchange, State, Store
+    from reconciler.reads import RetryingReads
     from reconciler.report.problems import Excerptable
+
+RUN_AGAIN = "run it again in a while"
+"""What to do once a command has given up on what the exchange does not do for now."""
 
 NO_POSTGRES = UsageError(
     "no-postgres",
@@ -131,6 +135,23 @@ def trading_client(
 
     credentials = load_credentials(desired.credentials_prefix, os.environ)
     return OkxTradingClient(base, desired.environment, credentials, clock, timing=timing)
+
+
+def retrying_reads(exchange: Exchange, clock: Clock, *, timeout_s: float | None = None) -> RetryingReads:
+    """Return the reads of ``exchange``, each repeated for a while when it fails, with a log line each.
+
+    No try begins more than ``timeout_s`` from now; None: each read is repeated for about 30 s.
+    """
+    from reconciler.reads import RetryingReads
+
+    return RetryingReads(exchange, clock, on_retry=_log_retry, timeout_s=timeout_s)
+
+
+def _log_retry(reply: Reply) -> None:
+    from reconciler import logs
+
+    code = {"code": reply.code} if reply.code.isdigit() else {}
+    logs.log("warning", "no answer yet", reason=reply.message or reply.code, **code)
 
 
 @asynccontextmanager
@@ -290,7 +311,7 @@ def is_simulator(base: BaseUrl) -> bool:
 
 
 def failure(what: str, reply: Reply) -> MmpError:
-    """Return the failure of a question to the exchange, with what to do about it."""
+    """Return the failure of a question that is not repeated any more, with what to do about it."""
     from reconciler.okx.codes import fact
     from reconciler.reconcile import blames_account
 
@@ -299,7 +320,9 @@ def failure(what: str, reply: Reply) -> MmpError:
         return kind(reply.code, f"{what}: {reply.message or reply.reply_class.value}")
     known = fact(reply.code)
     said = f' ("{reply.message}")' if reply.message else ""
-    return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", known.advice)
+    # The table's advice on the other classes is for run: that the program tries it again.
+    hint = known.advice if reply.reply_class in STOPPING else RUN_AGAIN
+    return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", hint)
 
 
 def advice(reply: Reply) -> str:

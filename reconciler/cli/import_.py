@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reconciler.core.model import AccountInfo
-    from reconciler.okx.client import OkxClient
     from reconciler.okx.wire import BaseUrl
-    from reconciler.ports import AccountStore, Clock
+    from reconciler.ports import AccountStore, Clock, Exchange
     from reconciler.report.starter import Imported
 
 
@@ -89,6 +88,8 @@ def import_(
     Needs a key with Read permission and sends nothing. What was read is recorded as adopted, so that
     mmp plan shows no changes afterwards. Nothing is overwritten.
 
+    A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
+
     \b
     Examples:
       mmp import && mmp plan
@@ -140,9 +141,10 @@ async def _import(asked: Asked) -> Written:
     clock = SystemClock()
     nobody_yet = _desired(asked.naming)
     client = doors.reading_client(nobody_yet, asked.base, clock)
-    info = await doors.owner(nobody_yet, asked.base, client, None, writing=False)
+    reads = doors.retrying_reads(client, clock)
+    info = await doors.owner(nobody_yet, asked.base, reads, None, writing=False)
     doors.warn_of_clock(client)
-    read = await _read(client)
+    read = await _read(reads)
     written = _written(asked, info, read, clock)
     if asked.path == STDOUT:
         return written
@@ -150,11 +152,11 @@ async def _import(asked: Asked) -> Written:
         store = state.account(asked.naming.account, asked.naming.environment, asked.base.kind)
         async with store.locked("import"):
             await store.identify(info.uid, asked.base.host)
-            return await _keep(asked, info, store, client, clock, read)
+            return await _keep(asked, info, store, reads, clock, read)
 
 
 async def _keep(
-    asked: Asked, info: AccountInfo, store: AccountStore, client: OkxClient, clock: Clock, read: LiveRead
+    asked: Asked, info: AccountInfo, store: AccountStore, exchange: Exchange, clock: Clock, read: LiveRead
 ) -> Written:
     """Write the file, and record what the read proves, next to what is on record under the lock."""
     known = await store.known()
@@ -164,7 +166,7 @@ async def _keep(
             break
         # Written since, or so lately that the read may lag behind it.
         await clock.pause(read.begun_at + SECOND_READ_AFTER_S)
-        read = await _read(client)
+        read = await _read(exchange)
         reads = reads.then(read)
     written = _written(asked, info, read, clock)
     write_new(asked.path, written.text)
@@ -175,8 +177,8 @@ async def _keep(
     return written
 
 
-async def _read(client: OkxClient) -> LiveRead:
-    read = await client.read_live()
+async def _read(exchange: Exchange) -> LiveRead:
+    read = await exchange.read_live()
     if isinstance(read, Reply):
         raise doors.failure("live settings could not be read", read)
     return read

@@ -20,7 +20,7 @@ from reconciler.cli.turns import LONGEST_WAIT_S, Turns
 from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
-from reconciler.core.retry import MAX_BACK_OFF_S
+from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.sharing import AccountKey, account_key
 from reconciler.desired.attention import Trust
 from reconciler.desired.route import Route, route, together
@@ -32,7 +32,7 @@ from reconciler.okx.credentials import Credentials, credential_files, load_crede
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
-from reconciler.reconcile import Options, back_off_s
+from reconciler.reconcile import Options
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.target import Target
 
@@ -81,7 +81,7 @@ class Keeper:
         self._stop = stop
         self._claims = claims
         self._tell = tell
-        self._timing = timing
+        self._timing = timing or ExchangeClock()
         self._turns = turns or Turns()
         self._told: str | None = None
         self.owned: Callable[[], bool] = lambda: True
@@ -150,9 +150,16 @@ class Keeper:
     async def _once(self) -> None:
         """Run the loop; with a policy that does not hold and never did, wait for a better one instead."""
         if self.policy.ready:
-            await self._loop().run()
+            loop = self._loop()
+            with self._timing.address.on_recovery(lambda: self._address_recovered(loop)):
+                await loop.run()
         else:
             await self._rest(self.clock.now() + STOPPED_RETRY_S)
+
+    def _address_recovered(self, loop: Loop) -> None:
+        """Wake the account where it only waits for the address to work again."""
+        if loop.address_recovered():
+            self.clock.nudge()
 
     def _ends_everything(self, error: MmpError) -> bool:
         return isinstance(error, StateUnusable) and not isinstance(self.standing.state, PostgresUrl)

@@ -114,6 +114,8 @@ def plan(
     Needs a key with Read permission (none with --no-live or --against). Exit status 0 whether or
     not there are changes, unless --detailed-exitcode or --fail-on asks otherwise.
 
+    A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
+
     \b
     Examples:
       mmp plan
@@ -223,13 +225,14 @@ async def _plan_one(
 
     clock = SystemClock()
     client = doors.reading_client(desired, asked.base, clock, timing) if asked.live else None
+    reads = None if client is None else doors.retrying_reads(client, clock)
     async with doors.existing_state(asked.state, clock) as state:
-        record = await doors.on_record(state, desired, asked.base, client, clock)
+        record = await doors.on_record(state, desired, asked.base, reads, clock)
     made = await survey(
         desired,
         known=record.known,
         ledger=record.ledger,
-        exchange=client,
+        exchange=reads,
         clock=clock,
         rules=Rules(
             paused=paused(record.pauses, desired), policy=policy, only=chosen(desired, asked.globs)

@@ -23,8 +23,9 @@ from reconciler.errors import Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.core.verdict import Reply
-    from reconciler.okx.client import OkxClient, OkxTradingClient
+    from reconciler.okx.client import OkxTradingClient
     from reconciler.okx.wire import BaseUrl
+    from reconciler.reads import RetryingReads
 
 
 @click.command()
@@ -55,6 +56,8 @@ def reset(
     Says nothing to do, and exits 0, when the family is not frozen. It changes no setting, puts no
     quote back, and looks into nothing that made the family freeze: do that first. It is not recorded
     as applied and does not count against the rate of Set MMP.
+
+    The reads before it are repeated for 30 s when they fail. The reset itself is sent once only.
 
     \b
     Exit status: 0 done or not frozen, 1 the exchange did not do it, 8 account or key (59509: no
@@ -100,8 +103,8 @@ class Resetting:
 
     async def run(self) -> Exit:
         """Reset the family if it is frozen and that is approved; returns the exit status."""
-        client = await self._identified()
-        row = await self._row(client)
+        client, reads = await self._identified()
+        row = await self._row(reads)
         if row is None and self.family not in self.desired.families:
             raise self._nobody_knows()
         if row is None or not row.frozen:
@@ -114,22 +117,23 @@ class Resetting:
         self._tell("reset", f"{self.family} was reset. Its settings are as they were; quotes are yours.")
         return Exit.DONE
 
-    async def _identified(self) -> OkxTradingClient:
+    async def _identified(self) -> tuple[OkxTradingClient, RetryingReads]:
         from reconciler.clock import SystemClock
 
         clock = SystemClock()
         client = doors.trading_client(self.desired, self.base, clock)
+        reads = doors.retrying_reads(client, clock)
         async with doors.existing_state(self.state, clock) as state:
             account, environment = self.desired.account, self.desired.environment
             store = state.account(account, environment, self.base.kind) if state else None
-            await doors.owner(self.desired, self.base, client, store, writing=True)
+            await doors.owner(self.desired, self.base, reads, store, writing=True)
         doors.warn_of_clock(client)
-        return client
+        return client, reads
 
-    async def _row(self, client: OkxClient) -> LiveRow | None:
+    async def _row(self, reads: RetryingReads) -> LiveRow | None:
         from reconciler.core.verdict import Reply
 
-        read = await client.read_live()
+        read = await reads.read_live()
         if isinstance(read, Reply):
             raise doors.failure("live settings could not be read", read)
         if why := read.unreadable.get(self.family):

@@ -32,6 +32,7 @@ from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Problem
+from reconciler.core.retry import back_off_s
 from reconciler.core.sharing import AccountKey, Roster
 from reconciler.core.strips import gap_s
 from reconciler.desired.attention import Attention
@@ -52,7 +53,6 @@ from reconciler.desired.watch import (
 from reconciler.errors import StateRefused, StateUnavailable
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.timing import ExchangeClock
-from reconciler.reconcile import back_off_s
 from reconciler.sidecar.board import Together
 
 BEGIN_EVERY_S = 0.02

@@ -1,4 +1,7 @@
-"""When something that failed is tried again: an account as a whole, or one family on its own.
+"""When something that failed is tried again: an account as a whole, one read, or one family on its own.
+
+An account backs off after failures in a row, and waits longer where the exchange asks for it. A read of a
+command that runs once is tried again for a short while only: a person or a pipeline waits for it.
 
 A family whose last requests had no definite success is tried again at growing intervals of its own, so
 that one broken family never takes the slots of the others. The intervals count from what is on record,
@@ -12,10 +15,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.model import Family, Setting
+from reconciler.core.verdict import STOPPING, Reply, ReplyClass
 
 FIRST_BACK_OFF_S = 1.0
 MAX_BACK_OFF_S = 30.0
 """Back-off of an account doubles from the first to the longest: an outage's end is seen within 30 s."""
+
+LONG_BACK_OFF_S = 60.0
+"""After the exchange said that the account or the service is down for longer."""
+
+MAX_RETRY_AFTER_S = 60.0
+"""The longest wait that is granted to a Retry-After header: an account without reads is unwatched."""
+
+READ_RETRIES_S = 30.0
+"""How long a read of a command that runs once is tried again, unless --timeout says less."""
 
 PROTECTIVE_RETRY_S = (10.0, 45.0, 90.0, 120.0)
 """Seconds after the first, second, … try without a definite success; the last one repeats. The first is
@@ -29,6 +42,45 @@ REJECTED_RETRIES = 6
 REJECTED_SLOW_RETRY_S = 3600.0
 """A setting that the exchange refused is tried again every 10 minutes for an hour, then every hour: what
 made it invalid may have passed, and each try costs a slot."""
+
+
+def back_off_s(failures: int) -> float:
+    """Return how long to back off after ``failures`` earlier failures in a row: 1, 2, 4 … 30 s."""
+    return float(min(MAX_BACK_OFF_S, FIRST_BACK_OFF_S * 2 ** min(failures, 10)))
+
+
+def retry_after_s(reply: Reply, failures: int) -> float:
+    """Return how long an account waits after ``reply``, in seconds.
+
+    The usual back-off, or longer: where the exchange is down for longer, and where it asks for it.
+    """
+    least = LONG_BACK_OFF_S if reply.reply_class is ReplyClass.UNAVAILABLE else 0.0
+    return max(back_off_s(failures), least, _requested_s(reply))
+
+
+def next_read_at(
+    reply: Reply, failures: int, *, begun_at: float, now: float, deadline: float = float("inf")
+) -> float | None:
+    """Return when a command that runs once repeats a read that failed with ``reply``; None: not at all.
+
+    ``begun_at`` is when the first try began, ``failures`` counts the failures before this one. Tries begin
+    for READ_RETRIES_S, the last one at its end; none after ``deadline``, the end of --timeout. The first
+    Retry-After is waited for even where it is longer. What a person has to correct is not retried.
+    """
+    if reply.reply_class in STOPPING:
+        return None
+    soonest = now + max(FIRST_BACK_OFF_S, _requested_s(reply))
+    retries_end = begun_at + READ_RETRIES_S
+    if failures == 0:
+        retries_end = max(retries_end, soonest)
+    retries_end = min(retries_end, deadline)
+    if soonest > retries_end:
+        return None
+    return min(max(soonest, now + back_off_s(failures)), retries_end)
+
+
+def _requested_s(reply: Reply) -> float:
+    return min(reply.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
 
 
 @dataclass(frozen=True, slots=True)

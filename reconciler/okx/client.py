@@ -183,7 +183,8 @@ class OkxClient:
         return await self.sync_clock()
 
     async def _connect(self) -> OneShot | Reply:
-        connection = await OneShot.open(self._base_url.url, self._timeout_s)
+        url, timeout_s = self._base_url.url, self._timeout_s
+        connection = await self._timing.address.open(url, timeout_s, self._clock, self._epoch_s)
         return _as_reply(connection, self._epoch_s()) if isinstance(connection, Failed) else connection
 
     async def _timed(

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from reconciler.core.verdict import Reply
+from reconciler.okx.address import SharedAddress
 
 PATIENCE_S = 2.0
 """How long others wait for a measurement under way, which takes milliseconds, before the next one asks for
@@ -39,6 +40,8 @@ class ExchangeClock:
     """What is known of an exchange's clock; the clients of one exchange share it."""
 
     def __init__(self) -> None:
+        self.address = SharedAddress()
+        """The address that is asked, which all accounts find working or failing together."""
         self.offset: ClockOffset | None = None
         self._one_at_a_time = asyncio.Lock()
         self._failed: Reply | None = None

@@ -97,3 +97,32 @@ def test_a_slow_look_at_the_exchanges_clock_by_one_account_delays_no_other(
     eventually(lambda: exchange.arrivals("time"), 15.0, "the question that is answered late")
     eventually(lambda: "50" in quantities(exchange), PROMPT_S, "a change of the account that did not ask")
     assert quantities(exchange) in [("50", "100"), ("100", "50")]
+
+
+def test_after_an_outage_the_first_answer_lets_both_accounts_go_on(desk: Desk, exchange: Exchange) -> None:
+    """Their back-offs end 6 s apart, since the second one failed later for the first time."""
+    wants(desk, "slow", 100)
+    wants(desk, "other", 100)
+    sidecar = started(desk)
+    sidecar.wait_for_log("adopted", number=2)
+    exchange.tell("outage", seconds=20.0)
+    wants(desk, "slow", 50)
+    time.sleep(6.0)
+    wants(desk, "other", 50)
+    eventually(lambda: quantities(exchange) == ("50", "50"), 60.0, "both changes")
+    first, second = (one["at"] for one in exchange.arrivals())
+    assert second - first < 3.0
+
+
+def test_a_refused_key_of_one_account_delays_no_other(desk: Desk, exchange: Exchange) -> None:
+    wants(desk, "slow", 100)
+    wants(desk, "other", 100)
+    sidecar = started(desk)
+    sidecar.wait_for_log("adopted", number=2)
+    exchange.tell("fault", fault="get/50111")
+    wants(desk, "slow", 50)
+    sidecar.wait_for_log("failed: reading live settings")
+    began = time.monotonic()
+    wants(desk, "other", 50)
+    eventually(lambda: quantities(exchange)[1] == "50", 15.0, "the other account's change")
+    assert time.monotonic() - began < PROMPT_S

@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from reconciler import loop, reconcile
-from reconciler.core import evidence, fight, pacing, plan, step, verdict
+from reconciler.core import evidence, fight, pacing, plan, retry, step, verdict
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Budget, Setting, Uncertain
 from reconciler.core.pacing import Ledger
@@ -584,7 +584,7 @@ MUTANTS = (
         ),
     ),
     Mutant("one doubtful read is enough", (Patch(evidence, "_one_read_is_enough", lambda *_: True),)),
-    Mutant("no pause after a failure", (Patch(reconcile, "back_off_s", lambda failures: 0.0),)),
+    Mutant("no pause after a failure", (Patch(retry, "back_off_s", lambda failures: 0.0),)),
     Mutant("changes of the file unnoticed", (Patch(loop.Loop, "run", _first_file_for_ever),)),
     Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
     Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),

@@ -19,13 +19,13 @@ from reconciler.core.pacing import EPS_S, LATEST_ARRIVAL_S, SEND_DEADLINE_S, SPA
 from reconciler.core.plan import Because, DriftPolicy, Reason
 from reconciler.core.policy import Kind
 from reconciler.core.problems import CATALOGUE, WARNINGS, any_error
+from reconciler.core.retry import LONG_BACK_OFF_S
 from reconciler.core.status import FamilyState
 from reconciler.core.verdict import AttemptStatus
 from reconciler.core.vitals import SILENCE_S
 from reconciler.desired.reader import read_config
 from reconciler.errors import PRECEDENCE, Exit
 from reconciler.loop import BURST_S, STOPPED_RETRY_S
-from reconciler.reconcile import LONG_BACK_OFF_S
 from reconciler.report.documents import several
 from reconciler.report.text import _LOOK
 from reconciler.schema_files import load_schema, schema_text

@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "desired": {"core", "errors", "schema_files"},
     "okx": {"core", "errors", "ports", "secret"},
     "store": {"core", "errors", "ports"},
+    "reads": {"core", "ports"},
     "reconcile": {"core", "errors", "ports"},
     "loop": {"core", "errors", "ports", "reconcile"},
     "replica": {"core", "errors", "ports"},

@@ -39,7 +39,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import DriftPolicy
-from reconciler.core.retry import MAX_BACK_OFF_S
+from reconciler.core.retry import LONG_BACK_OFF_S, MAX_BACK_OFF_S
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.loop import (
@@ -232,6 +232,11 @@ class World:
         self.desired = desired(families, expected_uid=expected_uid)
         self.clock.nudge()
 
+    def address_recovers(self) -> None:
+        """Tell the loop, as its keeper does, that the exchange's address answers again."""
+        if self.loop.address_recovered():
+            self.clock.nudge()
+
     def stop(self) -> None:
         self.stopped = True
         self.clock.nudge()
@@ -240,7 +245,7 @@ class World:
         """Run the loop until ``seconds`` from now, when it is asked to stop."""
         begun_at = self.clock.now()
         self.clock.at(begun_at + seconds, self.stop)
-        loop = Loop(
+        self.loop = loop = Loop(
             desired=lambda: self.desired,
             store=self.store,
             exchange=self.exchange,
@@ -380,6 +385,37 @@ def test_an_outage_is_backed_off_from_and_survived(what: str) -> None:
     assert len(waits) < 30
     (sent_at,) = (time for time, _, _ in here.exchange.sent)
     assert 1600.0 < sent_at < 1600.0 + MAX_BACK_OFF_S + 2.0
+
+
+@pytest.mark.parametrize("what", ["reading", "identity"])
+@pytest.mark.parametrize("reply_class", [ReplyClass.NO_ANSWER, ReplyClass.NOT_SENT])
+def test_an_account_goes_on_at_once_when_the_address_answers_again(
+    what: str, reply_class: ReplyClass
+) -> None:
+    here = world()
+    setattr(here.exchange, what, Reply(reply_class, "connect", "could not connect"))
+    here.clock.at(1600.0, lambda: setattr(here.exchange, what, INFO if what == "identity" else None))
+    here.clock.at(1600.5, here.address_recovers)
+    here.run(700.0)
+    (sent_at,) = (time for time, _, _ in here.exchange.sent)
+    assert 1600.5 < sent_at < 1602.0
+
+
+@pytest.mark.parametrize("what", ["reading", "identity"])
+@pytest.mark.parametrize("reply", [BAD_KEY, Reply(ReplyClass.BUSY, "50013"), None])
+def test_what_okx_itself_refused_is_not_asked_again_because_the_address_recovers(
+    what: str, reply: Reply | None
+) -> None:
+    asked = []
+    for recovers in (True, False):
+        here = world()
+        if reply is not None:
+            setattr(here.exchange, what, reply)
+        for second in range(1030, 1200, 7) if recovers else ():
+            here.clock.at(second + 0.25, here.address_recovers)
+        here.run(200.0)
+        asked.append(here.exchange.moments("live") + here.exchange.moments("account"))
+    assert asked[0] == pytest.approx(asked[1])
 
 
 def test_after_an_outage_the_next_one_is_tried_quickly_again() -> None:

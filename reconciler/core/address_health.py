@@ -1,0 +1,98 @@
+"""Whether the address of the exchange works, for all accounts of a process together. Pure.
+
+A connection that fails, or a page of a gateway in place of a reply of OKX's, says something about the
+address and nothing about one account. While the address fails, one request at a time probes it and the
+others wait for its result, so that a hundred accounts do not each try for themselves. A reply of OKX's own,
+a refusal of one account's key as well, proves that the address works, and everything goes on at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reconciler.core.retry import MAX_RETRY_AFTER_S
+from reconciler.core.verdict import Reply, ReplyClass
+
+PROBE_EVERY_S = 2.0
+"""While the address fails, requests begin at least this far apart. It is also how long a probe without a
+result holds up the others: one connection that hangs must not hold up every account."""
+
+GATEWAY_STATUSES = frozenset({403, 429, *range(500, 600)})
+"""The HTTP statuses with which gateways refuse or fail; in a reply of OKX's own they mean nothing here."""
+
+OUTAGE_FAILURES = 2
+"""From so many failures in a row on an end of the failures ends the back-off of accounts too. A single one
+may be about one account's request only, whose back-off must stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """The request may connect now."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForProbe:
+    """Another request probes the address: wait for its result, and ask again at ``until`` at the latest."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The request must not connect now: ``reply`` stands for its result, nothing was sent."""
+
+    reply: Reply
+
+
+Admission = Proceed | WaitForProbe | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class AddressHealth:
+    """What is known of the address. ``failure`` is the newest one; None: the address works.
+
+    ``failures`` counts those in a row. ``probed_at`` is when the newest request began that was let
+    through since; ``closed_until`` is the end of what the gateway asked for with Retry-After.
+    """
+
+    failure: Reply | None = None
+    failures: int = 0
+    probed_at: float = float("-inf")
+    closed_until: float = float("-inf")
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the failures are about more than one request."""
+        return self.failures >= OUTAGE_FAILURES
+
+    def admission(self, now: float) -> Admission:
+        """Return whether a request may connect at the instant ``now``."""
+        if self.failure is None:
+            return Proceed()
+        if now < self.closed_until:
+            return Refuse(replace(not_tried(self.failure), retry_after_s=self.closed_until - now))
+        next_probe_at = self.probed_at + PROBE_EVERY_S
+        return Proceed() if now >= next_probe_at else WaitForProbe(next_probe_at)
+
+    def begun(self, now: float) -> AddressHealth:
+        """Return the health after a request was let through at the instant ``now``."""
+        return self if self.failure is None else replace(self, probed_at=now)
+
+    def failed(self, failure: Reply, now: float) -> AddressHealth:
+        """Return the health after a request found the address failing.
+
+        After the first failure the next request probes at once: it may have been the only one.
+        """
+        asked_s = min(failure.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
+        closed_until = max(self.closed_until, now + asked_s) if asked_s else self.closed_until
+        return replace(self, failure=failure, failures=self.failures + 1, closed_until=closed_until)
+
+
+WORKS = AddressHealth()
+"""The address works, as far as is known."""
+
+
+def not_tried(failure: Reply) -> Reply:
+    """Return the result of a request that was not sent because another one's ``failure`` stands for it."""
+    message = f"not tried, because the address failed for another request: {failure.message}"
+    return Reply(ReplyClass.NOT_SENT, failure.code, message)

@@ -1,0 +1,160 @@
+"""The address of the exchange as the accounts of one process share it: one probe while it fails.
+
+What to do is decided by :mod:`reconciler.core.address_health`. Here requests wait for each other, and what
+came of each is reported: every connection that is opened through :meth:`SharedAddress.open` reports the
+result of its request by itself. A request whose connection is open is never delayed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from reconciler.core.address_health import (
+    GATEWAY_STATUSES,
+    WORKS,
+    AddressHealth,
+    Proceed,
+    Refuse,
+    WaitForProbe,
+    not_tried,
+)
+from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.okx.replies import Unreadable, parse_retry_after, read_envelope
+from reconciler.okx.transport import Failed, OneShot, RawReply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.ports import Clock
+
+
+BROKEN_CODES = frozenset({"broken", "closed-early"})
+"""The failures of an open connection that are taken to be about the address. A request that hangs is not
+among them: others may be answered meanwhile."""
+
+
+class SharedAddress:
+    """What one process knows of one address; the clients of an exchange share it."""
+
+    def __init__(self) -> None:
+        self.health: AddressHealth = WORKS
+        self._results = 0
+        self._waiting: set[asyncio.Event] = set()
+        self._on_recovery: set[Callable[[], None]] = set()
+
+    async def open(
+        self, url: str, timeout_s: float, clock: Clock, epoch_s: Callable[[], float]
+    ) -> OneShot | Failed | Reply:
+        """Connect once the address may be tried; a Reply is the failure of another request's try.
+
+        ``epoch_s`` returns the time in seconds since 1970 UTC, for a Retry-After that is a date.
+        """
+        refused = await self._admitted(clock)
+        if refused is not None:
+            return refused
+        connection = await ReportingOneShot.open(url, timeout_s)
+        if isinstance(connection, Failed):
+            self._failed(Reply(ReplyClass.NOT_SENT, connection.code, connection.message), clock.now())
+        elif isinstance(connection, ReportingOneShot):
+            connection.report = lambda answer: self._heard(answer, clock.now(), epoch_s())
+        return connection
+
+    @contextmanager
+    def on_recovery(self, call: Callable[[], None]) -> Iterator[None]:
+        """Have ``call`` called within the block whenever an outage of the address is over."""
+        self._on_recovery.add(call)
+        try:
+            yield
+        finally:
+            self._on_recovery.discard(call)
+
+    async def _admitted(self, clock: Clock) -> Reply | None:
+        """Wait until the address may be tried and return None, else the failure of a probe meanwhile."""
+        now = clock.now()
+        while True:
+            match self.health.admission(now):
+                case Proceed():
+                    self.health = self.health.begun(now)
+                    return None
+                case Refuse(reply):
+                    return reply
+                case WaitForProbe(until):
+                    before = self._results
+                    await self._result_within(until - now)
+                    if self._results == before:
+                        now = max(until, clock.now())
+                        continue
+                    now = clock.now()
+                    if self.health.failure is not None:
+                        return not_tried(self.health.failure)
+
+    async def _result_within(self, seconds: float) -> None:
+        """Return as soon as anything is learned of the address, after ``seconds`` at the latest."""
+        learned = asyncio.Event()
+        self._waiting.add(learned)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(learned.wait(), seconds)
+        finally:
+            self._waiting.discard(learned)
+
+    def _heard(self, answer: RawReply | Failed, now: float, epoch_s: float) -> None:
+        """Take note of what came of a request whose connection was open."""
+        if isinstance(answer, Failed):
+            if self.health.failure is not None or answer.code in BROKEN_CODES:
+                self._no_own_reply(answer.code, answer.message, now)
+        elif self.health.failure is None and answer.status not in GATEWAY_STATUSES:
+            return
+        elif is_own_reply(answer):
+            self._works()
+        else:
+            message = f"HTTP {answer.status}, not a reply of OKX's"
+            self._no_own_reply("not-okx", message, now, parse_retry_after(answer.retry_after, epoch_s))
+
+    def _no_own_reply(
+        self, code: str, message: str, now: float, retry_after_s: float | None = None
+    ) -> None:
+        self._failed(Reply(ReplyClass.NO_ANSWER, code, message, retry_after_s=retry_after_s), now)
+
+    def _failed(self, failure: Reply, now: float) -> None:
+        self.health = self.health.failed(failure, now)
+        self._learned()
+
+    def _works(self) -> None:
+        was, self.health = self.health, WORKS
+        self._learned()
+        if was.is_outage:
+            for call in tuple(self._on_recovery):
+                call()
+
+    def _learned(self) -> None:
+        self._results += 1
+        for waiting in self._waiting:
+            waiting.set()
+
+
+class ReportingOneShot(OneShot):
+    """A connection that reports what came of its request."""
+
+    report: Callable[[RawReply | Failed], None] | None = None
+
+    async def send(
+        self, method: str, target: str, body: bytes, headers: Mapping[str, str], *, limit_bytes: int
+    ) -> RawReply | Failed:
+        """Write one request, report what came of it, and return it; see :meth:`OneShot.send`."""
+        answer = await super().send(method, target, body, headers, limit_bytes=limit_bytes)
+        if self.report is not None:
+            self.report(answer)
+        return answer
+
+
+def is_own_reply(answer: RawReply) -> bool:
+    """Tell whether a reply is OKX's own envelope, whatever its status and code are."""
+    try:
+        read_envelope(answer.body)
+    except Unreadable:
+        return False
+    return True
