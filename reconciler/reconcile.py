@@ -49,7 +49,7 @@ from reconciler.core.plan import (
     make_plan,
     with_schedule,
 )
-from reconciler.core.policy import Allow, Policy
+from reconciler.core.policy import Allow, PolicyInForce
 from reconciler.core.status import states_seen
 from reconciler.core.step import Adopt, Read, Send, Settled, Wait, next_step
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
@@ -92,7 +92,7 @@ class Options:
     assume_idle: bool = False
     patient: bool = True
     drift: DriftPolicy = DriftPolicy.HEAL
-    policy: Callable[[], Policy | None] = lambda: None
+    policy: Callable[[], PolicyInForce] = PolicyInForce
     allowed: frozenset[Allow] = frozenset()
     reason: str = ""
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
@@ -410,11 +410,13 @@ class _Pass:
             for family, refused in self.memory.parked.items()
             if refused.retry_at is None or refused.retry_at > now
         }
+        in_force = self.options.policy()
         return Rules(
             drift=self.options.drift,
             parked=parked,
             paused=frozenset(pause.family for pause in self.pauses),
-            policy=self.options.policy(),
+            policy=in_force.policy,
+            policy_unreadable=in_force.unreadable,
             allowed=self.options.allowed,
             only=self.options.only,
             reviewed=self.options.reviewed,
