@@ -50,6 +50,8 @@ from reconciler.report.words import setting_words
 
 LAST_GOOD = "the last good one stays in force"
 
+UNREADABLE_POLICY = "what loosens or disables is held"
+
 
 @contextmanager
 def _without(package: str) -> Iterator[None]:
@@ -220,8 +222,8 @@ def told(event: Event) -> Told | None:
         case ConfigWithdrawn(path):
             return "info", "a config that never held is gone", {"path": path}
         case PolicyRejected(_, problems, in_force):
-            left = LAST_GOOD if in_force else "there is no good one: nothing is written under it"
-            return "error", f"policy rejected, {left}", _problem(problems[0])
+            left = LAST_GOOD if in_force else "there is no good one"
+            return "error", f"policy rejected, {left}: {UNREADABLE_POLICY}", _problem(problems[0])
         case FilesPolled(reason):
             return "info", "files are looked at every second", {"reason": reason}
         case LeaseTaken(before):

@@ -137,7 +137,7 @@ class Keeper:
         while not self.stopping():
             begun_at = self.clock.now()
             try:
-                await self._once()
+                await self._loop().run()
             except MmpError as error:
                 if self._ends_everything(error):
                     raise
@@ -145,13 +145,6 @@ class Keeper:
                     failures, self._told = 0, None
                 await self._wait_after(error, failures)
                 failures += 1
-
-    async def _once(self) -> None:
-        """Run the loop; with a policy that does not hold and never did, wait for a better one instead."""
-        if self.policy.ready:
-            await self._loop().run()
-        else:
-            await self._rest(self.clock.now() + STOPPED_RETRY_S)
 
     def _ends_everything(self, error: MmpError) -> bool:
         return isinstance(error, StateUnusable) and not isinstance(self.standing.state, PostgresUrl)
@@ -192,7 +185,7 @@ class Keeper:
                 live=standing.live,
                 assume_idle=standing.assume_idle,
                 drift=standing.drift,
-                policy=lambda: self.policy.policy,
+                policy=lambda: self.policy.in_force,
             ),
             interval_s=standing.interval_s,
             stopping=self.stopping,

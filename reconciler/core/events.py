@@ -251,9 +251,9 @@ class PolicyAccepted:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRejected:
-    """The policy's content does not hold; what was in force, no policy at all included, stays.
+    """The policy cannot be read or is not valid: until it is, nothing becomes less safe under it.
 
-    ``in_force`` False: an account began under it, so nothing is written until there is one that holds.
+    The last good one judges the rest; ``in_force`` False: there is none, and only the guard does.
     """
 
     path: str

@@ -128,7 +128,8 @@ class FileState:
     """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
 
     ``sha256`` is of the content in force; "", and ``accepted_at`` None: none ever was. ``rejected_at``
-    None: nothing newer was refused since. ``stops``: until it holds, nothing is written.
+    None: nothing newer was refused since. ``stops``: no content of it was ever good: no account runs by
+    settings like that, and under such a policy nothing but the guard judges.
     """
 
     path: str
@@ -291,7 +292,7 @@ def refused(
 ) -> FileState:
     """Return a file whose newer content was refused; ``file`` None: none of it was ever in force.
 
-    ``in_force`` False: nothing stands in for it, so nothing is written.
+    ``in_force`` False: nothing stands in for it.
     """
     known = file or FileState(path, "", None)
     return replace(known, rejected_at=wall, problems=problems[:MAX_PROBLEMS], stops=not in_force)

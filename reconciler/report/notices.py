@@ -259,18 +259,26 @@ def _fought(names: str, pause: Pause, *, alone: bool) -> Said:
 
 
 def _file(condition: Condition, file: FileState) -> Said:
-    name = "settings" if condition.kind is Kind.CONFIG_REJECTED else "policy"
-    sentence = f"A newer file of {name} does not hold, the last good one stays in force"
-    if file.stops:
-        sentence = f"A file of {name} does not hold and none did before, so nothing is written by it"
-    elif file.accepted_at is None:
-        sentence = f"A file of {name} does not hold, so there is none in force"
+    sentence = (
+        _settings_sentence(file) if condition.kind is Kind.CONFIG_REJECTED else _policy_sentence(file)
+    )
     first, more = foremost(file.problems), len(file.problems) - 1
     if first is None:
         return Said(f"{sentence}.")
     further = f" (and {more} more)" if more else ""
     words = f"{first.path}:{first.line}:{first.column}: {first.message}{further}"
     return Said(f"{sentence}: {words}.", words, first.hint or None)
+
+
+def _settings_sentence(file: FileState) -> str:
+    if file.stops:
+        return "A file of settings does not hold and none did before, so nothing is written by it"
+    return "A newer file of settings does not hold, the last good one stays in force"
+
+
+def _policy_sentence(file: FileState) -> str:
+    rest = "only the guard judges the rest" if file.stops else "the last valid policy judges the rest"
+    return f"The policy cannot be used; changes that loosen or disable are held, {rest}"
 
 
 def _words(reply: Reply) -> str:

@@ -129,13 +129,15 @@ def _begun(vitals: Vitals) -> Check:
 
 
 def _settings(vitals: Vitals) -> Check:
-    """Check that nothing an account began with is refused; a newer file that was refused is only told."""
+    """Check that there is a valid policy, if any; a newer file that was refused is only told."""
     config, policy = vitals.config, vitals.policy
-    if policy is not None and policy.stops:
-        return Check(_name("settings", vitals), False, f"nothing is written: {_first_problem(policy)}")
-    refused = config is not None and config.rejected_at is not None
-    told = "a newer file was rejected, the last good one stays in force" if refused else ""
-    return Check(_name("settings", vitals), True, told)
+    told = []
+    if config is not None and config.rejected_at is not None:
+        told.append("a newer file was rejected, the last good one stays in force")
+    if policy is not None and policy.rejected_at is not None:
+        held = "the policy cannot be read, what loosens or disables is held"
+        told.append(f"{held}: {_first_problem(policy)}")
+    return Check(_name("settings", vitals), policy is None or not policy.stops, "; ".join(told))
 
 
 def _protected(vitals: Vitals) -> Check:

@@ -191,7 +191,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         PolicyRejected("mmp.yaml", (WRONG,)),
         "error",
-        "policy rejected, the last good one stays in force",
+        "policy rejected, the last good one stays in force: what loosens or disables is held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
@@ -203,7 +203,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         PolicyRejected("mmp.yaml", (WRONG,), in_force=False),
         "error",
-        "policy rejected, there is no good one: nothing is written under it",
+        "policy rejected, there is no good one: what loosens or disables is held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (ConfigWithdrawn("b.yaml"), "info", "a config that never held is gone", {"path": "b.yaml"}),

@@ -417,6 +417,12 @@ def test_each_hold_says_why_and_what_to_do() -> None:
     )
 
 
+def test_under_a_policy_that_cannot_be_read_no_override_is_offered() -> None:
+    why, what, command = held(of("changed", rules=Rules(policy_unreadable=True)))
+    assert why.endswith("policy: loosen while the policy file cannot be read, limit enable and tighten")
+    assert (what, command) == ("Correct the policy file; mmp validate says where.", "")
+
+
 def test_what_the_exchange_refused_is_told_in_its_words() -> None:
     (view,) = page(BOARDS["troubled"]()).accounts
     (line,) = [line for line in view.differing if line.family == "LTC-USD"]

@@ -144,7 +144,8 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     ),
     (
         replace(CALM, policy=replace(FILE, problems=())),
-        "A newer file of policy does not hold, the last good one stays in force.",
+        "The policy cannot be used; changes that loosen or disable are held, the last valid policy judges "
+        "the rest.",
         "The policy holds again and is in force.",
     ),
     (
