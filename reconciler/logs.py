@@ -18,6 +18,8 @@ from reconciler.core.events import (
     ConfigAwaited,
     ConfigRejected,
     ConfigWithdrawn,
+    ControlledElsewhere,
+    ControlTaken,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -51,6 +53,10 @@ from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
 
 LAST_GOOD = "the last good one stays in force"
+
+STANDING_BY = "standing by: another process controls the account, nothing is written from here"
+
+UNREADABLE_POLICY = "what loosens or disables is held"
 
 
 @contextmanager
@@ -214,6 +220,10 @@ def told(event: Event) -> Told | None:
             return "warning", "clock measured again", {}
         case LockAwaited(message):
             return "warning", "state is locked", {"reason": message}
+        case ControlledElsewhere():
+            return "warning", STANDING_BY, {"controller": event.who}
+        case ControlTaken():
+            return "warning", "this process controls the account now: the controller has ended", {}
         case KeyReplaced():
             return "info", "key replaced: asking whose it is", {}
         case LoopFailed(code, message, hint, _):
@@ -230,8 +240,8 @@ def told(event: Event) -> Told | None:
         case ConfigWithdrawn(path):
             return "info", "a config that never held is gone", {"path": path}
         case PolicyRejected(_, problems, in_force):
-            left = LAST_GOOD if in_force else "there is no good one: nothing is written under it"
-            return "error", f"policy rejected, {left}", _problem(problems[0])
+            left = LAST_GOOD if in_force else "there is no good one"
+            return "error", f"policy rejected, {left}: {UNREADABLE_POLICY}", _problem(problems[0])
         case FilesPolled(reason):
             return "info", "files are looked at every second", {"reason": reason}
         case LeaseTaken(before):

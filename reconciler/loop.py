@@ -3,6 +3,9 @@
 A pass starts when the file changed, when the interval is over, when a slot or a retry is due, or on a
 nudge; nothing else is remembered than what a fresh pass may lose. The loop never ends because of the
 exchange or of a state that cannot be reached, never spins, and never holds the lock while it waits.
+
+One process controls an account on a state. Another one stands by: it looks and tells what it sees, writes
+nothing, and takes over within two seconds of the end of the first, remembering nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.core.events import (
+    READING_LIVE,
+    ControlledElsewhere,
+    ControlTaken,
     ExchangeFailed,
     KeyReplaced,
     LockAwaited,
@@ -22,11 +28,14 @@ from reconciler.core.events import (
     WentIdle,
     WentOn,
 )
-from reconciler.core.model import Desired, Family
+from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
+from reconciler.core.model import AccountInfo, Desired, Family
+from reconciler.core.records import Holder
 from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
+from reconciler.observe import look, recognize
 from reconciler.ports import Clock, Store, TradingExchange
 from reconciler.reconcile import (
     Finished,
@@ -63,6 +72,9 @@ BURST_S = 2.0
 """So many passes begin within so many seconds at the most, however often the file changes: each reads
 once or twice, and OKX allows reading 5 times in 2 s."""
 
+CONTROL_RETRY_S = 1.0
+"""Between two tries of a process that stands by: it takes over within 2 s, and a try costs microseconds."""
+
 OWNED_RETRY_S = 1.0
 """While the account may be another replica's by now: until this one is heard of again, or lets go of it."""
 
@@ -80,6 +92,19 @@ class _Identified:
 
     uid: str
     expected_uid: str | None
+
+
+@dataclass(slots=True)
+class _Standby:
+    """Standing by while ``holder`` controls the account (None: it could not be named).
+
+    ``reads`` are those of the look under way, ``taken`` how many it took so far; ``look_at`` is the next.
+    """
+
+    holder: Holder | None
+    look_at: float
+    reads: Reads = field(default_factory=Reads)
+    taken: int = 0
 
 
 @dataclass(slots=True)
@@ -111,14 +136,28 @@ class Loop:
     _recovered: bool = False
     _seen: Mapping[Family, str] | None = None
     """The one word for each family as last seen; None: it was another process's turn to look."""
+    _standby: _Standby | None = None
+    """None while this process controls the account."""
+    _nudged: bool = False
 
     async def run(self) -> None:
         """Reconcile until asked to stop. Raises StateUnusable when the state cannot be relied on."""
         self.options = replace(self.options, patient=False)
+        try:
+            await self._run()
+        finally:
+            await self.store.release_control()
+
+    async def _run(self) -> None:
         memory = Memory()
         while not self.stopping():
             try:
-                wait_until = await self._once(memory)
+                if not await self.store.try_control(self.options.purpose):
+                    wait_until = await self._stand_by(memory)
+                elif self._standby is not None:
+                    memory, wait_until = self._take_over(), None
+                else:
+                    wait_until = await self._once(memory)
                 memory.state_failures = 0
             except StateUnavailable as problem:
                 wait_until = self._await_state(problem, memory)
@@ -126,12 +165,58 @@ class Loop:
                 self.observe(WentIdle(wait_until))
                 await self._record()
                 await self.clock.pause(wait_until)
+                self._nudged = self.clock.now() < wait_until
                 self.observe(WentOn(self.clock.now()))
 
     def address_recovered(self) -> bool:
         """End the back-off that is due to missing answers; tells whether there is one, to be woken from."""
         self._recovered = self._failure is not None and self._failure.reply_class in UNANSWERED
         return self._recovered
+
+    async def _stand_by(self, memory: Memory) -> float:
+        """Look at the account that another process controls, when it is time; returns when to go on."""
+        holder, now = await self.store.controller(), self.clock.now()
+        if self._standby is None or holder not in (None, self._standby.holder):
+            self._standby = _Standby(holder, now)
+            self.observe(ControlledElsewhere(holder))
+        if now >= self._standby.look_at or self._nudged:
+            self._standby.look_at = await self._look(self._standby, memory)
+        return min(self._standby.look_at, self.clock.now() + CONTROL_RETRY_S)
+
+    def _take_over(self) -> Memory:
+        """Control the account from now on, as a process that has just begun."""
+        self._standby = self._identified = self._told = None
+        self.observe(ControlTaken())
+        return Memory()
+
+    async def _look(self, standby: _Standby, memory: Memory) -> float:
+        """Look once, writing nothing; returns when to look again."""
+        self._notice_key()
+        if not self._is_identified():
+            again_at = await self._identify(memory, writing=False)
+            if again_at is not None:
+                return again_at
+        self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
+        await self._space_out()
+        async with self.turn():
+            seen = await look(
+                self.desired(),
+                standby.reads,
+                store=self.store,
+                exchange=self.exchange,
+                clock=self.clock,
+                observe=self.observe,
+                options=self.options,
+            )
+        if isinstance(seen, Reply):
+            standby.reads, standby.taken = standby.reads.forgotten(), 0
+            return self._no_answer(seen, memory, READING_LIVE)
+        memory.failures = 0
+        standby.reads, standby.taken = seen.reads, standby.taken + 1
+        if seen.plan.doubtful and seen.reads.latest is not None and standby.taken < SURVEY_READS:
+            return seen.reads.latest.ended_at + SECOND_READ_AFTER_S
+        standby.reads, standby.taken = seen.reads.forgotten(), 0
+        return self.clock.now() + self.interval_s
 
     async def _once(self, memory: Memory) -> float | None:
         """Do what is next: identify, tell why nothing may be written, or run a pass."""
@@ -160,33 +245,33 @@ class Loop:
         assert self._identified is not None
         return self.claim(self._identified.uid)
 
-    async def _identify(self, memory: Memory) -> float | None:
-        """Learn whose key this is; None when it may be written with, else when to ask again."""
+    async def _identify(self, memory: Memory, *, writing: bool = True) -> float | None:
+        """Learn whose key this is; None when it may be used, else when to ask again."""
         desired = self.desired()
         try:
-            answer = await identify(
-                desired,
-                store=self.store,
-                exchange=self.exchange,
-                host=self.host,
-                observe=self.observe,
-            )
+            answer = await self._ask_whose_key(desired, writing=writing)
         except (AccountProblem, StateForeign) as problem:
             return self._tell(problem, KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S)
         if isinstance(answer, Reply):
-            return self._no_answer(answer, memory)
+            return self._no_answer(answer, memory, ASKING)
         memory.failures, self._told, self._failure = 0, None, None
         self._identified = _Identified(answer.uid, desired.expected_uid)
         return None
 
-    def _no_answer(self, answer: Reply, memory: Memory) -> float:
+    async def _ask_whose_key(self, desired: Desired, *, writing: bool) -> AccountInfo | Reply:
+        store, exchange, observe = self.store, self.exchange, self.observe
+        if not writing:
+            return await recognize(desired, store=store, exchange=exchange, observe=observe)
+        return await identify(desired, store=store, exchange=exchange, host=self.host, observe=observe)
+
+    def _no_answer(self, answer: Reply, memory: Memory, doing: str) -> float:
         self._failure = answer
         wait_s = retry_after_s(answer, memory.failures)
         if stop_for(answer) is not None:
             wait_s = KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S
         memory.failures += 1
         retry_at = self.clock.now() + wait_s
-        self.observe(ExchangeFailed(ASKING, answer, retry_at))
+        self.observe(ExchangeFailed(doing, answer, retry_at))
         self._seen = self._failing()
         return retry_at
 
@@ -207,8 +292,11 @@ class Loop:
         return dict.fromkeys(self.desired().families, FAILED)
 
     async def _record(self) -> None:
-        """Keep for the strips what was seen; whatever is wrong with the state, the next pass tells."""
-        if self._seen is not None:
+        """Keep for the strips what was seen; whatever is wrong with the state, the next pass tells.
+
+        The controller records for all.
+        """
+        if self._seen is not None and self._standby is None:
             with suppress(MmpError):
                 await self.store.record_states(self._seen)
 

@@ -178,6 +178,29 @@ class Store(Protocol):
         """
         ...
 
+    async def check_identity(self, uid: str) -> None:
+        """Check the owner and change nothing. Raises StateForeign for another uid or kind.
+
+        After it ``grounds`` may be called, as after ``identify``.
+        """
+        ...
+
+    async def try_control(self, purpose: str) -> bool:
+        """Become the account's controller, or return False at once where another process is.
+
+        There is one on a state, until it releases control or ends. Calling again is harmless. A state
+        whose accounts are shared out by leases has no such lock: the answer is True.
+        """
+        ...
+
+    async def release_control(self) -> None:
+        """Stop being the account's controller; harmless where this process is not."""
+        ...
+
+    async def controller(self) -> Holder | None:
+        """Return the account's controller; None when there is none, or none that can be named."""
+        ...
+
     async def grounds(self) -> Grounds:
         """Return what is known of every family on record (never Never), the pauses, and the ledger."""
         ...

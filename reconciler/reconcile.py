@@ -59,7 +59,7 @@ from reconciler.core.plan import (
     make_plan,
     with_schedule,
 )
-from reconciler.core.policy import Allow, Policy
+from reconciler.core.policy import Allow, PolicyInForce
 from reconciler.core.retry import (
     NO_TRIES,
     Rejection,
@@ -122,7 +122,7 @@ class Options:
     assume_idle: bool = False
     patient: bool = True
     drift: DriftPolicy = DriftPolicy.HEAL
-    policy: Callable[[], Policy | None] = lambda: None
+    policy: Callable[[], PolicyInForce] = PolicyInForce
     allowed: frozenset[Allow] = frozenset()
     reason: str = ""
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
@@ -528,11 +528,13 @@ class _Pass:
 
     def _rules(self, now: float) -> Rules:
         waited = now - self.began_at >= REVIEW_WAIT_S
+        in_force = self.options.policy()
         return Rules(
             drift=self.options.drift,
             rejected={family: one.rejection for family, one in self.memory.rejected.items()},
             paused=frozenset(pause.family for pause in self.pauses),
-            policy=self.options.policy(),
+            policy=in_force.policy,
+            policy_unreadable=in_force.unreadable,
             allowed=self.options.allowed,
             only=self.options.only,
             reviewed=self.reviewed,

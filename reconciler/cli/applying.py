@@ -29,7 +29,7 @@ from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Because, Plan, Rules, digest
-from reconciler.core.policy import GUARD_RULE, Allow, Policy
+from reconciler.core.policy import GUARD_RULE, Allow, Policy, PolicyInForce
 from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
 from reconciler.core.verdict import Reply
 from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
@@ -298,7 +298,7 @@ class Applying:
             purpose="apply",
             live=self.order.live,
             assume_idle=self.order.assume_idle,
-            policy=lambda: run.policy,
+            policy=lambda: PolicyInForce(run.policy),
             allowed=self.order.allowed,
             reason=self.order.reason or "",
             reviewed=self.order.reviewed,

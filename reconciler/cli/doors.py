@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from reconciler.core.events import ExchangeFailed, RequestSettled
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
+    from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.timing import ExchangeClock
@@ -70,17 +71,20 @@ def read_policies(desired: Sequence[Desired], named: str | None, out: Output) ->
 
     On any error every problem of every policy is told and the status is 4.
     """
-    from reconciler.desired.policy import policy_for
-
-    found = [policy_for(one.path, named) for one in desired]
-    # The one that is named has to hold even where there is no config yet.
-    every = found if named is None else [*found, policy_for("", named)]
-    readings = list({reading.path: reading for reading in every if reading is not None}.values())
+    found = read_policy_files(desired, named)
+    readings = list({reading.path: reading for reading in found if reading is not None}.values())
     if any(reading.policy is None for reading in readings):
         tell_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)
     tell_warnings(readings, out)
     return tuple(reading.policy if reading else None for reading in found)
+
+
+def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[PolicyReading | None, ...]:
+    """Read each account's policy, valid or not: the one named, else the one beside its config, or None."""
+    from reconciler.desired.policy import policy_for
+
+    return tuple(policy_for(one.path, named) for one in desired)
 
 
 def tell_problems(readings: Sequence[Excerptable], out: Output) -> None:

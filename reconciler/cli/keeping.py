@@ -138,7 +138,7 @@ class Keeper:
         while not self.stopping():
             begun_at = self.clock.now()
             try:
-                await self._once()
+                await self._loop().run()
             except MmpError as error:
                 if self._ends_everything(error):
                     raise
@@ -148,13 +148,10 @@ class Keeper:
                 failures += 1
 
     async def _once(self) -> None:
-        """Run the loop; with a policy that does not hold and never did, wait for a better one instead."""
-        if self.policy.ready:
-            loop = self._loop()
-            with self._timing.address.on_recovery(lambda: self._address_recovered(loop)):
-                await loop.run()
-        else:
-            await self._rest(self.clock.now() + STOPPED_RETRY_S)
+        """Run the loop, which is woken where it only waits for the exchange's address to work again."""
+        loop = self._loop()
+        with self._timing.address.on_recovery(lambda: self._address_recovered(loop)):
+            await loop.run()
 
     def _address_recovered(self, loop: Loop) -> None:
         """Wake the account where it only waits for the address to work again."""
@@ -201,7 +198,7 @@ class Keeper:
                 live=standing.live,
                 assume_idle=standing.assume_idle,
                 drift=standing.drift,
-                policy=lambda: self.policy.policy,
+                policy=lambda: self.policy.in_force,
             ),
             interval_s=standing.interval_s,
             stopping=self.stopping,

@@ -101,9 +101,10 @@ def run(
     """Keep the exchange as the file says: apply file changes, watch for drift, until SIGTERM.
 
     A new file that does not hold is refused and said so; the last good one stays in force, and so
-    does the last good policy. A family the policy refuses is held; the others go on. Files are
-    watched, and so are those of the keys: a key replaced is used from the next request on. SIGHUP
-    reads all at once. Outages are survived. Stopping settles the request in flight and exits 0.
+    does the last good policy. A family the policy refuses is held; the others go on. While the policy
+    cannot be read, what loosens or disables is held. Files are watched, and so are those of the keys: a
+    key replaced is used from the next request on. SIGHUP reads all at once. Outages are survived.
+    Stopping settles the request in flight and exits 0.
 
     \b
     Examples:
@@ -134,7 +135,8 @@ def run(
     )
     read = doors.read_present if missing == "wait" else doors.read_desired
     desired = read(config, out)
-    policies = doors.read_policies(desired, policy_file, out)
+    policies = doors.read_policy_files(desired, policy_file)
+    doors.tell_warnings([reading for reading in policies if reading and reading.policy], out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     asyncio.run(Supervisor(desired, policies, standing).run())
     logs.log("info", "stopped")

@@ -30,14 +30,13 @@ from reconciler.cli.turns import Turns
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
-from reconciler.core.policy import Policy
 from reconciler.core.problems import Problem
 from reconciler.core.retry import back_off_s
 from reconciler.core.sharing import AccountKey, Roster
 from reconciler.core.strips import gap_s
 from reconciler.desired.attention import Attention
 from reconciler.desired.config import taken
-from reconciler.desired.policy import policy_for
+from reconciler.desired.policy import PolicyReading, policy_for
 from reconciler.desired.reader import Reading
 from reconciler.desired.watch import (
     Accepted,
@@ -64,7 +63,7 @@ class Supervisor:
     """One ``mmp run`` over its accounts: those there are, and those to come."""
 
     def __init__(
-        self, desired: tuple[Desired, ...], policies: tuple[Policy | None, ...], standing: Standing
+        self, desired: tuple[Desired, ...], policies: tuple[PolicyReading | None, ...], standing: Standing
     ) -> None:
         self.standing = standing
         self.stop = Stop()
@@ -82,9 +81,11 @@ class Supervisor:
         self._files: dict[str, WatchedFile] = {}
         self._posts: dict[str, Post] = {}
         self._policies: dict[str, WatchedPolicy] = {}
-        for one, policy in zip(desired, policies, strict=True):
-            watched = WatchedPolicy(policy, one.path, standing.policy_file)
+        for one, found in zip(desired, policies, strict=True):
+            watched = WatchedPolicy(found, one.path, standing.policy_file)
             self._policies.setdefault(self._policy_key(one.path), watched)
+        if (named := standing.policy_file) is not None and not desired:
+            self._policies[named] = WatchedPolicy(policy_for("", named), "", named)
         self._observers: dict[str, Observe] = {}
         self._onlookers = Onlookers(standing, self.stop.clock)
         self._keeping: set[asyncio.Task[None]] = set()
@@ -194,6 +195,8 @@ class Supervisor:
     def _watch_policy(self, policy: WatchedPolicy) -> None:
         if policy.policy is not None:
             self._tell_policy(policy, PolicyAccepted(policy.policy.path, policy.policy))
+        if policy.refused is not None:
+            self._tell_policy(policy, policy.refused)
         self.lookout.add(policy, lambda seen: self._tell_policy(policy, seen))
 
     def _watch_file(self, file: WatchedFile, *, whole: bool = False) -> None:
@@ -256,6 +259,7 @@ class Supervisor:
                 self._hurry(*self._under(policy))
             case Rejected() as rejected:
                 self._tell_each(policy, _policy_rejected(rejected))
+                self._hurry(*self._under(policy))
 
     def _under(self, policy: WatchedPolicy) -> list[Keeper]:
         return [keeper for keeper in self.keepers.values() if keeper.policy is policy]
@@ -366,10 +370,7 @@ class Supervisor:
         key = self._policy_key(config_path)
         if key not in self._policies:
             found = policy_for(config_path, self.standing.policy_file)
-            policy, broken = (found.policy, found.policy is None) if found else (None, False)
-            self._policies[key] = WatchedPolicy(
-                policy, config_path, self.standing.policy_file, broken=broken
-            )
+            self._policies[key] = WatchedPolicy(found, config_path, self.standing.policy_file)
             self._watch_policy(self._policies[key])
         return self._policies[key]
 

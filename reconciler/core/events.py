@@ -15,6 +15,7 @@ from reconciler.core.model import Desired, Family, Known, LiveRead, Pause, Setti
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, Reason, Rules
 from reconciler.core.problems import Problem
+from reconciler.core.records import Holder
 from reconciler.core.verdict import AttemptStatus, Reply
 
 READING_LIVE = "reading live settings"
@@ -211,6 +212,26 @@ class LockAwaited:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlledElsewhere:
+    """Another process on this state controls the account: this one stands by and writes nothing.
+
+    ``holder`` None: it could not be named.
+    """
+
+    holder: Holder | None
+
+    @property
+    def who(self) -> str:
+        """The other process, for people."""
+        return "another process" if self.holder is None else str(self.holder)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTaken:
+    """The process that controlled the account has ended, and this one controls it now."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyReplaced:
     """Another key is in the place of the one in use; nothing is sent before it is known whose it is."""
 
@@ -269,9 +290,9 @@ class PolicyAccepted:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRejected:
-    """The policy's content does not hold; what was in force, no policy at all included, stays.
+    """The policy cannot be read or is not valid: until it is, nothing becomes less safe under it.
 
-    ``in_force`` False: an account began under it, so nothing is written until there is one that holds.
+    The last good one judges the rest; ``in_force`` False: there is none, and only the guard does.
     """
 
     path: str
@@ -328,6 +349,8 @@ Event = (
     | FightBroken
     | ClockSynced
     | LockAwaited
+    | ControlledElsewhere
+    | ControlTaken
     | KeyReplaced
     | LoopFailed
     | ConfigAwaited

@@ -571,7 +571,8 @@ WORDS: dict[str, Explanation] = {
     ),
     "policy": _row(
         "Refused by the policy",
-        "A rule of mmp-policy.yaml does not let the change pass; rule, measured value and limit are told.",
+        "A rule of mmp-policy.yaml does not let the change pass; rule, measured value and limit are told. "
+        "Or mmp run cannot read the policy: then what loosens or disables is held until it can.",
         'If it is meant: --allow KIND:FAMILY --reason "…", as the refusal prints it.',
     ),
     "guard": _row(

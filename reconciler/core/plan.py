@@ -119,7 +119,8 @@ class Rules:
     """What is looked at in this plan, and what holds a family back.
 
     ``rejected``: settings the exchange refused, by family; another desired value is tried at once.
-    ``policy``: None is the guard alone. ``allowed``: refusals overridden by name.
+    ``policy``: None is the guard alone. ``policy_unreadable``: its file cannot be read now, ``policy`` is
+    the last one that could, and nothing becomes less safe. ``allowed``: refusals overridden by name.
     ``only``: the families looked at, None for all that are desired. ``reviewed``: before and after
     of each reviewed change, None when there was no review; any other change is stale.
     The policy judges the whole file, whatever ``only`` leaves of it. ``retries``: what was tried without
@@ -131,6 +132,7 @@ class Rules:
     rejected: Mapping[Family, Rejection] = field(default_factory=dict)
     paused: frozenset[Family] = frozenset()
     policy: Policy | None = None
+    policy_unreadable: bool = False
     allowed: frozenset[Allow] = frozenset()
     only: frozenset[Family] | None = None
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
@@ -696,7 +698,14 @@ def _judged(
     in_force = sum(
         enabled.get(family, not wanted.setting.disabled) for family, wanted in desired.families.items()
     )
-    judgement = judge(proposals, desired, rules.policy, allowed, in_force=in_force)
+    judgement = judge(
+        proposals,
+        desired,
+        rules.policy,
+        allowed,
+        in_force=in_force,
+        unreadable=rules.policy_unreadable,
+    )
     return Judgement(
         _without(judgement.refusals, idle), judgement.overridden, _without(judgement.without, idle)
     )
@@ -741,7 +750,8 @@ def _families(refusals: tuple[Refusal, ...]) -> frozenset[Family]:
 def _refused(proposed: list[Change], refusals: tuple[Refusal, ...], rules: Rules) -> list[Change]:
     """Hold the refused changes; a refusal outweighs what the moment holds them for."""
     families = _families(refusals)
-    because = Because.GUARD if rules.policy is None else Because.POLICY
+    guard_alone = rules.policy is None and not rules.policy_unreadable
+    because = Because.GUARD if guard_alone else Because.POLICY
     return [
         replace(change, action=Action.HOLD, because=because)
         if change.family in families and _is_proposed(change)

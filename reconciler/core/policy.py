@@ -3,7 +3,8 @@
 This file decides which changes a policy refuses, by which rule, by how much, and which ``--allow``
 would override it. A refusal never stops planning: it is a value that holds the family. A change that
 moves a field back towards its bounds is never refused for them: a guard must not stand between the
-desk and more protection. Without a policy there is one guard: an enabled family is not disabled.
+desk and more protection. Without a policy there is one guard: an enabled family is not disabled. While
+the policy file cannot be read, nothing becomes less safe, by whatever name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
 from typing import assert_never
 
-from reconciler.core.direction import Direction
+from reconciler.core.direction import LESS_SAFE, Direction
 from reconciler.core.model import Desired, Family, Field, Setting, interval_text
 
 
@@ -86,6 +87,18 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyInForce:
+    """Which policy counts at this moment.
+
+    ``policy`` is the last one that was valid; None: there never was one, and only the guard counts.
+    ``unreadable``: a policy file is there, or was, and it cannot be read or is not valid now.
+    """
+
+    policy: Policy | None = None
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """One change as a policy sees it; ``before`` None: nothing was in force that is known of.
 
@@ -120,6 +133,11 @@ class Refusal:
         return Allow(self.kind, self.family)
 
     @property
+    def overridable(self) -> bool:
+        """Whether there is an override: nobody knows what a policy that cannot be read would say."""
+        return self.rule != UNREADABLE_RULE
+
+    @property
     def allow(self) -> str:
         """The override as the command line takes it."""
         return f"--allow {self.override}"
@@ -147,6 +165,9 @@ class Judgement:
 GUARD_RULE = "guard"
 """The rule's name where there is no policy file."""
 
+UNREADABLE_RULE = "policy"
+"""The rule's name for what is refused because the policy file cannot be read."""
+
 ZERO_WORDS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset"}
 """What a bound of an interval calls the zero of its field; the two mean opposite things."""
 
@@ -158,20 +179,23 @@ def judge(
     allowed: frozenset[Allow],
     *,
     in_force: int,
+    unreadable: bool = False,
 ) -> Judgement:
     """Return what is refused of these changes, and what only the overrides let pass.
 
     ``policy`` None is the guard alone. A protected family that the file does not manage is refused
     whether or not anything changes. ``in_force``: how many of the file's families are, or may be,
     enabled before any of these changes; families that only come into force do not enlarge a share.
+    ``unreadable``: the policy file cannot be read now, and ``policy`` is the last that could.
     """
     listed = tuple(proposals)
+    unjudged = tuple(_less_safe(listed)) if unreadable else ()
     without = _refusals(listed, desired, policy, frozenset(), in_force)
     refused = _refusals(listed, desired, policy, allowed, in_force) if allowed else without
     return Judgement(
-        refusals=tuple(refusal for refusal in refused if refusal.override not in allowed),
+        refusals=_sorted([*(one for one in refused if one.override not in allowed), *unjudged]),
         overridden=tuple(refusal for refusal in without if refusal.override in allowed),
-        without=without,
+        without=_sorted([*without, *unjudged]),
     )
 
 
@@ -251,6 +275,16 @@ def _refusals(
     looser = [each for each in proposals if _is_looser(each) and _looser_allow(each) not in allowed]
     found += _too_many(looser, in_force, policy.loosening)
     return _sorted(found)
+
+
+def _less_safe(proposals: Iterable[Proposal]) -> Iterator[Refusal]:
+    """Refuse what loosens, disables or does so in part: the policy that would judge it cannot be read."""
+    for each in proposals:
+        if each.direction in LESS_SAFE:
+            measured = f"{each.direction.value} while the policy file cannot be read"
+            yield Refusal(
+                _looser_allow(each).kind, each.family, UNREADABLE_RULE, measured, "enable and tighten"
+            )
 
 
 def _disabling(proposals: tuple[Proposal, ...], rule: str) -> Iterator[Refusal]:

@@ -4,6 +4,7 @@ Decides when new content replaces the good one: it must hold, settings must be f
 and it must be whole, as its writer said, or was not heard of and it was read twice the same. What does
 not hold is told once, and the last good one stays in force; going back to that one is told, too. A file
 or a policy that goes away does not hold, either, and is never believed to be gone at the first look.
+Whether the policy can be read at this moment is part of its answer: while it cannot, nothing is loosened.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from reconciler.core.model import Desired
-from reconciler.core.policy import Policy
+from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.config import (
@@ -152,23 +153,32 @@ class WatchedFile:
 
 
 class WatchedPolicy:
-    """One config's policy; ``policy`` is always the last good one, None: there never was one.
+    """One config's policy. ``policy`` is always the last good one, None: there never was one.
 
-    ``named`` is the file of ``--policy``, None: whichever lies beside ``config_path``. ``broken``: there
-    is one that does not hold and never was a good one, so nothing must be written until ``ready``.
+    ``found`` is what was read at the start, None: there was no policy. ``named`` is the file of
+    ``--policy``, None: whichever lies beside ``config_path``. Once a policy was seen, good or not, a file
+    that is not valid or is gone is a policy that cannot be read; that there is none is believed only
+    while none was seen.
     """
 
-    def __init__(
-        self, policy: Policy | None, config_path: str, named: str | None, *, broken: bool = False
-    ) -> None:
-        self.policy = policy
-        self.ready = not broken
+    def __init__(self, found: PolicyReading | None, config_path: str, named: str | None) -> None:
+        self.policy: Policy | None = None
         self.refused: Rejected | None = None
         """What a newer policy was refused for; None: none is."""
+        self._seen = False
+        self._path = ""
         self._config_path = config_path
         self._named = named
         self._looks = _Looks()
         self._read = _Remembered(read_policy)
+        if found is not None:
+            self._taken(found)
+            self._looks.refused = None if found.policy else _mark(None, found)
+
+    @property
+    def in_force(self) -> PolicyInForce:
+        """The policy that counts now, and whether its file cannot be read."""
+        return PolicyInForce(self.policy, unreadable=self.refused is not None)
 
     def route(self) -> Route:
         """Return the way to the policy, or to where one would be found."""
@@ -188,7 +198,7 @@ class WatchedPolicy:
         reading = found or self._gone()
         unreadable = _unreadable(reading.problems) is not None
         trust = min(trust, Trust.TWICE) if unreadable else trust
-        in_force = _mark(self.policy, self._gone()) if self.ready else None
+        in_force = None if self.policy is None and self._seen else _mark(self.policy, self._gone())
         match self._looks.decide(_mark(reading.policy, reading), in_force, trust, now):
             case _Found.SAME:
                 return None
@@ -198,22 +208,24 @@ class WatchedPolicy:
                 self.refused = None
                 return PolicyAccepted(self.policy.path if self.policy else reading.path, self.policy)
             case _Found.NEW:
-                return self._taken(reading, gone=found is None)
+                return self._taken(reading)
 
-    def _taken(self, reading: PolicyReading, *, gone: bool) -> PolicyAccepted | Rejected:
-        if reading.policy is None and (self.ready or not gone):
-            self.refused = Rejected(reading.path, reading.problems, in_force=self.ready)
+    def _taken(self, reading: PolicyReading) -> PolicyAccepted | Rejected:
+        self._path = reading.path
+        # A folder that cannot be listed says nothing about whether a policy is in it.
+        self._seen = self._seen or self._named is not None or _is_policy_name(reading.path)
+        if reading.policy is None:
+            in_force = self.policy is not None
+            self.refused = Rejected(reading.path, reading.problems, in_force=in_force)
             return self.refused
-        self.policy, self.ready, self.refused, self._looks = reading.policy, True, None, _Looks()
+        self.policy, self.refused, self._looks = reading.policy, None, _Looks()
         return PolicyAccepted(reading.path, reading.policy)
 
     def _gone(self) -> PolicyReading:
-        """Return what there is to say where no policy is found."""
-        path = self.policy.path if self.policy else ""
+        """Return what there is to say where a policy was and none is found."""
         hint = "put it back; to run without one, restart mmp run"
-        return PolicyReading(
-            path, "", None, (problem(Code.FILE_MISSING, path, "the policy is gone", hint),)
-        )
+        gone = problem(Code.FILE_MISSING, self._path, "the policy is gone", hint)
+        return PolicyReading(self._path, "", None, (gone,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +329,11 @@ class _Remembered(Generic[R]):
         if self._last is None or self._last[:2] != (path, digest):
             self._last = (path, digest, self._read(content, path))
         return self._last[2]
+
+
+def _is_policy_name(path: str) -> bool:
+    """Tell whether a path ends in a name under which a policy is looked for."""
+    return os.path.basename(path) in POLICY_NAMES
 
 
 def _unreadable(problems: tuple[Problem, ...]) -> Code | None:

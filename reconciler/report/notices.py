@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from reconciler.core.conditions import Condition, Kind, less_protected
-from reconciler.core.events import Parked
+from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import LiveRow, Pause
 from reconciler.core.notices import Notice, Turn
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED
@@ -173,6 +173,8 @@ def _over(notice: Notice, vitals: Vitals) -> Said:
             return Said("The policy holds again and is in force.")
         case Kind.STATE_LOCKED:
             return Said("The state is not held by another process any more.")
+        case Kind.STANDBY:
+            return Said("This process does not stand by any more.")
         case Kind.PROTECTED:
             return Said("It is not known to be protected any more.")
         case _:
@@ -212,6 +214,10 @@ def _began(notice: Notice, advice: Advice) -> Said:
             return Said(f"Nothing can be written: {words}.", words, hint)
         case FileState():
             return _file(notice.condition, about)
+        case ControlledElsewhere():
+            sentence = f"Another process has controlled this account for more than a minute: {about.who}."
+            hint = "Nothing is written from here until it ends. Stop one of the two."
+            return Said(sentence, about.who, hint)
         case str():
             return Said(f"Another process has held the state for more than a minute: {about}.", about)
         case int():
@@ -259,18 +265,26 @@ def _fought(names: str, pause: Pause, *, alone: bool) -> Said:
 
 
 def _file(condition: Condition, file: FileState) -> Said:
-    name = "settings" if condition.kind is Kind.CONFIG_REJECTED else "policy"
-    sentence = f"A newer file of {name} does not hold, the last good one stays in force"
-    if file.stops:
-        sentence = f"A file of {name} does not hold and none did before, so nothing is written by it"
-    elif file.accepted_at is None:
-        sentence = f"A file of {name} does not hold, so there is none in force"
+    sentence = (
+        _settings_sentence(file) if condition.kind is Kind.CONFIG_REJECTED else _policy_sentence(file)
+    )
     first, more = foremost(file.problems), len(file.problems) - 1
     if first is None:
         return Said(f"{sentence}.")
     further = f" (and {more} more)" if more else ""
     words = f"{first.path}:{first.line}:{first.column}: {first.message}{further}"
     return Said(f"{sentence}: {words}.", words, first.hint or None)
+
+
+def _settings_sentence(file: FileState) -> str:
+    if file.stops:
+        return "A file of settings does not hold and none did before, so nothing is written by it"
+    return "A newer file of settings does not hold, the last good one stays in force"
+
+
+def _policy_sentence(file: FileState) -> str:
+    rest = "only the guard judges the rest" if file.stops else "the last valid policy judges the rest"
+    return f"The policy cannot be used; changes that loosen or disable are held, {rest}"
 
 
 def _words(reply: Reply) -> str:

@@ -289,6 +289,8 @@ def _refusals(family: Family, vitals: Vitals) -> tuple[Refusal, ...]:
 
 def _refused(because: Because, refusals: Sequence[Refusal], path: str) -> tuple[str, Advice | None]:
     rules = "; ".join(shown(refusal.sentence) for refusal in refusals)
+    if not all(refusal.overridable for refusal in refusals):
+        return f"{HOLDS[because]} {rules}", Advice("Correct the policy file; mmp validate says where.")
     allows = " ".join(dict.fromkeys(refusal.allow for refusal in refusals))
     command = _command("apply", f'{allows} --reason "…"', path) if allows else ""
     advice = "Take the change back in the file. If it is meant, apply it by name:"

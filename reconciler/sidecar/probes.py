@@ -48,7 +48,8 @@ def ready_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...
     settings = (*_unkept(board), *map(_settings, accounts))
     begun = tuple(check for check in map(_begun, accounts) if not check.passed)
     heartbeats = live_checks(board, answers=answers, now=now)
-    return (*settings, *begun, _state(board), *_sharing(board, now), *heartbeats)
+    standing_by = tuple(_standby(one) for one in accounts if one.controller is not None)
+    return (*settings, *begun, *standing_by, _state(board), *_sharing(board, now), *heartbeats)
 
 
 def startup_checks(board: Board, *, now: float) -> tuple[Check, ...]:
@@ -129,13 +130,21 @@ def _begun(vitals: Vitals) -> Check:
 
 
 def _settings(vitals: Vitals) -> Check:
-    """Check that nothing an account began with is refused; a newer file that was refused is only told."""
+    """Check that there is a valid policy, if any; a newer file that was refused is only told."""
     config, policy = vitals.config, vitals.policy
-    if policy is not None and policy.stops:
-        return Check(_name("settings", vitals), False, f"nothing is written: {_first_problem(policy)}")
-    refused = config is not None and config.rejected_at is not None
-    told = "a newer file was rejected, the last good one stays in force" if refused else ""
-    return Check(_name("settings", vitals), True, told)
+    told = []
+    if config is not None and config.rejected_at is not None:
+        told.append("a newer file was rejected, the last good one stays in force")
+    if policy is not None and policy.rejected_at is not None:
+        held = "the policy cannot be read, what loosens or disables is held"
+        told.append(f"{held}: {_first_problem(policy)}")
+    return Check(_name("settings", vitals), policy is None or not policy.stops, "; ".join(told))
+
+
+def _standby(vitals: Vitals) -> Check:
+    """Tell that another process controls the account; this one does its work, which is to stand by."""
+    assert vitals.controller is not None
+    return Check(_name("standby", vitals), True, f"controlled by {printable(vitals.controller.who)}")
 
 
 def _protected(vitals: Vitals) -> Check:

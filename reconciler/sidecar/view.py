@@ -57,6 +57,10 @@ from reconciler.sidecar.wording import (
 )
 
 MAX_PROBLEMS = 20
+
+POLICY = "Policy"
+"""What the file of the policy is called on the page."""
+
 """Problems of a refused file that are listed; mmp validate lists them all."""
 
 DAYS_SHOWN = 12
@@ -417,6 +421,8 @@ def _delay(vitals: Vitals, now: float, wall: datetime) -> str:
         return f"After the exchange answers again{_next_try(vitals, Moment(now, wall), '; next try ')}."
     if vitals.state_lost:
         return "After the state can be used again."
+    if vitals.controller is not None:
+        return "When the process that controls the account decides."
     if vitals.locked_out:
         return "After the other process lets go of the state."
     return ""
@@ -445,6 +451,9 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
         told.append(_no_state(vitals.state_lost))
     if vitals.locked_out:
         told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
+    if vitals.controller is not None:
+        who = shown(vitals.controller.who)
+        told.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
     if not vitals.live:
         told.append("The exchange is never read here: what was last applied is all there is to go by.")
     return told
@@ -518,7 +527,7 @@ def _files(vitals: Vitals, wall: datetime) -> list[FileView]:
     desired = vitals.desired
     files = [_file("Settings", vitals.config, wall)] if vitals.config else []
     files = files or [FileView("Settings", shown(desired.path), desired.sha256[:12], "", "", (), "")]
-    return files + ([_file("Policy", vitals.policy, wall)] if vitals.policy else [])
+    return files + ([_file(POLICY, vitals.policy, wall)] if vitals.policy else [])
 
 
 def _file(name: str, file: FileState, wall: datetime) -> FileView:
@@ -529,7 +538,7 @@ def _file(name: str, file: FileState, wall: datetime) -> FileView:
         path=shown(file.path),
         sha256=file.sha256[:12],
         accepted=accepted,
-        refused=_refused(file, wall),
+        refused=_policy_refused(file, wall) if name == POLICY else _refused(file, wall),
         problems=tuple(_problem(problem) for problem in file.problems[:MAX_PROBLEMS]),
         more=f"and {more} more: mmp validate lists them" if more > 0 else "",
     )
@@ -542,9 +551,19 @@ def _refused(file: FileState, wall: datetime) -> str:
     at = moment_words(file.rejected_at, wall)
     if file.stops:
         return f"Refused at {at}. Nothing is written by it until this is corrected:"
-    if file.accepted_at is None:
-        return f"Refused at {at}. There is none in force until this is corrected:"
     return f"A newer one was refused at {at}. The one above stays in force until this is corrected:"
+
+
+def _policy_refused(file: FileState, wall: datetime) -> str:
+    """Say that the policy cannot be used and what is held meanwhile; "" where it can."""
+    if file.rejected_at is None:
+        return ""
+    judges = "Only the guard" if file.stops else "The one above"
+    at = moment_words(file.rejected_at, wall)
+    return (
+        f"Cannot be used since {at}. Changes that loosen or disable are held until this is corrected. "
+        f"{judges} judges the rest:"
+    )
 
 
 def _problem(problem: Problem) -> PlaceLine:

@@ -84,6 +84,8 @@ class KeptAccount:
         self._kind = kind
         self._key = (account, environment.value, kind.value)
         self._lock_name = account_key(account, environment, kind)
+        self._controller_lock = f"{self._lock_name}.controller"
+        self._controls = False
         self._budget: Budget | None = None
         self._reserved: dict[int, AttemptRow] = {}
         self._watch: int | None = None
@@ -113,19 +115,45 @@ class KeptAccount:
         A state opened for reading is checked and not stamped. Raises StateForeign for another uid
         or kind.
         """
-        budget = Budget(self._kind, self._environment, uid)
-        asks = questions.identity(*self._key[:2])
         if self._engine.frozen:
-            async with self._engine.reading(None, asks) as tables:
-                found = await self._checked_identity(tables, uid)
+            found = await self._identity_read(uid)
         else:
+            asks = questions.identity(*self._key[:2])
             async with self._engine.writing(Claim(self._key, ahead=(asks,))) as tables:
                 found = await self._checked_identity(tables, uid)
                 if found is None or found.host != host:
                     wall = wall_text(self._engine.clock.wall())
                     await tables.put(IdentityRow("", *self._key, uid, clean(host), wall))
-        self._budget = budget
+        self._budget = Budget(self._kind, self._environment, uid)
         return found.host if found is not None and found.host != host else None
+
+    async def check_identity(self, uid: str) -> None:
+        """Check the owner and change nothing; raises StateForeign for another uid or kind."""
+        await self._identity_read(uid)
+        self._budget = Budget(self._kind, self._environment, uid)
+
+    # -- who controls it ------------------------------------------------------------------------
+
+    async def try_control(self, purpose: str) -> bool:
+        """Become the account's controller, or return False at once where another process is."""
+        if self._engine.has_leases or self._controls:
+            return True
+        locks, name, holder = self._engine.locks, self._controller_lock, self._holder(purpose)
+        self._controls = await locks.take(name, holder) or (
+            # A process that looks who holds the lock has it for a moment itself.
+            await locks.holder(name) is None and await locks.take(name, holder)
+        )
+        return self._controls
+
+    async def release_control(self) -> None:
+        """Stop being the account's controller."""
+        if self._controls:
+            self._controls = False
+            await self._engine.locks.release(self._controller_lock)
+
+    async def controller(self) -> Holder | None:
+        """Return the account's controller; None when there is none, or none that can be named."""
+        return None if self._engine.has_leases else await self._engine.locks.holder(self._controller_lock)
 
     # -- what a pass needs ----------------------------------------------------------------------
 
@@ -477,12 +505,17 @@ class KeptAccount:
     async def _take_lock(self, purpose: str) -> None:
         clock, locks = self._engine.clock, self._engine.locks
         deadline = clock.now() + self._engine.lock_timeout_s
-        holder = Holder(os.getpid(), os.uname().nodename, clean(purpose), wall_text(clock.wall()))
+        holder = self._holder(purpose)
         while not await locks.take(self._lock_name, holder):
             now = clock.now()
             if now >= deadline:
                 raise await self._locked_out()
             await clock.pause(min(deadline, now + locks.poll_s))
+
+    def _holder(self, purpose: str) -> Holder:
+        """Return this process as the holder of a lock that it takes now."""
+        wall = wall_text(self._engine.clock.wall())
+        return Holder(os.getpid(), os.uname().nodename, clean(purpose), wall)
 
     async def _locked_out(self) -> StateLocked:
         holder = await self.lock_holder()
@@ -522,6 +555,11 @@ class KeptAccount:
 
     def _budget_of(self, identity: IdentityRow) -> Budget:
         return Budget(Kind(identity.kind), self._environment, identity.uid)
+
+    async def _identity_read(self, uid: str) -> IdentityRow | None:
+        """Return whose account it is, as a state that is not written to says; raises StateForeign."""
+        async with self._engine.reading(None, questions.identity(*self._key[:2])) as tables:
+            return await self._checked_identity(tables, uid)
 
     async def _checked_identity(self, tables: Tables, uid: str) -> IdentityRow | None:
         """Return whose account it is, None while nobody said; raises StateForeign for another."""

@@ -63,7 +63,8 @@ class Claim:
 class Engine(Protocol):
     """An open state of some engine, which all accounts of a process share.
 
-    ``frozen``: opened for reading. All that is kept is bounded by the ``keep_…`` numbers.
+    ``frozen``: opened for reading. All that is kept is bounded by the ``keep_…`` numbers. ``has_leases``:
+    replicas share the accounts out, so no account has a controller lock.
     """
 
     place: str
@@ -74,6 +75,7 @@ class Engine(Protocol):
     keep_turns: int
     max_gap_s: float
     frozen: bool
+    has_leases: bool
 
     @property
     def locks(self) -> Locks:

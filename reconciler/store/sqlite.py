@@ -154,6 +154,8 @@ class MemoryDisk:
 class SqliteState:
     """``ports.State``, seen by one process; all accounts share it. Made by ``open_state`` and its kin."""
 
+    has_leases = False
+
     def __init__(
         self,
         db: sqlite3.Connection,

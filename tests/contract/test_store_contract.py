@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -703,3 +704,62 @@ def test_locking_twice_is_a_bug_and_accounts_have_locks_of_their_own(
                     pass
 
     asyncio.run(nested())
+
+
+# -- the controller ----------------------------------------------------------------------------
+
+
+def test_one_process_controls_an_account_and_is_named_until_it_releases_it(
+    place: Place, clock: ScriptedClock
+) -> None:
+    async def both() -> None:
+        first, second = place.open(clock), place.open(clock)
+        assert await first.controller() is None
+        assert [await first.try_control("run"), await first.try_control("run")] == [True, True]
+        if await second.try_control("run"):
+            assert await second.controller() is None, "leases say who keeps what"
+            return
+        for asked in (first, second):
+            holder = await asked.controller()
+            assert holder is not None
+            assert (holder.pid, holder.purpose) == (os.getpid(), "run")
+        await second.release_control()
+        assert not await second.try_control("run"), "only the controller releases control"
+        await first.release_control()
+        await first.release_control()
+        assert await second.controller() is None
+        assert await second.try_control("run")
+        assert not await first.try_control("run")
+
+    asyncio.run(both())
+
+
+def test_control_is_of_one_account_and_keeps_nobody_from_a_pass(place: Place, clock: ScriptedClock) -> None:
+    async def several() -> None:
+        controller = place.open(clock)
+        assert await controller.try_control("run")
+        for other in (
+            place.open(clock, account="twin"),
+            place.open(clock, environment=Environment.DEMO),
+            place.open(clock, kind=Kind.SIMULATOR),
+        ):
+            assert await other.try_control("run")
+        async with place.open(clock, lock_timeout_s=0.0).locked("apply"):
+            assert await controller.try_control("run")
+
+    asyncio.run(several())
+
+
+def test_an_identity_is_checked_without_being_stamped(place: Place, clock: ScriptedClock) -> None:
+    async def several() -> None:
+        first, second, third = (place.open(clock) for _ in range(3))
+        await first.check_identity("1")
+        assert (await first.grounds()).known == {}, "the User ID is known, so the ledger is"
+        assert (await second.snapshot()).uid is None
+        await second.identify("2", "openapi.okx.com")
+        with pytest.raises(StateForeign):
+            await third.check_identity("1")
+        await third.check_identity("2")
+        assert (await third.snapshot()).host == "openapi.okx.com"
+
+    asyncio.run(several())

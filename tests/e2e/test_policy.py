@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
+from tests.e2e.sidecar import Sidecar
+from tests.support.webhook import webhook
 
 pytestmark = pytest.mark.e2e
 
@@ -240,6 +242,58 @@ def test_run_heals_back_towards_the_bounds(desk: Desk, exchange: Exchange) -> No
     ends_well(sidecar)
 
 
+TYPO = "version: 1\nlosening: {maxFactor: 2}\n"
+
+
+@pytest.mark.parametrize("named", [(), ("--policy", "guard.yaml")], ids=["beside", "named"])
+def test_run_starts_under_a_policy_that_cannot_be_read_and_holds_what_loosens(
+    desk: Desk, exchange: Exchange, named: tuple[str, ...]
+) -> None:
+    policy = named[1] if named else "mmp-policy.yaml"
+    desk.wants({"BTC-USD": "5s/2s/400", "ETH-USD": "5s/2s/70"})
+    under(desk, TYPO, policy)
+    with webhook() as hook:
+        process = desk.start(*RUN, "--listen", "127.0.0.1:0", *named, env={"MMP_NOTIFY": hook.url()})
+        sidecar = Sidecar(process, process.wait_for_log("listening")["url"])
+        assert process.wait_for_log("policy rejected, there is no good one")["code"] == "unknown-key"
+        in_force(exchange, "ETH-USD", "5000/2000/70")
+        status, body = sidecar.ask("/readyz")
+        assert (status, "the policy cannot be read" in body, policy in body) == (503, True, True)
+        (held,) = (one for one in sidecar.status()["families"] if one["family"] == "BTC-USD")
+        assert (held["state"], held["pending"]["because"]) == ("held", "policy")
+        began = eventually(
+            lambda: [one for one in hook.documents() if one["kind"] == "policy-rejected"], 15.0, "the alert"
+        )
+        assert (began[0]["severity"], began[0]["turn"]) == ("critical", "began")
+        exchange.change("ETH-USD", "5000/2000/9000")
+        in_force(exchange, "ETH-USD", "5000/2000/70")
+        assert exchange.written() == ["ETH-USD", "ETH-USD"], "what became looser is put back"
+        under(desk, "version: 1\nloosening: {maxFactor: 4}\n", policy)
+        in_force(exchange, "BTC-USD", "5000/2000/400")
+        sidecar.wait_for("/readyz", 5.0)
+        ends_well(process)
+
+
+def test_run_holds_what_loosens_while_its_policy_cannot_be_read_or_is_gone(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
+    under(desk, FACTOR_2)
+    process = desk.start(*RUN)
+    process.wait_for_log("adopted")
+    under(desk, TYPO)
+    process.wait_for_log("policy rejected, the last good one stays in force")
+    desk.wants({"BTC-USD": "5s/2s/150", "ETH-USD": "5s/2s/90"})
+    in_force(exchange, "ETH-USD", "5000/2000/90")
+    (desk.folder / "mmp-policy.yaml").unlink()
+    process.wait_for_log("policy rejected", number=2)
+    time.sleep(1.5)
+    assert exchange.written() == ["ETH-USD"], "half as loose again would be allowed by the last good one"
+    under(desk, FACTOR_2)
+    in_force(exchange, "BTC-USD", "5000/2000/150")
+    ends_well(process)
+
+
 # ---- files ---------------------------------------------------------------------------------------
 
 SHARE = "version: 1\nloosening: {maxShare: 50%}\n"
@@ -266,10 +320,8 @@ def test_a_named_policy_comes_instead_and_one_that_is_missing_is_exit_4(
     assert looser.mmp(*APPLY, "--policy", "open.yaml").status == 0
 
 
-@pytest.mark.parametrize(
-    "verb", [("plan",), APPLY, RUN, ("status",), ("pause", "--family", "*"), ("validate",)]
-)
-def test_a_policy_that_does_not_hold_is_exit_4_everywhere(
+@pytest.mark.parametrize("verb", [("plan",), APPLY, ("status",), ("pause", "--family", "*"), ("validate",)])
+def test_a_policy_that_does_not_hold_is_exit_4_everywhere_but_in_run(
     looser: Desk, exchange: Exchange, verb: tuple[str, ...]
 ) -> None:
     under(looser, "version: 1\ndisable: perhaps\n")

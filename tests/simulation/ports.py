@@ -24,6 +24,7 @@ from reconciler.core.model import (
     Quantity,
     Setting,
 )
+from reconciler.core.records import Holder
 from reconciler.core.retry import NO_TRIES
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.okx.codes import fact
@@ -224,6 +225,19 @@ class WatchedStore:
         self._world.pausings += 1
         await self._store.pause(families, until=until, reason=reason, fought=fought)
         self._process.perhaps_die()
+
+    async def check_identity(self, uid: str) -> None:
+        self._process.call("store.check_identity")
+        await self._store.check_identity(uid)
+
+    async def try_control(self, purpose: str) -> bool:
+        return not self._world.scenario.lock_works or await self._store.try_control(purpose)
+
+    async def release_control(self) -> None:
+        await self._store.release_control()
+
+    async def controller(self) -> Holder | None:
+        return await self._store.controller()
 
     async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
         self._process.call("store.end_fights")

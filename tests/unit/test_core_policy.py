@@ -810,3 +810,57 @@ def test_every_kind_is_named_after_what_it_overrides() -> None:
     assert str(Allow(Kind.BOUNDS, BTC)) == "bounds:BTC-USD"
     assert Refusal(Kind.BOUNDS, BTC, "rule", "1", "2").override == Allow(Kind.BOUNDS, BTC)
     assert {Direction.LOOSEN, Direction.MIXED, Direction.DISABLE} == {Direction(kind) for kind in KINDS}
+
+
+# ---- a policy that cannot be read ----------------------------------------------------------------
+
+
+EVERY_WAY: dict[Direction, tuple[str | None, str]] = {
+    Direction.ENABLE: ("0/2000/100", "5000/2000/100"),
+    Direction.TIGHTEN: ("5000/2000/100", "5000/2000/50"),
+    Direction.MIXED: ("5000/2000/100", "9000/2000/400"),
+    Direction.LOOSEN: ("5000/2000/100", "5000/2000/101"),
+    Direction.DISABLE: ("5000/2000/100", "0/2000/100"),
+}
+
+
+@pytest.mark.parametrize("last_good", [None, policy(disable_allowed=True), policy(factor="1")])
+@pytest.mark.parametrize("way", Direction)
+def test_under_a_policy_that_cannot_be_read_nothing_becomes_less_safe(
+    way: Direction, last_good: Policy | None
+) -> None:
+    before, after = EVERY_WAY[way]
+    known: dict[Family, Known] = {BTC: confirmed(before or "")}
+    every_allow = frozenset(Allow(kind, BTC) for kind in Kind)
+    rules = Rules(policy=last_good, policy_unreadable=True, allowed=every_allow)
+    plan = plan_of({BTC: setting(after)}, known, rules=rules)
+    (change,) = plan.changes
+    less_safe = way in (Direction.MIXED, Direction.LOOSEN, Direction.DISABLE)
+    assert change.direction is way
+    assert (change.action, change.because) == (
+        (Action.HOLD, Because.POLICY) if less_safe else (Action.SET, None)
+    )
+    assert [one.sentence for one in plan.refusals] == (
+        [f"policy: {way.value} while the policy file cannot be read, limit enable and tighten"] * less_safe
+    )
+    assert not any(one.overridable for one in plan.refusals)
+
+
+@pytest.mark.parametrize("last_good", [None, policy(factor="4", default={QTY: bound("10")})])
+def test_under_a_policy_that_cannot_be_read_the_last_good_one_judges_the_rest(
+    last_good: Policy | None,
+) -> None:
+    rules = Rules(policy=last_good, policy_unreadable=True)
+    plan = plan_of({BTC: setting("5000/2000/5")}, {BTC: confirmed("5000/2000/100")}, rules=rules)
+    assert [one.rule for one in plan.refusals] == ["bounds.qtyLimit.min"] * (last_good is not None)
+    assert all(one.overridable for one in plan.refusals)
+
+
+def test_drift_that_became_looser_is_put_back_under_a_policy_that_cannot_be_read() -> None:
+    plan = plan_of(
+        {BTC: setting("5000/2000/100")},
+        {BTC: confirmed("5000/2000/100")},
+        Reads(read(990, {BTC: row("5000/2000/400")})),
+        rules=Rules(policy_unreadable=True),
+    )
+    assert [(one.action, one.direction) for one in plan.changes] == [(Action.SET, Direction.TIGHTEN)]

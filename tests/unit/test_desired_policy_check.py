@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.policy import Kind
+from reconciler.core.policy import Kind, PolicyInForce
 from reconciler.core.problems import Code
 from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.policy import policy_for, read_policy
@@ -107,10 +107,8 @@ class File:
     def __init__(self, path: Path, content: str | None) -> None:
         self.path = path
         self.write(content)
-        found = policy_for(str(path.parent / "mmp.yaml"), None)
-        broken = found is not None and found.policy is None
-        policy = found.policy if found else None
-        self.watched = WatchedPolicy(policy, str(path.parent / "mmp.yaml"), None, broken=broken)
+        config = str(path.parent / "mmp.yaml")
+        self.watched = WatchedPolicy(policy_for(config, None), config, None)
         self.now = 0.0
 
     def write(self, content: str | None) -> None:
@@ -135,6 +133,11 @@ class File:
                 return ""
 
     @property
+    def unreadable(self) -> bool:
+        """Whether the policy in force cannot be read now."""
+        return self.watched.in_force.unreadable
+
+    @property
     def factor(self) -> str:
         """The factor in force."""
         return str(self.watched.policy.loosening.max_factor) if self.watched.policy else "none"
@@ -157,7 +160,7 @@ def test_one_that_does_not_hold_or_is_gone_is_told_once_and_the_last_good_one_st
 ) -> None:
     file = File(tmp_path / "mmp-policy.yaml", FIRST)
     assert [file.look(content) for _ in range(4)] == ["unsure", code, "", ""]
-    assert file.factor == "2"
+    assert (file.factor, file.unreadable) == ("2", True)
     assert [file.look(FIRST), file.look(content), file.look(content)] == ["accepted", "unsure", code]
 
 
@@ -167,27 +170,64 @@ def test_a_policy_that_comes_later_is_accepted(tmp_path: Path) -> None:
     assert file.factor == "none"
     assert file.look(FIRST) == "accepted"
     assert file.factor == "2"
+    assert (file.factor, file.unreadable) == ("2", False)
     assert [file.look(None) for _ in range(3)] == ["unsure", "file-missing", ""]
-    assert file.factor == "2"
+    assert (file.factor, file.unreadable) == ("2", True)
 
 
 def test_a_first_policy_that_does_not_hold_leaves_the_guard_in_force(tmp_path: Path) -> None:
     file = File(tmp_path / "mmp-policy.yaml", None)
     assert [file.look(BROKEN), file.look(BROKEN), file.look(BROKEN)] == ["unsure", "bad-factor", ""]
-    assert file.factor == "none"
+    assert (file.factor, file.unreadable) == ("none", True)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(FIRST, "accepted"), (None, "accepted"), (BROKEN, "bad-factor")]
+    ("content", "said", "factor"),
+    [
+        (FIRST, ["unsure", "accepted", ""], "2"),
+        (None, ["unsure", "file-missing", ""], "none"),
+        (BROKEN, ["", "", ""], "none"),
+    ],
 )
-def test_nothing_is_ready_while_a_policy_that_is_there_never_held(
-    content: str | None, said: str, tmp_path: Path
+def test_a_policy_that_is_not_valid_at_the_start_is_unreadable_until_one_is(
+    content: str | None, said: list[str], factor: str, tmp_path: Path
 ) -> None:
     file = File(tmp_path / "mmp-policy.yaml", BROKEN)
-    assert not file.watched.ready
-    assert [file.look(content), file.look(content), file.look(content)] == ["unsure", said, ""]
-    assert file.watched.ready == (said == "accepted")
-    assert (file.watched.policy is None) == (content != FIRST)
+    assert (file.unreadable, file.watched.refused is not None) == (True, True)
+    assert [file.look(content) for _ in said] == said
+    assert (file.factor, file.unreadable) == (factor, content != FIRST)
+
+
+def test_a_policy_that_was_never_valid_and_is_gone_is_not_no_policy(tmp_path: Path) -> None:
+    file = File(tmp_path / "mmp-policy.yaml", None)
+    assert (file.look(BROKEN, Trust.ONCE), file.look(None), file.look(None)) == (
+        "bad-factor",
+        "unsure",
+        "file-missing",
+    )
+    assert file.unreadable
+    assert file.watched.refused is not None
+    assert file.watched.refused.path == str(file.path), "the one that was there is named"
+
+
+def test_a_folder_that_cannot_be_listed_for_a_while_leaves_no_policy_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    file = File(folder / "mmp-policy.yaml", None)
+    folder.rmdir()
+    found = [file.watched.decide(file.watched.read(), Trust.TWICE, now) for now in (0.0, SECOND_LOOK_S)]
+    assert (type(found[1]), file.unreadable) == (Rejected, True), "one may be there by now"
+    folder.mkdir()
+    assert (file.look(None), file.unreadable) == ("accepted", False)
+
+
+def test_a_named_policy_that_is_missing_cannot_be_read(tmp_path: Path) -> None:
+    named = tmp_path / "named.yaml"
+    watched = WatchedPolicy(policy_for("mmp.yaml", str(named)), "mmp.yaml", str(named))
+    assert watched.in_force == PolicyInForce(None, unreadable=True)
+    named.write_text(FIRST)
+    assert isinstance(watched.decide(watched.read(), Trust.ONCE, 0.0), PolicyAccepted)
+    assert watched.in_force == PolicyInForce(watched.policy, unreadable=False)
 
 
 def test_a_policy_in_force_is_told_when_it_is_back(tmp_path: Path) -> None:

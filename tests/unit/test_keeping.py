@@ -16,8 +16,10 @@ from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.policy import PolicyInForce
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.desired.attention import Trust
+from reconciler.desired.policy import read_policy
 from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.loop import STOPPED_RETRY_S
@@ -61,16 +63,16 @@ class VirtualClock(SystemClock):
 class Account:
     """A keeper whose loop does what the test says, life after life, until the script is over."""
 
-    def __init__(self, lives: list[Callable[[], None]], *, policy_ready: bool = True) -> None:
+    def __init__(self, lives: list[Callable[[], None]]) -> None:
         self.told: list[Event] = []
         self.lives = lives
         self.stop = Stop()
         self.clock = VirtualClock()
         self.loops = 0
-        policy = WatchedPolicy(None, "mmp.yaml", None, broken=not policy_ready)
+        self.policy = WatchedPolicy(None, "mmp.yaml", None)
         state = MemoryDisk().open(clock=self.clock, boot="boot-1")
         file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
-        self.keeper = Keeper(file, policy, STANDING, state, self.stop, Claims(), self.told.append)
+        self.keeper = Keeper(file, self.policy, STANDING, state, self.stop, Claims(), self.told.append)
         self.keeper.clock = self.clock
 
     def live(self) -> None:
@@ -164,12 +166,17 @@ def test_in_a_state_of_many_hosts_what_is_damaged_of_one_account_holds_that_acco
     assert account.clock.pauses == [STOPPED_RETRY_S] * 3
 
 
-def test_nothing_runs_while_a_policy_that_is_there_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    account = Account([lambda: None], policy_ready=False)
-    asked = iter([False, False, True])
-    monkeypatch.setattr(account.stop, "asked", lambda: next(asked))
-    asyncio.run(account.keeper.run())
-    assert (account.loops, len(account.clock.pauses)) == (0, 2)
+def test_the_loop_runs_under_a_policy_that_cannot_be_read_and_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
+        monkeypatch.setenv(f"OKX_{part}", part)
+    account = Account([])
+    asked = account.keeper._loop().options.policy
+    assert asked() == PolicyInForce(None, unreadable=False)
+    broken = read_policy(b"version: 9\n", "mmp-policy.yaml")
+    account.policy.decide(broken, Trust.ONCE, 0.0)
+    assert asked() == PolicyInForce(None, unreadable=True)
 
 
 def test_a_key_is_told_of_when_it_changes_whatever_it_becomes(

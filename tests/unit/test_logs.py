@@ -25,6 +25,8 @@ from reconciler.core.events import (
     ConfigAwaited,
     ConfigRejected,
     ConfigWithdrawn,
+    ControlledElsewhere,
+    ControlTaken,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -54,6 +56,7 @@ from reconciler.core.glossary import READ_AGAIN
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
+from reconciler.core.records import Holder
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
@@ -181,6 +184,18 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "state is locked",
         {"reason": "the state is held by pid 7"},
     ),
+    (
+        ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z")),
+        "warning",
+        "standing by: another process controls the account, nothing is written from here",
+        {"controller": "pid 7 on desk-1 (run, since 2026-03-01T02:00:00Z)"},
+    ),
+    (
+        ControlTaken(),
+        "warning",
+        "this process controls the account now: the controller has ended",
+        {},
+    ),
     (KeyReplaced(), "info", "key replaced: asking whose it is", {}),
     (
         LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
@@ -205,7 +220,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         PolicyRejected("mmp.yaml", (WRONG,)),
         "error",
-        "policy rejected, the last good one stays in force",
+        "policy rejected, the last good one stays in force: what loosens or disables is held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
@@ -217,7 +232,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         PolicyRejected("mmp.yaml", (WRONG,), in_force=False),
         "error",
-        "policy rejected, there is no good one: nothing is written under it",
+        "policy rejected, there is no good one: what loosens or disables is held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (ConfigWithdrawn("b.yaml"), "info", "a config that never held is gone", {"path": "b.yaml"}),

@@ -39,7 +39,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import DriftPolicy
-from reconciler.core.retry import LONG_BACK_OFF_S, MAX_BACK_OFF_S
+from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.loop import (

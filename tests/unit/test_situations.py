@@ -25,7 +25,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import Field, LiveRow
 from reconciler.core.plan import DriftPolicy
-from reconciler.core.policy import Bound, Policy
+from reconciler.core.policy import Bound, Policy, PolicyInForce
 from reconciler.core.problems import Code, problem
 from reconciler.core.standing import Standing
 from reconciler.core.unkept import unkept_after
@@ -65,7 +65,7 @@ class Scene:
     here: World
     live: bool = True
     board: Board = field(init=False)
-    policy: Policy | None = None
+    policy: PolicyInForce = field(default_factory=PolicyInForce)
 
     def __post_init__(self) -> None:
         here, clock = self.here, self.here.clock
@@ -171,7 +171,7 @@ def clock_goes(seconds: float, then: Happens = nothing) -> Happens:
 def policy_wants(bound: Bound, quantity: str) -> Happens:
     def change(scene: Scene) -> None:
         policy = Policy("mmp-policy.yaml", "1" * 64, default={Field.QTY_LIMIT: bound})
-        scene.policy = policy
+        scene.policy = PolicyInForce(policy)
         scene.want("1" * 64, quantity)
 
     return change
@@ -205,7 +205,16 @@ def hangs(scene: Scene) -> None:
 
 def policy_never_held(scene: Scene) -> None:
     wrong = (problem(Code.UNKNOWN_KEY, "mmp-policy.yaml", "unknown key"),)
+    scene.policy = PolicyInForce(unreadable=True)
     scene.hear(PolicyRejected("mmp-policy.yaml", wrong, in_force=False))
+
+
+def policy_never_held_and_file_changed(quantity: str) -> Happens:
+    def happens(scene: Scene) -> None:
+        policy_never_held(scene)
+        scene.want("1" * 64, quantity)
+
+    return happens
 
 
 SITUATIONS: list[tuple[str, Happens, float, Standing, bool]] = [
@@ -249,6 +258,20 @@ SITUATIONS: list[tuple[str, Happens, float, Standing, bool]] = [
     ("no key", has_no_key, 20, Standing.PROTECTED, False),
     ("no key for an hour", has_no_key, HOUR_S, Standing.UNKNOWN, False),
     ("policy that never held", policy_never_held, 5, Standing.PROTECTED, False),
+    (
+        "policy that never held, looser file",
+        policy_never_held_and_file_changed("400"),
+        60,
+        Standing.TIGHTER,
+        False,
+    ),
+    (
+        "policy that never held, tighter file",
+        policy_never_held_and_file_changed("7"),
+        60,
+        Standing.PROTECTED,
+        False,
+    ),
     ("hangs", hangs, 300, Standing.UNKNOWN, False),
 ]
 

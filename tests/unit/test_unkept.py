@@ -17,6 +17,7 @@ from reconciler.core.events import (
     ConfigWithdrawn,
     Event,
     LoopFailed,
+    PolicyAccepted,
     PolicyRejected,
     WentIdle,
 )
@@ -206,21 +207,28 @@ def test_hostile_words_stay_text() -> None:
 # ---- a policy that never held, and a key that is not there -----------------------------------------
 
 
+HELD = "the policy cannot be read, what loosens or disables is held"
+
+
 def test_a_policy_that_never_held_under_an_account_makes_it_not_ready() -> None:
     begun = having(fresh(), PolicyRejected("p.yaml", WRONG, in_force=False))
     (failed,) = (check for check in ready_checks(board(begun), answers=True, now=NOW) if not check.passed)
-    assert (failed.name, failed.told) == ("settings-main-live", f"nothing is written: {TOLD}")
+    assert (failed.name, failed.told) == ("settings-main-live", f"{HELD}: {TOLD}")
     (_, policy) = page_view(board(begun), now=NOW, wall=WALL).accounts[0].files
-    assert policy.refused.endswith("Nothing is written by it until this is corrected:")
+    assert policy.refused.endswith("Only the guard judges the rest:")
     _, found = document(board(begun))
     assert (found["watch"]["policy"]["sha256"], found["watch"]["policy"]["accepted_at"]) == (None, None)
 
 
-def test_a_first_policy_that_does_not_hold_is_not_said_to_be_in_force() -> None:
-    without = having(fresh(), PolicyRejected("p.yaml", WRONG))
-    (_, policy) = page_view(board(without), now=NOW, wall=WALL).accounts[0].files
-    assert policy.refused.endswith("There is none in force until this is corrected:")
-    assert all(check.passed for check in ready_checks(board(without), answers=True, now=NOW))
+def test_a_policy_that_cannot_be_read_any_more_holds_and_leaves_the_account_ready() -> None:
+    begun = having(fresh(), PolicyAccepted("p.yaml", "1" * 64), PolicyRejected("p.yaml", WRONG))
+    (_, policy) = page_view(board(begun), now=NOW, wall=WALL).accounts[0].files
+    assert policy.refused.endswith(
+        "Changes that loosen or disable are held until this is corrected. The one above judges the rest:"
+    )
+    checks = ready_checks(board(begun), answers=True, now=NOW)
+    assert all(check.passed for check in checks)
+    assert HELD in next(check.told for check in checks if check.name == "settings-main-live")
 
 
 NO_KEY = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30)

@@ -320,7 +320,7 @@ def test_what_is_refused_is_remembered_for_who_begins_to_look_later(file: File) 
 
 def test_a_policy_that_is_refused_is_remembered_too(tmp_path: Path) -> None:
     policy, remembered = tmp_path / "mmp-policy.yaml", []
-    watched = WatchedPolicy(None, str(tmp_path / "mmp.yaml"), None, broken=True)
+    watched = WatchedPolicy(None, str(tmp_path / "mmp.yaml"), None)
     for text in ("version: 9\n", "version: 1\n", "version: 9\n", "version: 1\n"):
         policy.write_text(text)
         watched.decide(watched.read(), Trust.ONCE, 0.0)

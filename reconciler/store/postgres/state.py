@@ -123,6 +123,8 @@ async def open_existing(text: str, *, clock: Clock, boot: str) -> PostgresState 
 class PostgresState:
     """``ports.State`` and ``engine.Engine``, seen by one process; all accounts share it."""
 
+    has_leases = True
+
     def __init__(
         self,
         connections: Connections,
