@@ -1,16 +1,18 @@
 """Pausing and resuming: which families are meant, and what is in force afterwards.
 
-A pause is kept in the state, of one account and environment, and ends by itself. Nothing here asks
-the exchange or needs a key; a state that is not there yet comes into being.
+A pause is kept in the state, of the User ID that the account was used with, and ends by itself. Nothing
+here asks the exchange or needs a key, so an account that was never used with this state cannot be paused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+import os
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli import doors
@@ -18,14 +20,21 @@ from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
 from reconciler.cli.output import Output
 from reconciler.clock import SystemClock
 from reconciler.core.model import Desired, Family, Kind
+from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
 from reconciler.core.pauses import in_force
-from reconciler.errors import Refused, UsageError
+from reconciler.core.verdict import AttemptStatus
+from reconciler.errors import MmpError, Refused, UsageError
 from reconciler.report.documents import several
 from reconciler.report.status import pauses_document, pauses_text
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
+    from reconciler.core.records import AttemptRecord
     from reconciler.ports import AccountStore, State
+
+IN_FLIGHT_S = LATEST_ARRIVAL_S + WINDOW_S
+"""How long after its reservation a request without a verdict is named: until it can last arrive, and some
+more, for the clocks of several hosts differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,38 +53,71 @@ async def pause_families(
     """Pause the desired families that match, for ``for_s`` seconds (None: until resumed).
 
     Nothing is paused unless everything may be. Raises UsageError when none matches, Refused when the
-    policy protects one.
+    policy protects one, MmpError when an account was never used with the state.
     """
+    matching = [chosen(one, meant.globs) or frozenset() for one in meant.desired]
+    _refuse_none(meant, any(matching))
+    for families, policy in zip(matching, policies, strict=True):
+        _refuse_protected(families, policy)
     async with _opened(meant) as state:
         stores = _stores(meant, state)
-        matching = [chosen(one, meant.globs) or frozenset() for one in meant.desired]
-        _refuse_none(meant, any(matching))
-        for families, policy in zip(matching, policies, strict=True):
-            _refuse_protected(families, policy)
+        for store in stores:
+            await store.pause((), until=None, reason="")  # raises where nothing can be paused
         until = None if for_s is None else SystemClock().wall() + timedelta(seconds=for_s)
         for store, families in zip(stores, matching, strict=True):
             await store.pause(sorted(families), until=until, reason=reason)
-        await _tell(meant, stores, out)
+        pairs = zip(stores, matching, strict=True)
+        in_flight = [await _in_flight(store, families) for store, families in pairs]
+        await _tell(meant, stores, in_flight, out)
 
 
 async def resume_families(meant: Meant, *, out: Output) -> None:
-    """End the pauses of families that match, whether or not the file still names them."""
+    """End the pauses of families that match, whether or not the file still names them.
+
+    Raises UsageError when none matches, MmpError when an account was never used with the state.
+    """
+    desired = any(chosen(one, meant.globs) for one in meant.desired)
+    if _is_missing(meant):
+        _refuse_none(meant, desired)
     async with _opened(meant) as state:
         stores = _stores(meant, state)
         held = [[pause.family for pause in await store.pauses()] for store in stores]
         paused = [_matching(families, meant.globs) for families in held]
-        _refuse_none(meant, any(paused) or any(chosen(one, meant.globs) for one in meant.desired))
+        _refuse_none(meant, desired or any(paused))
         for store, families in zip(stores, paused, strict=True):
             await store.resume(families)
-        await _tell(meant, stores, out)
+        await _tell(meant, stores, [()] * len(stores), out)
 
 
-def _opened(meant: Meant) -> AbstractAsyncContextManager[State]:
-    return doors.opened_state(meant.state, SystemClock(), meant.lock_timeout_s)
+@asynccontextmanager
+async def _opened(meant: Meant) -> AsyncIterator[State]:
+    """Open the state; one that is not there was never used, and is not made for this."""
+    if _is_missing(meant):
+        hint = "nothing is written from it yet; `mmp apply` or `mmp run` begin to use it"
+        raise MmpError("state-unused", f"there is no state at {meant.state}", hint)
+    async with doors.opened_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
+        yield state
+
+
+def _is_missing(meant: Meant) -> bool:
+    return isinstance(meant.state, Path) and not os.path.lexists(meant.state)
+
+
+async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[AttemptRecord, ...]:
+    """Return the requests of these families that were reserved lately and not answered yet, by id."""
+    lately = SystemClock().wall() - timedelta(seconds=IN_FLIGHT_S)
+    attempts = (await store.snapshot()).open_attempts
+    return tuple(
+        attempt
+        for attempt in attempts
+        if attempt.family in families
+        and attempt.status is AttemptStatus.PENDING
+        and attempt.reserved_wall >= lately
+    )
 
 
 def _stores(meant: Meant, state: State) -> list[AccountStore]:
-    # A pause is of the account, whichever kind of exchange is at the other end.
+    # The record of the account says which kind of exchange is at the other end.
     return [state.account(one.account, one.environment, Kind.OKX) for one in meant.desired]
 
 
@@ -102,14 +144,22 @@ def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> Non
         )
 
 
-async def _tell(meant: Meant, stores: Sequence[AccountStore], out: Output) -> None:
-    """Write what is in force now, of every account."""
-    accounts = zip(meant.desired, stores, strict=True)
-    pairs = [(one, in_force(await store.pauses(), one)) for one, store in accounts]
+async def _tell(
+    meant: Meant, stores: Sequence[AccountStore], in_flight: Sequence[Sequence[AttemptRecord]], out: Output
+) -> None:
+    """Write what is in force now, of every account, and which requests may still take effect."""
+    found = [
+        (one, in_force(await store.pauses(), one), attempts)
+        for one, store, attempts in zip(meant.desired, stores, in_flight, strict=True)
+    ]
     if out.json:
-        documents = [pauses_document(one.account, one.environment.value, held) for one, held in pairs]
+        documents = [
+            pauses_document(one.account, one.environment.value, held, attempts)
+            for one, held, attempts in found
+        ]
         out.document(several("pause", documents))
         return
     wall = SystemClock().wall()
-    for one, held in pairs:
-        out.result(pauses_text(one.account, one.environment.value, held, wall, paint=out.paint()))
+    for one, held, attempts in found:
+        place = (one.account, one.environment.value)
+        out.result(pauses_text(*place, held, wall, in_flight=attempts, paint=out.paint()))

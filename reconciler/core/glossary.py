@@ -320,6 +320,11 @@ ERRORS: dict[str, Explanation] = {
     "state-missing": _row(
         "There is no state yet", "A command that only reads found none.", "mmp apply and mmp run make it."
     ),
+    "state-unused": _row(
+        "The state was never used for this account",
+        "Pauses are kept by User ID. Which one the account has is known after mmp apply or mmp run.",
+        "Begin with mmp apply or mmp run: nothing is written from this state before.",
+    ),
     "state-newer": _row(
         "The state was written by a newer mmp",
         "Its tables are of a version this program does not know.",

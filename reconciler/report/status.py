@@ -15,7 +15,7 @@ from reconciler.core.model import LiveRow, Pause, Setting
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import printable
-from reconciler.core.records import Holder
+from reconciler.core.records import AttemptRecord, Holder
 from reconciler.core.sharing import Replica
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.report.documents import ETA_DIGITS, Document
@@ -103,24 +103,48 @@ def status_text(status: Status, *, paint: Paint = plain) -> str:
     return "\n".join([*lines, "", _pacing_line(status)]) + "\n"
 
 
-def pauses_document(account: str, environment: str, pauses: Sequence[Pause]) -> Document:
-    """Return the ``mmp/pause/1`` document: the pauses in force, by family."""
+def pauses_document(
+    account: str, environment: str, pauses: Sequence[Pause], in_flight: Sequence[AttemptRecord] = ()
+) -> Document:
+    """Return the ``mmp/pause/1`` document: the pauses in force, by family, and requests in flight."""
     return {
         "format": "mmp/pause/1",
         "account": account,
         "environment": environment,
         "pauses": [_pause_document(pause) for pause in pauses],
+        "in_flight": [
+            {
+                "family": attempt.family,
+                "setting": attempt.setting.wire(),
+                "reserved_at": moment(attempt.reserved_wall),
+            }
+            for attempt in in_flight
+        ],
     }
 
 
 def pauses_text(
-    account: str, environment: str, pauses: Sequence[Pause], now: datetime, *, paint: Paint = plain
+    account: str,
+    environment: str,
+    pauses: Sequence[Pause],
+    now: datetime,
+    *,
+    in_flight: Sequence[AttemptRecord] = (),
+    paint: Paint = plain,
 ) -> str:
-    """Return one line per pause in force at ``now``, or one that says that there is none."""
+    """Return one line per pause in force at ``now``, or one that says that there is none.
+
+    Each request of a paused family that is ``in_flight`` is named.
+    """
     told = f"{families(len(pauses))} paused" if pauses else "no family is paused"
     width = max((len(pause.family) for pause in pauses), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
     lines = [f"{place} · {told}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
+    lines += [
+        f"  a request for {attempt.family} ({setting_words(attempt.setting)})"
+        " is in flight and may still take effect"
+        for attempt in in_flight
+    ]
     return "\n".join(lines) + "\n"
 
 

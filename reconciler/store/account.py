@@ -87,6 +87,7 @@ class KeptAccount:
         self._controller_lock = f"{self._lock_name}.controller"
         self._controls = False
         self._budget: Budget | None = None
+        self._host = ""
         self._reserved: dict[int, AttemptRow] = {}
         self._watch: int | None = None
 
@@ -124,7 +125,7 @@ class KeptAccount:
                 if found is None or found.host != host:
                     wall = wall_text(self._engine.clock.wall())
                     await tables.put(IdentityRow("", *self._key, uid, clean(host), wall))
-        self._budget = Budget(self._kind, self._environment, uid)
+        self._budget, self._host = Budget(self._kind, self._environment, uid), host
         return found.host if found is not None and found.host != host else None
 
     async def check_identity(self, uid: str) -> None:
@@ -158,14 +159,21 @@ class KeptAccount:
     # -- what a pass needs ----------------------------------------------------------------------
 
     async def grounds(self) -> Grounds:
-        """Return all that a plan rests on, as of one moment."""
-        budget = self._identified()
+        """Return all that a plan rests on, as of one moment.
+
+        A server that failed over may have lost whose account it is: that is put on record again, or verbs
+        that people use would not find the account.
+        """
+        budget, whose = self._identified(), questions.identity(*self._key[:2])
         asks = (*_asks_known(budget), questions.pauses(budget), questions.all_tries(budget))
-        async with self._deciding(*asks, *questions.rate(budget)) as tables:
+        async with self._deciding(whose, *asks, *questions.rate(budget)) as tables:
+            identity = await tables.identity(*self._key[:2])
             applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
             kept, tries = await _pauses_on_record(tables, budget), await tables.all_tries(budget)
             history = await tables.rate_history(budget)
         ages = self._ages()
+        if identity is None:
+            await self.identify(budget.uid, self._host)
         return Grounds(
             known=facts.known_from_rows(applied, attempts, ages),
             pauses=_holding(kept, self._engine.clock.wall()),

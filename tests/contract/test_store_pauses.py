@@ -11,8 +11,9 @@ import pytest
 
 from reconciler.core.model import Environment, Family, Kind, Pause, PausedBy
 from reconciler.core.records import OverrideRecord
-from reconciler.ports import AccountStore
-from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock, setting
+from reconciler.errors import Exit, MmpError
+from reconciler.ports import AccountStore, PausedMeanwhile, Reserved
+from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
 
 
 @pytest.fixture(params=sorted(PLACES))
@@ -27,12 +28,18 @@ def clock() -> ScriptedClock:
 
 
 def opened(place: Place, clock: ScriptedClock, **names: str) -> AccountStore:
-    return place.open(
-        clock,
-        account=names.get("account", "main"),
-        environment=Environment(names.get("environment", "live")),
-        kind=Kind(names.get("kind", "okx")),
-    )
+    """Return the store of an account that was used, as a verb sees it: one that asked no exchange."""
+
+    def store() -> AccountStore:
+        return place.open(
+            clock,
+            account=names.get("account", "main"),
+            environment=Environment(names.get("environment", "live")),
+            kind=Kind(names.get("kind", "okx")),
+        )
+
+    asyncio.run(store().identify(names.get("uid", UID), HOST))
+    return store()
 
 
 def at(seconds: float) -> datetime:
@@ -44,12 +51,16 @@ def paused(store: AccountStore) -> set[Family]:
 
 
 def override(store: AccountStore, family: Family, refusal: str, reason: str) -> None:
+    asyncio.run(store.identify(UID, HOST))
     asyncio.run(store.record_override(family, refusal=refusal, reason=reason))
 
 
 def test_nothing_is_paused_at_first(place: Place, clock: ScriptedClock) -> None:
     store = opened(place, clock)
     assert (asyncio.run(store.pauses()), asyncio.run(store.overrides(10))) == ((), [])
+    unused = place.open(clock, account="unused")
+    assert (asyncio.run(unused.pauses()), asyncio.run(unused.overrides(10))) == ((), [])
+    assert asyncio.run(unused.history(10)) == []
 
 
 def test_a_pause_is_seen_by_every_process_until_its_time_is_over(
@@ -90,13 +101,64 @@ def test_resuming_what_is_not_paused_is_harmless(place: Place, clock: ScriptedCl
     assert asyncio.run(store.pauses()) == ()
 
 
-def test_a_pause_is_of_one_account_and_environment_but_of_either_exchange(
+def test_a_pause_is_of_one_user_id_and_environment(place: Place, clock: ScriptedClock) -> None:
+    asyncio.run(opened(place, clock).pause([BTC], until=None, reason=""))
+    assert paused(opened(place, clock, account="renamed")) == {BTC}
+    assert paused(opened(place, clock, account="other", uid="2")) == set()
+    assert paused(opened(place, clock, environment="demo")) == set()
+    assert paused(opened(place, clock, account="played", kind="simulator")) == set()
+
+
+def test_a_pause_is_found_whichever_kind_of_exchange_is_asked_with(
     place: Place, clock: ScriptedClock
 ) -> None:
-    asyncio.run(opened(place, clock).pause([BTC], until=None, reason=""))
-    assert paused(opened(place, clock, kind="simulator")) == {BTC}
-    assert paused(opened(place, clock, account="other")) == set()
-    assert paused(opened(place, clock, environment="demo")) == set()
+    asyncio.run(opened(place, clock, kind="simulator").pause([BTC], until=None, reason=""))
+    assert paused(place.open(clock, kind=Kind.OKX)) == {BTC}
+
+
+def test_an_account_that_was_never_used_is_neither_paused_nor_resumed(
+    place: Place, clock: ScriptedClock
+) -> None:
+    asyncio.run(opened(place, clock, account="other").pause([BTC], until=None, reason=""))
+    store = place.open(clock)
+    for refused in (store.pause([BTC], until=None, reason=""), store.resume([BTC])):
+        with pytest.raises(MmpError) as failure:
+            asyncio.run(refused)
+        assert (failure.value.code, failure.value.exit_status) == ("state-unused", Exit.FAILED)
+        assert "account main (live)" in failure.value.message
+    assert asyncio.run(store.pauses()) == ()
+    assert paused(opened(place, clock, account="other")) == {BTC}
+
+
+# -- reservations ---------------------------------------------------------------------------------
+
+
+def test_no_request_of_a_paused_family_is_reserved(place: Place, clock: ScriptedClock) -> None:
+    running = opened(place, clock)
+    asyncio.run(running.identify(UID, HOST))
+    asyncio.run(opened(place, clock, account="renamed").pause([BTC], until=at(60), reason=""))
+
+    def reserve(family: Family) -> object:
+        return asyncio.run(running.reserve(signed("100", family), assume_idle=True))
+
+    assert reserve(BTC) == PausedMeanwhile()
+    assert asyncio.run(running.history(10)) == []
+    assert isinstance(reserve(ETH), Reserved)
+    clock.time = 59.999
+    assert reserve(BTC) == PausedMeanwhile()
+    clock.time = 60.0
+    assert isinstance(reserve(BTC), Reserved)
+
+
+@pytest.mark.parametrize(("wanted", "reserved"), [("7", False), ("7.0", False), ("8", True)])
+def test_a_fight_s_pause_holds_back_requests_of_the_setting_fought_over_alone(
+    place: Place, clock: ScriptedClock, wanted: str, reserved: bool
+) -> None:
+    running = opened(place, clock)
+    asyncio.run(running.identify(UID, HOST))
+    fight(running, BTC)
+    slot = asyncio.run(running.reserve(signed(wanted), assume_idle=True))
+    assert isinstance(slot, Reserved if reserved else PausedMeanwhile)
 
 
 # -- a fight's pauses -----------------------------------------------------------------------------
@@ -151,10 +213,10 @@ def test_a_newer_fight_replaces_an_older_one_and_ends_like_any_pause(
     assert asyncio.run(store.pauses()) == ()
 
 
-def test_a_fight_s_pause_is_of_one_account_and_environment(place: Place, clock: ScriptedClock) -> None:
+def test_a_fight_s_pause_is_of_one_user_id_and_environment(place: Place, clock: ScriptedClock) -> None:
     fight(opened(place, clock), BTC)
-    assert paused(opened(place, clock, kind="simulator")) == {BTC}
-    assert paused(opened(place, clock, account="other")) == set()
+    assert paused(opened(place, clock, account="renamed")) == {BTC}
+    assert paused(opened(place, clock, account="other", uid="2")) == set()
     asyncio.run(opened(place, clock, environment="demo").resume([BTC]))
     assert paused(opened(place, clock)) == {BTC}
 
@@ -177,9 +239,10 @@ def test_overrides_are_kept_newest_first_with_the_reason_given(place: Place, clo
     assert asyncio.run(store.overrides(10, "ETH-*")) == told[1:2]
 
 
-def test_overrides_are_of_one_account_and_environment(place: Place, clock: ScriptedClock) -> None:
+def test_overrides_are_of_one_user_id_and_environment(place: Place, clock: ScriptedClock) -> None:
     override(opened(place, clock), BTC, "rule", "why")
-    assert asyncio.run(opened(place, clock, account="other").overrides(10)) == []
+    assert len(asyncio.run(opened(place, clock, account="renamed").overrides(10))) == 1
+    assert asyncio.run(opened(place, clock, account="other", uid="2").overrides(10)) == []
     assert asyncio.run(opened(place, clock, environment="demo").overrides(10)) == []
 
 
@@ -198,6 +261,7 @@ def test_only_a_fight_about_that_very_setting_is_ended(place: Place, clock: Scri
     over, another, sol = setting("100"), setting("90"), Family("SOL-USD_UM")
     store = opened(place, clock)
     fought = {BTC: over, ETH: another}
+    asyncio.run(store.identify(UID, HOST))
     asyncio.run(store.pause([BTC, ETH], until=None, reason="fight", fought=fought))
     asyncio.run(store.pause([sol], until=None, reason="by hand"))
     asyncio.run(store.end_fights({BTC: over, ETH: over, sol: over, Family("XAU-USD"): over}))

@@ -7,6 +7,7 @@ key id. The simulated exchange is asked over its control endpoint what it saw.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -24,7 +25,11 @@ from typing import Any, TypeVar
 
 from jsonschema import Draft202012Validator
 
+from reconciler.clock import SystemClock
+from reconciler.core.model import Environment, Kind
+from reconciler.okx.wire import parse_base_url
 from reconciler.schema_files import load_schema
+from reconciler.store.sqlite import open_state
 from tests.support.forks import forked_simulator
 
 MMP = str(Path(sys.executable).parent / "mmp")
@@ -232,6 +237,15 @@ class Desk:
     def state(self) -> Path:
         """The state file."""
         return self.folder / ".mmp" / "state.db"
+
+    def uses_state(self, exchange: Exchange, account: str = "main") -> None:
+        """Leave a state that was used for an account, without anything applied."""
+        self.state.parent.mkdir(mode=0o700, exist_ok=True)
+        base = parse_base_url(exchange.variables["MMP_BASE_URL"], frozenset())
+        state = open_state(str(self.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
+        store = state.account(account, Environment.LIVE, Kind.SIMULATOR)
+        asyncio.run(store.identify(exchange.uid, base.host))
+        state.close_now()
 
     def wants(self, families: Mapping[str, str], *, name: str = "mmp.yaml", **top: str) -> None:
         """Write a file of desired settings, each ``timeInterval/frozenInterval/qtyLimit`` of the file."""

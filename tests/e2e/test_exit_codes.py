@@ -119,6 +119,7 @@ def frozen(desk: Desk, exchange: Exchange) -> Ended:
 
 
 def paused(desk: Desk, exchange: Exchange) -> Ended:
+    desk.uses_state(exchange)
     desk.wants(BTC)
     assert desk.mmp("pause", "--family", "*").status == 0
     return desk.mmp(*APPLY)

@@ -348,7 +348,36 @@ def test_a_reset_wants_the_right_account_and_a_trade_key(tmp_path: Path) -> None
 # Pausing --------------------------------------------------------------------------------------
 
 
-def test_a_pause_works_before_anything_else_and_is_shown_everywhere(desk: Desk) -> None:
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_state_that_was_never_used_has_nothing_to_pause(
+    desk: Desk, exchange: Exchange, verb: str
+) -> None:
+    desk.wants(BTC)
+    missing = desk.mmp(verb, "--family", "BTC-USD")
+    assert (missing.status, missing.error_code) == (1, "state-unused")
+    assert not desk.state.exists()
+    desk.uses_state(exchange, "other")
+    unused = desk.mmp(verb, "--family", "BTC-USD")
+    assert (unused.status, unused.error_code) == (1, "state-unused")
+    assert "main" in unused.stderr
+
+
+def test_a_pause_follows_an_account_that_is_renamed(desk: Desk, exchange: Exchange) -> None:
+    desk.uses_state(exchange)
+    desk.wants(BTC)
+    assert desk.mmp("pause", "--family", "BTC-USD").status == 0
+    desk.wants(BTC, account="renamed")
+    (change,) = desk.mmp("plan", "--output", "json").document["changes"]
+    assert (change["action"], change["because"]) == ("hold", "paused")
+    assert (desk.mmp(*APPLY).status, exchange.written()) == (9, [])
+    assert desk.mmp("resume", "--family", "BTC-USD").status == 0
+    assert (desk.mmp(*APPLY).status, exchange.written()) == (0, ["BTC-USD"])
+
+
+def test_a_pause_works_before_anything_is_applied_and_is_shown_everywhere(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.uses_state(exchange)
     desk.wants({**BTC, "ETH-USD": "5s/2s/100"})
     paused = desk.mmp("pause", "--family", "BTC-*", "--for", "10m", "--reason", "by hand")
     assert paused.status == 0, paused.stderr
@@ -364,7 +393,7 @@ def test_a_fight_s_pause_is_heeded_everywhere_until_something_else_is_desired(
     desk: Desk, exchange: Exchange
 ) -> None:
     desk.wants(BTC)
-    desk.state.parent.mkdir()
+    desk.uses_state(exchange)
     state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
     store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
     fought = {Family("BTC-USD"): Setting(5000, 2000, Quantity("100"))}
@@ -382,6 +411,7 @@ def test_a_fight_s_pause_is_heeded_everywhere_until_something_else_is_desired(
 
 
 def test_what_is_paused_is_not_written_until_it_is_resumed(desk: Desk, exchange: Exchange) -> None:
+    desk.uses_state(exchange)
     desk.wants(BTC)
     desk.mmp("pause", "--family", "*", "--until-resumed")
     ended = desk.mmp(*APPLY)

@@ -262,7 +262,7 @@ def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
         async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
             await asyncio.sleep(0.5)
             assert isinstance(await two.reserve(), Reserved)
-            await tables.newest_attempt(KEY, "BTC-USD")
+            await tables.newest_attempt(one.store._identified(), "BTC-USD")
 
     play(story)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from reconciler.store import copying
 from reconciler.store.account import KeptAccount
 from reconciler.store.copying import copy
 from reconciler.store.postgres import connections
-from reconciler.store.rows import AttemptRow, sealed
+from reconciler.store.rows import TABLES, AttemptRow, LiveDocument, sealed
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
 from tests.postgres.desks import Desk, desk, made_in_another_history, play
@@ -62,6 +61,7 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     await store.record_live(LiveRead(clock.time, {BTC: LiveRow(setting("3"))}))
     await store.pause([BTC], until=NOON + timedelta(days=1), reason="by hand")
     await store.pause([ETH], until=None, reason="fought", fought={ETH: setting("1")})
+    await store.accept_file("abc", changed=False)
     await store.record_override(BTC, refusal="a rule", reason="because")
     await store.record_states({BTC: "in-sync", ETH: "uncertain"})
 
@@ -87,6 +87,7 @@ async def seen(store: KeptAccount) -> list[object]:
         *(snapshot.kind, snapshot.uid, snapshot.host, known, applied, snapshot.live, attempts),
         sorted(sent.hi for sent in snapshot.ledger.sent) if snapshot.ledger else None,
         *(await store.pauses(), await store.overrides(9), await store.strips(NOON)),
+        *((await store.grounds()).retries.tries, await store.accept_file("abc", changed=True)),
     ]
 
 
@@ -106,7 +107,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             here = other.state.account("main", Environment.LIVE, Kind.OKX)
             await here.identify(UID, HOST)
             assert await seen(here) == await seen(there)
-            slots = [await store.reserve(signed("6"), assume_idle=True) for store in (here, there)]
+            slots = [await store.reserve(signed("6", ETH), assume_idle=True) for store in (here, there)]
             assert isinstance(slots[0], NotYet)
             assert slots[0] == slots[1]
             assert len(await other.store.history(9)) == 1
@@ -122,7 +123,7 @@ def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_a
             await copy(source, other.state)
             here = other.state.account("main", Environment.LIVE, Kind.OKX)
             await here.identify(UID, HOST)
-            assert await here.reserve(signed("6"), assume_idle=True) == NotYet(5000.0 + L + GUARD_S)
+            assert await here.reserve(signed("6", ETH), assume_idle=True) == NotYet(5000.0 + L + GUARD_S)
 
     with made_in_another_history():
         told(tmp_path, story)
@@ -143,22 +144,29 @@ async def _identify(one: Desk) -> None:
     await one.state.account("main", Environment.LIVE, Kind.OKX).identify("7", HOST)
 
 
+async def _renamed(one: Desk) -> KeptAccount:
+    same = one.state.account("another.name", Environment.LIVE, Kind.OKX)
+    await same.identify(UID, HOST)
+    return same
+
+
 async def _pause(one: Desk) -> None:
-    await one.state.account("main", Environment.LIVE, Kind.OKX).pause([BTC], until=None, reason="")
+    await (await _renamed(one)).pause([BTC], until=None, reason="")
 
 
 async def _override(one: Desk) -> None:
-    main = one.state.account("main", Environment.LIVE, Kind.OKX)
-    await main.record_override(BTC, refusal="", reason="")
+    await (await _renamed(one)).record_override(BTC, refusal="", reason="")
+
+
+async def _accept(one: Desk) -> None:
+    await (await _renamed(one)).accept_file("a", changed=False)
 
 
 async def _send(one: Desk) -> None:
-    same = one.state.account("another.name", Environment.LIVE, Kind.OKX)
-    await same.identify(UID, HOST)
-    await same.reserve(signed(), assume_idle=True)
+    await (await _renamed(one)).reserve(signed(), assume_idle=True)
 
 
-@pytest.mark.parametrize("before", [_identify, _pause, _override, _send])
+@pytest.mark.parametrize("before", [_identify, _pause, _override, _accept, _send])
 def test_a_target_that_has_something_of_it_is_refused_and_left_as_it_was(
     tmp_path: Path, before: Callable[[Desk], Coroutine[Any, Any, None]]
 ) -> None:
@@ -194,7 +202,7 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
     real = copying._write
 
     async def forgetful(tables: Any, rows: copying.Rows) -> None:
-        await real(tables, replace(rows, live=()))
+        await real(tables, {**rows, LiveDocument: ()})
 
     monkeypatch.setattr(copying, "_write", forgetful)
 
@@ -209,7 +217,7 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
 
 
 @pytest.mark.parametrize(
-    "lost", ["attempts", "overrides", "presence", "turns", "applied", "pauses", "fights"]
+    "lost", ["attempts", "overrides", "presence", "turns", "applied", "pauses", "files"]
 )
 def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
@@ -218,7 +226,9 @@ def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
     real = copying._write
 
     async def forgetful(tables: Any, rows: copying.Rows) -> None:
-        await real(tables, replace(rows, **{lost: getattr(rows, lost)[:-1]}))
+        await real(
+            tables, {kind: some[:-1] if TABLES[kind] == lost else some for kind, some in rows.items()}
+        )
 
     monkeypatch.setattr(copying, "_write", forgetful)
 

@@ -393,7 +393,7 @@ def test_a_row_that_does_not_fit_its_check_is_told_with_its_name() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one:
             await one.applied()
-            shared().ask("UPDATE mmp.attempts SET uid = '7'", ready_database())
+            shared().ask("UPDATE mmp.attempts SET boot = '7'", ready_database())
             with pytest.raises(MmpError) as refused:
                 await one.store.history(1)
             assert refused.value.code == "state-damaged"

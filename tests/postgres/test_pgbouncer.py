@@ -108,7 +108,7 @@ def test_a_session_that_ends_within_a_transaction_fails_it_and_the_next_goes_on(
     async def end_within(one: Desk) -> None:
         async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
             assert shared().kill_connections(ready_database()) > 0
-            await tables.newest_attempt(KEY, "BTC-USD")
+            await tables.newest_attempt(one.store._identified(), "BTC-USD")
 
     empty_postgres()
     asyncio.run(story())
@@ -132,7 +132,7 @@ def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch
         async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
             await asyncio.sleep(0.5)
             assert isinstance(await two.reserve(), Reserved)
-            await tables.newest_attempt(KEY, "BTC-USD")
+            await tables.newest_attempt(one.store._identified(), "BTC-USD")
 
     empty_postgres()
     asyncio.run(story())

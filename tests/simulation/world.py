@@ -68,7 +68,7 @@ LONGEST_ZOMBIE_S = 60.0
 LISTEN_TO_ONE_IN = 8
 """Turning everything said into text takes longer than saying it: done in one history in eight."""
 
-PAUSES = "pauses", "fights"
+PAUSES = ("pauses",)
 KNOWN = "applied", "attempts", "identity"
 """The tables in which that is on record."""
 

@@ -10,7 +10,9 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.core.model import Family, Pause
 from reconciler.core.plan import Because
+from reconciler.core.records import AttemptRecord
 from reconciler.core.status import FamilyState, Record, Status, make_status
+from reconciler.core.verdict import AttemptStatus
 from reconciler.report.documents import several
 from reconciler.report.status import pauses_document, pauses_text, status_document, status_text
 from reconciler.schema_files import load_schema
@@ -113,5 +115,21 @@ def test_pause_and_resume_tell_what_is_in_force() -> None:
     assert pauses_text("main", "live", [], WALL) == "main (live) · no family is paused\n"
     assert pauses_text("main", "live", [pause(BTC)], WALL).startswith("main (live) · 1 family paused\n  ‖ ")
     document = pauses_document("main", "live", [pause(BTC)])
-    assert document["format"] == "mmp/pause/1"
+    assert (document["format"], document["in_flight"]) == ("mmp/pause/1", [])
     assert several("pause", [document, document])["format"] == "mmp/pauses/1"
+
+
+def test_a_request_that_may_still_take_effect_is_named() -> None:
+    attempt = AttemptRecord(
+        7, BTC, setting("5000/0/100"), AttemptStatus.PENDING, False, True, "", "", WALL, None
+    )
+    said = "a request for BTC-USD (timeInterval 5s, frozenInterval until-reset, qtyLimit 100) is in flight"
+    text = pauses_text("main", "live", [pause(BTC)], WALL, in_flight=[attempt])
+    assert text.splitlines()[-1].strip() == f"{said} and may still take effect"
+    assert pauses_document("main", "live", [pause(BTC)], [attempt])["in_flight"] == [
+        {
+            "family": "BTC-USD",
+            "setting": {"timeInterval": "5000", "frozenInterval": "0", "qtyLimit": "100"},
+            "reserved_at": "2026-03-01T03:00:00.000Z",
+        }
+    ]

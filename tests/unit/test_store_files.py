@@ -15,10 +15,9 @@ import pytest
 from reconciler.core.model import Environment, Kind
 from reconciler.errors import StateUnusable
 from reconciler.store import files, schema
-from reconciler.store.rows import PauseRow, sealed
 from reconciler.store.schema import APPLICATION_ID
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
-from tests.contract.stores import BTC, ETH, ScriptedClock, setting
+from tests.contract.stores import ScriptedClock
 
 
 def opened(path: Path) -> SqliteState:
@@ -200,7 +199,7 @@ def with_an_index_that_lost_a_row(path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute(
         "INSERT INTO attempts VALUES"
-        " ('', 1, '', '', '', '', '', 0, 0, '', '', '', 0, '', '', 0, '', '', '', 0, '', 0, 0, 0)"
+        " ('', 1, '', '', '', '', '', 0, 0, '', '', '', 0, '', '', 0, '', '', '', 0, '', 0, 0, 0, 0, '', 0)"
     )
     db.commit()
     roots = dict(db.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0").fetchall())
@@ -405,32 +404,6 @@ def test_an_older_state_is_brought_up_to_date_with_its_rows(
         assert state._db.execute("SELECT account, more FROM live").fetchall() == [("kept", None)]
         assert schema.version_of(state._db) == len(schema.MIGRATIONS)
         state.close_now()
-
-
-def test_a_state_of_the_second_version_keeps_its_pauses_and_gets_the_rest(path: Path) -> None:
-    make_second_version(path)
-    state = opened(path)
-    store = state.account("main", Environment.LIVE, Kind.OKX)
-    asyncio.run(store.pause([ETH], until=None, reason="", fought={ETH: setting()}))
-    told = [(pause.family, pause.reason, pause.by.value) for pause in asyncio.run(store.pauses())]
-    assert told == [(BTC, "kept", "hand"), (ETH, "", "fight")]
-    assert schema.version_of(state._db) == len(schema.MIGRATIONS)
-    state.close_now()
-
-
-def make_second_version(path: Path) -> None:
-    """Leave the file that a program before the third migration would have left, with a pause in it."""
-    path.parent.mkdir()
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute("PRAGMA journal_mode = WAL")
-    for statement in (s for migration in schema.MIGRATIONS[:2] for s in migration):
-        db.execute(statement)
-    row = sealed(PauseRow("", "main", "live", BTC, "kept", "2026-01-02T12:00:00.000Z", None))
-    db.execute("INSERT INTO pauses VALUES (?,?,?,?,?,?,?)", row)
-    db.execute("PRAGMA user_version = 2")
-    db.close()
-    path.chmod(0o600)
 
 
 def test_a_migration_that_fails_changes_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from reconciler.store.rows import (
     AppliedRow,
     IdentityRow,
     LiveDocument,
-    PauseRow,
+    PresenceRow,
     RowDamaged,
     check,
     clean,
@@ -38,9 +38,9 @@ def test_the_check_of_a_row_never_changes_between_versions() -> None:
     assert check(ROW) == "9cc047e83f57ead0"
     assert check(ROW._replace(host="π\u0378\x00'\"\\")) == "acc90f822e473a4c"
     applied = AppliedRow(
-        "", "main", "live", "okx", "BTC-USD", 5000, 0, "100.0", "applied", 7, "b", 0.1, "w"
+        *("", "okx", "live", "1", "BTC-USD", "main", 5000, 0, "100.0", "applied", 7, "b", 0.1, "w", "a", 3)
     )
-    assert check(applied) == "fd7c35fd42d1f468"
+    assert check(applied) == "a55323bc1257d107"
 
 
 def test_a_sealed_row_is_believed_and_every_other_is_not() -> None:
@@ -57,7 +57,7 @@ def test_what_is_remembered_of_a_row_is_of_its_table_alone() -> None:
     for _ in range(2):
         assert verified(good) is good
         with pytest.raises(RowDamaged):
-            verified(PauseRow._make(good))
+            verified(PresenceRow._make(good))
 
 
 def test_a_row_of_one_table_is_not_believed_in_another() -> None:

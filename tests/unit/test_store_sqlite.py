@@ -98,6 +98,7 @@ def fill(store: KeptAccount, clock: ScriptedClock) -> None:
     asyncio.run(store.record_live(read))
     asyncio.run(store.pause([BTC, ETH], until=None, reason="x", fought={BTC: setting("1")}))
     asyncio.run(store.record_states({BTC: "in-sync"}))
+    asyncio.run(store.accept_file("abc", changed=False))
 
 
 # -- readers ------------------------------------------------------------------------------------
@@ -156,7 +157,16 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
         uid=UID,
         kind=Kind.OKX,
         host=HOST,
-        known={BTC: Confirmed(setting("100"), START, 1), ETH: Uncertain(None, (doubt,))},
+        known={
+            BTC: Confirmed(
+                setting("100"),
+                START,
+                1,
+                acknowledged=True,
+                recorded_at=NOON + timedelta(seconds=START),
+            ),
+            ETH: Uncertain(None, (doubt,)),
+        },
         applied={BTC: AppliedRecord(setting("100"), How.APPLIED, 1, NOON + timedelta(seconds=START))},
         open_attempts=tuple(asyncio.run(store.history(1))),
         ledger=Ledger(sent=(Sent(1, START), Sent(2, START + 1 + LATEST_ARRIVAL_S))),
@@ -175,8 +185,10 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
 
 
 def test_a_snapshot_for_another_kind_has_no_ledger(store: KeptAccount, state: SqliteState) -> None:
-    told = asyncio.run(state.account("main", Environment.LIVE, Kind.SIMULATOR).snapshot())
+    other = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    told = asyncio.run(other.snapshot())
     assert (told.uid, told.ledger, told.known) == (UID, None, {})
+    assert (asyncio.run(other.known()), asyncio.run(other.history(10))) == ({}, [])
 
 
 def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
@@ -195,6 +207,8 @@ def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
         reader.record_live(LiveRead(START, {})),
         reader.pause([BTC], until=None, reason=""),
         reader.record_states({}),
+        reader.accept_file("new", changed=False),
+        reader.end_attempts([BTC], read_begun_at=START),
     ):
         with pytest.raises(StoreMisuse):
             asyncio.run(forbidden)
@@ -219,13 +233,14 @@ TAMPERED = [
     ("attempts", "answered_boot", "NULL", "1"),
     ("attempts", "limited", "1", "1"),
     ("attempts", "message", "''", "1"),
-    ("applied", "qty_limit", "'100.00'", "main/live/BTC-USD"),
-    ("applied", "how", "'adopted'", "main/live/BTC-USD"),
-    ("applied", "attempt", "0", "main/live/BTC-USD"),
-    ("applied", "family", "'BTC-USC'", "main/live/BTC-USC"),
+    ("applied", "qty_limit", "'100.00'", f"{UID}/live/BTC-USD"),
+    ("applied", "how", "'adopted'", f"{UID}/live/BTC-USD"),
+    ("applied", "attempt", "0", f"{UID}/live/BTC-USD"),
+    ("applied", "family", "'BTC-USC'", f"{UID}/live/BTC-USC"),
     ("live", "document", "'{}'", "main/live"),
-    ("pauses", "reason", "''", "main/live/ETH-USD"),
-    ("fights", "qty_limit", "'2'", "main/live/BTC-USD"),
+    ("pauses", "reason", "''", f"{UID}/live/BTC-USD"),
+    ("pauses", "qty_limit", "'2'", f"{UID}/live/BTC-USD"),
+    ("files", "number", "9", f"{UID}/live/abc"),
     ("presence", "until_wall", "from_wall || ' '", "1"),
     ("turns", "state", "'drifted'", "1"),
 ]
@@ -235,6 +250,7 @@ async def read_all(store: KeptAccount) -> None:
     await store.snapshot()
     await store.pauses()
     await store.strips(NOON)
+    await store.accept_file("abc", changed=False)
 
 
 @pytest.mark.parametrize(("table", "column", "value", "row"), TAMPERED)
@@ -395,8 +411,12 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: KeptAccount, clock:
     fill(store, clock)
     db.set_trace_callback(told.append)
     clock.time += 100
-    write(store, "1", AttemptStatus.APPLIED)
+    write(store, "2", AttemptStatus.APPLIED)
     asyncio.run(store.adopt({ETH: setting("7")}, read_begun_at=clock.time))
+    asyncio.run(store.end_attempts([ETH], read_begun_at=clock.time))
+    asyncio.run(store.accept_file("other", changed=True))
+    asyncio.run(store.pause([BTC], until=None, reason=""))
+    asyncio.run(store.grounds())
     asyncio.run(store.known())
     asyncio.run(store.ledger())
     asyncio.run(store.identify(UID, HOST))
@@ -409,6 +429,8 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: KeptAccount, clock:
         plan = " | ".join(row[3] for row in db.execute("EXPLAIN QUERY PLAN " + text))
         assert "SCAN attempts" not in plan, f"{text}: {plan}"
         assert "SCAN applied" not in plan, f"{text}: {plan}"
+        assert "SCAN files" not in plan, f"{text}: {plan}"
+        assert "SCAN pauses" not in plan, f"{text}: {plan}"
         assert "SCAN turns" not in plan, f"{text}: {plan}"
         assert "SCAN presence" not in plan, f"{text}: {plan}"
 
