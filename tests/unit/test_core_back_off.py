@@ -56,7 +56,8 @@ def test_a_read_that_a_person_has_to_make_possible_is_not_repeated(reply_class: 
 
 @pytest.mark.parametrize("reply_class", RETRIED)
 def test_every_other_failure_of_a_read_is_retried_with_back_off(reply_class: ReplyClass) -> None:
-    reply, now, tries = Reply(reply_class, "any"), 100.0, []
+    reply, now = Reply(reply_class, "any"), 100.0
+    tries: list[float] = []
     while (retry_at := next_read_at(reply, len(tries), begun_at=100.0, now=now)) is not None:
         tries.append(retry_at - now)
         now = retry_at
