@@ -32,6 +32,7 @@ from reconciler.core.events import (
     LockAwaited,
     LoopFailed,
     Observe,
+    OddRowsSeen,
     Parked,
     PassEnded,
     Planned,
@@ -45,7 +46,7 @@ from reconciler.core.events import (
     WentIdle,
     WentOn,
 )
-from reconciler.core.outcome import HOLD_WORDS
+from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Change, Plan, Reason
 from reconciler.core.problems import Problem, json_text
 from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
@@ -186,6 +187,9 @@ def told(event: Event) -> Told | None:
             return level, f"failed: {doing}", _reply(reply) | {"class": reply.reply_class.value}
         case ReadFailed(doing, reply):
             return "warning", f"failed: {doing}", _reply(reply) | {"class": reply.reply_class.value}
+        case OddRowsSeen(names, nameless):
+            values = {"names": list(names), "without_name": nameless}
+            return "warning", "rows of the list of live settings are left out", values
         case AttemptsEnded(families):
             return (
                 "info",
@@ -284,7 +288,7 @@ def _point_out(logger: Any, change: Change) -> None:
     """Log what a person has to know of a change: that it is held, or that it is drift."""
     values = {"family": change.family, "change": change_words(change)}
     if change.because is not None:
-        logger.warning("held", **values, reason=HOLD_WORDS[change.because])
+        logger.warning("held", **values, reason=hold_words(change))
     elif change.reason is Reason.DRIFTED:
         logger.warning("drift: to be put back", **values)
 

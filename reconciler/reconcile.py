@@ -25,6 +25,7 @@ from reconciler.core.events import (
     Identified,
     LiveReadDone,
     Observe,
+    OddRowsSeen,
     Parked,
     Planned,
     ReadFailed,
@@ -156,6 +157,7 @@ class Memory:
     reads: Reads = field(default_factory=Reads)
     file: FileVersion | None = None
     failed_family: Family | None = None
+    odd_rows: OddRowsSeen | None = None
     failures: int = 0
     state_failures: int = 0
     not_before: float = float("-inf")
@@ -575,8 +577,16 @@ class _Pass:
             self.memory.failures, self.proved = 0, set()
             await self.store.record_live(answer)
             self.observe(LiveReadDone(answer))
+            self._warn_of_odd_rows(answer)
         self._notice_suspension()
         return None
+
+    def _warn_of_odd_rows(self, read: LiveRead) -> None:
+        """Tell of rows that are left out, once while they stay the same."""
+        odd = OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
+        if odd != self.memory.odd_rows and (odd.names or odd.nameless):
+            self.observe(odd)
+        self.memory.odd_rows = odd
 
     def _take_reads(self, reads: Reads) -> None:
         self.reads = self.memory.reads = reads

@@ -268,6 +268,7 @@ class Applying:
                 allowed=self.order.allowed,
                 only=run.only,
                 reviewed=self.order.reviewed,
+                retries=grounds.retries,
             ),
             assume_idle=self.order.assume_idle,
         )

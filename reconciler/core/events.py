@@ -73,6 +73,17 @@ class ReadFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class OddRowsSeen:
+    """The list of live settings has rows that are left out; told once while they stay the same.
+
+    ``names`` are those that are no family's name, ``nameless`` counts rows without a usable one.
+    """
+
+    names: tuple[str, ...]
+    nameless: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptsEnded:
     """The open attempts of these families are over: live shows a value that none of them carries."""
 
@@ -336,6 +347,7 @@ Event = (
     | ExchangeFailed
     | ReadFailed
     | AttemptsEnded
+    | OddRowsSeen
     | Compared
     | Planned
     | PassEnded

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from reconciler.core.model import Family
 from reconciler.core.plan import Action, Because, Change, Plan
-from reconciler.core.saved import Reviewed, moved
+from reconciler.core.saved import Reviewed, instant, moved
 from reconciler.core.verdict import Reply
 from reconciler.errors import Exit, worst
 
@@ -105,7 +105,7 @@ def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts:
     if change.because is Because.REJECTED and refusal is not None:
         return Result(family, Outcome.REJECTED, refusal.code, refusal.message, attempts)
     if change.action is Action.HOLD and change.because is not None:
-        return Result(family, Outcome.HELD, change.because.value, HOLD_WORDS[change.because], attempts)
+        return Result(family, Outcome.HELD, change.because.value, hold_words(change), attempts)
     if uncertain:
         return Result(family, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED, attempts)
     return Result(family, Outcome.SKIPPED, "not-reached", ended, attempts)
@@ -135,4 +135,13 @@ HOLD_WORDS = {
     Because.STALE: "not as reviewed: skipped",
     Because.UNREADABLE: "its live setting could not be read for certain: not written",
 }
-"""Why a family is held, as people read it."""
+"""Why a family is held, as people read it; what more there is to say is :func:`hold_words`'."""
+
+
+def hold_words(change: Change) -> str:
+    """Return why a held change is held, as people read it."""
+    assert change.because is not None, "the change is held"
+    if change.because is not Because.DRIFT_POLICY or not change.other_file:
+        return HOLD_WORDS[change.because]
+    when = "" if change.other_file_at is None else f" at {instant(change.other_file_at)}"
+    return f"applied from another, newer settings file{when}: not loosened; mmp apply confirms this file"

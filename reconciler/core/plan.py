@@ -155,8 +155,8 @@ class Change:
     ``eta_s`` is seconds from the plan's making to the reservation (set) or the knowledge (adopt).
     ``protective``: the request only adds protection, whatever may be in force; such requests go first.
     ``tries`` counts the tries of this value without a definite success, ``not_before`` is the instant
-    from which it may be tried again (-inf: at once). ``other_file_at``: the family's record came from
-    another, newer settings file at that time of day (None: it did not, or the time is not known).
+    from which it may be tried again (-inf: at once). ``other_file``: the family's record came from
+    another, newer settings file, ``other_file_at`` at that time of day (None: not known).
     """
 
     family: Family
@@ -174,6 +174,7 @@ class Change:
     protective: bool = field(default=False, compare=False)
     tries: int = field(default=0, compare=False)
     not_before: float = field(default=float("-inf"), compare=False)
+    other_file: bool = False
     other_file_at: datetime | None = None
 
 
@@ -489,6 +490,7 @@ def _set_or_hold(
         protective=protective,
         tries=rules.retries.count(family, after),
         not_before=rules.retries.not_before(family, after, protective=protective),
+        other_file=other_file,
         other_file_at=proof.recorded_at if other_file and proof else None,
     )
     because = _held(change, need, seen, reads, rules, now)

@@ -16,7 +16,7 @@ from typing import assert_never
 from reconciler import __version__
 from reconciler.core.direction import LESS_SAFE, Direction
 from reconciler.core.model import Family, Field, Setting
-from reconciler.core.outcome import HOLD_WORDS
+from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Basis, Change, Plan
 from reconciler.core.policy import loosening_factors
 from reconciler.report.accounts import account_sentences
@@ -254,7 +254,7 @@ def _why(change: Change) -> str:
             return f"{change.reason.value}; no request"
         case Action.HOLD:
             assert change.because is not None
-            return f"{change.reason.value}; held: {HOLD_WORDS[change.because]}"
+            return f"{change.reason.value}; held: {hold_words(change)}"
         case _:
             assert_never(change.action)
 
@@ -311,7 +311,7 @@ def _held(plan: Plan) -> tuple[str, ...]:
         told = f"- {code(one.family)} {code(one.sentence)}; if that is meant: {code(way_out)}\n"
         refused[one.family] = refused.get(one.family, "") + told
     others = [
-        f"- {code(change.family)} {HOLD_WORDS[change.because]}\n"
+        f"- {code(change.family)} {hold_words(change)}\n"
         for change in plan.changes
         if change.because is not None and change.family not in refused
     ]

@@ -16,7 +16,7 @@ from reconciler.core.conditions import Condition, Kind, less_protected
 from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import LiveRow, Pause
 from reconciler.core.notices import Notice, Turn
-from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED
+from reconciler.core.outcome import UNCONFIRMED, hold_words
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import foremost, printable
 from reconciler.core.standing import Judged, Standing
@@ -239,11 +239,11 @@ def _differs(names: str, change: Change, *, alone: bool) -> Said:
 def _why(change: Change) -> str:
     """Say why a family differs, and what is done about it."""
     drifted = change.reason is Reason.DRIFTED
-    if change.because is Because.DRIFT_POLICY:
+    if change.because is Because.DRIFT_POLICY and not change.other_file:
         return "changed by somebody else; reported, not touched"
     if change.because is not None:
         differs = "changed by somebody else" if drifted else "not as the file says"
-        return f"{differs}; held: {HOLD_WORDS[change.because]}"
+        return f"{'not as the file says' if change.other_file else differs}; held: {hold_words(change)}"
     if drifted:
         return "changed by somebody else; being put back"
     if change.reason is Reason.UNCERTAIN or change.action is Action.ADOPT:

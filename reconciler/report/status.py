@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from reconciler.core.direction import changed_fields
 from reconciler.core.model import LiveRow, Pause, Setting
-from reconciler.core.outcome import HOLD_WORDS
+from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import printable
 from reconciler.core.records import AttemptRecord, Holder
@@ -308,7 +308,7 @@ def _pending_words(family: FamilyStatus) -> str:
     if change is None:
         return ""
     if change.because is not None:
-        told = "" if family.live is not None and family.live.frozen else HOLD_WORDS[change.because]
+        told = "" if family.live is not None and family.live.frozen else hold_words(change)
         return told and f" · held: {told}"
     if change.action is Action.ADOPT and change.known_at is None:
         return " · live is already as desired: to be recorded, no request"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from reconciler.core.direction import Direction
-from reconciler.core.outcome import HOLD_WORDS, SETTLED, Outcome, Result
+from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import printable
@@ -191,7 +191,7 @@ def _change_line(change: Change, width: int, paint: Paint) -> str:
             told = f"{setting_words(change.after)}  ({_why_no_request(change)})"
         case Action.HOLD:
             assert change.because is not None
-            told = f"{change_words(change)}  ({word}; {HOLD_WORDS[change.because]}){_way_out(change)}"
+            told = f"{change_words(change)}  ({word}; {hold_words(change)}){_way_out(change)}"
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)

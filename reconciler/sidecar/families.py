@@ -13,6 +13,7 @@ from typing import assert_never
 
 from reconciler.core.direction import changed_fields, direction
 from reconciler.core.model import Family, Field, LiveRow, Pause, PausedBy, Setting
+from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.policy import Refusal
 from reconciler.core.problems import printable
@@ -250,8 +251,12 @@ def _held(
         case Because.POLICY | Because.GUARD:
             return _refused(because, _refusals(name, vitals), path)
         case Because.DRIFT_POLICY:
+            assert family.change is not None
+            told = HOLDS[because]
+            if family.change.other_file:
+                told = f"Left as it is: {hold_words(family.change)}."
             command = _command("apply", f"--family {name}", path)
-            return HOLDS[because], Advice("To put the file's settings back, run:", command)
+            return told, Advice("To put the file's settings back, run:", command)
         case Because.REJECTED:
             return _parked(name, vitals, moment)
         case Because.STALE | Because.UNREADABLE:

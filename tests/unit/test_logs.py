@@ -38,6 +38,7 @@ from reconciler.core.events import (
     LiveReadDone,
     LockAwaited,
     LoopFailed,
+    OddRowsSeen,
     Parked,
     PassEnded,
     Planned,
@@ -147,6 +148,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "warning",
         "failed: reading one family",
         {"code": "50013", "reason": "busy", "class": "busy"},
+    ),
+    (
+        OddRowsSeen(("btc-usd ",), 2),
+        "warning",
+        "rows of the list of live settings are left out",
+        {"names": ["btc-usd "], "without_name": 2},
     ),
     (
         AttemptsEnded((BTC,)),
