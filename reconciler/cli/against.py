@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 """For the whole of a fetch: the same patience as for the exchange."""
 
+MAX_HEADERS = 1000
+"""Bound on the number of headers of a reply: gateways add more than the 100 of Python's library. Its bound
+on the length of one, 64 KiB, is far above what they add."""
+
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -117,6 +121,7 @@ def _is_loopback(host: str) -> bool:
 
 def _fetch(source: str, named: str) -> bytes:
     """Return what an address answers with, of bounded size and in bounded time."""
+    import http.client
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
@@ -127,6 +132,7 @@ def _fetch(source: str, named: str) -> bytes:
         def redirect_request(self, *_: Any) -> None:
             return None
 
+    vars(http.client)["_MAXHEADERS"] = MAX_HEADERS  # the library offers no other way to set it
     opener = build_opener(ProxyHandler({}), _NoRedirect)
     request = Request(source, headers={"Accept": "application/json"})  # noqa: S310 the scheme was checked
     give_up_at = time.monotonic() + TIMEOUT_S

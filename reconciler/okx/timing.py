@@ -22,9 +22,9 @@ itself: one connection that hangs must not hold up every account. It is half a q
 
 @dataclass(frozen=True, slots=True)
 class ClockOffset:
-    """One measurement of the exchange's clock: ``epoch_s`` was true at the local instant ``at``.
+    """One measurement of the exchange's clock: at the local instant ``at`` it was at ``epoch_s`` or ahead.
 
-    ``wall_error_s`` is how far the exchange's clock was ahead of this machine's time of day.
+    ``wall_error_s`` is how far the exchange's clock was ahead of this machine's time of day, at least.
     """
 
     epoch_s: float
@@ -32,7 +32,7 @@ class ClockOffset:
     wall_error_s: float
 
     def epoch_at(self, now: float) -> float:
-        """Return the exchange's clock at the local instant ``now``, in seconds since 1970 UTC."""
+        """Return what the exchange's clock was at least at ``now``, in seconds since 1970 UTC."""
         return self.epoch_s + (now - self.at)
 
 
@@ -60,9 +60,21 @@ class ExchangeClock:
             return await measuring
 
     async def _measure(self, ask: Callable[[], Awaitable[ClockOffset | Reply]]) -> Reply | None:
+        before = self.offset
         found = await ask()
         self._measured += 1
         self._failed = found if isinstance(found, Reply) else None
-        if isinstance(found, ClockOffset) and (self.offset is None or self.offset.at <= found.at):
-            self.offset = found
+        if isinstance(found, ClockOffset):
+            self.offset = self._better(found, before)
         return self._failed
+
+    def _better(self, found: ClockOffset, before: ClockOffset | None) -> ClockOffset:
+        """Return the measurement to use: the one found, unless another was made while it was under way.
+
+        Both are behind the exchange's clock by the time their reply was under way: the one that is ahead
+        of the other is nearer to it. What was measured ``before`` may be wrong by now, so it never counts.
+        """
+        other = self.offset
+        if other is None or other is before or other.epoch_at(found.at) <= found.epoch_s:
+            return found
+        return other

@@ -34,6 +34,13 @@ MAX_WAITING = 100
 TRY_TIMEOUT_S = 10.0
 """Bound on one try, connecting and reply included."""
 
+MAX_HEADER_BYTES = 64 * 1024
+"""Bound on one header of a reply. Gateways add headers beyond aiohttp's own bounds (8 KiB a line, 128
+headers), and a message that was taken would be sent again for them."""
+
+MAX_HEADERS = 1000
+"""Bound on the number of headers of a reply: far more than gateways add."""
+
 FLUSH_S = 2.0
 """How long stopping waits for what is still to be delivered: supervisors wait for 10 s and more."""
 
@@ -248,6 +255,9 @@ def _session() -> aiohttp.ClientSession:
         auto_decompress=False,
         raise_for_status=False,
         timeout=_NO_TIMEOUT,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+        max_headers=MAX_HEADERS,
     )
 
 

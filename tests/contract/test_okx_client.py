@@ -1286,6 +1286,44 @@ def test_nobody_waits_long_for_somebody_elses_measurement(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(
+    ("slow", "quick", "used"),
+    [
+        # Taken as of an arrival 8 s late: 6 s behind the quick one.
+        (ClockOffset(104.0, 1010.0, 0.0), ClockOffset(102.0, 1002.0, 0.0), "quick"),
+        (ClockOffset(110.5, 1010.0, 0.0), ClockOffset(102.0, 1002.0, 0.0), "slow"),
+    ],
+)
+def test_of_two_measurements_at_once_the_one_that_is_nearer_is_used(
+    slow: ClockOffset, quick: ClockOffset, used: str
+) -> None:
+    async def story() -> None:
+        timing, over = ExchangeClock(), asyncio.Event()
+
+        async def ask_slowly() -> ClockOffset | Reply:
+            await over.wait()
+            return slow
+
+        async def ask() -> ClockOffset | Reply:
+            return quick
+
+        slowly = asyncio.create_task(timing._measure(ask_slowly))
+        await asyncio.sleep(0)
+        assert await timing._measure(ask) is None
+        over.set()
+        assert await slowly is None
+        assert timing.offset == (quick if used == "quick" else slow)
+        behind = ClockOffset(50.0, 1011.0, 0.0)
+
+        async def ask_again() -> ClockOffset | Reply:
+            return behind
+
+        await timing.measure(ask_again)
+        assert timing.offset == behind, "a later measurement counts, whatever it finds"
+
+    asyncio.run(story())
+
+
 def test_a_measurement_that_was_given_up_is_made_by_the_next() -> None:
     async def story() -> None:
         timing, never = ExchangeClock(), asyncio.Event()

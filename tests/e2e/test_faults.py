@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -165,6 +166,66 @@ def test_questions_that_fail_are_asked_again(desk: Desk, exchange: Exchange) -> 
     desk.wants({"BTC-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert (ended.status, exchange.written()) == (0, ["BTC-USD"])
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["lower-case", "blanks", "full-width", "unreadable", "twice", "json-numbers", "exponents", "nulls"],
+)
+def test_the_odd_row_of_another_family_stops_nothing(form: str, tmp_path_factory: Any) -> None:
+    with simulator("--row", f"ETH-USD={form}", families=configured("ETH-USD")) as exchange:
+        desk = Desk(tmp_path_factory.mktemp("rows") / "desk", exchange.variables)
+        desk.wants({"BTC-USD": "5s/2s/100"})
+        ended = desk.mmp(*APPLY)
+        assert (ended.status, ended.outcomes) == (0, {"BTC-USD": "applied"})
+        assert exchange.written() == ["BTC-USD"]
+        desk.close()
+
+
+@pytest.mark.parametrize("form", ["json-numbers", "exponents", "nulls"])
+def test_a_setting_is_the_same_however_its_numbers_are_written(form: str, tmp_path_factory: Any) -> None:
+    with simulator("--row", f"BTC-USD={form}") as exchange:
+        desk = Desk(tmp_path_factory.mktemp("numbers") / "desk", exchange.variables)
+        desk.wants({"BTC-USD": "5s/2s/100.5"})
+        assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "applied"}
+        assert first_attempt(desk)["outcome"] == "applied", "the echo was understood"
+        assert desk.mmp("plan", "--detailed-exitcode").status == 0
+        assert exchange.written() == ["BTC-USD"]
+        desk.close()
+
+
+def test_headers_that_a_gateway_adds_stop_nothing(desk: Desk, exchange: Exchange) -> None:
+    for endpoint in ("time", "account", "get", "set"):
+        exchange.tell("fault", fault=f"{endpoint}/large-headers:always")
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    ended = desk.mmp(*APPLY)
+    assert (ended.status, first_attempt(desk)["outcome"]) == (0, "applied")
+
+
+def test_headers_beyond_all_measure_are_named(desk: Desk, exchange: Exchange) -> None:
+    exchange.tell("fault", fault="set/endless-headers")
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "applied"}
+    attempt = first_attempt(desk)
+    assert (attempt["outcome"], attempt["code"]) == ("unknown", "headers-too-large")
+
+
+def test_a_wrapped_refusal_is_shown_with_both_codes(desk: Desk, exchange: Exchange) -> None:
+    exchange.tell("fault", fault="wrapped-54009")
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    desk.mmp(*APPLY, "--timeout", "4s")
+    attempt = first_attempt(desk)
+    assert attempt["code"] == "54009"
+    assert attempt["message"] == "code 1 with sCode 54009: All operations failed; Refused by script"
+
+
+def test_a_family_that_may_not_be_traded_here_does_not_stop_the_others(
+    desk: Desk, exchange: Exchange
+) -> None:
+    exchange.tell("fault", fault="BTC-USD/51155:always")
+    desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
+    ended = desk.mmp(*APPLY)
+    assert (ended.status, ended.outcomes) == (6, {"BTC-USD": "rejected", "ETH-USD": "applied"})
 
 
 @pytest.mark.parametrize("flags", [("--decimals",), ("--missing-when-disabled",), ("--list-unconfigured",)])

@@ -453,6 +453,8 @@ def test_a_status_can_be_fetched_and_nothing_but_what_was_named_is_asked(publish
         name = request.path.partition("?")[0]
         request.send_response({"/moved": 302, "/gone": 404}.get(name, 200))
         request.send_header("Location", "/status")
+        for number in range(500):
+            request.send_header(f"X-Hop-{number}", "as gateways add them")
         request.end_headers()
         request.wfile.write(content if name == "/status" else b"{}")
 

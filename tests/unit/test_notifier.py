@@ -218,6 +218,14 @@ def test_what_will_never_be_taken_is_given_up_and_told(status: int) -> None:
         assert told.lines[0][2]["reason"] == f"it answered {status}"
 
 
+def test_headers_that_a_gateway_adds_stop_no_delivery() -> None:
+    headers = {"Content-Security-Policy": "x" * 60_000} | {f"X-Hop-{number}": "y" for number in range(500)}
+    with webhook(Reply(200, headers)) as hook, notifying(hook.url()) as (notifier, told):
+        notifier.post(notice(1))
+        eventually(lambda: told.events() == ["notice delivered"])
+        assert numbers(hook) == [1]
+
+
 def test_a_webhook_that_is_gone_is_given_up_after_five_tries() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nothing else can answer there

@@ -22,6 +22,7 @@ from reconciler.cli.simulator import (
     announcement,
     build_exchange,
     parse_families,
+    parse_form,
     parse_permissions,
     parse_skew,
     simulator,
@@ -29,6 +30,7 @@ from reconciler.cli.simulator import (
 from reconciler.errors import MmpError, UsageError
 from reconciler.simulator.accounts import fake_account
 from reconciler.simulator.faults import parse_fault
+from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import Options
 from tests.support.simulator import SETTING, UID
 
@@ -64,6 +66,13 @@ def test_permissions_are_those_okx_has() -> None:
     assert parse_permissions("") == ()
     with pytest.raises(ValueError, match="no such permission: fly"):
         parse_permissions("trade,fly")
+
+
+def test_a_row_is_written_in_a_form_there_is() -> None:
+    assert parse_form("BTC-USD=lower-case") == ("BTC-USD", RowForm.LOWER_CASE)
+    for text in ("", "BTC-USD", "BTC-USD=", "BTC-USD=round", "btc-usd=nulls", "=nulls"):
+        with pytest.raises(ValueError, match="write FAMILY=FORM; forms are plain, unlisted"):
+            parse_form(text)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("40s", 40.0), ("-40s", -40.0), ("500ms", 0.5)])
@@ -103,6 +112,7 @@ def test_the_json_announcement_is_one_line() -> None:
     [
         ["--families", "btc"],
         ["--fault", "nope"],
+        ["--row", "BTC-USD=round"],
         ["--latency", "fast"],
         ["--permissions", "fly"],
         ["--clock-skew", "later"],
