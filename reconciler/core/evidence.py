@@ -288,9 +288,9 @@ def newest_file(known: Known) -> FileVersion:
 
 def _missed(before: MissingRow | None, read: LiveRead) -> MissingRow:
     """Return what is known of a missing family after one more list that leaves it out."""
-    if before is None:
-        return MissingRow(since=read.begun_at, lists=1)
-    return replace(before, lists=before.lists + 1, gone_at=None)
+    if before is None or before.gone_at is not None:
+        return MissingRow(since=read.begun_at, lists=1, asked_at=before.asked_at if before else None)
+    return replace(before, lists=before.lists + 1)
 
 
 def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRead) -> View:
@@ -308,7 +308,10 @@ def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRea
 
 
 def _missing_for_long(missing: MissingRow, latest: LiveRead) -> bool:
-    return missing.lists >= MISSING_LISTS and latest.begun_at >= missing.since + MISSING_FOR_S
+    """Tell whether lists and failed reads of the family alone were enough; the last of both included."""
+    asked = missing.asked_at is not None and missing.asked_at >= latest.begun_at
+    long = latest.begun_at >= missing.since + MISSING_FOR_S
+    return asked and long and missing.lists >= MISSING_LISTS
 
 
 def _proved_since(read: LiveRead, known: Mapping[Family, Known]) -> frozenset[Family]:

@@ -186,7 +186,7 @@ class Plan:
     sends nothing. ``overridden`` are those that only an override by name lets pass, and ``waived`` the
     families that would be held were there no override. ``doubtful`` names families for which another
     live read is needed before anything is concluded: they are neither among the changes nor unchanged.
-    ``missing`` are those of them to be read on their own. ``superseded`` are families whose open attempts
+    ``missing`` are families that the list leaves out, to be read on their own. ``superseded`` are families whose open attempts
     are over, because live shows what none of them carries.
     """
 
@@ -275,7 +275,7 @@ def make_plan(
         unchanged=tuple(family for family in views if family not in touched),
         unmanaged=_unmanaged(desired, reads),
         doubtful=tuple(family for family in views if family in left_out),
-        missing=tuple(family for family, seen in views.items() if isinstance(seen, Missing)),
+        missing=tuple(family for family, seen in views.items() if isinstance(seen, Missing | Unconfirmed)),
         superseded=tuple(
             family
             for family, seen in views.items()

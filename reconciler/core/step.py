@@ -187,11 +187,13 @@ def _is_fresh(reads: Reads, known: Known, now: float) -> bool:
 
 
 def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
-    """Return the reads that doubtful families need: first of each missing one alone, then all again."""
-    if not plan.doubtful or reads.latest is None:
+    """Return the reads that are needed: of a missing family alone, then of all for doubtful ones."""
+    if reads.latest is None:
         return []
-    again = _Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True))
-    return [*_family_reads(plan, reads, not_before), again]
+    found = [*_family_reads(plan, reads, not_before)]
+    if plan.doubtful:
+        found.append(_Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True)))
+    return found
 
 
 def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Option]:
@@ -202,7 +204,7 @@ def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Opti
     begun_at = reads.latest.begun_at
     for family in plan.missing:
         at = asked.get(family)
-        if family in plan.doubtful and (at is None or at < begun_at):
+        if at is None or at < begun_at:
             due = max(last + SECOND_READ_AFTER_S, not_before)
             yield _Option(due, Cause.SECOND_READ, ReadFamily(family))
             return

@@ -310,7 +310,7 @@ def reads_of(record: Record, sight: Sight) -> Reads:
         "gone-early": MissingRow(903.0, 1, gone_at=903.5, asked_at=903.5),
         "asked-before": MissingRow(880.0, 2, gone_at=too_old, asked_at=too_old),
         "asked-in-vain": MissingRow(949.0, 2, asked_at=950.5),
-        "unconfirmed": MissingRow(945.0, 3, asked_at=949.5),
+        "unconfirmed": MissingRow(945.0, 3, asked_at=950.5),
     }.get(sight.how)
     return Reads(latest, missing={} if missing is None else {BTC: missing})
 

@@ -126,9 +126,8 @@ def check(moment: Moment) -> type[Step]:
             latest = moment.reads.latest
             assert latest is None or now - latest.ended_at >= BETWEEN_READS_S or not moment.fresh
         case ReadFamily(family):
-            assert plan.missing == plan.doubtful == (family,)
+            assert plan.missing == (family,)
             assert now >= moment.not_before
-            assert not plan.requests
         case EndAttempts(families):
             assert families == plan.superseded == (BTC,)
         case Adopt(settings):
