@@ -17,6 +17,8 @@ from reconciler.core.events import (
     ConfigAwaited,
     ConfigRejected,
     ConfigWithdrawn,
+    ControlledElsewhere,
+    ControlTaken,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -49,6 +51,8 @@ from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
 
 LAST_GOOD = "the last good one stays in force"
+
+STANDING_BY = "standing by: another process controls the account, nothing is written from here"
 
 UNREADABLE_POLICY = "what loosens or disables is held"
 
@@ -206,6 +210,10 @@ def told(event: Event) -> Told | None:
             return "warning", "clock measured again", {}
         case LockAwaited(message):
             return "warning", "state is locked", {"reason": message}
+        case ControlledElsewhere():
+            return "warning", STANDING_BY, {"controller": event.who}
+        case ControlTaken():
+            return "warning", "this process controls the account now: the controller has ended", {}
         case KeyReplaced():
             return "info", "key replaced: asking whose it is", {}
         case LoopFailed(code, message, hint, _):

@@ -3,6 +3,9 @@
 A pass starts when the file changed, when the interval is over, when a slot or a retry is due, or on a
 nudge; nothing else is remembered than what a fresh pass may lose. The loop never ends because of the
 exchange or of a state that cannot be reached, never spins, and never holds the lock while it waits.
+
+One process controls an account on a state file. Another one stands by: it reads and compares, writes
+nothing, and takes over within two seconds of the end of the first, with a fresh memory.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.core.events import (
+    READING_LIVE,
+    ControlledElsewhere,
+    ControlTaken,
     ExchangeFailed,
     KeyReplaced,
     LockAwaited,
@@ -22,10 +28,13 @@ from reconciler.core.events import (
     WentIdle,
     WentOn,
 )
-from reconciler.core.model import Desired, Family
+from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
+from reconciler.core.model import AccountInfo, Desired, Family
+from reconciler.core.records import Holder
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
+from reconciler.observe import check_account, read_and_compare
 from reconciler.ports import Clock, Store, TradingExchange
 from reconciler.reconcile import (
     Finished,
@@ -64,6 +73,9 @@ BURST_S = 2.0
 """So many passes begin within so many seconds at the most, however often the file changes: each reads
 once or twice, and OKX allows reading 5 times in 2 s."""
 
+CONTROL_RETRY_S = 1.0
+"""Between two tries of a process that stands by: it takes over within 2 s, and a try costs microseconds."""
+
 OWNED_RETRY_S = 1.0
 """While the account may be another replica's by now: until this one is heard of again, or lets go of it."""
 
@@ -78,6 +90,20 @@ class _Identified:
 
     uid: str
     expected_uid: str | None
+
+
+@dataclass(slots=True)
+class _Standby:
+    """Standing by while ``holder`` controls the account (None: it could not be named).
+
+    ``reads`` are those of the comparison under way, ``reads_done`` how many there were; ``read_at`` is when
+    live is read next.
+    """
+
+    holder: Holder | None
+    read_at: float
+    reads: Reads = field(default_factory=Reads)
+    reads_done: int = 0
 
 
 @dataclass(slots=True)
@@ -106,14 +132,28 @@ class Loop:
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
     _seen: Mapping[Family, str] | None = None
     """The one word for each family as last seen; None: it was another process's turn to look."""
+    _standby: _Standby | None = None
+    """None while this process controls the account."""
+    _nudged: bool = False
 
     async def run(self) -> None:
         """Reconcile until asked to stop. Raises StateUnusable when the state cannot be relied on."""
         self.options = replace(self.options, patient=False)
+        try:
+            await self._run()
+        finally:
+            await self.store.release_control()
+
+    async def _run(self) -> None:
         memory = Memory()
         while not self.stopping():
             try:
-                wait_until = await self._once(memory)
+                if not await self.store.try_control(self.options.purpose):
+                    wait_until = await self._stand_by(memory)
+                elif self._standby is not None:
+                    memory, wait_until = self._take_over(), None
+                else:
+                    wait_until = await self._once(memory)
                 memory.state_failures = 0
             except StateUnavailable as problem:
                 wait_until = self._await_state(problem, memory)
@@ -121,7 +161,57 @@ class Loop:
                 self.observe(WentIdle(wait_until))
                 await self._record()
                 await self.clock.pause(wait_until)
+                self._nudged = self.clock.now() < wait_until
                 self.observe(WentOn(self.clock.now()))
+
+    async def _stand_by(self, memory: Memory) -> float:
+        """Read the account that another process controls, when that is due; returns when to call again."""
+        holder, now = await self.store.controller(), self.clock.now()
+        if self._standby is None or holder not in (None, self._standby.holder):
+            self._standby = _Standby(holder, now)
+            self.observe(ControlledElsewhere(holder))
+        if now >= self._standby.read_at or self._nudged:
+            self._standby.read_at = await self._read_as_standby(self._standby, memory)
+        return min(self._standby.read_at, self.clock.now() + CONTROL_RETRY_S)
+
+    def _take_over(self) -> Memory:
+        """Control the account from now on, as a process that has just begun."""
+        self._standby = self._identified = self._told = None
+        self.observe(ControlTaken())
+        return Memory()
+
+    async def _read_as_standby(self, standby: _Standby, memory: Memory) -> float:
+        """Read live once and compare, writing nothing; returns when to read again."""
+        self._notice_key()
+        if not self._is_identified():
+            again_at = await self._identify(memory, writing=False)
+            if again_at is not None:
+                return again_at
+        self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
+        await self._space_out()
+        async with self.turn():
+            compared = await read_and_compare(
+                self.desired(),
+                standby.reads,
+                store=self.store,
+                exchange=self.exchange,
+                clock=self.clock,
+                observe=self.observe,
+                options=self.options,
+            )
+        if isinstance(compared, Reply):
+            standby.reads, standby.reads_done = Reads(), 0
+            return self._no_answer(compared, memory, READING_LIVE)
+        memory.failures = 0
+        standby.reads, standby.reads_done = compared.reads, standby.reads_done + 1
+        if (
+            compared.plan.doubtful
+            and compared.reads.latest is not None
+            and standby.reads_done < SURVEY_READS
+        ):
+            return compared.reads.latest.begun_at + SECOND_READ_AFTER_S
+        standby.reads, standby.reads_done = Reads(), 0
+        return self.clock.now() + self.interval_s
 
     async def _once(self, memory: Memory) -> float | None:
         """Do what is next: identify, tell why nothing may be written, or run a pass."""
@@ -148,32 +238,32 @@ class Loop:
         assert self._identified is not None
         return self.claim(self._identified.uid)
 
-    async def _identify(self, memory: Memory) -> float | None:
-        """Learn whose key this is; None when it may be written with, else when to ask again."""
+    async def _identify(self, memory: Memory, *, writing: bool = True) -> float | None:
+        """Learn whose key this is; None when it may be used, else when to ask again."""
         desired = self.desired()
         try:
-            answer = await identify(
-                desired,
-                store=self.store,
-                exchange=self.exchange,
-                host=self.host,
-                observe=self.observe,
-            )
+            answer = await self._ask_whose_key(desired, writing=writing)
         except (AccountProblem, StateForeign) as problem:
             return self._tell(problem, KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S)
         if isinstance(answer, Reply):
-            return self._no_answer(answer, memory)
+            return self._no_answer(answer, memory, ASKING)
         memory.failures, self._told = 0, None
         self._identified = _Identified(answer.uid, desired.expected_uid)
         return None
 
-    def _no_answer(self, answer: Reply, memory: Memory) -> float:
+    async def _ask_whose_key(self, desired: Desired, *, writing: bool) -> AccountInfo | Reply:
+        store, exchange, observe = self.store, self.exchange, self.observe
+        if not writing:
+            return await check_account(desired, store=store, exchange=exchange, observe=observe)
+        return await identify(desired, store=store, exchange=exchange, host=self.host, observe=observe)
+
+    def _no_answer(self, answer: Reply, memory: Memory, doing: str) -> float:
         wait_s = retry_after_s(answer, memory.failures)
         if stop_for(answer) is not None:
             wait_s = KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S
         memory.failures += 1
         retry_at = self.clock.now() + wait_s
-        self.observe(ExchangeFailed(ASKING, answer, retry_at))
+        self.observe(ExchangeFailed(doing, answer, retry_at))
         self._seen = self._failing()
         return retry_at
 
@@ -194,8 +284,11 @@ class Loop:
         return dict.fromkeys(self.desired().families, FAILED)
 
     async def _record(self) -> None:
-        """Keep for the strips what was seen; whatever is wrong with the state, the next pass tells."""
-        if self._seen is not None:
+        """Keep for the strips what was seen; whatever is wrong with the state, the next pass tells.
+
+        The controller records for all.
+        """
+        if self._seen is not None and self._standby is None:
             with suppress(MmpError):
                 await self.store.record_states(self._seen)
 

@@ -84,7 +84,7 @@ async def _status(desired: Desired, policy: Policy | None, state: State | None, 
     if found is not None:
         store, kind = found
         record, simulator = _record(await store.snapshot()), kind is Kind.SIMULATOR
-        record = replace(record, owner=await store.owner())
+        record = replace(record, owner=await store.owner(), controller=await store.controller())
     record = replace(record, pauses=await doors.pauses(state, desired))
     return make_status(
         desired, record, simulator=simulator, now=clock.now(), wall=clock.wall(), policy=policy

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core.direction import LESS_SAFE, direction
-from reconciler.core.events import Parked
+from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import Family, LiveRow, Pause
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import foremost
@@ -25,6 +25,9 @@ UNREACHABLE_AFTER_S = 60.0
 
 LOCKED_AFTER_S = 60.0
 """A pipeline holds the state for as long as its requests take; longer, and somebody should look."""
+
+STANDBY_AFTER_S = 60.0
+"""In a restart two processes overlap for as long as the first takes to end; longer, and two were begun."""
 
 FROZEN_FOR_S = 60.0
 """A freeze that ends by itself and holds a change back is told of when it lasts longer than that."""
@@ -45,6 +48,7 @@ class Kind(StrEnum):
     CONFIG_REJECTED = "config-rejected"
     POLICY_REJECTED = "policy-rejected"
     STATE_LOCKED = "state-locked"
+    STANDBY = "standby"
     PROTECTED = "protected"
 
 
@@ -64,6 +68,7 @@ class Topic(StrEnum):
     CONFIG = "config"
     POLICY = "policy"
     STATE = "state"
+    CONTROLLER = "controller"
     START = "start"
 
 
@@ -75,9 +80,9 @@ class Key:
     family: str = ""
 
 
-About = Change | LiveRow | Parked | Pause | Outage | Reply | FileState | str | int
+About = Change | LiveRow | Parked | Pause | Outage | Reply | FileState | ControlledElsewhere | str | int
 """What is to be said of a condition: its change, its live row, the exchange's words, the fight's pause,
-the file that does not hold, who holds the state, how many families there are."""
+the file that does not hold, who controls the account, who holds the state, how many families there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ def conditions(vitals: Vitals) -> Conditions:
         **_file(Topic.CONFIG, Kind.CONFIG_REJECTED, vitals.config),
         **_file(Topic.POLICY, Kind.POLICY_REJECTED, vitals.policy),
         **_state(vitals),
+        **_standby(vitals),
         **_start(vitals),
     }
 
@@ -206,6 +212,13 @@ def _state(vitals: Vitals) -> dict[Key, Condition]:
         Kind.STATE_LOCKED, Severity.WARNING, "locked", vitals.locked_out, patience_s=LOCKED_AFTER_S
     )
     return {Key(Topic.STATE): locked}
+
+
+def _standby(vitals: Vitals) -> dict[Key, Condition]:
+    if vitals.controller is None:
+        return {}
+    about, after = vitals.controller, STANDBY_AFTER_S
+    return {Key(Topic.CONTROLLER): Condition(Kind.STANDBY, Severity.WARNING, "standby", about, after)}
 
 
 def _start(vitals: Vitals) -> dict[Key, Condition]:

@@ -14,6 +14,7 @@ from reconciler.core.model import Desired, Family, Known, LiveRead, Pause, Setti
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, Reason, Rules
 from reconciler.core.problems import Problem
+from reconciler.core.records import Holder
 from reconciler.core.verdict import AttemptStatus, Reply
 
 READING_LIVE = "reading live settings"
@@ -193,6 +194,26 @@ class LockAwaited:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlledElsewhere:
+    """Another process on this state controls the account: this one stands by and writes nothing.
+
+    ``holder`` None: it could not be named.
+    """
+
+    holder: Holder | None
+
+    @property
+    def who(self) -> str:
+        """The other process, for people."""
+        return "another process" if self.holder is None else str(self.holder)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTaken:
+    """The process that controlled the account has ended, and this one controls it now."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyReplaced:
     """Another key is in the place of the one in use; nothing is sent before it is known whose it is."""
 
@@ -308,6 +329,8 @@ Event = (
     | FightBroken
     | ClockSynced
     | LockAwaited
+    | ControlledElsewhere
+    | ControlTaken
     | KeyReplaced
     | LoopFailed
     | ConfigAwaited

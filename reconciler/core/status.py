@@ -28,6 +28,7 @@ from reconciler.core.pacing import Ledger, earliest_slot, still_counts
 from reconciler.core.pauses import in_force
 from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, make_plan, with_schedule
 from reconciler.core.policy import Policy
+from reconciler.core.records import Holder
 from reconciler.core.sharing import Replica
 from reconciler.core.strips import FAILED
 
@@ -75,7 +76,8 @@ class Status:
     """One account's status. ``live_at`` None: live was never read; ``uid`` None: never identified.
 
     ``pauses`` are those in force, by family, of families the file no longer names as well. ``owner`` is
-    the replica that keeps the account; None: none does, or nobody shares accounts out there.
+    the replica that keeps the account; None: none does, or nobody shares accounts out there. ``controller``
+    is the process that controls it on a state file; None: none does, or it is the process that tells this.
     """
 
     desired: Desired
@@ -90,6 +92,7 @@ class Status:
     eta_s: float
     pauses: tuple[Pause, ...] = ()
     owner: Replica | None = None
+    controller: Holder | None = None
 
     @property
     def in_sync(self) -> bool:
@@ -109,6 +112,7 @@ class Record:
     live_at: datetime | None
     pauses: tuple[Pause, ...] = ()
     owner: Replica | None = None
+    controller: Holder | None = None
 
 
 def make_status(
@@ -157,6 +161,7 @@ def make_status(
         eta_s=plan.eta_s,
         pauses=pauses,
         owner=record.owner,
+        controller=record.controller,
     )
 
 

@@ -18,6 +18,8 @@ from reconciler.core.events import (
     ConfigAwaited,
     ConfigRejected,
     ConfigWithdrawn,
+    ControlledElsewhere,
+    ControlTaken,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -148,7 +150,8 @@ class Vitals:
     ``live`` False: the exchange is never read. ``heard_at`` is the loop's own last step, ``due_at`` by
     when it said that it would take the next: until then silence means nothing.
     ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``believed`` the newest
-    whole one. ``read`` is the newest live read of this process, told at ``read_at``. ``state_lost`` says
+    whole one. ``controller`` is the other process that controls the account, while this one stands by.
+    ``read`` is the newest live read of this process, told at ``read_at``. ``state_lost`` says
     why the state cannot be used now, ``failed`` why the loop could not go on at all. ``started`` is
     latched once every desired family was seen in sync or tighter and none was uncertain. ``in_sync_at``
     is the last instant at which every family was proven in sync.
@@ -168,6 +171,7 @@ class Vitals:
     read_at: float | None = None
     outage: Outage | None = None
     objection: Objection | None = None
+    controller: ControlledElsewhere | None = None
     locked_out: str = ""
     state_lost: str = ""
     failed: str = ""
@@ -219,6 +223,10 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
             return _troubled(heard, Trouble(wall, "fight", told, event.family))
         case LockAwaited(message=message):
             return replace(heard, locked_out=message, state_lost="")
+        case ControlledElsewhere():
+            return replace(heard, controller=event, locked_out="", state_lost="")
+        case ControlTaken():
+            return replace(heard, controller=None)
         case PassEnded():
             return _ended(heard, event)
         case WentIdle(until=until) | WentOn(until=until):
@@ -269,6 +277,7 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
         live_rows=vitals.read.rows if vitals.read else {},
         live_at=None if vitals.read_at is None else wall - timedelta(seconds=now - vitals.read_at),
         pauses=vitals.pauses,
+        controller=vitals.controller.holder if vitals.controller else None,
     )
     return make_status(
         vitals.desired,
@@ -419,7 +428,7 @@ def _broken(vitals: Vitals, event: LoopFailed, wall: datetime) -> Vitals:
     """Take it that the loop could not go on: in practice a key that is missing or cannot be read."""
     told = f"{event.message}; {event.hint}" if event.hint else event.message
     objection = Objection(Reply(ReplyClass.ACCOUNT, event.code, told), writing=False)
-    vitals = replace(vitals, due_at=event.retry_at, failed=told, objection=objection)
+    vitals = replace(vitals, due_at=event.retry_at, failed=told, objection=objection, controller=None)
     return _troubled(vitals, Trouble(wall, event.code, event.message))
 
 

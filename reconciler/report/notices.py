@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from reconciler.core.conditions import Condition, Kind, less_protected
-from reconciler.core.events import Parked
+from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import LiveRow, Pause
 from reconciler.core.notices import Notice, Turn
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED
@@ -173,6 +173,8 @@ def _over(notice: Notice, vitals: Vitals) -> Said:
             return Said("The policy holds again and is in force.")
         case Kind.STATE_LOCKED:
             return Said("The state is not held by another process any more.")
+        case Kind.STANDBY:
+            return Said("This process does not stand by any more.")
         case Kind.PROTECTED:
             return Said("It is not known to be protected any more.")
         case _:
@@ -212,6 +214,10 @@ def _began(notice: Notice, advice: Advice) -> Said:
             return Said(f"Nothing can be written: {words}.", words, hint)
         case FileState():
             return _file(notice.condition, about)
+        case ControlledElsewhere():
+            sentence = f"Another process has controlled this account for more than a minute: {about.who}."
+            hint = "Nothing is written from here until it ends. Stop one of the two."
+            return Said(sentence, about.who, hint)
         case str():
             return Said(f"Another process has held the state for more than a minute: {about}.", about)
         case int():

@@ -15,6 +15,7 @@ from reconciler.core.model import LiveRow, Pause, Setting
 from reconciler.core.outcome import HOLD_WORDS
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import printable
+from reconciler.core.records import Holder
 from reconciler.core.sharing import Replica
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.report.documents import ETA_DIGITS, Document
@@ -57,6 +58,7 @@ def status_document(status: Status) -> Document:
         "host": status.host,
         "simulator": status.simulator,
         "owner": owner_document(status.owner),
+        "controller": controller_document(status.controller),
         "config": {"path": status.desired.path, "sha256": status.desired.sha256},
         "asked_at": moment(status.asked_at),
         "live_at": moment(status.live_at),
@@ -78,6 +80,13 @@ def status_document(status: Status) -> Document:
 def owner_document(owner: Replica | None) -> Document | None:
     """Return who keeps an account; None when nobody does, or nobody shares accounts out."""
     return None if owner is None else {"host": owner.host, "pid": owner.pid, "replica": owner.id}
+
+
+def controller_document(holder: Holder | None) -> Document | None:
+    """Return the process that controls an account; None when none does that can be named."""
+    if holder is None:
+        return None
+    return {"host": holder.host, "pid": holder.pid, "purpose": holder.purpose, "since": holder.since}
 
 
 def status_text(status: Status, *, paint: Paint = plain) -> str:
@@ -209,8 +218,16 @@ def _place(status: Status, paint: Paint) -> str:
     who = " · nothing on record yet"
     if status.uid is not None:
         who = f" · uid {printable(status.uid)} at {printable(status.host or '?')}"
-    kept = f" · kept by {printable(str(status.owner))}" if status.owner else ""
-    return f"{simulator}{place}{who} · {printable(status.desired.path)}{kept}"
+    return f"{simulator}{place}{who} · {printable(status.desired.path)} · {_controller(status)}"
+
+
+def _controller(status: Status) -> str:
+    """Say which process keeps the account as its file says, if any."""
+    if status.owner is not None:
+        return f"kept by {printable(str(status.owner))}"
+    if status.controller is not None:
+        return f"controlled by {printable(str(status.controller))}"
+    return "no controller runs"
 
 
 def _sentence(status: Status, paint: Paint) -> str:

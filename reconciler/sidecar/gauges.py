@@ -275,4 +275,10 @@ GAUGES = (
         (),
         _flag(lambda seen: bool(seen.vitals.locked_out)),
     ),
+    Gauge(
+        "mmp_standby",
+        "1 while another process controls the account and this one writes nothing.",
+        (),
+        _flag(lambda seen: seen.vitals.controller is not None),
+    ),
 )

@@ -48,7 +48,8 @@ def ready_checks(board: Board, *, answers: bool, now: float) -> tuple[Check, ...
     settings = (*_unkept(board), *map(_settings, accounts))
     begun = tuple(check for check in map(_begun, accounts) if not check.passed)
     heartbeats = live_checks(board, answers=answers, now=now)
-    return (*settings, *begun, _state(board), *_sharing(board, now), *heartbeats)
+    standing_by = tuple(_standby(one) for one in accounts if one.controller is not None)
+    return (*settings, *begun, *standing_by, _state(board), *_sharing(board, now), *heartbeats)
 
 
 def startup_checks(board: Board, *, now: float) -> tuple[Check, ...]:
@@ -138,6 +139,12 @@ def _settings(vitals: Vitals) -> Check:
         held = "the policy cannot be read, what loosens or disables is held"
         told.append(f"{held}: {_first_problem(policy)}")
     return Check(_name("settings", vitals), policy is None or not policy.stops, "; ".join(told))
+
+
+def _standby(vitals: Vitals) -> Check:
+    """Tell that another process controls the account; this one does its work, which is to stand by."""
+    assert vitals.controller is not None
+    return Check(_name("standby", vitals), True, f"controlled by {printable(vitals.controller.who)}")
 
 
 def _protected(vitals: Vitals) -> Check:

@@ -421,6 +421,8 @@ def _delay(vitals: Vitals, now: float, wall: datetime) -> str:
         return f"After the exchange answers again{_next_try(vitals, Moment(now, wall), '; next try ')}."
     if vitals.state_lost:
         return "After the state can be used again."
+    if vitals.controller is not None:
+        return "When the process that controls the account decides."
     if vitals.locked_out:
         return "After the other process lets go of the state."
     return ""
@@ -449,6 +451,9 @@ def _notices(vitals: Vitals, moment: Moment) -> list[str]:
         told.append(_no_state(vitals.state_lost))
     if vitals.locked_out:
         told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
+    if vitals.controller is not None:
+        who = shown(vitals.controller.who)
+        told.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
     if not vitals.live:
         told.append("The exchange is never read here: what was last applied is all there is to go by.")
     return told

@@ -11,6 +11,7 @@ from reconciler.core.conditions import (
     FROZEN_FOR_S,
     LATE_AFTER_S,
     LOCKED_AFTER_S,
+    STANDBY_AFTER_S,
     UNREACHABLE_AFTER_S,
     Condition,
     Key,
@@ -20,10 +21,14 @@ from reconciler.core.conditions import (
     conditions,
 )
 from reconciler.core.events import (
+    ControlledElsewhere,
+    ControlTaken,
+    Event,
     ExchangeFailed,
     Identified,
     LiveReadDone,
     LockAwaited,
+    LoopFailed,
     Parked,
     PassEnded,
     RequestSettled,
@@ -185,6 +190,23 @@ def test_an_outage_is_told_of_after_a_minute_and_a_key_problem_at_once() -> None
 def test_a_state_held_by_another_process_is_told_of_after_a_minute() -> None:
     found = conditions(replace(CALM, locked_out="pid 7"))[Key(Topic.STATE)]
     assert found == Condition(Kind.STATE_LOCKED, WARNING, "locked", "pid 7", LOCKED_AFTER_S)
+
+
+def test_standing_by_is_told_of_after_a_minute() -> None:
+    elsewhere = ControlledElsewhere(None)
+    found = conditions(after(CALM, elsewhere, now=NOW, wall=WALL))[Key(Topic.CONTROLLER)]
+    assert found == Condition(Kind.STANDBY, WARNING, "standby", elsewhere, STANDBY_AFTER_S)
+    assert (elsewhere.who, STANDBY_AFTER_S) == ("another process", 60.0)
+    taken = having_all(CALM, elsewhere, ControlTaken())
+    assert Key(Topic.CONTROLLER) not in conditions(taken)
+    failed = having_all(CALM, elsewhere, LoopFailed("credentials-missing", "no key", "", NOW + 30))
+    assert Key(Topic.CONTROLLER) not in conditions(failed), "not known any more"
+
+
+def having_all(vitals: Vitals, *events: Event) -> Vitals:
+    for event in events:
+        vitals = after(vitals, event, now=NOW, wall=WALL)
+    return vitals
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from reconciler.core.events import (
     ConfigAwaited,
     ConfigRejected,
     ConfigWithdrawn,
+    ControlledElsewhere,
+    ControlTaken,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -52,6 +54,7 @@ from reconciler.core.glossary import READ_AGAIN
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
+from reconciler.core.records import Holder
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
@@ -166,6 +169,18 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "warning",
         "state is locked",
         {"reason": "the state is held by pid 7"},
+    ),
+    (
+        ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z")),
+        "warning",
+        "standing by: another process controls the account, nothing is written from here",
+        {"controller": "pid 7 on desk-1 (run, since 2026-03-01T02:00:00Z)"},
+    ),
+    (
+        ControlTaken(),
+        "warning",
+        "this process controls the account now: the controller has ended",
+        {},
     ),
     (KeyReplaced(), "info", "key replaced: asking whose it is", {}),
     (

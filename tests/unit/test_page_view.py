@@ -9,10 +9,11 @@ from enum import Enum
 import pytest
 
 from reconciler.core.direction import Direction
-from reconciler.core.events import READING_LIVE, ExchangeFailed
+from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed
 from reconciler.core.glossary import ERRORS, READ_AGAIN
 from reconciler.core.model import LiveRow, Pause, PausedBy
 from reconciler.core.plan import Because, DriftPolicy, Rules
+from reconciler.core.records import Holder
 from reconciler.core.standing import WORST_FIRST, Standing
 from reconciler.core.status import FamilyState
 from reconciler.core.unkept import Unkept
@@ -330,6 +331,13 @@ def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
     locked = account(replace(vitals({BTC: SHAPES["changed"]}), locked_out="held by pid 7"))
     assert locked.notices == ("Waiting for another process: held by pid 7",)
     assert locked.differing[0].when == "After the other process lets go of the state."
+    elsewhere = ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
+    standby = account(replace(vitals({BTC: SHAPES["changed"]}), controller=elsewhere))
+    assert standby.notices == (
+        "Standing by, nothing is written from here: the account is controlled by pid 7 on desk-1 (run, "
+        "since 2026-03-01T02:00:00Z).",
+    )
+    assert standby.differing[0].when == "When the process that controls the account decides."
     blind = of("in sync", live=False)
     assert "never read" in blind.notices[0]
     assert blind.frozen_told == "Not known: live settings have not been read."

@@ -10,11 +10,12 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.core.conditions import About, Condition, Kind, Severity, conditions
-from reconciler.core.events import Parked
+from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import Family, Pause
 from reconciler.core.notices import Notice, Turn, tell
 from reconciler.core.plan import DriftPolicy, Rules
 from reconciler.core.problems import Code, problem
+from reconciler.core.records import Holder
 from reconciler.core.standing import Standing, judge_standing
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals
@@ -153,6 +154,18 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
         "Another process has held the state for more than a minute: the state is held by mmp apply (pid "
         "7).",
         "The state is not held by another process any more.",
+    ),
+    (
+        replace(CALM, controller=ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))),
+        "Another process has controlled this account for more than a minute: pid 7 on desk-1 (run, since "
+        "2026-03-01T02:00:00Z). → Nothing is written from here until it ends. Stop one of the two.",
+        "This process does not stand by any more.",
+    ),
+    (
+        replace(CALM, policy=replace(FILE, problems=(), stops=True)),
+        "The policy cannot be used; changes that loosen or disable are held, only the guard judges the "
+        "rest.",
+        "The policy holds again and is in force.",
     ),
 ]
 

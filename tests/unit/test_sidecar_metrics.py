@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.core.events import (
     READING_LIVE,
     Cause,
+    ControlledElsewhere,
     Event,
     ExchangeFailed,
     Identified,
@@ -265,7 +266,13 @@ def test_every_gauge_says_what_the_board_says() -> None:
         "mmp_loop_heard_timestamp_seconds": WALL.timestamp(),
         "mmp_loop_alive": 1,
         "mmp_locked_out": 1,
+        "mmp_standby": 0,
     }
+
+
+def test_standing_by_is_a_gauge() -> None:
+    made = metrics(board(having(fresh(), ControlledElsewhere(None))))
+    assert values(made)["mmp_standby"] == 1
 
 
 def test_states_and_standing_are_labels() -> None:
@@ -293,6 +300,7 @@ KNOWN_AT_ONCE = {
     "mmp_loop_heard_timestamp_seconds",
     "mmp_loop_alive",
     "mmp_locked_out",
+    "mmp_standby",
 }
 OF_A_COMPARISON = {"mmp_pending_requests", "mmp_eta_seconds", "mmp_unresolved_attempts"}
 OF_THE_WINDOW = {"mmp_slots_counting", "mmp_next_slot_seconds", "mmp_slots_spaced"}

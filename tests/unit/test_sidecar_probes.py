@@ -11,7 +11,8 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.events import ExchangeFailed, LockAwaited, LoopFailed
+from reconciler.core.events import ControlledElsewhere, ExchangeFailed, LockAwaited, LoopFailed
+from reconciler.core.records import Holder
 from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import SILENCE_S, Vitals
@@ -236,3 +237,11 @@ def test_what_takes_long_is_made_once_for_all_who_ask_meanwhile_and_makes_no_pro
         return [one.body for one in [*(await asyncio.gather(*asking)), await route(Query())]]
 
     assert asyncio.run(ask_all()) == [b"1\n"] * 20 + [b"2\n"]
+
+
+def test_a_process_that_stands_by_is_ready_and_says_so() -> None:
+    made = board(having(fresh(), ControlledElsewhere(Holder(7, "desk-1", "run", "now"))))
+    checks = ready_checks(made, answers=True, now=NOW)
+    assert all(check.passed for check in checks)
+    told = {check.name: check.told for check in checks}
+    assert told["standby-main-live"] == "controlled by pid 7 on desk-1 (run, since now)"

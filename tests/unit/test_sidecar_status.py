@@ -12,10 +12,20 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from reconciler.core.events import Event, ExchangeFailed, Identified, LiveReadDone, LockAwaited, Parked
+from reconciler.core.events import (
+    ControlledElsewhere,
+    ControlTaken,
+    Event,
+    ExchangeFailed,
+    Identified,
+    LiveReadDone,
+    LockAwaited,
+    Parked,
+)
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause
 from reconciler.core.plan import Rules
 from reconciler.core.problems import Code, problem
+from reconciler.core.records import Holder
 from reconciler.core.snapshot import too_old
 from reconciler.core.status import FamilyState
 from reconciler.core.verdict import Reply, ReplyClass
@@ -145,3 +155,15 @@ def test_times_are_the_walls_of_their_instants() -> None:
     assert watch["loop"] == {"alive": True, "heard_at": "2026-03-01T03:00:01.000Z", "locked_out": None}
     assert watch["outage"]["since"] == "2026-03-01T03:00:00.000Z"
     assert (watch["outage"]["failures"], watch["outage"]["retry_at"]) == (2, None)
+
+
+def test_another_process_that_controls_the_account_is_named() -> None:
+    elsewhere = ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
+    event = compared(KNOWN["in sync"], LIVE["as desired"])
+    _, document = served(board(having(fresh(), elsewhere, event)))
+    assert (errors(document), document["controller"]) == (
+        [],
+        {"host": "desk-1", "pid": 7, "purpose": "run", "since": "2026-03-01T02:00:00Z"},
+    )
+    _, document = served(board(having(fresh(), elsewhere, ControlTaken(), event)))
+    assert document["controller"] is None

@@ -16,6 +16,8 @@ from reconciler.core.events import (
     ConfigAwaited,
     ConfigRejected,
     ConfigWithdrawn,
+    ControlledElsewhere,
+    ControlTaken,
     Event,
     ExchangeFailed,
     FightBroken,
@@ -42,6 +44,7 @@ from reconciler.core.events import (
 from reconciler.core.model import Family, Known, LiveRow, Never, Uncertain
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
+from reconciler.core.records import Holder
 from reconciler.core.status import FamilyState
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import (
@@ -85,11 +88,15 @@ def settled(status: AttemptStatus, reply: Reply = NO, *, attempt: int = 7) -> Re
 WRONG = problem(Code.BAD_QUANTITY, "mmp.yaml", "too much", "less", line=3, column=7)
 IN_FORCE_FILE = FileState("mmp.yaml", "00", wall_at(NOW - 100))
 
+UNNAMED = ControlledElsewhere(None)
+ELSEWHERE = ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
+
 BEFORE = replace(
     fresh(),
     heard_at=NOW - 10,
     due_at=NOW - 10,
     outage=OUTAGE,
+    controller=ELSEWHERE,
     locked_out="pid 7",
     state_lost="timeout",
     parked={BTC: PARKED, ETH: replace(PARKED, family=ETH)},
@@ -171,6 +178,8 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     ),
     (ClockSynced(), {}),
     (LockAwaited("pid 9 holds it"), {"locked_out": "pid 9 holds it", "state_lost": ""}),
+    (ControlledElsewhere(None), {"controller": UNNAMED, "locked_out": "", "state_lost": ""}),
+    (ControlTaken(), {"controller": None}),
     (KeyReplaced(), {}),
     (FilesPolled("no watches left"), {}),
     (ConfigAwaited(("mmp.yaml",)), {}),
@@ -180,6 +189,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
             "due_at": NOW + 30,
             "failed": "OKX_API_KEY is not set; set it",
             "objection": Objection(NO_KEY, writing=False),
+            "controller": None,
             "troubles": (Trouble(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
         },
     ),

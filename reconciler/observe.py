@@ -1,0 +1,90 @@
+"""What a standby does with an account that another process controls: read live, compare, report.
+
+A standby answers its probes, metrics and alerts from the events of a pass, so it reports in the same
+events. Nothing here holds a lock, sends a request, or writes to the state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core import account as accounts
+from reconciler.core.events import Compared, Identified, LiveReadDone, Observe
+from reconciler.core.evidence import Reads, unreadable_managed
+from reconciler.core.model import AccountInfo, Desired
+from reconciler.core.pauses import in_force
+from reconciler.core.plan import Plan, Rules, make_plan, with_schedule
+from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.ports import Clock, Exchange, Store
+from reconciler.reconcile import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was compared: the reads so far, and the plan they make with what is on record."""
+
+    reads: Reads
+    plan: Plan
+
+
+async def check_account(
+    desired: Desired, *, store: Store, exchange: Exchange, observe: Observe
+) -> AccountInfo | Reply:
+    """Ask whose key this is and check the state against it, writing nothing.
+
+    Raises AccountProblem and StateForeign as :func:`reconciler.reconcile.identify` does. A Reply means that
+    the exchange did not tell.
+    """
+    info = await exchange.account()
+    if isinstance(info, Reply):
+        return info
+    problem = accounts.refusal(info, desired, writing=True, reviewed_uid=None)
+    if problem is not None:
+        raise problem
+    await store.check_identity(info.uid)
+    observe(Identified(info.uid, None))
+    return info
+
+
+async def read_and_compare(
+    desired: Desired,
+    reads: Reads,
+    *,
+    store: Store,
+    exchange: Exchange,
+    clock: Clock,
+    observe: Observe,
+    options: Options,
+) -> Comparison | Reply:
+    """Read live once more, after ``reads``, and compare. A Reply means that live could not be read."""
+    if options.live:
+        read = await exchange.read_live()
+        if isinstance(read, Reply):
+            return read
+        if bad := unreadable_managed(read, desired):
+            family, why = bad
+            message = f"the live row of {family} cannot be read: {why}"
+            return Reply(ReplyClass.NO_ANSWER, "bad-row", message)
+        observe(LiveReadDone(read))
+        reads = reads.then(read)
+    return await _compare(desired, reads, store=store, clock=clock, observe=observe, options=options)
+
+
+async def _compare(
+    desired: Desired, reads: Reads, *, store: Store, clock: Clock, observe: Observe, options: Options
+) -> Comparison:
+    """Put what was read beside what is on record after it: the controller may have written meanwhile."""
+    grounds = await store.grounds()
+    reads, now = reads.beside(grounds.known, frozenset()), clock.now()
+    pauses, policy = in_force(grounds.pauses, desired), options.policy()
+    rules = Rules(
+        drift=options.drift,
+        paused=frozenset(pause.family for pause in pauses),
+        policy=policy.policy,
+        policy_unreadable=policy.unreadable,
+    )
+    plan = make_plan(desired, grounds.known, reads, rules, now)
+    plan = with_schedule(plan, grounds.ledger, now, assume_idle=options.assume_idle)
+    whole = not plan.doubtful
+    observe(Compared(desired, grounds.known, grounds.ledger, pauses, rules, plan, whole, reads.overtaken))
+    return Comparison(reads, plan)
