@@ -4,8 +4,8 @@ A pass starts when the file changed, when the interval is over, when a slot or a
 nudge; nothing else is remembered than what a fresh pass may lose. The loop never ends because of the
 exchange or of a state that cannot be reached, never spins, and never holds the lock while it waits.
 
-One process controls an account on a state. Another one stands by: it looks and tells what it sees, writes
-nothing, and takes over within two seconds of the end of the first, remembering nothing.
+One process controls an account on a state file. Another one stands by: it reads and compares, writes
+nothing, and takes over within two seconds of the end of the first, with a fresh memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
-from reconciler.observe import look, recognize
+from reconciler.observe import check_account, read_and_compare
 from reconciler.ports import Clock, Store, TradingExchange
 from reconciler.reconcile import (
     Finished,
@@ -98,13 +98,14 @@ class _Identified:
 class _Standby:
     """Standing by while ``holder`` controls the account (None: it could not be named).
 
-    ``reads`` are those of the look under way, ``taken`` how many it took so far; ``look_at`` is the next.
+    ``reads`` are those of the comparison under way, ``reads_done`` how many there were; ``read_at`` is when
+    live is read next.
     """
 
     holder: Holder | None
-    look_at: float
+    read_at: float
     reads: Reads = field(default_factory=Reads)
-    taken: int = 0
+    reads_done: int = 0
 
 
 @dataclass(slots=True)
@@ -174,14 +175,14 @@ class Loop:
         return self._recovered
 
     async def _stand_by(self, memory: Memory) -> float:
-        """Look at the account that another process controls, when it is time; returns when to go on."""
+        """Read the account that another process controls, when that is due; returns when to call again."""
         holder, now = await self.store.controller(), self.clock.now()
         if self._standby is None or holder not in (None, self._standby.holder):
             self._standby = _Standby(holder, now)
             self.observe(ControlledElsewhere(holder))
-        if now >= self._standby.look_at or self._nudged:
-            self._standby.look_at = await self._look(self._standby, memory)
-        return min(self._standby.look_at, self.clock.now() + CONTROL_RETRY_S)
+        if now >= self._standby.read_at or self._nudged:
+            self._standby.read_at = await self._read_as_standby(self._standby, memory)
+        return min(self._standby.read_at, self.clock.now() + CONTROL_RETRY_S)
 
     def _take_over(self) -> Memory:
         """Control the account from now on, as a process that has just begun."""
@@ -189,8 +190,8 @@ class Loop:
         self.observe(ControlTaken())
         return Memory()
 
-    async def _look(self, standby: _Standby, memory: Memory) -> float:
-        """Look once, writing nothing; returns when to look again."""
+    async def _read_as_standby(self, standby: _Standby, memory: Memory) -> float:
+        """Read live once and compare, writing nothing; returns when to read again."""
         self._notice_key()
         if not self._is_identified():
             again_at = await self._identify(memory, writing=False)
@@ -199,7 +200,7 @@ class Loop:
         self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
         await self._space_out()
         async with self.turn():
-            seen = await look(
+            compared = await read_and_compare(
                 self.desired(),
                 standby.reads,
                 store=self.store,
@@ -208,14 +209,18 @@ class Loop:
                 observe=self.observe,
                 options=self.options,
             )
-        if isinstance(seen, Reply):
-            standby.reads, standby.taken = standby.reads.forgotten(), 0
-            return self._no_answer(seen, memory, READING_LIVE)
+        if isinstance(compared, Reply):
+            standby.reads, standby.reads_done = standby.reads.forgotten(), 0
+            return self._no_answer(compared, memory, READING_LIVE)
         memory.failures = 0
-        standby.reads, standby.taken = seen.reads, standby.taken + 1
-        if seen.plan.doubtful and seen.reads.latest is not None and standby.taken < SURVEY_READS:
-            return seen.reads.latest.ended_at + SECOND_READ_AFTER_S
-        standby.reads, standby.taken = seen.reads.forgotten(), 0
+        standby.reads, standby.reads_done = compared.reads, standby.reads_done + 1
+        if (
+            compared.plan.doubtful
+            and compared.reads.latest is not None
+            and standby.reads_done < SURVEY_READS
+        ):
+            return compared.reads.latest.ended_at + SECOND_READ_AFTER_S
+        standby.reads, standby.reads_done = compared.reads.forgotten(), 0
         return self.clock.now() + self.interval_s
 
     async def _once(self, memory: Memory) -> float | None:
@@ -261,7 +266,7 @@ class Loop:
     async def _ask_whose_key(self, desired: Desired, *, writing: bool) -> AccountInfo | Reply:
         store, exchange, observe = self.store, self.exchange, self.observe
         if not writing:
-            return await recognize(desired, store=store, exchange=exchange, observe=observe)
+            return await check_account(desired, store=store, exchange=exchange, observe=observe)
         return await identify(desired, store=store, exchange=exchange, host=self.host, observe=observe)
 
     def _no_answer(self, answer: Reply, memory: Memory, doing: str) -> float:

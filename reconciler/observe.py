@@ -1,7 +1,7 @@
-"""A look at an account that another process controls: reads, compares, and tells what it saw.
+"""What a standby does with an account that another process controls: read live, compare, report.
 
-A process that stands by answers its probes, metrics and alerts from what this tells, so it is told in the
-events of a pass. It holds no lock, sends nothing, and writes nothing to the state.
+A standby answers its probes, metrics and alerts from the events of a pass, so it reports in the same
+events. Nothing here holds a lock, sends a request, or writes to the state.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from reconciler.reconcile import Options
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """What one look came to: the reads so far, and the plan they make with what is on record."""
+class Comparison:
+    """What was compared: the reads so far, and the plan they make with what is on record."""
 
     reads: Reads
     plan: Plan
 
 
-async def recognize(
+async def check_account(
     desired: Desired, *, store: Store, exchange: Exchange, observe: Observe
 ) -> AccountInfo | Reply:
     """Ask whose key this is and check the state against it, writing nothing.
@@ -46,7 +46,7 @@ async def recognize(
     return info
 
 
-async def look(
+async def read_and_compare(
     desired: Desired,
     reads: Reads,
     *,
@@ -55,10 +55,10 @@ async def look(
     clock: Clock,
     observe: Observe,
     options: Options,
-) -> Observed | Reply:
+) -> Comparison | Reply:
     """Read live once more, after ``reads``, and compare. A Reply means that live could not be read.
 
-    A family that the list leaves out is then read alone, one a look.
+    One family that the list leaves out is then read alone.
     """
     if options.live:
         read = await exchange.read_live()
@@ -66,23 +66,21 @@ async def look(
             return read
         observe(LiveReadDone(read))
         reads = reads.then(read, repeated=reads.latest is not None)
-    seen = await _compare(desired, reads, store=store, clock=clock, observe=observe, options=options)
-    if not seen.plan.missing:
-        return seen
-    family = seen.plan.missing[0]
+    compared = await _compare(desired, reads, store=store, clock=clock, observe=observe, options=options)
+    if not compared.plan.missing:
+        return compared
+    family = compared.plan.missing[0]
     answer = await exchange.read_family(family)
-    now = clock.now()
-    reads = (
-        reads.without_answer(family, now)
-        if isinstance(answer, Reply)
-        else reads.with_family(family, answer)
-    )
+    if isinstance(answer, Reply):
+        reads = compared.reads.without_answer(family, clock.now())
+    else:
+        reads = compared.reads.with_family(family, answer)
     return await _compare(desired, reads, store=store, clock=clock, observe=observe, options=options)
 
 
 async def _compare(
     desired: Desired, reads: Reads, *, store: Store, clock: Clock, observe: Observe, options: Options
-) -> Observed:
+) -> Comparison:
     """Put what was read beside what is on record after it: the controller may have written meanwhile."""
     grounds = await store.grounds()
     reads, now = reads.beside(grounds.known, frozenset()), clock.now()
@@ -92,9 +90,10 @@ async def _compare(
         paused=frozenset(pause.family for pause in pauses),
         policy=policy.policy,
         policy_unreadable=policy.unreadable,
+        retries=grounds.retries,
     )
     plan = make_plan(desired, grounds.known, reads, rules, now)
     plan = with_schedule(plan, grounds.ledger, now, assume_idle=options.assume_idle)
     whole = not plan.doubtful
     observe(Compared(desired, grounds.known, grounds.ledger, pauses, rules, plan, whole, reads))
-    return Observed(reads, plan)
+    return Comparison(reads, plan)

@@ -74,6 +74,7 @@ def test_the_second_writes_nothing_and_takes_over_when_the_first_is_killed(
 
         exchange.change("BTC-USD", "5000/2000/999")
         eventually(lambda: sent(exchange) == ["100"], 10.0, "the first to heal")
+        first.process.wait_for_log("request applied")
         before = on_record(desk)
         time.sleep(62.0)
         assert sent(exchange) == ["100"], "none from the second"
