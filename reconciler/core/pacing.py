@@ -89,14 +89,17 @@ def schedule(
     *,
     round_trip_s: float = 0.0,
     assume_idle: bool = False,
+    keep_free: Sequence[int] = (),
 ) -> tuple[float, ...]:
     """Return the instants at which ``count`` further requests are expected to be reserved.
 
-    Each is taken to be answered after ``round_trip_s``. Length ``count``, never decreasing.
+    Each is taken to be answered after ``round_trip_s``, and to leave its ``keep_free`` slots of the window
+    (none where that is shorter than ``count``). Length ``count``, never decreasing.
     """
     slots: list[float] = []
-    for _ in range(count):
-        slot = earliest_slot(ledger, now, assume_idle=assume_idle)
+    for number in range(count):
+        left = keep_free[number] if number < len(keep_free) else 0
+        slot = earliest_slot(ledger, now, assume_idle=assume_idle, keep_free=left)
         slots.append(slot)
         now = slot + round_trip_s
         ledger = _after(ledger, Sent(attempt=0, hi=now), now)

@@ -177,6 +177,14 @@ class Change:
     other_file: bool = False
     other_file_at: datetime | None = None
 
+    def slots_left(self, *, others: bool) -> int:
+        """Return how many slots of a window this request leaves free; ``others``: another one waits.
+
+        A value tried without success does not take the last one while another family waits for it, and a
+        loosening tried so never does: an emergency always finds one.
+        """
+        return int(self.tries > 0 and (not self.protective or others))
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -186,8 +194,8 @@ class Plan:
     sends nothing. ``overridden`` are those that only an override by name lets pass, and ``waived`` the
     families that would be held were there no override. ``doubtful`` names families for which another
     live read is needed before anything is concluded: they are neither among the changes nor unchanged.
-    ``missing`` are families that the list leaves out, to be read on their own. ``superseded`` are families whose open attempts
-    are over, because live shows what none of them carries.
+    ``missing`` are families that the list leaves out, to be read on their own. ``superseded`` are
+    families whose open attempts are over, because live shows what none of them carries.
     """
 
     account: str
@@ -343,7 +351,17 @@ def with_schedule(
     plan: Plan, ledger: Ledger, now: float, *, assume_idle: bool, round_trip_s: float = 0.0
 ) -> Plan:
     """Return ``plan`` with every eta filled in from the pacing ledger."""
-    slots = schedule(ledger, now, len(plan.requests), assume_idle=assume_idle, round_trip_s=round_trip_s)
+    requests = plan.requests
+    slots = schedule(
+        ledger,
+        now,
+        len(requests),
+        assume_idle=assume_idle,
+        round_trip_s=round_trip_s,
+        keep_free=[
+            change.slots_left(others=number < len(requests)) for number, change in enumerate(requests, 1)
+        ],
+    )
     return replace(plan, changes=tuple(_timed(change, slots, now) for change in plan.changes))
 
 

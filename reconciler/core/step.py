@@ -139,16 +139,11 @@ def next_step(
 
 
 def next_request(plan: Plan, *, now: float, slots: Slots) -> Next | None:
-    """Return the request to go next: the earliest that may go, in the plan's order; None without one.
-
-    A value that was tried without success does not take the last free slot of a window while another
-    family waits for it, and a loosening tried so never does: an emergency always finds one.
-    """
+    """Return the request to go next: the earliest that may go, in the plan's order; None without one."""
     waiting = sum(change.not_before <= now for change in plan.requests)
     found: Next | None = None
     for change in plan.requests:
-        others = waiting - (change.not_before <= now)
-        keep_free = int(change.tries > 0 and (not change.protective or others > 0))
+        keep_free = change.slots_left(others=waiting > (change.not_before <= now))
         at = max(now, change.not_before, slots.leaving(keep_free))
         if found is None or at < found.at:
             found = Next(change, at, keep_free)

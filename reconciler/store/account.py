@@ -87,7 +87,7 @@ class KeptAccount:
         self._controller_lock = f"{self._lock_name}.controller"
         self._controls = False
         self._budget: Budget | None = None
-        self._host = ""
+        self._host: str | None = None
         self._reserved: dict[int, AttemptRow] = {}
         self._watch: int | None = None
 
@@ -172,7 +172,7 @@ class KeptAccount:
             kept, tries = await _pauses_on_record(tables, budget), await tables.all_tries(budget)
             history = await tables.rate_history(budget)
         ages = self._ages()
-        if identity is None:
+        if identity is None and self._host is not None:
             await self.identify(budget.uid, self._host)
         return Grounds(
             known=facts.known_from_rows(applied, attempts, ages),

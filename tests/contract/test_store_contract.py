@@ -101,7 +101,15 @@ class Process:
             self.clock.time = at
         definite = status in (AttemptStatus.APPLIED, AttemptStatus.REJECTED)
         asyncio.run(
-            self.store.settle(attempt, status, definite=definite, limited=False, code="1", message="so")
+            self.store.settle(
+                attempt,
+                status,
+                definite=definite,
+                limited=False,
+                code="1",
+                message="so",
+                tried=status is not AttemptStatus.NOT_SENT,
+            )
         )
 
     def applied(self, quantity: str = "100", family: Family = BTC, *, at: float | None = None) -> int:

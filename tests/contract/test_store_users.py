@@ -214,23 +214,25 @@ def test_nothing_was_tried_at_first(place: Place, clock: ScriptedClock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "limited", "counts"),
+    ("status", "tried", "counts"),
     [
-        (AttemptStatus.UNKNOWN, False, True),
-        (AttemptStatus.REJECTED, False, True),
-        (AttemptStatus.REJECTED, True, False),
+        (AttemptStatus.UNKNOWN, True, True),
+        (AttemptStatus.REJECTED, True, True),
+        (AttemptStatus.REJECTED, False, False),
         (AttemptStatus.NOT_SENT, False, False),
-        (AttemptStatus.APPLIED, False, False),
-        (None, False, True),
+        (AttemptStatus.APPLIED, True, False),
+        (None, True, True),
     ],
 )
-def test_an_attempt_counts_unless_it_was_refused_for_its_rate_or_never_sent(
-    place: Place, clock: ScriptedClock, status: AttemptStatus | None, limited: bool, counts: bool
+def test_an_attempt_counts_as_a_try_unless_it_was_applied_or_says_nothing_of_its_family(
+    place: Place, clock: ScriptedClock, status: AttemptStatus | None, tried: bool, counts: bool
 ) -> None:
     one = Process(place, clock)
     attempt = one.send("1")
     if status is not None:
-        settled = one.store.settle(attempt, status, definite=True, limited=limited, code="", message="")
+        settled = one.store.settle(
+            attempt, status, definite=True, limited=False, code="", message="", tried=tried
+        )
         asyncio.run(settled)
     assert tries(one) == (Tries(setting("1"), 1, START) if counts else None)
     assert tries(Process(place, clock, account="renamed")) == tries(one)

@@ -44,6 +44,7 @@ VALUE_MODULES = {
     "json",
     "re",
     "typing",
+    "unicodedata",
 }
 """All that the core may import from the standard library: modules of values."""
 

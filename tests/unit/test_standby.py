@@ -246,12 +246,13 @@ class OddExchange(Exchange):
         return replace(read, unreadable={BTC: "qtyLimit is odd"})
 
 
-def test_a_row_that_cannot_be_read_is_told_as_a_failed_read() -> None:
-    here, _ = standing_by()
+def test_a_row_that_cannot_be_read_holds_its_family_alone() -> None:
+    here, _ = standing_by({BTC: A, ETH: B})
     here.exchange = OddExchange(here.clock)
     here.run(0.5)
-    (_, failed), *_ = here.failures()
-    assert (failed.reply.code, "BTC-USD" in failed.reply.message) == ("bad-row", True)
+    *_, compared = (event for _, event in here.events if isinstance(event, Compared))
+    held = {change.family: change.because for change in compared.plan.changes}
+    assert held == {BTC: Because.UNREADABLE, ETH: None}
 
 
 def test_it_is_alive_all_the_while() -> None:
