@@ -303,6 +303,7 @@ def test_drift_is_put_back_within_the_interval() -> None:
 def test_a_fight_s_pause_holds_until_the_file_wants_something_else() -> None:
     here = world(drift=DriftPolicy.HEAL)
     here.exchange.live[BTC] = LiveRow(B)
+    asyncio.run(here.store.identify(INFO.uid, "openapi.okx.com"))
     asyncio.run(here.store.pause([BTC], until=None, reason="put back", fought={BTC: A}))
     here.clock.at(1100.0, lambda: here.want({BTC: C}))
     here.run(200.0)
@@ -312,6 +313,7 @@ def test_a_fight_s_pause_holds_until_the_file_wants_something_else() -> None:
 
 def test_a_pause_by_hand_holds_whatever_the_file_wants() -> None:
     here = world(drift=DriftPolicy.HEAL)
+    asyncio.run(here.store.identify(INFO.uid, "openapi.okx.com"))
     asyncio.run(here.store.pause([BTC], until=None, reason="by hand"))
     here.clock.at(1100.0, lambda: here.want({BTC: C}))
     here.run(200.0)
