@@ -9,7 +9,8 @@ import pytest
 from reconciler.core.model import Confirmed
 from reconciler.core.records import Holder
 from reconciler.errors import StateLocked
-from reconciler.ports import Reserved
+from reconciler.ports import PausedMeanwhile, Reserved
+from reconciler.store.engine import Claim
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import locks
 from tests.contract.stores import BTC, ready_database, setting
@@ -199,5 +200,21 @@ def test_a_lock_row_that_somebody_deleted_counts_as_lost() -> None:
             with pytest.raises(StateLocked) as refused:
                 await one.reserve()
             assert refused.value.message == f"the lock {NAME} was lost; nothing was sent"
+
+    play(story)
+
+
+def test_a_pause_waits_for_a_reservation_of_the_same_user_id_that_is_under_way() -> None:
+    """Once it has returned, no reservation that did not see it can become durable."""
+
+    async def story(url: str) -> None:
+        async with desk(url) as one, desk(url, account="renamed") as two:
+            budget = two.store._identified()
+            async with two.state.writing(Claim(("renamed", "live", "okx"), budget)):
+                pausing = asyncio.ensure_future(one.store.pause([BTC], until=None, reason=""))
+                done, _ = await asyncio.wait([pausing], timeout=0.3)
+                assert not done
+            await pausing
+            assert await two.reserve("1", BTC) == PausedMeanwhile()
 
     play(story)

@@ -192,14 +192,31 @@ def _slot_not_checked_again(ledger: Ledger, now: float, **_: Any) -> float:
     return now
 
 
-_real_identify = KeptAccount.identify
+class _AgedOfAccount(Ages):
+    """The ages of rows, and whose ledger is to be made of them."""
+
+    def __init__(self, sights: FirstSights, now: float, account: str) -> None:
+        super().__init__(sights, now)
+        object.__setattr__(self, "account", account)
 
 
-async def _budget_by_account(self: KeptAccount, uid: str, host: str) -> str | None:
-    previous = await _real_identify(self, uid, host)
-    assert self._budget is not None
-    self._budget = replace(self._budget, uid=self._account)
-    return previous
+def _ages_of_account(self: Any) -> Ages:
+    return _AgedOfAccount(self._engine.sights, self._engine.clock.now(), self._account)
+
+
+_real_ledger = facts.ledger_from_rows
+
+
+def _ledger_of_account(history: RateHistory, ages: Ages) -> Ledger:
+    account: str = object.__getattribute__(ages, "account")
+    counting = tuple(row for row in history.counting if row.account == account)
+    return _real_ledger(replace(history, counting=counting), ages)
+
+
+_BY_ACCOUNT = (
+    Patch(KeptAccount, "_ages", _ages_of_account),
+    Patch(facts, "ledger_from_rows", _ledger_of_account),
+)
 
 
 def _wall_as_monotonic(self: Host, now: float) -> float:
@@ -517,7 +534,7 @@ MUTANTS = (
     Mutant("foreign rows are long past", (Patch(FirstSights, "local", _long_ago),)),
     Mutant("no history means idle", (Patch(FirstSights, "empty_since", lambda *_: NEVER),)),
     Mutant("slot not checked in reserving", (Patch(account, "earliest_slot", _slot_not_checked_again),)),
-    Mutant("one ledger per account name", (Patch(KeptAccount, "identify", _budget_by_account),)),
+    Mutant("one ledger per account name", _BY_ACCOUNT),
     Mutant(
         "wall clock",
         (
@@ -629,5 +646,5 @@ MUTANTS = (
         Patch(state._Statements, "run", _run_and_remembered),
         Patch(state._Statements, "run_each", _run_each_and_remembered),
     ),
-    _of_postgres("one ledger per account, on hosts", Patch(KeptAccount, "identify", _budget_by_account)),
+    _of_postgres("one ledger per account, on hosts", *_BY_ACCOUNT),
 )

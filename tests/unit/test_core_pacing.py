@@ -24,6 +24,8 @@ from reconciler.core.pacing import (
     still_counts,
 )
 
+NOW = 1000.0
+
 
 @dataclass(frozen=True)
 class Request:
@@ -303,3 +305,22 @@ def test_unknown_history_delays_a_whole_schedule_once() -> None:
     assert slots == pytest.approx([110.055, 110.055, 120.11, 120.11])
     assert schedule(Ledger(empty_since=100.0), 100.0, 2, assume_idle=True) == (100.0, 100.0)
     assert schedule(Ledger(), 100.0, 0) == ()
+
+
+@pytest.mark.parametrize(
+    ("sent", "keep_free", "slot"),
+    [
+        ((), 0, NOW),
+        ((), 1, NOW),
+        ((NOW - 4.0,), 0, NOW),
+        ((NOW - 4.0,), 1, NOW - 4.0 + GUARD_S),
+        ((NOW - 8.0, NOW - 4.0), 0, NOW - 8.0 + GUARD_S),
+        ((NOW - 8.0, NOW - 4.0), 1, NOW - 4.0 + GUARD_S),
+        ((NOW - GUARD_S,), 1, NOW),
+    ],
+)
+def test_a_slot_that_is_kept_free_is_as_if_another_request_were_in_the_window(
+    sent: tuple[float, ...], keep_free: int, slot: float
+) -> None:
+    ledger = Ledger(tuple(Sent(number, hi) for number, hi in enumerate(sent)))
+    assert earliest_slot(ledger, NOW, keep_free=keep_free) == pytest.approx(slot, abs=1e-9)

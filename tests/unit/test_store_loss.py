@@ -11,7 +11,7 @@ from reconciler.core.evidence import SETTLING_S
 from reconciler.core.model import Confirmed, Environment, Family, Kind, Known, Never, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.verdict import AttemptStatus
-from reconciler.errors import StateUnavailable
+from reconciler.errors import MmpError, StateUnavailable
 from reconciler.ports import NotYet, PausedMeanwhile, Reserved
 from reconciler.store.account import KeptAccount
 from reconciler.store.rows import AttemptRow, IdentityRow
@@ -185,3 +185,15 @@ def test_all_rows_of_a_kind_come_in_the_order_of_their_ids(world: World) -> None
             return attempts, accounts, len(await tables.next_ids(AttemptRow, 3))
 
     assert asyncio.run(every()) == ([1, 2], ["main"], 3)
+
+
+def test_whose_account_it_is_is_put_on_record_again_where_that_was_lost(world: World) -> None:
+    world.applied("1")
+    world.state._db.execute("DELETE FROM identity")
+    unused = world.state.account("main", Environment.LIVE, Kind.OKX)
+    with pytest.raises(MmpError):
+        asyncio.run(unused.pause([BTC], until=None, reason=""))
+    asyncio.run(world.store.grounds())
+    asyncio.run(unused.pause([BTC], until=None, reason=""))
+    told = asyncio.run(unused.snapshot())
+    assert (told.uid, told.host) == (UID, HOST)
