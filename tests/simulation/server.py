@@ -79,6 +79,15 @@ class Work:
         """Tell whether it records a setting as proven in force."""
         return any(query.startswith("INSERT INTO applied") for query, _ in self.writes)
 
+    def families_proven(self) -> frozenset[str]:
+        """Return the families of which it does."""
+        return frozenset(
+            str(value)
+            for query, values in self.writes
+            if query.startswith("INSERT INTO applied")
+            for value in values
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
