@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from reconciler.core.events import Event, FightBroken, RequestSettled
-from reconciler.core.model import Family, Known, Setting
-from reconciler.core.plan import Plan, Reason
+from reconciler.core.evidence import last_proof
+from reconciler.core.model import Confirmed, Family, Known, Never, Setting, Uncertain
+from reconciler.core.plan import DriftPolicy, Plan, Reason
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError
 from reconciler.ports import Reserved, Signed
-from tests.simulation import checkers
+from tests.simulation import checkers, guard_checkers
 from tests.simulation.ports import Basis
 from tests.simulation.process import Process
-from tests.simulation.scenario import Role, owner
+from tests.simulation.scenario import CHECKS, PERMISSIVE, Check, ListFault, Role, owner
 from tests.simulation.truth import Attempt, Proof
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+SPACED_SENDS = 15
+"""So many sends after a 50011 the even spacing is certainly still kept."""
+
+SEEN_WITHIN_S = 1.2
+"""How late the file of a measured history is seen."""
+
+BEGUN_WITHIN_S = 3.0
+"""When the processes of a history begin at the latest."""
 
 
 class Auditor:
@@ -28,6 +39,8 @@ class Auditor:
     def __init__(self, world: World) -> None:
         self._world = world
         self._awaiting: set[str] = set()
+        self._limited_at: float | None = None  # when the newest request refused for its rate was reserved
+        self._sent_since: list[float] = []
         self.unsettled: dict[str, Attempt] = {}
 
     # -- requests --------------------------------------------------------------------------------
@@ -36,6 +49,7 @@ class Auditor:
         """Check and note a reservation on record."""
         now, truth = self._world.scheduler.now, self._world.truth
         attempt = Attempt(slot.attempt, process.name, process.account, request, now, slot.reserved_at)
+        attempt.file_number = process.file_number
         self._world.trace(
             process, "reserved attempt %d: %s", slot.attempt, (request.family, request.setting)
         )
@@ -46,6 +60,8 @@ class Auditor:
         self.unsettled[process.name] = attempt
         self._check_need(attempt, basis, process.true_time(slot.reserved_at))
         self._check_permission(process, attempt, basis)
+        self._check_guards(process, attempt, basis)
+        self._check_turn(process, attempt, basis)
         return attempt
 
     def reserved_in_postgres(
@@ -80,7 +96,9 @@ class Auditor:
         """Check that the request is wanted and rests on fresh evidence."""
         verify, scenario = self._world.verify, self._world.scenario
         family, setting, known = attempt.family, attempt.setting, basis.known.get(attempt.family)
-        verify(checkers.only_accepted_settings, (family, setting), basis.wanted)
+        proof = last_proof(known or Never())
+        may_stay = (basis.last_rows.get(family), proof.setting if proof else None)
+        verify(checkers.only_accepted_settings, (family, setting), basis.wanted, may_stay)
         if scenario.live:
             newest = basis.reads[0] if basis.reads else None
             verify(checkers.read_before_write, reserved_at, newest)
@@ -100,12 +118,201 @@ class Auditor:
         if scenario.lock_works and process.role is Role.RUN:
             verify(checkers.drift_policy_kept, family, setting, known, newest, scenario.drift)
 
+    def _check_guards(self, process: Process, attempt: Attempt, basis: Basis) -> None:
+        """Check what files, policies, pauses, reviews and lists forbid."""
+        world, family, setting = self._world, attempt.family, attempt.setting
+        verify, truth, extras = world.verify, world.truth, world.scenario.extras
+        verify(guard_checkers.pause_holds, family, truth.paused_at.get(family), basis.asked_at)
+        if process.role is Role.RUN and world.history_lost_at == float("-inf"):
+            newer = list(self._newer_files(attempt))
+            verify(guard_checkers.stale_file_never_loosens, family, setting, process.file_number, newer)
+        if process.role is Role.RUN and world.scenario.drift is DriftPolicy.HEAL_LOOSENED:
+            self._check_fields(attempt, basis)
+        if extras.policies and world.scenario.live:
+            self._check_policy(attempt, basis)
+        if process.reviewed is not None:
+            live = self._live_for_certain(family, basis)
+            verify(
+                guard_checkers.nothing_outside_the_review_is_sent, family, setting, live, process.reviewed
+            )
+        if world.scenario.live and basis.reads:
+            self._check_reads(process, attempt, basis)
+
+    def _newer_files(self, attempt: Attempt) -> Iterator[tuple[Setting, int]]:
+        """Yield what may be in force of the family, each with the number of its file."""
+        truth, family = self._world.truth, attempt.family
+        proof = truth.proofs.get(family)
+        if proof is not None:
+            yield proof.setting, proof.file_number
+        for other in self._doubts(family):
+            if other is not attempt:
+                yield other.setting, other.file_number
+
+    def _check_fields(self, attempt: Attempt, basis: Basis) -> None:
+        known = basis.known.get(attempt.family)
+        live = self._live_for_certain(attempt.family, basis)
+        is_drift = isinstance(known, Confirmed) and known.setting == basis.wanted
+        if Check.FIELD_BY_FIELD in CHECKS and is_drift and live is not None and basis.wanted is not None:
+            facts = attempt.family, attempt.setting, basis.wanted, live
+            self._world.verify(guard_checkers.field_by_field, *facts)
+
+    def _check_policy(self, attempt: Attempt, basis: Basis) -> None:
+        verify, family, setting = self._world.verify, attempt.family, attempt.setting
+        known, newest = basis.known.get(family), basis.reads[0] if basis.reads else None
+        if not isinstance(known, Confirmed) or newest is None:
+            return
+        row = newest.read.rows.get(family)
+        seen = row.setting if row is not None and newest.read.begun_at > known.at else None
+        is_settled = newest.read.begun_at >= known.at + checkers.SETTLING_S and seen is not None
+        references = [seen] if is_settled else [known.setting, *([seen] if seen else [])]
+        policy = basis.policy or PERMISSIVE
+        if policy.unreadable:
+            both = [known.setting, *([seen] if seen else [])]
+            verify(guard_checkers.nothing_loosens_under_an_unreadable_policy, family, setting, both)
+            return
+        is_change = known.setting != setting  # what puts back what was accepted is not limited
+        if is_change:
+            verify(guard_checkers.factor_within_limit, family, setting, references, policy.max_factor)
+            loosened = [one for one in basis.file.families if self._is_loosened(one, basis)]
+            verify(guard_checkers.families_within_limit, family, loosened, policy.max_families)
+
+    def _is_loosened(self, family: Family, basis: Basis) -> bool:
+        """Tell whether the file certainly loosens a family: nothing drifted, and nothing is in doubt."""
+        known, wanted = basis.known.get(family), basis.file.families[family].setting
+        live = self._live_for_certain(family, basis)
+        return (
+            isinstance(known, Confirmed) and live == known.setting and guard_checkers.looser(live, wanted)
+        )
+
+    def _check_reads(self, process: Process, attempt: Attempt, basis: Basis) -> None:
+        verify, family, setting, newest = (
+            self._world.verify,
+            attempt.family,
+            attempt.setting,
+            basis.reads[0],
+        )
+        facts = newest.begun_at, process.host.resumed_at, basis.asked_at
+        verify(guard_checkers.reads_are_of_this_side_of_a_suspension, *facts)
+        if family not in newest.odd:
+            return
+        own = basis.family_reads.get(family)
+        own_is_newer = own is not None and own.begun_at > newest.begun_at - checkers.STALE_AFTER_S
+        faults = set(self._world.scenario.extras.list_faults)
+        if faults <= {ListFault.SIMILAR_NAME, ListFault.UNREADABLE}:
+            verify(guard_checkers.unreadable_is_held, family, not own_is_newer)
+        confirmed = own is not None and own_is_newer and family not in own.read.rows
+        last_seen = basis.last_rows.get(family)
+        verify(guard_checkers.missing_is_not_gone, family, setting, last_seen, confirmed)
+
+    def _live_for_certain(self, family: Family, basis: Basis) -> Setting | None:
+        """Return what a read shows that began long enough after all that is known; None: not sure."""
+        known, newest = basis.known.get(family), basis.reads[0] if basis.reads else None
+        row = newest.read.rows.get(family) if newest is not None else None
+        if newest is None or row is None or isinstance(known, Uncertain):
+            return None
+        if isinstance(known, Confirmed) and newest.read.begun_at < known.at + checkers.SETTLING_S:
+            return None
+        return row.setting
+
+    def _check_turn(self, process: Process, attempt: Attempt, basis: Basis) -> None:
+        """Check that the request is the one to go now."""
+        verify, now = self._world.verify, attempt.reserved_at
+        if Check.SPACING in CHECKS and self._world.history_lost_at == float("-inf"):
+            last = self._sent_since[-1] if self._sent_since else None
+            soon = len(self._sent_since) < SPACED_SENDS
+            verify(guard_checkers.spaced_after_limited, now, self._limited_at if soon else None, last)
+        known, live = basis.known.get(attempt.family), self._live_for_certain(attempt.family, basis)
+        is_known = isinstance(known, Confirmed) and live is not None
+        if Check.PROTECTION_FIRST in CHECKS and is_known and guard_checkers.looser(live, attempt.setting):
+            waiting = [one for one in sorted(basis.file.families) if self._waits_for_protection(one, basis)]
+            verify(guard_checkers.protection_goes_first, attempt.family, attempt.setting, waiting)
+
+    def _waits_for_protection(self, family: Family, basis: Basis) -> bool:
+        """Tell whether a family is certainly to be tightened, and nothing known holds it back."""
+        known, wanted = basis.known.get(family), basis.file.families[family].setting
+        live, truth, extras = (
+            self._live_for_certain(family, basis),
+            self._world.truth,
+            self._world.scenario.extras,
+        )
+        if live is None or not isinstance(known, Confirmed) or guard_checkers.looser(live, wanted):
+            return False
+        tried = any(one.family == family and one.setting == wanted for one in truth.attempts)
+        frozen = basis.reads[0].read.rows[family].frozen
+        held = (
+            family in truth.paused_at
+            or bool(extras.policies)
+            or extras.review is not None
+            or extras.narrowed
+        )
+        is_change = known.setting != wanted or self._world.scenario.drift is DriftPolicy.HEAL
+        fought = self._world.scenario.fighter_s is not None
+        return live != wanted and is_change and not (tried or frozen or held or fought)
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def written(self, process: Process, attempt: Attempt | None) -> None:
+        """Check and note that the bytes of a request go out now."""
+        if attempt is None:
+            return
+        now = self._world.scheduler.now
+        self._sent_since.append(attempt.reserved_at)
+        after_s = now - process.true_time(attempt.reserved_local)
+        if Check.WRITTEN_SOON in CHECKS:
+            self._world.verify(guard_checkers.written_soon, attempt, after_s)
+        facts = attempt, process.host.resumed_at, now
+        self._world.verify(guard_checkers.not_written_after_a_suspension, *facts)
+
+    def published(self, version: int) -> None:
+        """In a measured history, see that the other families do not wait for the failing one."""
+        world = self._world
+        if not world.scenario.extras.measured:
+            return
+        soon = world.scheduler.now + (SEEN_WITHIN_S if version else BEGUN_WITHIN_S)
+        world.scheduler.at(soon + guard_checkers.OTHERS_WITHIN_S, self._check_starving, version)
+        settings, lasting = world.scenario.versions[version][1], world.scenario.extras.lasting
+        assert lasting is not None
+        fails_to_loosen = guard_checkers.looser(
+            world.scenario.extras.begin[lasting.family] if world.scenario.extras.begin else None,
+            settings[lasting.family],
+        )
+        urgent = [
+            family
+            for family, setting in settings.items()
+            if family != lasting.family
+            and (live := world.truth.now_in_force(family)) != setting
+            and not guard_checkers.looser(live, setting)
+        ]
+        if fails_to_loosen and urgent:
+            within = guard_checkers.URGENT_WITHIN_S + (len(urgent) - 1) * guard_checkers.SLOT_S
+            world.scheduler.at(soon + within, self._check_urgent, version, urgent, within)
+
+    def _check_starving(self, version: int) -> None:
+        world = self._world
+        lasting, late = world.scenario.extras.lasting, guard_checkers.OTHERS_WITHIN_S
+        if world.files.version != version or lasting is None:
+            return
+        waiting = [
+            family
+            for family, setting in world.scenario.versions[version][1].items()
+            if family != lasting.family and world.truth.now_in_force(family) != setting
+        ]
+        world.verify(guard_checkers.no_family_starves, late, waiting)
+
+    def _check_urgent(self, version: int, urgent: list[Family], within_s: float) -> None:
+        settings = self._world.scenario.versions[version][1]
+        reserved = {(attempt.family, attempt.setting) for attempt in self._world.truth.attempts}
+        waiting = [family for family in urgent if (family, settings[family]) not in reserved]
+        self._world.verify(guard_checkers.urgent_does_not_wait, within_s, waiting)
+
     # -- verdicts --------------------------------------------------------------------------------
 
-    def settled(self, process: Process, status: AttemptStatus, known: Mapping[Family, Known]) -> None:
+    def settled(
+        self, process: Process, status: AttemptStatus, known: Mapping[Family, Known], *, limited: bool
+    ) -> None:
         """Check and note a verdict on record."""
-        attempt = self.unsettled[process.name]
-        self.recorded(process, attempt, status, known, proven=status is AttemptStatus.APPLIED)
+        attempt, proven = self.unsettled[process.name], status is AttemptStatus.APPLIED
+        self.recorded(process, attempt, status, known, proven=proven, limited=limited)
 
     def recorded(
         self,
@@ -115,29 +322,65 @@ class Auditor:
         known: Mapping[Family, Known],
         *,
         proven: bool,
+        limited: bool,
     ) -> None:
         """Check and note a verdict on record; ``proven``: with it, that its setting is in force."""
         attempt.settled_as = status.value
+        if limited:
+            self._limited_at, self._sent_since = attempt.reserved_at, []
         self._world.news += 1
         if self.unsettled.get(process.name) is attempt:
             del self.unsettled[process.name]
         self._world.trace(process, "settled attempt %d: %s", attempt.number, status)
         if proven:
-            self._proved(attempt.family, attempt.setting, attempt.reserved_at)
+            self._proved(attempt.family, attempt.setting, attempt.reserved_at, attempt.file_number)
         self._check_settled(known, attempt.family)
 
     def adopted(
-        self, settings: Mapping[Family, Setting], begun_at: float, known: Mapping[Family, Known]
+        self,
+        process: Process,
+        settings: Mapping[Family, Setting],
+        begun_at: float,
+        known: Mapping[Family, Known],
     ) -> None:
         """Check and note an adoption on record, by a read begun at ``begun_at``."""
         for family, setting in settings.items():
-            self._proved(family, setting, begun_at - self._world.scenario.read_delay_s)
+            if Check.ADOPTION in CHECKS:
+                overtaken = self._overtaken(process, family, begun_at)
+                self._world.verify(guard_checkers.adopts_nothing_overtaken, family, begun_at, overtaken)
+            since = begun_at - self._world.scenario.read_delay_s
+            self._proved(family, setting, since, process.file_number)
             self._check_settled(known, family)
 
-    def _proved(self, family: Family, setting: Setting, since: float) -> None:
+    def _overtaken(self, process: Process, family: Family, begun_at: float) -> list[float]:
+        """Return when other processes reserved something for a family since a read of it began."""
+        return [
+            attempt.reserved_at
+            for attempt in self._world.truth.open_by_family.get(family, ())
+            if attempt.process != process.name and attempt.reserved_at > begun_at
+        ]
+
+    def attempts_ended(
+        self, families: Iterable[Family], begun_at: float, known: Mapping[Family, Known]
+    ) -> None:
+        """Check and note that a read begun at ``begun_at`` ended what was in doubt."""
+        shown_until = begun_at - checkers.SETTLING_S
+        for family in families:
+            one = known.get(family)
+            still = {left.attempt for left in one.unresolved} if isinstance(one, Uncertain) else set()
+            for attempt in self._doubts(family):
+                if attempt.number not in still:
+                    facts = attempt, shown_until, checkers.LANDS_WITHIN_S
+                    self._world.verify(guard_checkers.ended_when_over, *facts)
+                    attempt.settled_as = "superseded"
+            self._check_settled(known, family)
+        self._world.news += 1
+
+    def _proved(self, family: Family, setting: Setting, since: float, file_number: int) -> None:
         self._world.verify(checkers.applied_implies_live, family, setting, since, self._world.truth)
         self._world.news += 1
-        self._world.truth.proofs[family] = Proof(setting, since, self._world.scheduler.now)
+        proof = Proof(setting, since, self._world.scheduler.now, file_number)
+        self._world.truth.proofs[family] = proof
 
     def _check_settled(self, known: Mapping[Family, Known], family: Family) -> None:
         if self._world.scenario.lock_works:

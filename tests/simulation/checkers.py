@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from reconciler.core.model import Confirmed, Family, Known, LiveRow, Setting, Uncertain, Unresolved
 from reconciler.core.plan import DriftPolicy
 from reconciler.ports import Signed
+from tests.simulation.guard_checkers import mixed_of
 from tests.simulation.truth import Attempt, Proof, SeenRead, Truth, same_effect
 
 WINDOW_S = 10.0
@@ -24,8 +25,18 @@ MAX_ASKS_IN_TEN_SECONDS = 32
 """Twice the most that any of 20,000 histories needed."""
 
 STALE_AFTER_S = 13.5
-"""How old the read behind a request may be when it is reserved: 2 s when it was decided on, 1 s of
-waiting for the slot, and 10 s that opening a connection may take."""
+"""How long ago the read behind a request may have ended when it is reserved: 2 s when it was decided on,
+1 s of waiting for the slot, and 10 s that opening a connection may take."""
+
+READ_WITHIN_S = 10.0
+"""How long a read may take at the most."""
+
+FRESH_S = 2.0
+"""How long ago a read may have ended when something is decided on it."""
+
+SECOND_READ_AFTER_S = 1.0
+MOST_READS_IN_A_ROW = 12
+"""As many as a second apart through the time in which a read may lag, and some more."""
 
 MOST_HEALS = 3
 
@@ -97,10 +108,23 @@ def verdicts_are_recorded(process: str, attempt: int) -> str | None:
     return f"{process} was refused to record what came of attempt {attempt}: its lock was lost"
 
 
-def only_accepted_settings(request: tuple[Family, Setting], wanted: Setting | None) -> str | None:
-    """Only what the newest accepted file wants is reserved."""
+def only_accepted_settings(
+    request: tuple[Family, Setting],
+    wanted: Setting | None,
+    may_stay: Sequence[Setting | None] = (),
+) -> str | None:
+    """Only what the newest accepted file wants is reserved, or in some fields what is tighter already."""
     family, setting = request
-    return None if wanted == setting else f"{family}: {setting} was reserved, but {wanted} is desired"
+    if wanted is not None and (wanted == setting or mixed_of(setting, wanted, may_stay)):
+        return None
+    return f"{family}: {setting} was reserved, but {wanted} is desired"
+
+
+def reads_have_a_reason(count: int, reason: str | None) -> str | None:
+    """Where nothing is done or waited for between two reads, something new or unclear is their reason."""
+    if reason is None:
+        return "a read directly follows a read, for no reason"
+    return f"{count} reads in a row" if count > MOST_READS_IN_A_ROW else None
 
 
 def one_request_in_flight(unsettled: Iterable[str], process: str) -> str | None:
@@ -119,8 +143,9 @@ def read_before_write(reserved_at: float, seen: SeenRead | None) -> str | None:
     """A request rests on a fresh read of live settings, whatever held up its reservation."""
     if seen is None:
         return "a request without any read of live settings"
-    age = reserved_at - seen.begun_at
-    return f"the newest read is {age:.2f} s old" if age > STALE_AFTER_S else None
+    age, duration = reserved_at - seen.begun_at, seen.ended_at - seen.begun_at
+    too_old = age > STALE_AFTER_S + min(duration, READ_WITHIN_S)
+    return f"the newest read is {age:.2f} s old, and took {duration:.2f} s" if too_old else None
 
 
 def disabling_is_guarded(

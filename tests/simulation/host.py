@@ -1,4 +1,7 @@
-"""Machines and their clocks: a monotonic one per boot, never quite right, and a wall clock that steps."""
+"""Machines and their clocks: a monotonic one per boot, never quite right, and a wall clock that steps.
+
+As on Linux the monotonic clock stands still while the machine is suspended; true time goes on.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from tests.simulation.scheduler import Scheduler
 
 LOOK_TAKES_S = 1e-7
 """Virtual time stands still while the program computes; real time does not."""
+
+NOTICED_S = 0.1
+"""A shorter suspension need not be noticed: it is within what clocks are allowed to be wrong by."""
 
 _MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -19,8 +25,13 @@ class Host:
         self.name = name
         self.boots = 1
         self.wall_offset_s = wall_offset_s
+        self.suspended_until = float("-inf")
+        """In true time, as all that follows."""
+        self.resumed_at = float("-inf")
+        """The end of the last suspension that a program has to notice."""
         self._rate = rate
-        self._booted_at = [-uptime]
+        self._pieces = [[(0.0, -uptime)]]  # by boot: what the clock showed when it began to run, and when
+        self._suspended_s = 0.0
         self._looks = 0
 
     @property
@@ -31,16 +42,41 @@ class Host:
     def reboot(self, now: float, uptime: float) -> None:
         """Begin a new boot that is ``uptime`` seconds old at ``now``."""
         self.boots += 1
-        self._booted_at.append(now - uptime)
+        self._suspended_s = 0.0
+        self.suspended_until = now
+        self._pieces.append([(0.0, now - uptime)])
+
+    def suspend(self, now: float, length_s: float) -> None:
+        """Suspend the machine for ``length_s`` from ``now``, unless it is suspended already."""
+        if now < self.suspended_until:
+            return
+        shown, since = self._pieces[-1][-1]
+        self.suspended_until = now + length_s
+        self._suspended_s += length_s
+        shown += (max(now, since) - since) * self._rate + self._looks * LOOK_TAKES_S
+        self._looks = 0
+        self._pieces[-1].append((shown, self.suspended_until))
+        if length_s > NOTICED_S:
+            self.resumed_at = self.suspended_until
+
+    def suspended_s(self) -> float:
+        """Return for how long the machine was suspended since it booted."""
+        return self._suspended_s
 
     def monotonic(self, now: float) -> float:
         """Return what the monotonic clock shows at true time ``now``; no two looks see the same."""
         self._looks += 1
-        return (now - self._booted_at[-1]) * self._rate + self._looks * LOOK_TAKES_S
+        shown, since = self._pieces[-1][-1]
+        return shown + (max(now, since) - since) * self._rate + self._looks * LOOK_TAKES_S
 
     def true_time(self, instant: float, boot: int | None = None) -> float:
         """Return the true time at which a boot (None: this one) has ``instant`` on its monotonic clock."""
-        return self._booted_at[(boot or self.boots) - 1] + instant / self._rate
+        pieces = self._pieces[(boot or self.boots) - 1]
+        shown, since = pieces[-1]
+        if instant < shown:
+            earlier = [piece for piece in pieces if piece[0] <= instant]
+            shown, since = earlier[-1] if earlier else pieces[0]
+        return since + (instant - shown) / self._rate
 
     def wall(self, now: float) -> datetime:
         """Return the time of day as this machine believes it to be."""
@@ -60,6 +96,10 @@ class ObserverClock:
     def wall(self) -> datetime:
         """Return the true time of day."""
         return _MIDNIGHT + timedelta(seconds=self._scheduler.now)
+
+    def suspended_s(self) -> float:
+        """Return 0: true time goes on."""
+        return 0.0
 
     async def pause(self, until: float) -> None:
         """Refuse: an observer waits for nothing."""

@@ -57,6 +57,10 @@ class Keeping(Protocol):
         """Return who took the lock of the process's account last and did not give it back."""
         ...
 
+    def fell_silent(self, process: Process) -> None:
+        """Note that the machine of a process was suspended just now."""
+        ...
+
     def unnoticed(self) -> list[Family]:
         """Return the families about which something is yet to be noticed by somebody."""
         ...
@@ -81,21 +85,24 @@ class SqliteKeeping:
         self._rows = Rows.in_memory()
         self._disk = MemoryDisk(self._rows)
         outside = self._disk.open(clock=ObserverClock(world.scheduler), boot="observer")
-        self._observers = _observers(world, outside)
+        self._observers = _Observers(world, outside)
 
     def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
         state = self._disk.open(
             clock=process.clock, boot=process.host.boot_id, lock_timeout_s=lock_timeout_s
         )
         return state, WatchedStore(
-            process, state.account(process.account, Environment.LIVE, Kind.SIMULATOR)
+            process, state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
         )
 
     def observer(self, account: str) -> AccountStore:
-        return self._observers[account]
+        return self._observers.of(account)
 
     def schedule(self) -> None:
         """Have nothing happen."""
+
+    def fell_silent(self, process: Process) -> None:
+        """Do nothing: a file waits for everybody."""
 
     def has_the_lock(self, process: Process) -> bool:
         return True
@@ -135,17 +142,25 @@ class PostgresKeeping:
             locks=MemoryLocks({}),
             lock_timeout_s=0.0,
         )
-        self._observers = _observers(world, outside)
-        self._healthy = self._troubles.quiet and world.pause_chance == 0.0
+        self._observers = _Observers(world, outside)
+        self._states: dict[str, SimulatedState] = {}
+        suspended = bool(world.scenario.extras.suspensions)
+        self._healthy = self._troubles.quiet and world.pause_chance == 0.0 and not suspended
 
     def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
         state = SimulatedState(process, self.server, lock_timeout_s=lock_timeout_s)
-        account = state.account(process.account, Environment.LIVE, Kind.SIMULATOR)
+        account = state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
+        self._states[process.name] = state
         return state, PostgresStore(process, account, state.connections)
 
     def observer(self, account: str) -> AccountStore:
         self.server.committed()
-        return self._observers[account]
+        return self._observers.of(account)
+
+    def fell_silent(self, process: Process) -> None:
+        """Have the server give up the transactions that a suspended machine leaves open."""
+        for transaction in self._states[process.name].connections.open:
+            transaction.falls_silent()
 
     def schedule(self) -> None:
         at = self._world.scheduler.at
@@ -160,7 +175,7 @@ class PostgresKeeping:
         return self.taker(process) == process.name
 
     def taker(self, process: Process) -> str | None:
-        return self.server.takers.get(f"{process.account}.{Environment.LIVE}.{Kind.SIMULATOR}")
+        return self.server.takers.get(f"{process.stored_as}.{Environment.LIVE}.{Kind.SIMULATOR}")
 
     def unnoticed(self) -> list[Family]:
         return list(self._world.scenario.families) if self.server.loss_unnoticed() else []
@@ -188,6 +203,7 @@ class PostgresKeeping:
         world.truth.fall_back(record)
         world.history_lost_at = world.scheduler.now
         world.news += 1
+        world.pauses_fell_back()
         world.trace(None, "failover to timeline %d", self.server.timeline)
         self._come_up_in(down_s)
 
@@ -216,7 +232,17 @@ class PostgresKeeping:
             self._world.verify(checkers.lock_kept_while_healthy, before, now)
 
 
-def _observers(world: World, outside: SqliteState) -> dict[str, AccountStore]:
-    return {
-        account: outside.account(account, Environment.LIVE, Kind.SIMULATOR) for account in world.accounts
-    }
+class _Observers:
+    """What is on record of each account, by the name under which it was last identified."""
+
+    def __init__(self, world: World, outside: SqliteState) -> None:
+        self._world = world
+        self._outside = outside
+        self._stores: dict[str, AccountStore] = {}
+
+    def of(self, account: str) -> AccountStore:
+        """Return the store of an account, to look into."""
+        name = self._world.identified_names.get(account, account)
+        if name not in self._stores:
+            self._stores[name] = self._outside.account(name, Environment.LIVE, Kind.SIMULATOR)
+        return self._stores[name]

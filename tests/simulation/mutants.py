@@ -16,9 +16,11 @@ from unittest import mock
 
 from reconciler import loop, reconcile
 from reconciler.core import evidence, fight, pacing, plan, retry, step, verdict
+from reconciler.core.direction import Direction, direction
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Budget, Setting, Uncertain
+from reconciler.core.model import Budget, Family, Setting, Uncertain
 from reconciler.core.pacing import Ledger
+from reconciler.core.plan import Change, DriftPolicy, Rules
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.errors import StateUnavailable
 from reconciler.ports import NotYet, PausedMeanwhile, Reserved, Signed
@@ -39,7 +41,7 @@ from tests.simulation.host import Host
 from tests.simulation.ports import ANSWER_WITHIN_S
 from tests.simulation.postgres import SimulatedState
 from tests.simulation.runner import without_collector
-from tests.simulation.scenario import WorldKind
+from tests.simulation.scenario import Feature, WorldKind
 from tests.simulation.server import Server
 from tests.simulation.world import Violation, play
 
@@ -69,6 +71,8 @@ class Mutant:
     """Of the worlds that have to tell it from the real program."""
     first_seed: int = 0
     """Where its hunt begins: most show within a few histories, a few in one of ten thousand."""
+    feature: Feature | None = None
+    """Of the histories that have to tell it: with this feature only; None: with those of the seed."""
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -114,7 +118,7 @@ def hunted(mutant: Mutant, seeds: int = BOUND) -> Hunt:
     """Play histories with the mutant in force until a checker objects, or its own code fails."""
     with mutant.in_force(), without_collector():
         for seed in range(mutant.first_seed, mutant.first_seed + seeds):
-            violation = play(seed, mutant.kind).violation
+            violation = play(seed, mutant.kind, feature=mutant.feature).violation
             if violation is not None and is_slip(violation):
                 return Hunt(mutant.name, seed + 1, None, violation.detail)
             if violation is not None:
@@ -272,15 +276,67 @@ def _table_with(reply_class: ReplyClass, instead: Verdict) -> Mapping[ReplyClass
     return {**verdict._BY_CLASS, reply_class: instead}
 
 
+def _family_of_echo_ignored(family: object, sent: Setting, reply: Reply) -> Verdict:
+    settings = [setting for _, setting in reply.echo or ()]
+    return verdict._APPLIED if settings == [sent] else _real_judge(family, sent, reply)  # type: ignore[arg-type]
+
+
+def _any_row_of_echo(family: Family, sent: Setting, reply: Reply) -> Verdict:
+    is_among = (family, sent) in (reply.echo or ())
+    return verdict._APPLIED if is_among else _real_judge(family, sent, reply)
+
+
+_real_judge = verdict.judge
+
+
+# -- the plan --------------------------------------------------------------------------------------
+
+_real_judged = plan._judged
+
+
+def _judged_after_narrowing(proposed: Any, known: Any, desired: Any, reads: Any, rules: Rules) -> Any:
+    narrowed = [one for one in proposed if rules.looks_at(one.family)]
+    return _real_judged(narrowed, known, desired, reads, rules)
+
+
+def _whatever_was_before(change: Change, seen: Any, reads: Any, reviewed: Any) -> bool:
+    promised = reviewed.get(change.family)
+    return promised is not None and change.after == promised[1]
+
+
+_real_rank = plan._sending_rank
+
+
+def _loosen_first(change: Change) -> Any:
+    return _real_rank(replace(change, protective=not change.protective))
+
+
+_real_healed = plan._healed
+
+
+def _mixed_left(change: Change, policy: DriftPolicy) -> bool:
+    """Take what became looser in one field and tighter in another for tighter."""
+    is_mixed = change.before is not None and direction(change.after, change.before) is Direction.MIXED
+    return _real_healed(change, policy) and not (policy is DriftPolicy.HEAL_LOOSENED and is_mixed)
+
+
+_real_rules = reconcile._Pass._rules
+
+
+def _no_policy_in_run(self: Any, now: float) -> Rules:
+    rules = _real_rules(self, now)
+    return rules if self.options.patient else replace(rules, policy=None)
+
+
 # -- the pass --------------------------------------------------------------------------------------
 
 _real_send = reconcile._Pass._send
 _real_reserve = KeptAccount.reserve
 
 
-async def _send_marking_first(self: Any, change: Any, at: float) -> Any:
+async def _send_marking_first(self: Any, following: Any) -> Any:
     with mock.patch.object(self, "store", _MarkingFirst(self.store)):
-        return await _real_send(self, change, at)
+        return await _real_send(self, following)
 
 
 async def _reserve_whenever(self: Any, request: Any, *, by: float, **how: Any) -> Any:
@@ -306,9 +362,18 @@ class _MarkingFirst:
         """Say nothing: it was said before."""
 
 
-async def _send_again(self: Any, change: Any, at: float) -> Any:
+_real_pass_settle = reconcile._Pass._settle
+
+
+async def _settled_after_the_lock(self: Any, *told: Any) -> Any:
+    """Give the lock back as soon as the reply is there."""
+    self.store._store._engine.locks.close()
+    return await _real_pass_settle(self, *told)
+
+
+async def _send_again(self: Any, following: Any) -> Any:
     with mock.patch.object(self, "exchange", _Insisting(self.exchange)):
-        return await _real_send(self, change, at)
+        return await _real_send(self, following)
 
 
 class _Insisting:
@@ -335,8 +400,16 @@ class _Insisting:
             await self._connection.close()
 
 
-async def _send_what_was(self: Any, change: Any, at: float) -> Any:
-    return await _real_send(self, replace(change, after=change.before or change.after), at)
+async def _send_what_was(self: Any, following: Any) -> Any:
+    """Send what was in force before the change; that it is another change is not noticed."""
+    change = following.change
+    before = replace(change, after=change.before or change.after)
+    with mock.patch.object(self, "_is_still_next", _yes):
+        return await _real_send(self, replace(following, change=before))
+
+
+async def _yes(_: object) -> bool:
+    return True
 
 
 def _deaf(self: Any) -> Any:
@@ -507,6 +580,10 @@ async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> Any
         return await _real_adopt(self, *told, **more)
 
 
+async def _adopted_as_of_now(self: KeptAccount, settings: Any, *, read_begun_at: float, **more: Any) -> Any:
+    return await _real_adopt(self, settings, read_begun_at=self._engine.clock.now(), **more)
+
+
 _real_overrides = reconcile._Pass._record_overrides
 
 
@@ -608,6 +685,45 @@ MUTANTS = (
     Mutant("acknowledgement not recorded", (Patch(KeptAccount, "_acknowledge", _not_recorded),)),
     Mutant("fights go on for ever", (Patch(fight, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(KeptAccount, "_record_attempt", _headers_on_record),)),
+    Mutant("send deadline not passed", (Patch(reconcile, "SEND_DEADLINE_S", FOREVER),)),
+    Mutant(
+        "echo's family ignored",
+        (Patch(reconcile, "judge", _family_of_echo_ignored),),
+        feature=Feature.ODD_REPLIES,
+    ),
+    Mutant(
+        "any of several echoed rows",
+        (Patch(reconcile, "judge", _any_row_of_echo),),
+        feature=Feature.ODD_REPLIES,
+    ),
+    Mutant("adopted as of now", (Patch(KeptAccount, "adopt", _adopted_as_of_now),)),
+    Mutant(
+        "reads that began earlier count",
+        (
+            Patch(evidence, "counts_after", lambda known: NEVER),
+            Patch(step, "counts_after", lambda known: NEVER),
+        ),
+    ),
+    Mutant("no spacing after 50011", (Patch(Ledger, "spaced", property(lambda ledger: False)),)),
+    Mutant(
+        "policy judged after narrowing",
+        (Patch(plan, "_judged", _judged_after_narrowing),),
+        feature=Feature.POLICIES,
+    ),
+    Mutant(
+        "policy not asked in run",
+        (Patch(reconcile._Pass, "_rules", _no_policy_in_run),),
+        feature=Feature.POLICIES,
+    ),
+    Mutant(
+        "reviewed with another before",
+        (Patch(plan, "_as_reviewed", _whatever_was_before),),
+        feature=Feature.REVIEWS,
+    ),
+    Mutant("pauses ignored", (Patch(reconcile, "in_force", lambda *_: ()),), feature=Feature.PAUSES),
+    Mutant("loosen first", (Patch(plan, "_sending_rank", _loosen_first),)),
+    Mutant("mixed drift not healed", (Patch(plan, "_healed", _mixed_left),)),
+    Mutant("lock released before settling", (Patch(reconcile._Pass, "_settle", _settled_after_the_lock),)),
     _of_postgres("no generation check", Patch(LeaseLocks, "still_held", _believed)),
     _of_postgres("generations counted by one", Patch(leases, "_stride", _counted_by_one)),
     _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),

@@ -12,7 +12,7 @@ from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
 from reconciler.simulator.messages import Envelope, Page, Said
 from tests.simulation import checkers
-from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of
+from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of, set_reply_of
 from tests.simulation.process import Process
 from tests.simulation.scenario import DISABLED, FIGHTERS_SETTING, SETTINGS, Fate
 from tests.simulation.truth import Attempt
@@ -35,7 +35,35 @@ _EXCHANGE_FAULTS = {
     Fate.SYSTEM_ERROR: Fault(FaultKind.CODE, effect=False, code="50026"),
     Fate.BUSY: Fault(FaultKind.CODE, effect=False, code="50013"),
     Fate.UNAVAILABLE: Fault(FaultKind.CODE, effect=False, code="50009"),
+    Fate.BUSY_AFTER: Fault(FaultKind.CODE, effect=True, code="50013"),
+    Fate.UNKNOWN_CODE: Fault(FaultKind.CODE, effect=False, code="59999"),
+    Fate.CONTRACT: Fault(FaultKind.CODE, effect=False, code="51155"),
+    Fate.WRAPPED: Fault(FaultKind.LOST, effect=False),
+    Fate.REFUSED_ROW: Fault(FaultKind.LOST, effect=False),
+    Fate.OTHER_ECHO: Fault(FaultKind.LOST, effect=False),
+    Fate.TWO_ECHOES: Fault(FaultKind.LOST, effect=False),
 }
+
+_REFUSED = {"sCode": "51000", "sMsg": "Parameter qtyLimit error"}
+
+
+def _said_by(fate: Fate, attempt: Attempt) -> Said | None:
+    """Return the reply that a fate puts in the place of the exchange's; None: there is none."""
+    row = {"instFamily": str(attempt.family), **attempt.setting.wire()}
+    other = {**row, "instFamily": "XRP-USD"}
+    match fate:
+        case Fate.WRAPPED:
+            return Envelope(
+                "1", "All operations failed", ({"instFamily": str(attempt.family), **_REFUSED},)
+            )
+        case Fate.REFUSED_ROW:
+            return Envelope("0", "", ({**row, **_REFUSED},))
+        case Fate.OTHER_ECHO:
+            return Envelope("0", "", (other,))
+        case Fate.TWO_ECHOES:
+            return Envelope("0", "", (other, row))
+        case _:
+            return None
 
 
 class Network:
@@ -50,8 +78,23 @@ class Network:
         slow = 8.0 if draw > 0.97 else 1.0
         return self._world.scenario.latency_s * (0.3 + draw) * slow
 
-    def draw_fate(self, process: Process) -> Fate:
-        """Return what becomes of the next request."""
+    def read_latency(self, process: Process) -> float:
+        """Return how long one way of a read takes this time."""
+        return self._slow(process, self._world.scenario.extras.read_round_trip_s)
+
+    def write_latency(self, process: Process) -> float:
+        """Return how long one way of a request takes this time, once its connection is open."""
+        return self._slow(process, self._world.scenario.extras.write_round_trip_s)
+
+    def _slow(self, process: Process, round_trip_s: float | None) -> float:
+        usual = self.latency(process)
+        return usual if round_trip_s is None else round_trip_s / 2 * process.rng.uniform(1.0, 1.1)
+
+    def draw_fate(self, process: Process, family: Family) -> Fate:
+        """Return what becomes of the next request, which is for ``family``."""
+        lasting = self._world.scenario.extras.lasting
+        if lasting is not None and lasting.family == family and (lasting.for_ever or not self._world.calm):
+            return lasting.fate
         left = process.rng.random()
         for fate, chance in () if self._world.calm else self._world.scenario.fates:
             left -= chance
@@ -66,6 +109,7 @@ class Network:
             attempt = None
         self._world.verify(checkers.one_transmission_per_reservation, attempt)
         self._world.verify(checkers.sent_once_durable, attempt)
+        self._world.auditor.written(process, attempt)
         if self._world.scenario.lock_works:
             waiting = [
                 other.name
@@ -85,7 +129,9 @@ class Network:
             return
         attempt.lands_at = self._lands_at(process, attempt, fate)
         attempt.signed_for = float(request.timestamp)
-        self._world.scheduler.at(attempt.lands_at, self._land, attempt, fate, self.latency(process), wake)
+        self._world.scheduler.at(
+            attempt.lands_at, self._land, attempt, fate, self.write_latency(process), wake
+        )
 
     def _was_written(self, process: Process) -> bool:
         attempt = self._world.auditor.unsettled.get(process.name)
@@ -105,7 +151,7 @@ class Network:
     def _lands_at(self, process: Process, attempt: Attempt, fate: Fate) -> float:
         now = self._world.scheduler.now
         if fate is not Fate.LATE:
-            return now + self.latency(process)
+            return now + self.write_latency(process)
         latest = attempt.reserved_at + LATEST_LANDING_S
         soon = now + process.rng.uniform(0.05, 12.0)
         still_valid = attempt.reserved_at + process.rng.uniform(15.0, checkers.VALID_S)
@@ -134,7 +180,8 @@ class Network:
         now = world.scheduler.now
         said: Said = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).said
         self.note_in_force(attempt.family, own=True, by=attempt)
-        return reply_of(said)
+        instead = None if world.is_out else _said_by(fate, attempt)
+        return set_reply_of(said if instead is None else instead, attempt.family, attempt.setting)
 
     def may_take_effect(self, attempt: Attempt) -> bool:
         """Tell whether a request of ours is on its way that the exchange will accept."""

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.core.model import (
     NO_FILE,
     AccountInfo,
+    Desired,
     Family,
     FileVersion,
     Known,
     LiveRead,
-    LiveRow,
     Pause,
-    Quantity,
     Setting,
 )
 from reconciler.core.records import Holder
@@ -29,9 +27,12 @@ from reconciler.core.retry import NO_TRIES
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.okx.codes import fact
 from reconciler.ports import Grounds, NotYet, PausedMeanwhile, Reserved, Signed
-from reconciler.simulator.messages import Envelope, Row, Said
+from reconciler.simulator.messages import Envelope, Said
 from reconciler.store.account import KeptAccount
-from tests.simulation.scenario import Fate
+from tests.simulation import checkers
+from tests.simulation.host import NOTICED_S
+from tests.simulation.lists import SeenList, read_list, read_set_reply
+from tests.simulation.scenario import CHECKS, Check, Fate, PolicyState
 from tests.simulation.scheduler import suspend
 from tests.simulation.truth import SeenRead
 
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN_S = 10.0
 """After this long without a reply a client gives up."""
+
+ROWS_COUNT = ("0", "1", "2")
+"""Of a reply with another code the rows say nothing, and the parser need not be asked."""
 
 T = TypeVar("T")
 
@@ -63,10 +67,15 @@ class ProcessClock:
         """Return the machine's idea of the time of day."""
         return self._host.wall(self._scheduler.now)
 
+    def suspended_s(self) -> float:
+        """Return for how long the machine was suspended since it booted."""
+        return self._host.suspended_s()
+
     async def pause(self, until: float) -> None:
         """Wait, a little too long, or not long enough."""
         process = self._process
         process.call("pause")
+        process.pauses_between_reads()
         await process.hold_up()
         nudged, process.nudged = process.nudged, False
         if until <= self.now() or nudged:
@@ -84,18 +93,37 @@ class ProcessClock:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a request rests on: what is desired, known and read, as its process has it."""
+    """What a request rests on: what is desired, known and read, as its process has it.
+
+    ``file`` is the newest file that its process was given, and ``policy`` the policy of that moment;
+    ``family_reads`` are the newest reads of one family each, ``last_rows`` the rows last seen.
+    ``asked_at``: since when, in true time, the state is asked for the reservation.
+    """
 
     wanted: Setting | None
     known: Mapping[Family, Known]
     reads: tuple[SeenRead, ...]
+    file: Desired
+    policy: PolicyState | None
+    family_reads: Mapping[Family, SeenRead]
+    last_rows: Mapping[Family, Setting]
+    asked_at: float
 
     @classmethod
     def of(cls, process: Process, family: Family, known: Mapping[Family, Known]) -> Basis:
         """Return what a request for ``family`` rests on at this moment."""
-        wanted = process.told.families.get(family)
-        setting = wanted.setting if wanted else None
-        return cls(setting, known, tuple(process.reads))
+        file = process.accepted if Check.NEWEST_FILE in CHECKS else process.told
+        wanted = file.families.get(family)
+        return cls(
+            wanted=wanted.setting if wanted else None,
+            known=known,
+            reads=tuple(process.reads),
+            file=file,
+            policy=process.world.policy,
+            family_reads=dict(process.family_reads),
+            last_rows=process.last_rows,
+            asked_at=process.world.scheduler.now,
+        )
 
 
 class WatchedStore:
@@ -111,10 +139,15 @@ class WatchedStore:
         self._last_pauses: tuple[Pause, ...] = ()
         self._pauses_at = -1
 
+    def known_last(self) -> Mapping[Family, Known]:
+        """Return what was known when the process last asked."""
+        return self._last_known
+
     @asynccontextmanager
     async def locked(self, purpose: str) -> AsyncIterator[None]:
         """Hold the real lock; in some worlds it does not keep others out."""
         self._process.call("store.locked")
+        self._process.new_pass()
         if not self._world.scenario.lock_works:
             yield
             return
@@ -125,6 +158,7 @@ class WatchedStore:
     async def identify(self, uid: str, host: str) -> str | None:
         self._process.call("store.identify")
         previous = await self._store.identify(uid, host)
+        self._world.identified_names[self._process.account] = self._process.stored_as
         self._process.perhaps_die()
         return previous
 
@@ -150,8 +184,12 @@ class WatchedStore:
         return self._last_pauses
 
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
-        self._process.call("store.accept_file")
-        return await self._store.accept_file(sha256, changed=changed)
+        process = self._process
+        process.call("store.accept_file")
+        version = await self._store.accept_file(sha256, changed=changed)
+        process.file_accepted(sha256, changed=changed)
+        process.perhaps_die()
+        return version
 
     async def reserve(
         self,
@@ -164,12 +202,14 @@ class WatchedStore:
     ) -> Reserved | NotYet | PausedMeanwhile:
         process = self._process
         process.call("store.reserve")
+        basis = Basis.of(process, request.family, self._last_known)
         await process.hold_up()
+        basis = replace(basis, asked_at=self._world.scheduler.now)
+        process.pauses_between_reads()
         slot = await self._store.reserve(
             request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free
         )
         if isinstance(slot, Reserved):
-            basis = Basis.of(process, request.family, self._last_known)
             self._world.auditor.reserved(process, request, slot, basis).answered = True
         process.perhaps_die()
         await process.hold_up()
@@ -192,7 +232,7 @@ class WatchedStore:
         await self._store.settle(
             attempt, status, definite=definite, limited=limited, code=code, message=message, tried=tried
         )
-        self._world.auditor.settled(process, status, await self._store.known())
+        self._world.auditor.settled(process, status, await self._store.known(), limited=limited)
         process.perhaps_die()
 
     async def adopt(
@@ -201,17 +241,20 @@ class WatchedStore:
         process = self._process
         process.call("store.adopt")
         adopted = await self._store.adopt(settings, read_begun_at=read_begun_at, file=file)
-        begun_at = process.reads[0].begun_at if process.reads else float("inf")
         recorded = {family: settings[family] for family in adopted}
-        self._world.auditor.adopted(recorded, begun_at, await self._store.known())
+        begun_at = process.begun_at(read_begun_at)
+        self._world.auditor.adopted(process, recorded, begun_at, await self._store.known())
         process.perhaps_die()
         return adopted
 
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
-        self._process.call("store.end_attempts")
+        process = self._process
+        process.call("store.end_attempts")
         await self._store.end_attempts(families, read_begun_at=read_begun_at)
+        begun_at = process.begun_at(read_begun_at)
         self._world.news += 1
-        self._process.perhaps_die()
+        self._world.auditor.attempts_ended(families, begun_at, await self._store.known())
+        process.perhaps_die()
 
     async def pause(
         self,
@@ -267,6 +310,7 @@ class SimulatedClient:
         self._world = process.world
         self._clock = process.clock
         self._clock_error_s = process.rng.uniform(-2.5, 2.5)
+        self._answered_at = self._answered_local = 0.0
         if self._world.scenario.bad_clock and process.rng.random() < 0.5:
             self.jump_clock()
 
@@ -280,9 +324,22 @@ class SimulatedClient:
     async def read_live(self) -> LiveRead | Reply:
         process = self._process
         begun_at, begun_local = self._world.scheduler.now, self._clock.now()
-        read = await self._ask("exchange.read_live", lambda: self._live(begun_local))
-        if isinstance(read, LiveRead):
-            process.reads.appendleft(SeenRead(begun_at, read))
+        process.begins_read(begun_local)
+        seen = await self._ask("exchange.read_live", lambda: self._list(begun_local))
+        if isinstance(seen, Reply):
+            return seen
+        read = seen.ended(self._answered_local)
+        process.ended_read(SeenRead(begun_at, read, self._answered_at, seen.odd))
+        return read
+
+    async def read_family(self, family: Family) -> LiveRead | Reply:
+        process = self._process
+        begun_at, begun_local = self._world.scheduler.now, self._clock.now()
+        seen = await self._ask("exchange.read_family", lambda: self._list(begun_local, family))
+        if isinstance(seen, Reply):
+            return seen
+        read = seen.ended(self._answered_local)
+        process.family_reads[family] = SeenRead(begun_at, read, self._answered_at)
         return read
 
     async def sync_clock(self) -> Reply | None:
@@ -291,6 +348,7 @@ class SimulatedClient:
     async def open(self) -> SimulatedConnection | Reply:
         process, world = self._process, self._world
         process.call("exchange.open")
+        world.perhaps_edit(process)
         took = world.network.latency(process)
         failing = world.is_out or process.rng.random() < world.open_trouble
         if failing:
@@ -311,7 +369,7 @@ class SimulatedClient:
         return Signed(family, setting, f"{stamp:.6f}", b"", self._world.signing_headers)
 
     def _set_clock_right(self) -> None:
-        if abs(self._clock_error_s) > 30.0:
+        if abs(self._clock_error_s) > checkers.VALID_S:
             self._clock_error_s = self._process.rng.uniform(-2.5, 2.5)
 
     def _account(self) -> AccountInfo | Reply:
@@ -322,12 +380,13 @@ class SimulatedClient:
         permissions = frozenset(str(row["perm"]).split(","))
         return AccountInfo(str(row["uid"]), str(row["mainUid"]), str(row["acctLv"]), permissions)
 
-    def _live(self, begun_local: float) -> LiveRead | Reply:
-        said = self._world.exchange.get_mmp(self._world.key_id, self._world.scheduler.now).said
+    def _list(self, begun_local: float, family: Family | None = None) -> SeenList | Reply:
+        """Return what the real parser makes of Get MMP Config's answer at this moment."""
+        world = self._world
+        said = world.exchange.get_mmp(world.key_id, world.scheduler.now, family).said
         if not isinstance(said, Envelope) or not said.accepted:
             return reply_of(said)
-        rows = {Family(str(row["instFamily"])): _live_row(row) for row in said.data or ()}
-        return LiveRead(begun_local, rows)
+        return read_list(self._process, said.data or (), begun_at=begun_local, asked=family)
 
     async def _ask(self, name: str, answer: Callable[[], T | Reply]) -> T | Reply:
         """Ask over the network: out, answered when it arrives, and back, unless it fails.
@@ -342,9 +401,11 @@ class SimulatedClient:
             took = process.rng.choice((0.05, 1.0, ANSWER_WITHIN_S))
             world.scheduler.after(took, wake, _failed_read(process))
         else:
-            out, back = world.network.latency(process), world.network.latency(process)
+            out, back = world.network.read_latency(process), world.network.read_latency(process)
             world.scheduler.after(out, lambda: world.scheduler.after(back, wake, answer()))
         answered: T | Reply = await suspend()
+        self._answered_at = world.scheduler.now
+        self._answered_local = self._clock.now()
         process.perhaps_die()
         await process.hold_up()
         return answered
@@ -360,13 +421,14 @@ class SimulatedConnection:
     async def send(self, request: Signed, *, deadline: float) -> Reply:
         process, world = self._process, self._process.world
         process.call("exchange.send")
+        suspended_s = process.clock.suspended_s()
         await process.hold_up()
         assert not self._closed, "a connection is good for one request"
         self._closed = True
-        if process.clock.now() > deadline:
+        if process.clock.now() > deadline or process.clock.suspended_s() > suspended_s + NOTICED_S:
             return NOT_SENT
         wake = process.task.waker()
-        fate = world.network.draw_fate(process)
+        fate = world.network.draw_fate(process, request.family)
         if fate is Fate.NOT_WRITTEN:
             world.scheduler.after(world.network.latency(process), wake, NOT_SENT)
         else:
@@ -385,26 +447,32 @@ def reply_of(said: Said) -> Reply:
     """Return what a client makes of what the exchange said."""
     if not isinstance(said, Envelope):
         return Reply(ReplyClass.NO_ANSWER, "not-okx", "no reply of the exchange's own")
-    if not said.accepted:
-        return Reply(fact(said.code).reply_class, said.code, said.message)
-    echo = tuple((Family(str(row["instFamily"])), _setting(row)) for row in said.data or ())
-    return Reply(ReplyClass.ACCEPTED, "0", "", echo)
+    return Reply(fact(said.code).reply_class, said.code, said.message)
+
+
+def set_reply_of(said: Said, family: Family, setting: Setting) -> Reply:
+    """Return what a client makes of what the exchange said to setting ``family`` to ``setting``."""
+    if not isinstance(said, Envelope) or said.data is None or said.code not in ROWS_COUNT:
+        return reply_of(said)
+    return read_set_reply(said, family, setting)
+
+
+def newer_arguments(file: FileVersion, keep_free: int = 0) -> dict[str, Any]:
+    """Return what a store is given besides, where the program says it at all."""
+    given = {"file": file} if file != NO_FILE else {}
+    return given | ({"keep_free": keep_free} if keep_free else {})
+
+
+def recorded_of(
+    settings: Mapping[Family, Setting], adopted: Collection[Family] | None
+) -> Mapping[Family, Setting]:
+    """Return what of ``settings`` was recorded; a store that does not say leaves nothing out."""
+    if adopted is None:
+        return settings
+    return {family: setting for family, setting in settings.items() if family in adopted}
 
 
 def _failed_read(process: Process) -> Reply:
     if process.rng.random() < 0.3:
         return Reply(ReplyClass.BUSY, "50013", "Systems are busy.")
     return TIMEOUT
-
-
-def _live_row(row: Row) -> LiveRow:
-    return LiveRow(_setting(row), bool(row["mmpFrozen"]), str(row["mmpFrozenUntil"]))
-
-
-def _setting(row: Row) -> Setting:
-    return _parsed(str(row["timeInterval"]), str(row["frozenInterval"]), str(row["qtyLimit"]))
-
-
-@cache
-def _parsed(time_interval: str, frozen_interval: str, qty_limit: str) -> Setting:
-    return Setting(int(time_interval), int(frozen_interval), Quantity(qty_limit))

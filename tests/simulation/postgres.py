@@ -8,7 +8,7 @@ COMMIT is told what one is told whose COMMIT never arrived.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,9 @@ class _Renewal:
     def __init__(self, process: Process, renew: Callable[[], Any]) -> None:
         self._process = process
         self._renew = renew
-        self._task = Task(process.world.scheduler, self._for_ever(), lambda error: None)
+        self._task = Task(
+            process.world.scheduler, self._for_ever(), lambda error: None, machine=process.host
+        )
 
     def cancel(self) -> None:
         self._task.kill()
@@ -329,10 +331,14 @@ class SimulatedTransaction:
 
     async def held_up_for(self, delay: float) -> None:
         """Be suspended; the server does not wait for that for ever."""
+        self.falls_silent()
+        await self._process.held_up_for(delay)
+
+    def falls_silent(self) -> None:
+        """Have the server give it up, unless it hears more of it in time."""
         if self._work is not None:
             scheduler = self._process.world.scheduler
             scheduler.after(SILENCE_TIMEOUT_S, self._server.end_silent, self._work, self._work.heard)
-        await self._process.held_up_for(delay)
 
     def _commit_arrives(self, work: Work, back: float, wake: Callable[[Any], None] | None) -> None:
         work.wake = None
@@ -401,6 +407,7 @@ class PostgresStore(WatchedStore):
     ) -> Reserved | NotYet | PausedMeanwhile:
         process, auditor = self._process, self._world.auditor
         process.call("store.reserve")
+        process.pauses_between_reads()
         basis = Basis.of(process, request.family, self._last_known)
 
         def note(work: Work) -> None:
@@ -437,7 +444,8 @@ class PostgresStore(WatchedStore):
             if ours is None:
                 return
             proven = status is AttemptStatus.APPLIED and bool(work.proven())
-            auditor.recorded(process, ours, status, self._world.on_record(process.account), proven=proven)
+            on_record = self._world.on_record(process.account)
+            auditor.recorded(process, ours, status, on_record, proven=proven, limited=limited)
 
         with self._noting(note), auditor.answer_awaited(process):
             try:
@@ -460,18 +468,30 @@ class PostgresStore(WatchedStore):
     ) -> frozenset[Family]:
         process, auditor = self._process, self._world.auditor
         process.call("store.adopt")
-        begun_at = process.reads[0].begun_at
+        begun_at = process.begun_at(read_begun_at)
 
         def note(work: Work) -> None:
             taker = self._world.keeping.taker(process)
             self._world.verify(checkers.adopted_by_the_holder, process.name, taker)
             recorded = {family: settings[family] for family in settings if family in work.proven()}
-            auditor.adopted(recorded, begun_at, self._world.on_record(process.account))
+            auditor.adopted(process, recorded, begun_at, self._world.on_record(process.account))
 
         with self._noting(note):
             adopted = await self._store.adopt(settings, read_begun_at=read_begun_at, file=file)
         process.perhaps_die()
         return adopted
+
+    async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
+        process, auditor = self._process, self._world.auditor
+        process.call("store.end_attempts")
+        begun_at = process.begun_at(read_begun_at)
+
+        def note(_: Work) -> None:
+            auditor.attempts_ended(families, begun_at, self._world.on_record(process.account))
+
+        with self._noting(note):
+            await self._store.end_attempts(families, read_begun_at=read_begun_at)
+        process.perhaps_die()
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         process = self._process
@@ -490,7 +510,8 @@ class PostgresStore(WatchedStore):
         process.call("store.grounds")
         if self._known_at == self._world.news and not self._in_full:
             process.known_at = self._world.scheduler.now
-            pauses = () if self._world.scenario.fighter_s is None else await self._store.pauses()
+            never_paused = self._world.scenario.fighter_s is None and not self._world.pausings
+            pauses = () if never_paused else await self._store.pauses()
             return Grounds(self._last_known, pauses, await self._store.ledger(), self._last_retries)
         grounds = await self._store.grounds()
         self._last_known, self._known_at = grounds.known, self._connections.saw

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
-from reconciler.core.model import Desired, Family, Setting
+from reconciler.core.model import Confirmed, Desired, Family, Setting
 from reconciler.core.plan import DriftPolicy, Plan
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.verdict import Reply
 from reconciler.loop import Loop
-from reconciler.reconcile import Options, identify, reconcile
+from reconciler.reconcile import Approval, Options, identify, reconcile
 from tests.simulation import checkers
 from tests.simulation.host import Host
+from tests.simulation.policies import policy_in_force
 from tests.simulation.ports import ProcessClock, SimulatedClient
-from tests.simulation.scenario import Role
+from tests.simulation.scenario import CHECKS, Check, ReviewBy, Role
 from tests.simulation.scheduler import Killed, Task, suspend
 from tests.simulation.truth import SeenRead
 
@@ -24,8 +26,59 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 EXCHANGE_HOST = "openapi.okx.com"
+Reviewed = dict[Family, tuple[Setting | None, Setting]]
+"""Before and after of each change that a person agreed to."""
+
 PATIENCE_S = 300.0
 """What ``apply`` allows beyond its own estimate."""
+
+
+class ObserverFailed(Exception):
+    """Whoever listens to a process failed: the process may die of it, and nothing else may happen."""
+
+
+class ReadFollower:
+    """The reads of a pass that follow each other with nothing done or waited for in between.
+
+    ``count``: how many there were. A read after them needs a reason: something in the record or the file
+    is new, or what they showed has to be seen once more.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._seen: SeenRead | None = None
+        self._news = self._looked_at = -1.0
+        self._file: Desired | None = None
+
+    def read(self, process: Process, seen: SeenRead) -> None:
+        """Note one more read."""
+        self.count += 1
+        self._seen = seen
+        self._news = process.world.news
+        self._file = process.accepted
+
+    def reason(self, process: Process, begun_local: float) -> str | None:
+        """Return why one more read is needed after these; None: there is no reason."""
+        seen = self._seen
+        if seen is None:
+            return "first"
+        if process.world.news != self._news or process.accepted is not self._file:
+            return "news"
+        if begun_local > seen.read.ended_at + checkers.FRESH_S:
+            return "old"  # it was held up
+        if begun_local < seen.read.begun_at + checkers.SECOND_READ_AFTER_S - 0.01:
+            return None
+        known = process.store.known_last()
+        wanted = process.accepted.families
+        if any(
+            family not in seen.read.rows
+            or not isinstance(one, Confirmed)
+            or seen.read.begun_at < one.at + 5.0
+            for family in wanted
+            if (one := known.get(family)) is not None
+        ):
+            return "doubt"
+        return None
 
 
 class Process:
@@ -37,6 +90,7 @@ class Process:
         self.name = name
         self.slot = slot
         self.account = account
+        self.stored_as = world.name_of(account)
         self.host = host
         self.boot = host.boots
         self.role = scenario.roles[slot]
@@ -50,8 +104,16 @@ class Process:
         self.waits_since: float | None = None  # for the server of the state
         self.known_at = float("inf")
         self.reads: deque[SeenRead] = deque(maxlen=2)
-        self.accepted = world.file_of(account)
+        self.family_reads: dict[Family, SeenRead] = {}
+        self.last_rows: dict[Family, Setting] = {}
+        self.version = world.version_for(slot)
+        self.accepted = world.file_of(account, self.version)
         self.told: Desired = self.accepted
+        self.file_number = 0  # of the file it last used, in the order of acceptance
+        self._numbered: Desired | None = None
+        self._records_files = False
+        self.reviewed: Reviewed | None = None
+        self.follows = ReadFollower()
         self.put_back: dict[tuple[Family, Setting], int] = {}
         self._second = (0, 0)
         self._asks: deque[float] = deque(maxlen=checkers.MAX_ASKS_IN_TEN_SECONDS + 1)
@@ -61,22 +123,73 @@ class Process:
         )
         self.exchange = SimulatedClient(self)
         main = self._apply if self.role is Role.APPLY else self._run
-        self.task = Task(world.scheduler, main(), self._ended)
+        self.task = Task(world.scheduler, main(), self._ended, machine=host)
 
     def desired(self) -> Desired:
         """Return the newest accepted file, as the production code asks for it."""
         self.told = self.accepted
+        if self.told is not self._numbered and not self._records_files:
+            changed = self._numbered is not None or self.role is Role.APPLY
+            self.file_number = self.world.truth.files.accept(self.told.sha256, changed=changed)
+            self._numbered = self.told
         return self.told
+
+    def file_accepted(self, sha256: str, *, changed: bool) -> None:
+        """Note that the program put a file on record; from now on its own word for it counts."""
+        self._records_files = True
+        self.file_number = self.world.truth.files.accept(sha256, changed=changed)
+
+    def policy(self) -> Any:
+        """Return the policy as the production code asks for it."""
+        return policy_in_force(self.world.policy, self.world.readable_policy)
+
+    # -- what it read ----------------------------------------------------------------------------
+
+    def new_pass(self) -> None:
+        """Note that a pass begins: its reads follow no others."""
+        self.follows = ReadFollower()
+
+    def pauses_between_reads(self) -> None:
+        """Note that it waits, or does something else than read."""
+        self.follows = ReadFollower()
+
+    def begins_read(self, begun_local: float) -> None:
+        """Check that there is a reason for one more read, where the last one was only just read."""
+        if Check.READ_REASONS in CHECKS:
+            reason = self.follows.reason(self, begun_local)
+            self.world.verify(checkers.reads_have_a_reason, self.follows.count, reason)
+
+    def ended_read(self, seen: SeenRead) -> None:
+        """Note a read."""
+        self.reads.appendleft(seen)
+        self.follows.read(self, seen)
+        for family, row in seen.read.rows.items():
+            self.last_rows[family] = row.setting
+
+    def begun_at(self, read_begun_at: float) -> float:
+        """Return the true time at which the read began that is given as the reason for a record."""
+        reads = (*self.reads, *self.family_reads.values())
+        return min(
+            (seen.begun_at for seen in reads if seen.read.begun_at == read_begun_at),
+            default=self.reads[0].begun_at if self.reads else float("inf"),
+        )
 
     def true_time(self, instant: float) -> float:
         """Return the true time of an instant of this process; its machine may have rebooted since."""
         return self.host.true_time(instant, self.boot)
 
-    def accept_newest(self) -> None:
-        """Notice that the file changed; ``apply`` read it once and does not."""
+    def accept(self, version: int | None = None) -> None:
+        """Notice that the file changed, None: to the newest; ``apply`` read it once and does not."""
         if self.role is Role.RUN and not self.dead:
-            self.accepted = self.world.file_of(self.account)
+            self.version = self.world.files.version if version is None else max(version, self.version)
+            self.accepted = self.world.file_of(self.account, self.version)
             self.nudge()
+
+    def cancel(self) -> None:
+        """Be cancelled at the await it is in, as asyncio does it."""
+        if not self.dead and not self.task.ended and self.host.suspended_until <= self.world.scheduler.now:
+            self.world.trace(self, "cancelled")
+            self.task.cancel()
 
     def request_stop(self) -> None:
         """Ask the process to end, as SIGTERM does, and see that it does."""
@@ -103,6 +216,9 @@ class Process:
         self.world.stats.port_calls += 1
         self._watch_pace(name)
         self.perhaps_die()
+        if self.world.cancel_chance and self.rng.random() < self.world.cancel_chance:
+            soon = self.rng.choice((0.0, self.rng.uniform(0.0, 1.0), self.rng.uniform(0.0, 10.0)))
+            self.world.scheduler.after(soon, self.cancel)
 
     async def hold_up(self) -> None:
         """Perhaps be suspended by the system for a while."""
@@ -154,6 +270,8 @@ class Process:
             self.world.auditor.spoken(self, repr(event))
         if self.world.tracing and not isinstance(event, Compared):
             self.world.trace(self, "%s", _told(event))
+        if self.world.observer_raises and self.rng.random() < self.world.observer_raises:
+            raise ObserverFailed
 
     def _die(self) -> None:
         self.dead = True
@@ -187,18 +305,50 @@ class Process:
         )
         if isinstance(info, Reply):
             return
+        options = self._options("apply")
+        if scenario.extras.review is ReviewBy.PLAN:
+            options = replace(options, reviewed=await self._planned_before(desired))
         result = await reconcile(
             lambda: desired,
             store=self.store,
             exchange=self.exchange,
             clock=self.clock,
             observe=self.observe,
-            options=self._options("apply"),
-            review=lambda plan: self.clock.now() + plan.eta_s + PATIENCE_S,
+            options=options,
+            review=self._review,
             stopping=lambda: self.stop_requested,
         )
         if result.plan is not None and scenario.lock_works:
             self.world.trace(self, "apply ended: %s", result.end)
+
+    async def _planned_before(self, desired: Desired) -> Reviewed:
+        """Return what a plan made just now would do: what is applied then is this, and nothing else."""
+        plans: list[Plan] = []
+        await reconcile(
+            lambda: desired,
+            store=self.store,
+            exchange=self.exchange,
+            clock=self.clock,
+            observe=self.observe,
+            options=self._options("plan"),
+            review=plans.append,
+            stopping=lambda: self.stop_requested,
+        )
+        self._was_reviewed(plans[0] if plans else None)
+        assert self.reviewed is not None
+        return self.reviewed
+
+    def _review(self, plan: Plan) -> Approval:
+        answered = self.world.scenario.extras.review is ReviewBy.ANSWER
+        if answered:
+            self._was_reviewed(plan)
+        return Approval(self.clock.now() + plan.eta_s + PATIENCE_S, reviewed=answered)
+
+    def _was_reviewed(self, plan: Plan | None) -> None:
+        """Note what a person agreed to; and something drifts soon after that."""
+        requests = plan.requests if plan is not None else ()
+        self.reviewed = {change.family: (change.before, change.after) for change in requests}
+        self.world.perhaps_drift_soon(self)
 
     async def _run(self) -> None:
         await Loop(
@@ -219,6 +369,10 @@ class Process:
             purpose=purpose,
             breaks_fights=self.role is Role.RUN,
             live=scenario.live,
+            policy=self.policy if scenario.extras.policies else Options().policy,
+            only=frozenset(scenario.families[:1])
+            if scenario.extras.narrowed and self.role is Role.APPLY and not self.world.calm
+            else None,
             assume_idle=scenario.assume_idle,
             drift=scenario.drift if self.role is Role.RUN else DriftPolicy.HEAL,
             allowed=frozenset()

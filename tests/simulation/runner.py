@@ -8,8 +8,9 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from tests.simulation.scenario import WorldKind
+from tests.simulation.scenario import Feature, WorldKind
 from tests.simulation.world import History, Violation, play
 
 Seed = tuple[WorldKind, int]
@@ -72,25 +73,25 @@ def describe(seed: int, kind: WorldKind, broken: Violation) -> str:
     )
 
 
-def play_all(seeds: Iterable[Seed]) -> Summary:
-    """Play the histories of ``seeds`` in this process."""
+def play_all(seeds: Iterable[Seed], feature: Feature | None = None) -> Summary:
+    """Play the histories of ``seeds`` in this process; ``feature``: with this one and no other."""
     summary = Summary()
     began = time.process_time()
     with without_collector():
         for kind, seed in seeds:
-            summary.add(play(seed, kind))
+            summary.add(play(seed, kind, feature=feature))
     summary.cpu_s = time.process_time() - began
     return summary
 
 
-def play_on_cores(seeds: Sequence[Seed], jobs: int) -> Summary:
+def play_on_cores(seeds: Sequence[Seed], jobs: int, feature: Feature | None = None) -> Summary:
     """Play the histories of ``seeds`` on ``jobs`` processes."""
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     if jobs <= 1:
-        return play_all(seeds)
+        return play_all(seeds, feature)
     summary = Summary()
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for done in pool.imap_unordered(play_all, chunks):
+        for done in pool.imap_unordered(partial(play_all, feature=feature), chunks):
             summary.merge(done)
     return summary
 

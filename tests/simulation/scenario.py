@@ -63,6 +63,100 @@ class Fate(StrEnum):
     SYSTEM_ERROR = "50026"
     BUSY = "50013"
     UNAVAILABLE = "50009"
+    BUSY_AFTER = "50013-applied"
+    UNKNOWN_CODE = "59999"
+    CONTRACT = "51155"
+    WRAPPED = "wrapped-51000"
+    REFUSED_ROW = "row-51000"
+    OTHER_ECHO = "other-family-echo"
+    TWO_ECHOES = "two-echoes"
+
+
+ODD_FATES = (
+    Fate.BUSY_AFTER,
+    Fate.UNKNOWN_CODE,
+    Fate.CONTRACT,
+    Fate.WRAPPED,
+    Fate.REFUSED_ROW,
+    Fate.OTHER_ECHO,
+    Fate.TWO_ECHOES,
+)
+"""Replies that only some histories know; every history may know the others."""
+
+
+class Feature(StrEnum):
+    """A kind of trouble that a history may have besides the usual ones."""
+
+    LASTING_FATE = "lasting-fate"
+    """Every request of one family meets the same fate."""
+    ODD_REPLIES = "odd-replies"
+    SLOW = "slow"
+    """Reads, writes or both take longer than 2 s, always."""
+    LAGGING_FILES = "lagging-files"
+    """Some processes see an older settings file than others."""
+    EDITS_WHILE_OPENING = "edits-while-opening"
+    """The file changes while a connection is opened."""
+    POLICIES = "policies"
+    """A policy appears, changes, and cannot be read for a while."""
+    PAUSES = "pauses"
+    """A person pauses families and resumes them later."""
+    REVIEWS = "reviews"
+    """``apply`` sends only what was reviewed; drift follows the review."""
+    RENAMES = "renames"
+    """The account gets another name in the file; its User ID stays."""
+    SUSPENSION = "suspension"
+    """Machines are suspended: their monotonic clocks stop, true time does not."""
+    ODD_LISTS = "odd-lists"
+    """Get MMP Config leaves rows out, or lists odd ones."""
+    RAISING_OBSERVERS = "raising-observers"
+    CANCELLATION = "cancellation"
+    """Processes are cancelled at an await instead of killed."""
+
+
+FEATURES: set[Feature] = set(Feature)
+"""Those that may be drawn; without them every seed is the history it was before there were any."""
+
+
+class Check(StrEnum):
+    """A checker that holds every history to a rule of the newer program."""
+
+    READ_REASONS = "read-reasons"
+    WRITTEN_SOON = "written-soon"
+    SPACING = "spacing"
+    FIELD_BY_FIELD = "field-by-field"
+    PROTECTION_FIRST = "protection-first"
+    ADOPTION = "adoption"
+    NEWEST_FILE = "newest-file"
+
+
+CHECKS: set[Check] = set(Check)
+"""Those in use."""
+
+
+class ListFault(StrEnum):
+    """What is wrong with a list of Get MMP Config."""
+
+    MISSING_ROW = "missing-row"
+    """A configured family is left out; its own read shows it."""
+    UNKNOWN_NAME = "unknown-name"
+    """One row more, of a name that is no family's."""
+    SIMILAR_NAME = "similar-name"
+    """A family's row names it in another way of writing."""
+    NAMELESS = "nameless"
+    """A row without a name."""
+    UNREADABLE = "unreadable"
+    """A value of a family's row makes no sense."""
+    JSON_NUMBERS = "json-numbers"
+    """Values are JSON numbers instead of texts."""
+
+
+class ReviewBy(StrEnum):
+    """How an ``apply`` was reviewed."""
+
+    PLAN = "plan"
+    """A plan was made before, and is applied."""
+    ANSWER = "answer"
+    """The first plan of the pass was shown and approved."""
 
 
 class WorldKind(StrEnum):
@@ -101,6 +195,63 @@ class DatabaseTroubles:
 
 
 NO_TROUBLES = DatabaseTroubles(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LastingFate:
+    """What becomes of every request of one family: until the troubles end, or for ever."""
+
+    family: Family
+    fate: Fate
+    for_ever: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyState:
+    """The policy file for a while. ``max_factor`` and ``max_families`` None: no such limit."""
+
+    max_factor: int | None = None
+    max_families: int | None = None
+    unreadable: bool = False
+
+
+PERMISSIVE = PolicyState()
+"""A policy that allows everything that these worlds do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What the features of one history amount to. Chances are per request, read or port call.
+
+    ``measured``: nothing else fails, so how long the other families wait for a failing one is bounded.
+    ``begin``: what is in force at the start, None: anything. ``lags_s``: by process, how late it sees a
+    new file. ``policies``, ``pauses``, ``suspensions``: when, and what or for how long.
+    """
+
+    features: frozenset[Feature] = frozenset()
+    measured: bool = False
+    begin: Mapping[Family, Setting] | None = None
+    lasting: LastingFate | None = None
+    read_round_trip_s: float | None = None
+    write_round_trip_s: float | None = None
+    lags_s: tuple[float, ...] = ()
+    edit_chance: float = 0.0
+    policies: tuple[tuple[float, PolicyState], ...] = ()
+    narrowed: bool = False
+    """Whether ``apply`` is about one family only."""
+    pauses: tuple[tuple[float, Family, float], ...] = ()
+    review: ReviewBy | None = None
+    renames_at: tuple[float, ...] = ()
+    suspensions: tuple[tuple[float, float], ...] = ()
+    list_faults: tuple[ListFault, ...] = ()
+    list_fault_chance: float = 0.0
+    list_family: Family | None = None
+    list_faults_last: bool = False
+    observer_raises: float = 0.0
+    cancel_chance: float = 0.0
+
+
+NO_EXTRAS = Extras()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +299,7 @@ class Scenario:
     database: DatabaseTroubles | None = None
     places: tuple[int, ...] = ()
     """Of each process, the number of its host; empty: one after the other."""
+    extras: Extras = NO_EXTRAS
 
 
 def owner(scenario: Scenario, family: Family) -> str:
@@ -157,8 +309,8 @@ def owner(scenario: Scenario, family: Family) -> str:
     return f"desk-{scenario.families.index(family) % scenario.accounts}"
 
 
-def draw(seed: int, kind: WorldKind = WorldKind.SQLITE) -> Scenario:
-    """Return the scenario of ``seed``; in PostgreSQL it is another one, on more hosts."""
+def draw_usual(seed: int, kind: WorldKind = WorldKind.SQLITE) -> Scenario:
+    """Return the scenario of ``seed`` without features; in PostgreSQL it is another one, on more hosts."""
     scenario = _draw(seed)
     return scenario if kind is WorldKind.SQLITE else _in_postgres(scenario)
 
@@ -326,7 +478,7 @@ def _fates(rng: Random) -> tuple[tuple[Fate, float], ...]:
         return ()
     if rng.random() < 0.2:
         return ((Fate.LATE, 0.5),)
-    known = [fate for fate in Fate if fate is not Fate.FINE]
+    known = [fate for fate in Fate if fate is not Fate.FINE and fate not in ODD_FATES]
     some = rng.sample(known, rng.randint(0, 3))
     some += [fate for fate in (Fate.LATE, Fate.REPLY_LOST) if fate not in some and rng.random() < 0.3]
     return tuple((fate, rng.choice((0.1, 0.25, 0.5)) / (1 + len(some) / 3)) for fate in some)

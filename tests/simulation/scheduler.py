@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import heapq
 import types
+from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, Protocol
 
 
 class Killed(BaseException):
@@ -50,18 +51,30 @@ class Scheduler:
         return True
 
 
-class Task:
-    """One coroutine on the scheduler. ``on_end`` is given the exception it ended with, or None."""
+class Machine(Protocol):
+    """What a task runs on: while it is suspended, nothing of the task happens."""
 
-    __slots__ = ("_coroutine", "_on_end", "_scheduler", "_ticket", "ended")
+    suspended_until: float
+
+
+class Task:
+    """One coroutine on the scheduler. ``on_end`` is given the exception it ended with, or None.
+
+    ``machine``: what it runs on; None: something that is never suspended.
+    """
+
+    __slots__ = ("_coroutine", "_machine", "_on_end", "_scheduler", "_ticket", "ended")
 
     def __init__(
         self,
         scheduler: Scheduler,
         coroutine: Coroutine[Any, Any, None],
         on_end: Callable[[BaseException | None], None],
+        *,
+        machine: Machine | None = None,
     ) -> None:
         self._scheduler = scheduler
+        self._machine = machine
         self._coroutine = coroutine
         self._on_end = on_end
         self._ticket = 0
@@ -86,8 +99,18 @@ class Task:
         if not self.ended:
             self._advance(self._coroutine.throw, Killed())
 
+    def cancel(self) -> None:
+        """Throw asyncio's cancellation in where the coroutine waits; what it does about it is its own."""
+        if not self.ended:
+            self._advance(self._coroutine.throw, CancelledError())
+
     def _resume(self, ticket: int, value: Any) -> None:
-        if ticket == self._ticket and not self.ended:
+        if ticket != self._ticket or self.ended:
+            return
+        machine, now = self._machine, self._scheduler.now
+        if machine is not None and machine.suspended_until > now:
+            self._scheduler.at(machine.suspended_until, self._resume, ticket, value)
+        else:
             self._advance(self._coroutine.send, value)
 
     def _advance(self, how: Callable[[Any], Any], value: Any) -> None:
@@ -97,7 +120,7 @@ class Task:
             how(value)
         except StopIteration:
             self._end(None)
-        except (Killed, Exception) as error:
+        except (Killed, CancelledError, Exception) as error:
             self._end(error)
         finally:
             self._scheduler.running = before

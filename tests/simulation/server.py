@@ -89,6 +89,15 @@ class Work:
             if query.startswith("INSERT INTO applied")
         }
 
+    def families_proven(self) -> frozenset[str]:
+        """Return the families of which it does."""
+        return frozenset(
+            str(value)
+            for query, values in self.writes
+            if query.startswith("INSERT INTO applied")
+            for value in values
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Image:

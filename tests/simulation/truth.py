@@ -43,6 +43,8 @@ class Attempt:
     signed_for: float = 0.0
     settled_as: str | None = None
     answered: bool = False
+    file_number: int = 0
+    """Which settings file it came from: its place in the order in which files were accepted."""
 
     @property
     def family(self) -> Family:
@@ -57,10 +59,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class SeenRead:
-    """A live read as one process got it; ``begun_at`` in true time, ``read`` on the process's clock."""
+    """A live read as one process got it; times in true time, ``read`` on the process's clock.
+
+    ``odd``: the families whose row in the list says nothing about them that can be used.
+    """
 
     begun_at: float
     read: LiveRead
+    ended_at: float = float("inf")
+    odd: frozenset[Family] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,25 @@ class Proof:
     setting: Setting
     begun_at: float
     recorded_at: float
+    file_number: int = 0
+
+
+@dataclass(slots=True)
+class FileOrder:
+    """The order in which the contents of settings files were accepted, restated from the port's words.
+
+    Content that is new gets the next number. Content that was accepted before keeps its number, unless
+    a process saw its file change to it, or a person applied it.
+    """
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def accept(self, sha256: str, *, changed: bool) -> int:
+        """Note that this content is in force somewhere; return its number."""
+        newest = max(self.numbers.values(), default=0)
+        if sha256 not in self.numbers or (changed and self.numbers[sha256] != newest):
+            self.numbers[sha256] = newest + 1
+        return self.numbers[sha256]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +116,9 @@ class Truth:
     proofs: dict[Family, Proof] = field(default_factory=dict)
     arrivals: list[float] = field(default_factory=list)
     last_change_behind: dict[Family, float] = field(default_factory=dict)
+    files: FileOrder = field(default_factory=FileOrder)
+    paused_at: dict[Family, float] = field(default_factory=dict)
+    """Since when a family is paused by hand, as long as it is."""
 
     def now_in_force(self, family: Family) -> Setting | None:
         """Return the family's setting at the exchange at this moment."""

@@ -7,6 +7,7 @@ it and the processes is a network that loses, delays and garbles. Nothing here a
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -20,6 +21,7 @@ from reconciler.core.model import (
     Environment,
     Family,
     Known,
+    Setting,
     Source,
 )
 from reconciler.core.plan import DriftPolicy
@@ -29,20 +31,23 @@ from reconciler.simulator.options import Options
 from reconciler.simulator.rules import SimulatedExchange
 from tests.simulation import checkers
 from tests.simulation.auditor import Auditor
+from tests.simulation.features import draw
+from tests.simulation.guard_checkers import looser
 from tests.simulation.host import Host
 from tests.simulation.keeping import Keeping, PostgresKeeping, SqliteKeeping
 from tests.simulation.network import Network, wire
-from tests.simulation.process import Process
+from tests.simulation.process import ObserverFailed, Process
 from tests.simulation.scenario import (
     DISABLED,
     FIGHTERS_SETTING,
     NO_TROUBLES,
     SETTINGS,
     DatabaseTroubles,
+    Feature,
+    PolicyState,
     Role,
     Scenario,
     WorldKind,
-    draw,
     owner,
 )
 from tests.simulation.scheduler import Killed, Scheduler
@@ -117,9 +122,18 @@ class History:
     kind: WorldKind = WorldKind.SQLITE
 
 
-def play(seed: int, kind: WorldKind = WorldKind.SQLITE, *, tracing: bool = False) -> History:
-    """Play the history of ``seed`` to its end or to the first broken promise."""
-    world = World(draw(seed, kind), tracing=tracing)
+def play(
+    seed: int,
+    kind: WorldKind = WorldKind.SQLITE,
+    *,
+    tracing: bool = False,
+    feature: Feature | None = None,
+) -> History:
+    """Play the history of ``seed`` to its end or to the first broken promise.
+
+    ``feature``: with this one and no other, instead of those of the seed.
+    """
+    world = World(draw(seed, kind, feature), tracing=tracing)
     try:
         world.run()
     finally:
@@ -129,27 +143,37 @@ def play(seed: int, kind: WorldKind = WorldKind.SQLITE, *, tracing: bool = False
 
 @dataclass(slots=True)
 class _Files:
-    """The desired files: one version after another, the same for every reader."""
+    """The desired files: one version after another; some readers see a new one late."""
 
     scenario: Scenario
     version: int = 0
     _made: dict[tuple[int, str], Desired] = field(default_factory=dict)
 
-    def of(self, account: str) -> Desired:
-        key = (self.version, account)
+    def of(self, account: str, version: int, name: str) -> Desired:
+        key = (version, name)
         if key not in self._made:
-            self._made[key] = self._make(account)
+            self._made[key] = self._make(account, version, name)
         return self._made[key]
 
-    def _make(self, account: str) -> Desired:
-        _, settings = self.scenario.versions[self.version]
+    def at(self, when: float) -> int:
+        """Return the version that was published by then."""
+        published = [number for number, (since, _) in enumerate(self.scenario.versions) if since <= when]
+        return min(max(published, default=0), self.version)
+
+    def _content(self, version: int) -> int:
+        """Return the first version with the same content."""
+        settings = self.scenario.versions[version][1]
+        return next(number for number, (_, one) in enumerate(self.scenario.versions) if one == settings)
+
+    def _make(self, account: str, version: int, name: str) -> Desired:
+        _, settings = self.scenario.versions[version]
         place = Source("mmp.yaml", 1, 1)
         owned = {
             family: DesiredFamily(setting, place)
             for family, setting in settings.items()
             if owner(self.scenario, family) == account
         }
-        return Desired(account, Environment.LIVE, owned, "mmp.yaml", f"{self.version}")
+        return Desired(name, Environment.LIVE, owned, "mmp.yaml", f"{self._content(version)}")
 
 
 class World:
@@ -175,6 +199,14 @@ class World:
         self.restart_within_s = 8.0 if in_postgres else 3.0
         self.lock_timeouts_s = (0.0,) * 9 + (0.3,) if in_postgres else (0.0, 0.0, 0.0, 0.3)
         self.history_lost_at = float("-inf")  # when a failover last began another history
+        extras = scenario.extras
+        self.cancel_chance = extras.cancel_chance
+        self.observer_raises = extras.observer_raises
+        self.policy: PolicyState | None = None  # the policy file as it is
+        self.readable_policy: PolicyState | None = None  # as it was when it could be read
+        self.names: dict[str, str] = {}
+        self.identified_names: dict[str, str] = {}
+        self._renamed = 0
         self.calm = False
         self.done = False
         self.is_out = False
@@ -192,13 +224,14 @@ class World:
         self.accounts = sorted({owner(scenario, family) for family in scenario.families})
         self.keeping: Keeping = PostgresKeeping(self) if in_postgres else SqliteKeeping(self)
         self._schedule()
+        self.auditor.published(0)
 
     # -- the course of it ------------------------------------------------------------------------
 
     def run(self) -> None:
         """Let everything happen until all is in sync, or a promise is broken."""
         bound = CONVERGES_WITHIN_S if self.scenario.database is None else POSTGRES_CONVERGES_WITHIN_S
-        bound += 4 * len(self.scenario.families) * PER_REQUEST_S
+        bound += 4 * len(self.scenario.families) * PER_REQUEST_S + self._slowness_s()
         while self.violation is None and not self.done:
             self.scheduler.step()
             late = self.scheduler.now - self.scenario.trouble_s
@@ -207,6 +240,17 @@ class World:
         self.stats.virtual_s = self.scheduler.now
         if self.violation is None:
             self.auditor.check_state()
+
+    def _slowness_s(self) -> float:
+        """Return how much longer everything may take: suspended machines, slow replies, fewer slots."""
+        extras = self.scenario.extras
+        round_trips_s = (extras.read_round_trip_s or 0.0) + (extras.write_round_trip_s or 0.0)
+        suspended_s = (
+            max((host.suspended_until for host in self.hosts), default=0.0) - self.scenario.trouble_s
+        )
+        fewer_slots = 2 if extras.lasting is not None else 0
+        requests = 4 * len(self.scenario.families)
+        return max(0.0, suspended_s) + requests * (3 * round_trips_s + fewer_slots * PER_REQUEST_S)
 
     def close(self) -> None:
         """End all processes and forget the state."""
@@ -252,8 +296,9 @@ class World:
                 numbers=scenario.numbers,
             ),
         )
+        begin = scenario.extras.begin
         for family in scenario.families:
-            before = self.rng.choice((None, *SETTINGS, DISABLED))
+            before = self.rng.choice((None, *SETTINGS, DISABLED)) if begin is None else begin[family]
             if before is not None:
                 self.exchange.begin_with(self.uid, family, wire(before))
             self.truth.put_in_force(float("-inf"), family, before, own=False)
@@ -304,16 +349,28 @@ class World:
             at(min(end, scenario.trouble_s), self._set_key, ("read_only", "trade"))
         if scenario.fighter_s is not None:
             at(scenario.fighter_s, self._fight)
+        extras = scenario.extras
+        for when, state in extras.policies:
+            at(when, self._put_policy, state)
+        for when, family, length_s in extras.pauses:
+            at(when, self._pause, family, length_s)
+        for when in extras.renames_at:
+            at(when, self._rename)
+        for when, length_s in extras.suspensions:
+            at(when, self._suspend, length_s)
         at(scenario.trouble_s, self._calm_down)
 
     # -- troubles --------------------------------------------------------------------------------
 
     def _start(self, slot: int) -> None:
+        host = self.hosts[self.scenario.places[slot] if self.scenario.places else slot % len(self.hosts)]
+        if host.suspended_until > self.scheduler.now:
+            self.scheduler.at(host.suspended_until, self._start, slot)
+            return
         self._lives += 1
         self.news += 1
         role = self.scenario.roles[slot]
         account = f"desk-{slot % self.scenario.accounts}"
-        host = self.hosts[self.scenario.places[slot] if self.scenario.places else slot % len(self.hosts)]
         process = Process(self, f"{role}-{slot}.{self._lives}", slot, account, host)
         self.processes[slot] = process
         self.trace(process, "started on %s, boot %d", host.name, host.boots)
@@ -326,7 +383,11 @@ class World:
         unsettled.pop(process.name, None)
         if isinstance(error, MmpError):
             self.auditor.spoken(process, f"{error} {error.hint}")
-        elif error is not None and not isinstance(error, Killed) and self.verify(checkers.no_slip, error):
+        elif (
+            error is not None
+            and not isinstance(error, Killed | CancelledError | ObserverFailed)
+            and self.verify(checkers.no_slip, error)
+        ):
             self.verify(checkers.no_crash, error)
         self.trace(process, "ended: %r", error)
         longest = self.restart_within_s if self.calm else 12.0
@@ -343,14 +404,114 @@ class World:
             self.verify(checkers.stops_soon, process.name, self.scheduler.now - asked_at)
 
     def _publish(self, version: int) -> None:
+        if version <= self.files.version:
+            return  # it was published before its time
         self.files.version = version
         self.trace(None, "file version %d: %s", version, self.scenario.versions[version][1])
+        lags_s = self.scenario.extras.lags_s
         for process in self.processes.values():
-            self.scheduler.after(self.rng.uniform(0.0, 1.2), process.accept_newest)
+            soon = self.rng.uniform(0.0, 1.2)
+            if lags_s and not self.calm:
+                self.scheduler.after(soon + lags_s[process.slot], process.accept, version)
+            else:
+                self.scheduler.after(soon, process.accept)
+        self.auditor.published(version)
 
-    def file_of(self, account: str) -> Desired:
-        """Return the file of an account as it is now."""
-        return self.files.of(account)
+    def version_for(self, slot: int) -> int:
+        """Return the version of the file that a process sees which begins now."""
+        lags_s = self.scenario.extras.lags_s
+        if not lags_s or self.calm or lags_s[slot] == 0.0:
+            return self.files.version
+        return self.files.at(self.scheduler.now - lags_s[slot])
+
+    def file_of(self, account: str, version: int) -> Desired:
+        """Return a version of the file of an account, by the name it has now."""
+        return self.files.of(account, version, self.name_of(account))
+
+    def name_of(self, account: str) -> str:
+        """Return what the file calls an account now."""
+        return self.names.get(account, account)
+
+    # -- troubles of single histories ------------------------------------------------------------
+
+    def perhaps_edit(self, process: Process) -> None:
+        """Publish the next version of the file now and then while a connection is being opened."""
+        chance, following = self.scenario.extras.edit_chance, self.files.version + 1
+        if not chance or following >= len(self.scenario.versions) or process.rng.random() >= chance:
+            return
+        self.scheduler.after(process.rng.uniform(0.0, 0.001), self._publish_for, process, following)
+
+    def _publish_for(self, process: Process, version: int) -> None:
+        self._publish(version)
+        process.accept()
+
+    def perhaps_drift_soon(self, process: Process) -> None:
+        """Have something drift soon after a review, sometimes."""
+        if not self.calm and process.rng.random() < 0.7:
+            self.scheduler.after(process.rng.choice((0.0, process.rng.uniform(0.0, 12.0))), self._drift)
+
+    def _put_policy(self, state: PolicyState) -> None:
+        self.policy = state
+        if not state.unreadable:
+            self.readable_policy = state
+        self.trace(None, "policy: %s", state)
+        for process in self.processes.values():
+            process.nudge()
+
+    def _pause(self, family: Family, length_s: float) -> None:
+        if self.calm or family in self.truth.paused_at:
+            return
+        self.pausings += 1
+        store = self.keeping.observer(owner(self.scenario, family))
+        try:
+            at_once(store.pause([family], until=None, reason="by hand"))
+        except MmpError as unused:
+            self.trace(None, "cannot be paused: %s", unused)
+            return
+        self.truth.paused_at[family] = self.scheduler.now
+        self.trace(None, "%s paused by hand", family)
+        self.scheduler.after(length_s, self._resume, family)
+
+    def pauses_fell_back(self) -> None:
+        """Note which families are paused now that the state is what it was earlier."""
+        before, self.truth.paused_at = self.truth.paused_at, {}
+        self.pausings += bool(self.scenario.extras.pauses)
+        for account in self.accounts if self.scenario.extras.pauses else ():
+            for pause in at_once(self.keeping.observer(account).pauses()):
+                if pause.fought is None:
+                    since = before.get(pause.family, self.scheduler.now)
+                    self.truth.paused_at[pause.family] = since
+
+    def _resume(self, family: Family) -> None:
+        if self.truth.paused_at.pop(family, None) is None:
+            return
+        self.pausings += 1
+        at_once(self.keeping.observer(owner(self.scenario, family)).resume([family]))
+        self.trace(None, "%s resumed by hand", family)
+
+    def _rename(self) -> None:
+        """Give an account another name; its processes are restarted with the file that says so."""
+        account = self.rng.choice(self.accounts)
+        self._renamed += 1
+        self.names[account] = f"{account}-{self._renamed}"
+        self.trace(None, "%s is called %s now", account, self.names[account])
+        for process in tuple(self.processes.values()):
+            if process.account == account:
+                process.kill()
+
+    def _suspend(self, length_s: float) -> None:
+        """Suspend a machine: its clock stops, and nothing of its processes happens meanwhile."""
+        host, now = self.rng.choice(self.hosts), self.scheduler.now
+        if now < host.suspended_until:
+            return
+        length_s = min(length_s, max(self.scenario.trouble_s - now, 0.2) + 10.0)
+        host.suspend(now, length_s)
+        self.trace(None, "%s suspended for %.1f s", host.name, length_s)
+        for process in self.processes.values():
+            if process.host is host:
+                process.was_held_up(length_s)
+                process.held_up_until = max(process.held_up_until, host.suspended_until)
+                self.keeping.fell_silent(process)
 
     def _some_process(self) -> Process | None:
         living = [process for process in self.processes.values() if not process.dead]
@@ -361,7 +522,8 @@ class World:
             process.kill()
 
     def _stop_one(self) -> None:
-        if process := self._some_process():
+        process = self._some_process()
+        if process is not None and process.host.suspended_until <= self.scheduler.now:
             self.trace(process, "SIGTERM")
             process.request_stop()
 
@@ -429,6 +591,13 @@ class World:
         self.calm = True
         self.database = NO_TROUBLES
         self.kill_chance = self.pause_chance = self.read_trouble = self.open_trouble = 0.0
+        self.cancel_chance = self.observer_raises = 0.0
+        for family in tuple(self.truth.paused_at):
+            self._resume(family)
+        if self.scenario.extras.features:
+            self._publish(len(self.scenario.versions) - 1)
+            for process in self.processes.values():
+                self.scheduler.after(self.rng.uniform(0.0, 1.2), process.accept)
         for family in self.scenario.families:
             self.exchange.unfreeze(self.uid, family)
         self.trace(None, "nothing fails from here on")
@@ -458,7 +627,11 @@ class World:
         self._unfought_at = self.keeping.writes(*PAUSES)
 
     def _under_way(self) -> bool:
-        return any(self.network.may_take_effect(attempt) for attempt in self.truth.attempts)
+        expected = self._expected()
+        return any(
+            self.network.may_take_effect(attempt) and attempt.family in expected
+            for attempt in self.truth.attempts
+        )
 
     def _out_of_sync(self) -> list[Family]:
         """Return the families that are not as the last file says and as the store believes."""
@@ -473,9 +646,14 @@ class World:
 
     def _expected(self) -> list[Family]:
         """Return the families that nothing holds back."""
-        last = self.scenario.versions[-1][1]
-        guarded = self.scenario.guarded
-        return [family for family in self.scenario.families if not (guarded and last[family].disabled)]
+        last, guarded, extras = self.scenario.versions[-1][1], self.scenario.guarded, self.scenario.extras
+        return [
+            family
+            for family in self.scenario.families
+            if not (guarded and last[family].disabled)
+            and not (extras.lasting and extras.lasting.for_ever and extras.lasting.family == family)
+            and not (extras.list_faults_last and extras.list_family == family)
+        ]
 
     def _doubted(self) -> list[Family]:
         """Return the families that are not on record as the last file says; time alone changes nothing."""
@@ -492,7 +670,10 @@ class World:
         return [
             family
             for family in self._expected()
-            if not (isinstance(one := known.get(family), Confirmed) and one.setting == last[family])
+            if not (
+                isinstance(one := known.get(family), Confirmed)
+                and (one.setting == last[family] or self._may_stay_tighter(family, one.setting))
+            )
         ]
 
     def on_record(self, account: str) -> Mapping[Family, Known]:
@@ -511,12 +692,29 @@ class World:
         """Tell whether nobody heals this drift: it is reported only."""
         if Role.APPLY in self._roles_for(owner(self.scenario, family)):
             return False
+        live = self.truth.now_in_force(family)
+        if live is not None and self._may_stay_tighter(family, live):
+            return True
         if family not in self.truth.last_change_behind or self.truth.in_force[family][-1].own:
             return False
         if self.scenario.drift is DriftPolicy.HEAL:
             return False
-        live = self.truth.now_in_force(family)
         wanted = self.scenario.versions[-1][1][family]
         if self.scenario.drift is DriftPolicy.WARN:
             return True
         return live is not None and direction(wanted, live) not in LESS_SAFE
+
+    def _may_stay_tighter(self, family: Family, setting: Setting) -> bool:
+        """Tell whether a setting nowhere looser than desired may stay, because nobody may loosen it.
+
+        Somebody tightened it behind the back of a ``run`` that only heals what became looser; or it was
+        set by a file that is newer than that of every process.
+        """
+        account = owner(self.scenario, family)
+        if Role.APPLY in self._roles_for(account) or looser(self.scenario.versions[-1][1][family], setting):
+            return False
+        if self.scenario.drift is DriftPolicy.HEAL_LOOSENED and family in self.truth.last_change_behind:
+            return True
+        proof = self.truth.proofs.get(family)
+        numbers = [one.file_number for one in self.processes.values() if one.account == account]
+        return proof is not None and all(number < proof.file_number for number in numbers)

@@ -1,0 +1,242 @@
+"""What must hold about files, policies, pauses, reviews, lists and suspension when a request is reserved.
+
+Like those of ``checkers`` each returns None, or what is wrong in one sentence, and shares no rule with
+the production code: what is looser is restated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from reconciler.core.model import Family, Setting
+from tests.simulation.truth import Attempt
+
+SEND_WITHIN_S = 2.0
+"""From the reservation to the first byte."""
+
+QUIET_AFTER_LIMITED_S = 10.0
+SPACED_S = 5.0
+"""After a 50011: a quiet window, and then requests this far apart."""
+
+OTHERS_WITHIN_S = 75.0
+"""While one family of four fails for ever, the others are in force within this time."""
+
+URGENT_WITHIN_S = 11.0
+"""While one family fails to be loosened, a protective change of another is reserved within this time:
+the window of one request that just took the slot, and the way to the reservation."""
+
+SLOT_S = 10.1
+"""The pace at which further ones follow where one of two slots is taken."""
+
+TICK_S = 0.01
+"""What two clocks of these worlds may disagree about such short times."""
+
+
+def ranks(setting: Setting) -> tuple[float, float, float]:
+    """Return how tight each field is: window, freeze (0: until reset, the longest), fewer contracts."""
+    freeze = float("inf") if setting.until_reset else float(setting.frozen_interval_ms)
+    return float(setting.time_interval_ms), freeze, -float(setting.qty_limit.value)
+
+
+def looser(before: Setting | None, after: Setting) -> bool:
+    """Tell whether ``after`` protects less than ``before`` in any respect; None protects nothing."""
+    if before is None or (before.disabled and not after.disabled):
+        return False
+    if after.disabled and not before.disabled:
+        return True
+    return any(now < was for was, now in zip(ranks(before), ranks(after), strict=True))
+
+
+def tightest(*settings: Setting) -> tuple[float, float, float]:
+    """Return the tightest of each field."""
+    window, freeze, quantity = zip(*map(ranks, settings), strict=True)
+    return max(window), max(freeze), max(quantity)
+
+
+def mixed_of(setting: Setting, wanted: Setting, others: Iterable[Setting | None]) -> bool:
+    """Tell whether each field is as wanted, or a tighter one of another of these settings."""
+    sources = [ranks(one) for one in (wanted, *others) if one is not None]
+    return not looser(wanted, setting) and all(
+        any(field == source[number] for source in sources) for number, field in enumerate(ranks(setting))
+    )
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def stale_file_never_loosens(
+    family: Family, setting: Setting, own_number: int, newer: Iterable[tuple[Setting, int]]
+) -> str | None:
+    """A controller loosens nothing that was set from a settings file accepted after its own."""
+    for other, number in newer:
+        if number > own_number and looser(other, setting):
+            return f"{family}: {setting} of file {own_number} loosens {other} of file {number}"
+    return None
+
+
+def field_by_field(family: Family, setting: Setting, wanted: Setting, live: Setting) -> str | None:
+    """Drift is healed field by field: what became tighter is not loosened with what became looser."""
+    if live.disabled or setting.disabled:
+        return None
+    for now, want, was in zip(ranks(setting), ranks(wanted), ranks(live), strict=True):
+        if was > want and now < was:
+            return f"{family}: healed to {setting}, which loosens a field of {live} tighter than {wanted}"
+    return None
+
+
+# -- policies, pauses, reviews ---------------------------------------------------------------------
+
+
+def nothing_loosens_under_an_unreadable_policy(
+    family: Family, setting: Setting, references: Sequence[Setting | None]
+) -> str | None:
+    """While the policy cannot be read nothing becomes looser than both the last proof and live."""
+    if references and all(looser(one, setting) for one in references):
+        return f"{family}: {setting} loosens {references[0]} while the policy cannot be read"
+    return None
+
+
+def factor_within_limit(
+    family: Family, setting: Setting, references: Sequence[Setting | None], limit: float | None
+) -> str | None:
+    """No field is loosened by more than the policy's factor, from any value that may be in force."""
+    for before in references if limit is not None else ():
+        if before is None or before.disabled or setting.disabled or not looser(before, setting):
+            continue
+        found = max(_factors(before, setting))
+        if limit is not None and found > limit:
+            return (
+                f"{family}: {setting} is {found:g} times looser than {before}, the policy allows {limit:g}"
+            )
+    return None
+
+
+def _factors(before: Setting, after: Setting) -> tuple[float, float, float]:
+    def shrunk(was: float, now: float) -> float:
+        return 1.0 if now >= was else float("inf") if now == 0.0 else was / now
+
+    (window, freeze, _), (window_now, freeze_now, _) = ranks(before), ranks(after)
+    contracts = float(after.qty_limit.value) / float(before.qty_limit.value)
+    return shrunk(window, window_now), shrunk(freeze, freeze_now), contracts
+
+
+def families_within_limit(family: Family, loosened: Sequence[Family], limit: int | None) -> str | None:
+    """A file that loosens more families than the policy allows loosens none of them, in slices neither."""
+    if limit is None or family not in loosened or len(loosened) <= limit:
+        return None
+    return f"{family} is loosened, one of {len(loosened)} families of its file; the policy allows {limit}"
+
+
+def pause_holds(family: Family, paused_at: float | None, asked_at: float) -> str | None:
+    """After a pause by hand has returned nothing of its family is reserved."""
+    if paused_at is None or paused_at >= asked_at:
+        return None
+    return f"{family} is reserved {asked_at - paused_at:.2f} s after it was paused"
+
+
+def nothing_outside_the_review_is_sent(
+    family: Family,
+    setting: Setting,
+    live: Setting | None,
+    reviewed: Mapping[Family, tuple[Setting | None, Setting]],
+) -> str | None:
+    """After a review only its changes are sent, from what was reviewed; ``live`` None: not known."""
+    if family not in reviewed:
+        return f"{family} is sent, which the review does not name"
+    before, after = reviewed[family]
+    if setting != after:
+        return f"{family}: {setting} is sent, reviewed was {after}"
+    if live is not None and live not in (before, after):
+        return f"{family}: {live} is in force, reviewed was the change from {before} to {after}"
+    return None
+
+
+# -- lists, reads and suspension -------------------------------------------------------------------
+
+
+def missing_is_not_gone(
+    family: Family, setting: Setting, last_seen: Setting | None, confirmed: bool
+) -> str | None:
+    """A family that a list leaves out is not taken for gone before its own read says so.
+
+    Until then only what is at least as tight as what was last seen is sent.
+    """
+    if confirmed or last_seen is None or not looser(last_seen, setting):
+        return None
+    return f"{family}: {setting} loosens {last_seen}, which a list left out and nothing else did"
+
+
+def unreadable_is_held(family: Family, odd: bool) -> str | None:
+    """A family whose row makes no sense, or names it in another way, is not written."""
+    return f"{family} is written, though its row in the newest list cannot be used" if odd else None
+
+
+def adopts_nothing_overtaken(family: Family, begun_at: float, reserved_at: Sequence[float]) -> str | None:
+    """Nothing is adopted on a read that began before another process's newest request, lock or no lock."""
+    late = [at for at in reserved_at if at > begun_at + TICK_S]
+    return (
+        f"{family} was adopted, read {late[-1] - begun_at:.2f} s before another request" if late else None
+    )
+
+
+def reads_are_of_this_side_of_a_suspension(
+    begun_at: float, resumed_at: float, asked_at: float
+) -> str | None:
+    """No request rests on a read from before the machine was suspended."""
+    if begun_at >= resumed_at or resumed_at > asked_at:
+        return None
+    return f"a request rests on a read begun {resumed_at - begun_at:.1f} s before a suspension ended"
+
+
+def not_written_after_a_suspension(attempt: Attempt, resumed_at: float, now: float) -> str | None:
+    """A reservation from before the machine was suspended is not written any more."""
+    if attempt.reserved_at >= resumed_at or resumed_at > now:
+        return None
+    return f"attempt {attempt.number} was reserved before a suspension and written after it"
+
+
+def written_soon(attempt: Attempt, after_s: float) -> str | None:
+    """Nothing is written later than 2 s after its reservation."""
+    if after_s <= SEND_WITHIN_S + TICK_S:
+        return None
+    return f"attempt {attempt.number} was written {after_s:.2f} s after its reservation"
+
+
+def spaced_after_limited(
+    reserved_at: float, limited_at: float | None, last_sent_at: float | None
+) -> str | None:
+    """After a 50011 one window is quiet, and then requests go 5 s apart."""
+    if limited_at is None:
+        return None
+    if reserved_at - limited_at < QUIET_AFTER_LIMITED_S - TICK_S:
+        return f"reserved {reserved_at - limited_at:.2f} s after a request that was refused for its rate"
+    if last_sent_at is not None and reserved_at - last_sent_at < SPACED_S - TICK_S:
+        return f"reserved {reserved_at - last_sent_at:.2f} s after another one, soon after a 50011"
+    return None
+
+
+# -- whose turn it is ------------------------------------------------------------------------------
+
+
+def protection_goes_first(family: Family, setting: Setting, waiting: Sequence[Family]) -> str | None:
+    """No change that loosens goes while another family's protection waits for a slot."""
+    if not waiting:
+        return None
+    return f"{family}: {setting} loosens, and goes before the protection of {', '.join(waiting)}"
+
+
+def no_family_starves(late_s: float, waiting: Sequence[Family]) -> str | None:
+    """While one family fails for ever, every other one comes into force within a bound."""
+    return f"{late_s:.0f} s after it was due not in force: {', '.join(waiting)}" if waiting else None
+
+
+def urgent_does_not_wait(late_s: float, waiting: Sequence[Family]) -> str | None:
+    """While one family fails to be loosened, a protective change of another leaves within a bound."""
+    return f"{late_s:.1f} s after the file said so not reserved: {', '.join(waiting)}" if waiting else None
+
+
+def ended_when_over(attempt: Attempt, shown_until: float, lands_within_s: float) -> str | None:
+    """An attempt is ended by a read only if that read shows all that the attempt can have done."""
+    if attempt.reserved_at + lands_within_s <= shown_until + TICK_S:
+        return None
+    return f"attempt {attempt.number} was ended by a read that need not show what it does"

@@ -1,0 +1,154 @@
+"""Each guard checker objects to what it is about, and to nothing else: rows of facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from reconciler.core.model import Family, Quantity, Setting, parse_family
+from reconciler.ports import Signed
+from tests.simulation import checkers, guard_checkers
+from tests.simulation.scenario import DISABLED, SETTINGS
+from tests.simulation.truth import Attempt, FileOrder
+
+FAMILY, OTHER = parse_family("BTC-USD"), parse_family("ETH-USD")
+TIGHT, LOOSE, MIXED, TIGHTEST = SETTINGS
+HEALED = Setting(5000, 0, Quantity("50"))
+"""MIXED, put back to TIGHT where it is looser."""
+
+REVIEWED: Mapping[Family, tuple[Setting | None, Setting]] = {FAMILY: (LOOSE, TIGHT)}
+
+
+def attempt(reserved_at: float) -> Attempt:
+    request = Signed(FAMILY, TIGHT, "", b"", {})
+    return Attempt(1, "run", "desk", request, reserved_at, reserved_at)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_looser"),
+    [
+        (TIGHT, LOOSE, True),
+        (LOOSE, TIGHT, False),
+        (TIGHT, TIGHT, False),
+        (TIGHT, MIXED, True),
+        (MIXED, TIGHT, True),
+        (TIGHT, TIGHTEST, False),
+        (TIGHT, DISABLED, True),
+        (DISABLED, LOOSE, False),
+        (None, DISABLED, False),
+        (DISABLED, DISABLED, False),
+    ],
+)
+def test_looser_in_any_respect(before: Setting | None, after: Setting, is_looser: bool) -> None:
+    assert guard_checkers.looser(before, after) is is_looser
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted", "others", "is_mixed"),
+    [
+        (HEALED, TIGHT, (MIXED,), True),
+        (TIGHT, TIGHT, (), True),
+        (LOOSE, TIGHT, (LOOSE,), False),
+        (Setting(6000, 2000, Quantity("100")), TIGHT, (MIXED, None), False),
+        (TIGHTEST, TIGHT, (None, TIGHTEST), True),
+    ],
+)
+def test_a_mixture_is_nowhere_looser_than_desired(
+    setting: Setting, wanted: Setting, others: tuple[Setting | None, ...], is_mixed: bool
+) -> None:
+    assert guard_checkers.mixed_of(setting, wanted, others) is is_mixed
+
+
+Checker = Callable[..., str | None]
+
+OBJECTIONS: list[tuple[Checker, tuple[Any, ...]]] = [
+    (guard_checkers.stale_file_never_loosens, (FAMILY, LOOSE, 1, [(TIGHT, 2)])),
+    (guard_checkers.field_by_field, (FAMILY, TIGHT, TIGHT, MIXED)),
+    (guard_checkers.nothing_loosens_under_an_unreadable_policy, (FAMILY, LOOSE, [TIGHT, TIGHT])),
+    (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [TIGHT], 2)),
+    (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [LOOSE, TIGHT], 2)),
+    (guard_checkers.factor_within_limit, (FAMILY, TIGHT, [MIXED], 4)),  # from until-reset to 2 s
+    (guard_checkers.families_within_limit, (FAMILY, [FAMILY, OTHER], 1)),
+    (guard_checkers.pause_holds, (FAMILY, 1.0, 1.1)),
+    (guard_checkers.nothing_outside_the_review_is_sent, (FAMILY, TIGHT, LOOSE, {})),
+    (guard_checkers.nothing_outside_the_review_is_sent, (FAMILY, TIGHT, MIXED, REVIEWED)),
+    (guard_checkers.nothing_outside_the_review_is_sent, (FAMILY, MIXED, LOOSE, REVIEWED)),
+    (guard_checkers.missing_is_not_gone, (FAMILY, LOOSE, TIGHT, False)),
+    (guard_checkers.unreadable_is_held, (FAMILY, True)),
+    (guard_checkers.adopts_nothing_overtaken, (FAMILY, 1.0, [2.0])),
+    (guard_checkers.reads_are_of_this_side_of_a_suspension, (1.0, 2.0, 3.0)),
+    (guard_checkers.not_written_after_a_suspension, (attempt(1.0), 2.0, 2.0)),
+    (guard_checkers.written_soon, (attempt(1.0), 2.5)),
+    (guard_checkers.spaced_after_limited, (19.0, 10.0, None)),
+    (guard_checkers.spaced_after_limited, (24.0, 10.0, 20.5)),
+    (guard_checkers.protection_goes_first, (FAMILY, LOOSE, [OTHER])),
+    (guard_checkers.no_family_starves, (75.0, [FAMILY])),
+    (guard_checkers.urgent_does_not_wait, (11.0, [FAMILY])),
+    (guard_checkers.ended_when_over, (attempt(1.0), 35.0, 35.0)),
+    (checkers.reads_have_a_reason, (1, None)),
+    (checkers.reads_have_a_reason, (13, "doubt")),
+    (checkers.only_accepted_settings, ((FAMILY, LOOSE), TIGHT)),
+    (checkers.only_accepted_settings, ((FAMILY, TIGHT), None)),
+]
+
+CONSENTS: list[tuple[Checker, tuple[Any, ...]]] = [
+    (guard_checkers.stale_file_never_loosens, (FAMILY, TIGHT, 1, [(LOOSE, 2)])),
+    (guard_checkers.stale_file_never_loosens, (FAMILY, LOOSE, 2, [(TIGHT, 2)])),
+    (guard_checkers.field_by_field, (FAMILY, HEALED, TIGHT, MIXED)),
+    (guard_checkers.field_by_field, (FAMILY, TIGHT, TIGHT, LOOSE)),
+    (guard_checkers.field_by_field, (FAMILY, TIGHT, TIGHT, DISABLED)),
+    (guard_checkers.nothing_loosens_under_an_unreadable_policy, (FAMILY, LOOSE, [LOOSE, TIGHT])),
+    (guard_checkers.nothing_loosens_under_an_unreadable_policy, (FAMILY, LOOSE, [])),
+    (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [TIGHT], 4)),
+    (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [TIGHT], None)),
+    (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [None, DISABLED], 1)),
+    (guard_checkers.families_within_limit, (FAMILY, [FAMILY], 1)),
+    (guard_checkers.families_within_limit, (FAMILY, [FAMILY, OTHER], None)),
+    (guard_checkers.pause_holds, (FAMILY, 1.0, 1.0)),
+    (guard_checkers.pause_holds, (FAMILY, None, 1.0)),
+    (guard_checkers.nothing_outside_the_review_is_sent, (FAMILY, TIGHT, LOOSE, REVIEWED)),
+    (guard_checkers.nothing_outside_the_review_is_sent, (FAMILY, TIGHT, None, REVIEWED)),
+    (guard_checkers.missing_is_not_gone, (FAMILY, LOOSE, TIGHT, True)),
+    (guard_checkers.missing_is_not_gone, (FAMILY, TIGHT, LOOSE, False)),
+    (guard_checkers.missing_is_not_gone, (FAMILY, LOOSE, None, False)),
+    (guard_checkers.unreadable_is_held, (FAMILY, False)),
+    (guard_checkers.adopts_nothing_overtaken, (FAMILY, 1.0, [])),
+    (guard_checkers.reads_are_of_this_side_of_a_suspension, (2.0, 2.0, 3.0)),
+    (guard_checkers.reads_are_of_this_side_of_a_suspension, (1.0, 4.0, 3.0)),  # while it is reserved
+    (guard_checkers.not_written_after_a_suspension, (attempt(2.1), 2.0, 2.2)),
+    (guard_checkers.written_soon, (attempt(1.0), 2.0)),
+    (guard_checkers.spaced_after_limited, (21.0, 10.0, None)),
+    (guard_checkers.spaced_after_limited, (24.0, None, 23.0)),
+    (guard_checkers.protection_goes_first, (FAMILY, LOOSE, [])),
+    (guard_checkers.no_family_starves, (75.0, [])),
+    (guard_checkers.urgent_does_not_wait, (11.0, [])),
+    (guard_checkers.ended_when_over, (attempt(1.0), 36.0, 35.0)),
+    (checkers.reads_have_a_reason, (1, "first")),
+    (checkers.only_accepted_settings, ((FAMILY, TIGHT), TIGHT)),
+    (checkers.only_accepted_settings, ((FAMILY, TIGHTEST), TIGHT, [TIGHTEST])),
+]
+
+
+def _name(value: Any) -> str | None:
+    return str(value.__name__) if callable(value) else None
+
+
+@pytest.mark.parametrize(("checker", "facts"), OBJECTIONS, ids=_name)
+def test_a_broken_promise_is_seen(checker: Checker, facts: tuple[Any, ...]) -> None:
+    assert checker(*facts) is not None
+
+
+@pytest.mark.parametrize(("checker", "facts"), CONSENTS, ids=_name)
+def test_a_kept_promise_is_no_violation(checker: Checker, facts: tuple[Any, ...]) -> None:
+    assert checker(*facts) is None
+
+
+def test_files_are_numbered_in_the_order_of_acceptance() -> None:
+    files = FileOrder()
+
+    assert [files.accept(name, changed=False) for name in ("a", "b", "a")] == [1, 2, 1]
+    assert files.accept("a", changed=True) == 3
+    assert files.accept("a", changed=True) == 3
+    assert files.accept("b", changed=False) == 2
