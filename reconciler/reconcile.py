@@ -399,6 +399,8 @@ class _Pass:
 
     async def run(self) -> PassResult:
         """Step until the pass ends."""
+        if self.options.live and not self.memory.reads.rows:
+            self._take_reads(replace(self.reads, rows=await self.store.last_rows()))
         while True:
             end = self._called_off()
             if end is not None and self.plan is not None:
@@ -577,7 +579,7 @@ class _Pass:
         self._take_reads(_with_answer(self.reads, step, answer, self.clock.now()))
         if isinstance(step, Read) and isinstance(answer, LiveRead):
             self.memory.failures, self.proved = 0, set()
-            await self.store.record_live(answer)
+            await self.store.record_live(answer, last_seen=self.reads.last_seen_of_missing())
             self.observe(LiveReadDone(answer))
             self._warn_of_odd_rows(answer)
         self._notice_suspension()

@@ -175,6 +175,14 @@ class Reads:
         """Return these reads after a read of ``family`` alone failed at ``at``."""
         return self._asked(family, at)
 
+    def last_seen_of_missing(self) -> dict[Family, Setting]:
+        """Return the last settings of families that the list leaves out and that may not be gone."""
+        return {
+            family: self.rows[family].setting
+            for family, missing in self.missing.items()
+            if missing.gone_at is None and family in self.rows
+        }
+
     def forgotten(self) -> Reads:
         """Return what stays when nothing read so far may be relied on: the memory, and no read."""
         return replace(self, latest=None, overtaken=frozenset(), repeated=0)

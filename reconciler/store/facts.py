@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     Budget,
     Confirmed,
@@ -43,6 +44,7 @@ from reconciler.store.rows import (
     TurnRow,
     clean,
     file_of,
+    last_seen_settings,
     live_rows,
     setting_of,
     wall_text,
@@ -317,6 +319,21 @@ def turn_of(row: TurnRow) -> Turn:
 def override_record(row: OverrideRow) -> OverrideRecord:
     """Return an override row as a record for people."""
     return OverrideRecord(Family(row.family), row.refusal, row.reason, datetime.fromisoformat(row.at_wall))
+
+
+def seen_rows(live: LiveDocument, applied: Iterable[AppliedRow], ages: Ages) -> dict[Family, SeenRow]:
+    """Return the rows of a recorded read, as seen now, or long ago where a proof was recorded later.
+
+    Times of day are enough for that: what is wrong with them holds a family back, or not, and no more.
+    """
+    rows, _ = live_rows(live.document)
+    settings = {family: row.setting for family, row in rows.items()}
+    settings |= last_seen_settings(live.document)
+    proven = {row.family: row.at_wall for row in applied}
+    return {
+        family: SeenRow(setting, float("-inf") if proven.get(family, "") > live.read_wall else ages.now)
+        for family, setting in settings.items()
+    }
 
 
 def live_record(row: LiveDocument) -> LiveRecord:
