@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reconciler.core.events import Cause
 from reconciler.core.evidence import SECOND_READ_AFTER_S, Reads, counts_after, repeat_after_s
-from reconciler.core.model import Family, Known, Never, Setting
+from reconciler.core.model import Family, Known, Never, Setting, Uncertain
 from reconciler.core.plan import Change, Plan
 
 LEAD_S = 1.0
@@ -133,9 +133,8 @@ def next_step(
         return Adopt(adopted)
     following = next_request(plan, now=now, slots=slots)
     options = () if following is None else (_sending(following, known, reads, now, not_before, live),)
-    return _first_due(
-        [*options, *_doubts(plan, reads, not_before), *_awaited(plan, reads, now, not_before, live)], now
-    )
+    reading = [*_doubts(plan, reads, not_before), *_awaited(plan, reads, now, not_before, live)]
+    return _first_due([*options, *_read_back(plan, known, reads, not_before), *reading], now)
 
 
 def next_request(plan: Plan, *, now: float, slots: Slots) -> Next | None:
@@ -179,6 +178,18 @@ def _sending(
 def _is_fresh(reads: Reads, known: Known, now: float) -> bool:
     latest = reads.latest
     return latest is not None and latest.begun_at > counts_after(known) and latest.ended_at > now - FRESH_S
+
+
+def _read_back(
+    plan: Plan, known: Mapping[Family, Known], reads: Reads, not_before: float
+) -> Iterator[_Option]:
+    """Yield the read that tells at once what came of a request without a definite answer."""
+    if reads.latest is None:
+        return
+    begun_at = reads.latest.begun_at
+    tried = (known.get(change.family, Never()) for change in plan.requests if change.tries)
+    if any(isinstance(one, Uncertain) and counts_after(one) >= begun_at for one in tried):
+        yield _Option(not_before, Cause.SECOND_READ, Read())
 
 
 def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:

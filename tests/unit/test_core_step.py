@@ -321,3 +321,17 @@ def test_of_several_unknowns_the_earliest_is_waited_for_and_then_read() -> None:
     assert step_at(1000.0) == Wait(1026.0, Cause.UNCONFIRMED)
     assert step_at(1025.0) == Wait(1026.0, Cause.UNCONFIRMED)
     assert step_at(1026.0) == Read(repeated=True)
+
+
+def test_what_has_no_definite_answer_is_read_back_at_once_and_then_waits_for_its_back_off() -> None:
+    known: dict[Family, Known] = {
+        BTC: Uncertain(None, (unresolved("5000/2000/100", reserved_at=999.0, effect_until=1034.0),))
+    }
+    rules = Rules(retries=RetryRecord({BTC: Tries(A, 1, 999.0)}))
+
+    def step_after(reads: Reads) -> Step:
+        return step_of(plan_of({BTC: A}, known, reads, rules), known, reads)
+
+    assert step_after(Reads(read(998.9, {}))) == Read()
+    assert step_after(Reads(read(999.9, {}))) == Wait(1009.0, Cause.BACK_OFF)
+    assert step_after(Reads(read(999.9, {BTC: row("5000/2000/100")}))) == Adopt({BTC: A})
