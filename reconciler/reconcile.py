@@ -33,7 +33,7 @@ from reconciler.core.events import (
     RequestSettled,
     Waiting,
 )
-from reconciler.core.evidence import Reads, view
+from reconciler.core.evidence import Reads, newest_file, view
 from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import (
     AccountInfo,
@@ -68,7 +68,7 @@ from reconciler.core.retry import (
     rejected_again_after_s,
     retry_after_s,
 )
-from reconciler.core.saved import reviewed
+from reconciler.core.saved import Reviewed
 from reconciler.core.status import states_seen
 from reconciler.core.step import (
     Adopt,
@@ -158,6 +158,7 @@ class Memory:
     reads: Reads = field(default_factory=Reads)
     file: FileVersion | None = None
     failed_family: Family | None = None
+    wait_until: dict[Family, float] = field(default_factory=dict)
     odd_rows: OddRowsSeen | None = None
     failures: int = 0
     unsent: int = 0
@@ -227,10 +228,10 @@ class PassResult:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What a review of the first whole plan allows: until when, and whether only what it showed."""
+    """What a review of the first whole plan allows: until when, and what; None: whatever is planned."""
 
     deadline: float
-    reviewed: bool = False
+    reviewed: Reviewed | None = None
 
 
 Review = Callable[[Plan], Approval | None]
@@ -458,8 +459,8 @@ class _Pass:
         if approval is None:
             return Vetoed()
         self.deadline = approval.deadline
-        if approval.reviewed:
-            self.reviewed = reviewed(plan)
+        if approval.reviewed is not None:
+            self.reviewed = approval.reviewed
         return None
 
     async def _plan_again(self) -> tuple[Plan, Slots]:
@@ -467,7 +468,7 @@ class _Pass:
         await self._accept_file()
         grounds = await self.store.grounds()
         self.known, pauses, ledger = grounds.known, grounds.pauses, self._trusted(grounds.ledger)
-        self.retries = grounds.retries
+        self.retries = replace(grounds.retries, wait_until=self.memory.wait_until)
         self.reads = self.reads.beside(self.known, self.proved)
         now, desired = self.clock.now(), self.wanted
         self._forget_rejections()
@@ -572,7 +573,7 @@ class _Pass:
     async def _read(self, step: Read | ReadFamily) -> End | None:
         """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
         answer = await _answer_to(step, self.exchange)
-        if isinstance(answer, Reply) and (isinstance(step, Read) or stop_for(answer) is not None):
+        if isinstance(answer, Reply) and isinstance(step, Read):
             return self._failed(READING_LIVE, answer)
         if isinstance(answer, Reply):
             self.observe(ReadFailed(READING_FAMILY, answer))
@@ -649,26 +650,43 @@ class _Pass:
         file = await self._file_to_record()
         if await self._record_overrides() and self._not_the_time(step.at):
             return None  # the state took long over it
-        if not await self._is_still_next(step.change):
+        change = await self._still_next(step.change)
+        if change is None:
             return None
-        request = self.exchange.sign(step.change.family, step.change.after)
+        request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
+        file = self.memory.file or file
+        if change.other_file:
+            file = newest_file(self.known.get(change.family, Never()))  # what it says stays on record
         slot = await self.store.reserve(
             request,
             assume_idle=self.options.assume_idle,
             by=step.at + TOO_LATE_S,
-            file=self.memory.file or file,
+            file=file,
             keep_free=step.keep_free,
         )
-        return (request, slot) if isinstance(slot, Reserved) else None
+        if not isinstance(slot, Reserved):
+            return None
+        if self.desired() != self.wanted or self.options.policy() != policy:
+            await self._take_back(slot)  # it may have waited long for the state
+            return None
+        return request, slot
 
-    async def _is_still_next(self, change: Change) -> bool:
-        """Tell whether file, policy and state still ask for this request first; no read is asked for."""
+    async def _take_back(self, slot: Reserved) -> None:
+        """Put on record that nothing was sent on a reservation."""
+        status, why = AttemptStatus.NOT_SENT, "file or policy changed before it was sent"
+        await self.store.settle(
+            slot.attempt, status, definite=False, limited=False, code="changed", message=why, tried=False
+        )
+
+    async def _still_next(self, change: Change) -> Change | None:
+        """Return the request if file, policy and state still ask for it first; no read is asked for."""
         plan, slots = await self._plan_again()
         following = next_request(plan, now=self.clock.now(), slots=slots)
         if following is None:
-            return False
+            return None
         now = following.change
-        return (now.family, now.before, now.after) == (change.family, change.before, change.after)
+        same = (now.family, now.before, now.after) == (change.family, change.before, change.after)
+        return now if same else None
 
     def _not_the_time(self, at: float) -> bool:
         """Tell whether to decide again instead of sending: too early, too late, stopped, another key."""
@@ -748,13 +766,15 @@ class _Pass:
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
         """Let one family wait for its own back-off; only when two fail in a row does the account.
 
-        So it does where the exchange asks for it, and where nothing was sent: that is no family's fault.
+        So it does where nothing was sent: that is no family's fault.
         """
         before, self.memory.failed_family = self.memory.failed_family, change.family
         doing = f"setting {change.family}"
         if reply.reply_class is ReplyClass.NOT_SENT:
             return self._not_sent(doing, reply)
-        if reply.retry_after_s is not None or before not in (None, change.family):
+        if reply.retry_after_s is not None:
+            self.memory.wait_until[change.family] = self.clock.now() + reply.retry_after_s
+        if before not in (None, change.family):
             return self._failed(doing, reply)
         self.trouble = reply
         return None

@@ -83,17 +83,23 @@ def _requested_s(reply: Reply) -> float:
     return min(reply.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
 
 
+RETRY_PATIENCE_S = 30.0
+"""How long a retry that only adds protection leaves the last slot to others; then it takes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tries:
     """The consecutive attempts of a family at one ``setting`` without a definite success, on record.
 
-    ``count`` is at least 1; ``last_at`` is the reservation of the newest one on this process's clock.
+    ``count`` is at least 1; ``last_at`` is the reservation of the newest one on this process's clock, and
+    ``limited`` tells that this one was refused for its rate: pacing decides when to try again then.
     Attempts that were not sent, and those refused for key, account or clock, do not count.
     """
 
     setting: Setting
     count: int
     last_at: float
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ class RetryRecord:
 
     tries: Mapping[Family, Tries] = field(default_factory=dict)
     succeeded_at: float = float("-inf")
+    wait_until: Mapping[Family, float] = field(default_factory=dict)
+    """Until when the exchange asked to wait with a family (Retry-After), as far as this process knows."""
 
     def count(self, family: Family, setting: Setting) -> int:
         """Return how often ``setting`` was tried without success; 0 for a setting not tried yet."""
@@ -112,12 +120,17 @@ class RetryRecord:
         return tries.count if tries is not None and tries.setting == setting else 0
 
     def not_before(self, family: Family, setting: Setting, *, protective: bool) -> float:
-        """Return the instant from which ``setting`` may be tried again; -inf when it may be at once."""
+        """Return the instant from which ``setting`` may be tried again; -inf where it was not tried yet."""
         tries = self.tries.get(family)
-        if tries is None or tries.setting != setting or self.succeeded_at > tries.last_at:
+        if tries is None or tries.setting != setting:
             return float("-inf")
+        if tries.limited:
+            return max(tries.last_at, self.wait_until.get(family, float("-inf")))
+        if self.succeeded_at > tries.last_at:
+            return self.succeeded_at
         waits = PROTECTIVE_RETRY_S if protective else LOOSENING_RETRY_S
-        return tries.last_at + waits[min(tries.count, len(waits)) - 1]
+        due = tries.last_at + waits[min(tries.count, len(waits)) - 1]
+        return max(due, self.wait_until.get(family, float("-inf")))
 
 
 NO_TRIES = RetryRecord()

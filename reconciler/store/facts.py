@@ -107,7 +107,8 @@ def retries_from_rows(
     acknowledged = (ages.proven_at(row) for row in applied if row.how == How.APPLIED.value)
     return RetryRecord(
         tries={
-            Family(row.family): Tries(setting_of(row), row.tries, ages.reserved_at(row)) for row in tries
+            Family(row.family): Tries(setting_of(row), row.tries, ages.reserved_at(row), bool(row.limited))
+            for row in tries
         },
         succeeded_at=max(acknowledged, default=float("-inf")),
     )
