@@ -185,7 +185,8 @@ def _family_spec(part: str) -> FamilySpec:
     multiple=True,
     metavar=SYNTAX,
     help="Something that goes wrong, in order: lost-before, lost-after, slow, html-403,"
-    " html-429, html-502, html-503, large-headers, endless-headers, wrong-echo, truncated, any code of OKX, or wrapped-CODE. Repeatable.",
+    " html-429, html-502, html-503, large-headers, endless-headers, wrong-echo, truncated, any code of OKX,"
+    " or wrapped-CODE. Repeatable.",
 )
 @click.option(
     "--row",

@@ -215,12 +215,14 @@ def _parse(
 ) -> T | Reply:
     """Return what ``read`` makes of the answer to a question, else the reply it amounts to.
 
-    ``is_list``: the rows are of families, and what one of them refuses is about that family alone.
+    ``is_list``: the rows are of families, and what one that names its family refuses is about it alone.
     """
     envelope = _accepted(status, body, scrub, family)
     if isinstance(envelope, Reply):
         return envelope
-    refused = None if is_list else _only_refusal(envelope, family)
+    refused = _only_refusal(envelope, family)
+    if is_list and refused is not None and refused.family:
+        refused = None
     return _data(envelope, scrub, read) if refused is None else _by_row(refused, envelope, scrub)
 
 

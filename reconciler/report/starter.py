@@ -62,7 +62,7 @@ class Imported:
 
 def imported(read: LiveRead) -> Imported:
     """Split a live read into what a file can say and what it cannot."""
-    left_out: dict[str, str] = {**read.unreadable}
+    left_out: dict[str, str] = dict(read.unreadable.items())
     for name in read.odd_names.values():
         left_out[printable(name)] = "this is no family's name"
     if read.nameless:

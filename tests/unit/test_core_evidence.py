@@ -87,8 +87,8 @@ def missing(reads: int, every_s: float, *, answer: LiveRead | None = None, begin
         (missing(1, 1.0), Missing()),
         (missing(2, 6.0), Missing()),
         (missing(3, 2.0), Missing()),
-        (missing(3, 2.5), Unconfirmed(setting("5000/2000/100"))),
-        (missing(9, 30.0), Unconfirmed(setting("5000/2000/100"))),
+        (missing(3, 2.5), Unconfirmed(setting("5000/2000/100"), 200.0)),
+        (missing(9, 30.0), Unconfirmed(setting("5000/2000/100"), 200.0)),
         (missing(1, 1.0, answer=LiveRead(200.1, {}, asked=BTC)), Absent(setting("5000/2000/100"))),
         (missing(1, 1.0, answer=LiveRead(200.1, {}, nameless=1, asked=BTC)), Missing()),
         (missing(1, 1.0, answer=LiveRead(200.1, {}, NAMED, asked=BTC)), Unreadable("qtyLimit is 1e3")),
@@ -142,7 +142,7 @@ def test_a_family_never_seen_beside_a_nameless_row_stays_unconfirmed_without_a_s
         found = found.then(LiveRead(200.0 + 3 * number, {}, nameless=1)).without_answer(
             BTC, 201.0 + 3 * number
         )
-    assert view(BTC, Never(), found) == Unconfirmed(None)
+    assert view(BTC, Never(), found) == Unconfirmed(None, 200.0)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from reconciler.core.model import Desired, Family, LiveRead, LiveRow, Setting
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Because, DriftPolicy, Plan
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
+from reconciler.core.saved import reviewed as reviewed_of
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection
 from reconciler.reconcile import Approval, Finished, Memory, Options, PassResult, reconcile
@@ -179,7 +180,7 @@ def applied(
 
     def review(plan: Plan) -> Approval:
         after_review()
-        return Approval(here.clock.now() + 100.0, reviewed=reviewed)
+        return Approval(here.clock.now() + 100.0, reviewed_of(plan) if reviewed else None)
 
     async def apply() -> PassResult:
         await here.store.identify(INFO.uid, "openapi.okx.com")
