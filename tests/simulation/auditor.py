@@ -104,7 +104,8 @@ class Auditor:
             verify(checkers.read_before_write, reserved_at, newest)
         if scenario.lock_works:
             facts = (family, setting, known, basis.reads, attempt.reserved_local)
-            verify(checkers.no_request_without_difference, *facts)
+            own_read = basis.family_reads.get(family)
+            verify(checkers.no_request_without_difference, *facts, own_read)
 
     def _check_permission(self, process: Process, attempt: Attempt, basis: Basis) -> None:
         """Check that nothing forbids the request."""
@@ -114,7 +115,8 @@ class Auditor:
         if scenario.live:
             verify(checkers.frozen_not_written, family, newest)
         if scenario.guarded:
-            verify(checkers.disabling_is_guarded, family, setting, known, basis.reads)
+            own_read = basis.family_reads.get(family)
+            verify(checkers.disabling_is_guarded, family, setting, known, basis.reads, own_read)
         if scenario.lock_works and process.role is Role.RUN:
             verify(checkers.drift_policy_kept, family, setting, known, newest, scenario.drift)
 
