@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -48,7 +48,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Change, Plan, Reason
-from reconciler.core.problems import Problem, json_text
+from reconciler.core.problems import Problem, json_text, printable
 from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
@@ -165,6 +165,23 @@ def observer(
         failing = failing or isinstance(event, ExchangeFailed)
 
     return observe
+
+
+def shielded(observe: Observe) -> Observe:
+    """Return an observer whose failure stops nothing: protection goes on whatever becomes of its log.
+
+    What went wrong is written to stderr, as far as that can be.
+    """
+
+    def observed(event: Event) -> None:
+        try:
+            observe(event)
+        except Exception as error:
+            with suppress(OSError, ValueError):
+                told = f"mmp: {type(event).__name__} could not be reported: {type(error).__name__}: {error}"
+                print(printable(told), file=sys.stderr)
+
+    return observed
 
 
 Told = tuple[str, str, dict[str, object]]

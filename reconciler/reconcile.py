@@ -146,7 +146,8 @@ class RejectedSetting:
 class Memory:
     """What one process remembers from pass to pass; losing it is always safe.
 
-    ``failures`` counts failures in a row, for the back-off, ``state_failures`` those of the state.
+    ``failures`` counts failures in a row, for the back-off, ``unsent`` those of requests that could not be
+    sent, and ``state_failures`` those of the state.
     ``clock_synced`` tells that the clock was already measured again since the last request whose
     timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
     one whose request failed last, with no success since. ``reads`` is what is remembered of rows,
@@ -159,6 +160,7 @@ class Memory:
     failed_family: Family | None = None
     odd_rows: OddRowsSeen | None = None
     failures: int = 0
+    unsent: int = 0
     state_failures: int = 0
     not_before: float = float("-inf")
     clock_synced: bool = False
@@ -623,7 +625,7 @@ class _Pass:
         """Open, wait for the slot, decide once more, reserve, send once, settle; any doubt plans again."""
         connection = await self.exchange.open()
         if isinstance(connection, Reply):
-            return self._failed("connecting", connection)
+            return self._not_sent("connecting", connection)
         try:
             slot = await self._reserved(step)
             if slot is None:
@@ -698,6 +700,8 @@ class _Pass:
             tried=reply.reply_class not in STOPPING | {ReplyClass.NOT_SENT},
         )
         self.memory.attempts[change.family] = self.memory.attempts.get(change.family, 0) + 1
+        if reply.reply_class is not ReplyClass.NOT_SENT:
+            self.memory.unsent = 0
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
@@ -740,12 +744,24 @@ class _Pass:
         return None
 
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
-        """Let one family wait for its own back-off; only when two fail in a row does the account."""
+        """Let one family wait for its own back-off; only when two fail in a row does the account.
+
+        So it does where the exchange asks for it, and where nothing was sent: that is no family's fault.
+        """
         before, self.memory.failed_family = self.memory.failed_family, change.family
-        if reply.reply_class is ReplyClass.NOT_SENT or before not in (None, change.family):
-            return self._failed(f"setting {change.family}", reply)
+        doing = f"setting {change.family}"
+        if reply.reply_class is ReplyClass.NOT_SENT:
+            return self._not_sent(doing, reply)
+        if reply.retry_after_s is not None or before not in (None, change.family):
+            return self._failed(doing, reply)
         self.trouble = reply
         return None
+
+    def _not_sent(self, doing: str, reply: Reply) -> End | None:
+        """Back off after a request that could not be sent, whatever reads come to meanwhile."""
+        self.memory.failures = max(self.memory.failures, self.memory.unsent)
+        self.memory.unsent += 1
+        return self._failed(doing, reply)
 
     def _reject(self, change: Change, reply: Reply, *, only_if_looser: bool) -> None:
         """Remember that the exchange refused a setting, and when it may be tried again."""

@@ -405,7 +405,7 @@ class Applying:
     def _watching(self, run: Run, observe: Observe) -> Observe:
         def watch(event: Event) -> None:
             self.stop.watch(f"{run.desired.account}/{run.desired.environment}", event)
-            observe(event)
+            logs.shielded(observe)(event)
 
         return watch
 

@@ -137,7 +137,7 @@ class Supervisor:
         """Take what happened, to one account or to none; everything that is told comes through here."""
         if keeper is not None:
             self.stop.watch(keeper.name, event)
-        self._onlookers.hear(event, keeper)
+        logs.shielded(lambda event: self._onlookers.hear(event, keeper))(event)
         self._observer(keeper)(event)
 
     # ---- what runs -----------------------------------------------------------------------------------
@@ -384,7 +384,8 @@ class Supervisor:
         if key not in self._observers:
             owner = ("", "") if keeper is None else keeper.owner
             simulator = doors.is_simulator(self.standing.base)
-            self._observers[key] = logs.observer(*owner, simulator=simulator, advice=doors.advice_on)
+            observe = logs.observer(*owner, simulator=simulator, advice=doors.advice_on)
+            self._observers[key] = logs.shielded(observe)
         return self._observers[key]
 
 

@@ -298,7 +298,7 @@ ERRORS: dict[str, Explanation] = {
     ),
     "reset-unconfirmed": _row(
         "Nobody knows whether the family was reset",
-        "The request was not answered, or in a way that proves nothing. It is never sent again by itself.",
+        "The request has no definite answer. What it did is read back before it is sent again.",
         "Run mmp reset again: it looks first whether the family is still frozen.",
     ),
     # State
@@ -551,7 +551,7 @@ WORDS: dict[str, Explanation] = {
     ),
     "uncertain": _row(
         "Uncertain",
-        "An earlier request was not answered, so what is in force is not known. It is never taken as "
+        "An earlier request has no definite answer, so what is in force is not known. It is never taken as "
         "equal to what is desired.",
         "It is sent again, or read back once nothing can still arrive; mmp status says when.",
     ),
@@ -611,7 +611,7 @@ WORDS: dict[str, Explanation] = {
     ),
     "unknown": _row(
         "Unknown",
-        "A request was not answered, so what is in force is not known for certain.",
+        "A request has no definite answer, so what is in force is not known for certain.",
         "Run it again: a read or an acknowledged write settles it.",
     ),
     "held": _row("Held", "Not written: frozen, paused, refused, or left alone."),

@@ -121,7 +121,7 @@ def _status_of(result: Result, waiting: set[Family], sent: bool) -> Exit:
     return Exit.REFUSED if refused else Exit.FAILED
 
 
-UNCONFIRMED = "an attempt was not answered, so what is in force is not known for certain"
+UNCONFIRMED = "a request has no definite answer, so what is in force is not known for certain"
 
 LIVE_UNKNOWN = "live settings were not read, so what is in force is not known"
 

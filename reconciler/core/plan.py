@@ -741,7 +741,12 @@ def _proposal(change: Change, known: Known, reads: Reads, *, may_be_enabled: boo
     if before is None and change.reason is not Reason.DRIFTED:
         before = last_seen(change.family, known, reads)
         way = way if before is None else direction(before, change.after)
-    return Proposal(change.family, before, change.after, way, may_be_enabled)
+    attempts = known.unresolved if isinstance(known, Uncertain) else ()
+    may_loosen = any(
+        attempt.setting is not None and not is_no_looser(attempt.setting, change.after)
+        for attempt in attempts
+    )
+    return Proposal(change.family, before, change.after, way, may_be_enabled, may_loosen)
 
 
 def _is_proposed(change: Change) -> bool:

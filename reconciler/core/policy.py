@@ -102,7 +102,8 @@ class PolicyInForce:
 class Proposal:
     """One change as a policy sees it; ``before`` None: nothing was in force that is known of.
 
-    ``may_be_enabled`` tells that the family is, or may be, enabled now.
+    ``may_be_enabled`` tells that the family is, or may be, enabled now, ``may_loosen`` that the change
+    loosens something that may be in force, by a request without a definite answer.
     """
 
     family: Family
@@ -110,6 +111,7 @@ class Proposal:
     after: Setting
     direction: Direction | None
     may_be_enabled: bool
+    may_loosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,10 +283,13 @@ def _less_safe(proposals: Iterable[Proposal]) -> Iterator[Refusal]:
     """Refuse what loosens, disables or does so in part: the policy that would judge it cannot be read."""
     for each in proposals:
         if each.direction in LESS_SAFE:
-            measured = f"{each.direction.value} while the policy file cannot be read"
-            yield Refusal(
-                _looser_allow(each).kind, each.family, UNREADABLE_RULE, measured, "enable and tighten"
-            )
+            kind, what = _looser_allow(each).kind, each.direction.value
+        elif each.may_loosen:
+            kind, what = Kind.LOOSEN, "may loosen what an earlier request set"
+        else:
+            continue
+        measured = f"{what} while the policy file cannot be read"
+        yield Refusal(kind, each.family, UNREADABLE_RULE, measured, "enable and tighten")
 
 
 def _disabling(proposals: tuple[Proposal, ...], rule: str) -> Iterator[Refusal]:

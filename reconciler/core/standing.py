@@ -165,7 +165,7 @@ def _names(status: Status, holds: Callable[[FamilyStatus], bool]) -> tuple[Famil
 def _uncertain_words(status: Status) -> str:
     unanswered = _names(status, lambda one: one.state is FamilyState.UNCERTAIN and not one.doubtful)
     if unanswered:
-        return f"Not known: a request for {_list(unanswered)} was not answered."
+        return f"Not known: a request for {_list(unanswered)} has no definite answer."
     doubtful = _names(status, lambda one: one.doubtful)
     return f"Not known: what was just read of {_list(doubtful)} proves nothing yet; it is read again."
 

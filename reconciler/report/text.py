@@ -42,7 +42,7 @@ _REASONS = {
     Reason.NEW: "new",
     Reason.CHANGED: "changed",
     Reason.DRIFTED: "drifted: was changed behind our back",
-    Reason.UNCERTAIN: "uncertain: an earlier attempt was not answered",
+    Reason.UNCERTAIN: "uncertain: an earlier request has no definite answer",
 }
 
 _BASIS = {

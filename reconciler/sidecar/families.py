@@ -232,7 +232,7 @@ def _reason(reason: Reason) -> str:
         case Reason.DRIFTED:
             return "It was changed at the exchange, not by us: it is put back."
         case Reason.UNCERTAIN:
-            return "A request was not answered: what is in force is not known."
+            return "A request has no definite answer: what is in force is not known."
         case _:
             assert_never(reason)
 

@@ -81,7 +81,7 @@ ATTEMPTS: dict[AttemptStatus, Sign] = {
     AttemptStatus.PENDING: Sign("○", "waiting for its reply", Hue.WARN),
     AttemptStatus.APPLIED: Sign("●", "applied", Hue.GOOD),
     AttemptStatus.REJECTED: Sign("✗", "refused", Hue.BAD),
-    AttemptStatus.UNKNOWN: Sign("?", "not answered", Hue.UNKNOWN),
+    AttemptStatus.UNKNOWN: Sign("?", "outcome unknown", Hue.UNKNOWN),
     AttemptStatus.NOT_SENT: Sign("–", "not sent", Hue.QUIET),
 }
 

@@ -729,3 +729,14 @@ def test_a_missing_row_does_not_lift_the_limit_on_a_change(proof: str, refused: 
     (change,) = plan.changes
     assert (change.before, change.direction) == (None, Direction.ENABLE)
     assert (change.because is Because.POLICY) == refused
+
+
+@pytest.mark.parametrize(("attempt", "sent"), [("5000/2000/50", False), ("5000/2000/400", True)])
+def test_under_an_unreadable_policy_nothing_is_sent_that_may_loosen_what_an_open_attempt_sets(
+    attempt: str, sent: bool
+) -> None:
+    known = {BTC: Uncertain(confirmed("5000/2000/400"), (unresolved(attempt),))}
+    reads = Reads(read(950.0, {BTC: row("5000/2000/400")}))
+    plan = plan_of({BTC: A}, known, reads, Rules(policy_unreadable=True))
+    assert bool(plan.requests) == sent
+    assert [refusal.rule for refusal in plan.refusals] == ([] if sent else ["policy"])

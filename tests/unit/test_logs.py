@@ -436,3 +436,24 @@ def test_what_only_a_watching_program_wants_is_no_line(capsys: pytest.CaptureFix
     observe(WentIdle(NOW))
     observe(Compared(desired({BTC: A}), {}, Ledger(), (), Rules(), PLAN, True))
     assert capsys.readouterr().err == ""
+
+
+def test_an_observer_that_fails_stops_nothing_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(_: Event) -> None:
+        raise RuntimeError("no \x1b disk")
+
+    logs.shielded(fails)(ClockSynced())
+    assert capsys.readouterr().err == (
+        "mmp: ClockSynced could not be reported: RuntimeError: no \\x1b disk\n"
+    )
+
+
+def test_an_observer_that_fails_without_a_stderr_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+
+    def fails(_: Event) -> None:
+        raise RuntimeError("no disk")
+
+    logs.shielded(fails)(ClockSynced())

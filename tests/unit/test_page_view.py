@@ -91,19 +91,19 @@ DIFFERING = [
         "uncertain",
         "? not known",
         "Sent again at 03:00:00 UTC (now).",
-        "A request was not answered: what is in force is not known.",
+        "A request has no definite answer: what is in force is not known.",
     ),
     (
         "uncertain from the start",
         "? not known",
         "Sent again at 03:00:00 UTC (now).",
-        "A request was not answered: what is in force is not known.",
+        "A request has no definite answer: what is in force is not known.",
     ),
     (
         "acknowledged, but",
         "? not known",
         "Known at 03:00:25 UTC (in 25 s).",
-        "A request was not answered: what is in force is not known.",
+        "A request has no definite answer: what is in force is not known.",
     ),
 ]
 
@@ -216,7 +216,7 @@ STANDINGS = [
         "drifted looser",
         "No: 1 of 1 family has less protection than the file says: BTC-USD.",
     ),
-    (Standing.UNKNOWN, "uncertain", "Not known: a request for BTC-USD was not answered."),
+    (Standing.UNKNOWN, "uncertain", "Not known: a request for BTC-USD has no definite answer."),
     (
         Standing.FROZEN,
         "frozen until reset",

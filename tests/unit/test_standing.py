@@ -114,7 +114,7 @@ SENTENCES = [
     ("A", "A", "A", Standing.PROTECTED, "Yes: the 1 family is as the file says."),
     ("A", "B", "B", Standing.EXPOSED, "No: 1 of 1 family has less protection than the file says: BTC-USD."),
     ("B", "A", "A", Standing.TIGHTER, "Yes, and tighter than desired: BTC-USD."),
-    ("A", "A?", "A", Standing.UNKNOWN, "Not known: a request for BTC-USD was not answered."),
+    ("A", "A?", "A", Standing.UNKNOWN, "Not known: a request for BTC-USD has no definite answer."),
     ("A", "A", "unread", Standing.UNKNOWN, "Not known: live settings have not been read yet."),
     (
         "R",
@@ -149,7 +149,7 @@ def doubted(*unanswered: Family) -> Status:
     ("unanswered", "sentence"),
     [
         ((), "Not known: what was just read of BTC-USD, ETH-USD proves nothing yet; it is read again."),
-        ((ETH,), "Not known: a request for ETH-USD was not answered."),
+        ((ETH,), "Not known: a request for ETH-USD has no definite answer."),
     ],
 )
 def test_a_read_nobody_expected_is_not_told_as_a_request_without_an_answer(
