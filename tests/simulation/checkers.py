@@ -185,7 +185,13 @@ def disabling_is_guarded(
 def drift_policy_kept(
     family: Family, setting: Setting, known: Known | None, seen: SeenRead | None, policy: DriftPolicy
 ) -> str | None:
-    """What drifted is written only where the policy says so."""
+    """What drifted is written only where the policy says so.
+
+    So is a family in doubt whose last proof was of this setting, when live is neither that nor what any
+    open request carries.
+    """
+    if isinstance(known, Uncertain) and _is_third_value(family, known, setting, seen):
+        known = known.last
     if not isinstance(known, Confirmed) or known.setting != setting or policy is DriftPolicy.HEAL:
         return None
     row = seen.read.rows.get(family) if seen else None
@@ -364,6 +370,16 @@ def _evidence(
     settled = counting[0].begun_at >= known.at + SETTLING_S and not missing
     agreed = len(shown) > 1 and shown[0] == shown[1]
     return shown[0] if shown[0] == known.setting or settled or agreed else known.setting
+
+
+def _is_third_value(family: Family, known: Uncertain, setting: Setting, seen: SeenRead | None) -> bool:
+    row = seen.read.rows.get(family) if seen else None
+    carried = [attempt.setting for attempt in known.unresolved]
+    newest = max(attempt.reserved_at for attempt in known.unresolved)
+    if row is None or seen is None or None in carried or known.last is None:
+        return False
+    counts = seen.read.begun_at > max(newest, known.last.at) + SETTLING_S
+    return counts and known.last.setting == setting and row.setting not in (setting, *carried)
 
 
 def _is_gone(family: Family, newest: LiveRead, own_read: SeenRead | None) -> bool:

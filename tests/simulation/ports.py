@@ -148,12 +148,15 @@ class WatchedStore:
         """Hold the real lock; in some worlds it does not keep others out."""
         self._process.call("store.locked")
         self._process.new_pass()
-        if not self._world.scenario.lock_works:
-            yield
-            return
-        async with self._store.locked(purpose):
-            self._process.perhaps_die()
-            yield
+        try:
+            if not self._world.scenario.lock_works:
+                yield
+                return
+            async with self._store.locked(purpose):
+                self._process.perhaps_die()
+                yield
+        finally:
+            self._process.ended_pass()
 
     async def identify(self, uid: str, host: str) -> str | None:
         self._process.call("store.identify")
@@ -188,6 +191,7 @@ class WatchedStore:
         process.call("store.accept_file")
         version = await self._store.accept_file(sha256, changed=changed)
         process.file_accepted(sha256, changed=changed)
+        self._world.trace(process, "file %s is number %d; changed: %s", sha256, version.number, changed)
         process.perhaps_die()
         return version
 
@@ -229,6 +233,7 @@ class WatchedStore:
         process = self._process
         process.call("store.settle")
         await process.hold_up()
+        self._world.auditor.judged(process, definite=definite, tried=tried, code=code)
         await self._store.settle(
             attempt, status, definite=definite, limited=limited, code=code, message=message, tried=tried
         )
@@ -311,6 +316,7 @@ class SimulatedClient:
         self._clock = process.clock
         self._clock_error_s = process.rng.uniform(-2.5, 2.5)
         self._answered_at = self._answered_local = 0.0
+        self.failed_at = float("-inf")
         if self._world.scenario.bad_clock and process.rng.random() < 0.5:
             self.jump_clock()
 
@@ -357,6 +363,7 @@ class SimulatedClient:
         await suspend()
         process.perhaps_die()
         if failing and (world.is_out or process.rng.random() < 0.6):
+            self.failed_at = world.scheduler.now
             return NOT_SENT
         return SimulatedConnection(process)
 
@@ -406,6 +413,8 @@ class SimulatedClient:
         answered: T | Reply = await suspend()
         self._answered_at = world.scheduler.now
         self._answered_local = self._clock.now()
+        if isinstance(answered, Reply):
+            self.failed_at = self._answered_at
         process.perhaps_die()
         await process.hold_up()
         return answered
