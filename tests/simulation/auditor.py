@@ -154,7 +154,7 @@ class Auditor:
         verify, truth, extras = world.verify, world.truth, world.scenario.extras
         verify(guard_checkers.pause_holds, family, truth.paused_at.get(family), basis.asked_at)
         if process.role is Role.RUN and world.history_lost_at == float("-inf"):
-            newer = list(self._newer_files(attempt))
+            newer = list(self.may_be_in_force(family, but=attempt))
             verify(guard_checkers.stale_file_never_loosens, family, setting, process.file_number, newer)
         if process.role is Role.RUN and world.scenario.drift is DriftPolicy.HEAL_LOOSENED:
             self._check_fields(attempt, basis)
@@ -168,14 +168,13 @@ class Auditor:
         if world.scenario.live and basis.reads:
             self._check_reads(process, attempt, basis)
 
-    def _newer_files(self, attempt: Attempt) -> Iterator[tuple[Setting, int]]:
-        """Yield what may be in force of the family, each with the number of its file."""
-        truth, family = self._world.truth, attempt.family
-        proof = truth.proofs.get(family)
+    def may_be_in_force(self, family: Family, but: Attempt | None = None) -> Iterator[tuple[Setting, int]]:
+        """Yield what of ours may be in force of the family, each with the number of its file."""
+        proof = self._world.truth.proofs.get(family)
         if proof is not None:
             yield proof.setting, proof.file_number
         for other in self._doubts(family):
-            if other is not attempt:
+            if other is not but:
                 yield other.setting, other.file_number
 
     def _check_fields(self, attempt: Attempt, basis: Basis) -> None:

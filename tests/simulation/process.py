@@ -64,6 +64,8 @@ class ReadFollower:
             return "first"
         if process.world.news != self._news or process.accepted is not self._file:
             return "news"
+        if process.host.resumed_at > seen.begun_at:
+            return "suspended"  # what was read before that is forgotten
         if begun_local > seen.read.ended_at + checkers.FRESH_S:
             return "old"  # it was held up
         if begun_local < seen.read.begun_at + checkers.SECOND_READ_AFTER_S - 0.01:
@@ -377,6 +379,7 @@ class Process:
         return Options(
             purpose=purpose,
             breaks_fights=self.role is Role.RUN,
+            controller=self.role is Role.RUN,
             live=scenario.live,
             policy=self.policy if scenario.extras.policies else Options().policy,
             only=frozenset(scenario.families[:1])

@@ -641,6 +641,7 @@ class World:
             for family in self._expected()
             if not same_effect(self.truth.now_in_force(family), wanted[family])
             and not self._tolerated(family)
+            and not self._waits_for_apply(family)
         ]
         return list(late) or self._doubted() or self.keeping.unnoticed()
 
@@ -674,6 +675,7 @@ class World:
                 isinstance(one := known.get(family), Confirmed)
                 and (one.setting == last[family] or self._may_stay_tighter(family, one.setting))
             )
+            and not self._waits_for_apply(family)
         ]
 
     def on_record(self, account: str) -> Mapping[Family, Known]:
@@ -703,6 +705,22 @@ class World:
         if self.scenario.drift is DriftPolicy.WARN:
             return True
         return live is not None and direction(wanted, live) not in LESS_SAFE
+
+    def _waits_for_apply(self, family: Family) -> bool:
+        """Tell whether only a person may write a family: its file loosens what a newer one had set.
+
+        A file that somebody put back while no process looked is held until ``mmp apply`` confirms it.
+        """
+        account = owner(self.scenario, family)
+        if Role.APPLY in self._roles_for(account):
+            return False
+        numbers = [one.file_number for one in self.processes.values() if one.account == account]
+        newest = max(numbers, default=0)
+        wanted = self.scenario.versions[-1][1][family]
+        return any(
+            number > newest and looser(setting, wanted)
+            for setting, number in self.auditor.may_be_in_force(family)
+        )
 
     def _may_stay_tighter(self, family: Family, setting: Setting) -> bool:
         """Tell whether a setting nowhere looser than desired may stay, because nobody may loosen it.
