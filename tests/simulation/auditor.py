@@ -265,7 +265,7 @@ class Auditor:
         waiting = [
             one
             for one in sorted(basis.file.families)
-            if one != attempt.family and self._waits_for_protection(one, basis)
+            if one != attempt.family and self._waits_for_a_slot(one, basis)
         ]
         return waiting[0] if waiting else None
 
@@ -340,13 +340,22 @@ class Auditor:
 
     def _waits_for_protection(self, family: Family, basis: Basis) -> bool:
         """Tell whether a family is certainly to be tightened, and nothing known holds it back."""
+        live = self._live_for_certain(family, basis)
+        is_looser = live is not None and guard_checkers.looser(live, basis.file.families[family].setting)
+        return not is_looser and self._waits_for_a_slot(family, basis)
+
+    def _waits_for_a_slot(self, family: Family, basis: Basis) -> bool:
+        """Tell whether a family is certainly to be written, and nothing known holds it back."""
         known, wanted = basis.known.get(family), basis.file.families[family].setting
         live, truth, extras = (
             self._live_for_certain(family, basis),
             self._world.truth,
             self._world.scenario.extras,
         )
-        if live is None or not isinstance(known, Confirmed) or guard_checkers.looser(live, wanted):
+        if live is None or not isinstance(known, Confirmed):
+            return False
+        newest = max((number for _, number in self.may_be_in_force(family)), default=0)
+        if guard_checkers.looser(live, wanted) and (wanted.disabled or newest > basis.file_number):
             return False
         tried = any(one.family == family and one.setting == wanted for one in truth.attempts)
         frozen = basis.reads[0].read.rows[family].frozen

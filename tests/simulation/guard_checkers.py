@@ -305,6 +305,6 @@ def urgent_does_not_wait(late_s: float, waiting: Sequence[Family]) -> str | None
 def ended_when_over(attempt: Attempt, shown_until: float, lands_within_s: float) -> str | None:
     """An attempt is ended by a read only if that read shows all that the attempt can have done."""
     over_at = attempt.reserved_at + lands_within_s if attempt.arrived_by is None else attempt.arrived_by
-    if over_at <= shown_until + TICK_S:
+    if over_at <= shown_until + SLACK_S:
         return None
     return f"attempt {attempt.number} was ended by a read that need not show what it does"

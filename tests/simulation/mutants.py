@@ -922,9 +922,10 @@ MUTANTS = (
         Feature.LASTING_FATE,
         Patch(reconcile._Pass, "_family_failed", _account_backs_off),
     ),
-    Mutant(
+    _of_feature(
         "no back-off of what was not sent",
-        (Patch(reconcile._Pass, "_family_failed", _unsent_is_nothing),),
+        Feature.LASTING_FATE,
+        Patch(reconcile._Pass, "_family_failed", _unsent_is_nothing),
     ),
     _of_feature(
         "codes about a contract stop the account",

@@ -108,6 +108,8 @@ class Basis:
     family_reads: Mapping[Family, SeenRead]
     last_rows: Mapping[Family, Setting]
     asked_at: float
+    file_number: int
+    """Of the file that its process last put on record."""
 
     @classmethod
     def of(cls, process: Process, family: Family, known: Mapping[Family, Known]) -> Basis:
@@ -123,6 +125,7 @@ class Basis:
             family_reads=dict(process.family_reads),
             last_rows=process.last_rows,
             asked_at=process.world.scheduler.now,
+            file_number=process.file_number,
         )
 
 

@@ -86,6 +86,10 @@ ODD_FATES = (
 """Replies that only some histories know; every history may know the others."""
 
 
+REFUSING = (Fate.CONTRACT, Fate.WRAPPED, Fate.WRAPPED_AFTER)
+"""Those after which the setting itself counts as refused."""
+
+
 class Feature(StrEnum):
     """A kind of trouble that a history may have besides the usual ones."""
 

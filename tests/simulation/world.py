@@ -41,6 +41,7 @@ from tests.simulation.scenario import (
     DISABLED,
     FIGHTERS_SETTING,
     NO_TROUBLES,
+    REFUSING,
     SETTINGS,
     DatabaseTroubles,
     Feature,
@@ -56,6 +57,9 @@ from tests.simulation.truth import Truth, same_effect
 CONVERGES_WITHIN_S = 60.0 + 60.0 + 40.0 + 10.0 + 30.0 + 30.0
 """Stopped and retried, backed off at the longest, an unknown effect and a read that shows it, unknown
 history, an interval, a lock: all of these in a row. The requests themselves come on top."""
+
+REFUSED_AGAIN_S = 600.0
+"""How long a setting that the exchange refused is left alone, while nothing else is wanted."""
 
 PER_REQUEST_S = 10.06
 """The slowest pace there is for one request: the other slot of each window taken by something else."""
@@ -248,9 +252,14 @@ class World:
         suspended_s = (
             max((host.suspended_until for host in self.hosts), default=0.0) - self.scenario.trouble_s
         )
+        fates = {fate for fate, _ in self.scenario.fates}
+        fates |= {extras.lasting.fate} if extras.lasting is not None else set()
+        refused_s = REFUSED_AGAIN_S if fates & set(REFUSING) else 0.0
         fewer_slots = 2 if extras.lasting is not None else 0
         requests = 4 * len(self.scenario.families)
-        return max(0.0, suspended_s) + requests * (3 * round_trips_s + fewer_slots * PER_REQUEST_S)
+        return (
+            max(0.0, suspended_s) + refused_s + requests * (3 * round_trips_s + fewer_slots * PER_REQUEST_S)
+        )
 
     def close(self) -> None:
         """End all processes and forget the state."""
