@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reconciler.core.events import Event, FightBroken, RequestSettled
+from reconciler.core.events import Compared, Event, FightBroken, RequestSettled
 from reconciler.core.evidence import last_proof
 from reconciler.core.model import Confirmed, Family, Known, Never, Setting, Uncertain
 from reconciler.core.plan import DriftPolicy, Plan, Reason
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+CLOCK_CODE = "50102"
+NOT_SENT_CODE = "connect"
+
+IDLE_S = 47.0
+"""After so long without a request all slots are free."""
+
+HISTORY_KNOWN_S = 60.0
+"""By now no unknown history is waited for, wherever a process began."""
+
 SPACED_SENDS = 15
 """So many sends after a 50011 the even spacing is certainly still kept."""
 
@@ -33,6 +43,16 @@ BEGUN_WITHIN_S = 3.0
 """When the processes of a history begin at the latest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """The tries of one setting in a row without a success; ``last_at`` in true time, ``boot`` by whom."""
+
+    setting: Setting
+    count: int
+    last_at: float
+    boot: tuple[str, int]
+
+
 class Auditor:
     """The auditor of one world. ``unsettled`` holds each process's attempt without a verdict."""
 
@@ -41,6 +61,11 @@ class Auditor:
         self._awaiting: set[str] = set()
         self._limited_at: float | None = None  # when the newest request refused for its rate was reserved
         self._sent_since: list[float] = []
+        self._tries: dict[Family, Tries] = {}
+        self._before: dict[Family, Tries | None] = {}  # the newest reservation of each, should it not count
+        self._succeeded_at = float("-inf")
+        self._succeeded_on: tuple[str, int] | None = None
+        self._last_sent: Attempt | None = None
         self.unsettled: dict[str, Attempt] = {}
 
     # -- requests --------------------------------------------------------------------------------
@@ -62,6 +87,9 @@ class Auditor:
         self._check_permission(process, attempt, basis)
         self._check_guards(process, attempt, basis)
         self._check_turn(process, attempt, basis)
+        if scenario_is_simple(self._world):
+            self._check_retry(process, attempt, basis)
+            self._check_controller(process)
         return attempt
 
     def reserved_in_postgres(
@@ -104,7 +132,8 @@ class Auditor:
             verify(checkers.read_before_write, reserved_at, newest)
         if scenario.lock_works:
             facts = (family, setting, known, basis.reads, attempt.reserved_local)
-            verify(checkers.no_request_without_difference, *facts)
+            own_read = basis.family_reads.get(family)
+            verify(checkers.no_request_without_difference, *facts, own_read)
 
     def _check_permission(self, process: Process, attempt: Attempt, basis: Basis) -> None:
         """Check that nothing forbids the request."""
@@ -113,8 +142,9 @@ class Auditor:
         newest = basis.reads[0] if basis.reads else None
         if scenario.live:
             verify(checkers.frozen_not_written, family, newest)
-        if scenario.guarded:
-            verify(checkers.disabling_is_guarded, family, setting, known, basis.reads)
+        if scenario.guarded and basis.policy is None:
+            own_read = basis.family_reads.get(family)
+            verify(checkers.disabling_is_guarded, family, setting, known, basis.reads, own_read)
         if scenario.lock_works and process.role is Role.RUN:
             verify(checkers.drift_policy_kept, family, setting, known, newest, scenario.drift)
 
@@ -124,7 +154,7 @@ class Auditor:
         verify, truth, extras = world.verify, world.truth, world.scenario.extras
         verify(guard_checkers.pause_holds, family, truth.paused_at.get(family), basis.asked_at)
         if process.role is Role.RUN and world.history_lost_at == float("-inf"):
-            newer = list(self._newer_files(attempt))
+            newer = list(self.may_be_in_force(family, but=attempt))
             verify(guard_checkers.stale_file_never_loosens, family, setting, process.file_number, newer)
         if process.role is Role.RUN and world.scenario.drift is DriftPolicy.HEAL_LOOSENED:
             self._check_fields(attempt, basis)
@@ -138,14 +168,13 @@ class Auditor:
         if world.scenario.live and basis.reads:
             self._check_reads(process, attempt, basis)
 
-    def _newer_files(self, attempt: Attempt) -> Iterator[tuple[Setting, int]]:
-        """Yield what may be in force of the family, each with the number of its file."""
-        truth, family = self._world.truth, attempt.family
-        proof = truth.proofs.get(family)
+    def may_be_in_force(self, family: Family, but: Attempt | None = None) -> Iterator[tuple[Setting, int]]:
+        """Yield what of ours may be in force of the family, each with the number of its file."""
+        proof = self._world.truth.proofs.get(family)
         if proof is not None:
             yield proof.setting, proof.file_number
         for other in self._doubts(family):
-            if other is not attempt:
+            if other is not but:
                 yield other.setting, other.file_number
 
     def _check_fields(self, attempt: Attempt, basis: Basis) -> None:
@@ -193,6 +222,8 @@ class Auditor:
         )
         facts = newest.begun_at, process.host.resumed_at, basis.asked_at
         verify(guard_checkers.reads_are_of_this_side_of_a_suspension, *facts)
+        refused_at = process.clock_refused_at
+        verify(guard_checkers.reads_again_after_a_clock_error, newest.begun_at, refused_at)
         if family not in newest.odd:
             return
         own = basis.family_reads.get(family)
@@ -203,6 +234,86 @@ class Auditor:
         confirmed = own is not None and own_is_newer and family not in own.read.rows
         last_seen = basis.last_rows.get(family)
         verify(guard_checkers.missing_is_not_gone, family, setting, last_seen, confirmed)
+
+    def _check_retry(self, process: Process, attempt: Attempt, basis: Basis) -> None:
+        """Check and note one more try, or the first one of a setting."""
+        verify, family, now = self._world.verify, attempt.family, attempt.reserved_at
+        before = self._tries.get(family)
+        again = before is not None and before.setting == attempt.setting
+        if before is not None and again:
+            facts = family, before.count, now - before.last_at, self._succeeded_at > before.last_at
+            verify(guard_checkers.tried_again_in_time, *facts)
+            last = None if self._last_sent is None else now - self._last_sent.reserved_at
+            verify(guard_checkers.retry_leaves_a_slot, family, last, self._slot_is_for(attempt, basis))
+        self._before[family] = before
+        count = before.count + 1 if before is not None and again else 1
+        self._tries[family] = Tries(attempt.setting, count, now, _boot(process))
+        self._last_sent = attempt
+
+    def _slot_is_for(self, attempt: Attempt, basis: Basis) -> str | None:
+        """Return for what a retry has to leave a slot free; None: nothing, as far as is certain."""
+        known, newest = basis.known.get(attempt.family), basis.reads[0] if basis.reads else None
+        row = newest.read.rows.get(attempt.family) if newest is not None else None
+        proof = last_proof(known or Never())
+        unresolved = known.unresolved if isinstance(known, Uncertain) else ()
+        may_be = [row.setting if row else None, *(one.setting for one in unresolved)]
+        may_be += [proof.setting] if proof is not None else []
+        if all(
+            one is not None and not guard_checkers.protects_more(one, attempt.setting) for one in may_be
+        ):
+            return "an emergency"
+        waiting = [
+            one
+            for one in sorted(basis.file.families)
+            if one != attempt.family and self._waits_for_a_slot(one, basis)
+        ]
+        return waiting[0] if waiting else None
+
+    def _check_controller(self, process: Process) -> None:
+        if process.role is not Role.RUN:
+            return
+        process.has_written = True
+        others = [
+            other.name
+            for other in self._world.processes.values()
+            if other is not process
+            and other.account == process.account
+            and other.stored_as == process.stored_as
+            and not other.dead
+            and other.has_written
+        ]
+        self._world.verify(guard_checkers.one_controller, process.name, others)
+
+    def compared(self, process: Process, event: Compared) -> None:
+        """Check that a plan lets nothing wait that may be tried again.
+
+        Only of the same boot of a machine: how old others' records are among each other is not known.
+        """
+        if not scenario_is_simple(self._world):
+            return
+        for change in event.plan.requests:
+            tries = self._tries.get(change.family)
+            ours = tries is not None and tries.boot == self._succeeded_on == _boot(process)
+            if ours and tries is not None and tries.setting == change.after:
+                left_s = change.not_before - process.clock.now()
+                facts = change.family, left_s, self._succeeded_at > tries.last_at
+                self._world.verify(guard_checkers.success_ends_back_off, *facts)
+
+    def begins_read(self, process: Process, begun_local: float) -> None:
+        """Check that no family waits for one more read that only others need."""
+        world, newest = self._world, process.reads[0] if process.reads else None
+        if process.role is not Role.RUN or newest is None or not scenario_is_simple(world):
+            return
+        soon = begun_local - newest.read.ended_at < checkers.FRESH_S - guard_checkers.SLACK_S
+        own = process.in_pass and process.reads_of_pass > 0 and process.exchange.failed_at < newest.ended_at
+        idle = self._last_sent is None or self._last_sent.reserved_at < world.scheduler.now - IDLE_S
+        on_record = world.scenario.assume_idle or world.scheduler.now > HISTORY_KNOWN_S
+        if not (soon and own and idle and on_record) or world.scenario.database is not None:
+            return
+        basis = Basis.of(process, world.scenario.families[0], process.store.known_last())
+        waiting = [one for one in sorted(basis.file.families) if self._waits_for_protection(one, basis)]
+        doubtful = [one for one in sorted(basis.file.families) if one not in waiting]
+        world.verify(guard_checkers.doubt_holds_only_itself, doubtful, waiting)
 
     def _live_for_certain(self, family: Family, basis: Basis) -> Setting | None:
         """Return what a read shows that began long enough after all that is known; None: not sure."""
@@ -229,13 +340,22 @@ class Auditor:
 
     def _waits_for_protection(self, family: Family, basis: Basis) -> bool:
         """Tell whether a family is certainly to be tightened, and nothing known holds it back."""
+        live = self._live_for_certain(family, basis)
+        is_looser = live is not None and guard_checkers.looser(live, basis.file.families[family].setting)
+        return not is_looser and self._waits_for_a_slot(family, basis)
+
+    def _waits_for_a_slot(self, family: Family, basis: Basis) -> bool:
+        """Tell whether a family is certainly to be written, and nothing known holds it back."""
         known, wanted = basis.known.get(family), basis.file.families[family].setting
         live, truth, extras = (
             self._live_for_certain(family, basis),
             self._world.truth,
             self._world.scenario.extras,
         )
-        if live is None or not isinstance(known, Confirmed) or guard_checkers.looser(live, wanted):
+        if live is None or not isinstance(known, Confirmed):
+            return False
+        newest = max((number for _, number in self.may_be_in_force(family)), default=0)
+        if guard_checkers.looser(live, wanted) and (wanted.disabled or newest > basis.file_number):
             return False
         tried = any(one.family == family and one.setting == wanted for one in truth.attempts)
         frozen = basis.reads[0].read.rows[family].frozen
@@ -314,6 +434,21 @@ class Auditor:
         attempt, proven = self.unsettled[process.name], status is AttemptStatus.APPLIED
         self.recorded(process, attempt, status, known, proven=proven, limited=limited)
 
+    def judged(self, process: Process, *, definite: bool, tried: bool, code: str) -> None:
+        """Note what a process is about to put on record of its request, and what it does not count."""
+        attempt, now = self.unsettled.get(process.name), self._world.scheduler.now
+        if attempt is not None and definite:
+            attempt.arrived_by = now
+        if attempt is not None and not tried and attempt.family in self._before:
+            before = self._before.pop(attempt.family)
+            self._tries.pop(attempt.family, None)
+            if before is not None:
+                self._tries[attempt.family] = before
+        if code == CLOCK_CODE:
+            process.clock_refused_at = now
+        if code == NOT_SENT_CODE and self._last_sent is attempt:
+            self._last_sent = None
+
     def recorded(
         self,
         process: Process,
@@ -326,6 +461,9 @@ class Auditor:
     ) -> None:
         """Check and note a verdict on record; ``proven``: with it, that its setting is in force."""
         attempt.settled_as = status.value
+        if proven:
+            self._tries.pop(attempt.family, None)
+            self._succeeded_at, self._succeeded_on = self._world.scheduler.now, _boot(process)
         if limited:
             self._limited_at, self._sent_since = attempt.reserved_at, []
         self._world.news += 1
@@ -348,6 +486,9 @@ class Auditor:
             if Check.ADOPTION in CHECKS:
                 overtaken = self._overtaken(process, family, begun_at)
                 self._world.verify(guard_checkers.adopts_nothing_overtaken, family, begun_at, overtaken)
+            tries = self._tries.get(family)
+            if tries is not None and tries.setting == setting:
+                del self._tries[family]
             since = begun_at - self._world.scenario.read_delay_s
             self._proved(family, setting, since, process.file_number)
             self._check_settled(known, family)
@@ -452,3 +593,12 @@ class Auditor:
         """Check that the state holds no secret, said or not."""
         image = self._world.keeping.image()  # all that is on the disk, said nowhere or not
         self._world.verify(checkers.no_secret, image.decode("latin-1"), self._world.secrets)
+
+
+def scenario_is_simple(world: World) -> bool:
+    """Tell whether one file keeps the state, with a lock that works: what is on record is then certain."""
+    return world.scenario.database is None and world.scenario.lock_works
+
+
+def _boot(process: Process) -> tuple[str, int]:
+    return process.host.name, process.boot

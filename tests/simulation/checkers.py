@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from reconciler.core.model import Confirmed, Family, Known, LiveRow, Setting, Uncertain, Unresolved
+from reconciler.core.model import (
+    Confirmed,
+    Family,
+    Known,
+    LiveRead,
+    LiveRow,
+    Setting,
+    Uncertain,
+    Unresolved,
+)
 from reconciler.core.plan import DriftPolicy
 from reconciler.ports import Signed
 from tests.simulation.guard_checkers import mixed_of
@@ -149,14 +158,21 @@ def read_before_write(reserved_at: float, seen: SeenRead | None) -> str | None:
 
 
 def disabling_is_guarded(
-    family: Family, setting: Setting, known: Known | None, reads: Sequence[SeenRead]
+    family: Family,
+    setting: Setting,
+    known: Known | None,
+    reads: Sequence[SeenRead],
+    own_read: SeenRead | None = None,
 ) -> str | None:
-    """Nothing that is or may be enabled is disabled without permission."""
+    """Nothing that is or may be enabled is disabled without permission.
+
+    ``own_read``: the newest read of the family alone, None without one.
+    """
     row = reads[0].read.rows.get(family) if reads else None
     before: list[Setting | None] = [row.setting if row else None]
     match known:
         case Confirmed():
-            before = [_evidence(family, known, reads)]
+            before = [_evidence(family, known, reads, own_read)]
         case Uncertain():
             before += [attempt.setting for attempt in known.unresolved]
             before += [known.last.setting] if known.last else []
@@ -169,7 +185,13 @@ def disabling_is_guarded(
 def drift_policy_kept(
     family: Family, setting: Setting, known: Known | None, seen: SeenRead | None, policy: DriftPolicy
 ) -> str | None:
-    """What drifted is written only where the policy says so."""
+    """What drifted is written only where the policy says so.
+
+    So is a family in doubt whose last proof was of this setting, when live is neither that nor what any
+    open request carries.
+    """
+    if isinstance(known, Uncertain) and _is_third_value(family, known, setting, seen):
+        known = known.last
     if not isinstance(known, Confirmed) or known.setting != setting or policy is DriftPolicy.HEAL:
         return None
     row = seen.read.rows.get(family) if seen else None
@@ -181,15 +203,24 @@ def drift_policy_kept(
 
 
 def no_request_without_difference(
-    family: Family, setting: Setting, known: Known | None, reads: Sequence[SeenRead], local_now: float
+    family: Family,
+    setting: Setting,
+    known: Known | None,
+    reads: Sequence[SeenRead],
+    local_now: float,
+    own_read: SeenRead | None = None,
 ) -> str | None:
-    """A request is reserved only where the newest evidence differs from it, or is in doubt."""
+    """A request is reserved only where the newest evidence differs from it, or is in doubt.
+
+    ``own_read``: the newest read of the family alone, None without one.
+    """
     newest = reads[0] if reads else None
     match known:
         case Confirmed():
-            needed = _evidence(family, known, reads) != setting or _may_be_undone(known, setting, newest)
+            shown = _evidence(family, known, reads, own_read)
+            needed = shown != setting or _may_be_undone(known, setting, newest)
         case Uncertain():
-            needed = _doubt_needs_a_write(family, setting, known, reads, local_now)
+            needed = _doubt_needs_a_write(family, setting, known, reads, local_now, own_read)
         case _:
             row = newest.read.rows.get(family) if newest else None
             needed = row is None or row.setting != setting
@@ -325,16 +356,37 @@ def _only_tighter(before: Setting, after: Setting) -> bool:
     )
 
 
-def _evidence(family: Family, known: Confirmed, reads: Sequence[SeenRead]) -> Setting | None:
+def _evidence(
+    family: Family, known: Confirmed, reads: Sequence[SeenRead], own_read: SeenRead | None
+) -> Setting | None:
     """Return what is in force by all evidence; within 5 s of a proof it takes two equal reads."""
     counting = [seen.read for seen in reads if seen.read.begun_at > known.at]
     if not counting:
         return known.setting
+    if counting[0].begun_at >= known.at + SETTLING_S and _is_gone(family, counting[0], own_read):
+        return _shown(None, known)
     shown = [_shown(read.rows.get(family), known) for read in counting]
     missing = family not in counting[0].rows
     settled = counting[0].begun_at >= known.at + SETTLING_S and not missing
     agreed = len(shown) > 1 and shown[0] == shown[1]
     return shown[0] if shown[0] == known.setting or settled or agreed else known.setting
+
+
+def _is_third_value(family: Family, known: Uncertain, setting: Setting, seen: SeenRead | None) -> bool:
+    row = seen.read.rows.get(family) if seen else None
+    carried = [attempt.setting for attempt in known.unresolved]
+    newest = max(attempt.reserved_at for attempt in known.unresolved)
+    if row is None or seen is None or None in carried or known.last is None:
+        return False
+    counts = seen.read.begun_at > max(newest, known.last.at) + SETTLING_S
+    return counts and known.last.setting == setting and row.setting not in (setting, *carried)
+
+
+def _is_gone(family: Family, newest: LiveRead, own_read: SeenRead | None) -> bool:
+    """Tell whether a list leaves a family out, and then the family's own read shows no row either."""
+    if own_read is None or family in newest.rows or family in own_read.read.rows:
+        return False
+    return own_read.read.begun_at >= newest.begun_at and not own_read.read.nameless
 
 
 def _may_be_undone(known: Confirmed, setting: Setting, newest: SeenRead | None) -> bool:
@@ -351,7 +403,12 @@ def _shown(row: LiveRow | None, known: Confirmed) -> Setting | None:
 
 
 def _doubt_needs_a_write(
-    family: Family, setting: Setting, known: Uncertain, reads: Sequence[SeenRead], local_now: float
+    family: Family,
+    setting: Setting,
+    known: Uncertain,
+    reads: Sequence[SeenRead],
+    local_now: float,
+    own_read: SeenRead | None,
 ) -> bool:
     others = [attempt for attempt in known.unresolved if attempt.setting != setting]
     until = max((attempt.effect_until for attempt in others), default=float("-inf"))
@@ -364,6 +421,8 @@ def _doubt_needs_a_write(
         return False
     if shown and shown[0] == setting and all(attempt.setting is None for attempt in others):
         return False  # only the record was lost
+    if counting and _is_gone(family, counting[0], own_read):
+        return True
     if shown and shown[0] != setting and (shown[0] or shown == [None, None]):
         return True
     due_without_reads = not reads and local_now > until

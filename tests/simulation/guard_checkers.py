@@ -14,6 +14,7 @@ from tests.simulation.truth import Attempt
 SEND_WITHIN_S = 2.0
 """From the reservation to the first byte."""
 
+WINDOW_S = 10.0
 QUIET_AFTER_LIMITED_S = 10.0
 SPACED_S = 5.0
 """After a 50011: a quiet window, and then requests this far apart."""
@@ -25,11 +26,17 @@ URGENT_WITHIN_S = 11.0
 """While one family fails to be loosened, a protective change of another is reserved within this time:
 the window of one request that just took the slot, and the way to the reservation."""
 
+TRIED_AGAIN_S = (10.0, 45.0, 90.0, 120.0)
+"""How long after the first, second, … try without a success a setting is tried again, at least."""
+
 SLOT_S = 10.1
 """The pace at which further ones follow where one of two slots is taken."""
 
 TICK_S = 0.01
 """What two clocks of these worlds may disagree about such short times."""
+
+SLACK_S = 0.2
+"""The same for times of minutes."""
 
 
 def ranks(setting: Setting) -> tuple[float, float, float]:
@@ -45,6 +52,13 @@ def looser(before: Setting | None, after: Setting) -> bool:
     if after.disabled and not before.disabled:
         return True
     return any(now < was for was, now in zip(ranks(before), ranks(after), strict=True))
+
+
+def protects_more(before: Setting, after: Setting) -> bool:
+    """Tell whether ``after`` protects more than ``before`` in any respect."""
+    if after.disabled:
+        return False
+    return before.disabled or any(now > was for was, now in zip(ranks(before), ranks(after), strict=True))
 
 
 def tightest(*settings: Setting) -> tuple[float, float, float]:
@@ -215,6 +229,13 @@ def spaced_after_limited(
     return None
 
 
+def reads_again_after_a_clock_error(begun_at: float, refused_at: float) -> str | None:
+    """After the exchange refused a timestamp nothing rests on a read from before that."""
+    if begun_at >= refused_at:
+        return None
+    return f"a request rests on a read begun {refused_at - begun_at:.2f} s before a timestamp was refused"
+
+
 # -- whose turn it is ------------------------------------------------------------------------------
 
 
@@ -223,6 +244,52 @@ def protection_goes_first(family: Family, setting: Setting, waiting: Sequence[Fa
     if not waiting:
         return None
     return f"{family}: {setting} loosens, and goes before the protection of {', '.join(waiting)}"
+
+
+def tried_again_in_time(family: Family, tries: int, after_s: float, succeeded: bool) -> str | None:
+    """A setting that was tried without success waits, unless any family had a success since.
+
+    ``tries``: so many in a row before this one, the last ``after_s`` ago.
+    """
+    if succeeded or tries == 0:
+        return None
+    least = TRIED_AGAIN_S[min(tries, len(TRIED_AGAIN_S)) - 1]
+    return (
+        None
+        if after_s >= least - SLACK_S
+        else f"{family}: tried again after {after_s:.1f} s, try {tries + 1}"
+    )
+
+
+def success_ends_back_off(family: Family, left_s: float, succeeded: bool) -> str | None:
+    """Once any family had a success, every other one may be tried again at once."""
+    if not succeeded or left_s <= 0.0:
+        return None
+    return f"{family} is to wait {left_s:.1f} s more, though another family had a success"
+
+
+def retry_leaves_a_slot(family: Family, after_s: float | None, waiting: str | None) -> str | None:
+    """A retry leaves one slot of the window free while another family waits, one that loosens always.
+
+    ``after_s``: since the request before it, None without one. ``waiting``: for what the slot is left.
+    """
+    if waiting is None or after_s is None or after_s >= WINDOW_S - TICK_S:
+        return None
+    return (
+        f"{family} is tried again {after_s:.1f} s after another request, which leaves no slot for {waiting}"
+    )
+
+
+def doubt_holds_only_itself(doubtful: Sequence[Family], waiting: Sequence[Family]) -> str | None:
+    """No family with a slot and nothing unclear about it waits for reads that another one needs."""
+    if not waiting:
+        return None
+    return f"{', '.join(waiting)} could go, and live is read once more for {', '.join(doubtful)}"
+
+
+def one_controller(name: str, others: Sequence[str]) -> str | None:
+    """Of several ``run`` on one state file one writes, until it ends."""
+    return f"{name} writes, and so does {', '.join(others)}" if others else None
 
 
 def no_family_starves(late_s: float, waiting: Sequence[Family]) -> str | None:
@@ -237,6 +304,7 @@ def urgent_does_not_wait(late_s: float, waiting: Sequence[Family]) -> str | None
 
 def ended_when_over(attempt: Attempt, shown_until: float, lands_within_s: float) -> str | None:
     """An attempt is ended by a read only if that read shows all that the attempt can have done."""
-    if attempt.reserved_at + lands_within_s <= shown_until + TICK_S:
+    over_at = attempt.reserved_at + lands_within_s if attempt.arrived_by is None else attempt.arrived_by
+    if over_at <= shown_until + SLACK_S:
         return None
     return f"attempt {attempt.number} was ended by a read that need not show what it does"

@@ -96,7 +96,11 @@ def _with_unreadable(rng: Random, rows: list[Row], family: Family) -> list[Row]:
 
 
 def _with_numbers(rng: Random, rows: list[Row], _: Family) -> list[Row]:
-    as_number: Callable[[str], Any] = rng.choice((float, _whole))
+    convert: Callable[[str], Any] = rng.choice((float, _whole))
+
+    def as_number(text: str) -> Any:
+        return convert(text) if text.replace(".", "", 1).isdigit() else text  # spoilt already
+
     fields = ("qtyLimit", "timeInterval", "frozenInterval")
     return [{**row, **{field: as_number(str(row[field])) for field in fields}} for row in rows]
 
@@ -152,3 +156,9 @@ def read_set_reply(said: Envelope, family: Family, setting: Setting) -> Reply:
 def _parsed_set(body: bytes, family: Family, setting: Setting) -> Reply:
     request: tuple[Any, ...] = (family, setting) if _SET_TAKES_REQUEST else ()
     return replies.parse_set(200, body, _as_it_is, *request)
+
+
+def forget_parsed() -> None:
+    """Parse everything anew: the parser is another one now."""
+    _parsed.cache_clear()
+    _parsed_set.cache_clear()

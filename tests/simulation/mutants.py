@@ -16,13 +16,15 @@ from unittest import mock
 
 from reconciler import loop, reconcile
 from reconciler.core import evidence, fight, pacing, plan, retry, step, verdict
-from reconciler.core.direction import Direction, direction
+from reconciler.core.direction import Direction, direction, is_protective
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Budget, Family, Setting, Uncertain
+from reconciler.core.model import Budget, Family, Known, LiveRead, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, DriftPolicy, Rules
+from reconciler.core.retry import RetryRecord
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.errors import StateUnavailable
+from reconciler.okx import codes, replies
 from reconciler.ports import NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store import account, ageing, facts
 from reconciler.store.account import KeptAccount
@@ -38,6 +40,7 @@ from reconciler.store.rows import AttemptRow
 from reconciler.store.tables import Tables
 from tests.simulation.checkers import no_slip
 from tests.simulation.host import Host
+from tests.simulation.lists import forget_parsed
 from tests.simulation.ports import ANSWER_WITHIN_S
 from tests.simulation.postgres import SimulatedState
 from tests.simulation.runner import without_collector
@@ -78,6 +81,8 @@ class Mutant:
     def in_force(self) -> Iterator[None]:
         """Break the production code for a while."""
         with ExitStack() as stack:
+            stack.callback(forget_parsed)
+            forget_parsed()
             for patch in self.patches:
                 stack.enter_context(mock.patch.object(patch.target, patch.attribute, patch.instead))
             yield
@@ -156,7 +161,7 @@ def _short_l(reserved_at: float, answered_at: float | None) -> float:
     return reserved_at + 2.0 if answered_at is None else answered_at
 
 
-def _leaky_bucket(ledger: Ledger, *, assume_idle: bool) -> Sequence[float]:
+def _leaky_bucket(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> Sequence[float]:
     """Two tokens, one more every 5 s: what a rate limiter from the shelf does."""
     empty_at, tokens_since = 0.0, NEVER
     for sent in sorted(ledger.sent, key=lambda sent: sent.hi):
@@ -361,6 +366,9 @@ class _MarkingFirst:
     async def settle(self, attempt: int, status: AttemptStatus, **_: Any) -> None:
         """Say nothing: it was said before."""
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
 
 _real_pass_settle = reconcile._Pass._settle
 
@@ -409,6 +417,10 @@ async def _send_what_was(self: Any, following: Any) -> Any:
 
 
 async def _yes(_: object) -> bool:
+    return True
+
+
+async def _yes_to_all(self: Any, change: Change) -> bool:
     return True
 
 
@@ -593,6 +605,159 @@ async def _overrides_take_no_time(self: Any) -> bool:
     return False
 
 
+# -- one slow or failing thing ---------------------------------------------------------------------
+
+
+def _fresh_from_its_beginning(reads: Reads, known: Known, now: float) -> bool:
+    latest = reads.latest
+    return (
+        latest is not None
+        and latest.begun_at > evidence.counts_after(known)
+        and latest.begun_at > now - step.FRESH_S
+    )
+
+
+def _first_in_order(made: plan.Plan, *, now: float, slots: step.Slots) -> step.Next | None:
+    """Take the first of the plan, and wait for it, whatever else could go."""
+    for change in made.requests:
+        keep_free = change.slots_left(others=False)
+        return step.Next(change, max(now, change.not_before, slots.leaving(keep_free)), keep_free)
+    return None
+
+
+def _last_slot_for_loosening(self: Change, *, others: bool) -> int:
+    return int(self.tries > 0 and others)
+
+
+def _last_slot_before_others(self: Change, *, others: bool) -> int:
+    return int(self.tries > 0 and not self.protective)
+
+
+_real_retries = facts.retries_from_rows
+
+
+def _successes_forgotten(*told: Any) -> RetryRecord:
+    return replace(_real_retries(*told), succeeded_at=NEVER)
+
+
+def _account_backs_off(self: Any, change: Change, reply: Reply) -> Any:
+    return self._failed(f"setting {change.family}", reply)
+
+
+_real_family_failed = reconcile._Pass._family_failed
+
+
+def _unsent_is_nothing(self: Any, change: Change, reply: Reply) -> Any:
+    """Go on as if nothing had happened where a request could not be written."""
+    return None if reply.reply_class is ReplyClass.NOT_SENT else _real_family_failed(self, change, reply)
+
+
+_real_next_request = step.next_request
+
+
+def _nothing_while_in_doubt(made: plan.Plan, **how: Any) -> step.Next | None:
+    return None if made.doubtful else _real_next_request(made, **how)
+
+
+_real_parse_live = replies.parse_live
+
+
+def _only_whole_lists(*told: Any, begun_at: float, asked: Family | None = None, **more: Any) -> Any:
+    """Take a list with one odd row for no answer at all."""
+    read = _real_parse_live(*told, begun_at=begun_at, asked=asked, **more)
+    odd = isinstance(read, LiveRead) and (read.odd_names or read.nameless or read.unreadable)
+    return replies.no_answer("bad-data", "an odd row") if odd else read
+
+
+def _without_wrapper(family: Family, sent: Setting, reply: Reply) -> Verdict:
+    return _real_judge(family, sent, replace(reply, wrapper=None))
+
+
+_CONTRACT = {**codes.TABLE, "51155": replace(codes.TABLE["51155"], reply_class=ReplyClass.ACCOUNT)}
+
+# -- what was not reviewed -------------------------------------------------------------------------
+
+
+def _unreadable_is_none(self: Any, now: float) -> Rules:
+    rules = _real_rules(self, now)
+    return replace(rules, policy=None, policy_unreadable=False) if rules.policy_unreadable else rules
+
+
+def _goes_at_once(change: Change, *_: object) -> bool:
+    return change.action is plan.Action.SET
+
+
+def _protects_by_the_read(change: Change, known: Known, seen: object, reads: Reads) -> bool:
+    """Ask the newest read alone whether a change only adds protection."""
+    if change.action is not plan.Action.SET or not isinstance(seen, evidence.Doubtful) or seen.row is None:
+        return False
+    return is_protective(seen.row.setting, change.after)
+
+
+_real_view_of_missing = evidence._view_of_missing
+
+
+def _gone_at_once(family: Family, known: Known, reads: Reads, latest: LiveRead) -> Any:
+    return evidence.Absent(evidence.last_seen(family, known, reads))
+
+
+def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
+    """Take a read of one family that failed for one that showed no row."""
+    return self._asked(family, at, at)
+
+
+def _superseded_early(after: Setting, known: Known, seen: Any, reads: Reads) -> bool:
+    return isinstance(known, Uncertain) and plan._shows_no_attempt(after, known, seen)
+
+
+_real_need_uncertain_now = plan._need_uncertain
+
+
+def _healed_in_doubt(*told: Any) -> Any:
+    need = _real_need_uncertain_now(*told)
+    return replace(need, drift=False) if isinstance(need, plan._Write) else need
+
+
+async def _always_changed(self: Any) -> None:
+    """Take the settings file that a process begins with for one that it saw change."""
+    file = self.memory.file
+    if self.options.controller and (file is None or file.sha256 != self.wanted.sha256):
+        self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
+
+
+async def _everybody_controls(self: KeptAccount, purpose: str) -> bool:
+    return True
+
+
+_real_known_from_rows = facts.known_from_rows
+
+
+def _known_of_account(applied: Any, attempts: Any, ages: Ages) -> Any:
+    account: str = object.__getattribute__(ages, "account")
+    return _real_known_from_rows(
+        [row for row in applied if row.account == account],
+        [row for row in attempts if row.account == account],
+        ages,
+    )
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+async def _synced_and_remembered(self: Any, reply: Reply) -> Any:
+    """Measure the exchange's clock and go on with what was read before."""
+    with mock.patch.object(self, "_forget_reads", _nothing):
+        return await _real_sync_clock(self, reply)
+
+
+_real_sync_clock = reconcile._Pass._sync_clock
+
+
+def _of_feature(name: str, feature: Feature, *patches: Patch, first_seed: int = 0) -> Mutant:
+    return Mutant(name, patches, first_seed=first_seed, feature=feature)
+
+
 def _of_postgres(name: str, *patches: Patch, first_seed: int = 0) -> Mutant:
     return Mutant(name, patches, WorldKind.POSTGRES, first_seed)
 
@@ -669,7 +834,7 @@ MUTANTS = (
     Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),)),
     Mutant("decided long ago, sent all the same", (Patch(reconcile, "TOO_LATE_S", FOREVER),)),
     Mutant("reserved however long it took", (Patch(KeptAccount, "reserve", _reserve_whenever),)),
-    Mutant("an old read is fresh enough", (Patch(step, "_fresh", lambda *_: True),)),
+    Mutant("an old read is fresh enough", (Patch(step, "_is_fresh", lambda *_: True),)),
     Mutant(
         "reads count whenever they began",
         (
@@ -724,6 +889,173 @@ MUTANTS = (
     Mutant("loosen first", (Patch(plan, "_sending_rank", _loosen_first),)),
     Mutant("mixed drift not healed", (Patch(plan, "_healed", _mixed_left),)),
     Mutant("lock released before settling", (Patch(reconcile._Pass, "_settle", _settled_after_the_lock),)),
+    _of_feature(
+        "a read is as old as its beginning",
+        Feature.SLOW,
+        Patch(step, "_is_fresh", _fresh_from_its_beginning),
+    ),
+    Mutant("reads follow reads at once", (Patch(step, "repeat_after_s", lambda repeated: 0.0),)),
+    _of_feature(
+        "a family has no back-off",
+        Feature.LASTING_FATE,
+        Patch(RetryRecord, "not_before", lambda *_, **__: NEVER),
+    ),
+    _of_feature(
+        "a retried loosening takes the last slot",
+        Feature.LASTING_FATE,
+        Patch(Change, "slots_left", _last_slot_for_loosening),
+    ),
+    _of_feature(
+        "a retry takes the last slot",
+        Feature.LASTING_FATE,
+        Patch(Change, "slots_left", _last_slot_before_others),
+    ),
+    _of_feature(
+        "the first in order is waited for",
+        Feature.LASTING_FATE,
+        Patch(step, "next_request", _first_in_order),
+        Patch(reconcile, "next_request", _first_in_order),
+    ),
+    Mutant("a success ends nobody's back-off", (Patch(facts, "retries_from_rows", _successes_forgotten),)),
+    _of_feature(
+        "the account backs off with a family",
+        Feature.LASTING_FATE,
+        Patch(reconcile._Pass, "_family_failed", _account_backs_off),
+    ),
+    _of_feature(
+        "no back-off of what was not sent",
+        Feature.LASTING_FATE,
+        Patch(reconcile._Pass, "_family_failed", _unsent_is_nothing),
+    ),
+    _of_feature(
+        "codes about a contract stop the account",
+        Feature.LASTING_FATE,
+        Patch(codes, "TABLE", _CONTRACT),
+    ),
+    Mutant(
+        "a doubtful family holds all",
+        (
+            Patch(step, "next_request", _nothing_while_in_doubt),
+            Patch(reconcile, "next_request", _nothing_while_in_doubt),
+        ),
+    ),
+    _of_feature(
+        "an odd row makes a list no answer",
+        Feature.ODD_LISTS,
+        Patch(replies, "parse_live", _only_whole_lists),
+    ),
+    _of_feature(
+        "almost a family's name is another's",
+        Feature.ODD_LISTS,
+        Patch(evidence, "unreadable", lambda *_: None),
+    ),
+    _of_feature(
+        "a wrapped refusal is definite",
+        Feature.ODD_REPLIES,
+        Patch(reconcile, "judge", _without_wrapper),
+    ),
+    _of_feature(
+        "a row's sCode is not looked at",
+        Feature.ODD_REPLIES,
+        Patch(replies, "_refusals", lambda _: ()),
+    ),
+    _of_feature(
+        "rejected for ever",
+        Feature.ODD_REPLIES,
+        Patch(reconcile, "rejected_again_after_s", lambda times: FOREVER),
+        Patch(reconcile._Pass, "_forget_rejections", lambda self: None),
+    ),
+    _of_feature(
+        "busy means rejected",
+        Feature.ODD_REPLIES,
+        Patch(
+            verdict,
+            "_BY_CLASS",
+            _table_with(ReplyClass.BUSY, Verdict(AttemptStatus.REJECTED, True, Next.BACK_OFF)),
+        ),
+    ),
+    _of_feature(
+        "decided once only",
+        Feature.EDITS_WHILE_OPENING,
+        Patch(reconcile._Pass, "_is_still_next", _yes_to_all),
+    ),
+    _of_feature(
+        "pauses not seen in reserving",
+        Feature.PAUSES,
+        Patch(facts, "pauses_request", lambda *_: False),
+    ),
+    _of_feature(
+        "an answer is no review",
+        Feature.REVIEWS,
+        Patch(reconcile, "reviewed", lambda _: None),
+    ),
+    _of_feature(
+        "an unreadable policy is none",
+        Feature.POLICIES,
+        Patch(reconcile._Pass, "_rules", _unreadable_is_none),
+    ),
+    _of_feature(
+        "anything goes at once after a proof",
+        Feature.POLICIES,
+        Patch(plan, "_protects_at_once", _goes_at_once),
+    ),
+    _of_feature(
+        "protective by the read alone",
+        Feature.POLICIES,
+        Patch(plan, "_protects_at_once", _protects_by_the_read),
+    ),
+    _of_feature(
+        "the last setting seen is forgotten",
+        Feature.POLICIES,
+        Patch(plan, "last_seen", lambda *_: None),
+    ),
+    _of_feature(
+        "a missing row is gone at once",
+        Feature.ODD_LISTS,
+        Patch(evidence, "_view_of_missing", _gone_at_once),
+    ),
+    _of_feature(
+        "a failed read shows that a family is gone",
+        Feature.ODD_LISTS,
+        Patch(Reads, "without_answer", _failed_is_gone),
+    ),
+    Mutant("superseded attempts never end", (Patch(plan, "_superseded", lambda *_: False),)),
+    Mutant(
+        "superseded attempts end at once",
+        (
+            Patch(plan, "_superseded", _superseded_early),
+            Patch(account, "shown_until", lambda begun_at: FOREVER),
+        ),
+    ),
+    Mutant("drift in doubt is always healed", (Patch(plan, "_need_uncertain", _healed_in_doubt),)),
+    _of_feature(
+        "a stale file loosens",
+        Feature.LAGGING_FILES,
+        Patch(plan, "_is_other_file", lambda *_: False),
+    ),
+    _of_feature(
+        "a restart is a change of the file",
+        Feature.LAGGING_FILES,
+        Patch(reconcile._Pass, "_accept_file", _always_changed),
+    ),
+    _of_feature(
+        "two controllers",
+        Feature.LAGGING_FILES,
+        Patch(KeptAccount, "try_control", _everybody_controls),
+    ),
+    _of_feature(
+        "proofs of an account name",
+        Feature.RENAMES,
+        Patch(KeptAccount, "_ages", _ages_of_account),
+        Patch(facts, "known_from_rows", _known_of_account),
+    ),
+    Mutant("adopted over what is newer", (Patch(facts, "changed_since", lambda *_: frozenset()),)),
+    _of_feature(
+        "suspension not compared",
+        Feature.SUSPENSION,
+        Patch(reconcile._Pass, "_notice_suspension", lambda self: False),
+    ),
+    Mutant("reads outlive a clock error", (Patch(reconcile._Pass, "_sync_clock", _synced_and_remembered),)),
     _of_postgres("no generation check", Patch(LeaseLocks, "still_held", _believed)),
     _of_postgres("generations counted by one", Patch(leases, "_stride", _counted_by_one)),
     _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),

@@ -39,6 +39,7 @@ _EXCHANGE_FAULTS = {
     Fate.UNKNOWN_CODE: Fault(FaultKind.CODE, effect=False, code="59999"),
     Fate.CONTRACT: Fault(FaultKind.CODE, effect=False, code="51155"),
     Fate.WRAPPED: Fault(FaultKind.LOST, effect=False),
+    Fate.WRAPPED_AFTER: Fault(FaultKind.LOST, effect=True),
     Fate.REFUSED_ROW: Fault(FaultKind.LOST, effect=False),
     Fate.OTHER_ECHO: Fault(FaultKind.LOST, effect=False),
     Fate.TWO_ECHOES: Fault(FaultKind.LOST, effect=False),
@@ -52,7 +53,7 @@ def _said_by(fate: Fate, attempt: Attempt) -> Said | None:
     row = {"instFamily": str(attempt.family), **attempt.setting.wire()}
     other = {**row, "instFamily": "XRP-USD"}
     match fate:
-        case Fate.WRAPPED:
+        case Fate.WRAPPED | Fate.WRAPPED_AFTER:
             return Envelope(
                 "1", "All operations failed", ({"instFamily": str(attempt.family), **_REFUSED},)
             )

@@ -109,6 +109,8 @@ class Basis:
     family_reads: Mapping[Family, SeenRead]
     last_rows: Mapping[Family, Setting]
     asked_at: float
+    file_number: int
+    """Of the file that its process last put on record."""
 
     @classmethod
     def of(cls, process: Process, family: Family, known: Mapping[Family, Known]) -> Basis:
@@ -124,6 +126,7 @@ class Basis:
             family_reads=dict(process.family_reads),
             last_rows=process.last_rows,
             asked_at=process.world.scheduler.now,
+            file_number=process.file_number,
         )
 
 
@@ -149,12 +152,15 @@ class WatchedStore:
         """Hold the real lock; in some worlds it does not keep others out."""
         self._process.call("store.locked")
         self._process.new_pass()
-        if not self._world.scenario.lock_works:
-            yield
-            return
-        async with self._store.locked(purpose):
-            self._process.perhaps_die()
-            yield
+        try:
+            if not self._world.scenario.lock_works:
+                yield
+                return
+            async with self._store.locked(purpose):
+                self._process.perhaps_die()
+                yield
+        finally:
+            self._process.ended_pass()
 
     async def identify(self, uid: str, host: str) -> str | None:
         self._process.call("store.identify")
@@ -189,6 +195,7 @@ class WatchedStore:
         process.call("store.accept_file")
         version = await self._store.accept_file(sha256, changed=changed)
         process.file_accepted(sha256, changed=changed)
+        self._world.trace(process, "file %s is number %d; changed: %s", sha256, version.number, changed)
         process.perhaps_die()
         return version
 
@@ -230,6 +237,7 @@ class WatchedStore:
         process = self._process
         process.call("store.settle")
         await process.hold_up()
+        self._world.auditor.judged(process, definite=definite, tried=tried, code=code)
         await self._store.settle(
             attempt, status, definite=definite, limited=limited, code=code, message=message, tried=tried
         )
@@ -316,6 +324,7 @@ class SimulatedClient:
         self._clock = process.clock
         self._clock_error_s = process.rng.uniform(-2.5, 2.5)
         self._answered_at = self._answered_local = 0.0
+        self.failed_at = float("-inf")
         if self._world.scenario.bad_clock and process.rng.random() < 0.5:
             self.jump_clock()
 
@@ -362,6 +371,7 @@ class SimulatedClient:
         await suspend()
         process.perhaps_die()
         if failing and (world.is_out or process.rng.random() < 0.6):
+            self.failed_at = world.scheduler.now
             return NOT_SENT
         return SimulatedConnection(process)
 
@@ -411,6 +421,8 @@ class SimulatedClient:
         answered: T | Reply = await suspend()
         self._answered_at = world.scheduler.now
         self._answered_local = self._clock.now()
+        if isinstance(answered, Reply):
+            self.failed_at = self._answered_at
         process.perhaps_die()
         await process.hold_up()
         return answered

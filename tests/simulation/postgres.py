@@ -439,6 +439,7 @@ class PostgresStore(WatchedStore):
         process.call("store.settle")
         await process.hold_up()
         ours = auditor.unsettled.get(process.name)
+        auditor.judged(process, definite=definite, tried=tried, code=code)
 
         def note(work: Work) -> None:
             if ours is None:

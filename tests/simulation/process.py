@@ -64,6 +64,8 @@ class ReadFollower:
             return "first"
         if process.world.news != self._news or process.accepted is not self._file:
             return "news"
+        if process.host.resumed_at > seen.begun_at:
+            return "suspended"  # what was read before that is forgotten
         if begun_local > seen.read.ended_at + checkers.FRESH_S:
             return "old"  # it was held up
         if begun_local < seen.read.begun_at + checkers.SECOND_READ_AFTER_S - 0.01:
@@ -110,10 +112,13 @@ class Process:
         self.accepted = world.file_of(account, self.version)
         self.told: Desired = self.accepted
         self.file_number = 0  # of the file it last used, in the order of acceptance
-        self._numbered: Desired | None = None
-        self._records_files = False
         self.reviewed: Reviewed | None = None
         self.follows = ReadFollower()
+        self.reads_of_pass = 0
+        self.in_pass = False
+        self.has_written = False
+        self.clock_refused_at = float("-inf")
+        self._files_seen: set[str] = set()
         self.put_back: dict[tuple[Family, Setting], int] = {}
         self._second = (0, 0)
         self._asks: deque[float] = deque(maxlen=checkers.MAX_ASKS_IN_TEN_SECONDS + 1)
@@ -128,16 +133,13 @@ class Process:
     def desired(self) -> Desired:
         """Return the newest accepted file, as the production code asks for it."""
         self.told = self.accepted
-        if self.told is not self._numbered and not self._records_files:
-            changed = self._numbered is not None or self.role is Role.APPLY
-            self.file_number = self.world.truth.files.accept(self.told.sha256, changed=changed)
-            self._numbered = self.told
         return self.told
 
     def file_accepted(self, sha256: str, *, changed: bool) -> None:
-        """Note that the program put a file on record; from now on its own word for it counts."""
-        self._records_files = True
-        self.file_number = self.world.truth.files.accept(sha256, changed=changed)
+        """Note that the program put a file on record, which it may have seen change."""
+        saw_it_change = self.role is Role.APPLY or bool(self._files_seen - {sha256})
+        self._files_seen.add(sha256)
+        self.file_number = self.world.truth.files.accept(sha256, changed=changed and saw_it_change)
 
     def policy(self) -> Any:
         """Return the policy as the production code asks for it."""
@@ -148,6 +150,11 @@ class Process:
     def new_pass(self) -> None:
         """Note that a pass begins: its reads follow no others."""
         self.follows = ReadFollower()
+        self.reads_of_pass, self.in_pass = 0, True
+
+    def ended_pass(self) -> None:
+        """Note that a pass ended: what is read now is not for it."""
+        self.in_pass = False
 
     def pauses_between_reads(self) -> None:
         """Note that it waits, or does something else than read."""
@@ -155,6 +162,7 @@ class Process:
 
     def begins_read(self, begun_local: float) -> None:
         """Check that there is a reason for one more read, where the last one was only just read."""
+        self.world.auditor.begins_read(self, begun_local)
         if Check.READ_REASONS in CHECKS:
             reason = self.follows.reason(self, begun_local)
             self.world.verify(checkers.reads_have_a_reason, self.follows.count, reason)
@@ -162,6 +170,7 @@ class Process:
     def ended_read(self, seen: SeenRead) -> None:
         """Note a read."""
         self.reads.appendleft(seen)
+        self.reads_of_pass += 1
         self.follows.read(self, seen)
         for family, row in seen.read.rows.items():
             self.last_rows[family] = row.setting
@@ -264,6 +273,8 @@ class Process:
         if self.dead:
             raise Killed
         self.world.auditor.heard(self, event)
+        if isinstance(event, Compared):
+            self.world.auditor.compared(self, event)
         if isinstance(event, Planned):
             self.world.auditor.claimed(self, event.plan)
         elif not isinstance(event, Compared | LiveReadDone) and self.world.listening:
@@ -368,6 +379,7 @@ class Process:
         return Options(
             purpose=purpose,
             breaks_fights=self.role is Role.RUN,
+            controller=self.role is Role.RUN,
             live=scenario.live,
             policy=self.policy if scenario.extras.policies else Options().policy,
             only=frozenset(scenario.families[:1])

@@ -67,6 +67,7 @@ class Fate(StrEnum):
     UNKNOWN_CODE = "59999"
     CONTRACT = "51155"
     WRAPPED = "wrapped-51000"
+    WRAPPED_AFTER = "wrapped-51000-applied"
     REFUSED_ROW = "row-51000"
     OTHER_ECHO = "other-family-echo"
     TWO_ECHOES = "two-echoes"
@@ -77,11 +78,16 @@ ODD_FATES = (
     Fate.UNKNOWN_CODE,
     Fate.CONTRACT,
     Fate.WRAPPED,
+    Fate.WRAPPED_AFTER,
     Fate.REFUSED_ROW,
     Fate.OTHER_ECHO,
     Fate.TWO_ECHOES,
 )
 """Replies that only some histories know; every history may know the others."""
+
+
+REFUSING = (Fate.CONTRACT, Fate.WRAPPED, Fate.WRAPPED_AFTER)
+"""Those after which the setting itself counts as refused."""
 
 
 class Feature(StrEnum):

@@ -43,6 +43,8 @@ class Attempt:
     signed_for: float = 0.0
     settled_as: str | None = None
     answered: bool = False
+    arrived_by: float | None = None
+    """When a definite reply to it was there, in true time; None: none was."""
     file_number: int = 0
     """Which settings file it came from: its place in the order in which files were accepted."""
 

@@ -41,6 +41,7 @@ from tests.simulation.scenario import (
     DISABLED,
     FIGHTERS_SETTING,
     NO_TROUBLES,
+    REFUSING,
     SETTINGS,
     DatabaseTroubles,
     Feature,
@@ -56,6 +57,9 @@ from tests.simulation.truth import Truth, same_effect
 CONVERGES_WITHIN_S = 60.0 + 60.0 + 40.0 + 10.0 + 30.0 + 30.0
 """Stopped and retried, backed off at the longest, an unknown effect and a read that shows it, unknown
 history, an interval, a lock: all of these in a row. The requests themselves come on top."""
+
+REFUSED_AGAIN_S = 600.0
+"""How long a setting that the exchange refused is left alone, while nothing else is wanted."""
 
 PER_REQUEST_S = 10.06
 """The slowest pace there is for one request: the other slot of each window taken by something else."""
@@ -248,9 +252,14 @@ class World:
         suspended_s = (
             max((host.suspended_until for host in self.hosts), default=0.0) - self.scenario.trouble_s
         )
+        fates = {fate for fate, _ in self.scenario.fates}
+        fates |= {extras.lasting.fate} if extras.lasting is not None else set()
+        refused_s = REFUSED_AGAIN_S if fates & set(REFUSING) else 0.0
         fewer_slots = 2 if extras.lasting is not None else 0
         requests = 4 * len(self.scenario.families)
-        return max(0.0, suspended_s) + requests * (3 * round_trips_s + fewer_slots * PER_REQUEST_S)
+        return (
+            max(0.0, suspended_s) + refused_s + requests * (3 * round_trips_s + fewer_slots * PER_REQUEST_S)
+        )
 
     def close(self) -> None:
         """End all processes and forget the state."""
@@ -641,6 +650,7 @@ class World:
             for family in self._expected()
             if not same_effect(self.truth.now_in_force(family), wanted[family])
             and not self._tolerated(family)
+            and not self._waits_for_apply(family)
         ]
         return list(late) or self._doubted() or self.keeping.unnoticed()
 
@@ -674,6 +684,7 @@ class World:
                 isinstance(one := known.get(family), Confirmed)
                 and (one.setting == last[family] or self._may_stay_tighter(family, one.setting))
             )
+            and not self._waits_for_apply(family)
         ]
 
     def on_record(self, account: str) -> Mapping[Family, Known]:
@@ -703,6 +714,22 @@ class World:
         if self.scenario.drift is DriftPolicy.WARN:
             return True
         return live is not None and direction(wanted, live) not in LESS_SAFE
+
+    def _waits_for_apply(self, family: Family) -> bool:
+        """Tell whether only a person may write a family: its file loosens what a newer one had set.
+
+        A file that somebody put back while no process looked is held until ``mmp apply`` confirms it.
+        """
+        account = owner(self.scenario, family)
+        if Role.APPLY in self._roles_for(account):
+            return False
+        numbers = [one.file_number for one in self.processes.values() if one.account == account]
+        newest = max(numbers, default=0)
+        wanted = self.scenario.versions[-1][1][family]
+        return any(
+            number > newest and looser(setting, wanted)
+            for setting, number in self.auditor.may_be_in_force(family)
+        )
 
     def _may_stay_tighter(self, family: Family, setting: Setting) -> bool:
         """Tell whether a setting nowhere looser than desired may stay, because nobody may loosen it.
