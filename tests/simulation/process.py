@@ -350,10 +350,11 @@ class Process:
         return self.reviewed
 
     def _review(self, plan: Plan) -> Approval:
-        answered = self.world.scenario.extras.review is ReviewBy.ANSWER
-        if answered:
-            self._was_reviewed(plan)
-        return Approval(self.clock.now() + plan.eta_s + PATIENCE_S, reviewed=answered)
+        deadline = self.clock.now() + plan.eta_s + PATIENCE_S
+        if self.world.scenario.extras.review is not ReviewBy.ANSWER:
+            return Approval(deadline)
+        self._was_reviewed(plan)
+        return Approval(deadline, self.reviewed)
 
     def _was_reviewed(self, plan: Plan | None) -> None:
         """Note what a person agreed to; and something drifts soon after that."""
