@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 CLOCK_CODE = "50102"
 NOT_SENT_CODE = "connect"
 
-IDLE_S = 47.0
-"""After so long without a request all slots are free."""
-
-HISTORY_KNOWN_S = 60.0
-"""By now no unknown history is waited for, wherever a process began."""
-
 SPACED_SENDS = 15
 """So many sends after a 50011 the even spacing is certainly still kept."""
 
@@ -158,6 +152,8 @@ class Auditor:
             verify(guard_checkers.stale_file_never_loosens, family, setting, process.file_number, newer)
         if process.role is Role.RUN and world.scenario.drift is DriftPolicy.HEAL_LOOSENED:
             self._check_fields(attempt, basis)
+        if world.scenario.live:
+            self._check_early(attempt, basis)
         if extras.policies and world.scenario.live:
             self._check_policy(attempt, basis)
         if process.reviewed is not None:
@@ -184,6 +180,18 @@ class Auditor:
         if Check.FIELD_BY_FIELD in CHECKS and is_drift and live is not None and basis.wanted is not None:
             facts = attempt.family, attempt.setting, basis.wanted, live
             self._world.verify(guard_checkers.field_by_field, *facts)
+
+    def _check_early(self, attempt: Attempt, basis: Basis) -> None:
+        """Check what is sent while a read need not show the family's last proof yet."""
+        known, newest = basis.known.get(attempt.family), basis.reads[0] if basis.reads else None
+        if not isinstance(known, Confirmed) or newest is None:
+            return
+        after_s = newest.read.begun_at - known.at
+        row = newest.read.rows.get(attempt.family)
+        is_early = guard_checkers.TICK_S < after_s < checkers.SETTLING_S - guard_checkers.TICK_S
+        if is_early and row is not None and row.setting != known.setting:
+            facts = attempt.family, attempt.setting, known.setting, row.setting
+            self._world.verify(guard_checkers.goes_early_only_to_protect, *facts)
 
     def _check_policy(self, attempt: Attempt, basis: Basis) -> None:
         verify, family, setting = self._world.verify, attempt.family, attempt.setting
@@ -306,14 +314,27 @@ class Auditor:
             return
         soon = begun_local - newest.read.ended_at < checkers.FRESH_S - guard_checkers.SLACK_S
         own = process.in_pass and process.reads_of_pass > 0 and process.exchange.failed_at < newest.ended_at
-        idle = self._last_sent is None or self._last_sent.reserved_at < world.scheduler.now - IDLE_S
-        on_record = world.scenario.assume_idle or world.scheduler.now > HISTORY_KNOWN_S
-        if not (soon and own and idle and on_record) or world.scenario.database is not None:
+        if not (soon and own and self._has_a_slot()):
             return
         basis = Basis.of(process, world.scenario.families[0], process.store.known_last())
         waiting = [one for one in sorted(basis.file.families) if self._waits_for_protection(one, basis)]
         doubtful = [one for one in sorted(basis.file.families) if one not in waiting]
         world.verify(guard_checkers.doubt_holds_only_itself, doubtful, waiting)
+
+    def _has_a_slot(self) -> bool:
+        """Tell whether a request could certainly go now, as far as the rate is concerned."""
+        world, now = self._world, self._world.scheduler.now
+        sent = [one for one in world.truth.attempts if one.settled_as != AttemptStatus.NOT_SENT.value]
+        counting = [
+            one
+            for one in sent[-12:]
+            if now
+            - (one.reserved_at + checkers.LANDS_WITHIN_S if one.arrived_by is None else one.arrived_by)
+            < guard_checkers.WINDOW_S + guard_checkers.SLACK_S
+        ]
+        same_boot = len(world.hosts) == 1 and world.hosts[0].boots == 1
+        known = world.scenario.assume_idle or bool(sent)
+        return same_boot and known and len(counting) < 2 and self._limited_at is None
 
     def _live_for_certain(self, family: Family, basis: Basis) -> Setting | None:
         """Return what a read shows that began long enough after all that is known; None: not sure."""
@@ -461,6 +482,7 @@ class Auditor:
     ) -> None:
         """Check and note a verdict on record; ``proven``: with it, that its setting is in force."""
         attempt.settled_as = status.value
+        self.check_effect(attempt)
         if proven:
             self._tries.pop(attempt.family, None)
             self._succeeded_at, self._succeeded_on = self._world.scheduler.now, _boot(process)
@@ -473,6 +495,13 @@ class Auditor:
         if proven:
             self._proved(attempt.family, attempt.setting, attempt.reserved_at, attempt.file_number)
         self._check_settled(known, attempt.family)
+
+    def check_effect(self, attempt: Attempt) -> None:
+        """Check that what is on record as refused or not sent changed nothing."""
+        refused = attempt.settled_as in (AttemptStatus.REJECTED.value, AttemptStatus.NOT_SENT.value)
+        log = self._world.truth.in_force.get(attempt.family, ())
+        took_effect = any(entry.by is attempt and entry.setting == attempt.setting for entry in log)
+        self._world.verify(checkers.refused_changes_nothing, attempt, refused, took_effect)
 
     def adopted(
         self,

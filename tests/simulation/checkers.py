@@ -255,6 +255,13 @@ def applied_implies_live(family: Family, setting: Setting, since: float, truth: 
     return f"{family}: {setting} is recorded, but was never in force since {since:.3f}"
 
 
+def refused_changes_nothing(attempt: Attempt, refused: bool, took_effect: bool) -> str | None:
+    """What is on record as refused, or as not sent, has no effect, then or later."""
+    if not (refused and took_effect):
+        return None
+    return f"attempt {attempt.number} is on record as {attempt.settled_as}, and took effect"
+
+
 def settled_stays_settled(family: Family, known: Known | None, flights: Iterable[Attempt]) -> str | None:
     """While a request of ours can still change a family, the family is not settled."""
     if not isinstance(known, Confirmed):

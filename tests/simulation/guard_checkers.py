@@ -134,6 +134,19 @@ def _factors(before: Setting, after: Setting) -> tuple[float, float, float]:
     return shrunk(window, window_now), shrunk(freeze, freeze_now), contracts
 
 
+def goes_early_only_to_protect(
+    family: Family, setting: Setting, proven: Setting, shown: Setting | None
+) -> str | None:
+    """While a read soon after a proof shows something else, only what tightens both goes.
+
+    ``shown`` None: no row, which protects nothing.
+    """
+    for before in (proven, shown):
+        if before is not None and looser(before, setting):
+            return f"{family}: {setting} loosens {before}, and whether that is in force is in doubt"
+    return None
+
+
 def families_within_limit(family: Family, loosened: Sequence[Family], limit: int | None) -> str | None:
     """A file that loosens more families than the policy allows loosens none of them, in slices neither."""
     if limit is None or family not in loosened or len(loosened) <= limit:

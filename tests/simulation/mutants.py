@@ -994,16 +994,8 @@ MUTANTS = (
         Feature.POLICIES,
         Patch(reconcile._Pass, "_rules", _unreadable_is_none),
     ),
-    _of_feature(
-        "anything goes at once after a proof",
-        Feature.POLICIES,
-        Patch(plan, "_protects_at_once", _goes_at_once),
-    ),
-    _of_feature(
-        "protective by the read alone",
-        Feature.POLICIES,
-        Patch(plan, "_protects_at_once", _protects_by_the_read),
-    ),
+    Mutant("anything goes at once after a proof", (Patch(plan, "_protects_at_once", _goes_at_once),)),
+    Mutant("protective by the read alone", (Patch(plan, "_protects_at_once", _protects_by_the_read),)),
     _of_feature(
         "the last setting seen is forgotten",
         Feature.POLICIES,

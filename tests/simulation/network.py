@@ -181,6 +181,7 @@ class Network:
         now = world.scheduler.now
         said: Said = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).said
         self.note_in_force(attempt.family, own=True, by=attempt)
+        self._world.auditor.check_effect(attempt)
         instead = None if world.is_out else _said_by(fate, attempt)
         return set_reply_of(said if instead is None else instead, attempt.family, attempt.setting)
 

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 ANSWER_WITHIN_S = 10.0
 """After this long without a reply a client gives up."""
 
+BETWEEN_S = 0.05
+"""How long before a reservation a person pauses the family, now and then."""
+
 ROWS_COUNT = ("0", "1", "2")
 """Of a reply with another code the rows say nothing, and the parser need not be asked."""
 
@@ -212,6 +215,8 @@ class WatchedStore:
         process.call("store.reserve")
         basis = Basis.of(process, request.family, self._last_known)
         await process.hold_up()
+        if self._world.perhaps_pause(process, request.family):
+            await process.held_up_for(BETWEEN_S)
         basis = replace(basis, asked_at=self._world.scheduler.now)
         process.pauses_between_reads()
         slot = await self._store.reserve(
@@ -249,6 +254,10 @@ class WatchedStore:
     ) -> frozenset[Family]:
         process = self._process
         process.call("store.adopt")
+        if not self._world.scenario.lock_works:
+            await process.hold_up()
+            if process.rng.random() < 0.3:
+                await process.held_up_for(process.rng.uniform(0.2, 4.0))  # others may write meanwhile
         adopted = await self._store.adopt(settings, read_begun_at=read_begun_at, file=file)
         recorded = {family: settings[family] for family in adopted}
         begun_at = process.begun_at(read_begun_at)

@@ -77,6 +77,9 @@ LONGEST_ZOMBIE_S = 60.0
 LISTEN_TO_ONE_IN = 8
 """Turning everything said into text takes longer than saying it: done in one history in eight."""
 
+PAUSED_AT_ONCE = 0.1
+"""How often, where people pause families, one does so just before a reservation."""
+
 PAUSES = ("pauses",)
 KNOWN = "applied", "attempts", "identity"
 """The tables in which that is on record."""
@@ -480,6 +483,13 @@ class World:
         self.truth.paused_at[family] = self.scheduler.now
         self.trace(None, "%s paused by hand", family)
         self.scheduler.after(length_s, self._resume, family)
+
+    def perhaps_pause(self, process: Process, family: Family) -> bool:
+        """Pause a family that a process is about to write, sometimes; tells whether that was done."""
+        if self.calm or not self.scenario.extras.pauses or process.rng.random() >= PAUSED_AT_ONCE:
+            return False
+        self._pause(family, process.rng.uniform(1.0, 30.0))
+        return True
 
     def pauses_fell_back(self) -> None:
         """Note which families are paused now that the state is what it was earlier."""
