@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reconciler.core.events import Compared, Event, FightBroken, RequestSettled
@@ -39,12 +39,16 @@ BEGUN_WITHIN_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """The tries of one setting in a row without a success; ``last_at`` in true time, ``boot`` by whom."""
+    """The tries of one setting in a row without a success; ``last_at`` in true time, ``boot`` by whom.
+
+    ``limited``: the last one was refused for its rate, which is no fault of the family.
+    """
 
     setting: Setting
     count: int
     last_at: float
     boot: tuple[str, int]
+    limited: bool = False
 
 
 class Auditor:
@@ -249,8 +253,14 @@ class Auditor:
         before = self._tries.get(family)
         again = before is not None and before.setting == attempt.setting
         if before is not None and again:
-            facts = family, before.count, now - before.last_at, self._succeeded_at > before.last_at
-            verify(guard_checkers.tried_again_in_time, *facts)
+            may_at_once = before.limited or self._succeeded_at > before.last_at
+            verify(
+                guard_checkers.tried_again_in_time,
+                family,
+                before.count,
+                now - before.last_at,
+                may_at_once,
+            )
             last = None if self._last_sent is None else now - self._last_sent.reserved_at
             verify(guard_checkers.retry_leaves_a_slot, family, last, self._slot_is_for(attempt, basis))
         self._before[family] = before
@@ -486,6 +496,9 @@ class Auditor:
         if proven:
             self._tries.pop(attempt.family, None)
             self._succeeded_at, self._succeeded_on = self._world.scheduler.now, _boot(process)
+        tries = self._tries.get(attempt.family)
+        if limited and tries is not None:
+            self._tries[attempt.family] = replace(tries, limited=True)
         if limited:
             self._limited_at, self._sent_since = attempt.reserved_at, []
         self._world.news += 1

@@ -80,6 +80,9 @@ class ReadFollower:
             if (one := known.get(family)) is not None
         ):
             return "doubt"
+        shown = process.world.rows_shown[process.account]
+        if any(family in shown and family not in seen.read.rows for family in wanted):
+            return "missing"
         return None
 
 
@@ -174,6 +177,7 @@ class Process:
         self.follows.read(self, seen)
         for family, row in seen.read.rows.items():
             self.last_rows[family] = row.setting
+        self.world.rows_shown[self.account].update(seen.read.rows)
 
     def begun_at(self, read_begun_at: float) -> float:
         """Return the true time at which the read began that is given as the reason for a record."""

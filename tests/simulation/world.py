@@ -8,6 +8,7 @@ it and the processes is a network that loses, delays and garbles. Nothing here a
 from __future__ import annotations
 
 from asyncio import CancelledError
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -220,6 +221,7 @@ class World:
         self.listening = tracing or scenario.seed % LISTEN_TO_ONE_IN == 0
         self.processes: dict[int, Process] = {}
         self._lives = 0
+        self.rows_shown: dict[str, set[Family]] = defaultdict(set)  # by account, to any process
         self.news = 0  # how often something was written to the state
         self.pausings = 0  # how often a pause may have begun or ended
         self._unfought_at = self._doubted_at = -1  # what was on record when that was last looked at
