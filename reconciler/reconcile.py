@@ -513,8 +513,7 @@ class _Pass:
             return False
         if self.ended_fights:
             await self.store.end_fights(self.ended_fights)
-        whole = self._has_whole_picture(plan)
-        fought = fights(self.memory.heals, plan, self.clock.now()) if whole else ()
+        fought = fights(self.memory.heals, plan, self.clock.now())
         if fought:
             await self._break_off(fought)
         return bool(fought)

@@ -34,6 +34,12 @@ REGRESSIONS = (
         kind=WorldKind.POSTGRES,
     ),
     Regression(
+        story="while another family was in doubt, one that somebody else kept undoing was put back for ever",
+        seed=179,
+        mutant="doubts hide fights",
+        kind=WorldKind.SQLITE,
+    ),
+    Regression(
         story="the server's clock was set back an hour, and a dead holder's lock lasted for it",
         seed=7,
         mutant="locks of the far future kept",

@@ -67,6 +67,11 @@ class Moment:
             self.record == Record(None) or latest.begun_at > last_act(self.record)
         )
 
+    @property
+    def slot_of_first(self) -> float:
+        """Return when the first request may go: the second slot where it leaves the first one free."""
+        return self.slot + 10.0 * self.plan.requests[0].slots_left(others=False)
+
     def step(self) -> Step:
         known = {} if self.record == Record(None) else {BTC: known_of(self.record)}
         return next_step(
@@ -103,14 +108,14 @@ def check(moment: Moment) -> type[Step]:
     match step:
         case Send(change, at):
             assert change == plan.requests[0]
-            assert max(now, moment.slot) == at <= now + CLOSE_S
+            assert max(now, moment.slot_of_first) == at <= now + CLOSE_S
             assert now >= moment.not_before
             assert not plan.doubtful
             assert not moment.adoptable
             assert moment.fresh or not moment.live
         case Wait(until, Cause.SLOT):
-            assert now < until == moment.slot - CLOSE_S
             assert plan.requests
+            assert now < until == moment.slot_of_first - CLOSE_S
         case Wait(until, Cause.BACK_OFF):
             assert now < until == moment.not_before
         case Wait(until, Cause.SECOND_READ):
