@@ -920,6 +920,7 @@ MUTANTS = (
         "a retry takes the last slot",
         Feature.LASTING_FATE,
         Patch(Change, "slots_left", _last_slot_before_others),
+        first_seed=190,
     ),
     _of_feature(
         "the first in order is waited for",
@@ -949,6 +950,7 @@ MUTANTS = (
             Patch(step, "next_request", _nothing_while_in_doubt),
             Patch(reconcile, "next_request", _nothing_while_in_doubt),
         ),
+        first_seed=1_450,
     ),
     _of_feature(
         "an odd row makes a list no answer",
@@ -1005,12 +1007,17 @@ MUTANTS = (
         Feature.POLICIES,
         Patch(reconcile._Pass, "_rules", _unreadable_is_none),
     ),
-    Mutant("anything goes at once after a proof", (Patch(plan, "_protects_at_once", _goes_at_once),)),
+    Mutant(
+        "anything goes at once after a proof",
+        (Patch(plan, "_protects_at_once", _goes_at_once),),
+        first_seed=180,
+    ),
     Mutant("protective by the read alone", (Patch(plan, "_protects_at_once", _protects_by_the_read),)),
     _of_feature(
         "the last setting seen is forgotten",
         Feature.POLICIES,
         Patch(plan, "last_seen", lambda *_: None),
+        first_seed=730,
     ),
     _of_feature(
         "a missing row is gone at once",
@@ -1022,7 +1029,9 @@ MUTANTS = (
         Feature.ODD_LISTS,
         Patch(Reads, "without_answer", _failed_is_gone),
     ),
-    Mutant("superseded attempts never end", (Patch(plan, "_superseded", lambda *_: False),)),
+    Mutant(
+        "superseded attempts never end", (Patch(plan, "_superseded", lambda *_: False),), first_seed=11_595
+    ),
     Mutant(
         "superseded attempts end at once",
         (
@@ -1030,7 +1039,11 @@ MUTANTS = (
             Patch(account, "shown_until", lambda begun_at: FOREVER),
         ),
     ),
-    Mutant("drift in doubt is always healed", (Patch(plan, "_need_uncertain", _healed_in_doubt),)),
+    Mutant(
+        "drift in doubt is always healed",
+        (Patch(plan, "_need_uncertain", _healed_in_doubt),),
+        first_seed=11_595,
+    ),
     _of_feature(
         "a stale file loosens",
         Feature.LAGGING_FILES,
@@ -1040,6 +1053,7 @@ MUTANTS = (
         "a restart is a change of the file",
         Feature.LAGGING_FILES,
         Patch(reconcile._Pass, "_accept_file", _always_changed),
+        first_seed=7_070,
     ),
     _of_feature(
         "two controllers",
@@ -1052,13 +1066,16 @@ MUTANTS = (
         Patch(KeptAccount, "_ages", _ages_of_account),
         Patch(facts, "known_from_rows", _known_of_account),
     ),
-    Mutant("adopted over what is newer", (Patch(facts, "changed_since", lambda *_: frozenset()),)),
     _of_feature(
         "suspension not compared",
         Feature.SUSPENSION,
         Patch(reconcile._Pass, "_notice_suspension", lambda self: False),
     ),
-    Mutant("reads outlive a clock error", (Patch(reconcile._Pass, "_sync_clock", _synced_and_remembered),)),
+    Mutant(
+        "reads outlive a clock error",
+        (Patch(reconcile._Pass, "_sync_clock", _synced_and_remembered),),
+        first_seed=1_165,
+    ),
     _of_postgres("no generation check", Patch(LeaseLocks, "still_held", _believed)),
     _of_postgres("generations counted by one", Patch(leases, "_stride", _counted_by_one)),
     _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),
