@@ -98,6 +98,9 @@ MAX_REPEATED_READS = 8
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
 
+OTHERS_FIRST_S = 1.0
+"""How much longer than the account a family waits whose request could not be sent: others go first."""
+
 TOO_LATE_S = 10.0
 """How late after it was due a request may still be reserved: a connection may take that long to open.
 Later (a suspended process, a state busy with others) it is decided on again, because its read says little
@@ -158,7 +161,7 @@ class Memory:
     reads: Reads = field(default_factory=Reads)
     file: FileVersion | None = None
     failed_family: Family | None = None
-    wait_until: dict[Family, float] = field(default_factory=dict)
+    wait_until: dict[tuple[Family, Setting], float] = field(default_factory=dict)
     odd_rows: OddRowsSeen | None = None
     failures: int = 0
     unsent: int = 0
@@ -571,6 +574,7 @@ class _Pass:
 
     async def _read(self, step: Read | ReadFamily) -> End | None:
         """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
+        self._notice_suspension()  # what is read from here on is of this side of it
         answer = await _answer_to(step, self.exchange)
         if isinstance(answer, Reply) and isinstance(step, Read):
             return self._failed(READING_LIVE, answer)
@@ -765,14 +769,17 @@ class _Pass:
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
         """Let one family wait for its own back-off; only when two fail in a row does the account.
 
-        So it does where nothing was sent: that is no family's fault.
+        So it does where nothing was sent: that is no family's fault. Another family goes next then.
         """
         before, self.memory.failed_family = self.memory.failed_family, change.family
         doing = f"setting {change.family}"
         if reply.reply_class is ReplyClass.NOT_SENT:
-            return self._not_sent(doing, reply)
+            end = self._not_sent(doing, reply)
+            self.memory.wait_until[change.family, change.after] = self.memory.not_before + OTHERS_FIRST_S
+            return end
         if reply.retry_after_s is not None:
-            self.memory.wait_until[change.family] = self.clock.now() + reply.retry_after_s
+            wait_until = self.clock.now() + reply.retry_after_s
+            self.memory.wait_until[change.family, change.after] = wait_until
         if before not in (None, change.family):
             return self._failed(doing, reply)
         self.trouble = reply

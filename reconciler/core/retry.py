@@ -111,8 +111,9 @@ class RetryRecord:
 
     tries: Mapping[Family, Tries] = field(default_factory=dict)
     succeeded_at: float = float("-inf")
-    wait_until: Mapping[Family, float] = field(default_factory=dict)
-    """Until when the exchange asked to wait with a family (Retry-After), as far as this process knows."""
+    wait_until: Mapping[tuple[Family, Setting], float] = field(default_factory=dict)
+    """Until when this process has a setting of a family wait: because the exchange asked for it
+    (Retry-After), or because its request could not be sent and others go first."""
 
     def count(self, family: Family, setting: Setting) -> int:
         """Return how often ``setting`` was tried without success; 0 for a setting not tried yet."""
@@ -121,16 +122,15 @@ class RetryRecord:
 
     def not_before(self, family: Family, setting: Setting, *, protective: bool) -> float:
         """Return the instant from which ``setting`` may be tried again; -inf where it was not tried yet."""
-        tries = self.tries.get(family)
+        tries, wait_until = self.tries.get(family), self.wait_until.get((family, setting), float("-inf"))
         if tries is None or tries.setting != setting:
-            return float("-inf")
+            return wait_until
         if tries.limited:
-            return max(tries.last_at, self.wait_until.get(family, float("-inf")))
+            return max(tries.last_at, wait_until)
         if self.succeeded_at > tries.last_at:
             return self.succeeded_at
         waits = PROTECTIVE_RETRY_S if protective else LOOSENING_RETRY_S
-        due = tries.last_at + waits[min(tries.count, len(waits)) - 1]
-        return max(due, self.wait_until.get(family, float("-inf")))
+        return max(tries.last_at + waits[min(tries.count, len(waits)) - 1], wait_until)
 
 
 NO_TRIES = RetryRecord()

@@ -102,9 +102,16 @@ def retries_from_rows(
     """Return what is on record of failed attempts.
 
     ``tries``: the attempts that count as such, in the order of their ids; a family's newest has the count.
-    ``applied``: the last proofs of the same User ID.
+    ``applied``: the last proofs of the same User ID. Of one of another boot nobody knows how old it is: it
+    counts only if its request was reserved after all of ``tries``.
     """
-    acknowledged = (ages.proven_at(row) for row in applied if row.how == How.APPLIED.value)
+    tries = list(tries)
+    newest = max((row.id for row in tries), default=0)
+    acknowledged = (
+        ages.proven_at(row)
+        for row in applied
+        if row.how == How.APPLIED.value and (ages.knows(row) or row.attempt > newest)
+    )
     return RetryRecord(
         tries={
             Family(row.family): Tries(setting_of(row), row.tries, ages.reserved_at(row), bool(row.limited))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -64,6 +64,8 @@ class Auditor:
         self._succeeded_at = float("-inf")
         self._succeeded_on: tuple[str, int] | None = None
         self._last_sent: Attempt | None = None
+        self._when_written: dict[int, list[Callable[[], object]]] = {}
+        # checks of reservations that are taken back where the file or the policy changed meanwhile
         self.unsettled: dict[str, Attempt] = {}
 
     # -- requests --------------------------------------------------------------------------------
@@ -124,14 +126,16 @@ class Auditor:
         family, setting, known = attempt.family, attempt.setting, basis.known.get(attempt.family)
         proof = last_proof(known or Never())
         may_stay = (basis.last_rows.get(family), proof.setting if proof else None)
-        verify(checkers.only_accepted_settings, (family, setting), basis.wanted, may_stay)
+        wanted = (family, setting), basis.wanted, may_stay
+        self._when_written[attempt.number] = [lambda: verify(checkers.only_accepted_settings, *wanted)]
         if scenario.live:
             newest = basis.reads[0] if basis.reads else None
             verify(checkers.read_before_write, reserved_at, newest)
         if scenario.lock_works:
             facts = (family, setting, known, basis.reads, attempt.reserved_local)
             own_read = basis.family_reads.get(family)
-            verify(checkers.no_request_without_difference, *facts, own_read)
+            last_row = basis.last_rows.get(family)
+            verify(checkers.no_request_without_difference, *facts, own_read, last_row)
 
     def _check_permission(self, process: Process, attempt: Attempt, basis: Basis) -> None:
         """Check that nothing forbids the request."""
@@ -159,7 +163,7 @@ class Auditor:
         if world.scenario.live:
             self._check_early(attempt, basis)
         if extras.policies and world.scenario.live:
-            self._check_policy(attempt, basis)
+            self._when_written[attempt.number].append(lambda: self._check_policy(attempt, basis))
         if process.reviewed is not None:
             live = self._live_for_certain(family, basis)
             verify(
@@ -220,6 +224,8 @@ class Auditor:
     def _is_loosened(self, family: Family, basis: Basis) -> bool:
         """Tell whether the file certainly loosens a family: nothing drifted, and nothing is in doubt."""
         known, wanted = basis.known.get(family), basis.file.families[family].setting
+        if wanted.disabled and not self._world.scenario.guarded:
+            return False  # an overridden family is not counted
         live = self._live_for_certain(family, basis)
         return (
             isinstance(known, Confirmed) and live == known.setting and guard_checkers.looser(live, wanted)
@@ -407,6 +413,8 @@ class Auditor:
         if attempt is None:
             return
         now = self._world.scheduler.now
+        for check in self._when_written.pop(attempt.number, ()):
+            check()
         self._sent_since.append(attempt.reserved_at)
         after_s = now - process.true_time(attempt.reserved_local)
         if Check.WRITTEN_SOON in CHECKS:

@@ -206,6 +206,13 @@ def adopts_nothing_overtaken(family: Family, begun_at: float, reserved_at: Seque
     )
 
 
+def as_old_as_its_read(family: Family, proven_at: float, begun_at: float) -> str | None:
+    """What a read proves is proven as of its beginning, not as of its recording."""
+    if proven_at <= begun_at + TICK_S:
+        return None
+    return f"{family} was adopted as of {proven_at - begun_at:.2f} s after the read that showed it"
+
+
 def reads_are_of_this_side_of_a_suspension(
     begun_at: float, resumed_at: float, asked_at: float
 ) -> str | None:

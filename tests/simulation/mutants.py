@@ -801,7 +801,14 @@ MUTANTS = (
     ),
     Mutant("pending attempts unknown", (Patch(Tables, "all_open", _open_without_pending),)),
     Mutant("uncertain equals last applied", (Patch(plan, "_need_uncertain", _uncertain_equals_last),)),
-    Mutant("other values settled before L", (Patch(plan, "_need_uncertain", _no_effect_window),)),
+    Mutant(
+        "other values settled before L",
+        (
+            Patch(plan, "_need_uncertain", _no_effect_window),
+            Patch(account, "shown_until", lambda begun_at: FOREVER),  # the state believes no plan in this
+        ),
+        first_seed=1_290,
+    ),
     Mutant("late effects after 2 s ignored", (Patch(Ages, "effect_until", _no_late_effect),)),
     _of_postgres(
         "reads that lag end doubts",
@@ -809,7 +816,7 @@ MUTANTS = (
         Patch(account, "shown_until", _shown_at_once),
         first_seed=42_700,
     ),
-    Mutant("a proof ends every doubt", (Patch(facts, "ended_by", _everything_ended),)),
+    Mutant("a proof ends every doubt", (Patch(facts, "ended_by", _everything_ended),), first_seed=1_130),
     Mutant("no echo check", (Patch(reconcile, "judge", _any_acceptance),)),
     Mutant(
         "no answer means refused",
@@ -846,9 +853,13 @@ MUTANTS = (
     Mutant("lock not taken", (Patch(KeptAccount, "locked", _unlocked),)),
     Mutant("frozen ignored", (Patch(plan, "_frozen", lambda seen: False),)),
     Mutant("guard ignored", (Patch(plan, "_may_be_enabled", lambda *_: False),)),
-    Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),)),
-    Mutant("decided long ago, sent all the same", (Patch(reconcile, "TOO_LATE_S", FOREVER),)),
-    Mutant("reserved however long it took", (Patch(KeptAccount, "reserve", _reserve_whenever),)),
+    Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),), first_seed=910),
+    Mutant(
+        "decided long ago, sent all the same", (Patch(reconcile, "TOO_LATE_S", FOREVER),), first_seed=490
+    ),
+    Mutant(
+        "reserved however long it took", (Patch(KeptAccount, "reserve", _reserve_whenever),), first_seed=490
+    ),
     Mutant("an old read is fresh enough", (Patch(step, "_is_fresh", lambda *_: True),)),
     Mutant(
         "reads count whenever they began",
@@ -871,6 +882,7 @@ MUTANTS = (
         "echo's family ignored",
         (Patch(reconcile, "judge", _family_of_echo_ignored),),
         feature=Feature.ODD_REPLIES,
+        first_seed=100,
     ),
     Mutant(
         "any of several echoed rows",
@@ -890,6 +902,7 @@ MUTANTS = (
         "policy judged after narrowing",
         (Patch(plan, "_judged", _judged_after_narrowing),),
         feature=Feature.POLICIES,
+        first_seed=150,
     ),
     Mutant(
         "policy not asked in run",
@@ -903,7 +916,7 @@ MUTANTS = (
     ),
     Mutant("pauses ignored", (Patch(reconcile, "in_force", lambda *_: ()),), feature=Feature.PAUSES),
     Mutant("loosen first", (Patch(plan, "_sending_rank", _loosen_first),)),
-    Mutant("mixed drift not healed", (Patch(plan, "_healed", _mixed_left),)),
+    Mutant("mixed drift not healed", (Patch(plan, "_healed", _mixed_left),), first_seed=190),
     Mutant("lock released before settling", (Patch(reconcile._Pass, "_settle", _settled_after_the_lock),)),
     _of_feature(
         "a read is as old as its beginning",
@@ -1017,7 +1030,11 @@ MUTANTS = (
         (Patch(plan, "_protects_at_once", _goes_at_once),),
         first_seed=180,
     ),
-    Mutant("protective by the read alone", (Patch(plan, "_protects_at_once", _protects_by_the_read),)),
+    Mutant(
+        "protective by the read alone",
+        (Patch(plan, "_protects_at_once", _protects_by_the_read),),
+        first_seed=480,
+    ),
     _of_feature(
         "the last setting seen is forgotten",
         Feature.POLICIES,

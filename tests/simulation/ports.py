@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reconciler.core.evidence import SeenRow
+from reconciler.core.evidence import SeenRow, last_proof
 from reconciler.core.model import (
     NO_FILE,
     AccountInfo,
@@ -20,6 +20,7 @@ from reconciler.core.model import (
     FileVersion,
     Known,
     LiveRead,
+    Never,
     Pause,
     Setting,
 )
@@ -30,7 +31,7 @@ from reconciler.okx.codes import fact
 from reconciler.ports import Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.simulator.messages import Envelope, Said
 from reconciler.store.account import KeptAccount
-from tests.simulation import checkers
+from tests.simulation import checkers, guard_checkers
 from tests.simulation.host import NOTICED_S
 from tests.simulation.lists import SeenList, read_list, read_set_reply
 from tests.simulation.scenario import CHECKS, Check, Fate, PolicyState
@@ -260,8 +261,13 @@ class WatchedStore:
                 await process.held_up_for(process.rng.uniform(0.2, 4.0))  # others may write meanwhile
         adopted = await self._store.adopt(settings, read_begun_at=read_begun_at, file=file)
         recorded = {family: settings[family] for family in adopted}
-        begun_at = process.begun_at(read_begun_at)
-        self._world.auditor.adopted(process, recorded, begun_at, await self._store.known())
+        begun_at, known = process.begun_at(read_begun_at), await self._store.known()
+        for family in recorded:
+            proof = last_proof(known.get(family, Never()))
+            proven_at = float("-inf") if proof is None else proof.at
+            facts = family, proven_at, read_begun_at
+            self._world.verify(guard_checkers.as_old_as_its_read, *facts)
+        self._world.auditor.adopted(process, recorded, begun_at, known)
         process.perhaps_die()
         return adopted
 

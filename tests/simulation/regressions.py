@@ -34,7 +34,7 @@ REGRESSIONS = (
         kind=WorldKind.POSTGRES,
     ),
     Regression(
-        story="while another family was in doubt, one that somebody else kept undoing was put back for ever",
+        story="while another family was in doubt, one undone again and again was put back for ever",
         seed=179,
         mutant="doubts hide fights",
         kind=WorldKind.SQLITE,
