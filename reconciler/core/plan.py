@@ -523,11 +523,13 @@ def _set_or_hold(
     after, other_file = wanted.setting, _is_other_file(known, rules)
     may_be = _may_be_in_force(need.before, known, seen)
     protective = is_protective(loosest(may_be), after)
-    proof = last_proof(known)
+    proof, only_protects = last_proof(known), _only_protects(need.before, after, known)
+    as_accepted = proof is not None and need.before == proof.setting
+    is_drift = other_file and need.reason is Reason.CHANGED and not (as_accepted and only_protects)
     change = Change(
         family,
         Action.SET,
-        Reason.DRIFTED if other_file and need.reason is Reason.CHANGED else need.reason,
+        Reason.DRIFTED if is_drift else need.reason,
         need.before,
         after,
         wanted.source,
@@ -541,7 +543,7 @@ def _set_or_hold(
         other_file_at=proof.recorded_at if other_file and proof else None,
     )
     because = _held(change, need, seen, reads, rules, now)
-    if because is None and other_file and not _only_protects(need.before, after, known):
+    if because is None and other_file and not only_protects:
         because = Because.DRIFT_POLICY
     return replace(change, action=Action.HOLD, because=because) if because else change
 

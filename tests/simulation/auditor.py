@@ -63,6 +63,7 @@ class Auditor:
         self._before: dict[Family, Tries | None] = {}  # the newest reservation of each, should it not count
         self._succeeded_at = float("-inf")
         self._succeeded_on: tuple[str, int] | None = None
+        self._succeeded_of: Family | None = None
         self._last_sent: Attempt | None = None
         self._when_written: dict[int, list[Callable[[], object]]] = {}
         # checks of reservations that are taken back where the file or the policy changed meanwhile
@@ -249,7 +250,8 @@ class Auditor:
         faults = set(self._world.scenario.extras.list_faults)
         if faults <= {ListFault.SIMILAR_NAME, ListFault.UNREADABLE}:
             verify(guard_checkers.unreadable_is_held, family, not own_is_newer)
-        confirmed = own is not None and own_is_newer and family not in own.read.rows
+        is_recent = own is not None and own.begun_at > newest.begun_at - checkers.GONE_FOR_S
+        confirmed = own is not None and (own_is_newer if family in own.read.rows else is_recent)
         last_seen = basis.last_rows.get(family)
         verify(guard_checkers.missing_is_not_gone, family, setting, last_seen, confirmed)
 
@@ -268,7 +270,8 @@ class Auditor:
                 may_at_once,
             )
             last = None if self._last_sent is None else now - self._last_sent.reserved_at
-            verify(guard_checkers.retry_leaves_a_slot, family, last, self._slot_is_for(attempt, basis))
+            if not before.limited:  # that was a definite reply
+                verify(guard_checkers.retry_leaves_a_slot, family, last, self._slot_is_for(attempt, basis))
         self._before[family] = before
         count = before.count + 1 if before is not None and again else 1
         self._tries[family] = Tries(attempt.setting, count, now, _boot(process))
@@ -328,6 +331,8 @@ class Auditor:
         world, newest = self._world, process.reads[0] if process.reads else None
         if process.role is not Role.RUN or newest is None or not scenario_is_simple(world):
             return
+        if process.host.resumed_at > newest.begun_at:
+            return  # what was read before that is forgotten
         soon = begun_local - newest.read.ended_at < checkers.FRESH_S - guard_checkers.SLACK_S
         own = process.in_pass and process.reads_of_pass > 0 and process.exchange.failed_at < newest.ended_at
         if not (soon and own and self._has_a_slot()):
@@ -504,6 +509,7 @@ class Auditor:
         if proven:
             self._tries.pop(attempt.family, None)
             self._succeeded_at, self._succeeded_on = self._world.scheduler.now, _boot(process)
+            self._succeeded_of = attempt.family
         tries = self._tries.get(attempt.family)
         if limited and tries is not None:
             self._tries[attempt.family] = replace(tries, limited=True)
@@ -536,6 +542,8 @@ class Auditor:
             if Check.ADOPTION in CHECKS:
                 overtaken = self._overtaken(process, family, begun_at)
                 self._world.verify(guard_checkers.adopts_nothing_overtaken, family, begun_at, overtaken)
+            if family == self._succeeded_of:
+                self._succeeded_on = None  # its record, the adoption, takes the place of the success
             tries = self._tries.get(family)
             if tries is not None and tries.setting == setting:
                 del self._tries[family]

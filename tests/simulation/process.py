@@ -8,7 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
-from reconciler.core.model import Confirmed, Desired, Family, Setting
+from reconciler.core.evidence import counts_after
+from reconciler.core.model import Confirmed, Desired, Family, Never, Setting
 from reconciler.core.plan import DriftPolicy, Plan
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.verdict import Reply
@@ -68,10 +69,12 @@ class ReadFollower:
             return "suspended"  # what was read before that is forgotten
         if begun_local > seen.read.ended_at + checkers.FRESH_S:
             return "old"  # it was held up
-        if begun_local < seen.read.begun_at + checkers.SECOND_READ_AFTER_S - 0.01:
-            return None
         known = process.store.known_last()
         wanted = process.accepted.families
+        if any(counts_after(known.get(family, Never())) >= seen.read.begun_at for family in wanted):
+            return "newer record"  # or one of before a failover, as old as its first sight
+        if begun_local < seen.read.begun_at + checkers.SECOND_READ_AFTER_S - 0.01:
+            return None
         if any(
             family not in seen.read.rows
             or not isinstance(one, Confirmed)
