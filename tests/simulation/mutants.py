@@ -799,7 +799,7 @@ MUTANTS = (
         "reads that lag end doubts",
         Patch(plan, "shown_until", _shown_at_once),
         Patch(account, "shown_until", _shown_at_once),
-        first_seed=42_700,
+        first_seed=42_770,
     ),
     Mutant("a proof ends every doubt", (Patch(facts, "ended_by", _everything_ended),), first_seed=1_130),
     Mutant("no echo check", (Patch(reconcile, "judge", _any_acceptance),)),
@@ -1090,26 +1090,35 @@ MUTANTS = (
     _of_postgres("another timeline ignored", Patch(KeptAccount, "_record_loss", _loss_ignored)),
     _of_postgres("first requests cannot be lost", Patch(state, "_NEW_BUDGET", _BORN_NOW)),
     _of_postgres("one request lost at the most", Patch(facts, "lost_attempts", _one_lost)),
-    _of_postgres("a loss leaves no doubt", Patch(facts, "lost_attempts", _doubts_not_lost)),
+    _of_postgres("a loss leaves no doubt", Patch(facts, "lost_attempts", _doubts_not_lost), first_seed=320),
     _of_postgres("a loss takes no slot", Patch(facts, "lost_attempts", _requests_not_lost)),
     _of_postgres(
         "newcomers not doubted",
         Patch(KeptAccount, "_doubt_newcomers", _newcomers_believed),
         first_seed=4_600,
     ),
-    _of_postgres("numbers trusted after a loss", Patch(facts, "same_attempt", lambda *_: True)),
+    _of_postgres(
+        "numbers trusted after a loss", Patch(facts, "same_attempt", lambda *_: True), first_seed=1_030
+    ),
     _of_postgres("aged by the database's clock", Patch(KeptAccount, "_ages", _ages_by_database)),
     _of_postgres("other hosts' rows at face value", Patch(FirstSights, "local", _own_instant)),
     _of_postgres("other hosts' rows long past", Patch(FirstSights, "local", _long_ago)),
     _of_postgres("no answer to COMMIT is a yes", Patch(KeptAccount, "reserve", _reserved_if_unanswered)),
-    _of_postgres("no answer to COMMIT is a no", Patch(KeptAccount, "reserve", _reserved_again)),
-    _of_postgres("verdicts said twice", Patch(KeptAccount, "settle", _settled_again)),
-    _of_postgres("verdicts need the lock", Patch(KeptAccount, "settle", _settled_by_the_holder)),
-    _of_postgres("adoptions without the lock", Patch(KeptAccount, "adopt", _adopted_by_anybody)),
+    _of_postgres(
+        "no answer to COMMIT is a no", Patch(KeptAccount, "reserve", _reserved_again), first_seed=260
+    ),
+    _of_postgres("verdicts said twice", Patch(KeptAccount, "settle", _settled_again), first_seed=220),
+    _of_postgres(
+        "verdicts need the lock", Patch(KeptAccount, "settle", _settled_by_the_holder), first_seed=190
+    ),
+    _of_postgres(
+        "adoptions without the lock", Patch(KeptAccount, "adopt", _adopted_by_anybody), first_seed=55
+    ),
     _of_postgres(
         "overrides take no time",
         Patch(reconcile._Pass, "_record_overrides", _overrides_take_no_time),
         Patch(KeptAccount, "reserve", _reserve_whenever),
+        first_seed=375,
     ),
     _of_postgres(
         "no read after others' proofs", Patch(Reads, "beside", lambda reads, *_: reads), first_seed=4_400
