@@ -562,6 +562,13 @@ async def _run_each_and_remembered(self: Any, query: str, many: Any) -> None:
     await self._transaction.run_each(state.translated(query), many)
 
 
+@asynccontextmanager
+async def _losses_left_to_others(self: Any, *only: Question) -> AsyncIterator[Tables]:
+    """Read what is decided by without recording that something may have been lost."""
+    async with self._engine.reading(self._budget, *only) as tables:
+        yield tables
+
+
 _real_settle = KeptAccount.settle
 
 
@@ -1093,9 +1100,7 @@ MUTANTS = (
     _of_postgres("a loss leaves no doubt", Patch(facts, "lost_attempts", _doubts_not_lost), first_seed=320),
     _of_postgres("a loss takes no slot", Patch(facts, "lost_attempts", _requests_not_lost)),
     _of_postgres(
-        "newcomers not doubted",
-        Patch(KeptAccount, "_doubt_newcomers", _newcomers_believed),
-        first_seed=4_600,
+        "newcomers not doubted", Patch(KeptAccount, "_doubt_newcomers", _newcomers_believed), first_seed=635
     ),
     _of_postgres(
         "numbers trusted after a loss", Patch(facts, "same_attempt", lambda *_: True), first_seed=1_030
@@ -1121,13 +1126,14 @@ MUTANTS = (
         first_seed=375,
     ),
     _of_postgres(
-        "no read after others' proofs", Patch(Reads, "beside", lambda reads, *_: reads), first_seed=4_400
+        "no read after others' proofs", Patch(Reads, "beside", lambda reads, *_: reads), first_seed=45
     ),
     _of_postgres("reads ahead said before the locks", Patch(PostgresState, "_claim", _asked_before_locked)),
     _of_postgres(
         "not forgotten after own writes",
         Patch(state._Statements, "run", _run_and_remembered),
         Patch(state._Statements, "run_each", _run_each_and_remembered),
+        Patch(KeptAccount, "_deciding", _losses_left_to_others),  # else a plan records each loss before
     ),
     _of_postgres("one ledger per account, on hosts", *_BY_ACCOUNT),
 )
