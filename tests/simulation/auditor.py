@@ -520,7 +520,8 @@ class Auditor:
             del self.unsettled[process.name]
         self._world.trace(process, "settled attempt %d: %s", attempt.number, status)
         if proven:
-            self._proved(attempt.family, attempt.setting, attempt.reserved_at, attempt.file_number)
+            told = attempt.reserved_at, attempt.file_number, process.name
+            self._proved(attempt.family, attempt.setting, *told)
         self._check_settled(known, attempt.family)
 
     def check_effect(self, attempt: Attempt) -> None:
@@ -575,10 +576,12 @@ class Auditor:
             self._check_settled(known, family)
         self._world.news += 1
 
-    def _proved(self, family: Family, setting: Setting, since: float, file_number: int) -> None:
+    def _proved(
+        self, family: Family, setting: Setting, since: float, file_number: int, to: str | None = None
+    ) -> None:
         self._world.verify(checkers.applied_implies_live, family, setting, since, self._world.truth)
         self._world.news += 1
-        proof = Proof(setting, since, self._world.scheduler.now, file_number)
+        proof = Proof(setting, since, self._world.scheduler.now, file_number, to)
         self._world.truth.proofs[family] = proof
 
     def _check_settled(self, known: Mapping[Family, Known], family: Family) -> None:
@@ -626,8 +629,19 @@ class Auditor:
                 meanwhile = truth.changed_by_another(process.name, family, process.known_at)
                 facts = (family, wanted.setting, truth, newest, delay_s, meanwhile)
                 self._world.verify(checkers.in_sync_is_true, *facts)
+                self._check_overtaken(process, family)
         if self._world.listening:
             self.spoken(process, repr(plan))
+
+    def _check_overtaken(self, process: Process, family: Family) -> None:
+        """Check that what is in sync rests on a read begun after what others were acknowledged."""
+        proof, newest = self._world.truth.proofs.get(family), process.reads[0] if process.reads else None
+        if proof is None or newest is None or self._world.history_lost_at > float("-inf"):
+            return
+        by_another = proof.acknowledged_to not in (None, process.name)
+        if by_another and proof.recorded_at < process.known_at < float("inf"):
+            facts = family, newest.begun_at, proof.recorded_at
+            self._world.verify(checkers.rests_on_a_later_read, *facts)
 
     def heard(self, process: Process, event: Event) -> None:
         """Count how often one life of ``run`` puts a family back, until it says that it gives up."""

@@ -298,6 +298,15 @@ def in_sync_is_true(
     return f"{family} is reported in sync, but {live} is in force, not {setting}"
 
 
+def rests_on_a_later_read(family: Family, begun_at: float, proven_at: float) -> str | None:
+    """A family that another process wrote is in sync only by a read that began after that."""
+    if begun_at >= proven_at:
+        return None
+    return (
+        f"{family} is reported in sync by a read begun {proven_at - begun_at:.2f} s before another's proof"
+    )
+
+
 def no_endless_fight(family: Family, put_back: int) -> str | None:
     """A family that somebody sets again and again is put back three times within ten minutes, and left.
 

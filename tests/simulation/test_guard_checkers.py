@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +64,12 @@ def test_a_mixture_is_nowhere_looser_than_desired(
 
 Checker = Callable[..., str | None]
 
+
+def answered(reserved_at: float) -> Attempt:
+    """Return an attempt to which a definite reply came a second later."""
+    return replace(attempt(reserved_at), arrived_by=reserved_at + 1.0)
+
+
 OBJECTIONS: list[tuple[Checker, tuple[Any, ...]]] = [
     (guard_checkers.stale_file_never_loosens, (FAMILY, LOOSE, 1, [(TIGHT, 2)])),
     (guard_checkers.field_by_field, (FAMILY, TIGHT, TIGHT, MIXED)),
@@ -87,6 +94,19 @@ OBJECTIONS: list[tuple[Checker, tuple[Any, ...]]] = [
     (guard_checkers.no_family_starves, (75.0, [FAMILY])),
     (guard_checkers.urgent_does_not_wait, (11.0, [FAMILY])),
     (guard_checkers.ended_when_over, (attempt(1.0), 35.0, 35.0)),
+    (guard_checkers.tried_again_in_time, (FAMILY, 1, 9.0, False)),
+    (guard_checkers.tried_again_in_time, (FAMILY, 2, 44.0, False)),
+    (guard_checkers.tried_again_in_time, (FAMILY, 9, 119.0, False)),
+    (guard_checkers.success_ends_back_off, (FAMILY, 5.0, True)),
+    (guard_checkers.retry_leaves_a_slot, (FAMILY, 9.0, OTHER)),
+    (guard_checkers.doubt_holds_only_itself, ([FAMILY], [OTHER])),
+    (guard_checkers.one_controller, ("run-0.1", ["run-1.2"])),
+    (guard_checkers.reads_again_after_a_clock_error, (1.0, 2.0)),
+    (guard_checkers.as_old_as_its_read, (FAMILY, 2.0, 1.0)),
+    (guard_checkers.goes_early_only_to_protect, (FAMILY, LOOSE, LOOSE, TIGHT)),
+    (guard_checkers.goes_early_only_to_protect, (FAMILY, LOOSE, TIGHT, LOOSE)),
+    (checkers.refused_changes_nothing, (attempt(1.0), True, True)),
+    (checkers.rests_on_a_later_read, (FAMILY, 1.0, 2.0)),
     (checkers.reads_have_a_reason, (1, None)),
     (checkers.reads_have_a_reason, (13, "doubt")),
     (checkers.only_accepted_settings, ((FAMILY, LOOSE), TIGHT)),
@@ -125,6 +145,23 @@ CONSENTS: list[tuple[Checker, tuple[Any, ...]]] = [
     (guard_checkers.no_family_starves, (75.0, [])),
     (guard_checkers.urgent_does_not_wait, (11.0, [])),
     (guard_checkers.ended_when_over, (attempt(1.0), 36.0, 35.0)),
+    (guard_checkers.ended_when_over, (answered(1.0), 2.0 + guard_checkers.SLACK_S, 35.0)),
+    (guard_checkers.tried_again_in_time, (FAMILY, 0, 1.0, False)),
+    (guard_checkers.tried_again_in_time, (FAMILY, 2, 45.0, False)),
+    (guard_checkers.tried_again_in_time, (FAMILY, 2, 1.0, True)),
+    (guard_checkers.success_ends_back_off, (FAMILY, 5.0, False)),
+    (guard_checkers.success_ends_back_off, (FAMILY, -1.0, True)),
+    (guard_checkers.retry_leaves_a_slot, (FAMILY, 9.0, None)),
+    (guard_checkers.retry_leaves_a_slot, (FAMILY, 10.0, OTHER)),
+    (guard_checkers.retry_leaves_a_slot, (FAMILY, None, OTHER)),
+    (guard_checkers.doubt_holds_only_itself, ([FAMILY], [])),
+    (guard_checkers.one_controller, ("run-0.1", [])),
+    (guard_checkers.reads_again_after_a_clock_error, (2.0, 1.0)),
+    (guard_checkers.as_old_as_its_read, (FAMILY, 1.0, 1.0)),
+    (guard_checkers.goes_early_only_to_protect, (FAMILY, TIGHT, LOOSE, None)),
+    (checkers.refused_changes_nothing, (attempt(1.0), True, False)),
+    (checkers.rests_on_a_later_read, (FAMILY, 2.0, 2.0)),
+    (checkers.refused_changes_nothing, (attempt(1.0), False, True)),
     (checkers.reads_have_a_reason, (1, "first")),
     (checkers.only_accepted_settings, ((FAMILY, TIGHT), TIGHT)),
     (checkers.only_accepted_settings, ((FAMILY, TIGHTEST), TIGHT, [TIGHTEST])),

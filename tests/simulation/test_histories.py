@@ -29,7 +29,7 @@ def test_no_history_breaks_a_promise(kind: WorldKind, start: int) -> None:
 
 @pytest.mark.parametrize("past", REGRESSIONS, ids=lambda past: past.mutant)
 def test_past_failures_stay_past(past: Regression) -> None:
-    violation = play(past.seed, past.kind).violation
+    violation = play(past.seed, past.kind, feature=past.feature).violation
 
     assert violation is None, describe(past.seed, past.kind, violation)
 
@@ -37,7 +37,7 @@ def test_past_failures_stay_past(past: Regression) -> None:
 @pytest.mark.parametrize("past", REGRESSIONS, ids=lambda past: past.mutant)
 def test_past_failures_would_come_back(past: Regression) -> None:
     with mutant_named(past.mutant).in_force():
-        violation = play(past.seed, past.kind).violation
+        violation = play(past.seed, past.kind, feature=past.feature).violation
 
     assert violation is not None, "this seed tells another story now: replace it"
     assert not is_slip(violation), f"the mutant is itself broken: {violation.detail}"

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.core import plan
 from reconciler.store.locks import StoreMisuse
-from tests.simulation.mutants import BOUND, MUTANTS, Mutant, Patch, hunt, hunted
+from tests.simulation.mutants import BOUND, MUTANTS, Mutant, Patch, hunt, hunted, mutant_named
 
 pytestmark = pytest.mark.unmeasured
 
@@ -29,6 +29,18 @@ def test_a_mutant_ends_with_its_hunt() -> None:
         assert getattr(patch.target, patch.attribute) is patch.instead
 
     assert getattr(patch.target, patch.attribute) is before
+
+
+@pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
+def test_what_a_mutant_replaces_is_there(name: str) -> None:
+    with mutant_named(name).in_force():
+        pass
+
+
+def test_every_mutant_has_a_name_of_its_own() -> None:
+    names = [mutant.name for mutant in MUTANTS]
+
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("slip", [TypeError, AttributeError, NameError, UnboundLocalError])

@@ -80,6 +80,8 @@ class Proof:
     begun_at: float
     recorded_at: float
     file_number: int = 0
+    acknowledged_to: str | None = None
+    """The process whose request was acknowledged; None: it was adopted."""
 
 
 @dataclass(slots=True)
