@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
 from reconciler.core.model import Confirmed, Desired, Family, Setting
-from reconciler.core.plan import DriftPolicy, Plan
+from reconciler.core.plan import Action, DriftPolicy, Plan
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.verdict import Reply
 from reconciler.loop import Loop
@@ -356,9 +356,13 @@ class Process:
         return Approval(self.clock.now() + plan.eta_s + PATIENCE_S, reviewed=answered)
 
     def _was_reviewed(self, plan: Plan | None) -> None:
-        """Note what a person agreed to; and something drifts soon after that."""
-        requests = plan.requests if plan is not None else ()
-        self.reviewed = {change.family: (change.before, change.after) for change in requests}
+        """Note what a person agreed to, held changes too; and something drifts soon after that."""
+        changes = plan.changes if plan is not None else ()
+        self.reviewed = {
+            change.family: (change.before, change.after)
+            for change in changes
+            if change.action is not Action.ADOPT
+        }
         self.world.perhaps_drift_soon(self)
 
     async def _run(self) -> None:
