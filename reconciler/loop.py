@@ -310,8 +310,18 @@ class Loop:
         self._told = None
         self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
         await self._space_out()
+        await self._accept_file_change(memory)
         async with self.turn():
             return await self._pass_in_turn(memory)
+
+    async def _accept_file_change(self, memory: Memory) -> None:
+        """Put a change of the settings file on record before waiting for a turn or the lock.
+
+        Another process's file must not become the newest in the meantime.
+        """
+        sha256 = self.desired().sha256
+        if memory.file is not None and memory.file.sha256 != sha256:
+            memory.file = await self.store.accept_file(sha256, changed=True)
 
     async def _pass_in_turn(self, memory: Memory) -> float | None:
         began_at = self.clock.now()

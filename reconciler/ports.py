@@ -11,8 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
+from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     NO_FILE,
     AccountInfo,
@@ -31,6 +33,9 @@ from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
+
+NO_SETTINGS: Mapping[Family, Setting] = MappingProxyType({})
+"""Settings of no family."""
 
 
 class Clock(Protocol):
@@ -304,8 +309,22 @@ class Store(Protocol):
         """Keep for the history, durably, that a refusal was overridden by name, and why."""
         ...
 
-    async def record_live(self, read: LiveRead) -> None:
-        """Keep the latest live read for ``mmp status``; never used to decide anything."""
+    async def record_live(
+        self, read: LiveRead, *, last_seen: Mapping[Family, Setting] = NO_SETTINGS
+    ) -> None:
+        """Keep the latest live read for ``mmp status``, and for :meth:`last_rows`.
+
+        ``last_seen`` are the last settings of families that the read leaves out, and that are not known to
+        be gone.
+        """
+        ...
+
+    async def last_rows(self) -> Mapping[Family, SeenRow]:
+        """Return the rows of the latest live read on record, for a process that has read none itself.
+
+        Each counts as seen now, or long ago where the family's proof was recorded later. They only ever
+        hold something back: a list that leaves a family out may not loosen what was last seen of it.
+        """
         ...
 
     async def record_states(self, states: Mapping[Family, str]) -> None:

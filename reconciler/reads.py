@@ -48,8 +48,8 @@ class RetryingReads:
         return await self.retry(self._exchange.read_live)
 
     async def read_family(self, family: Family) -> LiveRead | Reply:
-        """Read one family."""
-        return await self.retry(lambda: self._exchange.read_family(family))
+        """Read one family, once: the survey it belongs to asks again by itself."""
+        return await self._exchange.read_family(family)
 
     async def sync_clock(self) -> Reply | None:
         """Measure the offset to the exchange's clock; None when it was measured."""

@@ -33,7 +33,7 @@ from reconciler.core.events import (
     RequestSettled,
     Waiting,
 )
-from reconciler.core.evidence import Reads, view
+from reconciler.core.evidence import Reads, newest_file, view
 from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import (
     AccountInfo,
@@ -68,7 +68,7 @@ from reconciler.core.retry import (
     rejected_again_after_s,
     retry_after_s,
 )
-from reconciler.core.saved import reviewed
+from reconciler.core.saved import Reviewed
 from reconciler.core.status import states_seen
 from reconciler.core.step import (
     Adopt,
@@ -97,6 +97,9 @@ MAX_REPEATED_READS = 8
 
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
+
+OTHERS_FIRST_S = 1.0
+"""How much longer than the account a family waits whose request could not be sent: others go first."""
 
 TOO_LATE_S = 10.0
 """How late after it was due a request may still be reserved: a connection may take that long to open.
@@ -158,6 +161,7 @@ class Memory:
     reads: Reads = field(default_factory=Reads)
     file: FileVersion | None = None
     failed_family: Family | None = None
+    wait_until: dict[tuple[Family, Setting], float] = field(default_factory=dict)
     odd_rows: OddRowsSeen | None = None
     failures: int = 0
     unsent: int = 0
@@ -227,10 +231,10 @@ class PassResult:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What a review of the first whole plan allows: until when, and whether only what it showed."""
+    """What a review of the first whole plan allows: until when, and what; None: whatever is planned."""
 
     deadline: float
-    reviewed: bool = False
+    reviewed: Reviewed | None = None
 
 
 Review = Callable[[Plan], Approval | None]
@@ -399,6 +403,8 @@ class _Pass:
 
     async def run(self) -> PassResult:
         """Step until the pass ends."""
+        if self.options.live and not self.memory.reads.rows:
+            self._take_reads(replace(self.reads, rows=await self.store.last_rows()))
         while True:
             end = self._called_off()
             if end is not None and self.plan is not None:
@@ -456,8 +462,8 @@ class _Pass:
         if approval is None:
             return Vetoed()
         self.deadline = approval.deadline
-        if approval.reviewed:
-            self.reviewed = reviewed(plan)
+        if approval.reviewed is not None:
+            self.reviewed = approval.reviewed
         return None
 
     async def _plan_again(self) -> tuple[Plan, Slots]:
@@ -465,7 +471,7 @@ class _Pass:
         await self._accept_file()
         grounds = await self.store.grounds()
         self.known, pauses, ledger = grounds.known, grounds.pauses, self._trusted(grounds.ledger)
-        self.retries = grounds.retries
+        self.retries = replace(grounds.retries, wait_until=self.memory.wait_until)
         self.reads = self.reads.beside(self.known, self.proved)
         now, desired = self.clock.now(), self.wanted
         self._forget_rejections()
@@ -510,8 +516,7 @@ class _Pass:
             return False
         if self.ended_fights:
             await self.store.end_fights(self.ended_fights)
-        whole = self._has_whole_picture(plan)
-        fought = fights(self.memory.heals, plan, self.clock.now()) if whole else ()
+        fought = fights(self.memory.heals, plan, self.clock.now())
         if fought:
             await self._break_off(fought)
         return bool(fought)
@@ -569,15 +574,16 @@ class _Pass:
 
     async def _read(self, step: Read | ReadFamily) -> End | None:
         """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
+        self._notice_suspension()  # what is read from here on is of this side of it
         answer = await _answer_to(step, self.exchange)
-        if isinstance(answer, Reply) and (isinstance(step, Read) or stop_for(answer) is not None):
+        if isinstance(answer, Reply) and isinstance(step, Read):
             return self._failed(READING_LIVE, answer)
         if isinstance(answer, Reply):
             self.observe(ReadFailed(READING_FAMILY, answer))
         self._take_reads(_with_answer(self.reads, step, answer, self.clock.now()))
         if isinstance(step, Read) and isinstance(answer, LiveRead):
             self.memory.failures, self.proved = 0, set()
-            await self.store.record_live(answer)
+            await self.store.record_live(answer, last_seen=self.reads.last_seen_of_missing())
             self.observe(LiveReadDone(answer))
             self._warn_of_odd_rows(answer)
         self._notice_suspension()
@@ -647,26 +653,43 @@ class _Pass:
         file = await self._file_to_record()
         if await self._record_overrides() and self._not_the_time(step.at):
             return None  # the state took long over it
-        if not await self._is_still_next(step.change):
+        change = await self._still_next(step.change)
+        if change is None:
             return None
-        request = self.exchange.sign(step.change.family, step.change.after)
+        request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
+        file = self.memory.file or file
+        if change.other_file:
+            file = newest_file(self.known.get(change.family, Never()))  # what it says stays on record
         slot = await self.store.reserve(
             request,
             assume_idle=self.options.assume_idle,
             by=step.at + TOO_LATE_S,
-            file=self.memory.file or file,
+            file=file,
             keep_free=step.keep_free,
         )
-        return (request, slot) if isinstance(slot, Reserved) else None
+        if not isinstance(slot, Reserved):
+            return None
+        if self.desired() != self.wanted or self.options.policy() != policy:
+            await self._take_back(slot)  # it may have waited long for the state
+            return None
+        return request, slot
 
-    async def _is_still_next(self, change: Change) -> bool:
-        """Tell whether file, policy and state still ask for this request first; no read is asked for."""
+    async def _take_back(self, slot: Reserved) -> None:
+        """Put on record that nothing was sent on a reservation."""
+        status, why = AttemptStatus.NOT_SENT, "file or policy changed before it was sent"
+        await self.store.settle(
+            slot.attempt, status, definite=False, limited=False, code="changed", message=why, tried=False
+        )
+
+    async def _still_next(self, change: Change) -> Change | None:
+        """Return the request if file, policy and state still ask for it first; no read is asked for."""
         plan, slots = await self._plan_again()
         following = next_request(plan, now=self.clock.now(), slots=slots)
         if following is None:
-            return False
+            return None
         now = following.change
-        return (now.family, now.before, now.after) == (change.family, change.before, change.after)
+        same = (now.family, now.before, now.after) == (change.family, change.before, change.after)
+        return now if same else None
 
     def _not_the_time(self, at: float) -> bool:
         """Tell whether to decide again instead of sending: too early, too late, stopped, another key."""
@@ -746,13 +769,18 @@ class _Pass:
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
         """Let one family wait for its own back-off; only when two fail in a row does the account.
 
-        So it does where the exchange asks for it, and where nothing was sent: that is no family's fault.
+        So it does where nothing was sent: that is no family's fault. Another family goes next then.
         """
         before, self.memory.failed_family = self.memory.failed_family, change.family
         doing = f"setting {change.family}"
         if reply.reply_class is ReplyClass.NOT_SENT:
-            return self._not_sent(doing, reply)
-        if reply.retry_after_s is not None or before not in (None, change.family):
+            end = self._not_sent(doing, reply)
+            self.memory.wait_until[change.family, change.after] = self.memory.not_before + OTHERS_FIRST_S
+            return end
+        if reply.retry_after_s is not None:
+            wait_until = self.clock.now() + reply.retry_after_s
+            self.memory.wait_until[change.family, change.after] = wait_until
+        if before not in (None, change.family):
             return self._failed(doing, reply)
         self.trouble = reply
         return None

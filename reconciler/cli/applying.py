@@ -126,6 +126,7 @@ class Run:
     begun: bool = False
     memory: Memory = field(default_factory=Memory)
     first: Plan | None = None
+    shown: Plan | None = None
     result: PassResult | None = None
     problem: MmpError | None = None
 
@@ -275,6 +276,7 @@ class Applying:
         if isinstance(plan, Reply):
             raise doors.failure("live settings could not be read", plan)
         self._show(run, plan)
+        run.shown = plan
         run.problem = self._veto(plan, run.policy)
         run.approved = _requests_digest(plan)
 
@@ -317,12 +319,13 @@ class Applying:
             return None
         patience_s = self.order.timeout_s
         deadline = run.clock.now() + (plan.eta_s + GRACE_S if patience_s is None else patience_s)
-        return Approval(deadline, reviewed=self._was_reviewed)
+        return Approval(deadline, self._reviewed(run, plan))
 
-    @property
-    def _was_reviewed(self) -> bool:
-        """Whether somebody saw the plan before it is applied: then only what it shows is sent."""
-        return self.order.expect is not None or self.answered
+    def _reviewed(self, run: Run, plan: Plan) -> Reviewed | None:
+        """Return what was seen before it is applied: then only that is sent; None without a review."""
+        if self.answered and run.shown is not None:
+            return reviewed(run.shown)
+        return None if self.order.expect is None else reviewed(plan)
 
     def _show(self, run: Run, plan: Plan) -> None:
         """Show a plan; where a document is wanted, only a person who is asked gets to see it."""

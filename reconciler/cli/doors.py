@@ -155,7 +155,7 @@ def _log_retry(reply: Reply) -> None:
     from reconciler import logs
 
     code = {"code": reply.code} if reply.code.isdigit() else {}
-    logs.log("warning", "no answer yet", reason=reply.message or reply.code, **code)
+    logs.log("warning", "read failed, trying again", reason=reply.message or reply.code, **code)
 
 
 @asynccontextmanager

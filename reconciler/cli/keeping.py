@@ -138,7 +138,7 @@ class Keeper:
         while not self.stopping():
             begun_at = self.clock.now()
             try:
-                await self._loop().run()
+                await self._once()
             except MmpError as error:
                 if self._ends_everything(error):
                     raise

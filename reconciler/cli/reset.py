@@ -131,12 +131,16 @@ class Resetting:
         return client, reads
 
     async def _row(self, reads: RetryingReads) -> LiveRow | None:
+        from reconciler.core.evidence import unreadable
         from reconciler.core.verdict import Reply
 
-        read = await reads.read_live()
+        read = await reads.retry(lambda: reads.read_family(self.family))
         if isinstance(read, Reply):
             raise doors.failure("live settings could not be read", read)
-        if why := read.unreadable.get(self.family):
+        why = unreadable(self.family, read)
+        if why is None and self.family not in read.rows and read.nameless:
+            why = "it names no family"
+        if why is not None:
             raise MmpError("bad-row", f"the live row of {self.family} makes no sense: {why}")
         return read.rows.get(self.family)
 

@@ -184,8 +184,9 @@ def _family_spec(part: str) -> FamilySpec:
     type=Parsed("fault", parse_fault),
     multiple=True,
     metavar=SYNTAX,
-    help="Something that goes wrong, in order: lost-before, lost-after, slow, html-502, wrong-echo,"
-    " truncated, any code of OKX, or wrapped-CODE. Repeatable.",
+    help="Something that goes wrong, in order: lost-before, lost-after, slow, html-403,"
+    " html-429, html-502, html-503, large-headers, endless-headers, wrong-echo, truncated, any code of OKX,"
+    " or wrapped-CODE. Repeatable.",
 )
 @click.option(
     "--row",

@@ -52,7 +52,8 @@ class AddressHealth:
     """What is known of the address. ``failure`` is the newest one; None: the address works.
 
     ``failures`` counts those in a row. ``probed_at`` is when the newest request began that was let
-    through since; ``closed_until`` is the end of what the gateway asked for with Retry-After.
+    through since; ``closed_until`` is the end of what the gateway asked for with Retry-After, which holds
+    for all from ``OUTAGE_FAILURES`` on: a single 403 or 429 may be about one account's request.
     """
 
     failure: Reply | None = None
@@ -69,7 +70,7 @@ class AddressHealth:
         """Return whether a request may connect at the instant ``now``."""
         if self.failure is None:
             return Proceed()
-        if now < self.closed_until:
+        if self.is_outage and now < self.closed_until:
             return Refuse(replace(not_tried(self.failure), retry_after_s=self.closed_until - now))
         next_probe_at = self.probed_at + PROBE_EVERY_S
         return Proceed() if now >= next_probe_at else WaitForProbe(next_probe_at)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from reconciler.core import evidence
 from reconciler.core.account import PORTFOLIO_MARGIN, refusal
 from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy
 from reconciler.core.policy import Policy
@@ -156,7 +157,7 @@ def live_readable(read: LiveRead, desired: Desired) -> tuple[Finding, ...]:
     configured = len(desired.families.keys() & read.rows.keys())
     told = f"live is readable: {configured} of {len(desired.families)} desired families are configured"
     frozen = [family for family in sorted(desired.families) if _is_frozen(family, read)]
-    unreadable = sorted(desired.families.keys() & read.unreadable.keys())
+    unreadable = sorted(family for family in desired.families if evidence.unreadable(family, read))
     return (
         ok("mmp", told),
         *([_frozen(frozen)] if frozen else ()),
@@ -225,7 +226,7 @@ def _frozen(frozen: Sequence[Family]) -> Finding:
 
 
 def _senseless(unreadable: Sequence[Family]) -> Finding:
-    told = f"the live rows of {_named(unreadable)} make no sense, so nothing is written"
+    told = f"the live rows of {_named(unreadable)} make no sense: nothing is written of what they are about"
     return Finding("mmp", Mark.FAILED, told, "look at them at OKX", Exit.FAILED)
 
 

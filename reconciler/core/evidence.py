@@ -47,6 +47,9 @@ MAX_REPEAT_S = 30.0
 SURVEY_READS = int(SETTLING_S / SECOND_READ_AFTER_S) + 3
 """Reads of a dry run at the most: through the time after a write in which a difference is doubted."""
 
+GONE_FOR_S = 30.0
+"""For how long a read of one family that showed no row confirms that lists rightly leave it out."""
+
 MISSING_FOR_S = 5.0
 MISSING_LISTS = 3
 """For so long, and in so many lists, a family must be missing before anything is decided without the
@@ -87,9 +90,13 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """As ``Missing``, for longer than is waited; ``last`` is the last setting seen, None: none was."""
+    """As ``Missing``, for longer than is waited; ``last`` is the last setting seen, None: none was.
+
+    ``since`` is when the first list without it began.
+    """
 
     last: Setting | None
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,10 @@ class MissingRow:
     lists: int
     gone_at: float | None = None
     asked_at: float | None = None
+
+    def confirms(self, read: LiveRead) -> bool:
+        """Tell whether a read of the family alone lately confirmed that ``read`` rightly leaves it out."""
+        return self.gone_at is not None and self.gone_at > read.begun_at - GONE_FOR_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +185,14 @@ class Reads:
     def without_answer(self, family: Family, at: float) -> Reads:
         """Return these reads after a read of ``family`` alone failed at ``at``."""
         return self._asked(family, at)
+
+    def last_seen_of_missing(self) -> dict[Family, Setting]:
+        """Return the last settings of families that the list leaves out and that may not be gone."""
+        return {
+            family: self.rows[family].setting
+            for family, missing in self.missing.items()
+            if missing.gone_at is None and family in self.rows
+        }
 
     def forgotten(self) -> Reads:
         """Return what stays when nothing read so far may be relied on: the memory, and no read."""
@@ -288,28 +307,30 @@ def newest_file(known: Known) -> FileVersion:
 
 def _missed(before: MissingRow | None, read: LiveRead) -> MissingRow:
     """Return what is known of a missing family after one more list that leaves it out."""
-    if before is None or before.gone_at is not None:
-        return MissingRow(since=read.begun_at, lists=1, asked_at=before.asked_at if before else None)
+    if before is None:
+        return MissingRow(since=read.begun_at, lists=1)
+    if before.gone_at is not None and not before.confirms(read):
+        return MissingRow(since=read.begun_at, lists=1, asked_at=before.asked_at)
     return replace(before, lists=before.lists + 1)
 
 
 def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRead) -> View:
     """Return what a list says of a family that it leaves out."""
     last = last_seen(family, known, reads)
-    certain = not latest.nameless if last is None else last.disabled
+    certain = not latest.nameless and (last is None or last.disabled)
     if certain or reads.display:
         return Absent(last)
     missing = reads.missing.get(family)
     if missing is None:
         return Missing()
-    if missing.gone_at is not None and missing.gone_at > counts_after(known):
+    if missing.gone_at is not None and missing.confirms(latest) and missing.gone_at > counts_after(known):
         return Absent(last) if _settled(known, latest) else Doubtful(None)
-    return Unconfirmed(last) if _missing_for_long(missing, latest) else Missing()
+    return Unconfirmed(last, missing.since) if _missing_for_long(missing, latest) else Missing()
 
 
 def _missing_for_long(missing: MissingRow, latest: LiveRead) -> bool:
-    """Tell whether lists and failed reads of the family alone were enough; the last of both included."""
-    asked = missing.asked_at is not None and missing.asked_at >= latest.begun_at
+    """Tell whether lists, and a read of the family alone that failed, were enough."""
+    asked = missing.asked_at is not None and missing.asked_at >= missing.since
     long = latest.begun_at >= missing.since + MISSING_FOR_S
     return asked and long and missing.lists >= MISSING_LISTS
 

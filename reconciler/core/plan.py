@@ -154,7 +154,8 @@ class Change:
     ``known_at`` is set for an adopt that has to wait: the instant from which a read will tell.
     ``eta_s`` is seconds from the plan's making to the reservation (set) or the knowledge (adopt).
     ``protective``: the request only adds protection, whatever may be in force; such requests go first.
-    ``tries`` counts the tries of this value without a definite success, ``not_before`` is the instant
+    ``tries`` counts the tries of this value without a definite success, ``is_open`` tells that an attempt
+    of the family has no definite answer, ``not_before`` is the instant
     from which it may be tried again (-inf: at once). ``other_file``: the family's record came from
     another, newer settings file, ``other_file_at`` at that time of day (None: not known).
     """
@@ -173,6 +174,7 @@ class Change:
     known_at: float | None = None
     protective: bool = field(default=False, compare=False)
     tries: int = field(default=0, compare=False)
+    is_open: bool = field(default=False, compare=False)
     not_before: float = field(default=float("-inf"), compare=False)
     other_file: bool = False
     other_file_at: datetime | None = None
@@ -180,10 +182,13 @@ class Change:
     def slots_left(self, *, others: bool) -> int:
         """Return how many slots of a window this request leaves free; ``others``: another one waits.
 
-        A value tried without success does not take the last one while another family waits for it, and a
-        loosening tried so never does: an emergency always finds one.
+        A value tried without success does not take the last one while another family waits for it. A
+        loosening never does once an attempt of its family, of whatever value, has no definite answer: an
+        emergency always finds one.
         """
-        return int(self.tries > 0 and (not self.protective or others))
+        if self.protective:
+            return int(self.tries > 0 and others)
+        return int(self.tries > 0 or self.is_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +292,7 @@ def make_plan(
         superseded=tuple(
             family
             for family, seen in views.items()
-            if _superseded(desired.families[family].setting, known.get(family, Never()), seen, reads)
+            if _superseded(desired.families[family].setting, known.get(family, Never()), seen, reads, rules)
         ),
         refusals=judgement.refusals,
         overridden=judgement.overridden,
@@ -430,14 +435,14 @@ def _change(
 ) -> Change | None:
     wanted = desired.families[family]
     after = wanted.setting
-    if _superseded(after, known, seen, reads):
+    if _superseded(after, known, seen, reads, rules):
         known = last_proof(known) or Never()
     need = _need(after, known, seen, reads, now)
     match need:
         case None:
             return None
-        case _Adopt() if _is_other_file(known, rules):
-            return None  # recording it would hide that a newer file wants something else
+        case _Adopt() if isinstance(known, Confirmed) and _is_other_file(known, rules):
+            return _left_to_other_file(family, wanted, known)
         case _Adopt(reason):
             return Change(family, Action.ADOPT, reason, after, after, wanted.source)
         case _Await(until, before):
@@ -452,26 +457,49 @@ def _change(
             assert_never(need)
 
 
-def _superseded(after: Setting, known: Known, seen: View, reads: Reads) -> bool:
+def _left_to_other_file(family: Family, wanted: DesiredFamily, known: Confirmed) -> Change | None:
+    """Return the change of a family that live shows as this file wants it, and a newer file does not.
+
+    It is not recorded: that would hide what the newer file wants. Where that is tighter, it is told.
+    """
+    if is_no_looser(known.setting, wanted.setting):
+        return None
+    return Change(
+        family,
+        Action.HOLD,
+        Reason.DRIFTED,
+        wanted.setting,
+        wanted.setting,
+        wanted.source,
+        because=Because.DRIFT_POLICY,
+        other_file=True,
+        other_file_at=known.recorded_at,
+    )
+
+
+def _superseded(after: Setting, known: Known, seen: View, reads: Reads, rules: Rules) -> bool:
     """Tell whether a family's open attempts are over: live shows what none of them carries, for good.
 
-    What is last proven counts again then: a third value is plain drift.
+    What is last proven counts again then: a third value is plain drift. Live as desired is adopted
+    instead, unless the record came from a newer settings file.
     """
-    if not isinstance(known, Uncertain) or not _shows_no_attempt(after, known, seen):
+    if not isinstance(known, Uncertain) or not _shows_no_attempt(known, seen):
+        return False
+    if _in_force(known.last.setting if known.last else None, seen) == after and not _is_other_file(
+        known, rules
+    ):
         return False
     assert reads.latest is not None
     until = max(attempt.effect_until for attempt in known.unresolved)
     return shown_until(reads.latest.begun_at) > until
 
 
-def _shows_no_attempt(after: Setting, known: Uncertain, seen: View) -> bool:
-    """Tell whether live is neither as desired nor what an open attempt carries."""
+def _shows_no_attempt(known: Uncertain, seen: View) -> bool:
+    """Tell whether live is something that no open attempt carries."""
     if not isinstance(seen, LiveRow | Absent):
         return False
     live = _in_force(known.last.setting if known.last else None, seen)
-    return live != after and live not in {
-        attempt.setting for attempt in known.unresolved if attempt.setting
-    }
+    return live not in {attempt.setting for attempt in known.unresolved if attempt.setting is not None}
 
 
 def _is_other_file(known: Known, rules: Rules) -> bool:
@@ -495,11 +523,13 @@ def _set_or_hold(
     after, other_file = wanted.setting, _is_other_file(known, rules)
     may_be = _may_be_in_force(need.before, known, seen)
     protective = is_protective(loosest(may_be), after)
-    proof = last_proof(known)
+    proof, only_protects = last_proof(known), _only_protects(need.before, after, known)
+    as_accepted = proof is not None and need.before == proof.setting
+    is_drift = other_file and need.reason is Reason.CHANGED and not (as_accepted and only_protects)
     change = Change(
         family,
         Action.SET,
-        Reason.DRIFTED if other_file and need.reason is Reason.CHANGED else need.reason,
+        Reason.DRIFTED if is_drift else need.reason,
         need.before,
         after,
         wanted.source,
@@ -507,12 +537,13 @@ def _set_or_hold(
         fields=changed_fields(need.before, after),
         protective=protective,
         tries=rules.retries.count(family, after),
+        is_open=isinstance(known, Uncertain),
         not_before=rules.retries.not_before(family, after, protective=protective),
         other_file=other_file,
         other_file_at=proof.recorded_at if other_file and proof else None,
     )
     because = _held(change, need, seen, reads, rules, now)
-    if because is None and other_file and not _only_protects(need.before, after, known):
+    if because is None and other_file and not only_protects:
         because = Because.DRIFT_POLICY
     return replace(change, action=Action.HOLD, because=because) if because else change
 
@@ -537,7 +568,7 @@ def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) ->
     if isinstance(seen, Unreadable):
         return _Blocked()
     if isinstance(seen, Unconfirmed):
-        return _need_unconfirmed(after, known, seen.last)
+        return _need_unconfirmed(after, known, seen)
     match known:
         case Never():
             return _need_never_applied(after, seen)
@@ -549,13 +580,17 @@ def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) ->
             assert_never(known)
 
 
-def _need_unconfirmed(after: Setting, known: Known, last: Setting | None) -> _Need:
-    """Decide about a family that lists leave out and whose own read fails: only what is no looser goes."""
+def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> _Need:
+    """Decide about a family that lists leave out and whose own read fails: only what is no looser goes.
+
+    What was proven since the lists leave it out is not sent again: nothing more can be done but to tell.
+    """
+    last, proof = seen.last, last_proof(known)
     if last is None or not is_no_looser(last, after):
         return _Blocked()
-    proof = last_proof(known)
-    reason = Reason.DRIFTED if proof is not None and proof.setting == after else Reason.CHANGED
-    return _Write(reason, None if last == after else last)
+    if proof is not None and proof.setting == after and proof.at > seen.since:
+        return _Blocked()
+    return _Write(Reason.UNCERTAIN, None if last == after else last)
 
 
 def _need_never_applied(after: Setting, seen: View) -> _Need:
@@ -614,7 +649,8 @@ def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, 
     before = _in_force(known.last.setting if known.last else None, seen)
     begun_at = reads.latest.begun_at if reads.latest and isinstance(seen, LiveRow | Absent) else None
     as_proven = known.last is not None and known.last.setting == after
-    write = _Write(Reason.UNCERTAIN, before, drift=as_proven and _shows_no_attempt(after, known, seen))
+    third = before != after and _shows_no_attempt(known, seen)
+    write = _Write(Reason.UNCERTAIN, before, drift=as_proven and third)
     if begun_at is not None and before == after and shown_until(begun_at) > until:
         return _Adopt(Reason.UNCERTAIN)
     if begun_at is not None and before == after and all(other.setting is None for other in others):
@@ -742,11 +778,9 @@ def _proposal(change: Change, known: Known, reads: Reads, *, may_be_enabled: boo
         before = last_seen(change.family, known, reads)
         way = way if before is None else direction(before, change.after)
     attempts = known.unresolved if isinstance(known, Uncertain) else ()
-    may_loosen = any(
-        attempt.setting is not None and not is_no_looser(attempt.setting, change.after)
-        for attempt in attempts
-    )
-    return Proposal(change.family, before, change.after, way, may_be_enabled, may_loosen)
+    may_be = tuple(attempt.setting for attempt in attempts if attempt.setting is not None)
+    unknown = before is None and reads.latest is None
+    return Proposal(change.family, before, change.after, way, may_be_enabled, may_be, unknown)
 
 
 def _is_proposed(change: Change) -> bool:

@@ -16,7 +16,7 @@ from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
 from typing import assert_never
 
-from reconciler.core.direction import LESS_SAFE, Direction
+from reconciler.core.direction import LESS_SAFE, Direction, direction
 from reconciler.core.model import Desired, Family, Field, Setting, interval_text
 
 
@@ -102,8 +102,9 @@ class PolicyInForce:
 class Proposal:
     """One change as a policy sees it; ``before`` None: nothing was in force that is known of.
 
-    ``may_be_enabled`` tells that the family is, or may be, enabled now, ``may_loosen`` that the change
-    loosens something that may be in force, by a request without a definite answer.
+    ``may_be_enabled`` tells that the family is, or may be, enabled now. ``may_be`` are settings that may be
+    in force instead of ``before``, by requests without a definite answer. ``unknown``: nothing is known of
+    the family, neither by a read nor by the record.
     """
 
     family: Family
@@ -111,7 +112,8 @@ class Proposal:
     after: Setting
     direction: Direction | None
     may_be_enabled: bool
-    may_loosen: bool = False
+    may_be: tuple[Setting, ...] = ()
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,8 +286,10 @@ def _less_safe(proposals: Iterable[Proposal]) -> Iterator[Refusal]:
     for each in proposals:
         if each.direction in LESS_SAFE:
             kind, what = _looser_allow(each).kind, each.direction.value
-        elif each.may_loosen:
+        elif any(direction(one, each.after) in LESS_SAFE for one in each.may_be):
             kind, what = Kind.LOOSEN, "may loosen what an earlier request set"
+        elif each.unknown:
+            kind, what = Kind.LOOSEN, "may loosen what is not known"
         else:
             continue
         measured = f"{what} while the policy file cannot be read"
@@ -346,14 +350,24 @@ def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bo
 
 
 def _too_far(proposal: Proposal, limit: Decimal | None) -> Iterator[Refusal]:
-    """Refuse each field that gets looser by more than the factor ``limit``."""
-    if limit is None or proposal.before is None or not _is_looser(proposal):
+    """Refuse each field that gets looser by more than the factor ``limit``, whatever may be in force."""
+    if limit is None:
         return
-    kind, family = _looser_allow(proposal).kind, proposal.family
-    for name, (larger, smaller) in _looser_fields(proposal.before, proposal.after).items():
-        if not smaller or larger > _EXACT.multiply(limit, smaller):
-            measured = _times(larger, smaller) if smaller else "without a finite factor"
-            yield Refusal(kind, family, "loosening.maxFactor", measured, f"×{plainly(limit)}", name)
+    known = [proposal.before] if proposal.before is not None and _is_looser(proposal) else []
+    found: dict[Field, Refusal] = {}
+    for before in (*known, *proposal.may_be):
+        way = direction(before, proposal.after)
+        if way is None or way not in _LOOSER:
+            continue
+        for name, (larger, smaller) in _looser_fields(before, proposal.after).items():
+            if not smaller or larger > _EXACT.multiply(limit, smaller):
+                measured = _times(larger, smaller) if smaller else "without a finite factor"
+                most = f"×{plainly(limit)}"
+                refusal = Refusal(
+                    _LOOSER[way], proposal.family, "loosening.maxFactor", measured, most, name
+                )
+                found.setdefault(name, refusal)
+    yield from found.values()
 
 
 def _too_many(looser: list[Proposal], in_force: int, limit: Loosening) -> Iterator[Refusal]:

@@ -83,17 +83,23 @@ def _requested_s(reply: Reply) -> float:
     return min(reply.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
 
 
+RETRY_PATIENCE_S = 30.0
+"""How long a retry that only adds protection leaves the last slot to others; then it takes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tries:
     """The consecutive attempts of a family at one ``setting`` without a definite success, on record.
 
-    ``count`` is at least 1; ``last_at`` is the reservation of the newest one on this process's clock.
+    ``count`` is at least 1; ``last_at`` is the reservation of the newest one on this process's clock, and
+    ``limited`` tells that this one was refused for its rate: pacing decides when to try again then.
     Attempts that were not sent, and those refused for key, account or clock, do not count.
     """
 
     setting: Setting
     count: int
     last_at: float
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,9 @@ class RetryRecord:
 
     tries: Mapping[Family, Tries] = field(default_factory=dict)
     succeeded_at: float = float("-inf")
+    wait_until: Mapping[tuple[Family, Setting], float] = field(default_factory=dict)
+    """Until when this process has a setting of a family wait: because the exchange asked for it
+    (Retry-After), or because its request could not be sent and others go first."""
 
     def count(self, family: Family, setting: Setting) -> int:
         """Return how often ``setting`` was tried without success; 0 for a setting not tried yet."""
@@ -112,12 +121,16 @@ class RetryRecord:
         return tries.count if tries is not None and tries.setting == setting else 0
 
     def not_before(self, family: Family, setting: Setting, *, protective: bool) -> float:
-        """Return the instant from which ``setting`` may be tried again; -inf when it may be at once."""
-        tries = self.tries.get(family)
-        if tries is None or tries.setting != setting or self.succeeded_at > tries.last_at:
-            return float("-inf")
+        """Return the instant from which ``setting`` may be tried again; -inf where it was not tried yet."""
+        tries, wait_until = self.tries.get(family), self.wait_until.get((family, setting), float("-inf"))
+        if tries is None or tries.setting != setting:
+            return wait_until
+        if tries.limited:
+            return max(tries.last_at, wait_until)
+        if self.succeeded_at > tries.last_at:
+            return self.succeeded_at
         waits = PROTECTIVE_RETRY_S if protective else LOOSENING_RETRY_S
-        return tries.last_at + waits[min(tries.count, len(waits)) - 1]
+        return max(tries.last_at + waits[min(tries.count, len(waits)) - 1], wait_until)
 
 
 NO_TRIES = RetryRecord()

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from reconciler.core.events import Cause
 from reconciler.core.evidence import SECOND_READ_AFTER_S, Reads, counts_after, repeat_after_s
-from reconciler.core.model import Family, Known, Never, Setting
-from reconciler.core.plan import Change, Plan
+from reconciler.core.model import Family, Known, Never, Setting, Uncertain
+from reconciler.core.plan import Because, Change, Plan
+from reconciler.core.retry import RETRY_PATIENCE_S
 
 LEAD_S = 1.0
 """How long before its slot a request's connection is opened and live is read once more."""
@@ -133,9 +134,8 @@ def next_step(
         return Adopt(adopted)
     following = next_request(plan, now=now, slots=slots)
     options = () if following is None else (_sending(following, known, reads, now, not_before, live),)
-    return _first_due(
-        [*options, *_doubts(plan, reads, not_before), *_awaited(plan, reads, now, not_before, live)], now
-    )
+    reading = [*_doubts(plan, reads, not_before), *_awaited(plan, reads, now, not_before, live)]
+    return _first_due([*options, *_read_back(plan, known, reads, not_before), *reading], now)
 
 
 def next_request(plan: Plan, *, now: float, slots: Slots) -> Next | None:
@@ -143,7 +143,8 @@ def next_request(plan: Plan, *, now: float, slots: Slots) -> Next | None:
     waiting = sum(change.not_before <= now for change in plan.requests)
     found: Next | None = None
     for change in plan.requests:
-        keep_free = change.slots_left(others=waiting > (change.not_before <= now))
+        patient = now < change.not_before + RETRY_PATIENCE_S
+        keep_free = change.slots_left(others=patient and waiting > (change.not_before <= now))
         at = max(now, change.not_before, slots.leaving(keep_free))
         if found is None or at < found.at:
             found = Next(change, at, keep_free)
@@ -181,28 +182,45 @@ def _is_fresh(reads: Reads, known: Known, now: float) -> bool:
     return latest is not None and latest.begun_at > counts_after(known) and latest.ended_at > now - FRESH_S
 
 
+def _read_back(
+    plan: Plan, known: Mapping[Family, Known], reads: Reads, not_before: float
+) -> Iterator[_Option]:
+    """Yield the read that tells at once what came of a request without a definite answer."""
+    if reads.latest is None:
+        return
+    begun_at = reads.latest.begun_at
+    tried = (
+        known.get(change.family, Never())
+        for change in plan.changes
+        if change.tries and (change.order is not None or change.because is Because.REJECTED)
+    )
+    if any(isinstance(one, Uncertain) and counts_after(one) >= begun_at for one in tried):
+        yield _Option(not_before, Cause.SECOND_READ, Read())
+
+
 def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
     """Return the reads that are needed: of a missing family alone, then of all for doubtful ones."""
     if reads.latest is None:
         return []
-    found = [*_family_reads(plan, reads, not_before)]
-    if plan.doubtful:
-        found.append(_Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True)))
-    return found
+    alone = [*_family_reads(plan, reads, not_before)]
+    if alone or not plan.doubtful:
+        return alone  # before another list, every missing family is asked about once
+    return [_Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True))]
 
 
 def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Option]:
-    """Yield the read of one missing family, at most one a second; none that was asked since the list."""
+    """Yield the read of the missing family that was asked about longest ago, at most one a second.
+
+    None that was asked about since the list.
+    """
     assert reads.latest is not None
-    asked = {family: missing.asked_at for family, missing in reads.missing.items()}
-    last = max((at for at in asked.values() if at is not None), default=float("-inf"))
-    begun_at = reads.latest.begun_at
-    for family in plan.missing:
-        at = asked.get(family)
-        if at is None or at < begun_at:
-            due = max(last + SECOND_READ_AFTER_S, not_before)
-            yield _Option(due, Cause.SECOND_READ, ReadFamily(family))
-            return
+    never, begun_at = float("-inf"), reads.latest.begun_at
+    asked = {family: missing.asked_at or never for family, missing in reads.missing.items()}
+    waiting = [family for family in plan.missing if asked.get(family, never) < begun_at]
+    if waiting:
+        due = max(max(asked.values(), default=never) + SECOND_READ_AFTER_S, not_before)
+        oldest = min(waiting, key=lambda family: asked.get(family, never))
+        yield _Option(due, Cause.SECOND_READ, ReadFamily(oldest))
 
 
 def _awaited(plan: Plan, reads: Reads, now: float, not_before: float, live: bool) -> list[_Option]:

@@ -148,7 +148,7 @@ def parse_live(
     def read(data: tuple[object, ...]) -> LiveRead:
         return _live(data, scrub, LiveRead(begun_at, {}, took_s=took_s, asked=asked))
 
-    return _parse(status, body, scrub, read, family=asked)
+    return _parse(status, body, scrub, read, family=asked, is_list=asked is None)
 
 
 def parse_account(status: int, body: bytes, scrub: Scrub) -> AccountInfo | Reply:
@@ -211,12 +211,18 @@ def _parse(
     read: Callable[[tuple[object, ...]], T],
     *,
     family: Family | None = None,
+    is_list: bool = False,
 ) -> T | Reply:
-    """Return what ``read`` makes of the answer to a question, else the reply it amounts to."""
+    """Return what ``read`` makes of the answer to a question, else the reply it amounts to.
+
+    ``is_list``: the rows are of families, and what one that names its family refuses is about it alone.
+    """
     envelope = _accepted(status, body, scrub, family)
     if isinstance(envelope, Reply):
         return envelope
     refused = _only_refusal(envelope, family)
+    if is_list and refused is not None and refused.family:
+        refused = None
     return _data(envelope, scrub, read) if refused is None else _by_row(refused, envelope, scrub)
 
 

@@ -208,7 +208,7 @@ def _began(notice: Notice, advice: Advice) -> Said:
             return _fought(names, about, alone=len(notice.families) == 1)
         case Outage():
             doing, words = about.failed.doing, _words(about.failed.reply)
-            return Said(f"The exchange has not answered for a minute ({doing}: {words}).", words)
+            return Said(f"The exchange has failed for a minute ({doing}: {words}).", words)
         case Reply():
             words, hint = _words(about), advice(about) or None
             return Said(f"Nothing can be written: {words}.", words, hint)

@@ -21,6 +21,7 @@ from reconciler.core.model import (
     LiveRow,
     Setting,
 )
+from reconciler.core.problems import printable
 from reconciler.report.words import field_value
 
 DEFAULT_PREFIX = "OKX_"
@@ -45,17 +46,27 @@ class Naming:
     prefix: str = DEFAULT_PREFIX
 
 
+NO_NAME = "a row without a name"
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What of a live read goes into a file, and what does not, with the reason."""
+    """What of a live read goes into a file, and what does not, with the reason.
+
+    ``left_out`` is by the name of the row; rows without a usable name stand together under one of ours.
+    """
 
     settings: Mapping[Family, Setting]
-    left_out: Mapping[Family, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def imported(read: LiveRead) -> Imported:
     """Split a live read into what a file can say and what it cannot."""
-    left_out = dict(read.unreadable)
+    left_out: dict[str, str] = dict(read.unreadable.items())
+    for name in read.odd_names.values():
+        left_out[printable(name)] = "this is no family's name"
+    if read.nameless:
+        left_out[NO_NAME] = f"the exchange sent {read.nameless} of them"
     settings: dict[Family, Setting] = {}
     for family, row in sorted(read.rows.items()):
         if reason := _unsayable(row):

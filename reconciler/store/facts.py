@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     Budget,
     Confirmed,
@@ -43,6 +44,7 @@ from reconciler.store.rows import (
     TurnRow,
     clean,
     file_of,
+    last_seen_settings,
     live_rows,
     setting_of,
     wall_text,
@@ -100,12 +102,20 @@ def retries_from_rows(
     """Return what is on record of failed attempts.
 
     ``tries``: the attempts that count as such, in the order of their ids; a family's newest has the count.
-    ``applied``: the last proofs of the same User ID.
+    ``applied``: the last proofs of the same User ID. Of one of another boot nobody knows how old it is: it
+    counts only if its request was reserved after all of ``tries``.
     """
-    acknowledged = (ages.proven_at(row) for row in applied if row.how == How.APPLIED.value)
+    tries = list(tries)
+    newest = max((row.id for row in tries), default=0)
+    acknowledged = (
+        ages.proven_at(row)
+        for row in applied
+        if row.how == How.APPLIED.value and (ages.knows(row) or row.attempt > newest)
+    )
     return RetryRecord(
         tries={
-            Family(row.family): Tries(setting_of(row), row.tries, ages.reserved_at(row)) for row in tries
+            Family(row.family): Tries(setting_of(row), row.tries, ages.reserved_at(row), bool(row.limited))
+            for row in tries
         },
         succeeded_at=max(acknowledged, default=float("-inf")),
     )
@@ -317,6 +327,21 @@ def turn_of(row: TurnRow) -> Turn:
 def override_record(row: OverrideRow) -> OverrideRecord:
     """Return an override row as a record for people."""
     return OverrideRecord(Family(row.family), row.refusal, row.reason, datetime.fromisoformat(row.at_wall))
+
+
+def seen_rows(live: LiveDocument, applied: Iterable[AppliedRow], ages: Ages) -> dict[Family, SeenRow]:
+    """Return the rows of a recorded read, as seen now, or long ago where a proof was recorded later.
+
+    Times of day are enough for that: what is wrong with them holds a family back, or not, and no more.
+    """
+    rows, _ = live_rows(live.document)
+    settings = {family: row.setting for family, row in rows.items()}
+    settings |= last_seen_settings(live.document)
+    proven = {row.family: row.at_wall for row in applied}
+    return {
+        family: SeenRow(setting, float("-inf") if proven.get(family, "") > live.read_wall else ages.now)
+        for family, setting in settings.items()
+    }
 
 
 def live_record(row: LiveDocument) -> LiveRecord:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 
 from reconciler.core.model import Family, FileVersion, LiveRead, LiveRow, Quantity, Setting
@@ -296,13 +297,15 @@ def clean(text: str) -> str:
     return text[:MAX_TEXT].replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def live_document(read: LiveRead) -> str:
-    """Return a live read as the document kept for people; inverse of :func:`live_rows`."""
+def live_document(read: LiveRead, last_seen: Mapping[Family, Setting] = MappingProxyType({})) -> str:
+    """Return a live read as one document; inverse of :func:`live_rows` and :func:`last_seen_settings`."""
     rows = {
         family: {**row.setting.wire(), "frozen": row.frozen, "frozenUntil": row.frozen_until}
         for family, row in sorted(read.rows.items())
     }
-    return json.dumps({"rows": rows, "unreadable": dict(sorted(read.unreadable.items()))})
+    missing = {family: setting.wire() for family, setting in sorted(last_seen.items())}
+    unreadable = dict(sorted(read.unreadable.items()))
+    return json.dumps({"rows": rows, "unreadable": unreadable, "lastSeen": missing})
 
 
 def live_rows(document: str) -> tuple[dict[Family, LiveRow], dict[Family, str]]:
@@ -312,9 +315,17 @@ def live_rows(document: str) -> tuple[dict[Family, LiveRow], dict[Family, str]]:
     return rows, {Family(family): why for family, why in told["unreadable"].items()}
 
 
+def last_seen_settings(document: str) -> dict[Family, Setting]:
+    """Return the last settings of families that a recorded read leaves out."""
+    return {Family(family): _setting(wire) for family, wire in json.loads(document)["lastSeen"].items()}
+
+
 def _live_row(wire: Mapping[str, str]) -> LiveRow:
-    setting = Setting(int(wire["timeInterval"]), int(wire["frozenInterval"]), Quantity(wire["qtyLimit"]))
-    return LiveRow(setting, frozen=bool(wire["frozen"]), frozen_until=wire["frozenUntil"])
+    return LiveRow(_setting(wire), frozen=bool(wire["frozen"]), frozen_until=wire["frozenUntil"])
+
+
+def _setting(wire: Mapping[str, str]) -> Setting:
+    return Setting(int(wire["timeInterval"]), int(wire["frozenInterval"]), Quantity(wire["qtyLimit"]))
 
 
 def _name(row: AnyRow) -> str:

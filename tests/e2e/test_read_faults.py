@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def retries(ended: Ended) -> int:
-    return sum(line["event"] == "no answer yet" for line in ended.log)
+    return sum(line["event"] == "read failed, trying again" for line in ended.log)
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from reconciler.core.events import Compared, Event, FightBroken, RequestSettled
@@ -39,12 +39,16 @@ BEGUN_WITHIN_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """The tries of one setting in a row without a success; ``last_at`` in true time, ``boot`` by whom."""
+    """The tries of one setting in a row without a success; ``last_at`` in true time, ``boot`` by whom.
+
+    ``limited``: the last one was refused for its rate, which is no fault of the family.
+    """
 
     setting: Setting
     count: int
     last_at: float
     boot: tuple[str, int]
+    limited: bool = False
 
 
 class Auditor:
@@ -59,7 +63,10 @@ class Auditor:
         self._before: dict[Family, Tries | None] = {}  # the newest reservation of each, should it not count
         self._succeeded_at = float("-inf")
         self._succeeded_on: tuple[str, int] | None = None
+        self._succeeded_of: Family | None = None
         self._last_sent: Attempt | None = None
+        self._when_written: dict[int, list[Callable[[], object]]] = {}
+        # checks of reservations that are taken back where the file or the policy changed meanwhile
         self.unsettled: dict[str, Attempt] = {}
 
     # -- requests --------------------------------------------------------------------------------
@@ -120,14 +127,16 @@ class Auditor:
         family, setting, known = attempt.family, attempt.setting, basis.known.get(attempt.family)
         proof = last_proof(known or Never())
         may_stay = (basis.last_rows.get(family), proof.setting if proof else None)
-        verify(checkers.only_accepted_settings, (family, setting), basis.wanted, may_stay)
+        wanted = (family, setting), basis.wanted, may_stay
+        self._when_written[attempt.number] = [lambda: verify(checkers.only_accepted_settings, *wanted)]
         if scenario.live:
             newest = basis.reads[0] if basis.reads else None
             verify(checkers.read_before_write, reserved_at, newest)
         if scenario.lock_works:
             facts = (family, setting, known, basis.reads, attempt.reserved_local)
             own_read = basis.family_reads.get(family)
-            verify(checkers.no_request_without_difference, *facts, own_read)
+            last_row = basis.last_rows.get(family)
+            verify(checkers.no_request_without_difference, *facts, own_read, last_row)
 
     def _check_permission(self, process: Process, attempt: Attempt, basis: Basis) -> None:
         """Check that nothing forbids the request."""
@@ -155,7 +164,7 @@ class Auditor:
         if world.scenario.live:
             self._check_early(attempt, basis)
         if extras.policies and world.scenario.live:
-            self._check_policy(attempt, basis)
+            self._when_written[attempt.number].append(lambda: self._check_policy(attempt, basis))
         if process.reviewed is not None:
             live = self._live_for_certain(family, basis)
             verify(
@@ -216,6 +225,8 @@ class Auditor:
     def _is_loosened(self, family: Family, basis: Basis) -> bool:
         """Tell whether the file certainly loosens a family: nothing drifted, and nothing is in doubt."""
         known, wanted = basis.known.get(family), basis.file.families[family].setting
+        if wanted.disabled and not self._world.scenario.guarded:
+            return False  # an overridden family is not counted
         live = self._live_for_certain(family, basis)
         return (
             isinstance(known, Confirmed) and live == known.setting and guard_checkers.looser(live, wanted)
@@ -239,7 +250,8 @@ class Auditor:
         faults = set(self._world.scenario.extras.list_faults)
         if faults <= {ListFault.SIMILAR_NAME, ListFault.UNREADABLE}:
             verify(guard_checkers.unreadable_is_held, family, not own_is_newer)
-        confirmed = own is not None and own_is_newer and family not in own.read.rows
+        is_recent = own is not None and own.begun_at > newest.begun_at - checkers.GONE_FOR_S
+        confirmed = own is not None and (own_is_newer if family in own.read.rows else is_recent)
         last_seen = basis.last_rows.get(family)
         verify(guard_checkers.missing_is_not_gone, family, setting, last_seen, confirmed)
 
@@ -249,10 +261,17 @@ class Auditor:
         before = self._tries.get(family)
         again = before is not None and before.setting == attempt.setting
         if before is not None and again:
-            facts = family, before.count, now - before.last_at, self._succeeded_at > before.last_at
-            verify(guard_checkers.tried_again_in_time, *facts)
+            may_at_once = before.limited or self._succeeded_at > before.last_at
+            verify(
+                guard_checkers.tried_again_in_time,
+                family,
+                before.count,
+                now - before.last_at,
+                may_at_once,
+            )
             last = None if self._last_sent is None else now - self._last_sent.reserved_at
-            verify(guard_checkers.retry_leaves_a_slot, family, last, self._slot_is_for(attempt, basis))
+            if not before.limited:  # that was a definite reply
+                verify(guard_checkers.retry_leaves_a_slot, family, last, self._slot_is_for(attempt, basis))
         self._before[family] = before
         count = before.count + 1 if before is not None and again else 1
         self._tries[family] = Tries(attempt.setting, count, now, _boot(process))
@@ -312,6 +331,8 @@ class Auditor:
         world, newest = self._world, process.reads[0] if process.reads else None
         if process.role is not Role.RUN or newest is None or not scenario_is_simple(world):
             return
+        if process.host.resumed_at > newest.begun_at:
+            return  # what was read before that is forgotten
         soon = begun_local - newest.read.ended_at < checkers.FRESH_S - guard_checkers.SLACK_S
         own = process.in_pass and process.reads_of_pass > 0 and process.exchange.failed_at < newest.ended_at
         if not (soon and own and self._has_a_slot()):
@@ -397,6 +418,8 @@ class Auditor:
         if attempt is None:
             return
         now = self._world.scheduler.now
+        for check in self._when_written.pop(attempt.number, ()):
+            check()
         self._sent_since.append(attempt.reserved_at)
         after_s = now - process.true_time(attempt.reserved_local)
         if Check.WRITTEN_SOON in CHECKS:
@@ -486,6 +509,10 @@ class Auditor:
         if proven:
             self._tries.pop(attempt.family, None)
             self._succeeded_at, self._succeeded_on = self._world.scheduler.now, _boot(process)
+            self._succeeded_of = attempt.family
+        tries = self._tries.get(attempt.family)
+        if limited and tries is not None:
+            self._tries[attempt.family] = replace(tries, limited=True)
         if limited:
             self._limited_at, self._sent_since = attempt.reserved_at, []
         self._world.news += 1
@@ -516,6 +543,8 @@ class Auditor:
             if Check.ADOPTION in CHECKS:
                 overtaken = self._overtaken(process, family, begun_at)
                 self._world.verify(guard_checkers.adopts_nothing_overtaken, family, begun_at, overtaken)
+            if family == self._succeeded_of:
+                self._succeeded_on = None  # its record, the adoption, takes the place of the success
             tries = self._tries.get(family)
             if tries is not None and tries.setting == setting:
                 del self._tries[family]

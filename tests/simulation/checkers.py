@@ -26,6 +26,7 @@ from tests.simulation.truth import Attempt, Proof, SeenRead, Truth, same_effect
 WINDOW_S = 10.0
 LANDS_WITHIN_S = 35.0
 SETTLING_S = 5.0
+GONE_FOR_S = 30.0
 VALID_S = 30.0
 """The exchange refuses a signature that is older."""
 
@@ -209,16 +210,20 @@ def no_request_without_difference(
     reads: Sequence[SeenRead],
     local_now: float,
     own_read: SeenRead | None = None,
+    last_row: Setting | None = None,
 ) -> str | None:
     """A request is reserved only where the newest evidence differs from it, or is in doubt.
 
-    ``own_read``: the newest read of the family alone, None without one.
+    ``own_read``: the newest read of the family alone, None without one. ``last_row``: the last one seen of
+    it; where a list leaves the family out, that may still be in force.
     """
     newest = reads[0] if reads else None
     match known:
         case Confirmed():
             shown = _evidence(family, known, reads, own_read)
+            missing = newest is not None and family not in newest.read.rows
             needed = shown != setting or _may_be_undone(known, setting, newest)
+            needed = needed or (missing and last_row not in (None, setting))
         case Uncertain():
             needed = _doubt_needs_a_write(family, setting, known, reads, local_now, own_read)
         case _:
@@ -402,7 +407,7 @@ def _is_gone(family: Family, newest: LiveRead, own_read: SeenRead | None) -> boo
     """Tell whether a list leaves a family out, and then the family's own read shows no row either."""
     if own_read is None or family in newest.rows or family in own_read.read.rows:
         return False
-    return own_read.read.begun_at >= newest.begun_at and not own_read.read.nameless
+    return own_read.read.begun_at > newest.begun_at - GONE_FOR_S and not own_read.read.nameless
 
 
 def _may_be_undone(known: Confirmed, setting: Setting, newest: SeenRead | None) -> bool:

@@ -43,7 +43,7 @@ class Host:
         """Begin a new boot that is ``uptime`` seconds old at ``now``."""
         self.boots += 1
         self._suspended_s = 0.0
-        self.suspended_until = now
+        self.suspended_until, self.resumed_at = now, min(now, self.resumed_at)
         self._pieces.append([(0.0, now - uptime)])
 
     def suspend(self, now: float, length_s: float) -> None:

@@ -412,16 +412,27 @@ async def _send_what_was(self: Any, following: Any) -> Any:
     """Send what was in force before the change; that it is another change is not noticed."""
     change = following.change
     before = replace(change, after=change.before or change.after)
-    with mock.patch.object(self, "_is_still_next", _yes):
+    with mock.patch.object(self, "_still_next", _same):
         return await _real_send(self, replace(following, change=before))
 
 
-async def _yes(_: object) -> bool:
-    return True
+async def _same(change: Change) -> Change:
+    return change
 
 
-async def _yes_to_all(self: Any, change: Change) -> bool:
-    return True
+async def _decided_before(self: Any, change: Change) -> Change:
+    """Go on with what was decided, whatever the file says by now."""
+    self.wanted = self.desired()
+    return change
+
+
+_real_ask_for_review = reconcile._Pass._ask_for_review
+
+
+def _answer_forgotten(self: Any, shown: Any) -> Any:
+    end = _real_ask_for_review(self, shown)
+    self.reviewed = self.options.reviewed
+    return end
 
 
 def _deaf(self: Any) -> Any:
@@ -704,6 +715,10 @@ def _protects_by_the_read(change: Change, known: Known, seen: object, reads: Rea
 _real_view_of_missing = evidence._view_of_missing
 
 
+def _unless_in_doubt(heals: Any, shown: Any, now: float) -> Any:
+    return () if shown.doubtful else fight.fights(heals, shown, now)
+
+
 def _gone_at_once(family: Family, known: Known, reads: Reads, latest: LiveRead) -> Any:
     return evidence.Absent(evidence.last_seen(family, known, reads))
 
@@ -713,8 +728,8 @@ def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
     return self._asked(family, at, at)
 
 
-def _superseded_early(after: Setting, known: Known, seen: Any, reads: Reads) -> bool:
-    return isinstance(known, Uncertain) and plan._shows_no_attempt(after, known, seen)
+def _superseded_early(after: Setting, known: Known, seen: Any, reads: Reads, rules: Any) -> bool:
+    return isinstance(known, Uncertain) and plan._shows_no_attempt(known, seen)
 
 
 _real_need_uncertain_now = plan._need_uncertain
@@ -866,6 +881,7 @@ MUTANTS = (
     Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
     Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),
     Mutant("acknowledgement not recorded", (Patch(KeptAccount, "_acknowledge", _not_recorded),)),
+    Mutant("doubts hide fights", (Patch(reconcile, "fights", _unless_in_doubt),)),
     Mutant("fights go on for ever", (Patch(fight, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(KeptAccount, "_record_attempt", _headers_on_record),)),
     Mutant("send deadline not passed", (Patch(reconcile, "SEND_DEADLINE_S", FOREVER),)),
@@ -1001,7 +1017,7 @@ MUTANTS = (
     _of_feature(
         "decided once only",
         Feature.EDITS_WHILE_OPENING,
-        Patch(reconcile._Pass, "_is_still_next", _yes_to_all),
+        Patch(reconcile._Pass, "_still_next", _decided_before),
     ),
     _of_feature(
         "pauses not seen in reserving",
@@ -1011,7 +1027,7 @@ MUTANTS = (
     _of_feature(
         "an answer is no review",
         Feature.REVIEWS,
-        Patch(reconcile, "reviewed", lambda _: None),
+        Patch(reconcile._Pass, "_ask_for_review", _answer_forgotten),
     ),
     _of_feature(
         "an unreadable policy is none",

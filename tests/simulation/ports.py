@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reconciler.core.evidence import last_proof
+from reconciler.core.evidence import SeenRow, last_proof
 from reconciler.core.model import (
     NO_FILE,
     AccountInfo,
@@ -316,10 +316,14 @@ class WatchedStore:
         self._process.call("store.record_override")
         await self._store.record_override(family, refusal=refusal, reason=reason)
 
-    async def record_live(self, read: LiveRead) -> None:
+    async def record_live(self, read: LiveRead, **more: Any) -> None:
         self._process.call("store.record_live")
         if self._world.listening:  # it is for people only, and the dearest call of all
-            await self._store.record_live(read)
+            await self._store.record_live(read, **more)
+
+    async def last_rows(self) -> Mapping[Family, SeenRow]:
+        """Return none: in most histories no read is recorded, and telling one must not change it."""
+        return {}
 
     async def record_states(self, states: Mapping[Family, str]) -> None:
         self._process.call("store.record_states")

@@ -501,10 +501,10 @@ class PostgresStore(WatchedStore):
             await process.held_up_for(process.rng.uniform(4.0, self._world.longest_pause_s))
         await self._store.record_override(family, refusal=refusal, reason=reason)
 
-    async def record_live(self, read: LiveRead) -> None:
+    async def record_live(self, read: LiveRead, **more: Any) -> None:
         self._process.call("store.record_live")
         if self._in_full:
-            await self._store.record_live(read)
+            await self._store.record_live(read, **more)
 
     async def grounds(self) -> Grounds:
         process = self._process

@@ -8,8 +8,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
-from reconciler.core.model import Confirmed, Desired, Family, Setting
-from reconciler.core.plan import Action, DriftPolicy, Plan
+from reconciler.core.evidence import counts_after
+from reconciler.core.model import Confirmed, Desired, Family, Never, Setting
+from reconciler.core.plan import DriftPolicy, Plan
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.verdict import Reply
 from reconciler.loop import Loop
@@ -68,10 +69,12 @@ class ReadFollower:
             return "suspended"  # what was read before that is forgotten
         if begun_local > seen.read.ended_at + checkers.FRESH_S:
             return "old"  # it was held up
-        if begun_local < seen.read.begun_at + checkers.SECOND_READ_AFTER_S - 0.01:
-            return None
         known = process.store.known_last()
         wanted = process.accepted.families
+        if any(counts_after(known.get(family, Never())) >= seen.read.begun_at for family in wanted):
+            return "newer record"  # or one of before a failover, as old as its first sight
+        if begun_local < seen.read.begun_at + checkers.SECOND_READ_AFTER_S - 0.01:
+            return None
         if any(
             family not in seen.read.rows
             or not isinstance(one, Confirmed)
@@ -80,6 +83,9 @@ class ReadFollower:
             if (one := known.get(family)) is not None
         ):
             return "doubt"
+        shown = process.world.rows_shown[process.account]
+        if any(family in shown and family not in seen.read.rows for family in wanted):
+            return "missing"
         return None
 
 
@@ -174,6 +180,7 @@ class Process:
         self.follows.read(self, seen)
         for family, row in seen.read.rows.items():
             self.last_rows[family] = row.setting
+        self.world.rows_shown[self.account].update(seen.read.rows)
 
     def begun_at(self, read_begun_at: float) -> float:
         """Return the true time at which the read began that is given as the reason for a record."""
@@ -350,19 +357,16 @@ class Process:
         return self.reviewed
 
     def _review(self, plan: Plan) -> Approval:
-        answered = self.world.scenario.extras.review is ReviewBy.ANSWER
-        if answered:
-            self._was_reviewed(plan)
-        return Approval(self.clock.now() + plan.eta_s + PATIENCE_S, reviewed=answered)
+        deadline = self.clock.now() + plan.eta_s + PATIENCE_S
+        if self.world.scenario.extras.review is not ReviewBy.ANSWER:
+            return Approval(deadline)
+        self._was_reviewed(plan)
+        return Approval(deadline, self.reviewed)
 
     def _was_reviewed(self, plan: Plan | None) -> None:
-        """Note what a person agreed to, held changes too; and something drifts soon after that."""
-        changes = plan.changes if plan is not None else ()
-        self.reviewed = {
-            change.family: (change.before, change.after)
-            for change in changes
-            if change.action is not Action.ADOPT
-        }
+        """Note what a person agreed to; and something drifts soon after that."""
+        requests = plan.requests if plan is not None else ()
+        self.reviewed = {change.family: (change.before, change.after) for change in requests}
         self.world.perhaps_drift_soon(self)
 
     async def _run(self) -> None:

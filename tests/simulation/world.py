@@ -8,6 +8,7 @@ it and the processes is a network that loses, delays and garbles. Nothing here a
 from __future__ import annotations
 
 from asyncio import CancelledError
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -220,6 +221,7 @@ class World:
         self.listening = tracing or scenario.seed % LISTEN_TO_ONE_IN == 0
         self.processes: dict[int, Process] = {}
         self._lives = 0
+        self.rows_shown: dict[str, set[Family]] = defaultdict(set)  # by account, to any process
         self.news = 0  # how often something was written to the state
         self.pausings = 0  # how often a pause may have begun or ended
         self._unfought_at = self._doubted_at = -1  # what was on record when that was last looked at
@@ -692,9 +694,14 @@ class World:
             for family in self._expected()
             if not (
                 isinstance(one := known.get(family), Confirmed)
-                and (one.setting == last[family] or self._may_stay_tighter(family, one.setting))
+                and (
+                    one.setting == last[family]
+                    or self._may_stay_tighter(family, one.setting)
+                    or self._tolerated(family)
+                )
             )
             and not self._waits_for_apply(family)
+            and not ((live := self.truth.now_in_force(family)) and self._stays_refused(family, live))
         ]
 
     def on_record(self, account: str) -> Mapping[Family, Known]:
@@ -714,7 +721,7 @@ class World:
         if Role.APPLY in self._roles_for(owner(self.scenario, family)):
             return False
         live = self.truth.now_in_force(family)
-        if live is not None and self._may_stay_tighter(family, live):
+        if live is not None and (self._may_stay_tighter(family, live) or self._stays_refused(family, live)):
             return True
         if family not in self.truth.last_change_behind or self.truth.in_force[family][-1].own:
             return False
@@ -724,6 +731,15 @@ class World:
         if self.scenario.drift is DriftPolicy.WARN:
             return True
         return live is not None and direction(wanted, live) not in LESS_SAFE
+
+    def _stays_refused(self, family: Family, live: Setting) -> bool:
+        """Tell whether the exchange refused what is desired, and what is in force is nowhere looser."""
+        wanted = self.scenario.versions[-1][1][family]
+        refused = any(
+            one.family == family and one.setting == wanted and one.settled_as == "rejected"
+            for one in self.truth.attempts
+        )
+        return refused and not looser(wanted, live)
 
     def _waits_for_apply(self, family: Family) -> bool:
         """Tell whether only a person may write a family: its file loosens what a newer one had set.

@@ -97,10 +97,12 @@ HOWS = {
     "asked-before": "a calm read left it out; the read of it alone began before the last proof or attempt",
     "asked-in-vain": "a calm read left it out, and the read of it alone failed",
     "unconfirmed": "three lists over 5 s left it out, and every read of it alone failed",
+    "unconfirmed-since": "the same, and the first of the lists began before the last proof",
 }
 
 
 UNREAD = ("none", "too-old", "overtaken")
+UNCONFIRMED = ("unconfirmed", "unconfirmed-since")
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def proven(record: Record, sight: Sight) -> str:
     if record.proof is None:
         return shown
     if shown == "missing" and record.proof != "D":
-        return {"gone": "missing", "unconfirmed": "unconfirmed"}.get(sight.how, "doubt")
+        return "missing" if sight.how == "gone" else "unconfirmed" if sight.how in UNCONFIRMED else "doubt"
     calm = sight.how not in ("early", "gone-early")
     return shown if shown == "missing" or calm or shown == record.proof else "doubt"
 
@@ -184,14 +186,15 @@ def _at_once(case: Situation, seen: str, action: str, because: str | None) -> bo
 
 
 def _unconfirmed(case: Situation) -> Answer:
-    """Nobody can tell whether the row is gone: what is no looser than the last one seen is sent."""
+    """Nobody can tell whether the row is gone: what is no looser than the last one seen is sent, once."""
     last = case.record.proof
     way = WAY.get((last, case.wanted))
-    if last != case.wanted and way not in PROTECTIVE:
+    sent_since = last == case.wanted and case.sight.how == "unconfirmed-since"
+    if sent_since or (last != case.wanted and way not in PROTECTIVE):
         return Answer("hold", "uncertain", last, way, "unreadable")
-    reason, before = ("drifted", None) if last == case.wanted else ("changed", last)
-    because = _hold(case, before, reason, False)
-    return Answer("hold" if because else "set", reason, before, way or "enable", because)
+    before = None if last == case.wanted else last
+    because = _hold(case, before, "uncertain", False)
+    return Answer("hold" if because else "set", "uncertain", before, way or "enable", because)
 
 
 def _superseded(case: Situation, seen: str, before: str | None) -> bool:
@@ -263,6 +266,7 @@ READ_AT = {
     "asked-before": 950.0,
     "asked-in-vain": 950.0,
     "unconfirmed": 950.0,
+    "unconfirmed-since": 950.0,
     "early": 903.0,
     "gone-early": 903.0,
 }
@@ -311,6 +315,7 @@ def reads_of(record: Record, sight: Sight) -> Reads:
         "asked-before": MissingRow(880.0, 2, gone_at=too_old, asked_at=too_old),
         "asked-in-vain": MissingRow(949.0, 2, asked_at=950.5),
         "unconfirmed": MissingRow(945.0, 3, asked_at=950.5),
+        "unconfirmed-since": MissingRow(899.0, 30, asked_at=950.5),
     }.get(sight.how)
     return Reads(latest, missing={} if missing is None else {BTC: missing})
 
@@ -368,7 +373,7 @@ def sights(record: Record) -> Iterator[Sight]:
         if record != Record(None):
             yield Sight("too-old", shown)
     if record.proof is not None:
-        for how in ("gone", "gone-early", "asked-before", "asked-in-vain", "unconfirmed"):
+        for how in ("gone", "gone-early", "asked-before", "asked-in-vain", *UNCONFIRMED):
             yield Sight(how, MISSING)
 
 

@@ -67,7 +67,9 @@ def test_requests_begin_two_seconds_apart_while_the_address_fails(
 def test_what_a_gateway_asks_for_is_waited_for_by_all(
     failure: Reply, now: float, left_s: float | None
 ) -> None:
-    admission = WORKS.failed(failure, NOW).admission(now)
+    once = WORKS.failed(failure, NOW)
+    assert once.admission(now) == Proceed(), "it may have been about that one request"
+    admission = once.failed(PAGE, NOW).admission(now)
     if left_s is None:
         assert admission == Proceed()
     else:

@@ -87,8 +87,8 @@ def missing(reads: int, every_s: float, *, answer: LiveRead | None = None, begin
         (missing(1, 1.0), Missing()),
         (missing(2, 6.0), Missing()),
         (missing(3, 2.0), Missing()),
-        (missing(3, 2.5), Unconfirmed(setting("5000/2000/100"))),
-        (missing(9, 30.0), Unconfirmed(setting("5000/2000/100"))),
+        (missing(3, 2.5), Unconfirmed(setting("5000/2000/100"), 200.0)),
+        (missing(9, 30.0), Unconfirmed(setting("5000/2000/100"), 200.0)),
         (missing(1, 1.0, answer=LiveRead(200.1, {}, asked=BTC)), Absent(setting("5000/2000/100"))),
         (missing(1, 1.0, answer=LiveRead(200.1, {}, nameless=1, asked=BTC)), Missing()),
         (missing(1, 1.0, answer=LiveRead(200.1, {}, NAMED, asked=BTC)), Unreadable("qtyLimit is 1e3")),
@@ -103,9 +103,10 @@ def test_a_family_that_lists_leave_out_is_gone_only_if_its_own_read_says_so(
     assert view(BTC, PROOF, reads) == seen
 
 
-def test_each_list_that_leaves_a_family_out_needs_its_own_confirmation() -> None:
+@pytest.mark.parametrize(("begun_at", "seen"), [(230.0, Absent(PROOF.setting)), (230.1, Missing())])
+def test_that_a_family_is_gone_is_confirmed_for_thirty_seconds(begun_at: float, seen: object) -> None:
     gone = missing(1, 1.0, answer=LiveRead(200.1, {}, asked=BTC))
-    assert isinstance(view(BTC, PROOF, gone.then(read(230.0, {}))), Missing)
+    assert view(BTC, PROOF, gone.then(read(begun_at, {}))) == seen
 
 
 def test_the_last_row_seen_is_remembered_and_a_newer_proof_outdates_it() -> None:
@@ -127,10 +128,11 @@ def test_the_last_row_seen_is_remembered_and_a_newer_proof_outdates_it() -> None
     [
         (Never(), 0, Absent()),
         (Never(), 1, Missing()),
-        (confirmed("0/2000/100", at=100.0), 1, Absent(setting("0/2000/100"))),
+        (confirmed("0/2000/100", at=100.0), 0, Absent(setting("0/2000/100"))),
+        (confirmed("0/2000/100", at=100.0), 1, Missing()),
     ],
 )
-def test_a_family_that_was_never_seen_or_is_disabled_needs_no_confirmation(
+def test_a_family_that_was_never_seen_or_is_disabled_needs_confirmation_beside_a_nameless_row_only(
     known: Known, nameless: int, seen: object
 ) -> None:
     assert view(BTC, known, Reads(LiveRead(101.0, {}, nameless=nameless))) == seen
@@ -142,7 +144,7 @@ def test_a_family_never_seen_beside_a_nameless_row_stays_unconfirmed_without_a_s
         found = found.then(LiveRead(200.0 + 3 * number, {}, nameless=1)).without_answer(
             BTC, 201.0 + 3 * number
         )
-    assert view(BTC, Never(), found) == Unconfirmed(None)
+    assert view(BTC, Never(), found) == Unconfirmed(None, 200.0)
 
 
 @pytest.mark.parametrize(

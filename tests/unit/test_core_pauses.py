@@ -31,10 +31,10 @@ def pause(family: Family, fought: Setting | None = None, until: datetime | None 
         (BTC, setting("5001/2000/100"), False),
         (BTC, setting("5000/0/100"), False),
         (BTC, setting("1000/0/500"), False),
-        (SOL, setting("5000/2000/100"), False),
+        (SOL, setting("5000/2000/100"), True),  # a file that does not name it wants no other value
     ],
 )
-def test_a_fight_is_over_as_soon_as_something_else_is_desired(
+def test_a_fight_is_over_as_soon_as_another_value_is_desired(
     family: Family, fought: Setting | None, holds: bool
 ) -> None:
     one = pause(family, fought)

@@ -142,8 +142,7 @@ def test_the_worlds_are_not_empty_and_reach_every_answer(wanted: str) -> None:
     reached = {answer.because for answer in answers} | {answer.action for answer in answers}
     guards = {"guard"} if wanted == "D" else set()
     everything = {"nothing", "doubtful", "adopt", "await", "set", "hold"}
-    everything |= {"paused", "drift-policy", "frozen", "rejected"}
-    everything |= {"unreadable"} if wanted != "A" else set()  # nothing is tighter than A
+    everything |= {"paused", "drift-policy", "frozen", "rejected", "unreadable"}
     assert len(answers) > 15_000
     assert reached == everything | guards | {None}
 
@@ -633,6 +632,19 @@ def test_a_newer_file_the_same_content_and_an_explicit_act_do(file: FileVersion 
 
 def test_under_an_older_file_live_as_it_says_is_not_recorded() -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
+    reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
+    plan = plan_of({BTC: A}, known, reads, Rules(file=OLD_FILE))
+    (change,) = plan.changes
+    assert (change.action, change.reason, change.because) == (
+        Action.HOLD,
+        Reason.DRIFTED,
+        Because.DRIFT_POLICY,
+    )
+    assert change.other_file, "the newer file is tighter, and somebody has to know"
+
+
+def test_under_an_older_file_live_as_it_says_and_tighter_than_the_newer_is_as_it_should_be() -> None:
+    known = {BTC: Confirmed(LOOSER, 900.0, 1, file=NEW_FILE)}
     reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
     plan = plan_of({BTC: A}, known, reads, Rules(file=OLD_FILE))
     assert (plan.changes, plan.unchanged) == ((), (BTC,))

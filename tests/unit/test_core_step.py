@@ -67,6 +67,11 @@ class Moment:
             self.record == Record(None) or latest.begun_at > last_act(self.record)
         )
 
+    @property
+    def slot_of_first(self) -> float:
+        """Return when the first request may go: the second slot where it leaves the first one free."""
+        return self.slot + 10.0 * self.plan.requests[0].slots_left(others=False)
+
     def step(self) -> Step:
         known = {} if self.record == Record(None) else {BTC: known_of(self.record)}
         return next_step(
@@ -103,14 +108,14 @@ def check(moment: Moment) -> type[Step]:
     match step:
         case Send(change, at):
             assert change == plan.requests[0]
-            assert max(now, moment.slot) == at <= now + CLOSE_S
+            assert max(now, moment.slot_of_first) == at <= now + CLOSE_S
             assert now >= moment.not_before
             assert not plan.doubtful
             assert not moment.adoptable
             assert moment.fresh or not moment.live
         case Wait(until, Cause.SLOT):
-            assert now < until == moment.slot - CLOSE_S
             assert plan.requests
+            assert now < until == moment.slot_of_first - CLOSE_S
         case Wait(until, Cause.BACK_OFF):
             assert now < until == moment.not_before
         case Wait(until, Cause.SECOND_READ):
@@ -237,7 +242,7 @@ def test_a_missing_family_is_read_alone_once_per_list_and_at_most_once_a_second(
 
     assert step_at(999.6) == ReadFamily(BTC)
     reads = reads.without_answer(BTC, 999.7)
-    assert step_at(999.8) == Wait(1000.5, Cause.SECOND_READ)
+    assert step_at(999.8) == Wait(1000.7, Cause.SECOND_READ)
     assert step_at(1000.7) == ReadFamily(ETH)
     reads = reads.without_answer(ETH, 1000.8)
     assert step_at(1000.9) == Read(repeated=True)
@@ -256,7 +261,7 @@ def test_open_attempts_that_are_over_are_ended_on_record_first() -> None:
 
 
 def tried(count: int, wanted: Setting) -> Tries:
-    return Tries(wanted, count, last_at=0.0)
+    return Tries(wanted, count, last_at=1000.0 - 10.0)  # its back-off has just ended
 
 
 @pytest.mark.parametrize(
@@ -270,6 +275,7 @@ def tried(count: int, wanted: Setting) -> Tries:
         ({BTC: LOOSER}, {BTC: 1}, BTC, 1),  # the retry of a loosening never takes the last one
         ({BTC: LOOSER, ETH: TIGHTER}, {BTC: 1}, ETH, 0),
     ],
+    # what waited 30 s past its back-off may take the last slot: see below
 )
 def test_retries_leave_a_slot_for_what_waits(
     families: dict[Family, Setting], tries: dict[Family, int], sent: Family, keep_free: int
@@ -321,3 +327,17 @@ def test_of_several_unknowns_the_earliest_is_waited_for_and_then_read() -> None:
     assert step_at(1000.0) == Wait(1026.0, Cause.UNCONFIRMED)
     assert step_at(1025.0) == Wait(1026.0, Cause.UNCONFIRMED)
     assert step_at(1026.0) == Read(repeated=True)
+
+
+def test_what_has_no_definite_answer_is_read_back_at_once_and_then_waits_for_its_back_off() -> None:
+    known: dict[Family, Known] = {
+        BTC: Uncertain(None, (unresolved("5000/2000/100", reserved_at=999.0, effect_until=1034.0),))
+    }
+    rules = Rules(retries=RetryRecord({BTC: Tries(A, 1, 999.0)}))
+
+    def step_after(reads: Reads) -> Step:
+        return step_of(plan_of({BTC: A}, known, reads, rules), known, reads)
+
+    assert step_after(Reads(read(998.9, {}))) == Read()
+    assert step_after(Reads(read(999.9, {}))) == Wait(1009.0, Cause.BACK_OFF)
+    assert step_after(Reads(read(999.9, {BTC: row("5000/2000/100")}))) == Adopt({BTC: A})

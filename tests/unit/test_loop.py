@@ -222,10 +222,10 @@ class World:
         self.disk = MemoryDisk()
         self.store = self.process()
 
-    def process(self) -> KeptAccount:
+    def process(self, account: str = "main") -> KeptAccount:
         """Return the store as one more process on the same state sees it."""
         state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=self.lock_timeout_s)
-        return state.account("main", Environment.LIVE, Kind.OKX)
+        return state.account(account, Environment.LIVE, Kind.OKX)
 
     def want(self, families: Mapping[Family, Setting], expected_uid: str | None = None) -> None:
         """Replace the file's content, as the watcher does."""

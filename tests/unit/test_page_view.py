@@ -503,7 +503,7 @@ def test_the_pace_is_told_in_words() -> None:
     assert view.pacing.told == "2 of 2 requests count now. The next may go in 4 s."
     assert view.pacing.minute == (
         "5 requests in the last minute: 1 ○ waiting for its reply, 2 ● applied, 1 ✗ refused, "
-        "1 ? not answered."
+        "1 ? outcome unknown."
     )
     assert [line.at for line in view.pacing.requests][:2] == ["02:59:58 UTC", "02:59:51 UTC"]
     assert len(view.pacing.picture.dots) == 5

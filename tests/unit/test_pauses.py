@@ -55,8 +55,7 @@ def test_what_would_be_done_about_a_paused_family_is_held() -> None:
 
 def test_a_fight_over_another_setting_than_the_desired_one_holds_nothing() -> None:
     other = replace(FIGHT, fought=setting("1000/0/501"))
-    gone = replace(FIGHT, family=GONE)
-    status = status_with(other, gone)
+    status = status_with(other)
     assert status.pauses == ()
     assert {family.state for family in status.families} == {FamilyState.IN_SYNC, FamilyState.PENDING}
     assert status_with(FIGHT).families[1].state is FamilyState.HELD

@@ -140,7 +140,7 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     ),
     (
         replace(CALM, outage=outage()),
-        "The exchange has not answered for a minute (reading live settings: no whole reply within 10 s).",
+        "The exchange has failed for a minute (reading live settings: no whole reply within 10 s).",
         "The exchange answers again, or there is nothing left to ask it.",
     ),
     (

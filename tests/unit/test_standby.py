@@ -74,7 +74,7 @@ def test_it_looks_and_tells_but_writes_nothing_anywhere() -> None:
     assert kinds(here).isdisjoint({Adopted, Planned, RequestReserved})
     compared = [event for _, event in here.events if isinstance(event, Compared)]
     assert all(event.whole for event in compared)
-    assert [change.family for change in compared[-1].plan.changes] == [ETH, BTC]
+    assert [change.family for change in compared[-1].plan.changes] == [BTC, ETH]
 
 
 def test_it_says_once_who_controls_the_account() -> None:

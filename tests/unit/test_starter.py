@@ -30,7 +30,7 @@ WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
 
 def text_of(
-    settings: Mapping[Family, str], naming: Naming = LIVE, left_out: Mapping[Family, str] | None = None
+    settings: Mapping[Family, str], naming: Naming = LIVE, left_out: Mapping[str, str] | None = None
 ) -> str:
     found = Imported({family: setting(text) for family, text in settings.items()}, left_out or {})
     return import_text(found, naming, INFO, host="openapi.okx.com", wall=WALL)

@@ -355,6 +355,12 @@ def test_a_wrapped_refusal_of_a_question_is_classed_by_the_code_of_its_row(code:
     assert replies.parse_time(200, body, SCRUB) == expected
 
 
+def test_what_one_row_of_a_list_refuses_is_about_its_family_alone() -> None:
+    read = replies.parse_live(200, envelope(result("50030", instFamily=BTC)), SCRUB, begun_at=0.0)
+    assert isinstance(read, LiveRead)
+    assert read.unreadable == {BTC: "sCode is '50030'"}
+
+
 def test_a_wrapped_refusal_about_another_family_is_no_answer_about_this_one() -> None:
     body = wrapped(result("51000", instFamily="ETH-USD"))
     reply = replies.parse_live(200, body, SCRUB, begun_at=0.0, asked=BTC)
