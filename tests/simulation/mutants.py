@@ -895,6 +895,7 @@ MUTANTS = (
         "any of several echoed rows",
         (Patch(reconcile, "judge", _any_row_of_echo),),
         feature=Feature.ODD_REPLIES,
+        first_seed=16,
     ),
     Mutant("adopted as of now", (Patch(KeptAccount, "adopt", _adopted_as_of_now),)),
     Mutant(
@@ -920,6 +921,7 @@ MUTANTS = (
         "reviewed with another before",
         (Patch(plan, "_as_reviewed", _whatever_was_before),),
         feature=Feature.REVIEWS,
+        first_seed=3,
     ),
     Mutant("pauses ignored", (Patch(reconcile, "in_force", lambda *_: ()),), feature=Feature.PAUSES),
     Mutant("loosen first", (Patch(plan, "_sending_rank", _loosen_first),)),
@@ -945,7 +947,7 @@ MUTANTS = (
         "a retry takes the last slot",
         Feature.LASTING_FATE,
         Patch(Change, "slots_left", _last_slot_before_others),
-        first_seed=190,
+        first_seed=195,
     ),
     _of_feature(
         "the first in order is waited for",
@@ -975,7 +977,7 @@ MUTANTS = (
             Patch(step, "next_request", _nothing_while_in_doubt),
             Patch(reconcile, "next_request", _nothing_while_in_doubt),
         ),
-        first_seed=1_450,
+        first_seed=1_456,
     ),
     _of_feature(
         "an odd row makes a list no answer",
