@@ -143,7 +143,7 @@ def test_what_changes_while_the_connection_opens_is_seen(what: str) -> None:
 def test_after_a_suspension_it_reads_anew() -> None:
     here, odd = world({BTC: A, ETH: A})
     asleep = 0.0
-    here.clock.suspended_s = lambda: asleep  # type: ignore[method-assign]
+    here.clock.suspended_s = lambda: asleep  # type: ignore[method-assign]  # the clock of a machine that sleeps
 
     def sleeps() -> None:
         nonlocal asleep
