@@ -205,7 +205,7 @@ def test_headers_that_a_gateway_adds_stop_nothing(desk: Desk, exchange: Exchange
 def test_headers_beyond_all_measure_are_named(desk: Desk, exchange: Exchange) -> None:
     exchange.tell("fault", fault="set/endless-headers")
     desk.wants({"BTC-USD": "5s/2s/100"})
-    assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "applied"}
+    assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "adopted"}, "a read showed what the reply did not"
     attempt = first_attempt(desk)
     assert (attempt["outcome"], attempt["code"]) == ("unknown", "headers-too-large")
 

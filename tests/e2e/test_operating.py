@@ -180,8 +180,8 @@ ILL = {
     ),
     "mode": Ill("mode mmp", 8, "acctLv is 2", flags=("--account-level", "2")),
     "privilege": Ill("mmp", 8, "50030", flags=("--no-privilege",)),
-    "silence": Ill("host", 1, "--base-url", flags=("--fault", "time/lost-before")),
-    "page": Ill("mmp", 1, "HTTP 502", flags=("--fault", "get/html-502")),
+    "silence": Ill("host", 1, "--base-url", flags=("--fault", "time/lost-before:always")),
+    "page": Ill("mmp", 1, "HTTP 502", flags=("--fault", "get/html-502:always")),
 }
 
 

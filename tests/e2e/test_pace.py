@@ -20,7 +20,7 @@ DESIRED = {
     "SOL-USD_UM": "10s/1s/100",  # both at once
     "ZZZ-USD": "1s/until-reset/5",  # disabled so far: enabled
 }
-IN_ORDER = ["BTC-USD", "ZZZ-USD", "ETH-USD", "SOL-USD_UM", "AAA-USD"]
+IN_ORDER = ["BTC-USD", "ETH-USD", "ZZZ-USD", "AAA-USD", "SOL-USD_UM"]
 
 
 def least_s(requests: int) -> float:

@@ -281,9 +281,9 @@ def _table_with(reply_class: ReplyClass, instead: Verdict) -> Mapping[ReplyClass
     return {**verdict._BY_CLASS, reply_class: instead}
 
 
-def _family_of_echo_ignored(family: object, sent: Setting, reply: Reply) -> Verdict:
+def _family_of_echo_ignored(family: Family, sent: Setting, reply: Reply) -> Verdict:
     settings = [setting for _, setting in reply.echo or ()]
-    return verdict._APPLIED if settings == [sent] else _real_judge(family, sent, reply)  # type: ignore[arg-type]
+    return verdict._APPLIED if settings == [sent] else _real_judge(family, sent, reply)
 
 
 def _any_row_of_echo(family: Family, sent: Setting, reply: Reply) -> Verdict:
