@@ -158,6 +158,9 @@ class Auditor:
         verify(guard_checkers.pause_holds, family, truth.paused_at.get(family), basis.asked_at)
         if process.role is Role.RUN and world.history_lost_at == float("-inf"):
             newer = list(self.may_be_in_force(family, but=attempt))
+            live = self._live_for_certain(family, basis)
+            if live is not None and not guard_checkers.looser(live, setting):
+                newer = []  # it became looser still: that is put back
             verify(guard_checkers.stale_file_never_loosens, family, setting, process.file_number, newer)
         if process.role is Role.RUN and world.scenario.drift is DriftPolicy.HEAL_LOOSENED:
             self._check_fields(attempt, basis)
