@@ -236,7 +236,7 @@ def slow_clients(server: Server, number: int, sent: bytes) -> Iterator[list[sock
 @pytest.mark.parametrize("sent", [b"", b"GET /livez HT", GET], ids=["nothing", "half a line", "no end"])
 def test_three_hundred_slow_connections_do_not_keep_a_probe_waiting(server: Server, sent: bytes) -> None:
     with slow_clients(server, 300, sent) as opened:
-        assert probe_s(server) < 3.0
+        assert probe_s(server) < 5.0
         opened[0].settimeout(1.0)
         assert all_of_or_reset(opened[0]) == b"", "the one longest silent gave way"
 
