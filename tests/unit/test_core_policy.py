@@ -864,3 +864,25 @@ def test_drift_that_became_looser_is_put_back_under_a_policy_that_cannot_be_read
         rules=Rules(policy_unreadable=True),
     )
     assert [(one.action, one.direction) for one in plan.changes] == [(Action.SET, Direction.TIGHTEN)]
+
+
+def test_an_unreadable_policy_holds_what_nothing_is_known_of() -> None:
+    now = setting("5000/2000/100")
+    unknown = Proposal(BTC, None, now, direction(None, now), may_be_enabled=True, unknown=True)
+    wanted = desired({BTC: now})
+    (refusal,) = judge([unknown], wanted, None, frozenset(), in_force=1, unreadable=True).refusals
+    assert (refusal.family, refusal.kind) == (BTC, Kind.LOOSEN)
+    known = replace(unknown, unknown=False)
+    assert judge([known], wanted, None, frozenset(), in_force=1, unreadable=True).refusals == ()
+
+
+@pytest.mark.parametrize(("may_be", "refused"), [("5000/2000/50", False), ("5000/2000/10", True)])
+def test_a_factor_is_judged_against_whatever_an_open_request_may_have_set(
+    may_be: str, refused: bool
+) -> None:
+    policy = Policy("mmp-policy.yaml", "", loosening=Loosening(Decimal(2), None, None))
+    one = replace(proposal(BTC, "5000/2000/200", "5000/2000/100"), may_be=(setting(may_be),))
+    tighter = replace(one, may_be=(setting("5000/2000/150"), setting(may_be)))
+    for each in (one, tighter):
+        found = judge([each], desired({BTC: each.after}), policy, frozenset(), in_force=1).refusals
+        assert bool(found) == refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import combinations, product
 
 import pytest
@@ -16,6 +17,7 @@ from reconciler.core.outcome import (
     Outcome,
     Result,
     exit_status,
+    hold_words,
     results,
 )
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
@@ -153,6 +155,18 @@ def test_a_chosen_family_is_a_result_unless_a_whole_plan_says_it_is_in_sync(
 
 def test_every_hold_has_words() -> None:
     assert set(HOLD_WORDS) == set(Because)
+
+
+@pytest.mark.parametrize(
+    ("at", "when"), [(None, ""), (datetime(2026, 3, 1, 3, 0, tzinfo=UTC), " at 2026-03-01 03:00:00")]
+)
+def test_a_hold_under_an_older_file_says_when_the_newer_one_was_applied(
+    at: datetime | None, when: str
+) -> None:
+    held = replace(change(BTC, Because.DRIFT_POLICY, Action.HOLD), other_file=True, other_file_at=at)
+    words = hold_words(held)
+    assert words.startswith(f"applied from another, newer settings file{when}")
+    assert words.endswith("not loosened; mmp apply confirms this file")
 
 
 # ---- the exit status -----------------------------------------------------------------------------
