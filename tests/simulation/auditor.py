@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reconciler.core.events import Compared, Event, FightBroken, RequestSettled
+from reconciler.core.events import Compared, Event, FightBroken, Parked, RequestSettled
 from reconciler.core.evidence import last_proof
 from reconciler.core.model import Confirmed, Family, Known, Never, Setting, Uncertain
 from reconciler.core.plan import DriftPolicy, Plan, Reason
@@ -647,8 +647,10 @@ class Auditor:
             self._world.verify(checkers.rests_on_a_later_read, *facts)
 
     def heard(self, process: Process, event: Event) -> None:
-        """Count how often one life of ``run`` puts a family back, until it says that it gives up."""
+        """Count how often one life of ``run`` heals a family, until it gives up; note what is rejected."""
         match event:
+            case Parked(family, setting):
+                self._world.truth.rejected.add((family, setting))
             case RequestSettled(status=AttemptStatus.APPLIED, reason=Reason.DRIFTED):
                 what = event.family, event.setting
                 process.put_back[what] = process.put_back.get(what, 0) + 1

@@ -123,6 +123,8 @@ class Truth:
     files: FileOrder = field(default_factory=FileOrder)
     paused_at: dict[Family, float] = field(default_factory=dict)
     """Since when a family is paused by hand, as long as it is."""
+    rejected: set[tuple[Family, Setting]] = field(default_factory=set)
+    """What a process said that the exchange rejects."""
 
     def now_in_force(self, family: Family) -> Setting | None:
         """Return the family's setting at the exchange at this moment."""

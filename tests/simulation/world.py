@@ -733,13 +733,9 @@ class World:
         return live is not None and direction(wanted, live) not in LESS_SAFE
 
     def _stays_refused(self, family: Family, live: Setting) -> bool:
-        """Tell whether the exchange refused what is desired, and what is in force is nowhere looser."""
+        """Tell whether the exchange rejected what is desired, and what is in force is nowhere looser."""
         wanted = self.scenario.versions[-1][1][family]
-        refused = any(
-            one.family == family and one.setting == wanted and one.settled_as == "rejected"
-            for one in self.truth.attempts
-        )
-        return refused and not looser(wanted, live)
+        return (family, wanted) in self.truth.rejected and not looser(wanted, live)
 
     def _waits_for_apply(self, family: Family) -> bool:
         """Tell whether only a person may write a family: its file loosens what a newer one had set.
