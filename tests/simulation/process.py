@@ -84,7 +84,8 @@ class ReadFollower:
         ):
             return "doubt"
         shown = process.world.rows_shown[process.account]
-        if any(family in shown and family not in seen.read.rows for family in wanted):
+        left_out = [family for family in wanted if family not in seen.read.rows]
+        if left_out and (seen.read.nameless or any(family in shown for family in left_out)):
             return "missing"
         return None
 
