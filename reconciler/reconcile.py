@@ -574,7 +574,9 @@ class _Pass:
 
     async def _read(self, step: Read | ReadFamily) -> End | None:
         """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
-        self._notice_suspension()  # what is read from here on is of this side of it
+        # What is read from here on is of this side of it. One family's read belongs to a list.
+        if self._notice_suspension() and isinstance(step, ReadFamily):
+            return None
         answer = await _answer_to(step, self.exchange)
         if isinstance(answer, Reply) and isinstance(step, Read):
             return self._failed(READING_LIVE, answer)

@@ -495,11 +495,15 @@ def _superseded(after: Setting, known: Known, seen: View, reads: Reads, rules: R
 
 
 def _shows_no_attempt(known: Uncertain, seen: View) -> bool:
-    """Tell whether live is something that no open attempt carries."""
-    if not isinstance(seen, LiveRow | Absent):
-        return False
-    live = _in_force(known.last.setting if known.last else None, seen)
-    return live not in {attempt.setting for attempt in known.unresolved if attempt.setting is not None}
+    """Tell whether live is something that no open attempt carries; a disabled setting may show no row."""
+    carried = [attempt.setting for attempt in known.unresolved if attempt.setting is not None]
+    match seen:
+        case LiveRow(setting=live):
+            return live not in carried
+        case Absent():
+            return not any(setting.disabled for setting in carried)
+        case _:
+            return False
 
 
 def _is_other_file(known: Known, rules: Rules) -> bool:
@@ -590,7 +594,8 @@ def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> _Need:
         return _Blocked()
     if proof is not None and proof.setting == after and proof.at > seen.since:
         return _Blocked()
-    return _Write(Reason.UNCERTAIN, None if last == after else last)
+    as_proven = isinstance(known, Confirmed) and known.setting == after
+    return _Write(Reason.UNCERTAIN, None if last == after else last, drift=as_proven)
 
 
 def _need_never_applied(after: Setting, seen: View) -> _Need:
