@@ -761,6 +761,7 @@ class _Pass:
         if verdict.status is not AttemptStatus.APPLIED:
             return self._family_failed(change, reply)
         self.memory.failures, self.memory.failed_family = 0, None
+        self.memory.wait_until.clear()  # the exchange answers again: every family may be tried
         self.memory.rejected.pop(change.family, None)
         self.memory.done[change.family] = Outcome.APPLIED
         if change.reason is Reason.DRIFTED:

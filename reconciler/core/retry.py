@@ -93,6 +93,8 @@ class Tries:
 
     ``count`` is at least 1; ``last_at`` is the reservation of the newest one on this process's clock, and
     ``limited`` tells that this one was refused for its rate: pacing decides when to try again then.
+    ``ended_at`` is when a request of any family was reserved that was acknowledged since: that ends the
+    back-off. None without one.
     Attempts that were not sent, and those refused for key, account or clock, do not count.
     """
 
@@ -100,17 +102,14 @@ class Tries:
     count: int
     last_at: float
     limited: bool = False
+    ended_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRecord:
-    """What the state has on record of failed attempts of one User ID.
-
-    ``succeeded_at`` is the instant of the newest acknowledged request of any family; -inf: none.
-    """
+    """What the state has on record of failed attempts of one User ID."""
 
     tries: Mapping[Family, Tries] = field(default_factory=dict)
-    succeeded_at: float = float("-inf")
     wait_until: Mapping[tuple[Family, Setting], float] = field(default_factory=dict)
     """Until when this process has a setting of a family wait: because the exchange asked for it
     (Retry-After), or because its request could not be sent and others go first."""
@@ -125,10 +124,8 @@ class RetryRecord:
         tries, wait_until = self.tries.get(family), self.wait_until.get((family, setting), float("-inf"))
         if tries is None or tries.setting != setting:
             return wait_until
-        if tries.limited:
-            return max(tries.last_at, wait_until)
-        if self.succeeded_at > tries.last_at:
-            return self.succeeded_at
+        if tries.limited or tries.ended_at is not None:
+            return max(tries.last_at if tries.ended_at is None else tries.ended_at, wait_until)
         waits = PROTECTIVE_RETRY_S if protective else LOOSENING_RETRY_S
         return max(tries.last_at + waits[min(tries.count, len(waits)) - 1], wait_until)
 

@@ -165,11 +165,13 @@ class KeptAccount:
         that people use would not find the account.
         """
         budget, whose = self._identified(), questions.identity(*self._key[:2])
-        asks = (*_asks_known(budget), questions.pauses(budget), questions.all_tries(budget))
+        tried = questions.all_tries(budget), questions.newest_acknowledged(budget)
+        asks = (*_asks_known(budget), questions.pauses(budget), *tried)
         async with self._deciding(whose, *asks, *questions.rate(budget)) as tables:
             identity = await tables.identity(*self._key[:2])
             applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
             kept, tries = await _pauses_on_record(tables, budget), await tables.all_tries(budget)
+            acknowledged = await tables.newest_acknowledged(budget)
             history = await tables.rate_history(budget)
         ages = self._ages()
         if identity is None and self._host is not None:
@@ -178,7 +180,7 @@ class KeptAccount:
             known=facts.known_from_rows(applied, attempts, ages),
             pauses=_holding(kept, self._engine.clock.wall()),
             ledger=facts.ledger_from_rows(history, ages),
-            retries=facts.retries_from_rows(tries, applied, ages),
+            retries=facts.retries_from_rows(tries, acknowledged, ages),
         )
 
     async def known(self) -> Mapping[Family, Known]:
@@ -205,7 +207,7 @@ class KeptAccount:
             accepted = await _accepted(tables, budget, sha256, changed=changed)
         if accepted is not None:
             return accepted
-        async with self._writing(*asks) as tables:
+        async with self._writing(*asks, questions.newest_number(budget)) as tables:
             accepted = await _accepted(tables, budget, sha256, changed=changed)
             return accepted or await self._accept(tables, budget, sha256)
 
@@ -666,8 +668,7 @@ class KeptAccount:
 
     async def _accept(self, tables: Tables, budget: Budget, sha256: str) -> FileVersion:
         """Give content of the settings file the next number."""
-        newest = await tables.newest_file(budget)
-        number = 1 if newest is None else newest.number + 1
+        number = await tables.newest_number(budget) + 1
         wall = wall_text(self._engine.clock.wall())
         await tables.put(FileRow("", *budget_key(budget), clean(sha256), number, self._account, wall))
         if number > KEEP_FILES:

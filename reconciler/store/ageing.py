@@ -80,10 +80,6 @@ class Ages:
         what = ("applied", row.kind, row.environment, row.uid, row.family, row.attempt)
         return self.sights.local(what, Stamp(row.boot, row.at), self.now)
 
-    def knows(self, row: AppliedRow) -> bool:
-        """Tell whether ``proven_at`` is the instant itself, and not one after it."""
-        return row.boot == self.sights.boot and row.at <= self.now
-
     def _answered_at(self, row: AttemptRow) -> float | None:
         if row.answered_boot is None or row.answered_at is None:
             return None

@@ -97,27 +97,26 @@ def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
 
 
 def retries_from_rows(
-    tries: Iterable[AttemptRow], applied: Iterable[AppliedRow], ages: Ages
+    tries: Iterable[AttemptRow], acknowledged: AttemptRow | None, ages: Ages
 ) -> RetryRecord:
     """Return what is on record of failed attempts.
 
     ``tries``: the attempts that count as such, in the order of their ids; a family's newest has the count.
-    ``applied``: the last proofs of the same User ID. Of one of another boot nobody knows how old it is: it
-    counts only if its request was reserved after all of ``tries``.
+    ``acknowledged``: the newest acknowledged attempt of the same User ID, None without one. Ids are in the
+    order of the reservations, so no clock is needed to tell which was later.
     """
-    tries = list(tries)
-    newest = max((row.id for row in tries), default=0)
-    acknowledged = (
-        ages.proven_at(row)
-        for row in applied
-        if row.how == How.APPLIED.value and (ages.knows(row) or row.attempt > newest)
-    )
+    number, at = (0, None) if acknowledged is None else (acknowledged.id, ages.reserved_at(acknowledged))
     return RetryRecord(
-        tries={
-            Family(row.family): Tries(setting_of(row), row.tries, ages.reserved_at(row), bool(row.limited))
+        {
+            Family(row.family): Tries(
+                setting_of(row),
+                row.tries,
+                ages.reserved_at(row),
+                limited=bool(row.limited),
+                ended_at=at if row.id < number else None,
+            )
             for row in tries
-        },
-        succeeded_at=max(acknowledged, default=float("-inf")),
+        }
     )
 
 

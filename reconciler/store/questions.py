@@ -125,6 +125,15 @@ def tries_of(budget: Budget, family: str) -> Question:
     return Question(text, (*budget_key(budget), family))
 
 
+def newest_acknowledged(budget: Budget) -> Question:
+    """Ask for the newest acknowledged attempt."""
+    text = (
+        f"{_ATTEMPTS} INDEXED BY attempts_sent WHERE {_OF_USER}"
+        " AND status <> 'not-sent' AND status = 'applied' ORDER BY id DESC LIMIT 1"
+    )
+    return Question(text, budget_key(budget))
+
+
 def attempt(budget: Budget, number: int) -> Question:
     """Ask for one attempt."""
     return Question(f"{_ATTEMPTS} WHERE id=? AND {_OF_USER}", (number, *budget_key(budget)))
@@ -170,6 +179,20 @@ def file(budget: Budget, sha256: str) -> Question:
 def newest_file(budget: Budget) -> Question:
     """Ask for the content that was accepted last."""
     return Question(f"{_FILES} WHERE {_OF_USER} ORDER BY number DESC LIMIT 1", budget_key(budget))
+
+
+def newest_number(budget: Budget) -> Question:
+    """Ask for the highest number of a settings file, of those accepted and of those a record came from.
+
+    A failover may lose that a file was accepted and leave, or be followed by, a record that came from it.
+    """
+    key = budget_key(budget)
+    text = (
+        f"SELECT max(number) FROM (SELECT max(number) AS number FROM files WHERE {_OF_USER}"
+        f" UNION ALL SELECT max(file_number) FROM applied WHERE {_OF_USER}"
+        f" UNION ALL SELECT max(file_number) FROM attempts WHERE {_OF_USER} AND resolved=0) numbers"
+    )
+    return Question(text, (*key, *key, *key))
 
 
 def rate(budget: Budget) -> tuple[Question, Question, Question]:

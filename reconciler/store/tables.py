@@ -150,6 +150,10 @@ class Tables:
         """Return those of one family, in the order of their ids."""
         return await self._all(AttemptRow, questions.tries_of(budget, family))
 
+    async def newest_acknowledged(self, budget: Budget) -> AttemptRow | None:
+        """Return the newest acknowledged attempt of the User ID."""
+        return await self._one(AttemptRow, questions.newest_acknowledged(budget))
+
     async def attempt(self, budget: Budget, number: int) -> AttemptRow | None:
         """Return one attempt of the User ID."""
         return await self._one(AttemptRow, questions.attempt(budget, number))
@@ -178,6 +182,11 @@ class Tables:
     async def newest_file(self, budget: Budget) -> FileRow | None:
         """Return the content of a settings file that was accepted last."""
         return await self._one(FileRow, questions.newest_file(budget))
+
+    async def newest_number(self, budget: Budget) -> int:
+        """Return the highest number of a settings file that anything on record has, 0 without one."""
+        [(number,)] = await self._transaction.fetch(questions.newest_number(budget))
+        return number or 0
 
     async def prune_files(self, budget: Budget, up_to: int) -> None:
         """Forget content of settings files that was accepted as number ``up_to`` or before."""

@@ -296,13 +296,17 @@ def test_the_newest_acknowledgement_of_any_family_is_the_last_success(
     place: Place, clock: ScriptedClock
 ) -> None:
     one = Process(place, clock)
-    one.applied("1", at=START)
+    one.unknown("1", at=START)
+    assert tries(one) == Tries(setting("1"), 1, START)
     one.applied("1", ETH, at=START + 1)
     clock.time = START + 20
-    one.adopt("2", read_begun_at=START + 19)
-    assert retries(one).succeeded_at == START + 1
+    one.adopt("2", ETH, read_begun_at=START + 19)
+    assert tries(one) == Tries(setting("1"), 1, START, ended_at=START + 1), "an adoption hides no success"
+    one.unknown("1", at=START + 30)
+    assert tries(one) == Tries(setting("1"), 2, START + 30)
+    one.applied("3", ETH, at=START + 31)
     later = Process(place, ScriptedClock(7.0), boot="boot-2")
-    assert retries(later).succeeded_at == 7.0
+    assert tries(later) == Tries(setting("1"), 2, 7.0, ended_at=7.0), "whatever the clocks of the boots"
 
 
 def test_the_attempts_that_count_are_few_however_many_there_were(

@@ -62,8 +62,7 @@ class Auditor:
         self._tries: dict[Family, Tries] = {}
         self._before: dict[Family, Tries | None] = {}  # the newest reservation of each, should it not count
         self._succeeded_at = float("-inf")
-        self._succeeded_on: tuple[str, int] | None = None
-        self._succeeded_of: Family | None = None
+        self._unsent_at: dict[Family, float] = {}
         self._last_sent: Attempt | None = None
         self._when_written: dict[int, list[Callable[[], object]]] = {}
         # checks of reservations that are taken back where the file or the policy changed meanwhile
@@ -323,10 +322,11 @@ class Auditor:
             return
         for change in event.plan.requests:
             tries = self._tries.get(change.family)
-            ours = tries is not None and tries.boot == self._succeeded_on == _boot(process)
+            ours = tries is not None and tries.boot == _boot(process)
             if ours and tries is not None and tries.setting == change.after:
                 left_s = change.not_before - process.clock.now()
-                facts = change.family, left_s, self._succeeded_at > tries.last_at
+                failed_at = max(tries.last_at, self._unsent_at.get(change.family, tries.last_at))
+                facts = change.family, left_s, self._succeeded_at > failed_at
                 self._world.verify(guard_checkers.success_ends_back_off, *facts)
 
     def begins_read(self, process: Process, begun_local: float) -> None:
@@ -493,6 +493,8 @@ class Auditor:
                 self._tries[attempt.family] = before
         if code == CLOCK_CODE:
             process.clock_refused_at = now
+        if code == NOT_SENT_CODE and attempt is not None:
+            self._unsent_at[attempt.family] = now
         if code == NOT_SENT_CODE and self._last_sent is attempt:
             self._last_sent = None
 
@@ -511,8 +513,7 @@ class Auditor:
         self.check_effect(attempt)
         if proven:
             self._tries.pop(attempt.family, None)
-            self._succeeded_at, self._succeeded_on = self._world.scheduler.now, _boot(process)
-            self._succeeded_of = attempt.family
+            self._succeeded_at = max(self._succeeded_at, attempt.reserved_at)
         tries = self._tries.get(attempt.family)
         if limited and tries is not None:
             self._tries[attempt.family] = replace(tries, limited=True)
@@ -546,8 +547,6 @@ class Auditor:
             if Check.ADOPTION in CHECKS:
                 overtaken = self._overtaken(process, family, begun_at)
                 self._world.verify(guard_checkers.adopts_nothing_overtaken, family, begun_at, overtaken)
-            if family == self._succeeded_of:
-                self._succeeded_on = None  # its record, the adoption, takes the place of the success
             tries = self._tries.get(family)
             if tries is not None and tries.setting == setting:
                 del self._tries[family]

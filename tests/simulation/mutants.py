@@ -654,8 +654,8 @@ def _last_slot_before_others(self: Change, *, others: bool) -> int:
 _real_retries = facts.retries_from_rows
 
 
-def _successes_forgotten(*told: Any) -> RetryRecord:
-    return replace(_real_retries(*told), succeeded_at=NEVER)
+def _successes_forgotten(tries: Any, _acknowledged: int, ages: Any) -> RetryRecord:
+    return _real_retries(tries, None, ages)
 
 
 def _account_backs_off(self: Any, change: Change, reply: Reply) -> Any:

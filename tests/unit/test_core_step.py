@@ -300,7 +300,7 @@ def test_retries_leave_a_slot_for_what_waits(
 def test_each_family_has_its_own_back_off_and_any_success_ends_all(
     wanted: Setting, count: int, wait_s: float, success_since: bool
 ) -> None:
-    record = RetryRecord({BTC: Tries(wanted, count, 990.0)}, 990.5 if success_since else 989.0)
+    record = RetryRecord({BTC: Tries(wanted, count, 990.0, ended_at=990.5 if success_since else None)})
     reads = Reads(read(999.5, {BTC: row("5000/2000/200")}))
     plan = plan_of({BTC: wanted}, {}, reads, Rules(retries=record))
     ready_at = 1000.0 if success_since else 990.0 + wait_s
