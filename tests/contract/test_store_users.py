@@ -272,7 +272,7 @@ def test_a_definite_success_ends_the_count_whatever_it_proves(place: Place, cloc
     one.unknown("1", ETH, at=START + 1)
     one.applied("2", at=START + 100)
     assert tries(one) is None
-    assert tries(one, ETH) == Tries(setting("1"), 1, START + 1)
+    assert tries(one, ETH) == Tries(setting("1"), 1, START + 1, ended_at=START + 100)
     first, second = one.send("3", at=START + 200), one.send("4", at=START + 201)
     one.settle(first, AttemptStatus.APPLIED)
     one.settle(second, AttemptStatus.APPLIED)
@@ -302,9 +302,9 @@ def test_the_newest_acknowledgement_of_any_family_is_the_last_success(
     clock.time = START + 20
     one.adopt("2", ETH, read_begun_at=START + 19)
     assert tries(one) == Tries(setting("1"), 1, START, ended_at=START + 1), "an adoption hides no success"
-    one.unknown("1", at=START + 30)
-    assert tries(one) == Tries(setting("1"), 2, START + 30)
-    one.applied("3", ETH, at=START + 31)
+    one.unknown("1", at=START + 100)
+    assert tries(one) == Tries(setting("1"), 2, START + 100)
+    one.applied("3", ETH, at=START + 101)
     later = Process(place, ScriptedClock(7.0), boot="boot-2")
     assert tries(later) == Tries(setting("1"), 2, 7.0, ended_at=7.0), "whatever the clocks of the boots"
 
