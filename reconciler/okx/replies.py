@@ -510,22 +510,18 @@ def _is_unset(row: Mapping[str, object]) -> bool:
     """Tell whether a row that is not frozen has no setting in it.
 
     [unknown] what a never-configured or disabled family returns. Taken for unset: all three fields
-    blank, and a window of 0 beside values that are no setting; a whole setting with window 0 is kept.
+    blank, and a window of 0 beside a blank field or a quantity of 0. A full setting with window 0 is
+    none of these. Raises Unreadable where a value beside a window of 0 makes no sense.
     """
-    if all(row.get(field) in (None, "") for field in Field):
+    blank = {field for field in Field if row.get(field) in (None, "")}
+    if len(blank) == len(Field):
         return True
-    try:
-        disabled = _interval_ms(row, Field.TIME_INTERVAL) == 0
-    except Unreadable:
+    if Field.TIME_INTERVAL in blank or _interval_ms(row, Field.TIME_INTERVAL) != 0:
         return False
-    return disabled and not _is_setting(row)
-
-
-def _is_setting(row: Mapping[str, object]) -> bool:
-    try:
-        return _setting(row).qty_limit != Quantity("0")
-    except Unreadable:
-        return False
+    if Field.FROZEN_INTERVAL not in blank:
+        _interval_ms(row, Field.FROZEN_INTERVAL)
+    quantity = Quantity("0") if Field.QTY_LIMIT in blank else _quantity(row, Field.QTY_LIMIT)
+    return bool(blank) or quantity == Quantity("0")
 
 
 def _setting(row: Mapping[str, object]) -> Setting:

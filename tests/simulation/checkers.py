@@ -7,6 +7,7 @@ truth of the world, and share no rule with the production code: its constants ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.core.model import (
     Confirmed,
@@ -384,6 +385,7 @@ def _evidence(
     counting = [seen.read for seen in reads if seen.read.begun_at > known.at]
     if not counting:
         return known.setting
+    counting[0] = _with_own_row(family, counting[0], own_read)
     if counting[0].begun_at >= known.at + SETTLING_S and _is_gone(family, counting[0], own_read):
         return _shown(None, known)
     shown = [_shown(read.rows.get(family), known) for read in counting]
@@ -391,6 +393,13 @@ def _evidence(
     settled = counting[0].begun_at >= known.at + SETTLING_S and not missing
     agreed = len(shown) > 1 and shown[0] == shown[1]
     return shown[0] if shown[0] == known.setting or settled or agreed else known.setting
+
+
+def _with_own_row(family: Family, newest: LiveRead, own_read: SeenRead | None) -> LiveRead:
+    """Return the list with the row that a later read of the family alone showed, if the list has none."""
+    if own_read is None or family in newest.rows or own_read.read.begun_at <= newest.begun_at:
+        return newest
+    return replace(newest, rows={**newest.rows, **own_read.read.rows})
 
 
 def _is_third_value(family: Family, known: Uncertain, setting: Setting, seen: SeenRead | None) -> bool:

@@ -202,7 +202,8 @@ def _superseded(case: Situation, seen: str, before: str | None) -> bool:
     values = {attempt.value for attempt in case.record.attempts}
     was_read = seen not in ("unread", "doubt")
     over = all(attempt.spent for attempt in case.record.attempts)
-    return was_read and over and before != case.wanted and before not in values
+    carried = before in values or (before is None and "D" in values)  # disabled may show no row
+    return was_read and over and before != case.wanted and not carried
 
 
 def _certain(case: Situation, seen: str, before: str | None) -> tuple[str, str | None]:
@@ -238,8 +239,10 @@ def _hold(case: Situation, before: str | None, reason: str | None, attempts: boo
     if case.record.attempts:
         might_be_on |= {case.record.proof, *values}
     seen = proven(case.record, case.sight)
-    third = attempts and seen not in ("unread", "doubt") and before not in {case.wanted, *values}
-    is_drift = reason == "drifted" or (third and case.record.proof == case.wanted)
+    carried = before in {case.wanted, *values} or (before is None and "D" in values)
+    third = attempts and seen not in ("unread", "doubt") and not carried
+    unconfirmed = seen == "unconfirmed" and not case.record.attempts
+    is_drift = reason == "drifted" or ((third or unconfirmed) and case.record.proof == case.wanted)
     frozen = case.sight.how not in UNREAD and (case.sight.now or "").endswith("*")
     became = "disable" if before is None else WAY.get((case.wanted, before))
     left_alone = {

@@ -548,7 +548,6 @@ def test_a_row_is_read(fields: dict[str, Any], expected: LiveRow) -> None:
         {"timeInterval": "0.0", "frozenInterval": "0.0", "qtyLimit": "0.0"},
         {"timeInterval": "0", "frozenInterval": "2000", "qtyLimit": "0"},
         {"timeInterval": "0", "frozenInterval": "2000", "qtyLimit": ""},
-        {"timeInterval": "0", "frozenInterval": "x", "qtyLimit": "100"},
     ],
 )
 def test_a_row_without_a_setting_is_as_good_as_none(fields: dict[str, Any]) -> None:
@@ -579,6 +578,8 @@ def test_a_row_without_a_setting_is_as_good_as_none(fields: dict[str, Any]) -> N
         (row(timeInterval=5000.5), "timeInterval is the number 5000.5"),
         (row(timeInterval="1e10"), "timeInterval is '1e10'"),
         (row(frozenInterval="x"), "frozenInterval"),
+        (row(timeInterval="0", frozenInterval="x"), "frozenInterval is 'x'"),
+        (row(timeInterval="0", qtyLimit="many"), "qtyLimit is 'many'"),
         (row(frozenInterval=None), "frozenInterval is missing"),
         (row(mmpFrozen="false"), "mmpFrozen is 'false'"),
         (row(mmpFrozen=0), "mmpFrozen is the number 0"),
