@@ -65,6 +65,7 @@ from reconciler.core.retry import (
     NO_TRIES,
     Rejection,
     RetryRecord,
+    back_off_s,
     rejected_again_after_s,
     retry_after_s,
 )
@@ -97,9 +98,6 @@ MAX_REPEATED_READS = 8
 
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
-
-OTHERS_FIRST_S = 1.0
-"""How much longer than the account a family waits whose request could not be sent: others go first."""
 
 TOO_LATE_S = 10.0
 """How late after it was due a request may still be reserved: a connection may take that long to open.
@@ -149,8 +147,8 @@ class RejectedSetting:
 class Memory:
     """What one process remembers from pass to pass; losing it is always safe.
 
-    ``failures`` counts failures in a row, for the back-off, ``unsent`` those of requests that could not be
-    sent, and ``state_failures`` those of the state.
+    ``failures`` counts failures in a row, for the back-off, ``unsent`` those of each family's requests that
+    could not be sent, and ``state_failures`` those of the state.
     ``clock_synced`` tells that the clock was already measured again since the last request whose
     timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
     one whose request failed last, with no success since. ``reads`` is what is remembered of rows,
@@ -164,7 +162,7 @@ class Memory:
     wait_until: dict[tuple[Family, Setting], float] = field(default_factory=dict)
     odd_rows: OddRowsSeen | None = None
     failures: int = 0
-    unsent: int = 0
+    unsent: dict[Family, int] = field(default_factory=dict)
     state_failures: int = 0
     not_before: float = float("-inf")
     clock_synced: bool = False
@@ -633,7 +631,9 @@ class _Pass:
         """Open, wait for the slot, decide once more, reserve, send once, settle; any doubt plans again."""
         connection = await self.exchange.open()
         if isinstance(connection, Reply):
-            return self._not_sent("connecting", connection)
+            # Whatever reads come to meanwhile, this back-off grows.
+            self.memory.failures = max(self.memory.failures, self._count_unsent(step.change.family))
+            return self._failed("connecting", connection)
         try:
             slot = await self._reserved(step)
             if slot is None:
@@ -726,7 +726,7 @@ class _Pass:
         )
         self.memory.attempts[change.family] = self.memory.attempts.get(change.family, 0) + 1
         if reply.reply_class is not ReplyClass.NOT_SENT:
-            self.memory.unsent = 0
+            self.memory.unsent.pop(change.family, None)
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
@@ -772,27 +772,24 @@ class _Pass:
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
         """Let one family wait for its own back-off; only when two fail in a row does the account.
 
-        So it does where nothing was sent: that is no family's fault. Another family goes next then.
+        What could not be sent is no attempt on record, so how long it waits is counted here.
         """
         before, self.memory.failed_family = self.memory.failed_family, change.family
-        doing = f"setting {change.family}"
+        wait_s = reply.retry_after_s
         if reply.reply_class is ReplyClass.NOT_SENT:
-            end = self._not_sent(doing, reply)
-            self.memory.wait_until[change.family, change.after] = self.memory.not_before + OTHERS_FIRST_S
-            return end
-        if reply.retry_after_s is not None:
-            wait_until = self.clock.now() + reply.retry_after_s
-            self.memory.wait_until[change.family, change.after] = wait_until
+            wait_s = max(wait_s or 0.0, back_off_s(self._count_unsent(change.family)))
+        if wait_s is not None:
+            self.memory.wait_until[change.family, change.after] = self.clock.now() + wait_s
         if before not in (None, change.family):
-            return self._failed(doing, reply)
+            return self._failed(f"setting {change.family}", reply)
         self.trouble = reply
         return None
 
-    def _not_sent(self, doing: str, reply: Reply) -> End | None:
-        """Back off after a request that could not be sent, whatever reads come to meanwhile."""
-        self.memory.failures = max(self.memory.failures, self.memory.unsent)
-        self.memory.unsent += 1
-        return self._failed(doing, reply)
+    def _count_unsent(self, family: Family) -> int:
+        """Count one more request of a family that could not be sent; return how many there were before."""
+        before = self.memory.unsent.get(family, 0)
+        self.memory.unsent[family] = before + 1
+        return before
 
     def _reject(self, change: Change, reply: Reply, *, only_if_looser: bool) -> None:
         """Remember that the exchange refused a setting, and when it may be tried again."""

@@ -561,9 +561,9 @@ def _may_be_in_force(before: Setting | None, known: Known, seen: View) -> tuple[
 
 
 def _only_protects(before: Setting | None, after: Setting, known: Known) -> bool:
-    """Tell whether writing ``after`` only adds protection, against live and against every open attempt."""
+    """Tell whether writing ``after`` takes no protection away, from live or from any open attempt."""
     attempts = known.unresolved if isinstance(known, Uncertain) else ()
-    return is_protective(before, after) and all(
+    return (before == after or is_protective(before, after)) and all(
         attempt.setting is None or is_no_looser(attempt.setting, after) for attempt in attempts
     )
 

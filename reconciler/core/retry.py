@@ -112,7 +112,7 @@ class RetryRecord:
     tries: Mapping[Family, Tries] = field(default_factory=dict)
     wait_until: Mapping[tuple[Family, Setting], float] = field(default_factory=dict)
     """Until when this process has a setting of a family wait: because the exchange asked for it
-    (Retry-After), or because its request could not be sent and others go first."""
+    (Retry-After), or because its request could not be sent."""
 
     def count(self, family: Family, setting: Setting) -> int:
         """Return how often ``setting`` was tried without success; 0 for a setting not tried yet."""

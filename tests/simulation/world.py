@@ -224,7 +224,8 @@ class World:
         self.rows_shown: dict[str, set[Family]] = defaultdict(set)  # by account, to any process
         self.news = 0  # how often something was written to the state
         self.pausings = 0  # how often a pause may have begun or ended
-        self._unfought_at = self._doubted_at = -1  # what was on record when that was last looked at
+        self._unfought_at = -1  # what was on record when that was last looked at
+        self._doubted_at: tuple[object, ...] = ()
         self._doubted_then: list[Family] = []
         self.auditor = Auditor(self)
         self.network = Network(self)
@@ -678,10 +679,11 @@ class World:
         ]
 
     def _doubted(self) -> list[Family]:
-        """Return the families that are not on record as the last file says; time alone changes nothing."""
-        written = self.keeping.writes(*KNOWN)
-        if self._doubted_at != written:
-            self._doubted_then, self._doubted_at = self._doubted_now(), written
+        """Return the families that are not on record as the last file says; time alone does not change that."""
+        files = [(one.name, one.file_number) for one in self.processes.values()]
+        changed = self.keeping.writes(*KNOWN), len(self.truth.rejected), *files
+        if self._doubted_at != changed:
+            self._doubted_then, self._doubted_at = self._doubted_now(), changed
         return self._doubted_then
 
     def _doubted_now(self) -> list[Family]:
