@@ -158,8 +158,10 @@ class Auditor:
         if process.role is Role.RUN and world.history_lost_at == float("-inf"):
             newer = list(self.may_be_in_force(family, but=attempt))
             live = self._live_for_certain(family, basis)
-            if live is not None and not guard_checkers.looser(live, setting):
-                newer = []  # it became looser still: that is put back
+            if self._gone_for_certain(family, basis) or (
+                live is not None and not guard_checkers.looser(live, setting)
+            ):
+                newer = []  # live became looser still, which is healed
             verify(guard_checkers.stale_file_never_loosens, family, setting, process.file_number, newer)
         if process.role is Role.RUN and world.scenario.drift is DriftPolicy.HEAL_LOOSENED:
             self._check_fields(attempt, basis)
@@ -369,6 +371,15 @@ class Auditor:
         if isinstance(known, Confirmed) and newest.read.begun_at < known.at + checkers.SETTLING_S:
             return None
         return row.setting
+
+    def _gone_for_certain(self, family: Family, basis: Basis) -> bool:
+        """Tell whether reads that began long enough after the last proof show that no row is left."""
+        known, newest = basis.known.get(family), basis.reads[0] if basis.reads else None
+        if newest is None or not isinstance(known, Confirmed):
+            return False
+        own_read = basis.family_reads.get(family)
+        settled = newest.read.begun_at >= known.at + checkers.SETTLING_S
+        return settled and checkers.is_gone(family, newest.read, own_read)
 
     def _check_turn(self, process: Process, attempt: Attempt, basis: Basis) -> None:
         """Check that the request is the one to go now."""

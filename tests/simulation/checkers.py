@@ -386,7 +386,7 @@ def _evidence(
     if not counting:
         return known.setting
     counting[0] = _with_own_row(family, counting[0], own_read)
-    if counting[0].begun_at >= known.at + SETTLING_S and _is_gone(family, counting[0], own_read):
+    if counting[0].begun_at >= known.at + SETTLING_S and is_gone(family, counting[0], own_read):
         return _shown(None, known)
     shown = [_shown(read.rows.get(family), known) for read in counting]
     missing = family not in counting[0].rows
@@ -412,7 +412,7 @@ def _is_third_value(family: Family, known: Uncertain, setting: Setting, seen: Se
     return counts and known.last.setting == setting and row.setting not in (setting, *carried)
 
 
-def _is_gone(family: Family, newest: LiveRead, own_read: SeenRead | None) -> bool:
+def is_gone(family: Family, newest: LiveRead, own_read: SeenRead | None) -> bool:
     """Tell whether a list leaves a family out, and then the family's own read shows no row either."""
     if own_read is None or family in newest.rows or family in own_read.read.rows:
         return False
@@ -451,7 +451,7 @@ def _doubt_needs_a_write(
         return False
     if shown and shown[0] == setting and all(attempt.setting is None for attempt in others):
         return False  # only the record was lost
-    if counting and _is_gone(family, counting[0], own_read):
+    if counting and is_gone(family, counting[0], own_read):
         return True
     if shown and shown[0] != setting and (shown[0] or shown == [None, None]):
         return True
