@@ -116,6 +116,18 @@ def test_content_gets_a_number_when_it_is_accepted_first(place: Place, clock: Sc
         asyncio.run(place.open(clock).accept_file("a", changed=False))
 
 
+@pytest.mark.parametrize("settled", [True, False])
+def test_content_accepted_next_is_newer_than_every_record(
+    place: Place, clock: ScriptedClock, settled: bool
+) -> None:
+    """A failover may lose that a file was accepted, and be followed by a record that came from it."""
+    one, lost = Process(place, clock), FileVersion("lost", 7)
+    attempt = reserve(one, "1", lost)
+    if settled:
+        one.settle(attempt, AttemptStatus.APPLIED)
+    assert asyncio.run(one.store.accept_file("next", changed=True)) == FileVersion("next", 8)
+
+
 def test_what_was_accepted_long_ago_is_forgotten(
     place: Place, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,8 @@ from unittest import mock
 from reconciler import loop, reconcile
 from reconciler.core import evidence, fight, pacing, plan, retry, step, verdict
 from reconciler.core.direction import Direction, direction, is_protective
-from reconciler.core.evidence import Reads
-from reconciler.core.model import Budget, Family, Known, LiveRead, Setting, Uncertain
+from reconciler.core.evidence import Absent, Reads
+from reconciler.core.model import Budget, Family, Known, LiveRead, LiveRow, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, DriftPolicy, Rules
 from reconciler.core.retry import RetryRecord
@@ -670,6 +670,57 @@ def _unsent_is_nothing(self: Any, change: Change, reply: Reply) -> Any:
     return None if reply.reply_class is ReplyClass.NOT_SENT else _real_family_failed(self, change, reply)
 
 
+def _unsent_holds_the_account(self: Any, change: Change, reply: Reply) -> Any:
+    """Let the account wait for a family whose request could not be sent, and the family 1 s longer."""
+    if reply.reply_class is not ReplyClass.NOT_SENT:
+        return _real_family_failed(self, change, reply)
+    self.memory.failures = max(self.memory.failures, self._count_unsent(change.family))
+    end = self._failed(f"setting {change.family}", reply)
+    self.memory.wait_until[change.family, change.after] = self.memory.not_before + 1.0
+    return end
+
+
+_real_suspension = reconcile._Pass._notice_suspension
+
+
+def _suspension_changes_no_step(self: Any) -> bool:
+    _real_suspension(self)
+    return False
+
+
+_real_need_unconfirmed = plan._need_unconfirmed
+
+
+def _unconfirmed_is_no_drift(*facts: Any) -> Any:
+    need = _real_need_unconfirmed(*facts)
+    return replace(need, drift=False) if isinstance(need, plan._Write) else need
+
+
+def _missing_row_is_a_third_value(known: Uncertain, seen: Any) -> bool:
+    if not isinstance(seen, LiveRow | Absent):
+        return False
+    live = plan._in_force(known.last.setting if known.last else None, seen)
+    return live not in {attempt.setting for attempt in known.unresolved if attempt.setting is not None}
+
+
+_real_is_unset = replies._is_unset
+
+
+def _off_is_unset(row: Mapping[str, object]) -> bool:
+    """Take a row with protection off for none at all, whatever nonsense stands beside it."""
+    try:
+        return _real_is_unset(row)
+    except replies.Unreadable:
+        return True
+
+
+_real_only_protects = plan._only_protects
+
+
+def _repeating_takes_protection(before: Any, after: Setting, known: Known) -> bool:
+    return before != after and _real_only_protects(before, after, known)
+
+
 _real_next_request = step.next_request
 
 
@@ -961,6 +1012,31 @@ MUTANTS = (
         Feature.LASTING_FATE,
         Patch(reconcile._Pass, "_family_failed", _unsent_is_nothing),
     ),
+    Mutant(
+        "what was not sent holds the account",
+        (Patch(reconcile._Pass, "_family_failed", _unsent_holds_the_account),),
+        first_seed=22_933,
+    ),
+    Mutant(
+        "an unconfirmed row is no drift",
+        (Patch(plan, "_need_unconfirmed", _unconfirmed_is_no_drift),),
+        first_seed=6_150,
+    ),
+    Mutant(
+        "a missing row is nobody's disabling",
+        (Patch(plan, "_shows_no_attempt", _missing_row_is_a_third_value),),
+        first_seed=4_373,
+    ),
+    _of_feature(
+        "protection off is no row",
+        Feature.ODD_LISTS,
+        Patch(replies, "_is_unset", _off_is_unset),
+    ),
+    Mutant(
+        "an older file cannot repeat what is in force",
+        (Patch(plan, "_only_protects", _repeating_takes_protection),),
+        first_seed=18_605,
+    ),
     _of_feature(
         "codes about a contract stop the account",
         Feature.LASTING_FATE,
@@ -1149,4 +1225,9 @@ MUTANTS = (
         Patch(KeptAccount, "_deciding", _losses_left_to_others),  # else a plan records each loss before
     ),
     _of_postgres("one ledger per account, on hosts", *_BY_ACCOUNT),
+    _of_postgres(
+        "one family read after a suspension",
+        Patch(reconcile._Pass, "_notice_suspension", _suspension_changes_no_step),
+        first_seed=3_965,
+    ),
 )

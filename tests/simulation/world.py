@@ -679,7 +679,7 @@ class World:
         ]
 
     def _doubted(self) -> list[Family]:
-        """Return the families that are not on record as the last file says; time alone does not change that."""
+        """Return the families that are not on record as the last file says. Time alone changes nothing."""
         files = [(one.name, one.file_number) for one in self.processes.values()]
         changed = self.keeping.writes(*KNOWN), len(self.truth.rejected), *files
         if self._doubted_at != changed:
