@@ -93,7 +93,7 @@ async def resume_families(meant: Meant, *, out: Output) -> None:
 async def _opened(meant: Meant) -> AsyncIterator[State]:
     """Open the state; one that is not there was never used, and is not made for this."""
     if _is_missing(meant):
-        hint = "nothing is written from it yet; `mmp apply` or `mmp run` begin to use it"
+        hint = "run `mmp apply` or `mmp run` first; nothing is written for the account until then"
         raise MmpError("state-unused", f"there is no state at {meant.state}", hint)
     async with doors.opened_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
         yield state

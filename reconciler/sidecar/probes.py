@@ -136,7 +136,7 @@ def _settings(vitals: Vitals) -> Check:
     if config is not None and config.rejected_at is not None:
         told.append("a newer file was rejected, the last good one stays in force")
     if policy is not None and policy.rejected_at is not None:
-        held = "the policy cannot be read, what loosens or disables is held"
+        held = "the policy cannot be read, changes that loosen or disable are held"
         told.append(f"{held}: {_first_problem(policy)}")
     return Check(_name("settings", vitals), policy is None or not policy.stops, "; ".join(told))
 

@@ -552,7 +552,7 @@ class KeptAccount:
         budget = await self._found()
         if budget is None:
             whose = f"account {self._account} ({self._environment.value})"
-            hint = "nothing is written from it yet; `mmp apply` or `mmp run` begin to use it"
+            hint = "run `mmp apply` or `mmp run` first; nothing is written for the account until then"
             message = f"the state {self._engine.place} was never used for {whose}"
             raise MmpError("state-unused", message, hint)
         return budget
