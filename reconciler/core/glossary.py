@@ -670,7 +670,7 @@ WORDS: dict[str, Explanation] = {
 REPLY_CLASSES: dict[ReplyClass, str] = {
     ReplyClass.ACCEPTED: "The request was taken.",
     ReplyClass.RATE_LIMITED: "Certainly not applied: a full quiet window, then evenly spaced requests.",
-    ReplyClass.BUSY: "Certainly not applied; each further try costs a slot of the rate.",
+    ReplyClass.BUSY: "Whether it took effect is not known; each further try costs a slot of the rate.",
     ReplyClass.AMBIGUOUS: "Whether it took effect is not known: a request to set counts as sent.",
     ReplyClass.CLOCK: "Certainly not applied: the timestamp was refused.",
     ReplyClass.WRONG_SETTINGS: "Certainly not applied: the setting is rejected. Others are written.",
