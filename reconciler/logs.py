@@ -170,9 +170,9 @@ def observer(
 
 
 def shielded(observe: Observe) -> Observe:
-    """Return an observer whose failure stops nothing: protection goes on whatever becomes of its log.
+    """Return an observer whose failure stops nothing: protection must not depend on the log.
 
-    What went wrong is written to stderr, as far as that can be.
+    The failure is written to stderr, if that is possible.
     """
 
     def observed(event: Event) -> None:

@@ -93,13 +93,13 @@ SUSPENSION_S = 0.1
 """A machine counts as suspended from here on: the two clocks that are compared differ by far less."""
 
 MAX_REPEATED_READS = 8
-"""After so many reads in a row without a request ``run`` gives the lock back: others get in."""
+"""After so many reads in a row without a request ``run`` releases the lock, so others can take it."""
 
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
 
 OTHERS_FIRST_S = 1.0
-"""How much longer than the account a family waits whose request could not be sent: others go first."""
+"""How much longer than the account a family waits if its request could not be sent: others go first."""
 
 TOO_LATE_S = 10.0
 """How late after it was due a request may still be reserved: a connection may take that long to open.
@@ -112,13 +112,13 @@ class Options:
     """How a pass is to be run.
 
     ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
-    (``run``), so that others get in. ``live`` False compares with last applied alone.
+    (``run``), so that others can take the lock. ``live`` False compares with last applied alone.
     ``policy`` is asked before every plan, since its file may change under ``run``.
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
-    ``breaks_fights``: drift is not put back for ever; what somebody else sets again and again is left
-    (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what another
-    process applied, so it loosens only what it is newer than (``run``).
+    ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
+    left alone (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what
+    another process applied, so nothing that a newer file set is loosened (``run``).
     """
 
     purpose: str = "apply"
@@ -153,7 +153,7 @@ class Memory:
     sent, and ``state_failures`` those of the state.
     ``clock_synced`` tells that the clock was already measured again since the last request whose
     timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
-    one whose request failed last, with no success since. ``reads`` is what is remembered of rows,
+    one whose request failed last, with no success since. ``reads`` remembers rows,
     ``file`` the version of the settings file that this process last accepted.
     """
 
@@ -231,14 +231,14 @@ class PassResult:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What a review of the first whole plan allows: until when, and what; None: whatever is planned."""
+    """What a review of the first complete plan allows: until when, and what; None: every planned change."""
 
     deadline: float
     reviewed: Reviewed | None = None
 
 
 Review = Callable[[Plan], Approval | None]
-"""Shown the first whole plan. Returns None to veto."""
+"""Called with the first complete plan. Returns None to veto."""
 
 
 async def reconcile(
@@ -456,7 +456,7 @@ class _Pass:
                 assert_never(step)
 
     def _ask_for_review(self, plan: Plan) -> End | None:
-        """Show the first whole plan; from then on, what was reviewed may be all that is sent."""
+        """Show the first complete plan; after a review only the reviewed changes may be sent."""
         assert self.review is not None
         approval, self.review = self.review(plan), None
         if approval is None:
@@ -487,7 +487,7 @@ class _Pass:
         return plan, Slots(earliest_slot(ledger, now), earliest_slot(ledger, now, keep_free=1))
 
     async def _accept_file(self) -> None:
-        """Put the version of the settings file on record, where it may be older than others' files."""
+        """Record the version of the settings file, if it may be older than the files of others."""
         file = self.memory.file
         if self.options.controller and (file is None or file.sha256 != self.wanted.sha256):
             changed = file is not None
@@ -500,7 +500,7 @@ class _Pass:
         return self.memory.file
 
     def _forget_rejections(self) -> None:
-        """Forget what the exchange refused once live shows it in force all the same."""
+        """Forget a setting that the exchange refused once live shows it in force."""
         for family, one in tuple(self.memory.rejected.items()):
             seen = view(family, self.known.get(family, Never()), self.reads)
             if isinstance(seen, LiveRow) and seen.setting == one.rejection.setting:
@@ -565,7 +565,7 @@ class _Pass:
         if adopted:
             self.observe(Adopted(adopted))
         if len(adopted) < len(settings):
-            self._forget_reads()  # somebody wrote since: only another read can tell
+            self._forget_reads()  # another process wrote since: only a new read shows live
 
     async def _end_attempts(self, families: tuple[Family, ...]) -> None:
         assert self.reads.latest is not None
@@ -573,8 +573,8 @@ class _Pass:
         self.observe(AttemptsEnded(families))
 
     async def _read(self, step: Read | ReadFamily) -> End | None:
-        """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
-        self._notice_suspension()  # what is read from here on is of this side of it
+        """Read live. A failed list is repeated after a back-off; a failed read of one family can wait."""
+        self._notice_suspension()  # reads from here on began after it
         answer = await _answer_to(step, self.exchange)
         if isinstance(answer, Reply) and isinstance(step, Read):
             return self._failed(READING_LIVE, answer)
@@ -590,7 +590,7 @@ class _Pass:
         return None
 
     def _warn_of_odd_rows(self, read: LiveRead) -> None:
-        """Tell of rows that are left out, once while they stay the same."""
+        """Report rows that are left out, once while they stay the same."""
         odd = OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
         if odd != self.memory.odd_rows and (odd.names or odd.nameless):
             self.observe(odd)
@@ -646,7 +646,7 @@ class _Pass:
         return await self._settle(step.change, reserved, reply)
 
     async def _reserved(self, step: Send) -> tuple[Signed, Reserved] | None:
-        """Wait for the slot, decide once more, and reserve; None: what is to be sent is decided anew."""
+        """Wait for the slot, decide once more, and reserve; None: plan again."""
         await self.clock.pause(step.at)
         if self._notice_suspension() or self._not_the_time(step.at):
             return None
@@ -659,7 +659,7 @@ class _Pass:
         request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
         file = self.memory.file or file
         if change.other_file:
-            file = newest_file(self.known.get(change.family, Never()))  # what it says stays on record
+            file = newest_file(self.known.get(change.family, Never()))  # the newest one stays recorded
         slot = await self.store.reserve(
             request,
             assume_idle=self.options.assume_idle,
@@ -767,9 +767,9 @@ class _Pass:
         return None
 
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
-        """Let one family wait for its own back-off; only when two fail in a row does the account.
+        """Back off the failing family; only when two families fail in a row, the account backs off.
 
-        So it does where nothing was sent: that is no family's fault. Another family goes next then.
+        The account also backs off if nothing was sent: no family caused that. Another family goes next.
         """
         before, self.memory.failed_family = self.memory.failed_family, change.family
         doing = f"setting {change.family}"
@@ -786,7 +786,7 @@ class _Pass:
         return None
 
     def _not_sent(self, doing: str, reply: Reply) -> End | None:
-        """Back off after a request that could not be sent, whatever reads come to meanwhile."""
+        """Back off after a request that could not be sent, also if reads succeed meanwhile."""
         self.memory.failures = max(self.memory.failures, self.memory.unsent)
         self.memory.unsent += 1
         return self._failed(doing, reply)

@@ -135,7 +135,7 @@ HOLD_WORDS = {
     Because.STALE: "not as reviewed: skipped",
     Because.UNREADABLE: "its live setting could not be read for certain: not written",
 }
-"""Why a family is held, as people read it; what more there is to say is :func:`hold_words`'."""
+"""Why a family is held, as people read it; :func:`hold_words` adds details."""
 
 
 def hold_words(change: Change) -> str:

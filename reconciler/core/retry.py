@@ -6,7 +6,7 @@ command that runs once is tried again for a short while only: a person or a pipe
 A family whose last requests had no definite success is tried again at growing intervals of its own, so
 that one broken family never takes the slots of the others. The intervals count from what is on record,
 so a restart changes nothing. As soon as any family has a definite success, every family may be tried
-again: the end of an outage is noticed at once.
+again, so the end of an outage is noticed at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONG_BACK_OFF_S = 60.0
 """After the exchange said that the account or the service is down for longer."""
 
 MAX_RETRY_AFTER_S = 60.0
-"""The longest wait that is granted to a Retry-After header: an account without reads is unwatched."""
+"""The longest wait that a Retry-After header can ask for: without reads, drift and freezes are not seen."""
 
 READ_RETRIES_S = 30.0
 """How long a read of a command that runs once is tried again, unless --timeout says less."""
@@ -65,7 +65,7 @@ def next_read_at(
 
     ``begun_at`` is when the first try began, ``failures`` counts the failures before this one. Tries begin
     for READ_RETRIES_S, the last one at its end; none after ``deadline``, the end of --timeout. The first
-    Retry-After is waited for even where it is longer. What a person has to correct is not retried.
+    Retry-After is honoured even if it is longer. Errors that a person has to correct are not retried.
     """
     if reply.reply_class in STOPPING:
         return None
@@ -84,7 +84,7 @@ def _requested_s(reply: Reply) -> float:
 
 
 RETRY_PATIENCE_S = 30.0
-"""How long a retry that only adds protection leaves the last slot to others; then it takes it."""
+"""How long a retry that only adds protection leaves the last slot to others; then it may take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class RetryRecord:
-    """What the state has on record of failed attempts of one User ID.
+    """The failed attempts of one User ID, as the state has recorded them.
 
     ``succeeded_at`` is the instant of the newest acknowledged request of any family; -inf: none.
     """
@@ -112,7 +112,7 @@ class RetryRecord:
     tries: Mapping[Family, Tries] = field(default_factory=dict)
     succeeded_at: float = float("-inf")
     wait_until: Mapping[tuple[Family, Setting], float] = field(default_factory=dict)
-    """Until when this process has a setting of a family wait: because the exchange asked for it
+    """Until when this process delays a setting of a family: because the exchange asked for it
     (Retry-After), or because its request could not be sent and others go first."""
 
     def count(self, family: Family, setting: Setting) -> int:

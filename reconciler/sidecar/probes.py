@@ -130,7 +130,7 @@ def _begun(vitals: Vitals) -> Check:
 
 
 def _settings(vitals: Vitals) -> Check:
-    """Check that there is a valid policy, if any; a newer file that was refused is only told."""
+    """Check that there is a valid policy, if any; a newer invalid file is only reported."""
     config, policy = vitals.config, vitals.policy
     told = []
     if config is not None and config.rejected_at is not None:
@@ -142,7 +142,7 @@ def _settings(vitals: Vitals) -> Check:
 
 
 def _standby(vitals: Vitals) -> Check:
-    """Tell that another process controls the account; this one does its work, which is to stand by."""
+    """Report that another process controls the account; a standby passes this check."""
     assert vitals.controller is not None
     return Check(_name("standby", vitals), True, f"controlled by {printable(vitals.controller.who)}")
 
