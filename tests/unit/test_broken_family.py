@@ -1,4 +1,4 @@
-"""One family of four that fails for ever, in every way a reply can be: the others never wait for it.
+"""One family of four always fails, with every kind of reply: the others never wait for it.
 
 The real loop, pass and store run in virtual time against an exchange that fails one family.
 """

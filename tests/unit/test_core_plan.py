@@ -640,7 +640,7 @@ def test_under_an_older_file_live_as_it_says_is_not_recorded() -> None:
         Reason.DRIFTED,
         Because.DRIFT_POLICY,
     )
-    assert change.other_file, "the newer file is tighter, and somebody has to know"
+    assert change.other_file, "the newer file is tighter, which has to be reported"
 
 
 def test_under_an_older_file_live_as_it_says_and_tighter_than_the_newer_is_as_it_should_be() -> None:

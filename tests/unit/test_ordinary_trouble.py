@@ -96,7 +96,7 @@ def test_a_slow_exchange_stops_nothing(slow_s: float, writes: bool) -> None:
     go(here, 150.0)
     assert {odd.live[family].setting for family in (BTC, ETH, SOL)} == {A}
     reads = odd.moments("live")
-    assert len(reads) < 20, "it does not read for ever"
+    assert len(reads) < 20, "it does not read without end"
 
 
 def test_between_its_reads_another_process_gets_in() -> None:
