@@ -99,7 +99,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Desired, on record and live were put beside each other: everything a plan was made from.
+    """Desired, recorded and live settings were compared: everything that a plan was made from.
 
     Emitted before every step, so observers see what the pass sees. ``whole``: live was read in this pass,
     or is never read, and no family is in doubt; only such a plan is shown as fact.

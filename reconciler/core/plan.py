@@ -123,9 +123,10 @@ class Rules:
     the last valid one, and nothing is loosened or disabled. ``allowed``: refusals overridden by name.
     ``only``: the families looked at, None for all that are desired. ``reviewed``: before and after
     of each reviewed change, None when there was no review; any other change is stale.
-    The policy judges the whole file, whatever ``only`` leaves of it. ``retries``: what was tried without
-    success. ``file``: the version of the settings file, None for an explicit act, which may loosen what
-    any other file tightened. ``hold_doubtful``: doubtful families are held, not left out of the plan.
+    The policy checks all families of the file, also those that ``only`` leaves out. ``retries``: what was
+    tried without success. ``file``: the version of the settings file, None for an explicit act, which may
+    loosen what any other file tightened. ``hold_doubtful``: doubtful families are held, not left out of the
+    plan.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL

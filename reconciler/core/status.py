@@ -126,7 +126,7 @@ def make_status(
     rules: Rules | None = None,
     reads: Reads | None = None,
 ) -> Status:
-    """Put the record beside what is desired, as of ``now`` and ``wall``.
+    """Compare the record with the desired settings, as of ``now`` and ``wall``.
 
     ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``.
     ``reads`` is what that pass has read; None: the read on record, as old as the wall clock says.

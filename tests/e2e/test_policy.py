@@ -267,7 +267,7 @@ def test_run_starts_under_a_policy_that_cannot_be_read_and_holds_what_loosens(
         assert (began[0]["severity"], began[0]["turn"]) == ("critical", "began")
         exchange.change("ETH-USD", "5000/2000/9000")
         in_force(exchange, "ETH-USD", "5000/2000/70")
-        assert exchange.written() == ["ETH-USD", "ETH-USD"], "what became looser is put back"
+        assert exchange.written() == ["ETH-USD", "ETH-USD"], "a looser setting is reverted"
         under(desk, "version: 1\nloosening: {maxFactor: 4}\n", policy)
         in_force(exchange, "BTC-USD", "5000/2000/400")
         sidecar.wait_for("/readyz", 5.0)

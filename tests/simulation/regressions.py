@@ -121,7 +121,7 @@ REGRESSIONS = (
         feature=Feature.LAGGING_FILES,
     ),
     Regression(
-        story="an account got another name, and what was on record of it counted no more",
+        story="an account got another name, and its records no longer counted",
         seed=0,
         mutant="proofs of an account name",
         feature=Feature.RENAMES,

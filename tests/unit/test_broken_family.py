@@ -144,7 +144,7 @@ def test_a_restart_forgets_no_back_off() -> None:
     here.run(5.0)
     first = len(here.exchange.sent)
     here.run(4.0)
-    assert (first, len(here.exchange.sent)) == (1, 1), "a process that begins anew waits as well"
+    assert (first, len(here.exchange.sent)) == (1, 1), "a restarted process waits as well"
 
 
 def test_an_apply_ends_partly() -> None:

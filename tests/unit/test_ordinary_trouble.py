@@ -74,7 +74,7 @@ def world(wanted: dict[Family, Setting], **options: object) -> tuple[World, Odd]
 
 
 def go(here: World, seconds: float) -> None:
-    """Run the loop, as a process that begins anew, for so long."""
+    """Run the loop for so long, as a restarted process."""
     here.stopped = False
     here.run(seconds)
 
@@ -337,7 +337,7 @@ def test_a_file_that_lags_loosens_nothing_until_it_changes() -> None:
     assert held(here)[BTC] is Because.DRIFT_POLICY
     odd.live[BTC] = LiveRow(B)
     go(here, 40.0)
-    assert odd.live[BTC].setting == A, "what is looser than its own file is put back"
+    assert odd.live[BTC].setting == A, "a setting looser than its own file is reverted"
 
 
 def test_a_revert_that_comes_with_a_restart_waits_for_apply() -> None:
