@@ -49,10 +49,10 @@ class SystemClock:
         return datetime.now(UTC)
 
     def suspended_s(self) -> float:
-        """Return for how many seconds this machine has been suspended; 0.0 where it does not tell.
+        """Return for how many seconds this machine has been suspended; 0.0 if that is not known.
 
-        Boot time goes on during a suspension, monotonic time does not. Both are slewed by NTP alike, the
-        raw clock of ``now`` is not, so it would not do here.
+        Boot time advances during a suspension, monotonic time does not. NTP slews both alike. The raw
+        clock of ``now`` is not slewed, so it cannot be used here.
         """
         if _BOOT_CLOCK is None:
             return 0.0

@@ -55,9 +55,11 @@ from reconciler.report.words import setting_words
 
 LAST_GOOD = "the last good one stays in force"
 
+NO_VALID_VERSION = "no valid version yet"
+
 STANDING_BY = "standing by: another process controls the account, nothing is written from here"
 
-UNREADABLE_POLICY = "what loosens or disables is held"
+UNREADABLE_POLICY = "changes that loosen or disable are held"
 
 
 @contextmanager
@@ -168,9 +170,9 @@ def observer(
 
 
 def shielded(observe: Observe) -> Observe:
-    """Return an observer whose failure stops nothing: protection goes on whatever becomes of its log.
+    """Return an observer whose failure stops nothing: protection must not depend on the log.
 
-    What went wrong is written to stderr, as far as that can be.
+    The failure is written to stderr, if that is possible.
     """
 
     def observed(event: Event) -> None:
@@ -256,13 +258,13 @@ def told(event: Event) -> Told | None:
         case PolicyAccepted(path, sha256):
             return "info", "policy accepted", {"path": path, "sha256": sha256}
         case ConfigRejected(_, problems, in_force):
-            left = LAST_GOOD if in_force else "there is no good one: no account is kept by it"
-            return "error", f"config rejected, {left}", _problem(problems[0])
+            left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}, account not started"
+            return "error", f"config rejected{left}", _problem(problems[0])
         case ConfigWithdrawn(path):
             return "info", "a config that never held is gone", {"path": path}
         case PolicyRejected(_, problems, in_force):
-            left = LAST_GOOD if in_force else "there is no good one"
-            return "error", f"policy rejected, {left}: {UNREADABLE_POLICY}", _problem(problems[0])
+            left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}"
+            return "error", f"policy rejected{left}: {UNREADABLE_POLICY}", _problem(problems[0])
         case FilesPolled(reason):
             return "info", "files are looked at every second", {"reason": reason}
         case LeaseTaken(before):

@@ -4,8 +4,8 @@ A pass starts when the file changed, when the interval is over, when a slot or a
 nudge; nothing else is remembered than what a fresh pass may lose. The loop never ends because of the
 exchange or of a state that cannot be reached, never spins, and never holds the lock while it waits.
 
-One process controls an account on a state file. Another one stands by: it reads and compares, writes
-nothing, and takes over within two seconds of the end of the first, with a fresh memory.
+One process controls an account on a state file. Another one is a standby: it reads and compares, and writes
+nothing. It takes over within two seconds after the first one ends, and starts with an empty memory.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ OWNED_RETRY_S = 1.0
 """While the account may be another replica's by now: until this one is heard of again, or lets go of it."""
 
 UNANSWERED = frozenset({ReplyClass.NO_ANSWER, ReplyClass.NOT_SENT})
-"""Failures that are over once the exchange's address works again: OKX itself had refused nothing."""
+"""Failures that are over once the exchange's address works again: OKX itself has refused nothing."""
 
 Claim = Callable[[str], AccountProblem | None]
 """Tells why the account of this User ID must not be written to for the file in force, besides what the
@@ -170,7 +170,7 @@ class Loop:
                 self.observe(WentOn(self.clock.now()))
 
     def address_recovered(self) -> bool:
-        """End the back-off that is due to missing answers; tells whether there is one, to be woken from."""
+        """End a back-off that is due to missing answers; returns whether there was one."""
         self._recovered = self._failure is not None and self._failure.reply_class in UNANSWERED
         return self._recovered
 
@@ -251,7 +251,7 @@ class Loop:
         return self.claim(self._identified.uid)
 
     async def _identify(self, memory: Memory, *, writing: bool = True) -> float | None:
-        """Learn whose key this is; None when it may be used, else when to ask again."""
+        """Ask whose key this is; None when it may be used, else when to ask again."""
         desired = self.desired()
         try:
             answer = await self._ask_whose_key(desired, writing=writing)
@@ -297,9 +297,9 @@ class Loop:
         return dict.fromkeys(self.desired().families, FAILED)
 
     async def _record(self) -> None:
-        """Keep for the strips what was seen; whatever is wrong with the state, the next pass tells.
+        """Record for the 24-hour strips what was seen; the next pass reports a failure of the state.
 
-        The controller records for all.
+        Only the controller records.
         """
         if self._seen is not None and self._standby is None:
             with suppress(MmpError):

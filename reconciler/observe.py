@@ -1,7 +1,7 @@
 """What a standby does with an account that another process controls: read live, compare, report.
 
-A standby answers its probes, metrics and alerts from the events of a pass, so it reports in the same
-events. Nothing here holds a lock, sends a request, or writes to the state.
+The probes, metrics and alerts of a standby are made from events, so it emits the same events as a pass.
+Nothing here holds a lock, sends a request, or writes to the state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def check_account(
     """Ask whose key this is and check the state against it, writing nothing.
 
     Raises AccountProblem and StateForeign as :func:`reconciler.reconcile.identify` does. A Reply means that
-    the exchange did not tell.
+    the exchange did not answer.
     """
     info = await exchange.account()
     if isinstance(info, Reply):
@@ -81,7 +81,7 @@ async def read_and_compare(
 async def _compare(
     desired: Desired, reads: Reads, *, store: Store, clock: Clock, observe: Observe, options: Options
 ) -> Comparison:
-    """Put what was read beside what is on record after it: the controller may have written meanwhile."""
+    """Compare the read with the record made after it: the controller may have written meanwhile."""
     grounds = await store.grounds()
     reads, now = reads.beside(grounds.known, frozenset()), clock.now()
     pauses, policy = in_force(grounds.pauses, desired), options.policy()

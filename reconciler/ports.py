@@ -52,7 +52,7 @@ class Clock(Protocol):
     def suspended_s(self) -> float:
         """Return for how many seconds this machine has been suspended since it booted.
 
-        0.0 where the system does not tell. Only differences mean anything.
+        0.0 if the system cannot report it. Only differences are meaningful.
         """
         ...
 
@@ -191,15 +191,15 @@ class Store(Protocol):
         ...
 
     async def try_control(self, purpose: str) -> bool:
-        """Become the account's controller, or return False at once where another process is.
+        """Become the account's controller, or return False at once if another process is.
 
-        There is one on a state, until it releases control or ends. Calling again is harmless. A state
-        whose accounts are shared out by leases has no such lock: the answer is True.
+        A state has one controller per account, until it releases control or ends. Calling again is
+        harmless. If leases assign the accounts, there is no such lock and the answer is True.
         """
         ...
 
     async def release_control(self) -> None:
-        """Stop being the account's controller; harmless where this process is not."""
+        """Stop being the account's controller; harmless if this process is not."""
         ...
 
     async def controller(self) -> Holder | None:
@@ -213,9 +213,9 @@ class Store(Protocol):
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
         """Record, durably, that this content of the settings file is in force; returns its version.
 
-        Content that was never accepted for this User ID, whatever account's file it is, gets the next
-        number. Content that was keeps its number, unless ``changed``: this process saw its file change to
-        it, or a person applies it; then it gets the next number, if it does not have the newest already.
+        Content that was never accepted for this User ID, in the file of any account, gets the next number.
+        Content that was accepted before keeps its number, unless ``changed``: this process saw its file
+        change to it, or a person applies it. Then it gets the next number, unless it has the newest.
         """
         ...
 
@@ -267,10 +267,10 @@ class Store(Protocol):
 
         A family with an open attempt reserved, or a proof recorded, after the read began is left out.
 
-        Attempts of the same setting are no doubt any more while it stays the confirmed one; any
+        Attempts of the same setting leave no doubt while it stays the confirmed one; any
         attempt is over for good if the read shows all that took effect by its latest arrival
         (:func:`~reconciler.core.evidence.shown_until`). Others still leave their family uncertain.
-        Raises StateLocked where the lock was taken and lost: another may have written since the read.
+        Raises StateLocked if the lock was taken and lost: another process may have written since the read.
         """
         ...
 
@@ -322,8 +322,8 @@ class Store(Protocol):
     async def last_rows(self) -> Mapping[Family, SeenRow]:
         """Return the rows of the latest live read on record, for a process that has read none itself.
 
-        Each counts as seen now, or long ago where the family's proof was recorded later. They only ever
-        hold something back: a list that leaves a family out may not loosen what was last seen of it.
+        Each counts as seen now, or as seen long ago if the family's proof was recorded later. They can only
+        prevent a write: if a list leaves a family out, its last setting seen must not be loosened.
         """
         ...
 

@@ -1,8 +1,8 @@
 """Reads of commands that run once: repeated for a short while when the exchange does not answer.
 
-A single refused, lost or unreadable reply must not fail a plan or an import. When a read is repeated is
-decided by :mod:`reconciler.core.retry`. Only questions go through here: nothing that changes anything at
-the exchange is ever repeated by this file.
+A single refused, lost or unreadable reply must not fail a plan or an import. :mod:`reconciler.core.retry`
+decides when a read is repeated. Only reads go through here: this file never repeats a request that changes
+anything at the exchange.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RetryingReads:
         return await self.retry(self._exchange.read_live)
 
     async def read_family(self, family: Family) -> LiveRead | Reply:
-        """Read one family, once: the survey it belongs to asks again by itself."""
+        """Read one family, once: its caller repeats the read."""
         return await self._exchange.read_family(family)
 
     async def sync_clock(self) -> Reply | None:

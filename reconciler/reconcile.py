@@ -94,7 +94,7 @@ SUSPENSION_S = 0.1
 """A machine counts as suspended from here on: the two clocks that are compared differ by far less."""
 
 MAX_REPEATED_READS = 8
-"""After so many reads in a row without a request ``run`` gives the lock back: others get in."""
+"""After so many reads in a row without a request ``run`` releases the lock, so others can take it."""
 
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
@@ -110,13 +110,13 @@ class Options:
     """How a pass is to be run.
 
     ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
-    (``run``), so that others get in. ``live`` False compares with last applied alone.
+    (``run``), so that others can take the lock. ``live`` False compares with last applied alone.
     ``policy`` is asked before every plan, since its file may change under ``run``.
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
-    ``breaks_fights``: drift is not put back for ever; what somebody else sets again and again is left
-    (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what another
-    process applied, so it loosens only what it is newer than (``run``).
+    ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
+    left alone (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what
+    another process applied, so nothing that a newer file set is loosened (``run``).
     """
 
     purpose: str = "apply"
@@ -151,7 +151,7 @@ class Memory:
     could not be sent, and ``state_failures`` those of the state.
     ``clock_synced`` tells that the clock was already measured again since the last request whose
     timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
-    one whose request failed last, with no success since. ``reads`` is what is remembered of rows,
+    one whose request failed last, with no success since. ``reads`` remembers rows,
     ``file`` the version of the settings file that this process last accepted.
     """
 
@@ -229,14 +229,14 @@ class PassResult:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What a review of the first whole plan allows: until when, and what; None: whatever is planned."""
+    """What a review of the first complete plan allows: until when, and what; None: every planned change."""
 
     deadline: float
     reviewed: Reviewed | None = None
 
 
 Review = Callable[[Plan], Approval | None]
-"""Shown the first whole plan. Returns None to veto."""
+"""Called with the first complete plan. Returns None to veto."""
 
 
 async def reconcile(
@@ -454,7 +454,7 @@ class _Pass:
                 assert_never(step)
 
     def _ask_for_review(self, plan: Plan) -> End | None:
-        """Show the first whole plan; from then on, what was reviewed may be all that is sent."""
+        """Show the first complete plan; after a review only the reviewed changes may be sent."""
         assert self.review is not None
         approval, self.review = self.review(plan), None
         if approval is None:
@@ -485,7 +485,7 @@ class _Pass:
         return plan, Slots(earliest_slot(ledger, now), earliest_slot(ledger, now, keep_free=1))
 
     async def _accept_file(self) -> None:
-        """Put the version of the settings file on record, where it may be older than others' files."""
+        """Record the version of the settings file, if it may be older than the files of others."""
         file = self.memory.file
         if self.options.controller and (file is None or file.sha256 != self.wanted.sha256):
             changed = file is not None
@@ -498,7 +498,7 @@ class _Pass:
         return self.memory.file
 
     def _forget_rejections(self) -> None:
-        """Forget what the exchange refused once live shows it in force all the same."""
+        """Forget a setting that the exchange refused once live shows it in force."""
         for family, one in tuple(self.memory.rejected.items()):
             seen = view(family, self.known.get(family, Never()), self.reads)
             if isinstance(seen, LiveRow) and seen.setting == one.rejection.setting:
@@ -563,7 +563,7 @@ class _Pass:
         if adopted:
             self.observe(Adopted(adopted))
         if len(adopted) < len(settings):
-            self._forget_reads()  # somebody wrote since: only another read can tell
+            self._forget_reads()  # another process wrote since: only a new read shows live
 
     async def _end_attempts(self, families: tuple[Family, ...]) -> None:
         assert self.reads.latest is not None
@@ -590,7 +590,7 @@ class _Pass:
         return None
 
     def _warn_of_odd_rows(self, read: LiveRead) -> None:
-        """Tell of rows that are left out, once while they stay the same."""
+        """Report rows that are left out, once while they stay the same."""
         odd = OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
         if odd != self.memory.odd_rows and (odd.names or odd.nameless):
             self.observe(odd)
@@ -648,7 +648,7 @@ class _Pass:
         return await self._settle(step.change, reserved, reply)
 
     async def _reserved(self, step: Send) -> tuple[Signed, Reserved] | None:
-        """Wait for the slot, decide once more, and reserve; None: what is to be sent is decided anew."""
+        """Wait for the slot, decide once more, and reserve; None: plan again."""
         await self.clock.pause(step.at)
         if self._notice_suspension() or self._not_the_time(step.at):
             return None
@@ -661,7 +661,7 @@ class _Pass:
         request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
         file = self.memory.file or file
         if change.other_file:
-            file = newest_file(self.known.get(change.family, Never()))  # what it says stays on record
+            file = newest_file(self.known.get(change.family, Never()))  # the newest one stays recorded
         slot = await self.store.reserve(
             request,
             assume_idle=self.options.assume_idle,
@@ -770,7 +770,7 @@ class _Pass:
         return None
 
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
-        """Let one family wait for its own back-off; only when two fail in a row does the account.
+        """Back off the failing family; only when two families fail in a row, the account backs off.
 
         What could not be sent is no attempt on record, so how long it waits is counted here.
         """

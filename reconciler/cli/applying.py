@@ -240,7 +240,7 @@ class Applying:
             run.problem = problem
 
     async def _identify(self, run: Run) -> None:
-        """Learn whose key this is."""
+        """Ask the exchange which account the key belongs to."""
         answer = await identify(
             run.desired,
             store=run.store,
@@ -310,7 +310,7 @@ class Applying:
         )
 
     def _review(self, run: Run, plan: Plan) -> Approval | None:
-        """Hold the first plan against the order; None vetoes."""
+        """Check the first plan against the options; None vetoes."""
         if run.first is None:
             self._show(run, plan)
         run.first, run.begun = plan, True
@@ -322,7 +322,7 @@ class Applying:
         return Approval(deadline, self._reviewed(run, plan))
 
     def _reviewed(self, run: Run, plan: Plan) -> Reviewed | None:
-        """Return what was seen before it is applied: then only that is sent; None without a review."""
+        """Return the plan that was reviewed, which limits what is sent; None without a review."""
         if self.answered and run.shown is not None:
             return reviewed(run.shown)
         return None if self.order.expect is None else reviewed(plan)

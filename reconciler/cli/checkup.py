@@ -103,7 +103,7 @@ class _Patient:
         return client
 
     async def _ask(self, client: OkxClient, reads: RetryingReads) -> None:
-        """Make the checks that ask the exchange."""
+        """Run the checks that read from the exchange."""
         if await self._host(client, reads):
             await self._account(reads)
             await self._families(client, reads)

@@ -53,7 +53,7 @@ def doctor(
     """Check file, policy, keys, host, clock, account, MMP and state; a line each with what to do.
 
     Sends nothing that changes anything, and leaves the state alone. Marks: ✓ all right, ! worth
-    knowing, ✗ in the way, - could not be checked. A question to the exchange that fails is repeated
+    knowing, ✗ in the way, - could not be checked. A read from the exchange that fails is repeated
     for 30 s before it counts as failed; a refused key is not retried.
 
     \b

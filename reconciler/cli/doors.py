@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reconciler.report.problems import Excerptable
 
 RUN_AGAIN = "run it again in a while"
-"""What to do once a command has given up on what the exchange does not do for now."""
+"""The advice when a command ends because the exchange did not answer for a while."""
 
 NO_POSTGRES = UsageError(
     "no-postgres",
@@ -257,9 +257,9 @@ async def recorded(state: State | None, desired: Desired) -> tuple[AccountStore,
 
 @dataclass(frozen=True, slots=True)
 class OnRecord:
-    """What a dry run starts from; ``uid`` None: neither the exchange nor the state said.
+    """What a dry run starts from; ``uid`` None: neither the exchange nor the state has it.
 
-    ``pauses`` are those in force by their time.
+    ``pauses`` are those whose time is not over.
     """
 
     known: Mapping[Family, Known]
@@ -315,7 +315,7 @@ def is_simulator(base: BaseUrl) -> bool:
 
 
 def failure(what: str, reply: Reply) -> MmpError:
-    """Return the failure of a question that is not repeated any more, with what to do about it."""
+    """Return the failure of a read that is not repeated any more, with what to do about it."""
     from reconciler.okx.codes import fact
     from reconciler.reconcile import blames_account
 

@@ -148,13 +148,13 @@ class Keeper:
                 failures += 1
 
     async def _once(self) -> None:
-        """Run the loop, which is woken where it only waits for the exchange's address to work again."""
+        """Run the loop; while it waits only for the exchange's address to work again, it can be woken."""
         loop = self._loop()
         with self._timing.address.on_recovery(lambda: self._address_recovered(loop)):
             await loop.run()
 
     def _address_recovered(self, loop: Loop) -> None:
-        """Wake the account where it only waits for the address to work again."""
+        """Wake the account if it waits only for the address to work again."""
         if loop.address_recovered():
             self.clock.nudge()
 

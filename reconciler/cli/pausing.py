@@ -1,6 +1,6 @@
 """Pausing and resuming: which families are meant, and what is in force afterwards.
 
-A pause is kept in the state, of the User ID that the account was used with, and ends by itself. Nothing
+A pause is stored in the state, by the User ID that the account was used with, and ends by itself. Nothing
 here asks the exchange or needs a key, so an account that was never used with this state cannot be paused.
 """
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from reconciler.ports import AccountStore, State
 
 IN_FLIGHT_S = LATEST_ARRIVAL_S + WINDOW_S
-"""How long after its reservation a request without a verdict is named: until it can last arrive, and some
-more, for the clocks of several hosts differ."""
+"""How long after its reservation a request without a verdict is named: until its latest possible arrival,
+and some more, because the clocks of several hosts differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ async def resume_families(meant: Meant, *, out: Output) -> None:
 
 @asynccontextmanager
 async def _opened(meant: Meant) -> AsyncIterator[State]:
-    """Open the state; one that is not there was never used, and is not made for this."""
+    """Open the state. A state that does not exist was never used, and is not created."""
     if _is_missing(meant):
-        hint = "nothing is written from it yet; `mmp apply` or `mmp run` begin to use it"
+        hint = "run `mmp apply` or `mmp run` first; nothing is written for the account until then"
         raise MmpError("state-unused", f"there is no state at {meant.state}", hint)
     async with doors.opened_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
         yield state
@@ -104,7 +104,7 @@ def _is_missing(meant: Meant) -> bool:
 
 
 async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[AttemptRecord, ...]:
-    """Return the requests of these families that were reserved lately and not answered yet, by id."""
+    """Return the recently reserved requests of these families that have no answer yet, by id."""
     lately = SystemClock().wall() - timedelta(seconds=IN_FLIGHT_S)
     attempts = (await store.snapshot()).open_attempts
     return tuple(

@@ -100,11 +100,11 @@ def run(
 ) -> None:
     """Keep the exchange as the file says: apply file changes, watch for drift, until SIGTERM.
 
-    A new file that does not hold is refused and said so; the last good one stays in force, and so
-    does the last good policy. A family the policy refuses is held; the others go on. While the policy
-    cannot be read, what loosens or disables is held. Files are watched, and so are those of the keys: a
-    key replaced is used from the next request on. SIGHUP reads all at once. Outages are survived.
-    Stopping settles the request in flight and exits 0.
+    An invalid new file is rejected and logged; the last valid version stays in use. Changes that the
+    policy refuses are held; the others are sent. While the policy cannot be read, changes that loosen
+    or disable are held. Key files are watched, too: a replaced key is used from the next request on.
+    SIGHUP reads all files at once. After an outage run continues by itself. Stopping settles the
+    request in flight and exits 0.
 
     \b
     Examples:

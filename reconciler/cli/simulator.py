@@ -78,7 +78,7 @@ def parse_permissions(text: str) -> tuple[str, ...]:
 
 
 def parse_form(text: str) -> tuple[str, RowForm]:
-    """Return the family and form of a ``--row`` value; raises ValueError saying what is wrong with it."""
+    """Return the family and form of a ``--row`` value; the ValueError it raises says what is wrong."""
     family, _, form = text.partition("=")
     if not _FAMILY.fullmatch(family) or form not in tuple(RowForm):
         raise ValueError(f"{text!r}: write FAMILY=FORM; forms are {', '.join(RowForm)}")
@@ -184,7 +184,7 @@ def _family_spec(part: str) -> FamilySpec:
     type=Parsed("fault", parse_fault),
     multiple=True,
     metavar=SYNTAX,
-    help="Something that goes wrong, in order: lost-before, lost-after, slow, html-403,"
+    help="What goes wrong with requests, in order: lost-before, lost-after, slow, html-403,"
     " html-429, html-502, html-503, large-headers, endless-headers, wrong-echo, truncated, any code of OKX,"
     " or wrapped-CODE. Repeatable.",
 )
@@ -194,7 +194,7 @@ def _family_spec(part: str) -> FamilySpec:
     type=Parsed("row", parse_form),
     multiple=True,
     metavar="FAMILY=FORM",
-    help=f"Write a family's row oddly: {', '.join(RowForm)}. Repeatable.",
+    help=f"Write a family's row in an unusual form: {', '.join(RowForm)}. Repeatable.",
 )
 @output_option("text", "json")
 def simulator(

@@ -1,9 +1,9 @@
 """Whether the address of the exchange works, for all accounts of a process together. Pure.
 
-A connection that fails, or a page of a gateway in place of a reply of OKX's, says something about the
-address and nothing about one account. While the address fails, one request at a time probes it and the
-others wait for its result, so that a hundred accounts do not each try for themselves. A reply of OKX's own,
-a refusal of one account's key as well, proves that the address works, and everything goes on at once.
+A failure of the connection, or a page of a gateway in place of a reply of OKX's, is a failure of the
+address, not of one account. While the address fails, one request at a time probes it and the others wait
+for its result, so a hundred accounts do not each connect. A reply of OKX's own, even a refusal of one
+account's key, proves that the address works, and all accounts continue at once.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from reconciler.core.verdict import Reply, ReplyClass
 
 PROBE_EVERY_S = 2.0
 """While the address fails, requests begin at least this far apart. It is also how long a probe without a
-result holds up the others: one connection that hangs must not hold up every account."""
+result delays the others: one connection that hangs must not delay every account."""
 
 GATEWAY_STATUSES = frozenset({403, 429, *range(500, 600)})
 """The HTTP statuses with which gateways refuse or fail; in a reply of OKX's own they mean nothing here."""
 
 OUTAGE_FAILURES = 2
-"""From so many failures in a row on an end of the failures ends the back-off of accounts too. A single one
-may be about one account's request only, whose back-off must stay."""
+"""After at least so many failures in a row, the first reply also ends the back-off of accounts. A single
+failure may be about one account's request only, whose back-off must stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ Admission = Proceed | WaitForProbe | Refuse
 class AddressHealth:
     """What is known of the address. ``failure`` is the newest one; None: the address works.
 
-    ``failures`` counts those in a row. ``probed_at`` is when the newest request began that was let
-    through since; ``closed_until`` is the end of what the gateway asked for with Retry-After, which holds
-    for all from ``OUTAGE_FAILURES`` on: a single 403 or 429 may be about one account's request.
+    ``failures`` counts those in a row. ``probed_at`` is when the newest request began that was
+    allowed since; ``closed_until`` is the end of the wait that the gateway asked for with Retry-After. It
+    applies to all from ``OUTAGE_FAILURES`` on: a single 403 or 429 may be about one account's request.
     """
 
     failure: Reply | None = None
@@ -76,13 +76,13 @@ class AddressHealth:
         return Proceed() if now >= next_probe_at else WaitForProbe(next_probe_at)
 
     def begun(self, now: float) -> AddressHealth:
-        """Return the health after a request was let through at the instant ``now``."""
+        """Return the health after a request was allowed at the instant ``now``."""
         return self if self.failure is None else replace(self, probed_at=now)
 
     def failed(self, failure: Reply, now: float) -> AddressHealth:
         """Return the health after a request found the address failing.
 
-        After the first failure the next request probes at once: it may have been the only one.
+        After the first failure the next request probes at once: the failure may have been a single one.
         """
         asked_s = min(failure.retry_after_s or 0.0, MAX_RETRY_AFTER_S)
         closed_until = max(self.closed_until, now + asked_s) if asked_s else self.closed_until

@@ -27,7 +27,7 @@ LOCKED_AFTER_S = 60.0
 """A pipeline holds the state for as long as its requests take; longer, and somebody should look."""
 
 STANDBY_AFTER_S = 60.0
-"""In a restart two processes overlap for as long as the first takes to end; longer, and two were begun."""
+"""In a restart two processes overlap until the first one ends. After a longer time two were started."""
 
 FROZEN_FOR_S = 60.0
 """A freeze that ends by itself and holds a change back is told of when it lasts longer than that."""

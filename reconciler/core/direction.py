@@ -60,10 +60,10 @@ def is_no_looser(before: Setting | None, after: Setting) -> bool:
 
 
 def loosest(settings: Iterable[Setting | None]) -> Setting | None:
-    """Return, field by field, the loosest of settings; None where one is None or disabled.
+    """Return, field by field, the loosest of settings; None if one is None or disabled.
 
-    What is returned need not be one of them: which of them is in force is unknown, and so is which
-    field protects least.
+    The result need not be one of the settings: it is unknown which of them is in force, and which field
+    protects least.
     """
     every = tuple(settings)
     known = [one for one in every if one is not None and not one.disabled]

@@ -226,7 +226,7 @@ def _frozen(frozen: Sequence[Family]) -> Finding:
 
 
 def _senseless(unreadable: Sequence[Family]) -> Finding:
-    told = f"the live rows of {_named(unreadable)} make no sense: nothing is written of what they are about"
+    told = f"the live rows of {_named(unreadable)} make no sense: nothing is written for these families"
     return Finding("mmp", Mark.FAILED, told, "look at them at OKX", Exit.FAILED)
 
 

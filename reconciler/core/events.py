@@ -66,7 +66,7 @@ class ExchangeFailed:
 
 @dataclass(frozen=True, slots=True)
 class ReadFailed:
-    """A read that only one family waits for failed; ``doing`` says what. The others go on."""
+    """A read that only one family waits for failed; ``doing`` says what. Other families do not wait."""
 
     doing: str
     reply: Reply
@@ -74,7 +74,7 @@ class ReadFailed:
 
 @dataclass(frozen=True, slots=True)
 class OddRowsSeen:
-    """The list of live settings has rows that are left out; told once while they stay the same.
+    """The list of live settings has rows that are left out; emitted once while they stay the same.
 
     ``names`` are those that are no family's name, ``nameless`` counts rows without a usable one.
     """
@@ -99,11 +99,11 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Desired, on record and live were put beside each other: everything a plan was made from.
+    """Desired, recorded and live settings were compared: everything that a plan was made from.
 
-    Told before every step, so that whoever watches sees what the pass sees. ``whole`` tells that live
-    was read in this pass, or is not to be, and leaves no doubt; only such a plan is believed.
-    ``pauses`` are those in force for what is desired. ``reads`` are what was read of live.
+    Emitted before every step, so observers see what the pass sees. ``whole``: live was read in this pass,
+    or is never read, and no family is in doubt; only such a plan is shown as fact.
+    ``pauses`` are those in force for the desired settings. ``reads`` are what was read of live.
     """
 
     desired: Desired
@@ -187,7 +187,7 @@ class RequestSettled:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """The exchange refused this family's setting; the others proceed.
+    """The exchange refused this family's setting; other families are not affected.
 
     Another value is tried at once, this one from ``retry_at`` on, while live is looser.
     """
@@ -224,9 +224,9 @@ class LockAwaited:
 
 @dataclass(frozen=True, slots=True)
 class ControlledElsewhere:
-    """Another process on this state controls the account: this one stands by and writes nothing.
+    """Another process on this state controls the account: this one is a standby and writes nothing.
 
-    ``holder`` None: it could not be named.
+    ``holder`` None: the other process is not known.
     """
 
     holder: Holder | None
@@ -301,9 +301,9 @@ class PolicyAccepted:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRejected:
-    """The policy cannot be read or is not valid: until it is, nothing becomes less safe under it.
+    """The policy cannot be read or is not valid: until it is, changes that loosen or disable are held.
 
-    The last good one judges the rest; ``in_force`` False: there is none, and only the guard does.
+    The last valid one checks other changes; ``in_force`` False: there is none, and only the guard does.
     """
 
     path: str

@@ -1,18 +1,18 @@
 """What a live read proves of one family, given what we did to it before.
 
-A read counts for a family only if it began after the family's last proof or attempt. Nobody documents
+A read counts for a family only if it began after the family's last proof or attempt. It is not documented
 how soon a read sees a write [unknown], so a difference within 5 s of a write is only a reason to read
-again: two reads that lag alike agree on what is no longer true. For the same reason a read ends a doubt
-only if it began 5 s after the last moment the attempt can take effect.
+again: two reads that lag alike agree on an old value. For the same reason a read ends a doubt only if it
+began 5 s after the last moment the attempt can take effect.
 
 A list that leaves a family out does not prove that its setting is gone: a partial answer looks the same,
-and nobody documents whether a disabled family keeps its row either [unknown]. A family whose row or proof
+and it is not documented whether a disabled family keeps its row [unknown]. A family whose row or proof
 was seen before is gone only if a read of that family alone shows no row. While those reads fail, nothing
 is concluded for 5 s and three lists; then only what is at least as tight as the last row seen may be sent.
 
-What a pass itself proved since its read stands without another. What another process proved does not: its
-record may be seen long after the fact (another host's clock says nothing here, and a verdict may be
-recorded late), and the read may show what came after it.
+What a pass itself proved since its read needs no further read. A proof of another process does: its record
+may be seen long after the fact (the clock of another host cannot be compared, and a verdict may be recorded
+late), and the read may show a later setting.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """As ``Missing``, for longer than is waited; ``last`` is the last setting seen, None: none was.
+    """As ``Missing``, after the wait is over; ``last`` is the last setting seen, None: none was.
 
     ``since`` is when the first list without it began.
     """
@@ -109,7 +109,7 @@ class Unreadable:
 View = NotRead | Overtaken | Doubtful | Missing | Unconfirmed | Unreadable | Absent | LiveRow
 
 Pending = NotRead | Overtaken | Doubtful | Missing
-"""Views that another read may turn into one that decides."""
+"""Views that need another read before anything is decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class MissingRow:
 class Reads:
     """The newest live read of one pass, and what this process remembers of reads before it.
 
-    ``overtaken``: the families of which somebody else proved something, first seen since the latest began.
+    ``overtaken``: the families with a proof of another process, first seen since the latest read began.
     ``repeated`` counts the reads that directly followed another before the latest one. ``rows`` are the
     last rows this process saw, ``missing`` the families that lists leave out. ``display``: the read is
     shown, not acted on, so a missing row is shown as gone.
@@ -195,7 +195,7 @@ class Reads:
         }
 
     def forgotten(self) -> Reads:
-        """Return what stays when nothing read so far may be relied on: the memory, and no read."""
+        """Return these reads without the latest one, which can no longer be relied on; the memory stays."""
         return replace(self, latest=None, overtaken=frozenset(), repeated=0)
 
     def beside(self, known: Mapping[Family, Known], proved: Set[Family]) -> Reads:
@@ -264,7 +264,7 @@ def repeat_after_s(repeated: int) -> float:
     """Return how long after a read ended another may directly follow it.
 
     1 s while a difference within 5 s of a write is followed up, and for the three lists of a missing row;
-    after so many reads 2, 4 … 30 s: whatever they wait for does not come from reading.
+    after so many reads 2, 4 … 30 s: more reads do not end the doubt any sooner.
     """
     return float(min(MAX_REPEAT_S, SECOND_READ_AFTER_S * 2 ** max(0, min(repeated, 20) - SURVEY_READS + 1)))
 

@@ -298,7 +298,7 @@ ERRORS: dict[str, Explanation] = {
     ),
     "reset-unconfirmed": _row(
         "Nobody knows whether the family was reset",
-        "The request has no definite answer. What it did is read back before it is sent again.",
+        "The request has no definite answer. Live is read to see what it did before it is sent again.",
         "Run mmp reset again: it looks first whether the family is still frozen.",
     ),
     # State
@@ -322,8 +322,8 @@ ERRORS: dict[str, Explanation] = {
     ),
     "state-unused": _row(
         "The state was never used for this account",
-        "Pauses are kept by User ID. Which one the account has is known after mmp apply or mmp run.",
-        "Begin with mmp apply or mmp run: nothing is written from this state before.",
+        "Pauses are stored by User ID, which the state knows only after mmp apply or mmp run.",
+        "Run mmp apply or mmp run first. Nothing is written for the account until then.",
     ),
     "state-newer": _row(
         "The state was written by a newer mmp",
@@ -470,7 +470,7 @@ ERRORS: dict[str, Explanation] = {
     "suspended": _row(
         "This machine was suspended",
         "It was suspended between signing and sending, so the signature is too old. Nothing was written.",
-        "Nothing: it is read and sent again.",
+        "Nothing: live is read again, then the request is sent again.",
     ),
     "late": _row("Too late to send", "The slot had passed; nothing was written.", _NETWORK),
     "closed-early": _row("Closed before the request", "Nothing was written.", _NETWORK),
@@ -576,8 +576,8 @@ WORDS: dict[str, Explanation] = {
     ),
     "policy": _row(
         "Refused by the policy",
-        "A rule of mmp-policy.yaml does not let the change pass; rule, measured value and limit are told. "
-        "Or mmp run cannot read the policy: then what loosens or disables is held until it can.",
+        "A rule of mmp-policy.yaml refuses the change; rule, measured value and limit are shown. Or mmp "
+        "run cannot read the policy: until it can, changes that loosen or disable are held.",
         'If it is meant: --allow KIND:FAMILY --reason "…", as the refusal prints it.',
     ),
     "guard": _row(
@@ -592,7 +592,7 @@ WORDS: dict[str, Explanation] = {
     ),
     "unreadable": _row(
         "Not readable",
-        "What is live for the family could not be read for certain, so it is not written; others go on.",
+        "The live setting of the family could not be read for certain, so the family is not written.",
         "mmp plan reads again; look at the row at OKX. OKX support can say why its API lists it so.",
     ),
     "stale": _row(
@@ -670,10 +670,10 @@ WORDS: dict[str, Explanation] = {
 REPLY_CLASSES: dict[ReplyClass, str] = {
     ReplyClass.ACCEPTED: "The request was taken.",
     ReplyClass.RATE_LIMITED: "Certainly not applied: a full quiet window, then evenly spaced requests.",
-    ReplyClass.BUSY: "Certainly not applied; each further try costs a slot of the rate.",
+    ReplyClass.BUSY: "Whether it took effect is not known; each further try costs a slot of the rate.",
     ReplyClass.AMBIGUOUS: "Whether it took effect is not known: a request to set counts as sent.",
     ReplyClass.CLOCK: "Certainly not applied: the timestamp was refused.",
-    ReplyClass.WRONG_SETTINGS: "Certainly not applied: the setting is rejected, the other families go on.",
+    ReplyClass.WRONG_SETTINGS: "Certainly not applied: the setting is rejected. Others are written.",
     ReplyClass.NOT_OPEN: "Certainly not applied: the family is tried again at long intervals.",
     ReplyClass.ACCOUNT: "Certainly not applied: writing stops until account or key are put right.",
     ReplyClass.ENVIRONMENT: "Certainly not applied: writing stops; live and demo were mixed up.",

@@ -246,8 +246,8 @@ class Confirmed:
     ``at`` is the local instant of the proof (for a row of another boot: its first sight), and
     ``attempt`` the newest attempt of the family at that moment (0: there was none). Until
     ``lands_until`` unanswered attempts of the same setting may still take effect: harmless as long as
-    it is the one in force. ``file`` is the settings file it came from, ``acknowledged`` tells a write
-    from an adoption, ``recorded_at`` is the time of day of the record, for people.
+    it is the one in force. ``file`` is the settings file it came from, ``acknowledged`` is True for a write
+    and False for an adoption, ``recorded_at`` is the time of day of the record, for people.
     """
 
     setting: Setting
@@ -261,10 +261,10 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """An attempt whose effect is not known: pending, unanswered or answered senselessly.
+    """An attempt whose effect is not known: pending, unanswered or answered with nonsense.
 
     Until ``effect_until`` (reservation + L) it may still take effect at the exchange. ``setting`` None:
-    one that may have been, of any value: the state lost what was last recorded in it. ``file`` is the
+    an attempt that may exist, of any value: the state lost its newest records. ``file`` is the
     settings file it came from.
     """
 

@@ -135,7 +135,7 @@ HOLD_WORDS = {
     Because.STALE: "not as reviewed: skipped",
     Because.UNREADABLE: "its live setting could not be read for certain: not written",
 }
-"""Why a family is held, as people read it; what more there is to say is :func:`hold_words`'."""
+"""Why a family is held, as people read it; :func:`hold_words` adds details."""
 
 
 def hold_words(change: Change) -> str:
@@ -144,4 +144,4 @@ def hold_words(change: Change) -> str:
     if change.because is not Because.DRIFT_POLICY or not change.other_file:
         return HOLD_WORDS[change.because]
     when = "" if change.other_file_at is None else f" at {instant(change.other_file_at)}"
-    return f"applied from another, newer settings file{when}: not loosened; mmp apply confirms this file"
+    return f"a newer settings file was applied{when}: not loosened until mmp apply confirms this file"

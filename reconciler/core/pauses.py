@@ -1,9 +1,9 @@
 """Which pauses hold a family back, and which of two pauses of a family stays.
 
-A pause by hand holds until its time or until someone ends it. One set by the fight breaker is about
-one desired setting that somebody else keeps undoing: as soon as the file wants another one, it is over. A
-file that does not name the family leaves the pause as it is: an older checkout must not end it. People go
-first: the breaker never takes their word away.
+A pause by hand lasts until its time is over or a person ends it. A pause by the fight breaker is about
+one desired setting that another writer keeps changing. It ends as soon as the file sets another value. A
+file that does not name the family leaves the pause as it is: an older checkout must not end it. A pause by
+hand has priority: the breaker never replaces it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def paused(pauses: Iterable[Pause], desired: Desired) -> frozenset[Family]:
 
 
 def fought_no_more(pauses: Sequence[Pause], desired: Desired) -> dict[Family, Setting]:
-    """Return the families whose fight's pause is over, because the file wants another value of them.
+    """Return the families whose pause by the breaker is over, because the file sets another value.
 
-    It is over for good: going back to what was fought over is a change like any other.
+    The pause does not return: setting the old value again is a change like any other.
     """
     return {
         pause.family: pause.fought
@@ -47,6 +47,6 @@ def replaces(pause: Pause, before: Pause | None, wall: datetime) -> bool:
 
 
 def _wants_another(pause: Pause, desired: Desired) -> bool:
-    """Tell whether the file wants another value than the one a fight's pause is about."""
+    """Return whether the file sets another value than the one that a breaker's pause is about."""
     wanted = desired.families.get(pause.family)
     return pause.fought is not None and wanted is not None and wanted.setting != pause.fought

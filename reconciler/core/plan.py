@@ -97,7 +97,7 @@ class Because(StrEnum):
     DRIFT_POLICY = "drift-policy"
     REJECTED = "rejected"
     STALE = "stale"
-    """The change is not one that was reviewed: only ever after a review."""
+    """The change is not one that was reviewed; used only after a review."""
     UNREADABLE = "unreadable"
     """What is live cannot be read for certain, so whether the change is safe is unknown."""
 
@@ -120,12 +120,13 @@ class Rules:
 
     ``rejected``: settings the exchange refused, by family; another desired value is tried at once.
     ``policy``: None is the guard alone. ``policy_unreadable``: its file cannot be read now, ``policy`` is
-    the last one that could, and nothing becomes less safe. ``allowed``: refusals overridden by name.
+    the last valid one, and nothing is loosened or disabled. ``allowed``: refusals overridden by name.
     ``only``: the families looked at, None for all that are desired. ``reviewed``: before and after
     of each reviewed change, None when there was no review; any other change is stale.
-    The policy judges the whole file, whatever ``only`` leaves of it. ``retries``: what was tried without
-    success. ``file``: the version of the settings file, None for an explicit act, which may loosen what
-    any other file tightened. ``hold_doubtful``: doubtful families are held, not left out of the plan.
+    The policy checks all families of the file, also those that ``only`` leaves out. ``retries``: what was
+    tried without success. ``file``: the version of the settings file, None for an explicit act, which may
+    loosen what any other file tightened. ``hold_doubtful``: doubtful families are held, not left out of the
+    plan.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL
@@ -182,9 +183,9 @@ class Change:
     def slots_left(self, *, others: bool) -> int:
         """Return how many slots of a window this request leaves free; ``others``: another one waits.
 
-        A value tried without success does not take the last one while another family waits for it. A
-        loosening never does once an attempt of its family, of whatever value, has no definite answer: an
-        emergency always finds one.
+        A value tried without success does not take the last slot while another family waits for it. A
+        change that loosens never takes it while an attempt of its family, of any value, has no definite
+        answer, so that an urgent change always finds a slot.
         """
         if self.protective:
             return int(self.tries > 0 and others)
@@ -307,8 +308,8 @@ def _is_doubtful(seen: View) -> bool:
 def _protects_at_once(change: Change, known: Known, seen: View, reads: Reads) -> bool:
     """Tell whether a request need not wait for another read, because it only adds protection.
 
-    Both what is on record and what the read shows may be in force, so it has to be so against both.
-    What a read shows to be as desired already waits, too.
+    Both the recorded setting and the one that the read shows may be in force, so the change must add
+    protection against both. A family that the read shows as desired already waits, too.
     """
     if change.action is not Action.SET:
         return False
@@ -324,7 +325,7 @@ def _protects_at_once(change: Change, known: Known, seen: View, reads: Reads) ->
 
 
 def _unreadable(family: Family, desired: Desired, known: Known) -> Change:
-    """Return the change of a family that nothing is decided about, because live is not known."""
+    """Return the change of a family whose live setting is not known, so that nothing is decided."""
     proof, wanted = last_proof(known), desired.families[family]
     before = None if proof is None else proof.setting
     return Change(
@@ -391,7 +392,7 @@ def digest(account: str, environment: Environment, changes: tuple[Change, ...]) 
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """The family has to be written; ``drift``: only if the drift policy puts back what live shows."""
+    """The family has to be written; ``drift``: only if the drift policy reverts what live shows."""
 
     reason: Reason
     before: Setting | None
@@ -460,7 +461,7 @@ def _change(
 def _left_to_other_file(family: Family, wanted: DesiredFamily, known: Confirmed) -> Change | None:
     """Return the change of a family that live shows as this file wants it, and a newer file does not.
 
-    It is not recorded: that would hide what the newer file wants. Where that is tighter, it is told.
+    It is not recorded: that would hide what the newer file wants. If that is tighter, it is reported.
     """
     if is_no_looser(known.setting, wanted.setting):
         return None
@@ -480,7 +481,7 @@ def _left_to_other_file(family: Family, wanted: DesiredFamily, known: Confirmed)
 def _superseded(after: Setting, known: Known, seen: View, reads: Reads, rules: Rules) -> bool:
     """Tell whether a family's open attempts are over: live shows what none of them carries, for good.
 
-    What is last proven counts again then: a third value is plain drift. Live as desired is adopted
+    Then the last proof counts again, and a third value is drift. A live setting as desired is adopted
     instead, unless the record came from a newer settings file.
     """
     if not isinstance(known, Uncertain) or not _shows_no_attempt(known, seen):
@@ -585,9 +586,9 @@ def _need(after: Setting, known: Known, seen: View, reads: Reads, now: float) ->
 
 
 def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> _Need:
-    """Decide about a family that lists leave out and whose own read fails: only what is no looser goes.
+    """Decide about a family that lists leave out and whose own read fails: nothing looser is sent.
 
-    What was proven since the lists leave it out is not sent again: nothing more can be done but to tell.
+    A setting that was proven since the lists leave the family out is not sent again, only reported.
     """
     last, proof = seen.last, last_proof(known)
     if last is None or not is_no_looser(last, after):
@@ -775,8 +776,8 @@ def _judged(
 def _proposal(change: Change, known: Known, reads: Reads, *, may_be_enabled: bool) -> Proposal:
     """Return the change as the policy judges it.
 
-    Where a row is gone, a change of the file is measured from the last setting seen: else a missing row
-    would lift every limit. Putting back what was last proven is measured from nothing, as an enable.
+    If a row is gone, a change of the file is measured from the last setting seen: otherwise a missing row
+    would lift every limit. Restoring the last proven setting is measured from nothing, as an enable.
     """
     before, way = change.before, change.direction
     if before is None and change.reason is not Reason.DRIFTED:

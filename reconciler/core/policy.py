@@ -2,9 +2,9 @@
 
 This file decides which changes a policy refuses, by which rule, by how much, and which ``--allow``
 would override it. A refusal never stops planning: it is a value that holds the family. A change that
-moves a field back towards its bounds is never refused for them: a guard must not stand between the
-desk and more protection. Without a policy there is one guard: an enabled family is not disabled. While
-the policy file cannot be read, nothing becomes less safe, by whatever name.
+moves a field back towards its bounds is never refused for them: a guard must not prevent more
+protection. Without a policy there is one guard: an enabled family is not disabled. While the policy file
+cannot be read, nothing is loosened or disabled, and no override changes that.
 """
 
 from __future__ import annotations
@@ -88,10 +88,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyInForce:
-    """Which policy counts at this moment.
+    """Which policy applies at this moment.
 
-    ``policy`` is the last one that was valid; None: there never was one, and only the guard counts.
-    ``unreadable``: a policy file is there, or was, and it cannot be read or is not valid now.
+    ``policy`` is the last one that was valid; None: there never was one, and only the guard applies.
+    ``unreadable``: a policy file exists, or existed, and it cannot be read or is not valid now.
     """
 
     policy: Policy | None = None
@@ -138,7 +138,7 @@ class Refusal:
 
     @property
     def overridable(self) -> bool:
-        """Whether there is an override: nobody knows what a policy that cannot be read would say."""
+        """Whether there is an override. There is none while the policy cannot be read."""
         return self.rule != UNREADABLE_RULE
 
     @property
@@ -190,7 +190,7 @@ def judge(
     ``policy`` None is the guard alone. A protected family that the file does not manage is refused
     whether or not anything changes. ``in_force``: how many of the file's families are, or may be,
     enabled before any of these changes; families that only come into force do not enlarge a share.
-    ``unreadable``: the policy file cannot be read now, and ``policy`` is the last that could.
+    ``unreadable``: the policy file cannot be read now, and ``policy`` is the last valid one.
     """
     listed = tuple(proposals)
     unjudged = tuple(_less_safe(listed)) if unreadable else ()
@@ -282,7 +282,7 @@ def _refusals(
 
 
 def _less_safe(proposals: Iterable[Proposal]) -> Iterator[Refusal]:
-    """Refuse what loosens, disables or does so in part: the policy that would judge it cannot be read."""
+    """Refuse changes that loosen or disable, fully or in part: their policy cannot be read."""
     for each in proposals:
         if each.direction in LESS_SAFE:
             kind, what = _looser_allow(each).kind, each.direction.value

@@ -6,7 +6,7 @@ command that runs once is tried again for a short while only: a person or a pipe
 A family whose last requests had no definite success is tried again at growing intervals of its own, so
 that one broken family never takes the slots of the others. The intervals count from what is on record,
 so a restart changes nothing. As soon as any family has a definite success, every family may be tried
-again: the end of an outage is noticed at once.
+again, so the end of an outage is noticed at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONG_BACK_OFF_S = 60.0
 """After the exchange said that the account or the service is down for longer."""
 
 MAX_RETRY_AFTER_S = 60.0
-"""The longest wait that is granted to a Retry-After header: an account without reads is unwatched."""
+"""The longest wait that a Retry-After header can ask for: without reads, drift and freezes are not seen."""
 
 READ_RETRIES_S = 30.0
 """How long a read of a command that runs once is tried again, unless --timeout says less."""
@@ -65,7 +65,7 @@ def next_read_at(
 
     ``begun_at`` is when the first try began, ``failures`` counts the failures before this one. Tries begin
     for READ_RETRIES_S, the last one at its end; none after ``deadline``, the end of --timeout. The first
-    Retry-After is waited for even where it is longer. What a person has to correct is not retried.
+    Retry-After is honoured even if it is longer. Errors that a person has to correct are not retried.
     """
     if reply.reply_class in STOPPING:
         return None
@@ -84,7 +84,7 @@ def _requested_s(reply: Reply) -> float:
 
 
 RETRY_PATIENCE_S = 30.0
-"""How long a retry that only adds protection leaves the last slot to others; then it takes it."""
+"""How long a retry that only adds protection leaves the last slot to others; then it may take it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,8 @@ class Status:
     """One account's status. ``live_at`` None: live was never read; ``uid`` None: never identified.
 
     ``pauses`` are those in force, by family, of families the file no longer names as well. ``owner`` is
-    the replica that keeps the account; None: none does, or nobody shares accounts out there. ``controller``
-    is the process that controls it on a state file; None: none does, or it is the process that tells this.
+    the replica that runs the account; None: no replica does, or the state has no leases. ``controller`` is
+    the process that controls it on a state file; None: no process does, or this process does.
     """
 
     desired: Desired
@@ -126,7 +126,7 @@ def make_status(
     rules: Rules | None = None,
     reads: Reads | None = None,
 ) -> Status:
-    """Put the record beside what is desired, as of ``now`` and ``wall``.
+    """Compare the record with the desired settings, as of ``now`` and ``wall``.
 
     ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``.
     ``reads`` is what that pass has read; None: the read on record, as old as the wall clock says.
@@ -166,7 +166,7 @@ def make_status(
 def _reads(record: Record, now: float, wall: datetime) -> Reads:
     """Return the recorded read as one begun that long ago; the wall clock is good enough to show.
 
-    It is only shown, so a row that it leaves out counts as gone: never passed over as in sync. Nothing
+    It is only shown, so a family that it leaves out counts as gone, and is never shown as in sync. Nothing
     is written because of it.
     """
     if record.live_at is None:

@@ -1,8 +1,8 @@
 """What a pass does next, given its plan: the whole order of a pass, as one pure function.
 
 Read what must be known; record what needs no request; wait for what is not yet due; send one request;
-or be done. Sending is decided only on a read fresh enough that a freeze or a change made outside mmp
-would have been seen. A family whose live setting is in doubt waits by itself: the others go on.
+or be done. Sending is decided only on a fresh read, which would show a freeze or a change made outside
+mmp. A family whose live setting is in doubt delays no other family.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _is_fresh(reads: Reads, known: Known, now: float) -> bool:
 def _read_back(
     plan: Plan, known: Mapping[Family, Known], reads: Reads, not_before: float
 ) -> Iterator[_Option]:
-    """Yield the read that tells at once what came of a request without a definite answer."""
+    """Yield the read that may show at once what a request without a definite answer did."""
     if reads.latest is None:
         return
     begun_at = reads.latest.begun_at
@@ -209,9 +209,9 @@ def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
 
 
 def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Option]:
-    """Yield the read of the missing family that was asked about longest ago, at most one a second.
+    """Yield the read of the missing family whose own read is the oldest, at most one read a second.
 
-    None that was asked about since the list.
+    Families that were read alone since the list are left out.
     """
     assert reads.latest is not None
     never, begun_at = float("-inf"), reads.latest.begun_at
@@ -224,7 +224,7 @@ def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Opti
 
 
 def _awaited(plan: Plan, reads: Reads, now: float, not_before: float, live: bool) -> list[_Option]:
-    """Return the read that ends a doubt once nothing can land any more; without reads, the wait for it."""
+    """Return the read that ends a doubt once no attempt can take effect; without reads, the wait for it."""
     due = [change.known_at for change in _adopts(plan) if change.known_at is not None]
     if not due:
         return []

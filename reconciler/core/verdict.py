@@ -88,7 +88,7 @@ class Verdict:
 
 _BY_CLASS: dict[ReplyClass, Verdict] = {
     ReplyClass.RATE_LIMITED: Verdict(AttemptStatus.REJECTED, True, Next.PROCEED),
-    # Busy is said by the exchange itself, so the request has arrived; whether it took effect is unknown.
+    # The exchange itself replies busy, so the request has arrived; whether it took effect is unknown.
     ReplyClass.BUSY: Verdict(AttemptStatus.UNKNOWN, True, Next.BACK_OFF),
     ReplyClass.AMBIGUOUS: Verdict(AttemptStatus.UNKNOWN, False, Next.PROCEED),
     ReplyClass.CLOCK: Verdict(AttemptStatus.REJECTED, True, Next.SYNC_CLOCK),
@@ -113,5 +113,5 @@ def judge(family: Family, sent: Setting, reply: Reply) -> Verdict:
     verdict = _BY_CLASS[reply.reply_class]
     if reply.wrapper is None or verdict.status is not AttemptStatus.REJECTED:
         return verdict
-    # OKX wrapped the refusal, and nobody documents that Set MMP does so: a read has to tell.
+    # OKX wrapped the refusal. It is not documented that Set MMP does so: a read has to show the effect.
     return replace(verdict, status=AttemptStatus.UNKNOWN)

@@ -138,8 +138,8 @@ class FileState:
     """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
 
     ``sha256`` is of the content in force; "", and ``accepted_at`` None: none ever was. ``rejected_at``
-    None: nothing newer was refused since. ``stops``: no content of it was ever good: no account runs by
-    settings like that, and under such a policy nothing but the guard judges.
+    None: nothing newer was refused since. ``stops``: no content of it was ever valid: no account runs
+    from such settings, and with such a policy only the guard applies.
     """
 
     path: str
@@ -158,8 +158,8 @@ class Vitals:
     ``live`` False: the exchange is never read. ``heard_at`` is the loop's own last step, ``due_at`` by
     when it said that it would take the next: until then silence means nothing.
     ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``believed`` the newest
-    whole one. ``controller`` is the other process that controls the account, while this one stands by.
-    ``read`` is the newest live read of this process, told at ``read_at``. ``state_lost`` says
+    complete one. ``controller`` is the other process that controls the account, while this one stands by.
+    ``read`` is the newest live read of this process, reported at ``read_at``. ``state_lost`` says
     why the state cannot be used now, ``failed`` why the loop could not go on at all. ``started`` is
     latched once every desired family was seen in sync or tighter and none was uncertain. ``in_sync_at``
     is the last instant at which every family was proven in sync.
@@ -308,7 +308,7 @@ def refused(
 ) -> FileState:
     """Return a file whose newer content was refused; ``file`` None: none of it was ever in force.
 
-    ``in_force`` False: nothing stands in for it.
+    ``in_force`` False: there is no earlier valid version.
     """
     known = file or FileState(path, "", None)
     return replace(known, rejected_at=wall, problems=problems[:MAX_PROBLEMS], stops=not in_force)

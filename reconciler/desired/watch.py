@@ -1,10 +1,11 @@
 """Files that may change while they are in force: desired settings and the policy beside them.
 
-Decides when new content replaces the good one: it must hold, settings must be for the same account,
-and it must be whole, as its writer said, or was not heard of and it was read twice the same. What does
-not hold is told once, and the last good one stays in force; going back to that one is told, too. A file
-or a policy that goes away does not hold, either, and is never believed to be gone at the first look.
-Whether the policy can be read at this moment is part of its answer: while it cannot, nothing is loosened.
+Decides when new content replaces the last valid one. It must be valid, and settings must be for the same
+account. It must also be complete: its writer closed the file, or, without a sign of the writer, it was
+read twice the same. Invalid content is reported once, and the last valid version stays in use; going back
+to that version is reported, too. A file or a policy that was deleted counts as invalid, and it must be
+missing more than once. The result also says whether the policy can be read now: while it cannot, nothing is
+loosened.
 """
 
 from __future__ import annotations
@@ -153,12 +154,12 @@ class WatchedFile:
 
 
 class WatchedPolicy:
-    """One config's policy. ``policy`` is always the last good one, None: there never was one.
+    """One config's policy. ``policy`` is always the last valid one, None: there never was one.
 
     ``found`` is what was read at the start, None: there was no policy. ``named`` is the file of
-    ``--policy``, None: whichever lies beside ``config_path``. Once a policy was seen, good or not, a file
-    that is not valid or is gone is a policy that cannot be read; that there is none is believed only
-    while none was seen.
+    ``--policy``, None: the one beside ``config_path``, if any. Once a policy was seen, valid or not, a
+    file that is invalid or deleted is a policy that cannot be read. Only before any policy was seen, a
+    missing file means that there is no policy.
     """
 
     def __init__(self, found: PolicyReading | None, config_path: str, named: str | None) -> None:
@@ -177,7 +178,7 @@ class WatchedPolicy:
 
     @property
     def in_force(self) -> PolicyInForce:
-        """The policy that counts now, and whether its file cannot be read."""
+        """The policy that applies now, and whether its file cannot be read."""
         return PolicyInForce(self.policy, unreadable=self.refused is not None)
 
     def route(self) -> Route:
@@ -222,7 +223,7 @@ class WatchedPolicy:
         return PolicyAccepted(reading.path, reading.policy)
 
     def _gone(self) -> PolicyReading:
-        """Return what there is to say where a policy was and none is found."""
+        """Return the problem to report if there was a policy and none is found now."""
         hint = "put it back; to run without one, restart mmp run"
         gone = problem(Code.FILE_MISSING, self._path, "the policy is gone", hint)
         return PolicyReading(self._path, "", None, (gone,))

@@ -1,8 +1,8 @@
 """The address of the exchange as the accounts of one process share it: one probe while it fails.
 
-What to do is decided by :mod:`reconciler.core.address_health`. Here requests wait for each other, and what
-came of each is reported: every connection that is opened through :meth:`SharedAddress.open` reports the
-result of its request by itself. A request whose connection is open is never delayed.
+:mod:`reconciler.core.address_health` decides what to do. Here requests wait for each other, and their
+results are reported: every connection that is opened through :meth:`SharedAddress.open` reports the result
+of its request by itself. A request whose connection is open is never delayed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BROKEN_CODES = frozenset({"broken", "closed-early"})
 """The failures of an open connection that are taken to be about the address. A request that hangs is not
-among them: others may be answered meanwhile."""
+one of them: others may be answered meanwhile."""
 
 
 class SharedAddress:
@@ -64,7 +64,7 @@ class SharedAddress:
 
     @contextmanager
     def on_recovery(self, call: Callable[[], None]) -> Iterator[None]:
-        """Have ``call`` called within the block whenever an outage of the address is over."""
+        """Within the block, call ``call`` whenever an outage of the address is over."""
         self._on_recovery.add(call)
         try:
             yield
@@ -92,7 +92,7 @@ class SharedAddress:
                         return not_tried(self.health.failure)
 
     async def _result_within(self, seconds: float) -> None:
-        """Return as soon as anything is learned of the address, after ``seconds`` at the latest."""
+        """Return as soon as a request has a result, or after ``seconds``."""
         learned = asyncio.Event()
         self._waiting.add(learned)
         try:
@@ -102,7 +102,7 @@ class SharedAddress:
             self._waiting.discard(learned)
 
     def _heard(self, answer: RawReply | Failed, now: float, epoch_s: float) -> None:
-        """Take note of what came of a request whose connection was open."""
+        """Record the result of a request whose connection was open."""
         if isinstance(answer, Failed):
             if self.health.failure is not None or answer.code in BROKEN_CODES:
                 self._no_own_reply(answer.code, answer.message, now)
@@ -137,14 +137,14 @@ class SharedAddress:
 
 
 class ReportingOneShot(OneShot):
-    """A connection that reports what came of its request."""
+    """A connection that reports the result of its request."""
 
     report: Callable[[RawReply | Failed], None] | None = None
 
     async def send(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str], *, limit_bytes: int
     ) -> RawReply | Failed:
-        """Write one request, report what came of it, and return it; see :meth:`OneShot.send`."""
+        """Write one request, report its result, and return it; see :meth:`OneShot.send`."""
         answer = await super().send(method, target, body, headers, limit_bytes=limit_bytes)
         if self.report is not None:
             self.report(answer)

@@ -26,11 +26,11 @@ CLOCK_MAX_AGE_S = 600.0
 """How long a measured offset is used: at 500 ppm it drifts 0.3 s in this time."""
 
 CLOCK_LAST_AGE_S = 3600.0
-"""How long it is used where it cannot be measured again: at 500 ppm it drifts 1.8 s, of the 3 s that pacing
-allows the clocks to be wrong by."""
+"""How long it is used if it cannot be measured again: at 500 ppm it drifts 1.8 s in that time. Pacing
+allows clock errors of 3 s."""
 
 SUSPENSION_S = 0.1
-"""A suspension from here on counts as one: the two clocks it is measured by are read one after the other,
+"""The shortest suspension that is detected: the two clocks that measure it are read one after the other,
 and no machine suspends and resumes faster."""
 
 MAX_UNDERLYINGS = 20
@@ -180,7 +180,7 @@ class OkxClient:
         return await read() if unsynced is None else unsynced
 
     async def _ensure_clock(self) -> Reply | None:
-        """Measure the exchange's clock unless that was done lately; an old offset does where that fails."""
+        """Measure the exchange's clock unless that was done lately; if it fails, an old offset is used."""
         offset = self._timing.offset
         age_s = float("inf") if offset is None else self._clock.now() - offset.at
         if age_s <= CLOCK_MAX_AGE_S:
@@ -208,7 +208,7 @@ class OkxClient:
         return raw.status, raw.body, self._credentials.scrub
 
     def _with_wait(self, raw: RawReply, result: T | Reply) -> T | Reply:
-        """Return what was made of a reply, with the wait the reply asks for unless it is an acceptance."""
+        """Return the parsed reply, with the wait that it asks for unless it is an acceptance."""
         return (
             _asking_to_wait(result, raw.retry_after, self._epoch_s())
             if isinstance(result, Reply)
@@ -370,8 +370,8 @@ def _asking_to_wait(reply: Reply, retry_after: str, epoch_s: float) -> Reply:
 def _wall_error_s(epoch_s: float, wall_s: float, took_s: float) -> float:
     """Return by how much the exchange's clock is ahead of this machine's, at least.
 
-    The exchange read its clock some time within the last ``took_s``, nobody knows when: 0 if any of these
-    instants makes the two clocks agree, so that a slow reply is not taken for a wrong clock.
+    The exchange read its clock at an unknown instant within the last ``took_s``. The result is 0 if the two
+    clocks agree for any of these instants, so a slow reply does not count as a wrong clock.
     """
     least, most = epoch_s - wall_s, epoch_s - (wall_s - took_s)
     return max(least, min(most, 0.0))

@@ -65,11 +65,9 @@ def markdown() -> str:
 
 
 _WAIT = "Nothing to fix: it is tried again after a pause."
-_SETTINGS = "Correct this family's entry in the configuration file; the other families go on."
-_COUNTRY = (
-    "Take the family out of the configuration file, or use another account; the other families go on."
-)
-_HELD = "Look at the family's positions at OKX; it is tried again at long intervals, the others go on."
+_SETTINGS = "Correct this family's entry in the configuration file; other families are not affected."
+_COUNTRY = "Remove the family from the file, or use another account; other families are not affected."
+_HELD = "Look at the family's positions at OKX. Retried at long intervals; other families are not affected."
 _LISTING = "Wait until the family's instruments trade; it is tried again at long intervals."
 _KEY = "Check the API key, secret key and passphrase: all three of the same key, without stray characters."
 _SUPPORT = "Ask OKX support what restricts the account; nothing is written until then."

@@ -50,7 +50,8 @@ MAX_EXPONENT_DIGITS = 4
 """Bound on the digits of an exponent: any longer one makes a number of more than MAX_DIGITS, or 0."""
 
 MAX_NAME_CHARS = 256
-"""Bound on an odd instFamily. Folding makes no name shorter, so a longer one is like no family's name."""
+"""Bound on an instFamily that is no family's name. Folding makes no name shorter, so a longer one cannot
+be almost the name of a family."""
 
 MAX_FIELD_CHARS = 1024
 """Bound on a text field; a key has at most a few permissions."""
@@ -62,7 +63,7 @@ MAX_RETRY_AFTER_S = 60.0
 """Bound on what a Retry-After header may ask for: an outage's end is noticed within a minute."""
 
 WRAPPER_CODES = frozenset({"1", "2"})
-"""Codes of an envelope that say no more than that all, or some, rows failed; see their sCode [seen]."""
+"""Codes of an envelope that say only that all, or some, rows failed; see their sCode [seen]."""
 
 Scrub = Callable[[str], str]
 """Makes a message of the exchange's fit for output: no secrets, one line, bounded."""
@@ -99,7 +100,7 @@ class Envelope:
 class RowResult:
     """What a row of an envelope says of its own request: ``code`` is its sCode, "0" a success.
 
-    A code that is none of OKX's is kept as a description of what stands there instead.
+    If sCode is no code of OKX's, ``code`` describes its value.
     """
 
     code: str
@@ -114,8 +115,8 @@ class Unreadable(ValueError):
 def parse_set(status: int, body: bytes, scrub: Scrub, family: Family, setting: Setting) -> Reply:
     """Return the classified reply to setting ``family`` to ``setting``.
 
-    An acceptance carries the rows it echoes. An answer that does not say what came of the request says
-    in its message what it does say.
+    An acceptance carries the rows it echoes. If an answer does not show the result of the request, its
+    message says what the answer contains.
     """
     envelope = _accepted(status, body, scrub, family)
     if isinstance(envelope, Reply):
@@ -138,7 +139,7 @@ def parse_live(
     took_s: float = 0.0,
     asked: Family | None = None,
 ) -> LiveRead | Reply:
-    """Return every family Get MMP Config lists, or why it cannot be had.
+    """Return every family Get MMP Config lists, or the reply that says why there is no list.
 
     ``begun_at`` is the instant before the request's first byte, ``took_s`` how long it took. ``asked`` is
     the one family it was about, whose rows alone count then; None: all. A row without a usable
@@ -189,8 +190,8 @@ def no_answer(code: str, message: str) -> Reply:
 def parse_retry_after(text: str, epoch_s: float) -> float | None:
     """Return the seconds that a Retry-After header asks for, at most MAX_RETRY_AFTER_S.
 
-    Either a whole number of seconds or a date, which is held against ``epoch_s``, the time in seconds
-    since 1970 UTC. None where it makes no sense, or is empty.
+    Either a whole number of seconds or a date, which is compared with ``epoch_s``, the time in seconds
+    since 1970 UTC. None if it is empty or neither.
     """
     text = text.strip()
     if text.isascii() and text.isdigit():
@@ -198,7 +199,7 @@ def parse_retry_after(text: str, epoch_s: float) -> float | None:
         return min(MAX_RETRY_AFTER_S, float(seconds[: len("60") + 1] or 0))
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # no date, or one no calendar holds
+    except (ValueError, OverflowError):  # no date, or one that no calendar has
         return None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return min(MAX_RETRY_AFTER_S, max(0.0, moment.timestamp() - epoch_s))
@@ -213,9 +214,9 @@ def _parse(
     family: Family | None = None,
     is_list: bool = False,
 ) -> T | Reply:
-    """Return what ``read`` makes of the answer to a question, else the reply it amounts to.
+    """Parse the answer to a read with ``read``, or return the reply that it amounts to.
 
-    ``is_list``: the rows are of families, and what one that names its family refuses is about it alone.
+    ``is_list``: the rows are of families, and a refusal in a row that names its family is about it alone.
     """
     envelope = _accepted(status, body, scrub, family)
     if isinstance(envelope, Reply):
@@ -269,9 +270,9 @@ def _refused(envelope: Envelope, scrub: Scrub, family: Family | None) -> Reply:
 
 
 def _only_refusal(envelope: Envelope, family: Family | None) -> RowResult | None:
-    """Return what the only row refuses, with a code we know; None where that is not what it does.
+    """Return the refusal in the only row, if its code is in the table; None without one.
 
-    A row of another family than the one that was asked about says nothing of the request.
+    A row of another family than the requested one says nothing about the request.
     """
     rows = envelope.data or ()
     refused = _refusals(envelope)
@@ -292,7 +293,7 @@ def _by_row(row: RowResult, envelope: Envelope, scrub: Scrub) -> Reply:
 
 
 def _not_acknowledged(envelope: Envelope, scrub: Scrub) -> Reply:
-    """Return the reply of code 0 in which a row says otherwise: what came of the request is not known."""
+    """Return the reply of code 0 in which a row reports a failure: the result is unknown."""
     code = _refusals(envelope)[0].code
     if not _CODE.fullmatch(code):
         return Reply(ReplyClass.AMBIGUOUS, envelope.code, scrub(_words(envelope)))
@@ -348,7 +349,7 @@ def _words(envelope: Envelope) -> str:
 
 
 def _data_words(data: tuple[object, ...] | None) -> str:
-    """Return what stands in the data of an acceptance, as far as a message has room for it."""
+    """Describe the data of an acceptance, as far as a message has room for it."""
     if data is None:
         return "it has no list of data"
     if not data:
@@ -445,7 +446,7 @@ def _echo(data: tuple[object, ...] | None) -> tuple[tuple[Family, Setting], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Sorted:
-    """The rows of a read by their instFamily: of families, of odd names, and how many of none."""
+    """The rows of a read by their instFamily: of families, of odd names, and how many without a name."""
 
     named: tuple[tuple[Family, Mapping[str, object]], ...]
     odd_names: Mapping[str, str]
@@ -592,9 +593,9 @@ def _with_point(digits: str, point: int) -> str | None:
 
 
 def _account(row: Mapping[str, object], scrub: Scrub) -> AccountInfo:
-    """Return what is needed of the account, and what is shown of it if it is there.
+    """Return what is needed of the account, and optional values that are only shown.
 
-    A missing mode is none: reading goes on, and writing is refused for it.
+    Without a mode the account can be read, but not written.
     """
     return AccountInfo(
         uid=_matching(row, "uid", _USER_ID),

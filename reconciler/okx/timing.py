@@ -41,7 +41,7 @@ class ExchangeClock:
 
     def __init__(self) -> None:
         self.address = SharedAddress()
-        """The address that is asked, which all accounts find working or failing together."""
+        """The health of the address, shared by all accounts."""
         self.offset: ClockOffset | None = None
         self._one_at_a_time = asyncio.Lock()
         self._failed: Reply | None = None
@@ -71,8 +71,8 @@ class ExchangeClock:
     def _better(self, found: ClockOffset, before: ClockOffset | None) -> ClockOffset:
         """Return the measurement to use: the one found, unless another was made while it was under way.
 
-        Both are behind the exchange's clock by the time their reply was under way: the one that is ahead
-        of the other is nearer to it. What was measured ``before`` may be wrong by now, so it never counts.
+        Each is behind the exchange's clock by the time that its reply took to arrive, so the one that is
+        ahead is more exact. The offset ``before`` may be wrong by now and never counts.
         """
         other = self.offset
         if other is None or other is before or other.epoch_at(found.at) <= found.epoch_s:

@@ -31,7 +31,7 @@ MAX_HEADERS_BYTES = 256 * 1024
 cookies and policies of some KiB each, which aiohttp's own bounds (8 KiB a line, 128 headers) refuse."""
 
 _MAX_HEADERS = MAX_HEADERS_BYTES
-"""Their number has no bound of its own: aiohttp's is set where the one above is always met before."""
+"""Bound on the number of headers. It is so high that the bound above is always reached first."""
 
 _CHUNK_BYTES = 16 * 1024
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -168,7 +168,7 @@ class _BoundedHandler(ResponseHandler):
         self._unfinished_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the headers are beyond the bound without an end in sight."""
+        """Read more data, unless the headers exceed the bound and have not ended."""
         super().data_received(data)
         if self._payload is not None or self.exception() is not None:
             return

@@ -164,13 +164,13 @@ def _over(notice: Notice, vitals: Vitals) -> Said:
         case Kind.UNREACHABLE:
             return Said("The exchange answers again, or there is nothing left to ask it.")
         case Kind.CONFIG_REJECTED:
-            return Said(f"{vitals.desired.path} holds again and is in force.")
+            return Said(f"{vitals.desired.path} is valid again and in force.")
         case Kind.POLICY_REJECTED:
             if vitals.policy is None:
                 return Said(
                     "There is no policy any more: the one guard is against switching protection off."
                 )
-            return Said("The policy holds again and is in force.")
+            return Said("The policy is valid again and in force.")
         case Kind.STATE_LOCKED:
             return Said("The state is not held by another process any more.")
         case Kind.STANDBY:
@@ -216,7 +216,7 @@ def _began(notice: Notice, advice: Advice) -> Said:
             return _file(notice.condition, about)
         case ControlledElsewhere():
             sentence = f"Another process has controlled this account for more than a minute: {about.who}."
-            hint = "Nothing is written from here until it ends. Stop one of the two."
+            hint = "This process writes nothing until the other one ends. Stop one of the two."
             return Said(sentence, about.who, hint)
         case str():
             return Said(f"Another process has held the state for more than a minute: {about}.", about)
@@ -278,13 +278,13 @@ def _file(condition: Condition, file: FileState) -> Said:
 
 def _settings_sentence(file: FileState) -> str:
     if file.stops:
-        return "A file of settings does not hold and none did before, so nothing is written by it"
-    return "A newer file of settings does not hold, the last good one stays in force"
+        return "The settings file is invalid and there is no earlier valid version, so nothing is written"
+    return "A newer settings file is invalid, the last valid version stays in use"
 
 
 def _policy_sentence(file: FileState) -> str:
-    rest = "only the guard judges the rest" if file.stops else "the last valid policy judges the rest"
-    return f"The policy cannot be used; changes that loosen or disable are held, {rest}"
+    checks = "only the guard checks" if file.stops else "the last valid policy checks"
+    return f"The policy cannot be used. Changes that loosen or disable are held; {checks} other changes"
 
 
 def _words(reply: Reply) -> str:

@@ -53,7 +53,7 @@ NO_NAME = "a row without a name"
 class Imported:
     """What of a live read goes into a file, and what does not, with the reason.
 
-    ``left_out`` is by the name of the row; rows without a usable name stand together under one of ours.
+    ``left_out`` is by the name of the row; rows without a usable name share the key ``NO_NAME``.
     """
 
     settings: Mapping[Family, Setting]

@@ -83,7 +83,7 @@ def owner_document(owner: Replica | None) -> Document | None:
 
 
 def controller_document(holder: Holder | None) -> Document | None:
-    """Return the process that controls an account; None when none does that can be named."""
+    """Return the process that controls an account; None if there is none or it is not known."""
     if holder is None:
         return None
     return {"host": holder.host, "pid": holder.pid, "purpose": holder.purpose, "since": holder.since}

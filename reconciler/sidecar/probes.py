@@ -130,19 +130,19 @@ def _begun(vitals: Vitals) -> Check:
 
 
 def _settings(vitals: Vitals) -> Check:
-    """Check that there is a valid policy, if any; a newer file that was refused is only told."""
+    """Check that there is a valid policy, if any; a newer invalid file is only reported."""
     config, policy = vitals.config, vitals.policy
     told = []
     if config is not None and config.rejected_at is not None:
         told.append("a newer file was rejected, the last good one stays in force")
     if policy is not None and policy.rejected_at is not None:
-        held = "the policy cannot be read, what loosens or disables is held"
+        held = "the policy cannot be read, changes that loosen or disable are held"
         told.append(f"{held}: {_first_problem(policy)}")
     return Check(_name("settings", vitals), policy is None or not policy.stops, "; ".join(told))
 
 
 def _standby(vitals: Vitals) -> Check:
-    """Tell that another process controls the account; this one does its work, which is to stand by."""
+    """Report that another process controls the account; a standby passes this check."""
     assert vitals.controller is not None
     return Check(_name("standby", vitals), True, f"controlled by {printable(vitals.controller.who)}")
 

@@ -558,11 +558,11 @@ def _policy_refused(file: FileState, wall: datetime) -> str:
     """Say that the policy cannot be used and what is held meanwhile; "" where it can."""
     if file.rejected_at is None:
         return ""
-    judges = "Only the guard" if file.stops else "The one above"
+    checks = "Only the guard" if file.stops else "The policy above"
     at = moment_words(file.rejected_at, wall)
     return (
         f"Cannot be used since {at}. Changes that loosen or disable are held until this is corrected. "
-        f"{judges} judges the rest:"
+        f"{checks} checks other changes:"
     )
 
 

@@ -106,7 +106,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "it does not; scripted, with the family in the row where it took effect, without where not",
     ),
     Behaviour(
-        "whether a list of all families can lack one that a read of it alone shows",
+        "whether a list of all families can leave out one that its own read shows",
         _UNKNOWN,
         "it does not; the control endpoint plays it",
     ),

@@ -1,8 +1,8 @@
 """Scripted faults: what goes wrong with a request, and whether it took effect all the same.
 
-A fault is a value. It may be for requests about one family only, and it may last. Without effect the
-rules never see the request, though it has arrived and counts against the rate; with effect they answer
-it and the fault changes what the caller gets to see.
+A fault is a value. It may apply to requests about one family only, and it may last. Without effect the
+rules never see the request, though it has arrived and counts against the rate. With effect they answer it
+and the fault changes what the caller sees.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class FaultScript:
             queue.clear()
 
     def pending(self) -> dict[str, int]:
-        """Return how many faults are queued, by endpoint; one that lasts counts once."""
+        """Return how many faults are queued, by endpoint; a lasting one counts once."""
         return {
             endpoint.value: sum(1 if one.count is None else one.count for one in queue)
             for endpoint, queue in self._queues.items()

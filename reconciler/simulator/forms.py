@@ -1,7 +1,7 @@
-"""Odd forms a family's row can take in a read [unknown], and numbers in an echo too.
+"""Unusual forms of a family's row in a read [unknown], and of numbers in an echo.
 
-A form lasts until it is put back to plain. Nobody documents that OKX ever sends such rows; what matters
-is that one of them stops nothing but its own family.
+A form lasts until it is set to plain again. It is not documented that OKX ever sends such rows. They test
+that such a row affects only its own family.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ Said = Envelope | CutShort | Page | Silence
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the caller gets to see, ``delay_s`` seconds late, with ``headers`` beside the usual ones."""
+    """What the caller sees, ``delay_s`` seconds late, with ``headers`` beside the usual ones."""
 
     said: Said
     delay_s: float = 0.0

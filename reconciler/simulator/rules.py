@@ -158,7 +158,7 @@ class SimulatedExchange:
         self._book(uid, family).unfreeze()
 
     def set_form(self, family: str, form: RowForm) -> None:
-        """Have the family's row written in ``form`` from now on, for every account."""
+        """Write the family's row in ``form`` from now on, for every account."""
         self._forms[family] = form
 
     def forms(self) -> dict[str, RowForm]:

@@ -1,8 +1,8 @@
 """Every durable step of an account, in one transaction each, whichever engine keeps the rows.
 
 Proofs, attempts, pauses, overrides and accepted files are of a User ID, as the exchange has it: accounts of
-one User ID share them, and an account that is renamed finds them again. What was seen of an account (the
-last live read, the strips) stays with its name.
+one User ID share them, and a new account name loses none of them. What was seen of an account (the last
+live read, the strips) is stored by its name.
 
 This file has the order of the steps and holds no rule: ages are ``ageing``'s, meaning is ``facts``',
 pacing is the core's, SQL is ``tables``'. A write is durable when its method returns, and reservations of
@@ -67,8 +67,8 @@ PRUNE_STEPS = 100
 """Pruning is done once for every hundredth part of what is kept."""
 
 KEEP_FILES = 10_000
-"""Contents of settings files remembered per User ID: those of a file edited every minute for a week. What
-is forgotten and comes back counts as new."""
+"""Contents of settings files remembered per User ID: enough for a file edited every minute for a week.
+Forgotten content that returns counts as new."""
 
 _SETTLED = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
 """Outcomes that leave the family as it was."""
@@ -141,7 +141,7 @@ class KeptAccount:
             return True
         locks, name, holder = self._engine.locks, self._controller_lock, self._holder(purpose)
         self._controls = await locks.take(name, holder) or (
-            # A process that looks who holds the lock has it for a moment itself.
+            # A process that checks who holds the lock holds it for a moment itself.
             await locks.holder(name) is None and await locks.take(name, holder)
         )
         return self._controls
@@ -161,8 +161,8 @@ class KeptAccount:
     async def grounds(self) -> Grounds:
         """Return all that a plan rests on, as of one moment.
 
-        A server that failed over may have lost whose account it is: that is put on record again, or verbs
-        that people use would not find the account.
+        A server that failed over may have lost the account's identity. It is recorded again, otherwise the
+        commands of people would not find the account.
         """
         budget, whose = self._identified(), questions.identity(*self._key[:2])
         tried = questions.all_tries(budget), questions.newest_acknowledged(budget)
@@ -200,7 +200,7 @@ class KeptAccount:
         return facts.ledger_from_rows(history, self._ages())
 
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
-        """Record that this content of the settings file is in force; writes only where that is news."""
+        """Record that this content of the settings file is in force; writes only if that is new."""
         budget = self._identified()
         asks = (questions.file(budget, sha256), questions.newest_file(budget))
         async with self._engine.reading(None, *asks) as tables:
@@ -287,8 +287,8 @@ class KeptAccount:
         """Record settings a live read proved in force; returns the families recorded.
 
         Attempts that may still land stay open: of another value, they leave the family uncertain. What was
-        attempted or proven since the read began is left alone: the read may not show it. Who lost the lock
-        has read what another may have written since, and adopts nothing: raises StateLocked.
+        attempted or proven since the read began is left alone: the read may not show it. If the lock was
+        lost, another process may have written since the read: nothing is adopted, raises StateLocked.
         """
         budget = self._identified()
         asks = (
@@ -362,7 +362,8 @@ class KeptAccount:
     ) -> None:
         """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says.
 
-        A reservation claims the same User ID, so once this has returned there is none of these families.
+        A reservation claims the same User ID, so after this has returned, no request of these families is
+        reserved.
         """
         budget, wall = await self._used(), self._engine.clock.wall()
         async with self._writing(questions.pauses(budget), budget=budget) as tables:
@@ -550,19 +551,19 @@ class KeptAccount:
         return self._budget
 
     async def _used(self) -> Budget:
-        """Return whose account it is; raises MmpError where nobody ever said."""
+        """Return whose account it is; raises MmpError if that was never recorded."""
         budget = await self._found()
         if budget is None:
             whose = f"account {self._account} ({self._environment.value})"
-            hint = "nothing is written from it yet; `mmp apply` or `mmp run` begin to use it"
+            hint = "run `mmp apply` or `mmp run` first; nothing is written for the account until then"
             message = f"the state {self._engine.place} was never used for {whose}"
             raise MmpError("state-unused", message, hint)
         return budget
 
     async def _found(self, *, any_kind: bool = True) -> Budget | None:
-        """Return whose account it is, as this process or the record says; None while nobody did.
+        """Return whose account it is, as this process or the record says; None while neither does.
 
-        A record of another kind of exchange than asked with counts only if it may be of ``any_kind``.
+        A record of another kind of exchange counts only with ``any_kind``.
         """
         if self._budget is not None:
             return self._budget
@@ -577,7 +578,7 @@ class KeptAccount:
         return Budget(Kind(identity.kind), self._environment, identity.uid)
 
     async def _identity_read(self, uid: str) -> IdentityRow | None:
-        """Return whose account it is, as a state that is not written to says; raises StateForeign."""
+        """Return whose account it is, without writing to the state; raises StateForeign."""
         async with self._engine.reading(None, questions.identity(*self._key[:2])) as tables:
             return await self._checked_identity(tables, uid)
 
@@ -613,7 +614,7 @@ class KeptAccount:
     ) -> AsyncIterator[Tables]:
         """Write about the requests of the account's User ID; the first to do so after a loss records it.
 
-        ``budget``: whose they are, where this process itself did not identify the account.
+        ``budget``: whose they are, if this process itself did not identify the account.
         """
         of = budget or self._budget
         async with self._engine.writing(Claim(self._key, of, held, ahead, number)) as tables:
@@ -689,7 +690,7 @@ class KeptAccount:
     async def _record_attempt(
         self, tables: Tables, budget: Budget, request: Signed, file: FileVersion, ages: Ages
     ) -> AttemptRow:
-        """Record a pending attempt; it counts as a try until it is known better."""
+        """Record a pending attempt; it counts as a try until its result is known."""
         setting = request.setting
         earlier = await tables.tries_of(budget, request.family)
         row = AttemptRow(

@@ -67,7 +67,7 @@ def _claims(rows: Rows) -> list[Claim]:
 
 
 def _accounts(rows: Rows) -> list[tuple[str, str]]:
-    """Return account and environment of whatever a row is of, in order."""
+    """Return the accounts and environments that rows name, in order."""
     return sorted({(row.account, row.environment) for some in rows.values() for row in some})
 
 
@@ -143,7 +143,7 @@ async def _check(tables: Tables, rows: Rows, place: str) -> None:
 
 
 async def _missing(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> int:
-    """Return how many rows are not there; of a table that grows they are read back piece by piece."""
+    """Return how many rows are not there; a table that grows is read back in chunks."""
     if "id" not in fields(kind):
         return len({sealed(row) for row in rows} - set(await tables.every(kind)))
     missing = 0

@@ -133,7 +133,7 @@ def tries_ended_by(tries: Iterable[AttemptRow], adopted: Mapping[Family, Setting
 
 
 def merged(changed: Iterable[AttemptRow]) -> list[AttemptRow]:
-    """Return one row of each attempt: what either copy of it says is over is over."""
+    """Return one row of each attempt: an attempt is over if either of its copies is over."""
     rows: dict[int, AttemptRow] = {}
     for row in changed:
         other = rows.setdefault(row.id, row)
@@ -300,7 +300,7 @@ def pause_row(pause: Pause, budget: Budget, account: str) -> PauseRow:
 def pauses_request(row: PauseRow | None, setting: Setting, wall: datetime) -> bool:
     """Tell whether a family's pause, if it has one, forbids a request of ``setting`` at ``wall``.
 
-    A breaker's pause forbids the setting it is about alone.
+    A breaker's pause forbids only the setting that it is about.
     """
     if row is None or not pause_of(row).holds(wall):
         return False
@@ -329,9 +329,9 @@ def override_record(row: OverrideRow) -> OverrideRecord:
 
 
 def seen_rows(live: LiveDocument, applied: Iterable[AppliedRow], ages: Ages) -> dict[Family, SeenRow]:
-    """Return the rows of a recorded read, as seen now, or long ago where a proof was recorded later.
+    """Return the rows of a recorded read, as seen now, or as seen long ago if a proof was recorded later.
 
-    Times of day are enough for that: what is wrong with them holds a family back, or not, and no more.
+    Times of day are good enough: an error in them can only hold a family, or fail to hold it.
     """
     rows, _ = live_rows(live.document)
     settings = {family: row.setting for family, row in rows.items()}

@@ -52,8 +52,8 @@ class AttemptRow(NamedTuple):
     ``account`` is the name it was sent under, for people: what counts is the User ID.
     ``boot`` and ``reserved_at`` are the stamp of the reservation, seconds on that boot's monotonic
     clock; ``answered_boot`` and ``answered_at`` that of a definite answer, None without one.
-    ``limited``: the exchange refused it for its rate. ``retired``: it bears on no slot any more.
-    ``resolved``: it leaves no doubt about its family any more. ``tries``: the consecutive attempts at this
+    ``limited``: the exchange refused it for its rate. ``retired``: it affects no slot any more.
+    ``resolved``: it no longer leaves its family in doubt. ``tries``: the consecutive attempts at this
     setting without a definite success, up to this one; 0 where it does not count, or not any more.
     ``file_sha256`` and ``file_number``: the version of the settings file it came from. Flags are 0 or 1,
     walls ISO 8601 UTC.
@@ -142,7 +142,7 @@ class LiveDocument(NamedTuple):
 class PauseRow(NamedTuple):
     """A paused family; ``until_wall`` None is until it is resumed.
 
-    Of a breaker's pause the setting is the one that was fought over, of one by hand it is None.
+    The setting is the one that another writer keeps changing, for a pause by the breaker; else None.
     ``account`` is the name it was paused under, for people.
     """
 
@@ -161,7 +161,7 @@ class PauseRow(NamedTuple):
 
 
 class OverrideRow(NamedTuple):
-    """A refusal somebody overrode by name, with the reason given; ``refusal`` is its rule's sentence.
+    """A refusal that a person overrode by name, with the reason given; ``refusal`` is its rule's sentence.
 
     ``account`` is the name it was overridden under, for people.
     """

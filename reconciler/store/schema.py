@@ -140,8 +140,8 @@ _FIRST: Migration = (
         state TEXT NOT NULL,
         at_wall TEXT NOT NULL
     ) STRICT""",
-    # Partial indexes, so that a slot, a family's doubts and its failed tries are found without a look at
-    # the history; the queries name them, because without statistics SQLite takes a wider one.
+    # Partial indexes, so that a slot, a family's open attempts and its failed tries are found without
+    # reading the history; the queries name them, because without statistics SQLite takes a wider one.
     "CREATE INDEX attempts_counting ON attempts (kind, environment, uid) WHERE retired = 0",
     "CREATE INDEX attempts_sent ON attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
     "CREATE INDEX attempts_limited ON attempts (kind, environment, uid, id) WHERE limited = 1",

@@ -232,7 +232,7 @@ if tried("PostgreSQL"):
 
 
 def bare(known: Known | None) -> Known | None:
-    """Return what is known without what is only noted of a proof: its file, how it was made and when."""
+    """Return what is known, without the details of a proof: its file, how it was made and when."""
     match known:
         case Confirmed():
             return replace(known, file=NO_FILE, acknowledged=False, recorded_at=None)

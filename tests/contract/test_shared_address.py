@@ -38,7 +38,7 @@ OWN = say(envelope(ACCOUNT))
 PAGE = say(b"<html>Bad gateway</html>", "502 Bad Gateway")
 ACCOUNTS = 100
 PROBE_EVERY_S = 0.3
-"""Shorter than in the program, so that the tests take no longer than they must."""
+"""Shorter than in the program, to keep the tests short."""
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Fleet:
         self.server.scripts[target] = list(scripts)
 
     async def fail_once(self) -> Reply:
-        """Have one account find the address failing."""
+        """Let a request of one account fail because of the address."""
         self.on(CONFIG, PAGE)
         reply = await self.client().account()
         assert isinstance(reply, Reply)
@@ -82,7 +82,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def play(story: Callable[[Fleet], Coroutine[Any, Any, None]], *, dead: bool = False) -> None:
-    """Run ``story`` with a server that answers as OKX does, or with a port that nobody listens on."""
+    """Run ``story`` with a server that answers as OKX does, or with a closed port."""
 
     async def run() -> None:
         server = Server(HandClock())
@@ -103,7 +103,7 @@ def play(story: Callable[[Fleet], Coroutine[Any, Any, None]], *, dead: bool = Fa
 
 @pytest.fixture
 def no_interval_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have whoever waits for the next interval wait for longer than the test lasts."""
+    """Make the interval between probes longer than the test lasts."""
     monkeypatch.setattr("reconciler.core.address_health.PROBE_EVERY_S", 600.0)
 
 
@@ -303,7 +303,7 @@ def test_the_end_of_an_outage_is_reported_once(failures: int, calls: int) -> Non
         await fleet.fail_once()
         fleet.on(CONFIG, OWN)
         await fleet.client().account()
-        assert len(called) == calls, "who does not listen any more is not called"
+        assert len(called) == calls, "a call is not made after its block has ended"
 
     play(story)
 

@@ -725,7 +725,7 @@ def test_one_process_controls_an_account_and_is_named_until_it_releases_it(
         assert await first.controller() is None
         assert [await first.try_control("run"), await first.try_control("run")] == [True, True]
         if await second.try_control("run"):
-            assert await second.controller() is None, "leases say who keeps what"
+            assert await second.controller() is None, "leases assign the accounts"
             return
         for asked in (first, second):
             holder = await asked.controller()

@@ -1,4 +1,4 @@
-"""What is kept per User ID, over every implementation: proofs, doubts, files, and tries without success."""
+"""Records per User ID, in every implementation: proofs, open attempts, files, and tries without success."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_a_definite_success_ends_the_count_whatever_it_proves(place: Place, cloc
     first, second = one.send("3", at=START + 200), one.send("4", at=START + 201)
     one.settle(first, AttemptStatus.APPLIED)
     one.settle(second, AttemptStatus.APPLIED)
-    assert isinstance(one.known(), Uncertain), "which came last nobody knows"
+    assert isinstance(one.known(), Uncertain), "which came last is unknown"
     assert tries(one) is None
 
 

@@ -255,7 +255,7 @@ def test_run_starts_under_a_policy_that_cannot_be_read_and_holds_what_loosens(
     with webhook() as hook:
         process = desk.start(*RUN, "--listen", "127.0.0.1:0", *named, env={"MMP_NOTIFY": hook.url()})
         sidecar = Sidecar(process, process.wait_for_log("listening")["url"])
-        assert process.wait_for_log("policy rejected, there is no good one")["code"] == "unknown-key"
+        assert process.wait_for_log("policy rejected; no valid version yet")["code"] == "unknown-key"
         in_force(exchange, "ETH-USD", "5000/2000/70")
         status, body = sidecar.ask("/readyz")
         assert (status, "the policy cannot be read" in body, policy in body) == (503, True, True)
@@ -267,7 +267,7 @@ def test_run_starts_under_a_policy_that_cannot_be_read_and_holds_what_loosens(
         assert (began[0]["severity"], began[0]["turn"]) == ("critical", "began")
         exchange.change("ETH-USD", "5000/2000/9000")
         in_force(exchange, "ETH-USD", "5000/2000/70")
-        assert exchange.written() == ["ETH-USD", "ETH-USD"], "what became looser is put back"
+        assert exchange.written() == ["ETH-USD", "ETH-USD"], "a looser setting is reverted"
         under(desk, "version: 1\nloosening: {maxFactor: 4}\n", policy)
         in_force(exchange, "BTC-USD", "5000/2000/400")
         sidecar.wait_for("/readyz", 5.0)
@@ -288,7 +288,7 @@ def test_run_holds_what_loosens_while_its_policy_cannot_be_read_or_is_gone(
     (desk.folder / "mmp-policy.yaml").unlink()
     process.wait_for_log("policy rejected", number=2)
     time.sleep(1.5)
-    assert exchange.written() == ["ETH-USD"], "half as loose again would be allowed by the last good one"
+    assert exchange.written() == ["ETH-USD"], "the last valid policy would allow to loosen by a half"
     under(desk, FACTOR_2)
     in_force(exchange, "BTC-USD", "5000/2000/150")
     ends_well(process)

@@ -85,7 +85,7 @@ def test_a_loss_is_recorded_once_and_every_account_of_the_user_id_is_told() -> N
                 assert doubted(await two.known(ETH))
             counted = "SELECT count(*) FROM mmp.attempts WHERE status = 'lost'"
             assert shared().ask(counted, ready_database()) == [(2 + 2,)]
-            assert doubted(await one.known(ETH)), "what one name may have lost, the other may have written"
+            assert doubted(await one.known(ETH)), "a lost attempt of one name may be a write of the other"
             assert [one.family for one in await one.store.history(10)] == [ETH, BTC]
             assert (await one.store.snapshot()).open_attempts == ()
 

@@ -28,7 +28,7 @@ CLOCK_CODE = "50102"
 NOT_SENT_CODE = "connect"
 
 SPACED_SENDS = 15
-"""So many sends after a 50011 the even spacing is certainly still kept."""
+"""For so many sends after a 50011 the even spacing certainly still applies."""
 
 SEEN_WITHIN_S = 1.2
 """How late the file of a measured history is seen."""
@@ -178,7 +178,7 @@ class Auditor:
             self._check_reads(process, attempt, basis)
 
     def may_be_in_force(self, family: Family, but: Attempt | None = None) -> Iterator[tuple[Setting, int]]:
-        """Yield what of ours may be in force of the family, each with the number of its file."""
+        """Yield each of our settings that may be in force for the family, with the number of its file."""
         proof = self._world.truth.proofs.get(family)
         if proof is not None:
             yield proof.setting, proof.file_number
@@ -220,7 +220,7 @@ class Auditor:
             both = [known.setting, *([seen] if seen else [])]
             verify(guard_checkers.nothing_loosens_under_an_unreadable_policy, family, setting, both)
             return
-        is_change = known.setting != setting  # what puts back what was accepted is not limited
+        is_change = known.setting != setting  # restoring the accepted setting is not limited
         if is_change:
             verify(guard_checkers.factor_within_limit, family, setting, references, policy.max_factor)
             loosened = [one for one in basis.file.families if self._is_loosened(one, basis)]
@@ -316,9 +316,9 @@ class Auditor:
         self._world.verify(guard_checkers.one_controller, process.name, others)
 
     def compared(self, process: Process, event: Compared) -> None:
-        """Check that a plan lets nothing wait that may be tried again.
+        """Check that a plan delays nothing that may be tried again.
 
-        Only of the same boot of a machine: how old others' records are among each other is not known.
+        Only within one boot of a machine: the ages of records of other boots cannot be compared.
         """
         if not scenario_is_simple(self._world):
             return
@@ -493,7 +493,7 @@ class Auditor:
         self.recorded(process, attempt, status, known, proven=proven, limited=limited)
 
     def judged(self, process: Process, *, definite: bool, tried: bool, code: str) -> None:
-        """Note what a process is about to put on record of its request, and what it does not count."""
+        """Note what a process is about to record about its request, and what it does not count."""
         attempt, now = self.unsettled.get(process.name), self._world.scheduler.now
         if attempt is not None and definite:
             attempt.arrived_by = now
@@ -683,7 +683,7 @@ class Auditor:
 
 
 def scenario_is_simple(world: World) -> bool:
-    """Tell whether one file keeps the state, with a lock that works: what is on record is then certain."""
+    """Tell whether the state is one file with a lock that works: its records are then certain."""
     return world.scenario.database is None and world.scenario.lock_works
 
 

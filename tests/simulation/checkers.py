@@ -47,7 +47,7 @@ FRESH_S = 2.0
 
 SECOND_READ_AFTER_S = 1.0
 MOST_READS_IN_A_ROW = 12
-"""As many as a second apart through the time in which a read may lag, and some more."""
+"""One read a second for as long as a read may lag, and some more."""
 
 MOST_HEALS = 3
 
@@ -132,7 +132,7 @@ def only_accepted_settings(
 
 
 def reads_have_a_reason(count: int, reason: str | None) -> str | None:
-    """Where nothing is done or waited for between two reads, something new or unclear is their reason."""
+    """Two reads without an action or a wait between them need a reason: something new or unclear."""
     if reason is None:
         return "a read directly follows a read, for no reason"
     return f"{count} reads in a row" if count > MOST_READS_IN_A_ROW else None

@@ -1,7 +1,7 @@
 """Draws the features of one history: kinds of trouble that most histories do not have.
 
-Two seeds in five have one or more of them. Half of those have no usual trouble at all, so that what a
-feature alone does shows. A feature that is switched off changes nothing in the histories of the others.
+Two seeds in five have one or more of them. Half of those have no usual trouble at all, to show what a
+feature does alone. A feature that is switched off changes nothing in the histories of the others.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _lasting_fate(rng: Random, scenario: Scenario) -> Scenario:
 
 
 def _measured(rng: Random, scenario: Scenario, fate: Fate) -> Scenario:
-    """Return a scenario in which one family fails for ever, and nothing else does.
+    """Return a scenario in which one family always fails, and nothing else does.
 
     In half of them the failing change loosens, and the others are to be tightened at some moment.
     """

@@ -1,7 +1,7 @@
-"""What must hold about files, policies, pauses, reviews, lists and suspension when a request is reserved.
+"""Rules for files, policies, pauses, reviews, lists and suspension when a request is reserved.
 
-Like those of ``checkers`` each returns None, or what is wrong in one sentence, and shares no rule with
-the production code: what is looser is restated here.
+Like those of ``checkers`` each returns None, or one sentence that says what is wrong. They share no rule
+with the production code: what is looser is defined here again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPACED_S = 5.0
 """After a 50011: a quiet window, and then requests this far apart."""
 
 OTHERS_WITHIN_S = 75.0
-"""While one family of four fails for ever, the others are in force within this time."""
+"""While one family of four always fails, the others are in force within this time."""
 
 URGENT_WITHIN_S = 11.0
 """While one family fails to be loosened, a protective change of another is reserved within this time:
@@ -33,7 +33,7 @@ SLOT_S = 10.1
 """The pace at which further ones follow where one of two slots is taken."""
 
 TICK_S = 0.01
-"""What two clocks of these worlds may disagree about such short times."""
+"""How much two clocks of these worlds may differ over such short times."""
 
 SLACK_S = 0.2
 """The same for times of minutes."""
@@ -148,7 +148,7 @@ def goes_early_only_to_protect(
 
 
 def families_within_limit(family: Family, loosened: Sequence[Family], limit: int | None) -> str | None:
-    """A file that loosens more families than the policy allows loosens none of them, in slices neither."""
+    """A file that loosens more families than the policy allows loosens none, also not a few at a time."""
     if limit is None or family not in loosened or len(loosened) <= limit:
         return None
     return f"{family} is loosened, one of {len(loosened)} families of its file; the policy allows {limit}"
@@ -184,7 +184,7 @@ def nothing_outside_the_review_is_sent(
 def missing_is_not_gone(
     family: Family, setting: Setting, last_seen: Setting | None, confirmed: bool
 ) -> str | None:
-    """A family that a list leaves out is not taken for gone before its own read says so.
+    """A family that a list leaves out does not count as gone before its own read shows that.
 
     Until then only what is at least as tight as what was last seen is sent.
     """
@@ -313,7 +313,7 @@ def one_controller(name: str, others: Sequence[str]) -> str | None:
 
 
 def no_family_starves(late_s: float, waiting: Sequence[Family]) -> str | None:
-    """While one family fails for ever, every other one comes into force within a bound."""
+    """While one family always fails, every other one comes into force within a bound."""
     return f"{late_s:.0f} s after it was due not in force: {', '.join(waiting)}" if waiting else None
 
 
@@ -323,7 +323,7 @@ def urgent_does_not_wait(late_s: float, waiting: Sequence[Family]) -> str | None
 
 
 def ended_when_over(attempt: Attempt, shown_until: float, lands_within_s: float) -> str | None:
-    """An attempt is ended by a read only if that read shows all that the attempt can have done."""
+    """A read ends an attempt only if it shows every effect that the attempt can have had."""
     over_at = attempt.reserved_at + lands_within_s if attempt.arrived_by is None else attempt.arrived_by
     if over_at <= shown_until + SLACK_S:
         return None

@@ -1,6 +1,6 @@
 """Machines and their clocks: a monotonic one per boot, never quite right, and a wall clock that steps.
 
-As on Linux the monotonic clock stands still while the machine is suspended; true time goes on.
+As on Linux the monotonic clock stands still while the machine is suspended; true time advances.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class ObserverClock:
         return _MIDNIGHT + timedelta(seconds=self._scheduler.now)
 
     def suspended_s(self) -> float:
-        """Return 0: true time goes on."""
+        """Return 0: true time never stops."""
         return 0.0
 
     async def pause(self, until: float) -> None:

@@ -102,7 +102,7 @@ class SqliteKeeping:
         """Have nothing happen."""
 
     def fell_silent(self, process: Process) -> None:
-        """Do nothing: a file waits for everybody."""
+        """Do nothing: a file has no timeout."""
 
     def has_the_lock(self, process: Process) -> bool:
         return True
@@ -158,7 +158,7 @@ class PostgresKeeping:
         return self._observers.of(account)
 
     def fell_silent(self, process: Process) -> None:
-        """Have the server give up the transactions that a suspended machine leaves open."""
+        """Make the server abort the transactions that a suspended machine leaves open."""
         for transaction in self._states[process.name].connections.open:
             transaction.falls_silent()
 

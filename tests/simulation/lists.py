@@ -39,7 +39,7 @@ class SeenList:
 def read_list(
     process: Process, rows: Sequence[Row], *, begun_at: float, asked: Family | None
 ) -> SeenList | Reply:
-    """Return what the program reads of ``rows`` when the network and the exchange are done with them."""
+    """Return what the program reads of ``rows`` after the changes of the network and the exchange."""
     extras, world = process.world.scenario.extras, process.world
     odd: frozenset[Family] = frozenset()
     if extras.list_faults and (extras.list_faults_last or not world.calm):
@@ -137,7 +137,7 @@ def _as_it_is(text: str) -> str:
 
 _LIVE_TAKES_ASKED = "asked" in signature(replies.parse_live).parameters
 _SET_TAKES_REQUEST = "setting" in signature(replies.parse_set).parameters
-"""Whether the parser is told what was asked: it is in newer versions of the program."""
+"""Whether the parser is given the requested family, as in newer versions of the program."""
 
 
 @lru_cache(maxsize=4096)

@@ -75,7 +75,7 @@ class Mutant:
     first_seed: int = 0
     """Where its hunt begins: most show within a few histories, a few in one of ten thousand."""
     feature: Feature | None = None
-    """Of the histories that have to tell it: with this feature only; None: with those of the seed."""
+    """The feature of the histories that have to detect it, and no other; None: those of the seed."""
 
     @contextmanager
     def in_force(self) -> Iterator[None]:

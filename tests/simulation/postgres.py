@@ -335,7 +335,7 @@ class SimulatedTransaction:
         await self._process.held_up_for(delay)
 
     def falls_silent(self) -> None:
-        """Have the server give it up, unless it hears more of it in time."""
+        """Make the server abort it, unless it continues in time."""
         if self._work is not None:
             scheduler = self._process.world.scheduler
             scheduler.after(SILENCE_TIMEOUT_S, self._server.end_silent, self._work, self._work.heard)

@@ -35,7 +35,7 @@ PATIENCE_S = 300.0
 
 
 class ObserverFailed(Exception):
-    """Whoever listens to a process failed: the process may die of it, and nothing else may happen."""
+    """An observer of a process failed: the process may end, and nothing else may happen."""
 
 
 class ReadFollower:

@@ -36,7 +36,7 @@ REGRESSIONS = (
         kind=WorldKind.POSTGRES,
     ),
     Regression(
-        story="while another family was in doubt, one undone again and again was put back for ever",
+        story="while another family was in doubt, one undone again and again was reverted again and again",
         seed=179,
         mutant="doubts hide fights",
         kind=WorldKind.SQLITE,
@@ -66,7 +66,7 @@ REGRESSIONS = (
         kind=WorldKind.POSTGRES,
     ),
     Regression(
-        story="it told a family as in sync by what it had read before another process wrote it",
+        story="it reported a family in sync by a read from before another process wrote it",
         seed=51,
         mutant="no read after others' proofs",
         kind=WorldKind.POSTGRES,

@@ -124,7 +124,7 @@ FEATURES: set[Feature] = set(Feature)
 
 
 class Check(StrEnum):
-    """A checker that holds every history to a rule of the newer program."""
+    """A checker that applies a rule of the newer program to every history."""
 
     READ_REASONS = "read-reasons"
     WRITTEN_SOON = "written-soon"
@@ -136,7 +136,7 @@ class Check(StrEnum):
 
 
 CHECKS: set[Check] = set(Check) - {Check.FIELD_BY_FIELD}
-"""Those in use. The program puts mixed drift back as a whole yet, not field by field."""
+"""Those in use. The program still reverts mixed drift completely, not field by field."""
 
 
 class ListFault(StrEnum):
@@ -205,7 +205,7 @@ NO_TROUBLES = DatabaseTroubles(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
 
 @dataclass(frozen=True, slots=True)
 class LastingFate:
-    """What becomes of every request of one family: until the troubles end, or for ever."""
+    """The fate of every request of one family: until the troubles end, or always."""
 
     family: Family
     fate: Fate

@@ -100,7 +100,7 @@ class Task:
             self._advance(self._coroutine.throw, Killed())
 
     def cancel(self) -> None:
-        """Throw asyncio's cancellation in where the coroutine waits; what it does about it is its own."""
+        """Raise asyncio's cancellation where the coroutine waits; how it reacts is up to the coroutine."""
         if not self.ended:
             self._advance(self._coroutine.throw, CancelledError())
 

@@ -17,7 +17,7 @@ from tests.simulation.truth import Attempt, FileOrder
 FAMILY, OTHER = parse_family("BTC-USD"), parse_family("ETH-USD")
 TIGHT, LOOSE, MIXED, TIGHTEST = SETTINGS
 HEALED = Setting(5000, 0, Quantity("50"))
-"""MIXED, put back to TIGHT where it is looser."""
+"""MIXED, with TIGHT's value where it is looser."""
 
 REVIEWED: Mapping[Family, tuple[Setting | None, Setting]] = {FAMILY: (LOOSE, TIGHT)}
 

@@ -60,7 +60,7 @@ CONVERGES_WITHIN_S = 60.0 + 60.0 + 40.0 + 10.0 + 30.0 + 30.0
 history, an interval, a lock: all of these in a row. The requests themselves come on top."""
 
 REFUSED_AGAIN_S = 600.0
-"""How long a setting that the exchange refused is left alone, while nothing else is wanted."""
+"""How long a setting that the exchange refused is not sent, while no other is desired."""
 
 PER_REQUEST_S = 10.06
 """The slowest pace there is for one request: the other slot of each window taken by something else."""
@@ -742,7 +742,7 @@ class World:
     def _waits_for_apply(self, family: Family) -> bool:
         """Tell whether only a person may write a family: its file loosens what a newer one had set.
 
-        A file that somebody put back while no process looked is held until ``mmp apply`` confirms it.
+        A file that was reverted while no process ran is held until ``mmp apply`` confirms it.
         """
         account = owner(self.scenario, family)
         if Role.APPLY in self._roles_for(account):
@@ -756,10 +756,10 @@ class World:
         )
 
     def _may_stay_tighter(self, family: Family, setting: Setting) -> bool:
-        """Tell whether a setting nowhere looser than desired may stay, because nobody may loosen it.
+        """Tell whether a setting nowhere looser than desired may stay, because no process may loosen it.
 
-        Somebody tightened it behind the back of a ``run`` that only heals what became looser; or it was
-        set by a file that is newer than that of every process.
+        It was tightened outside mmp, and ``run`` only heals what became looser; or it was set by a file
+        that is newer than that of every process.
         """
         account = owner(self.scenario, family)
         if Role.APPLY in self._roles_for(account) or looser(self.scenario.versions[-1][1][family], setting):

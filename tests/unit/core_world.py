@@ -174,7 +174,7 @@ def expected(case: Situation) -> Answer:
 
 
 def _at_once(case: Situation, seen: str, action: str, because: str | None) -> bool:
-    """Tell whether a request need not wait for a doubt to end: it only adds to what may be in force."""
+    """Tell whether a request need not wait for a doubt to end: it only adds protection."""
     if action != "set" or because not in (None, "guard"):
         return False
     may_be: set[str | None] = {case.record.proof}
@@ -186,7 +186,7 @@ def _at_once(case: Situation, seen: str, action: str, because: str | None) -> bo
 
 
 def _unconfirmed(case: Situation) -> Answer:
-    """Nobody can tell whether the row is gone: what is no looser than the last one seen is sent, once."""
+    """Whether the row is gone is unknown: only a setting no looser than the last seen is sent, once."""
     last = case.record.proof
     way = WAY.get((last, case.wanted))
     sent_since = last == case.wanted and case.sight.how == "unconfirmed-since"

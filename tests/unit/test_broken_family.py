@@ -1,4 +1,4 @@
-"""One family of four that fails for ever, in every way a reply can be: the others never wait for it.
+"""One family of four always fails, with every kind of reply: the others never wait for it.
 
 The real loop, pass and store run in virtual time against an exchange that fails one family.
 """
@@ -144,7 +144,7 @@ def test_a_restart_forgets_no_back_off() -> None:
     here.run(5.0)
     first = len(here.exchange.sent)
     here.run(4.0)
-    assert (first, len(here.exchange.sent)) == (1, 1), "a process that begins anew waits as well"
+    assert (first, len(here.exchange.sent)) == (1, 1), "a restarted process waits as well"
 
 
 def test_an_apply_ends_partly() -> None:

@@ -1,4 +1,4 @@
-"""The address of the exchange: while it fails one request probes it, and no slow probe holds anyone up."""
+"""The address of the exchange: while it fails one request probes it, and a slow probe delays no other."""
 
 from __future__ import annotations
 

@@ -605,7 +605,7 @@ OLD_FILE, NEW_FILE = FileVersion("old", 1), FileVersion("new", 2)
     ("live", "because"),
     [
         ("5000/2000/50", Because.DRIFT_POLICY),  # what the newer file tightened stays
-        ("5000/2000/400", None),  # what is looser than both is put back
+        ("5000/2000/400", None),  # a setting looser than both is reverted
         ("9000/2000/400", Because.DRIFT_POLICY),  # mixed: a part of it would loosen
         ("0/2000/100", None),
     ],
@@ -640,7 +640,7 @@ def test_under_an_older_file_live_as_it_says_is_not_recorded() -> None:
         Reason.DRIFTED,
         Because.DRIFT_POLICY,
     )
-    assert change.other_file, "the newer file is tighter, and somebody has to know"
+    assert change.other_file, "the newer file is tighter, which has to be reported"
 
 
 def test_under_an_older_file_live_as_it_says_and_tighter_than_the_newer_is_as_it_should_be() -> None:

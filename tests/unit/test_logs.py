@@ -227,19 +227,19 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         PolicyRejected("mmp.yaml", (WRONG,)),
         "error",
-        "policy rejected, the last good one stays in force: what loosens or disables is held",
+        "policy rejected, the last good one stays in force: changes that loosen or disable are held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
         ConfigRejected("b.yaml", (WRONG,), in_force=False),
         "error",
-        "config rejected, there is no good one: no account is kept by it",
+        "config rejected; no valid version yet, account not started",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
         PolicyRejected("mmp.yaml", (WRONG,), in_force=False),
         "error",
-        "policy rejected, there is no good one: what loosens or disables is held",
+        "policy rejected; no valid version yet: changes that loosen or disable are held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (ConfigWithdrawn("b.yaml"), "info", "a config that never held is gone", {"path": "b.yaml"}),

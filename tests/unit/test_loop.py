@@ -233,7 +233,7 @@ class World:
         self.clock.nudge()
 
     def address_recovers(self) -> None:
-        """Tell the loop, as its keeper does, that the exchange's address answers again."""
+        """Notify the loop that the exchange's address works again."""
         if self.loop.address_recovered():
             self.clock.nudge()
 

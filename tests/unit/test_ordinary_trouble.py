@@ -74,7 +74,7 @@ def world(wanted: dict[Family, Setting], **options: object) -> tuple[World, Odd]
 
 
 def go(here: World, seconds: float) -> None:
-    """Run the loop, as a process that begins anew, for so long."""
+    """Run the loop for so long, as a restarted process."""
     here.stopped = False
     here.run(seconds)
 
@@ -96,7 +96,7 @@ def test_a_slow_exchange_stops_nothing(slow_s: float, writes: bool) -> None:
     go(here, 150.0)
     assert {odd.live[family].setting for family in (BTC, ETH, SOL)} == {A}
     reads = odd.moments("live")
-    assert len(reads) < 20, "it does not read for ever"
+    assert len(reads) < 20, "it does not read without end"
 
 
 def test_between_its_reads_another_process_gets_in() -> None:
@@ -337,7 +337,7 @@ def test_a_file_that_lags_loosens_nothing_until_it_changes() -> None:
     assert held(here)[BTC] is Because.DRIFT_POLICY
     odd.live[BTC] = LiveRow(B)
     go(here, 40.0)
-    assert odd.live[BTC].setting == A, "what is looser than its own file is put back"
+    assert odd.live[BTC].setting == A, "a setting looser than its own file is reverted"
 
 
 def test_a_revert_that_comes_with_a_restart_waits_for_apply() -> None:

@@ -145,15 +145,15 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     ),
     (
         replace(CALM, config=FILE),
-        "A newer file of settings does not hold, the last good one stays in force: mmp.yaml:5:9: unknown "
+        "A newer settings file is invalid, the last valid version stays in use: mmp.yaml:5:9: unknown "
         'key "qtylimit" (and 1 more). → did you mean qtyLimit?',
-        "mmp.yaml holds again and is in force.",
+        "mmp.yaml is valid again and in force.",
     ),
     (
         replace(CALM, policy=replace(FILE, problems=())),
-        "The policy cannot be used; changes that loosen or disable are held, the last valid policy judges "
-        "the rest.",
-        "The policy holds again and is in force.",
+        "The policy cannot be used. Changes that loosen or disable are held; the last valid policy checks "
+        "other changes.",
+        "The policy is valid again and in force.",
     ),
     (
         replace(CALM, locked_out="the state is held by mmp apply (pid 7)"),
@@ -164,14 +164,15 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     (
         replace(CALM, controller=ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))),
         "Another process has controlled this account for more than a minute: pid 7 on desk-1 (run, since "
-        "2026-03-01T02:00:00Z). → Nothing is written from here until it ends. Stop one of the two.",
+        "2026-03-01T02:00:00Z). → This process writes nothing until the other one ends. Stop one of the "
+        "two.",
         "This process does not stand by any more.",
     ),
     (
         replace(CALM, policy=replace(FILE, problems=(), stops=True)),
-        "The policy cannot be used; changes that loosen or disable are held, only the guard judges the "
-        "rest.",
-        "The policy holds again and is in force.",
+        "The policy cannot be used. Changes that loosen or disable are held; only the guard checks other "
+        "changes.",
+        "The policy is valid again and in force.",
     ),
 ]
 

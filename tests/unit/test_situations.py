@@ -259,14 +259,14 @@ SITUATIONS: list[tuple[str, Happens, float, Standing, bool]] = [
     ("no key for an hour", has_no_key, HOUR_S, Standing.UNKNOWN, False),
     ("policy that never held", policy_never_held, 5, Standing.PROTECTED, False),
     (
-        "policy that never held, looser file",
+        "policy that was never valid, looser file",
         policy_never_held_and_file_changed("400"),
         60,
         Standing.TIGHTER,
         False,
     ),
     (
-        "policy that never held, tighter file",
+        "policy that was never valid, tighter file",
         policy_never_held_and_file_changed("7"),
         60,
         Standing.PROTECTED,

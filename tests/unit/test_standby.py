@@ -1,4 +1,4 @@
-"""Two loops on one state: one controls the account, the other stands by, looks, and takes over."""
+"""Two loops on one state: one controls the account, the standby reads live, and takes over."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_it_takes_over_within_two_seconds_of_the_end_and_begins_anew() -> None:
     assert 1050.5 <= taken <= 1050.5 + CONTROL_RETRY_S
     assert here.exchange.sent[0][0] < 1050.5 + TAKEOVER_S
     assert wanted == A
-    assert len(here.told(Identified)) == 2, "the state is stamped by who writes to it"
+    assert len(here.told(Identified)) == 2, "only the process that writes records the identity"
 
 
 def test_control_is_released_at_the_end_of_the_loop() -> None:

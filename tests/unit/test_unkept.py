@@ -207,7 +207,7 @@ def test_hostile_words_stay_text() -> None:
 # ---- a policy that never held, and a key that is not there -----------------------------------------
 
 
-HELD = "the policy cannot be read, what loosens or disables is held"
+HELD = "the policy cannot be read, changes that loosen or disable are held"
 
 
 def test_a_policy_that_never_held_under_an_account_makes_it_not_ready() -> None:
@@ -215,7 +215,7 @@ def test_a_policy_that_never_held_under_an_account_makes_it_not_ready() -> None:
     (failed,) = (check for check in ready_checks(board(begun), answers=True, now=NOW) if not check.passed)
     assert (failed.name, failed.told) == ("settings-main-live", f"{HELD}: {TOLD}")
     (_, policy) = page_view(board(begun), now=NOW, wall=WALL).accounts[0].files
-    assert policy.refused.endswith("Only the guard judges the rest:")
+    assert policy.refused.endswith("Only the guard checks other changes:")
     _, found = document(board(begun))
     assert (found["watch"]["policy"]["sha256"], found["watch"]["policy"]["accepted_at"]) == (None, None)
 
@@ -224,7 +224,8 @@ def test_a_policy_that_cannot_be_read_any_more_holds_and_leaves_the_account_read
     begun = having(fresh(), PolicyAccepted("p.yaml", "1" * 64), PolicyRejected("p.yaml", WRONG))
     (_, policy) = page_view(board(begun), now=NOW, wall=WALL).accounts[0].files
     assert policy.refused.endswith(
-        "Changes that loosen or disable are held until this is corrected. The one above judges the rest:"
+        "Changes that loosen or disable are held until this is corrected. The policy above checks other "
+        "changes:"
     )
     checks = ready_checks(board(begun), answers=True, now=NOW)
     assert all(check.passed for check in checks)
@@ -275,7 +276,9 @@ def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: 
     began, over = notices((0, BROKEN), (5, again), (9, WentIdle(NOW)), (60, end), (70, WentIdle(NOW)))
     assert (began["kind"], began["turn"], began["severity"]) == ("config-rejected", "began", "critical")
     assert (began["account"], began["environment"], began["family"]) == (None, None, None)
-    assert began["text"].startswith("A file of settings does not hold and none did before, so nothing is ")
+    assert began["text"].startswith(
+        "The settings file is invalid and there is no earlier valid version, so nothing is written"
+    )
     assert "b.yaml:" in began["text"]
     assert (over["turn"], over["severity"], over["text"]) == ("over", "info", words)
 

@@ -321,7 +321,7 @@ def test_started_is_every_family_in_sync_or_tighter_and_none_uncertain(
 def test_a_loosened_file_does_not_hide_that_less_is_in_force_than_was_applied(
     rows: dict[Any, LiveRow],
 ) -> None:
-    """What was applied would be tighter: but it is not there."""
+    """The applied setting is tighter, but it is not in force."""
     event = compared(
         {BTC: confirmed("5000/2000/100", at=NOW - 2)}, rows, wanted={BTC: setting("5000/2000/200")}
     )
