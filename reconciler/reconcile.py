@@ -53,6 +53,7 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, ea
 from reconciler.core.pauses import fought_no_more, in_force
 from reconciler.core.plan import (
     Change,
+    Doubts,
     DriftPolicy,
     Plan,
     Reason,
@@ -307,7 +308,8 @@ async def survey(
     while True:
         now = clock.now()
         doubting = exchange is not None and now < began_at + REVIEW_WAIT_S
-        plan = make_plan(desired, known, reads, replace(rules, hold_doubtful=not doubting), now)
+        doubts = Doubts.LEAVE_OUT if doubting else Doubts.HOLD
+        plan = make_plan(desired, known, reads, replace(rules, doubts=doubts), now)
         step = _reading_step(plan, known, reads, now) if doubting else Settled()
         match step:
             case Wait(until):
@@ -534,7 +536,6 @@ class _Pass:
             self.memory.planned = plan
 
     def _rules(self, now: float) -> Rules:
-        waited = now - self.began_at >= REVIEW_WAIT_S
         in_force = self.options.policy()
         return Rules(
             drift=self.options.drift,
@@ -547,8 +548,13 @@ class _Pass:
             reviewed=self.reviewed,
             retries=self.retries,
             file=self.memory.file if self.options.controller else None,
-            hold_doubtful=self.review is not None and waited,
+            doubts=self._doubts(now),
         )
+
+    def _doubts(self, now: float) -> Doubts:
+        if self.review is None:
+            return Doubts.SEND_PROTECTION
+        return Doubts.LEAVE_OUT if now < self.began_at + REVIEW_WAIT_S else Doubts.HOLD
 
     def _has_whole_picture(self, plan: Plan) -> bool:
         return not plan.doubtful and (self.reads.latest is not None or not self.options.live)

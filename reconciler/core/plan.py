@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import assert_never
 
 from reconciler.core.direction import (
@@ -114,6 +114,17 @@ class DriftPolicy(StrEnum):
     WARN = "warn"
 
 
+class Doubts(Enum):
+    """What becomes of families whose live setting another read has to tell."""
+
+    SEND_PROTECTION = auto()
+    """What only adds protection goes at once; the others are left out of the plan until they are read."""
+    LEAVE_OUT = auto()
+    """All are left out: a plan for people shows what they will still find when it is applied."""
+    HOLD = auto()
+    """All are held: there is no time left to read them again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What is looked at in this plan, and what holds a family back.
@@ -125,8 +136,7 @@ class Rules:
     of each reviewed change, None when there was no review; any other change is stale.
     The policy checks all families of the file, also those that ``only`` leaves out. ``retries``: what was
     tried without success. ``file``: the version of the settings file, None for an explicit act, which may
-    loosen what any other file tightened. ``hold_doubtful``: doubtful families are held, not left out of the
-    plan.
+    loosen what any other file tightened. ``doubts``: what becomes of doubtful families.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL
@@ -139,7 +149,7 @@ class Rules:
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
     retries: RetryRecord = NO_TRIES
     file: FileVersion | None = None
-    hold_doubtful: bool = False
+    doubts: Doubts = Doubts.SEND_PROTECTION
 
     def looks_at(self, family: Family) -> bool:
         """Tell whether a desired family is one this plan is about."""
@@ -267,11 +277,12 @@ def make_plan(
     at_once = {
         change.family
         for change in every
-        if _protects_at_once(change, known.get(change.family, Never()), seen_of[change.family], reads)
+        if rules.doubts is Doubts.SEND_PROTECTION
+        and _protects_at_once(change, known.get(change.family, Never()), seen_of[change.family], reads)
     }
     doubtful = {family for family, seen in seen_of.items() if _is_doubtful(seen)} - at_once
     proposed = [change for change in every if change.family not in doubtful]
-    if rules.hold_doubtful:
+    if rules.doubts is Doubts.HOLD:
         proposed += [
             _unreadable(family, desired, known.get(family, Never())) for family in sorted(doubtful)
         ]
@@ -279,7 +290,7 @@ def make_plan(
     views = {family: seen for family, seen in seen_of.items() if rules.looks_at(family)}
     looked_at = [change for change in proposed if rules.looks_at(change.family)]
     changes = _refused(looked_at, judgement.refusals, rules)
-    left_out = set() if rules.hold_doubtful else doubtful
+    left_out = set() if rules.doubts is Doubts.HOLD else doubtful
     touched = {change.family for change in changes} | left_out
     return Plan(
         account=desired.account,

@@ -32,6 +32,7 @@ from reconciler.core.plan import (
     Basis,
     Because,
     Change,
+    Doubts,
     DriftPolicy,
     Plan,
     Reason,
@@ -706,7 +707,7 @@ def test_a_doubtful_family_waits_by_itself_and_can_be_named_as_held() -> None:
     reads = Reads(read(102.0, {BTC: row("5000/2000/50"), ETH: row("5000/2000/400")}))
     plan = plan_of({BTC: A, ETH: A}, known, reads, now=103.0)
     assert ([change.family for change in plan.requests], plan.doubtful) == ([ETH], (BTC,))
-    shown = plan_of({BTC: A, ETH: A}, known, reads, Rules(hold_doubtful=True), now=103.0)
+    shown = plan_of({BTC: A, ETH: A}, known, reads, Rules(doubts=Doubts.HOLD), now=103.0)
     assert (shown.doubtful, shown.unchanged) == ((), ())
     (held,) = shown.of(Action.HOLD)
     assert (held.family, held.because) == (BTC, Because.UNREADABLE)
@@ -728,6 +729,10 @@ def test_within_five_seconds_of_a_proof_only_what_protects_against_both_goes_at_
     known = {BTC: confirmed(proof, at=100.0)}
     plan = plan_of({BTC: A}, known, Reads(read(102.0, {BTC: row(live)})), now=103.0)
     assert (bool(plan.requests), bool(plan.doubtful)) == (at_once, not at_once)
+    shown = plan_of(
+        {BTC: A}, known, Reads(read(102.0, {BTC: row(live)})), Rules(doubts=Doubts.LEAVE_OUT), now=103.0
+    )
+    assert (shown.requests, shown.doubtful) == ((), (BTC,)), "a plan for people waits for every family"
 
 
 # -- a row that is gone does not lift a limit -------------------------------------------------------------
