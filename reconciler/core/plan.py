@@ -536,7 +536,9 @@ def _set_or_hold(
     rules: Rules,
     now: float,
 ) -> Change:
-    after, other_file = wanted.setting, _is_other_file(known, rules)
+    after = wanted.setting
+    as_recorded = isinstance(known, Confirmed) and known.setting == after  # whichever file it came from
+    other_file = not as_recorded and _is_other_file(known, rules)
     may_be = _may_be_in_force(need.before, known, seen)
     protective = is_protective(loosest(may_be), after)
     proof, only_protects = last_proof(known), _only_protects(need.before, after, known)

@@ -651,6 +651,18 @@ def test_under_an_older_file_live_as_it_says_and_tighter_than_the_newer_is_as_it
     assert (plan.changes, plan.unchanged) == ((), (BTC,))
 
 
+@pytest.mark.parametrize("drift", [*DriftPolicy])
+def test_under_an_older_file_that_agrees_with_the_record_drift_is_plain_drift(drift: DriftPolicy) -> None:
+    """What is restored is what the newer file says, too."""
+    for live in ("5000/2000/50", "5000/2000/400", "9000/2000/400", "0/2000/100"):
+        reads = Reads(read(950.0, {BTC: row(live)}))
+        plans = [
+            plan_of({BTC: A}, {BTC: Confirmed(A, 900.0, 1, file=file)}, reads, Rules(drift, file=OLD_FILE))
+            for file in (OLD_FILE, NEW_FILE)
+        ]
+        assert plans[0].changes == plans[1].changes
+
+
 # -- what the exchange refused --------------------------------------------------------------------------
 
 
