@@ -662,7 +662,7 @@ class _Pass:
         if await self._record_overrides() and self._not_the_time(step.at):
             return None  # the state took long over it
         change = await self._still_next(step.change)
-        if change is None:
+        if change is None or self._notice_suspension():
             return None
         request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
         file = self.memory.file or file
