@@ -725,7 +725,11 @@ class World:
         live = self.truth.now_in_force(family)
         if live is not None and (self._may_stay_tighter(family, live) or self._stays_refused(family, live)):
             return True
-        if family not in self.truth.last_change_behind or self.truth.in_force[family][-1].own:
+        shown = self.truth.in_force[family][-1]
+        lost = shown.by is not None and shown.by.settled_as is None  # no record says that it was ours
+        if not (lost and self.history_lost_at > float("-inf")) and (
+            family not in self.truth.last_change_behind or shown.own
+        ):
             return False
         if self.scenario.drift is DriftPolicy.HEAL:
             return False
