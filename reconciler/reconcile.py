@@ -63,6 +63,7 @@ from reconciler.core.plan import (
 from reconciler.core.policy import Allow, PolicyInForce
 from reconciler.core.retry import (
     NO_TRIES,
+    Delay,
     Rejection,
     RetryRecord,
     rejected_again_after_s,
@@ -161,7 +162,7 @@ class Memory:
     reads: Reads = field(default_factory=Reads)
     file: FileVersion | None = None
     failed_family: Family | None = None
-    wait_until: dict[tuple[Family, Setting], float] = field(default_factory=dict)
+    delays: dict[tuple[Family, Setting], Delay] = field(default_factory=dict)
     odd_rows: OddRowsSeen | None = None
     failures: int = 0
     unsent: int = 0
@@ -471,7 +472,7 @@ class _Pass:
         await self._accept_file()
         grounds = await self.store.grounds()
         self.known, pauses, ledger = grounds.known, grounds.pauses, self._trusted(grounds.ledger)
-        self.retries = replace(grounds.retries, wait_until=self.memory.wait_until)
+        self.retries = replace(grounds.retries, delays=self.memory.delays)
         self.reads = self.reads.beside(self.known, self.proved)
         now, desired = self.clock.now(), self.wanted
         self._forget_rejections()
@@ -772,14 +773,14 @@ class _Pass:
         So it does where nothing was sent: that is no family's fault. Another family goes next then.
         """
         before, self.memory.failed_family = self.memory.failed_family, change.family
-        doing = f"setting {change.family}"
+        doing, now = f"setting {change.family}", self.clock.now()
         if reply.reply_class is ReplyClass.NOT_SENT:
             end = self._not_sent(doing, reply)
-            self.memory.wait_until[change.family, change.after] = self.memory.not_before + OTHERS_FIRST_S
+            delay = Delay(now, self.memory.not_before + OTHERS_FIRST_S)
+            self.memory.delays[change.family, change.after] = delay
             return end
         if reply.retry_after_s is not None:
-            wait_until = self.clock.now() + reply.retry_after_s
-            self.memory.wait_until[change.family, change.after] = wait_until
+            self.memory.delays[change.family, change.after] = Delay(now, now + reply.retry_after_s)
         if before not in (None, change.family):
             return self._failed(doing, reply)
         self.trouble = reply

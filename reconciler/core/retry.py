@@ -103,6 +103,17 @@ class Tries:
 
 
 @dataclass(frozen=True, slots=True)
+class Delay:
+    """Until when one setting of a family waits besides its back-off, and since when it does."""
+
+    since: float
+    until: float
+
+
+NO_DELAY = Delay(float("-inf"), float("-inf"))
+
+
+@dataclass(frozen=True, slots=True)
 class RetryRecord:
     """What the state has on record of failed attempts of one User ID.
 
@@ -111,8 +122,8 @@ class RetryRecord:
 
     tries: Mapping[Family, Tries] = field(default_factory=dict)
     succeeded_at: float = float("-inf")
-    wait_until: Mapping[tuple[Family, Setting], float] = field(default_factory=dict)
-    """Until when this process has a setting of a family wait: because the exchange asked for it
+    delays: Mapping[tuple[Family, Setting], Delay] = field(default_factory=dict)
+    """How long this process has a setting of a family wait: because the exchange asked for it
     (Retry-After), or because its request could not be sent and others go first."""
 
     def count(self, family: Family, setting: Setting) -> int:
@@ -122,15 +133,15 @@ class RetryRecord:
 
     def not_before(self, family: Family, setting: Setting, *, protective: bool) -> float:
         """Return the instant from which ``setting`` may be tried again; -inf where it was not tried yet."""
-        tries, wait_until = self.tries.get(family), self.wait_until.get((family, setting), float("-inf"))
+        tries, delay = self.tries.get(family), self.delays.get((family, setting), NO_DELAY)
         if tries is None or tries.setting != setting:
-            return wait_until
+            return delay.until
         if tries.limited:
-            return max(tries.last_at, wait_until)
+            return max(tries.last_at, delay.until)
         if self.succeeded_at > tries.last_at:
-            return self.succeeded_at
+            return delay.until if delay.since >= self.succeeded_at else self.succeeded_at
         waits = PROTECTIVE_RETRY_S if protective else LOOSENING_RETRY_S
-        return max(tries.last_at + waits[min(tries.count, len(waits)) - 1], wait_until)
+        return max(tries.last_at + waits[min(tries.count, len(waits)) - 1], delay.until)
 
 
 NO_TRIES = RetryRecord()

@@ -65,6 +65,7 @@ class Auditor:
         self._succeeded_on: tuple[str, int] | None = None
         self._succeeded_of: Family | None = None
         self._last_sent: Attempt | None = None
+        self._unsent_at: dict[Family, float] = {}  # when the newest request that could not be sent was not
         self._when_written: dict[int, list[Callable[[], object]]] = {}
         # checks of reservations that are taken back where the file or the policy changed meanwhile
         self.unsettled: dict[str, Attempt] = {}
@@ -326,7 +327,9 @@ class Auditor:
             ours = tries is not None and tries.boot == self._succeeded_on == _boot(process)
             if ours and tries is not None and tries.setting == change.after:
                 left_s = change.not_before - process.clock.now()
-                facts = change.family, left_s, self._succeeded_at > tries.last_at
+                # Where its request could not be sent since then, others go first.
+                since = max(tries.last_at, self._unsent_at.get(change.family, float("-inf")))
+                facts = change.family, left_s, self._succeeded_at > since
                 self._world.verify(guard_checkers.success_ends_back_off, *facts)
 
     def begins_read(self, process: Process, begun_local: float) -> None:
@@ -508,6 +511,8 @@ class Auditor:
     ) -> None:
         """Check and note a verdict on record; ``proven``: with it, that its setting is in force."""
         attempt.settled_as = status.value
+        if status is AttemptStatus.NOT_SENT:
+            self._unsent_at[attempt.family] = self._world.scheduler.now
         self.check_effect(attempt)
         if proven:
             self._tries.pop(attempt.family, None)

@@ -13,6 +13,7 @@ import pytest
 
 from reconciler.core.events import ExchangeFailed, RequestReserved, RequestSettled
 from reconciler.core.model import Family, LiveRow, Setting
+from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection, Signed
 from reconciler.reconcile import Approval, Memory, Options, TimedOut, reconcile
@@ -21,7 +22,7 @@ from tests.unit.test_loop import INFO, A, B, Exchange, Wire, World
 
 XAU = Family("XAU-USD_UM")
 FOUR = (BTC, ETH, SOL, XAU)
-LOOSER, TIGHTER = B, setting("5000/2000/50")
+LOOSER, EVEN_LOOSER, TIGHTER = B, setting("5000/2000/500"), setting("5000/2000/50")
 
 FAILURES = {
     "unknown code": Reply(ReplyClass.AMBIGUOUS, "59999", "?"),
@@ -137,6 +138,20 @@ def test_the_end_of_an_outage_is_noticed_at_once() -> None:
     ]
     (last,) = [at for at, family, _ in here.exchange.sent if family == BTC and at > 1301.0]
     assert last < 1320.0
+
+
+@pytest.mark.parametrize("first", ["not sent", "50004", "limited", "timeout"])
+def test_a_family_whose_requests_cannot_be_sent_lets_the_others_go_first(first: str) -> None:
+    """BTC-USD adds protection and so goes first, whatever came of its earlier tries."""
+    here = world({BTC: TIGHTER, ETH: LOOSER}, "50004")
+    broken, late = here.exchange, Reply(ReplyClass.NOT_SENT, "late", "the slot had passed")
+    assert isinstance(broken, Broken)
+    broken.failure = late if first == "not sent" else FAILURES[first]
+    here.clock.at(1005.0, lambda: setattr(broken, "failure", late))
+    here.clock.at(1100.0, lambda: here.want({BTC: TIGHTER, ETH: EVEN_LOOSER}))
+    here.run(100.0 + 2 * MAX_BACK_OFF_S)
+    assert broken.live[ETH].setting == EVEN_LOOSER
+    assert sum(family == BTC for _, family, _ in broken.sent) > 5, "it is tried all the time"
 
 
 def test_a_restart_forgets_no_back_off() -> None:
