@@ -768,22 +768,31 @@ class _Pass:
         return None
 
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
-        """Let one family wait for its own back-off; only when two fail in a row does the account.
-
-        So it does where nothing was sent: that is no family's fault. Another family goes next then.
-        """
+        """Let one family wait for its own back-off; only when two fail in a row does the account."""
         before, self.memory.failed_family = self.memory.failed_family, change.family
         doing, now = f"setting {change.family}", self.clock.now()
+        in_a_row = before not in (None, change.family)
         if reply.reply_class is ReplyClass.NOT_SENT:
-            end = self._not_sent(doing, reply)
-            delay = Delay(now, self.memory.not_before + OTHERS_FIRST_S)
-            self.memory.delays[change.family, change.after] = delay
-            return end
+            return self._family_not_sent(change, reply, doing, in_a_row=in_a_row)
         if reply.retry_after_s is not None:
             self.memory.delays[change.family, change.after] = Delay(now, now + reply.retry_after_s)
-        if before not in (None, change.family):
+        if in_a_row:
             return self._failed(doing, reply)
         self.trouble = reply
+        return None
+
+    def _family_not_sent(self, change: Change, reply: Reply, doing: str, *, in_a_row: bool) -> End | None:
+        """Let a family wait whose request could not be sent, so that another one goes next.
+
+        Nothing on record counts for its back-off, so this process does.
+        """
+        now, wait_s = self.clock.now(), retry_after_s(reply, self.memory.unsent)
+        self.memory.delays[change.family, change.after] = Delay(now, now + wait_s + OTHERS_FIRST_S)
+        if in_a_row:
+            return self._not_sent(doing, reply)
+        self.memory.unsent += 1
+        self.trouble = reply
+        self.observe(ExchangeFailed(doing, reply, now + wait_s + OTHERS_FIRST_S))
         return None
 
     def _not_sent(self, doing: str, reply: Reply) -> End | None:

@@ -16,7 +16,7 @@ from reconciler.core.model import Family, LiveRow, Setting
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import Approval, Memory, Options, TimedOut, reconcile
+from reconciler.reconcile import OTHERS_FIRST_S, Approval, Memory, Options, TimedOut, reconcile
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, Wire, World
 
@@ -39,6 +39,7 @@ FAILURES = {
     "wrapped": Reply(ReplyClass.WRONG_SETTINGS, "51000", "code 1", wrapper="1"),
     "refused": Reply(ReplyClass.WRONG_SETTINGS, "51155", "not allowed"),
     "frozen contract": Reply(ReplyClass.NOT_OPEN, "50017", "frozen"),
+    "not sent": Reply(ReplyClass.NOT_SENT, "late", "the slot had passed"),
 }
 
 
@@ -101,17 +102,19 @@ def test_a_failing_family_is_tried_at_growing_intervals_and_one_failure_is_not_t
         assert waits == []
     elif failure == "limited":
         assert set(waits[1:]) == {10}, "the rate is no fault of the family: the pacing alone holds it"
+    elif failure == "not sent":
+        assert waits[-1] == MAX_BACK_OFF_S + OTHERS_FIRST_S, "nothing on record counts, so the process does"
     else:
         assert 10 <= waits[0] <= 45, "the others go first"
         assert waits[1:4] == [45, 90, 120]
-    assert here.told(ExchangeFailed) == []
+    assert bool(here.told(ExchangeFailed)) == (failure == "not sent")
 
 
 EDITED_AT = [1000.0 + 3.7 * number for number in range(30)]
 
 
 @pytest.mark.parametrize("edited_at", EDITED_AT)
-@pytest.mark.parametrize("failure", ["timeout", "50004", "50013", "limited"])
+@pytest.mark.parametrize("failure", ["timeout", "50004", "50013", "limited", "not sent"])
 def test_an_emergency_beside_a_failing_loosening_leaves_within_11_seconds(
     failure: str, edited_at: float
 ) -> None:
@@ -143,11 +146,10 @@ def test_the_end_of_an_outage_is_noticed_at_once() -> None:
 @pytest.mark.parametrize("first", ["not sent", "50004", "limited", "timeout"])
 def test_a_family_whose_requests_cannot_be_sent_lets_the_others_go_first(first: str) -> None:
     """BTC-USD adds protection and so goes first, whatever came of its earlier tries."""
-    here = world({BTC: TIGHTER, ETH: LOOSER}, "50004")
-    broken, late = here.exchange, Reply(ReplyClass.NOT_SENT, "late", "the slot had passed")
+    here = world({BTC: TIGHTER, ETH: LOOSER}, first)
+    broken = here.exchange
     assert isinstance(broken, Broken)
-    broken.failure = late if first == "not sent" else FAILURES[first]
-    here.clock.at(1005.0, lambda: setattr(broken, "failure", late))
+    here.clock.at(1005.0, lambda: setattr(broken, "failure", FAILURES["not sent"]))
     here.clock.at(1100.0, lambda: here.want({BTC: TIGHTER, ETH: EVEN_LOOSER}))
     here.run(100.0 + 2 * MAX_BACK_OFF_S)
     assert broken.live[ETH].setting == EVEN_LOOSER
