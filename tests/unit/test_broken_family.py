@@ -5,7 +5,6 @@ The real loop, pass and store run in virtual time against an exchange that fails
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -16,9 +15,10 @@ from reconciler.core.model import Family, LiveRow, Setting
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import OTHERS_FIRST_S, Approval, Memory, Options, TimedOut, reconcile
+from reconciler.reconcile import OTHERS_FIRST_S, Approval, Memory, TimedOut
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, Wire, World
+from tests.unit.test_review import at_once
 
 XAU = Family("XAU-USD_UM")
 FOUR = (BTC, ETH, SOL, XAU)
@@ -165,24 +165,10 @@ def test_a_restart_forgets_no_back_off() -> None:
 
 
 def test_an_apply_ends_partly() -> None:
-    here = world(dict.fromkeys(FOUR, TIGHTER), "50004")
-    memory = Memory()
-
-    async def apply() -> object:
-        await here.store.identify(INFO.uid, "openapi.okx.com")
-        result = await reconcile(
-            lambda: here.desired,
-            store=here.store,
-            exchange=here.exchange,
-            clock=here.clock,
-            observe=here.observe,
-            options=Options(assume_idle=True),
-            memory=memory,
-            review=lambda plan: Approval(here.clock.now() + plan.eta_s + 300.0),
-        )
-        return result.end
-
-    assert isinstance(asyncio.run(apply()), TimedOut)
+    here, memory = world(dict.fromkeys(FOUR, TIGHTER), "50004"), Memory()
+    at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
+    result = here.one_pass(memory, review=lambda plan: Approval(here.clock.now() + plan.eta_s + 300.0))
+    assert isinstance(result.end, TimedOut)
     assert set(memory.done) == set(FOUR[1:])
 
 

@@ -21,7 +21,7 @@ from reconciler.core.plan import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved, Signed
-from reconciler.reconcile import Memory, reconcile
+from reconciler.reconcile import Memory
 from tests.unit.core_builders import BTC, ETH, desired, setting
 from tests.unit.test_loop import INFO, A, B, World
 from tests.unit.test_ordinary_trouble import Odd
@@ -244,17 +244,7 @@ def test_a_fight_is_judged_while_another_family_is_in_doubt(
     doubt(here, odd)
     memory = Memory(heals={BTC: (Heal(A, here.clock.now() - 1.0),) * heals})
     options = replace(here.options, patient=True, patience_s=3.0, breaks_fights=True)
-    asyncio.run(
-        reconcile(
-            lambda: here.desired,
-            store=here.store,
-            exchange=odd,
-            clock=here.clock,
-            observe=here.observe,
-            options=options,
-            memory=memory,
-        )
-    )
+    here.one_pass(memory, options)
     in_doubt = [
         (type(event), ETH in in_doubt_then(here, number))
         for number, (_, event) in enumerate(here.events)
