@@ -5,7 +5,7 @@ The real loop, pass and store run in virtual time against an exchange that fails
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
@@ -154,6 +154,20 @@ def test_a_family_whose_requests_cannot_be_sent_lets_the_others_go_first(first: 
     here.run(100.0 + 2 * MAX_BACK_OFF_S)
     assert broken.live[ETH].setting == EVEN_LOOSER
     assert sum(family == BTC for _, family, _ in broken.sent) > 5, "it is tried all the time"
+
+
+@pytest.mark.parametrize(("others", "tried_at"), [({}, 1061.0), ({ETH: TIGHTER}, 1011.0)])
+def test_a_family_waits_as_long_as_the_exchange_asks_unless_another_has_a_success(
+    others: dict[Family, Setting], tried_at: float
+) -> None:
+    here = world({BTC: TIGHTER, **others}, "50013")
+    broken = here.exchange
+    assert isinstance(broken, Broken)
+    broken.failure = replace(FAILURES["50013"], retry_after_s=60.0)
+    here.run(70.0)
+    first, second = [at for at, family, _ in broken.sent if family == BTC][:2]
+    assert first < 1001.0
+    assert second == pytest.approx(tried_at, abs=1.5)
 
 
 def test_a_restart_forgets_no_back_off() -> None:
