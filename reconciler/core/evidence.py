@@ -241,7 +241,10 @@ def unreadable(family: Family, read: LiveRead) -> str | None:
     if family in read.unreadable:
         return read.unreadable[family]
     odd = read.odd_names.get(fold_name(family))
-    return None if odd is None else f"a row is named {odd!r}, which is almost this family's name"
+    if odd is None:
+        return None
+    named = f"{odd!r} with blanks around it" if odd == family else repr(odd)  # they are trimmed in a read
+    return f"a row is named {named}, which is almost this family's name"
 
 
 def last_seen(family: Family, known: Known, reads: Reads) -> Setting | None:

@@ -1066,6 +1066,63 @@ def test_a_measurement_is_kept_for_ten_minutes() -> None:
     play(story)
 
 
+NO_TIME = {
+    "refused": say(envelope(code="50026", msg="System error")),
+    "a page": say(b"<html>502</html>", "502 Bad Gateway"),
+    "broken": reset,
+}
+"""Ways in which a measurement of the exchange's clock fails."""
+
+USES: dict[str, Callable[[OkxTradingClient], Awaitable[object]]] = {
+    "account": OkxTradingClient.account,
+    "read live": OkxTradingClient.read_live,
+    "read a family": lambda client: client.read_family(FAMILY),
+    "open": OkxTradingClient.open,
+    "reset": lambda client: client.reset(FAMILY),
+}
+"""Everything that needs the exchange's clock."""
+
+
+@pytest.mark.parametrize("failure", NO_TIME)
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    ("age_s", "measured_again", "used"),
+    [(600.0, False, True), (600.1, True, True), (3600.0, True, True), (3600.1, True, False)],
+)
+def test_an_old_measurement_is_used_for_an_hour_while_the_clock_cannot_be_measured(
+    use: str, failure: str, age_s: float, measured_again: bool, used: bool
+) -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += age_s
+        world.on_get("public/time", NO_TIME[failure])
+        world.on_get("account/config", say(envelope(ACCOUNT)))
+        world.server.scripts[RESET_PATH] = [say(envelope({"result": True}))]
+        answer = await USES[use](world.client)
+        assert world.server.gets("/api/v5/public/time") == 1 + measured_again
+        assert isinstance(answer, Reply) is not used
+        signed = [one for one in world.server.arrived if "ok-access-timestamp" in one.headers]
+        assert len(signed) == (used and use != "open"), "nothing is signed by a clock that is not known"
+        if used:
+            now = NOON + timedelta(seconds=age_s)
+            assert datetime.fromisoformat(world.signed().timestamp) == now
+        if isinstance(answer, OkxConnection):
+            await answer.close()
+
+    play(story)
+
+
+def test_a_measurement_that_succeeds_again_replaces_an_old_one() -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += 3600.1
+        world.on_get("public/time", NO_TIME["refused"])
+        assert isinstance(await world.client.read_live(), Reply)
+        assert isinstance(await world.client.read_live(), LiveRead)
+
+    play(story)
+
+
 def test_nothing_is_signed_before_the_clock_was_measured() -> None:
     async def story(world: World) -> None:
         with pytest.raises(AssertionError):

@@ -116,6 +116,33 @@ def test_an_import_of_nothing_says_what_to_do_instead(desk: Desk) -> None:
     assert list(desk.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("form", "named", "why"),
+    [
+        ("lower-case", "eth-usd", "this is no family's name"),
+        ("blanks", "ETH-USD", "the exchange sent its name with blanks around it"),
+        ("nameless", "a row without a name", "the exchange sent 1 of them"),
+        ("twice", "ETH-USD", "listed 2 times"),
+        ("unreadable", "ETH-USD", "qtyLimit"),
+    ],
+)
+def test_an_import_leaves_odd_rows_out_and_names_them(
+    desk: Desk, exchange: Exchange, form: str, named: str, why: str
+) -> None:
+    for family in ("BTC-USD", "ETH-USD"):
+        exchange.change(family, "5000/2000/100")
+    exchange.tell("rows", family="ETH-USD", form=form)
+    ended = desk.mmp("import", "--output", "json")
+    assert ended.status == 0, ended.stderr
+    assert ended.document["families"] == ["BTC-USD"]
+    (left_out,) = ended.document["left_out"]
+    assert left_out["family"] == named
+    assert why in left_out["reason"]
+    assert f"warning[left-out] {named} is not in the file: " in ended.stderr
+    assert f"# {named} was left out: " in desk.config.read_text()
+    assert desk.mmp("validate").status == 0
+
+
 def test_an_import_with_a_key_of_the_other_environment_writes_no_file(desk: Desk) -> None:
     ended = desk.mmp("import", "--environment", "demo")
     assert (ended.status, ended.error_code) == (8, "okx-50101")
@@ -326,6 +353,36 @@ def test_a_reset_that_was_not_confirmed_is_a_failure_and_never_repeated(
     ended = frozen.mmp("reset", "BTC-USD", "--yes")
     assert (ended.status, ended.error_code) == (status, code), ended.stderr
     assert len(resets(exchange)) == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ("lower-case", "a row is named 'btc-usd', which is almost this family's name"),
+        ("blanks", "a row is named 'BTC-USD' with blanks around it, which is almost this family's name"),
+        ("full-width", "which is almost this family's name"),
+        ("nameless", "it names no family"),
+        ("twice", "listed 2 times"),
+        ("unreadable", "qtyLimit"),
+    ],
+)
+def test_nothing_is_reset_where_the_family_s_own_row_cannot_be_read(
+    frozen: Desk, exchange: Exchange, form: str, why: str
+) -> None:
+    exchange.tell("rows", family="BTC-USD", form=form)
+    ended = frozen.mmp("reset", "BTC-USD", "--yes")
+    assert (ended.status, ended.error_code) == (1, "bad-row"), ended.stdout
+    assert "the live row of BTC-USD makes no sense: " in ended.stderr
+    assert why in ended.stderr
+    assert resets(exchange) == []
+
+
+@pytest.mark.parametrize("form", ["unlisted", "json-numbers", "exponents", "nulls"])
+def test_a_row_that_is_only_written_oddly_is_reset(frozen: Desk, exchange: Exchange, form: str) -> None:
+    exchange.tell("rows", family="BTC-USD", form=form)
+    ended = frozen.mmp("reset", "BTC-USD", "--yes")
+    assert ended.status == 0, ended.stderr
+    assert resets(exchange) == ["BTC-USD"]
 
 
 @pytest.mark.parametrize("family", ["btc-usd", "BTC-USD-240628-60000-C", "BTC-*", ""])

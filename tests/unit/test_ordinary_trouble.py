@@ -25,7 +25,7 @@ from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.saved import reviewed as reviewed_of
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection
-from reconciler.reconcile import Approval, Finished, Memory, Options, PassResult, reconcile
+from reconciler.reconcile import Approval, Finished, Memory, PassResult
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World
 from tests.unit.test_review import at_once
@@ -182,20 +182,8 @@ def applied(
         after_review()
         return Approval(here.clock.now() + 100.0, reviewed_of(plan) if reviewed else None)
 
-    async def apply() -> PassResult:
-        await here.store.identify(INFO.uid, "openapi.okx.com")
-        return await reconcile(
-            lambda: here.desired,
-            store=here.store,
-            exchange=here.exchange,
-            clock=here.clock,
-            observe=here.observe,
-            options=Options(assume_idle=True),
-            memory=memory,
-            review=review,
-        )
-
-    return asyncio.run(apply()), memory
+    at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
+    return here.one_pass(memory, review=review), memory
 
 
 @pytest.mark.parametrize("reviewed", [True, False])
