@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CLOCK_CODE = "50102"
 NOT_SENT_CODE = "connect"
 
+SUPERSEDED = "superseded"
+"""What an attempt is settled as that a read has ended: live shows what it does not carry."""
+
 SPACED_SENDS = 15
 """For so many sends after a 50011 the even spacing certainly still applies."""
 
@@ -520,7 +523,8 @@ class Auditor:
         limited: bool,
     ) -> None:
         """Check and note a verdict on record; ``proven``: with it, that its setting is in force."""
-        attempt.settled_as = status.value
+        if status is not AttemptStatus.UNKNOWN or attempt.settled_as != SUPERSEDED:
+            attempt.settled_as = status.value  # else a read ended the attempt before its process knew more
         self.check_effect(attempt)
         if proven:
             self._tries.pop(attempt.family, None)
@@ -585,7 +589,7 @@ class Auditor:
                 if attempt.number not in still:
                     facts = attempt, shown_until, checkers.LANDS_WITHIN_S
                     self._world.verify(guard_checkers.ended_when_over, *facts)
-                    attempt.settled_as = "superseded"
+                    attempt.settled_as = SUPERSEDED
             self._check_settled(known, family)
         self._world.news += 1
 
