@@ -24,6 +24,7 @@ from reconciler.core.model import (
     Kind,
     Known,
     LiveRead,
+    LiveRow,
     Pause,
     Setting,
 )
@@ -34,7 +35,7 @@ from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Ros
 from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
 
-NO_SETTINGS: Mapping[Family, Setting] = MappingProxyType({})
+NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})
 """Settings of no family."""
 
 
@@ -309,12 +310,10 @@ class Store(Protocol):
         """Keep for the history, durably, that a refusal was overridden by name, and why."""
         ...
 
-    async def record_live(
-        self, read: LiveRead, *, last_seen: Mapping[Family, Setting] = NO_SETTINGS
-    ) -> None:
+    async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
         """Keep the latest live read for ``mmp status``, and for :meth:`last_rows`.
 
-        ``last_seen`` are the last settings of families that the read leaves out, and that are not known to
+        ``last_seen`` are the last rows of families that the read leaves out, and that are not known to
         be gone.
         """
         ...

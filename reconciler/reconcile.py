@@ -33,7 +33,7 @@ from reconciler.core.events import (
     RequestSettled,
     Waiting,
 )
-from reconciler.core.evidence import Reads, newest_file, view
+from reconciler.core.evidence import Reads, SeenRow, newest_file, view
 from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import (
     AccountInfo,
@@ -294,6 +294,7 @@ async def survey(
     desired: Desired,
     *,
     known: Mapping[Family, Known],
+    last_rows: Mapping[Family, SeenRow],
     ledger: Ledger,
     exchange: Exchange | None,
     clock: Clock,
@@ -304,7 +305,7 @@ async def survey(
 
     ``exchange`` None compares with last applied alone. A Reply means live could not be read.
     """
-    reads, began_at = Reads(), clock.now()
+    reads, began_at = Reads(rows=last_rows), clock.now()
     while True:
         now = clock.now()
         doubting = exchange is not None and now < began_at + REVIEW_WAIT_S
@@ -392,6 +393,7 @@ class _Pass:
         self.began_at = clock.now()
         self.reviewed = options.reviewed
         self.retries: RetryRecord = NO_TRIES
+        self.family_reads = 0  # of one family alone, in this pass
         self.proved: set[Family] = set()  # acknowledged to this pass since its latest read
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
@@ -484,7 +486,8 @@ class _Pass:
         self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, self.reads))
         self._tell(plan)
         self.plan = plan
-        return plan, Slots(earliest_slot(ledger, now), earliest_slot(ledger, now, keep_free=1))
+        first = earliest_slot(ledger, now, keep_free=1)
+        return plan, Slots(earliest_slot(ledger, now), first, unanswered=ledger.unanswered(now))
 
     async def _accept_file(self) -> None:
         """Record the version of the settings file, if it may be older than the files of others."""
@@ -582,6 +585,7 @@ class _Pass:
         if self._notice_suspension() and isinstance(step, ReadFamily):
             return None
         answer = await _answer_to(step, self.exchange)
+        self.family_reads += isinstance(step, ReadFamily)
         if isinstance(answer, Reply) and isinstance(step, Read):
             return self._failed(READING_LIVE, answer)
         if isinstance(answer, Reply):
@@ -631,7 +635,8 @@ class _Pass:
 
     def _waits_in_pass(self, cause: Cause) -> bool:
         """Tell whether ``run`` waits with the lock: only briefly, and only for another read."""
-        return cause is Cause.SECOND_READ and self.reads.repeated < MAX_REPEATED_READS
+        reads = self.reads.repeated + self.family_reads
+        return cause is Cause.SECOND_READ and reads < MAX_REPEATED_READS
 
     async def _send(self, step: Send) -> End | None:
         """Open, wait for the slot, decide once more, reserve, send once, settle; any doubt plans again."""

@@ -260,6 +260,7 @@ class Applying:
         plan = await survey(
             run.desired,
             known=grounds.known,
+            last_rows=await run.store.last_rows(),
             ledger=grounds.ledger,
             exchange=run.reads if self.order.live else None,
             clock=run.clock,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.core.events import ExchangeFailed, RequestSettled
+    from reconciler.core.evidence import SeenRow
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
     from reconciler.desired.policy import PolicyReading
@@ -266,6 +267,7 @@ class OnRecord:
     ledger: Ledger
     uid: str | None
     pauses: tuple[Pause, ...] = ()
+    last_rows: Mapping[Family, SeenRow] = field(default_factory=dict)
 
 
 async def on_record(
@@ -286,7 +288,9 @@ async def on_record(
         return OnRecord({}, nothing_sent, uid)
     snapshot = await store.snapshot()
     ledger = snapshot.ledger or nothing_sent
-    return OnRecord(await store.known(), ledger, uid or snapshot.uid, await store.pauses())
+    return OnRecord(
+        await store.known(), ledger, uid or snapshot.uid, await store.pauses(), await store.last_rows()
+    )
 
 
 async def owner(

@@ -170,9 +170,16 @@ async def _keep(
         reads = reads.then(read)
     written = _written(asked, info, read, clock)
     write_new(asked.path, written.text)
-    await store.record_live(read)
+    last_rows = (await store.last_rows()).items()
+    await store.record_live(
+        read, last_seen={one: seen.row for one, seen in last_rows if one not in read.rows}
+    )
     proven = _proven(reads, known)
-    settings = {family: one for family, one in written.found.settings.items() if family in proven}
+    settings = {
+        family: one
+        for family, one in written.found.settings.items()
+        if family in proven and isinstance(known.get(family, Never()), Never)
+    }
     await store.adopt(settings, read_begun_at=read.begun_at)
     return written
 

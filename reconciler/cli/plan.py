@@ -231,6 +231,7 @@ async def _plan_one(
     made = await survey(
         desired,
         known=record.known,
+        last_rows=record.last_rows,
         ledger=record.ledger,
         exchange=reads,
         clock=clock,

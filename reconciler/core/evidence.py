@@ -114,9 +114,9 @@ Pending = NotRead | Overtaken | Doubtful | Missing
 
 @dataclass(frozen=True, slots=True)
 class SeenRow:
-    """A family's setting as a read that began ``at`` that instant showed it."""
+    """A family's row as a read that began ``at`` that instant showed it."""
 
-    setting: Setting
+    row: LiveRow
     at: float
 
 
@@ -143,7 +143,8 @@ class Reads:
     """The newest live read of one pass, and what this process remembers of reads before it.
 
     ``overtaken``: the families with a proof of another process, first seen since the latest read began.
-    ``repeated`` counts the reads that directly followed another before the latest one. ``rows`` are the
+    ``repeated`` counts the reads that directly followed another before the latest one. ``alone_at`` is when
+    the last read of one family alone was sent or failed, whatever it showed. ``rows`` are the
     last rows this process saw, ``missing`` the families that lists leave out. ``display``: the read is
     shown, not acted on, so a missing row is shown as gone.
     """
@@ -151,6 +152,7 @@ class Reads:
     latest: LiveRead | None = None
     overtaken: frozenset[Family] = frozenset()
     repeated: int = 0
+    alone_at: float = float("-inf")
     rows: Mapping[Family, SeenRow] = field(default_factory=dict)
     missing: Mapping[Family, MissingRow] = field(default_factory=dict)
     display: bool = False
@@ -178,7 +180,8 @@ class Reads:
         )
         if family in read.rows:
             rest = {one: missing for one, missing in self.missing.items() if one != family}
-            return replace(self, latest=latest, rows=self._with_rows(read), missing=rest)
+            rows = self._with_rows(read)
+            return replace(self, latest=latest, rows=rows, missing=rest, alone_at=read.begun_at)
         gone_at = None if read.nameless else read.begun_at
         return replace(self._asked(family, read.begun_at, gone_at), latest=latest)
 
@@ -186,10 +189,10 @@ class Reads:
         """Return these reads after a read of ``family`` alone failed at ``at``."""
         return self._asked(family, at)
 
-    def last_seen_of_missing(self) -> dict[Family, Setting]:
-        """Return the last settings of families that the list leaves out and that may not be gone."""
+    def last_seen_of_missing(self) -> dict[Family, LiveRow]:
+        """Return the last rows of families that the list leaves out and that may not be gone."""
         return {
-            family: self.rows[family].setting
+            family: self.rows[family].row
             for family, missing in self.missing.items()
             if missing.gone_at is None and family in self.rows
         }
@@ -209,14 +212,14 @@ class Reads:
         return replace(self, overtaken=_proved_since(self.latest, known) - proved)
 
     def _with_rows(self, read: LiveRead) -> dict[Family, SeenRow]:
-        seen = {family: SeenRow(row.setting, read.begun_at) for family, row in read.rows.items()}
+        seen = {family: SeenRow(row, read.begun_at) for family, row in read.rows.items()}
         return {**self.rows, **seen}
 
     def _asked(self, family: Family, at: float, gone_at: float | None = None) -> Reads:
         assert self.latest is not None, "a family is asked about after a list left it out"
         before = self.missing.get(family) or _missed(None, self.latest)
         asked = replace(before, asked_at=at, gone_at=gone_at)
-        return replace(self, missing={**self.missing, family: asked})
+        return replace(self, missing={**self.missing, family: asked}, alone_at=at)
 
 
 NO_READS = Reads()
@@ -251,7 +254,7 @@ def last_seen(family: Family, known: Known, reads: Reads) -> Setting | None:
     """Return the last setting seen of a family, by a row or a proof; None: none was."""
     row, proof = reads.rows.get(family), last_proof(known)
     if proof is None or (row is not None and row.at > proof.at):
-        return None if row is None else row.setting
+        return None if row is None else row.row.setting
     return proof.setting
 
 

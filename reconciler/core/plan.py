@@ -190,16 +190,16 @@ class Change:
     other_file: bool = False
     other_file_at: datetime | None = None
 
-    def slots_left(self, *, others: bool) -> int:
+    def slots_left(self, *, others: bool, unanswered: bool) -> int:
         """Return how many slots of a window this request leaves free; ``others``: another one waits.
 
         A value tried without success does not take the last slot while another family waits for it. A
-        change that loosens never takes it while an attempt of its family, of any value, has no definite
-        answer, so that an urgent change always finds a slot.
+        change that loosens never takes it while an attempt of its family has no definite answer, or a
+        request of the User ID is ``unanswered``: an urgent change always finds a slot.
         """
         if self.protective:
             return int(self.tries > 0 and others)
-        return int(self.tries > 0 or self.is_open)
+        return int(self.tries > 0 or self.is_open or unanswered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,10 +329,18 @@ def _protects_at_once(change: Change, known: Known, seen: View, reads: Reads) ->
         may_be.add(None if seen.row is None else seen.row.setting)
     if isinstance(seen, Missing):
         last = last_seen(change.family, known, reads)
-        if last is None:
-            return False  # a row without a name may be this family's, with any setting
+        if last is None or not _asked_alone(change.family, reads):
+            return False  # its own read may show any setting, and so may a row without a name
         may_be.add(last)
     return change.after not in may_be and all(is_protective(one, change.after) for one in may_be)
+
+
+def _asked_alone(family: Family, reads: Reads) -> bool:
+    """Tell whether a family that the latest list leaves out was read alone since, without success."""
+    missing = reads.missing.get(family)
+    if missing is None or missing.asked_at is None or reads.latest is None:
+        return False
+    return missing.asked_at >= reads.latest.begun_at
 
 
 def _unreadable(family: Family, desired: Desired, known: Known) -> Change:
@@ -368,7 +376,7 @@ def with_schedule(
     plan: Plan, ledger: Ledger, now: float, *, assume_idle: bool, round_trip_s: float = 0.0
 ) -> Plan:
     """Return ``plan`` with every eta filled in from the pacing ledger."""
-    requests = plan.requests
+    requests, unanswered = plan.requests, ledger.unanswered(now)
     slots = schedule(
         ledger,
         now,
@@ -376,7 +384,8 @@ def with_schedule(
         assume_idle=assume_idle,
         round_trip_s=round_trip_s,
         keep_free=[
-            change.slots_left(others=number < len(requests)) for number, change in enumerate(requests, 1)
+            change.slots_left(others=number < len(requests), unanswered=unanswered)
+            for number, change in enumerate(requests, 1)
         ],
     )
     return replace(plan, changes=tuple(_timed(change, slots, now) for change in plan.changes))
@@ -536,14 +545,21 @@ def _set_or_hold(
     rules: Rules,
     now: float,
 ) -> Change:
-    after = wanted.setting
+    after, proof = wanted.setting, last_proof(known)
     as_recorded = isinstance(known, Confirmed) and known.setting == after  # whichever file it came from
     other_file = not as_recorded and _is_other_file(known, rules)
-    may_be = _may_be_in_force(need.before, known, seen)
-    protective = is_protective(loosest(may_be), after)
-    proof, only_protects = last_proof(known), _only_protects(need.before, after, known)
     as_accepted = proof is not None and need.before == proof.setting
-    is_drift = other_file and need.reason is Reason.CHANGED and not (as_accepted and only_protects)
+    is_change = as_accepted and _only_protects(need.before, after, known)
+    is_drift = other_file and need.reason is Reason.CHANGED and not is_change
+    if (
+        is_drift
+        and proof
+        and is_protective(need.before, proof.setting)
+        and not is_no_looser(proof.setting, after)
+    ):
+        after = proof.setting  # what became looser is healed to the newer file's value, not to a looser one
+    only_protects = _only_protects(need.before, after, known)
+    protective = is_protective(loosest(_may_be_in_force(need.before, known, seen)), after)
     change = Change(
         family,
         Action.SET,
@@ -700,7 +716,7 @@ def _held(
     reviewed = rules.reviewed if rules.looks_at(change.family) else None
     if reviewed is not None and not _as_reviewed(change, seen, reads, reviewed):
         return Because.STALE
-    if _frozen(seen):
+    if _frozen(change.family, seen, reads):
         return Because.FROZEN
     if _rejected(change, rules.rejected.get(change.family), now):
         return Because.REJECTED
@@ -849,13 +865,17 @@ def _may_be_enabled(change: Change, known: Known) -> bool:
     return any(setting is not None and not setting.disabled for setting in in_force)
 
 
-def _frozen(seen: View) -> bool:
+def _frozen(family: Family, seen: View, reads: Reads) -> bool:
+    """Tell whether the family is frozen, or was when its row was last seen, as long as it may be there."""
     match seen:
         case LiveRow(frozen=frozen):
             return frozen
-        case Doubtful(row=row):
-            return row is not None and row.frozen
-        case NotRead() | Overtaken() | Missing() | Unconfirmed() | Unreadable() | Absent():
+        case Doubtful(row=LiveRow(frozen=frozen)):
+            return frozen
+        case Doubtful() | Missing() | Unconfirmed():
+            last = reads.rows.get(family)
+            return last is not None and last.row.frozen
+        case NotRead() | Overtaken() | Unreadable() | Absent():
             return False
         case _:
             assert_never(seen)
@@ -871,10 +891,11 @@ def _unmanaged(desired: Desired, reads: Reads) -> dict[Family, Setting]:
 _ACTION_RANK = {Action.SET: 0, Action.ADOPT: 1, Action.HOLD: 2}
 
 
-def _sending_rank(change: Change) -> tuple[int, bool, int, str]:
+def _sending_rank(change: Change) -> tuple[int, bool, tuple[int, bool], str]:
+    """Return where a change stands: of families with as many tries, one with an open attempt goes last."""
     if change.action is not Action.SET:
-        return _ACTION_RANK[change.action], False, 0, change.family
-    return 0, not change.protective, change.tries, change.family
+        return _ACTION_RANK[change.action], False, (0, False), change.family
+    return 0, not change.protective, (change.tries, change.is_open), change.family
 
 
 def _timed(change: Change, slots: tuple[float, ...], now: float) -> Change:

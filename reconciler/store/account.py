@@ -28,6 +28,7 @@ from reconciler.core.model import (
     Kind,
     Known,
     LiveRead,
+    LiveRow,
     Pause,
     Setting,
 )
@@ -38,7 +39,7 @@ from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
-from reconciler.ports import NO_SETTINGS, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import NO_ROWS, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store import facts, questions
 from reconciler.store.ageing import Ages
 from reconciler.store.engine import Claim, Engine
@@ -324,21 +325,21 @@ class KeptAccount:
             for row in facts.ended_by(attempts, shown_until(read_begun_at), self._ages()):
                 await tables.update_attempt(row)
 
-    async def record_live(
-        self, read: LiveRead, *, last_seen: Mapping[Family, Setting] = NO_SETTINGS
-    ) -> None:
-        """Keep the latest live read, and the last settings of families that it leaves out."""
+    async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
+        """Keep the latest live read, and the last rows of families that it leaves out."""
         wall = wall_text(self._engine.clock.wall())
         async with self._engine.writing(Claim(self._key)) as tables:
             await tables.put(LiveDocument("", *self._key, live_document(read, last_seen), wall))
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
-        """Return the rows of the latest live read on record; older than a proof, they are long ago."""
-        budget = self._identified()
-        asks = (questions.live(self._key), questions.all_applied(budget))
+        """Return the rows last read of the User ID; older than a proof, they count as seen long ago."""
+        budget = await self._found(any_kind=False)
+        if budget is None:
+            return {}
+        asks = (questions.live_reads(budget), questions.all_applied(budget))
         async with self._engine.reading(None, *asks) as tables:
-            live, applied = await tables.live(self._key), await tables.all_applied(budget)
-        return {} if live is None else facts.seen_rows(live, applied, self._ages())
+            reads, applied = await tables.live_reads(budget), await tables.all_applied(budget)
+        return facts.seen_rows(reads, applied, self._ages())
 
     # -- pauses ---------------------------------------------------------------------------------
 

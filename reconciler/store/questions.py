@@ -91,6 +91,16 @@ def budget_key(budget: Budget) -> tuple[str, str, str]:
     return budget.kind.value, budget.environment.value, budget.uid
 
 
+def live_reads(budget: Budget) -> Question:
+    """Select the last live read of every account name of the User ID, the newest one last."""
+    text = (
+        f"{_LIVE} WHERE kind=? AND environment=? AND account IN"
+        f" (SELECT account FROM {TABLES[IdentityRow]} WHERE {_OF_USER}) ORDER BY read_wall"
+    )
+    key = budget_key(budget)
+    return Question(text, (*key[:2], *key))
+
+
 def all_applied(budget: Budget) -> Question:
     """Ask for the last proofs."""
     return Question(f"{_APPLIED} WHERE {_OF_USER}", budget_key(budget))

@@ -125,6 +125,10 @@ class Tables:
 
     # -- one User ID ---------------------------------------------------------------------------
 
+    async def live_reads(self, budget: Budget) -> list[LiveDocument]:
+        """Return the last live read of every account name of the User ID, the newest one last."""
+        return await self._all(LiveDocument, questions.live_reads(budget))
+
     async def all_applied(self, budget: Budget) -> list[AppliedRow]:
         """Return the last proofs, by family."""
         rows = await self._all(AppliedRow, questions.all_applied(budget))

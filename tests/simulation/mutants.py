@@ -638,16 +638,16 @@ def _fresh_from_its_beginning(reads: Reads, known: Known, now: float) -> bool:
 def _first_in_order(made: plan.Plan, *, now: float, slots: step.Slots) -> step.Next | None:
     """Take the first of the plan, and wait for it, whatever else could go."""
     for change in made.requests:
-        keep_free = change.slots_left(others=False)
+        keep_free = change.slots_left(others=False, unanswered=slots.unanswered)
         return step.Next(change, max(now, change.not_before, slots.leaving(keep_free)), keep_free)
     return None
 
 
-def _last_slot_for_loosening(self: Change, *, others: bool) -> int:
+def _last_slot_for_loosening(self: Change, *, others: bool, **_: bool) -> int:
     return int(self.tries > 0 and others)
 
 
-def _last_slot_before_others(self: Change, *, others: bool) -> int:
+def _last_slot_before_others(self: Change, **_: bool) -> int:
     return int(self.tries > 0 and not self.protective)
 
 

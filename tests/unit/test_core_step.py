@@ -70,7 +70,7 @@ class Moment:
     @property
     def slot_of_first(self) -> float:
         """Return when the first request may go: the second slot where it leaves the first one free."""
-        return self.slot + 10.0 * self.plan.requests[0].slots_left(others=False)
+        return self.slot + 10.0 * self.plan.requests[0].slots_left(others=False, unanswered=False)
 
     def step(self) -> Step:
         known = {} if self.record == Record(None) else {BTC: known_of(self.record)}

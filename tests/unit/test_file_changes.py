@@ -249,5 +249,5 @@ def test_what_is_put_back_under_an_older_file_stays_the_newer_one_s_on_record() 
     here, odd = overtaken(TIGHTER)
     odd.live[BTC] = LiveRow(B)
     go(here, 40.0)
-    assert [wanted for _, _, wanted in odd.sent] == [A]
+    assert [wanted for _, _, wanted in odd.sent] == [TIGHTER]
     assert newest_file(at_once(here.store.grounds()).known[BTC]).sha256 == "2" * 64

@@ -325,7 +325,7 @@ def test_a_file_that_lags_loosens_nothing_until_it_changes() -> None:
     assert held(here)[BTC] is Because.DRIFT_POLICY
     odd.live[BTC] = LiveRow(B)
     go(here, 40.0)
-    assert odd.live[BTC].setting == A, "a setting looser than its own file is reverted"
+    assert odd.live[BTC].setting == TIGHTER, "what became looser is healed to what the newer file says"
 
 
 def test_a_revert_that_comes_with_a_restart_waits_for_apply() -> None:
