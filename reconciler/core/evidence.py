@@ -304,11 +304,22 @@ def last_proof(known: Known) -> Confirmed | None:
 
 def newest_file(known: Known) -> FileVersion:
     """Return the newest settings file that a proof or open attempt of the family came from."""
+    return _newest(known)[0]
+
+
+def newest_setting(known: Known) -> Setting | None:
+    """Return what the newest settings file on record wants of the family; None: nothing on record says."""
+    return _newest(known)[1]
+
+
+def _newest(known: Known) -> tuple[FileVersion, Setting | None]:
     proof = last_proof(known)
-    files = [NO_FILE if proof is None else proof.file]
+    records: list[tuple[FileVersion, Setting | None]] = [
+        (NO_FILE, None) if proof is None else (proof.file, proof.setting)
+    ]
     if isinstance(known, Uncertain):
-        files += [attempt.file for attempt in known.unresolved]
-    return max(files, key=lambda file: file.number)
+        records += [(attempt.file, attempt.setting) for attempt in known.unresolved]
+    return max(reversed(records), key=lambda record: record[0].number)
 
 
 def _missed(before: MissingRow | None, read: LiveRead) -> MissingRow:

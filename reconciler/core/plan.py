@@ -39,6 +39,7 @@ from reconciler.core.evidence import (
     last_proof,
     last_seen,
     newest_file,
+    newest_setting,
     shown_until,
     view,
 )
@@ -546,8 +547,7 @@ def _set_or_hold(
     now: float,
 ) -> Change:
     after, proof = wanted.setting, last_proof(known)
-    as_recorded = isinstance(known, Confirmed) and known.setting == after  # whichever file it came from
-    other_file = not as_recorded and _is_other_file(known, rules)
+    other_file = newest_setting(known) != after and _is_other_file(known, rules)
     as_accepted = proof is not None and need.before == proof.setting
     is_change = as_accepted and _only_protects(need.before, after, known)
     is_drift = other_file and need.reason is Reason.CHANGED and not is_change

@@ -753,9 +753,9 @@ class World:
             return False
         numbers = [one.file_number for one in self.processes.values() if one.account == account]
         newest = max(numbers, default=0)
-        wanted = self.scenario.versions[-1][1][family]
+        wanted, live = self.scenario.versions[-1][1][family], self.truth.now_in_force(family)
         return any(
-            number > newest and looser(setting, wanted)
+            number > newest and (looser(setting, wanted) or looser(live, wanted))
             for setting, number in self.auditor.may_be_in_force(family)
         )
 

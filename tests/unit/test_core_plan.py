@@ -663,6 +663,28 @@ def test_under_an_older_file_that_agrees_with_the_record_drift_is_plain_drift(dr
         assert plans[0].changes == plans[1].changes
 
 
+def test_an_older_file_that_wants_what_the_newer_one_s_open_request_carries_may_repeat_it() -> None:
+    attempt = Unresolved(5, A, 901.0, 936.0, file=NEW_FILE)
+    known = {BTC: Uncertain(Confirmed(TIGHTER, 900.0, 1, file=OLD_FILE), (attempt,))}
+    reads = Reads(read(940.9, {BTC: row("5000/2000/50")}))
+    (change,) = plan_of({BTC: A}, known, reads, Rules(file=OLD_FILE)).changes
+    assert (change.action, change.after) == (Action.SET, A)
+
+
+@pytest.mark.parametrize(
+    ("live", "healed_to"),
+    [("5000/2000/400", "5000/2000/50"), ("0/2000/100", "5000/2000/50"), ("5000/2000/20", None)],
+)
+def test_under_an_older_file_what_became_looser_is_healed_to_what_the_newer_file_says(
+    live: str, healed_to: str | None
+) -> None:
+    known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
+    (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), Rules(file=OLD_FILE)).changes
+    assert change.other_file
+    sent = change.after if change.action is Action.SET else None
+    assert sent == (setting(healed_to) if healed_to else None)
+
+
 # -- what the exchange refused --------------------------------------------------------------------------
 
 
