@@ -49,7 +49,7 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.outcome import Outcome
-from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
+from reconciler.core.pacing import SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.pauses import fought_no_more, in_force
 from reconciler.core.plan import (
     Change,
@@ -394,7 +394,7 @@ class _Pass:
         self.reviewed = options.reviewed
         self.retries: RetryRecord = NO_TRIES
         self.family_reads = 0  # of one family alone, in this pass
-        self.proved: set[Family] = set()  # acknowledged to this pass since its latest read
+        self.proved: dict[Family, int] = {}  # by which attempts, acknowledged since the latest read
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
         self.wanted = desired()
@@ -592,7 +592,7 @@ class _Pass:
             self.observe(ReadFailed(READING_FAMILY, answer))
         self._take_reads(_with_answer(self.reads, step, answer, self.clock.now()))
         if isinstance(step, Read) and isinstance(answer, LiveRead):
-            self.memory.failures, self.proved = 0, set()
+            self.memory.failures, self.proved = 0, {}
             await self.store.record_live(answer, last_seen=self.reads.last_seen_of_missing())
             self.observe(LiveReadDone(answer))
             self._warn_of_odd_rows(answer)
@@ -741,8 +741,8 @@ class _Pass:
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
-        if verdict.status is AttemptStatus.APPLIED and took < LATEST_ARRIVAL_S:
-            self.proved.add(change.family)  # later, what is on record may be a newer proof, not of ours
+        if verdict.status is AttemptStatus.APPLIED:
+            self.proved[change.family] = slot.attempt
         self.observe(
             RequestSettled(
                 slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason

@@ -17,7 +17,7 @@ late), and the read may show a later setting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -201,15 +201,18 @@ class Reads:
         """Return these reads without the latest one, which can no longer be relied on; the memory stays."""
         return replace(self, latest=None, overtaken=frozenset(), repeated=0)
 
-    def beside(self, known: Mapping[Family, Known], proved: Set[Family]) -> Reads:
-        """Return these reads beside a newer record; the pass itself ``proved`` some of it since the latest.
+    def beside(self, known: Mapping[Family, Known], proved: Mapping[Family, int]) -> Reads:
+        """Return these reads beside a newer record.
+
+        The pass itself ``proved`` some of it since the latest read, by these attempts. What another process
+        proved later takes their place on record.
 
         A read begun after all of ``known`` was first seen is overtaken by none of it, so each time a read
         has to be repeated somebody else proved something meanwhile: twice in ten seconds at the most.
         """
         if self.latest is None:
             return self
-        return replace(self, overtaken=_proved_since(self.latest, known) - proved)
+        return replace(self, overtaken=_proved_since(self.latest, known, proved))
 
     def _with_rows(self, read: LiveRead) -> dict[Family, SeenRow]:
         seen = {family: SeenRow(row, read.begun_at) for family, row in read.rows.items()}
@@ -352,13 +355,21 @@ def _missing_for_long(missing: MissingRow, latest: LiveRead) -> bool:
     return asked and long and missing.lists >= MISSING_LISTS
 
 
-def _proved_since(read: LiveRead, known: Mapping[Family, Known]) -> frozenset[Family]:
-    """Return the families whose proof may be newer than a read: one just adopted is that very read.
+def _proved_since(
+    read: LiveRead, known: Mapping[Family, Known], proved: Mapping[Family, int]
+) -> frozenset[Family]:
+    """Return the families whose proof may be newer than a read, and is none of ``proved``.
+
+    A family just adopted is proven by that very read.
 
     What is uncertain needs no such care: it is never in sync, and never written without a new read.
     """
     return frozenset(
-        family for family, one in known.items() if isinstance(one, Confirmed) and one.at > read.begun_at
+        family
+        for family, one in known.items()
+        if isinstance(one, Confirmed)
+        and one.at > read.begun_at
+        and not (one.acknowledged and proved.get(family) == one.attempt)
     )
 
 
