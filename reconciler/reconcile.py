@@ -49,7 +49,7 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.outcome import Outcome
-from reconciler.core.pacing import SEND_DEADLINE_S, Ledger, earliest_slot
+from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.pauses import fought_no_more, in_force
 from reconciler.core.plan import (
     Change,
@@ -741,8 +741,8 @@ class _Pass:
         if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
-        if verdict.status is AttemptStatus.APPLIED:
-            self.proved[change.family] = slot.attempt
+        if verdict.status is AttemptStatus.APPLIED and took < LATEST_ARRIVAL_S:
+            self.proved[change.family] = slot.attempt  # a later one may prove what was long overtaken
         self.observe(
             RequestSettled(
                 slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason
