@@ -95,6 +95,36 @@ def test_an_import_believes_no_read_that_lags_behind_the_record(
         desk.close()
 
 
+def test_an_import_takes_the_place_of_no_record(tmp_path: Path) -> None:
+    """What the desk tightened stays drift, and what the record says of a newer file stays."""
+    with simulator(families="BTC-USD=5000/2000/100") as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants(BTC)
+        assert desk.mmp(*APPLY).status == 0
+        exchange.change("BTC-USD", "5000/2000/20")
+        assert desk.mmp("import", "--out", "other.yaml").status == 0
+        assert "qtyLimit: 20" in (desk.folder / "other.yaml").read_text()
+        (change,) = desk.mmp("plan", "--output", "json").document["changes"]
+        assert (change["reason"], change["before"]["qtyLimit"]) == ("drifted", "20")
+        desk.close()
+
+
+def test_a_plan_knows_what_was_in_force_under_another_account_name(tmp_path: Path) -> None:
+    """A list that leaves a family out does not lift the limit of the policy, in plan as in apply."""
+    with simulator(families="BTC-USD=5000/2000/100") as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        (desk.folder / "mmp-policy.yaml").write_text("version: 1\nloosening: {maxFactor: 2}\n")
+        desk.wants({"BTC-USD": "5s/2s/1000"})
+        assert desk.mmp(*APPLY).status == 3, "refused, so nothing but the read is on record"
+        exchange.tell("settings", family="BTC-USD", remove=True)
+        for account in ("main", "renamed"):
+            desk.wants({"BTC-USD": "5s/2s/1000"}, account=account)
+            assert desk.mmp(*APPLY).status == 3
+            assert desk.mmp("plan", "--fail-on", "policy").status == 3
+        assert exchange.written() == []
+        desk.close()
+
+
 def test_an_import_to_stdout_leaves_no_trace(tmp_path: Path) -> None:
     with simulator(families=IMPORTED) as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)

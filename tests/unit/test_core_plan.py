@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.direction import Direction, changed_fields
-from reconciler.core.evidence import MissingRow, Reads
+from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.model import (
     NO_FILE,
     Confirmed,
@@ -731,6 +731,42 @@ def test_a_row_without_a_name_lets_no_family_count_as_gone() -> None:
     nameless = LiveRead(950.0, {}, nameless=1)
     plan = plan_of({BTC: A}, {}, Reads(nameless))
     assert (plan.doubtful, plan.missing, plan.requests) == ((BTC,), (BTC,), ())
+
+
+MISSED = {
+    "not read alone yet": (MissingRow(945.0, 1), Because.UNREADABLE),
+    "its own read failed": (MissingRow(945.0, 1, asked_at=950.5), None),
+    "three lists, its own read failed": (MissingRow(945.0, 3, asked_at=950.5), None),
+}
+
+
+@pytest.mark.parametrize("missed", MISSED)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_family_that_the_list_leaves_out_is_read_alone_and_stays_frozen(
+    missed: str, frozen: bool
+) -> None:
+    """Even a request that only adds protection to all that is known may loosen what nobody has read."""
+    missing, because = MISSED[missed]
+    last = SeenRow(row("5000/2000/400", frozen=frozen), 944.0)
+    reads = Reads(read(950.0, {}), rows={BTC: last}, missing={BTC: missing})
+    plan = plan_of({BTC: A}, {BTC: confirmed("5000/2000/400")}, reads)
+    if because is Because.UNREADABLE:
+        assert (plan.requests, plan.doubtful, plan.missing) == ((), (BTC,), (BTC,))
+    elif frozen:
+        assert [(one.action, one.because) for one in plan.changes] in ([(Action.HOLD, Because.FROZEN)], [])
+        assert plan.requests == ()
+    else:
+        assert [one.family for one in plan.requests] == [BTC]
+
+
+def test_of_families_with_as_many_tries_one_with_an_open_attempt_goes_last() -> None:
+    """It may be in force already, and beside it an urgent change may need the last slot."""
+    known: dict[Family, Known] = {
+        BTC: Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/400"),))
+    }
+    rows = {BTC: row("5000/2000/100"), ETH: row("5000/2000/400")}
+    plan = plan_of({BTC: A, ETH: A}, known, Reads(read(950.0, rows)))
+    assert [(one.family, one.protective) for one in plan.requests] == [(ETH, True), (BTC, True)]
 
 
 # -- doubt holds only its own family --------------------------------------------------------------------
