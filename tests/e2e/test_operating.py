@@ -102,8 +102,10 @@ def test_an_import_takes_the_place_of_no_record(tmp_path: Path) -> None:
         desk.wants(BTC)
         assert desk.mmp(*APPLY).status == 0
         exchange.change("BTC-USD", "5000/2000/20")
-        assert desk.mmp("import", "--out", "other.yaml").status == 0
-        assert "qtyLimit: 20" in (desk.folder / "other.yaml").read_text()
+        ended = desk.mmp("import", "--out", "other.yaml")
+        assert ended.status == 0, ended.stderr
+        assert "mmp plan shows what differs from the record of BTC-USD." in ended.stdout
+        assert "qtyLimit: 20" in (desk.folder / "other.yaml").read_text(), "live"
         (change,) = desk.mmp("plan", "--output", "json").document["changes"]
         assert (change["reason"], change["before"]["qtyLimit"]) == ("drifted", "20")
         desk.close()
