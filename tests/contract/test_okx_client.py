@@ -638,6 +638,12 @@ UNANSWERED: list[tuple[str, Script, str]] = [
     ("chunk of no size", raw(CHUNKED + b"zz\r\n" + envelope(ROW)), "broken"),
     ("gzip", say(b"\x1f\x8b\x08\x00", "200 OK", "Content-Encoding: gzip"), "encoded"),
     ("said to be gzip", say(envelope(ROW), "200 OK", "Content-Encoding: gzip"), "encoded"),
+    ("gzip in a list", say(envelope(ROW), "200 OK", "Content-Encoding: identity, br"), "encoded"),
+    (
+        "gzip in a second header",
+        say(envelope(ROW), "200 OK", "Content-Encoding: identity", "Content-Encoding: gzip"),
+        "encoded",
+    ),
     ("too large", say(b" " * REPLY_LIMIT_BYTES + envelope(ROW)), "too-large"),
     (
         "too large in chunks",
@@ -668,6 +674,17 @@ def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(script: 
         assert len(world.server.posts) == 1
 
     play(story, timeout_s=SHORT_S)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "", " ", "none", "utf-8", "UTF-8"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_reply_that_is_not_compressed_is_read_however_a_gateway_says_so(encoding: str, times: int) -> None:
+    async def story(world: World) -> None:
+        fields = [f"Content-Encoding: {encoding}"] * times
+        world.on_post(say(envelope(ROW), "200 OK", *fields))
+        assert (await world.set_mmp()).reply_class is ReplyClass.ACCEPTED
+
+    play(story)
 
 
 @pytest.mark.parametrize("script", [raw(b""), reset, raw(ACCEPTANCE[:-1])])
