@@ -41,6 +41,7 @@ from reconciler.core.events import (
     ReadFailed,
     RequestReserved,
     RequestSettled,
+    RequestTooLate,
     StateAwaited,
     Waiting,
     WentIdle,
@@ -227,6 +228,9 @@ def told(event: Event) -> Told | None:
             return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
         case RequestReserved(attempt, family, setting, _):
             return "debug", "request reserved", _request(attempt, family, setting_words(setting))
+        case RequestTooLate(family, late_s):
+            values = {"family": family, "late_s": round(late_s, 1)}
+            return "warning", "request not sent: too late, live is read again first", values
         case RequestSettled(attempt, family, setting, status, reply, round_trip_s, _):
             values = _request(attempt, family, setting_words(setting)) | _reply(reply)
             level = "info" if status is AttemptStatus.APPLIED else "warning"

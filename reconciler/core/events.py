@@ -170,6 +170,17 @@ class RequestReserved:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestTooLate:
+    """A request was not reserved, because that took too long: it is decided on again with a new read.
+
+    Opening its connection took long, or the state, ``late_s`` seconds after the request was due.
+    """
+
+    family: Family
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestSettled:
     """What came of a request is on record. ``round_trip_s`` is from reservation to reply.
 
@@ -356,6 +367,7 @@ Event = (
     | Waiting
     | Adopted
     | RequestReserved
+    | RequestTooLate
     | RequestSettled
     | Parked
     | FightBroken

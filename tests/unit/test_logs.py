@@ -47,6 +47,7 @@ from reconciler.core.events import (
     ReadFailed,
     RequestReserved,
     RequestSettled,
+    RequestTooLate,
     StateAwaited,
     Waiting,
     WentIdle,
@@ -171,6 +172,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
             "code": "51000",
             "reason": "Parameter qtyLimit error",
         },
+    ),
+    (
+        RequestTooLate(BTC, 10.04),
+        "warning",
+        "request not sent: too late, live is read again first",
+        {"family": "BTC-USD", "late_s": 10.0},
     ),
     (
         FightBroken(BTC, A, 3),
