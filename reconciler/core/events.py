@@ -227,6 +227,21 @@ class ClockSynced:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockUnmeasured:
+    """The exchange's clock cannot be measured again; emitted once until it can. The last offset is used.
+
+    ``reply`` is the first failure. The event is about no account in particular.
+    """
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ClockMeasured:
+    """The exchange's clock was measured again after :class:`ClockUnmeasured`."""
+
+
+@dataclass(frozen=True, slots=True)
 class LockAwaited:
     """Another process holds the account's state; ``message`` names it."""
 
@@ -372,6 +387,8 @@ Event = (
     | Parked
     | FightBroken
     | ClockSynced
+    | ClockUnmeasured
+    | ClockMeasured
     | LockAwaited
     | ControlledElsewhere
     | ControlTaken

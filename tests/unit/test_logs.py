@@ -19,7 +19,9 @@ from reconciler.core.events import (
     Adopted,
     AttemptsEnded,
     Cause,
+    ClockMeasured,
     ClockSynced,
+    ClockUnmeasured,
     Compared,
     ConfigAccepted,
     ConfigAwaited,
@@ -191,6 +193,19 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         },
     ),
     (ClockSynced(), "warning", "clock measured again", {}),
+    (
+        ClockUnmeasured(Reply(ReplyClass.NO_ANSWER, "timeout", "/api/v5/public/time: no whole reply")),
+        "warning",
+        "failed: measuring the exchange's clock (public/time)",
+        {
+            "code": "timeout",
+            "reason": "/api/v5/public/time: no whole reply",
+            "class": "no-answer",
+            "hint": "let this machine reach GET /api/v5/public/time; one hour after the last measurement"
+            " mmp only reads",
+        },
+    ),
+    (ClockMeasured(), "info", "the exchange's clock can be measured again", {}),
     (PassEnded(0.0123, True), "debug", "pass ended", {"took_ms": 12, "finished": True}),
     (
         LockAwaited("the state is held by pid 7"),
