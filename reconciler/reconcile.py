@@ -31,6 +31,7 @@ from reconciler.core.events import (
     ReadFailed,
     RequestReserved,
     RequestSettled,
+    RequestTooLate,
     Waiting,
 )
 from reconciler.core.evidence import Reads, SeenRow, newest_file, view
@@ -661,10 +662,10 @@ class _Pass:
     async def _reserved(self, step: Send) -> tuple[Signed, Reserved] | None:
         """Wait for the slot, decide once more, and reserve; None: plan again."""
         await self.clock.pause(step.at)
-        if self._notice_suspension() or self._not_the_time(step.at):
+        if self._notice_suspension() or self._not_the_time(step):
             return None
         file = await self._file_to_record()
-        if await self._record_overrides() and self._not_the_time(step.at):
+        if await self._record_overrides() and self._not_the_time(step):
             return None  # the state took long over it
         change = await self._still_next(step.change)
         if change is None or self._notice_suspension():
@@ -681,6 +682,7 @@ class _Pass:
             keep_free=step.keep_free,
         )
         if not isinstance(slot, Reserved):
+            self._is_late(step)
             return None
         if self.desired() != self.wanted or self.options.policy() != policy:
             await self._take_back(slot)  # it may have waited long for the state
@@ -704,10 +706,17 @@ class _Pass:
         same = (now.family, now.before, now.after) == (change.family, change.before, change.after)
         return now if same else None
 
-    def _not_the_time(self, at: float) -> bool:
+    def _not_the_time(self, step: Send) -> bool:
         """Tell whether to decide again instead of sending: too early, too late, stopped, another key."""
-        late = not at <= self.clock.now() <= at + TOO_LATE_S
-        return late or self.stopping() or self.exchange.rekeyed()
+        early = self.clock.now() < step.at
+        return early or self._is_late(step) or self.stopping() or self.exchange.rekeyed()
+
+    def _is_late(self, step: Send) -> bool:
+        """Tell whether it is too late for a request, and report it."""
+        late_s = self.clock.now() - step.at
+        if late_s > TOO_LATE_S:
+            self.observe(RequestTooLate(step.change.family, late_s))
+        return late_s > TOO_LATE_S
 
     async def _record_overrides(self) -> bool:
         """Put on record, before anything is sent on their strength, the overrides this plan needed.

@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -179,16 +180,14 @@ class Applying:
     async def run(self) -> Exit:
         """Apply everything and report; returns the exit status."""
         self._refuse_no_family()
-        timing = ExchangeClock()
-        clients = [
-            doors.trading_client(desired, self.order.base, self.stop.clock, timing)
-            for desired in self.desired
-        ]
         order, clock = self.order, self.stop.clock
-        async with doors.opened_state(order.state, clock, order.lock_timeout_s) as state:
-            self.runs = self._prepared(state, clients)
-            self.stop.install()
-            await self.stop.run(self._all())
+        log = logs.shielded(logs.observer(simulator=doors.is_simulator(order.base)))
+        async with aclosing(ExchangeClock(log)) as timing:
+            clients = [doors.trading_client(desired, order.base, clock, timing) for desired in self.desired]
+            async with doors.opened_state(order.state, clock, order.lock_timeout_s) as state:
+                self.runs = self._prepared(state, clients)
+                self.stop.install()
+                await self.stop.run(self._all())
         return self._report()
 
     def _refuse_no_family(self) -> None:

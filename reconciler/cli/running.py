@@ -75,7 +75,7 @@ class Supervisor:
         self._by_key: dict[AccountKey, Keeper] = {}
         self._keys: dict[AccountKey, Post] = {}
         self._begin_at = float("-inf")
-        self._timing = ExchangeClock()
+        self._timing = ExchangeClock(self.tell)
         self._turns = Turns()
         self._begin_with = desired
         self._files: dict[str, WatchedFile] = {}
@@ -104,6 +104,7 @@ class Supervisor:
 
     async def _run(self, standing: Standing) -> None:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._timing.aclose)
             await self.stop.run(self._open(standing, stack))
             if self.stop.asked():
                 return

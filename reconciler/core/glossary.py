@@ -473,6 +473,12 @@ ERRORS: dict[str, Explanation] = {
         "Nothing: live is read again, then the request is sent again.",
     ),
     "late": _row("Too late to send", "The slot had passed; nothing was written.", _NETWORK),
+    "clock-old": _row(
+        "The exchange's clock was measured too long ago",
+        "Requests that change something are signed with a clock measured within the last hour. Nothing was "
+        "written; reads continue.",
+        "Let this machine reach GET /api/v5/public/time. A firewall, proxy or gateway may refuse it.",
+    ),
     "closed-early": _row("Closed before the request", "Nothing was written.", _NETWORK),
     **dict.fromkeys(
         ("connect", "connect-timeout", "dns"),

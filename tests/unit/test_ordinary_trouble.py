@@ -17,6 +17,7 @@ from reconciler.core.events import (
     Planned,
     ReadFailed,
     RequestReserved,
+    RequestTooLate,
 )
 from reconciler.core.model import Desired, Family, LiveRead, LiveRow, Setting
 from reconciler.core.outcome import Outcome
@@ -24,7 +25,7 @@ from reconciler.core.plan import Because, DriftPolicy, Plan
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.saved import reviewed as reviewed_of
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.ports import Connection
+from reconciler.ports import Connection, Signed
 from reconciler.reconcile import Approval, Finished, Memory, PassResult
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World
@@ -138,6 +139,33 @@ def test_what_changes_while_the_connection_opens_is_seen(what: str) -> None:
     go(here, 60.0)
     assert odd.sent == []
     assert odd.live[BTC].setting == A
+
+
+def test_a_request_that_is_given_up_as_too_late_is_reported() -> None:
+    here, odd = world({BTC: B})
+    odd.live[BTC] = LiveRow(A)
+    odd.while_opening = [lambda: here.clock.pass_by(11.0)]
+    go(here, 60.0)
+    late = [event for _, event in here.events if isinstance(event, RequestTooLate)]
+    assert [event.family for event in late] == [BTC]
+    assert late[0].late_s >= 11.0
+    assert [family for _, family, _ in odd.sent] == [BTC], "it is sent after another read"
+
+
+def test_a_request_is_given_up_and_reported_also_where_the_state_took_long() -> None:
+    here, odd = world({BTC: B})
+    odd.live[BTC] = LiveRow(A)
+    signed = odd.sign
+
+    def sign_slowly(family: Family, wanted: Setting) -> Signed:
+        if not odd.signed:
+            here.clock.pass_by(11.0)
+        return signed(family, wanted)
+
+    odd.sign = sign_slowly  # type: ignore[method-assign]  # the last step before the state is asked
+    go(here, 60.0)
+    assert len([event for _, event in here.events if isinstance(event, RequestTooLate)]) == 1
+    assert [family for _, family, _ in odd.sent] == [BTC]
 
 
 def test_after_a_suspension_it_reads_anew() -> None:
