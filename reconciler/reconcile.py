@@ -7,7 +7,7 @@ without a reservation on record, never sends twice on one, and never reports a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -106,13 +106,25 @@ Later (a suspended process, a state busy with others) it is decided on again, be
 by then. The reservation itself looks once more, when it has waited for all it has to wait for."""
 
 
+RECHECK_S = 1.0
+"""How long a change that loosens waits where file or policy has content that is not in force: two equal
+looks a second apart decide on it."""
+
+
+async def unwatched() -> bool:
+    """Look at neither file nor policy again before a request."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a pass is to be run.
 
     ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
     (``run``), so that others can take the lock. ``live`` False compares with last applied alone.
-    ``policy`` is asked before every plan, since its file may change under ``run``.
+    ``policy`` is asked before every plan, since its file may change. ``recheck`` looks at file and policy
+    right before a request. False: one of them has content that is not in force, so this request must not
+    loosen anything.
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
     ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
@@ -126,6 +138,7 @@ class Options:
     patient: bool = True
     drift: DriftPolicy = DriftPolicy.HEAL
     policy: Callable[[], PolicyInForce] = PolicyInForce
+    recheck: Callable[[], Awaitable[bool]] = unwatched
     allowed: frozenset[Allow] = frozenset()
     reason: str = ""
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
@@ -656,6 +669,7 @@ class _Pass:
     async def _reserved(self, step: Send) -> tuple[Signed, Reserved] | None:
         """Wait for the slot, decide once more, and reserve; None: plan again."""
         await self.clock.pause(step.at)
+        sure = await self.options.recheck()
         if self._notice_suspension() or self._not_the_time(step.at):
             return None
         file = await self._file_to_record()
@@ -663,6 +677,9 @@ class _Pass:
             return None  # the state took long over it
         change = await self._still_next(step.change)
         if change is None or self._notice_suspension():
+            return None
+        if not sure and not change.protective:
+            self.memory.wait_until[change.family, change.after] = self.clock.now() + RECHECK_S
             return None
         request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
         file = self.memory.file or file
