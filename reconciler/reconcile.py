@@ -312,10 +312,12 @@ async def survey(
     clock: Clock,
     rules: Rules,
     assume_idle: bool = False,
+    observe: Observe = lambda _: None,
 ) -> Plan | Reply:
     """Return the plan as a dry run sees it: reads until nothing is doubtful, holds no sending client.
 
-    ``exchange`` None compares with last applied alone. A Reply means live could not be read.
+    ``exchange`` None compares with last applied alone. A Reply means live could not be read. ``observe`` is
+    called with the rows that the plan leaves out.
     """
     reads, began_at = Reads(), clock.now()
     while True:
@@ -334,6 +336,8 @@ async def survey(
                     return answer
                 reads = _with_answer(reads, step, answer, clock.now())
             case _:
+                if reads.latest is not None and (odd := _odd_rows(reads.latest)).any:
+                    observe(odd)
                 return with_schedule(plan, ledger, now, assume_idle=assume_idle)
 
 
@@ -610,8 +614,8 @@ class _Pass:
 
     def _warn_of_odd_rows(self, read: LiveRead) -> None:
         """Report rows that are left out, once while they stay the same."""
-        odd = OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
-        if odd != self.memory.odd_rows and (odd.names or odd.nameless):
+        odd = _odd_rows(read)
+        if odd != self.memory.odd_rows and odd.any:
             self.observe(odd)
         self.memory.odd_rows = odd
 
@@ -857,6 +861,10 @@ class _Pass:
         whole = self.plan is not None and self._has_whole_picture(self.plan)
         plan, refused = self.plan if whole else None, isinstance(end, Stopped)
         return states_seen(self.wanted, self.known, self.reads, plan, refused=refused)
+
+
+def _odd_rows(read: LiveRead) -> OddRowsSeen:
+    return OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
 
 
 def stop_for(reply: Reply) -> Next | None:
