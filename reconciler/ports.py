@@ -29,7 +29,7 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.core.pacing import Ledger
-from reconciler.core.records import AttemptRecord, Holder, OverrideRecord, StateSnapshot
+from reconciler.core.records import AttemptRecord, Holder, NameRecord, OverrideRecord, StateSnapshot
 from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
@@ -352,6 +352,10 @@ class AccountStore(Store, Protocol):
 
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
+        ...
+
+    async def names(self) -> tuple[NameRecord, ...]:
+        """Return every account of this environment that is on record, by name."""
         ...
 
     async def history(self, limit: int, family: str = "*") -> Sequence[AttemptRecord]:

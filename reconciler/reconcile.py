@@ -7,7 +7,7 @@ without a reservation on record, never sends twice on one, and never reports a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -107,13 +107,25 @@ Later (a suspended process, a state busy with others) it is decided on again, be
 by then. The reservation itself looks once more, when it has waited for all it has to wait for."""
 
 
+RECHECK_S = 1.0
+"""How long a change that loosens waits where file or policy has content that is not in force: two equal
+looks a second apart decide on it."""
+
+
+async def unwatched() -> bool:
+    """Look at neither file nor policy again before a request."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a pass is to be run.
 
     ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
     (``run``), so that others can take the lock. ``live`` False compares with last applied alone.
-    ``policy`` is asked before every plan, since its file may change under ``run``.
+    ``policy`` is asked before every plan, since its file may change. ``recheck`` looks at file and policy
+    right before a request. False: one of them has content that is not in force, so this request must not
+    loosen anything.
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
     ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
@@ -127,6 +139,7 @@ class Options:
     patient: bool = True
     drift: DriftPolicy = DriftPolicy.HEAL
     policy: Callable[[], PolicyInForce] = PolicyInForce
+    recheck: Callable[[], Awaitable[bool]] = unwatched
     allowed: frozenset[Allow] = frozenset()
     reason: str = ""
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
@@ -301,10 +314,12 @@ async def survey(
     clock: Clock,
     rules: Rules,
     assume_idle: bool = False,
+    observe: Observe = lambda _: None,
 ) -> Plan | Reply:
     """Return the plan as a dry run sees it: reads until nothing is doubtful, holds no sending client.
 
-    ``exchange`` None compares with last applied alone. A Reply means live could not be read.
+    ``exchange`` None compares with last applied alone. A Reply means live could not be read. ``observe`` is
+    called with the rows that the plan leaves out.
     """
     reads, began_at = Reads(rows=last_rows), clock.now()
     while True:
@@ -323,6 +338,8 @@ async def survey(
                     return answer
                 reads = _with_answer(reads, step, answer, clock.now())
             case _:
+                if reads.latest is not None and (odd := _odd_rows(reads.latest)).any:
+                    observe(odd)
                 return with_schedule(plan, ledger, now, assume_idle=assume_idle)
 
 
@@ -602,8 +619,8 @@ class _Pass:
 
     def _warn_of_odd_rows(self, read: LiveRead) -> None:
         """Report rows that are left out, once while they stay the same."""
-        odd = OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
-        if odd != self.memory.odd_rows and (odd.names or odd.nameless):
+        odd = _odd_rows(read)
+        if odd != self.memory.odd_rows and odd.any:
             self.observe(odd)
         self.memory.odd_rows = odd
 
@@ -662,6 +679,7 @@ class _Pass:
     async def _reserved(self, step: Send) -> tuple[Signed, Reserved] | None:
         """Wait for the slot, decide once more, and reserve; None: plan again."""
         await self.clock.pause(step.at)
+        sure = await self.options.recheck()
         if self._notice_suspension() or self._not_the_time(step):
             return None
         file = await self._file_to_record()
@@ -669,6 +687,9 @@ class _Pass:
             return None  # the state took long over it
         change = await self._still_next(step.change)
         if change is None or self._notice_suspension():
+            return None
+        if not sure and not change.protective:
+            self.memory.wait_until[change.family, change.after] = self.clock.now() + RECHECK_S
             return None
         request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
         file = self.memory.file or file
@@ -854,6 +875,10 @@ class _Pass:
         whole = self.plan is not None and self._has_whole_picture(self.plan)
         plan, refused = self.plan if whole else None, isinstance(end, Stopped)
         return states_seen(self.wanted, self.known, self.reads, plan, refused=refused)
+
+
+def _odd_rows(read: LiveRead) -> OddRowsSeen:
+    return OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
 
 
 def stop_for(reply: Reply) -> Next | None:

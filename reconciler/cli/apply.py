@@ -137,7 +137,7 @@ def apply(
         reason=reason,
         saved=None if loaded is None else loaded.saved,
     )
-    policies = doors.read_policies(desired, policy_file, out)
+    policies = doors.watched_policies(desired, policy_file, out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     if loaded is not None:
         made_at = instant(loaded.saved.made_at)

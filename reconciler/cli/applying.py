@@ -24,16 +24,29 @@ from reconciler.cli.output import Output
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
+from reconciler.core import events
 from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Because, Plan, Rules, digest
-from reconciler.core.policy import GUARD_RULE, Allow, Policy, PolicyInForce
+from reconciler.core.policy import GUARD_RULE, Allow, Policy
+from reconciler.core.problems import printable
 from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
 from reconciler.core.verdict import Reply
-from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
+from reconciler.desired.attention import Trust
+from reconciler.desired.watch import PolicyAccepted, Rejected, Unsure, WatchedPolicy
+from reconciler.errors import (
+    PRECEDENCE,
+    Exit,
+    InvalidInput,
+    MmpError,
+    PlanStale,
+    Refused,
+    UsageError,
+    worst,
+)
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
@@ -116,7 +129,7 @@ class Run:
     """
 
     desired: Desired
-    policy: Policy | None
+    policy: WatchedPolicy
     clock: SystemClock
     store: Store
     exchange: OkxTradingClient
@@ -163,7 +176,7 @@ class Applying:
     def __init__(
         self,
         desired: tuple[Desired, ...],
-        policies: tuple[Policy | None, ...],
+        policies: tuple[WatchedPolicy, ...],
         order: Order,
         out: Output,
     ) -> None:
@@ -265,7 +278,7 @@ class Applying:
             clock=run.clock,
             rules=Rules(
                 paused=paused(grounds.pauses, run.desired),
-                policy=run.policy,
+                policy=run.policy.policy,
                 allowed=self.order.allowed,
                 only=run.only,
                 reviewed=self.order.reviewed,
@@ -277,7 +290,7 @@ class Applying:
             raise doors.failure("live settings could not be read", plan)
         self._show(run, plan)
         run.shown = plan
-        run.problem = self._veto(plan, run.policy)
+        run.problem = self._veto(plan, run.policy.policy)
         run.approved = _requests_digest(plan)
 
     async def _reconcile(self, run: Run) -> None:
@@ -301,7 +314,8 @@ class Applying:
             purpose="apply",
             live=self.order.live,
             assume_idle=self.order.assume_idle,
-            policy=lambda: PolicyInForce(run.policy),
+            policy=lambda: run.policy.in_force,
+            recheck=lambda: self._recheck(run),
             allowed=self.order.allowed,
             reason=self.order.reason or "",
             reviewed=self.order.reviewed,
@@ -309,12 +323,22 @@ class Applying:
             patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
         )
 
+    async def _recheck(self, run: Run) -> bool:
+        """Read the policy again; False: it has content that is not in force."""
+        seen = run.policy.decide(run.policy.read(), Trust.TWICE, run.clock.now())
+        match seen:
+            case PolicyAccepted(path, policy):
+                self._observer(run)(events.PolicyAccepted(path, policy.sha256 if policy else None))
+            case Rejected(path, problems, in_force):
+                self._observer(run)(events.PolicyRejected(path, problems, in_force))
+        return not isinstance(seen, Unsure | Rejected)
+
     def _review(self, run: Run, plan: Plan) -> Approval | None:
         """Check the first plan against the options; None vetoes."""
         if run.first is None:
             self._show(run, plan)
         run.first, run.begun = plan, True
-        run.problem = self._veto(plan, run.policy, run.approved)
+        run.problem = self._veto(plan, run.policy.policy, run.approved)
         if run.problem is not None:
             return None
         patience_s = self.order.timeout_s
@@ -332,7 +356,7 @@ class Applying:
         run.first = plan
         if self.out.json and not self._may_ask():
             return
-        context = Context.of(run.desired, self.order.base.host, run.policy)
+        context = Context.of(run.desired, self.order.base.host, run.policy.policy)
         write, stream = (self.out.note, sys.stderr) if self.out.json else (self.out.result, sys.stdout)
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
@@ -529,8 +553,27 @@ def _ending(run: Run) -> MmpError | None:
             return doors.failure("writing was stopped", reply)
         case TimedOut():
             return doors.timed_out(run.result.trouble)
-        case Finished() | Later() | Vetoed() | Interrupted():
+        case Finished():
+            return _refused_meanwhile(run.policy, run.result.plan)
+        case Later() | Vetoed() | Interrupted():
             return None
+
+
+def _refused_meanwhile(policy: WatchedPolicy, left: Plan | None) -> MmpError | None:
+    """Return why the policy holds what was not refused when this began; None where it holds nothing."""
+    if left is None or not left.refusals:
+        return None
+    if policy.refused is None:
+        return _refusal(left, policy.policy, "some changes were not sent")
+    wrong = policy.refused.problems[0]
+    held = ", ".join(dict.fromkeys(refusal.family for refusal in left.refusals))
+    return InvalidInput(
+        wrong.code,
+        f"{printable(wrong.path)}:{wrong.line}:{wrong.column}: {wrong.message}; the policy became invalid"
+        f" meanwhile, so nothing was sent that takes protection away from {held}",
+        wrong.hint,
+        path=wrong.path,
+    )
 
 
 def _requests_digest(plan: Plan) -> str:
@@ -585,14 +628,14 @@ def _reason_missing(plan: Plan) -> UsageError:
     )
 
 
-def _refusal(plan: Plan, policy: Policy | None) -> Refused:
+def _refusal(plan: Plan, policy: Policy | None, outcome: str = "nothing was sent") -> Refused:
     """Name every refused change, the rule and the numbers, and the overrides that would do."""
     told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
     allows = " ".join(dict.fromkeys(refusal.allow for refusal in plan.refusals))
     return Refused(
         "guard-disable" if guard else "policy",
-        f"nothing was sent, because the {'guard' if guard else 'policy'} refuses {told}",
+        f"{outcome}, because the {'guard' if guard else 'policy'} refuses {told}",
         f'if that is meant: {allows} --reason "…"',
         path=policy.path if policy else None,
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reconciler.core.policy import Policy
     from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
+    from reconciler.desired.watch import WatchedPolicy
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
@@ -72,13 +73,29 @@ def read_policies(desired: Sequence[Desired], named: str | None, out: Output) ->
 
     On any error every problem of every policy is told and the status is 4.
     """
+    return tuple(reading.policy if reading else None for reading in _valid_policies(desired, named, out))
+
+
+def watched_policies(
+    desired: Sequence[Desired], named: str | None, out: Output
+) -> tuple[WatchedPolicy, ...]:
+    """Read each account's policy as ``read_policies`` does, to be read again later."""
+    from reconciler.desired.watch import WatchedPolicy
+
+    found = _valid_policies(desired, named, out)
+    return tuple(WatchedPolicy(each, one.path, named) for one, each in zip(desired, found, strict=True))
+
+
+def _valid_policies(
+    desired: Sequence[Desired], named: str | None, out: Output
+) -> tuple[PolicyReading | None, ...]:
     found = read_policy_files(desired, named)
     readings = list({reading.path: reading for reading in found if reading is not None}.values())
     if any(reading.policy is None for reading in readings):
         tell_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)
     tell_warnings(readings, out)
-    return tuple(reading.policy if reading else None for reading in found)
+    return found
 
 
 def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[PolicyReading | None, ...]:

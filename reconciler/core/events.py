@@ -82,6 +82,11 @@ class OddRowsSeen:
     names: tuple[str, ...]
     nameless: int
 
+    @property
+    def any(self) -> bool:
+        """Whether there is a row that is left out."""
+        return bool(self.names or self.nameless)
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptsEnded:

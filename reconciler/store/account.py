@@ -34,7 +34,14 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
-from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
+from reconciler.core.records import (
+    AttemptRecord,
+    Holder,
+    How,
+    NameRecord,
+    OverrideRecord,
+    StateSnapshot,
+)
 from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
@@ -419,6 +426,13 @@ class KeptAccount:
             rows = await tables.history(budget)
             chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
             return [facts.attempt_record(row) for row in islice(chosen, limit)]
+
+    async def names(self) -> tuple[NameRecord, ...]:
+        """Return every account of this environment that is on record, by name."""
+        environment = self._environment.value
+        async with self._engine.reading(None, questions.identities(environment)) as tables:
+            rows = await tables.identities(environment)
+        return tuple(NameRecord(row.account, Kind(row.kind), row.uid) for row in rows)
 
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""

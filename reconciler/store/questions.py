@@ -78,6 +78,11 @@ def identity(account: str, environment: str) -> Question:
     return Question(f"{_IDENTITY} WHERE account=? AND environment=?", (account, environment))
 
 
+def identities(environment: str) -> Question:
+    """Ask for all accounts of one environment, by name."""
+    return Question(f"{_IDENTITY} WHERE environment=? ORDER BY account", (environment,))
+
+
 def live(key: AccountKey) -> Question:
     """Ask for the last live read."""
     return Question(f"{_LIVE} WHERE {_OF_ACCOUNT}", key)

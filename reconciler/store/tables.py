@@ -119,6 +119,10 @@ class Tables:
         """Return whose account it is; None while nobody said."""
         return await self._one(IdentityRow, questions.identity(account, environment))
 
+    async def identities(self, environment: str) -> list[IdentityRow]:
+        """Return all accounts of one environment, by name."""
+        return await self._all(IdentityRow, questions.identities(environment))
+
     async def live(self, key: AccountKey) -> LiveDocument | None:
         """Return the last live read on record."""
         return await self._one(LiveDocument, questions.live(key))

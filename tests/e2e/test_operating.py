@@ -451,6 +451,42 @@ def test_a_state_that_was_never_used_has_nothing_to_pause(
     assert "main" in unused.stderr
 
 
+@pytest.mark.parametrize("fault", ["set/slow@6:1", "set/lost-before:1"], ids=["in flight", "not answered"])
+def test_a_pause_names_a_request_that_may_still_take_effect(
+    desk: Desk, exchange: Exchange, fault: str
+) -> None:
+    exchange.tell("fault", fault=fault)
+    desk.wants(BTC)
+    running = desk.start("run", "--assume-idle", "--interval", "30s")
+    exchange.wait_for_requests(1)
+    if "lost" in fault:
+        running.wait_for_log("request")
+    ended = desk.mmp("pause", "--family", "BTC-USD", "--output", "json")
+    assert [one["family"] for one in ended.document["in_flight"]] == ["BTC-USD"]
+    assert "may still take effect" in desk.mmp("pause", "--family", "BTC-USD").stdout
+    assert desk.mmp("resume", "--family", "*", "--output", "json").document["in_flight"] == []
+
+
+def test_a_pause_finds_a_renamed_account_by_the_user_id_of_its_file(desk: Desk, exchange: Exchange) -> None:
+    """While run still runs under the old name, and only if it is certain which account is meant."""
+    desk.wants(BTC, account="old")
+    running = desk.start("run", "--assume-idle", "--interval", "1s")
+    running.wait_for_log("request applied")
+    desk.wants(BTC, account="new")
+    guess = desk.mmp("pause", "--family", "BTC-USD")
+    assert (guess.status, guess.error_code) == (1, "state-unused")
+    assert "account new (live), only for old" in guess.stderr
+    assert "expect.uid" in guess.stderr
+    desk.wants(BTC, account="new", expect=f'{{uid: "{exchange.uid}"}}')
+    assert desk.mmp("pause", "--family", "BTC-USD").status == 0
+    exchange.change("BTC-USD", "5000/2000/900")
+    running.wait_for_log("held")
+    assert exchange.written() == ["BTC-USD"]
+    resumed = desk.mmp("resume", "--family", "BTC-USD")
+    assert (resumed.status, resumed.stdout) == (0, "new (live) · no family is paused\n")
+    exchange.wait_for_requests(2)
+
+
 def test_a_pause_follows_an_account_that_is_renamed(desk: Desk, exchange: Exchange) -> None:
     desk.uses_state(exchange)
     desk.wants(BTC)

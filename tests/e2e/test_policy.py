@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -318,6 +319,57 @@ def test_a_named_policy_comes_instead_and_one_that_is_missing_is_exit_4(
     assert looser.mmp("plan", "--policy", "none.yaml").status == 4
     assert exchange.arrivals("account") == []
     assert looser.mmp(*APPLY, "--policy", "open.yaml").status == 0
+
+
+FIVE = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM")
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "said"),
+    [
+        ("version: 1\nloosening: {maxFactor: 2}\n", "policy", "limit ×2"),
+        ("version: 1\nloosenin: {maxFactor: 9}\n", "unknown-key", "became invalid meanwhile"),
+        (None, "file-missing", "the policy is gone"),
+    ],
+    ids=["stricter", "broken", "deleted"],
+)
+def test_apply_heeds_a_policy_that_changes_while_it_runs(
+    tmp_path: Path, policy: str | None, code: str, said: str
+) -> None:
+    """Two requests are sent in the first window; what loosens is held from then on."""
+    with simulator(families=configured(*FIVE)) as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants(dict.fromkeys(FIVE[:4], "5s/2s/400") | {"SOL-USD_UM": "5s/2s/90"})
+        under(desk, "version: 1\nloosening: {maxFactor: 9}\n")
+        applying = desk.start(*APPLY)
+        exchange.wait_for_requests(2)
+        if policy is None:
+            (desk.folder / "mmp-policy.yaml").unlink()
+        else:
+            under(desk, policy)
+        ended = applying.wait()
+        assert exchange.written() == ["SOL-USD_UM", "BTC-USD"], "what protects goes first"
+        assert (ended.status, ended.error_code) == (6, code), ended.stderr
+        assert said in ended.stderr
+        assert ended.outcomes == dict.fromkeys(FIVE[1:4], "held") | {
+            "BTC-USD": "applied",
+            "SOL-USD_UM": "applied",
+        }
+        assert {one["code"] for one in ended.document["results"]} == {"0", "policy"}
+
+
+@pytest.mark.parametrize(("status", "policy"), [(3, FACTOR_2), (4, "version: 2\n"), (0, "version: 1\n")])
+def test_apply_reads_the_policy_again_before_its_first_request(
+    desk: Desk, exchange: Exchange, status: int, policy: str
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/400"})
+    under(desk, "version: 1\nloosening: {maxFactor: 9}\n")
+    applying = desk.start("apply", "--yes", "--output", "json")
+    applying.wait_for_log("planned")  # it waits for one window, as the history is unknown
+    under(desk, policy)
+    ended = applying.wait()
+    assert ended.status == status, ended.stderr
+    assert len(exchange.written()) == (status == 0)
 
 
 @pytest.mark.parametrize("verb", [("plan",), APPLY, ("status",), ("pause", "--family", "*"), ("validate",)])

@@ -7,6 +7,7 @@ and something happens before it answers.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -132,6 +133,71 @@ def test_a_file_that_changes_while_the_connection_opens_is_what_is_sent_and_reco
     assert [sent for _, _, sent in odd.sent] == [wanted]
     proof = at_once(here.store.grounds()).known[BTC]
     assert newest_file(proof) == FileVersion("2" * 64, 2), "the file that it came from"
+
+
+# -- what is found when file and policy are looked at right before a request -------------------------------
+
+
+def found_before_sending(here: World, *finds: Callable[[], object]) -> list[float]:
+    """Let each look before a request find one thing more; returns when was looked, as it comes."""
+    left, looks = list(finds), list[float]()
+
+    async def recheck() -> bool:
+        looks.append(here.clock.now())
+        found = left.pop(0)() if left else None
+        return found is not False
+
+    here.options = replace(here.options, recheck=recheck)
+    return looks
+
+
+@pytest.mark.parametrize("wanted", [TIGHTER, Setting(9000, 2000, B.qty_limit)], ids=["tighter", "mixed"])
+def test_a_file_that_nothing_told_of_is_found_before_the_request(wanted: Setting) -> None:
+    here, odd = looked_at()
+    looks = found_before_sending(here, edit(here, wanted, "2"))
+    go(here, 5.0)
+    assert [sent for _, _, sent in odd.sent] == [wanted]
+    assert len(looks) == 2, "once for each connection"
+
+
+def test_a_policy_that_nothing_told_of_is_found_before_the_request() -> None:
+    policy = PolicyInForce()
+    here, odd = looked_at()
+    here.options = replace(here.options, policy=lambda: policy)
+
+    def forbid() -> None:
+        nonlocal policy
+        policy = FORBIDDEN
+
+    found_before_sending(here, forbid)
+    go(here, 5.0)
+    assert odd.sent == []
+
+
+def test_while_what_was_found_is_not_decided_on_nothing_is_loosened() -> None:
+    here, odd = looked_at()
+    looks = found_before_sending(here, *[lambda: False] * 3, edit(here, A, "2"))
+    go(here, 8.0)
+    assert odd.sent == []
+    assert len(looks) == 4
+    assert all(1.0 <= later - at < 2.0 for at, later in itertools.pairwise(looks)), looks
+
+
+def test_what_is_decided_on_again_is_loosened_a_second_later() -> None:
+    here, odd = looked_at()
+    looks = found_before_sending(here, lambda: False)
+    go(here, 8.0)
+    assert [sent for _, _, sent in odd.sent] == [B]
+    assert odd.sent[0][0] < looks[0] + 2.0
+
+
+def test_protection_never_waits_for_a_file_that_is_being_written() -> None:
+    here, odd = looked_at()
+    here.desired = file_of({BTC: TIGHTER}, "1")
+    found_before_sending(here, *[lambda: False] * 9)
+    go(here, 3.0)
+    assert [sent for _, _, sent in odd.sent] == [TIGHTER]
+    assert odd.sent[0][0] < 1002.0
 
 
 # -- a change of the file is on record before anything is waited for --------------------------------------
