@@ -172,8 +172,11 @@ class Store(Protocol):
     own instants; rows of another boot, host or unknown age as this process's first sight of them.
     """
 
-    def locked(self, purpose: str) -> AbstractAsyncContextManager[None]:
-        """Hold the account's lock; raises StateLocked, naming the holder, after the lock timeout."""
+    def locked(self, purpose: str, *, timeout_s: float | None = None) -> AbstractAsyncContextManager[None]:
+        """Hold the account's lock; raises StateLocked, naming the holder, after ``timeout_s``.
+
+        None: after the state's lock timeout.
+        """
         ...
 
     async def identify(self, uid: str, host: str) -> str | None:

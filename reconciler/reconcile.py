@@ -8,6 +8,7 @@ without a reservation on record, never sends twice on one, and never reports a s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -24,6 +25,7 @@ from reconciler.core.events import (
     FightBroken,
     Identified,
     LiveReadDone,
+    LockAwaited,
     Observe,
     OddRowsSeen,
     Parked,
@@ -34,7 +36,7 @@ from reconciler.core.events import (
     RequestTooLate,
     Waiting,
 )
-from reconciler.core.evidence import Reads, SeenRow, newest_file, view
+from reconciler.core.evidence import Reads, SeenRow, last_proof, newest_file, view
 from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import (
     AccountInfo,
@@ -86,6 +88,7 @@ from reconciler.core.step import (
     next_step,
 )
 from reconciler.core.verdict import STOPPING, AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
+from reconciler.errors import StateLocked
 from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange
 
 REVIEW_WAIT_S = 10.0
@@ -97,6 +100,12 @@ SUSPENSION_S = 0.1
 
 MAX_REPEATED_READS = 8
 """After so many reads in a row without a request ``run`` releases the lock, so others can take it."""
+
+KEEPS_LOCK_S = 1.5
+"""A patient pass keeps the lock for waits up to this length, such as the one for a second read."""
+
+LOCK_TRY_S = 1.0
+"""How long one try to take the lock again lasts; between tries a stop and the deadline are noticed."""
 
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
@@ -121,8 +130,8 @@ async def unwatched() -> bool:
 class Options:
     """How a pass is to be run.
 
-    ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
-    (``run``), so that others can take the lock. ``live`` False compares with last applied alone.
+    ``patient``: go on after every wait (``apply``), without the lock while only retries are left; else end
+    the pass with ``Later`` (``run``). ``live`` False compares with last applied alone.
     ``policy`` is asked before every plan, since its file may change. ``recheck`` looks at file and policy
     right before a request. False: one of them has content that is not in force, so this request must not
     loosen anything.
@@ -268,14 +277,19 @@ async def reconcile(
 ) -> PassResult:
     """Make live as desired, as far as it can be done now, holding the account's lock.
 
-    ``desired`` is asked before every step, so a newer file replaces what is queued. The store must
-    know the account's User ID (see :func:`identify`). Raises StateLocked and StateUnusable.
+    ``desired`` is asked before every step, so a newer file replaces what is queued. A patient pass that has
+    only retries left releases the lock while it waits, takes it again and plans anew from the state. The
+    store must know the account's User ID (see :func:`identify`). Raises StateUnusable, and StateLocked if
+    the lock was not had at the beginning or was lost.
     """
     async with store.locked(options.purpose):
         running = _Pass(
             desired, store, exchange, clock, observe, options, memory or Memory(), review, stopping
         )
-        return await running.run()
+        result = await running.run()
+    while options.patient and isinstance(result.end, Later) and result.end.cause is not Cause.KEY:
+        result = await running.resume(result.end)
+    return result
 
 
 async def identify(
@@ -412,6 +426,7 @@ class _Pass:
         self.reviewed = options.reviewed
         self.retries: RetryRecord = NO_TRIES
         self.family_reads = 0  # of one family alone, in this pass
+        self.released = False  # the lock, since the pass began: others may have written
         self.proved: dict[Family, int] = {}  # by which attempts, acknowledged since the latest read
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
@@ -432,6 +447,39 @@ class _Pass:
             end = end or await self._step()
             if end is not None:
                 return self._result(end)
+
+    async def resume(self, later: Later) -> PassResult:
+        """Wait without the lock, take it again, and go on until the pass ends or has to wait once more.
+
+        A lock that another process holds is waited for until the deadline: what was done so far has to be
+        reported.
+        """
+        self.released, self.proved = True, {}
+        await self.clock.pause(min(later.until, self.deadline))
+        async with AsyncExitStack() as stack:
+            end = await self._retake_lock(stack)
+            self._notice_suspension()
+            if end is None:
+                return await self.run()
+        await self._plan_again()
+        return self._result(end)
+
+    async def _retake_lock(self, stack: AsyncExitStack) -> End | None:
+        """Take the lock again; returns why the pass ends instead."""
+        reported = False
+        while (end := self._called_off()) is None:
+            timeout_s = min(LOCK_TRY_S, self.deadline - self.clock.now())
+            try:
+                await stack.enter_async_context(
+                    self.store.locked(self.options.purpose, timeout_s=timeout_s)
+                )
+            except StateLocked as locked:
+                if not reported:
+                    self.observe(LockAwaited(locked.message))
+                reported = True
+            else:
+                return None
+        return end
 
     def _called_off(self) -> End | None:
         if self.stopping():
@@ -565,12 +613,34 @@ class _Pass:
             policy=in_force.policy,
             policy_unreadable=in_force.unreadable,
             allowed=self.options.allowed,
-            only=self.options.only,
+            only=self._included(),
             reviewed=self.reviewed,
             retries=self.retries,
-            file=self.memory.file if self.options.controller else None,
+            file=self.memory.file if self.options.controller or self.released else None,
             doubts=self._doubts(now),
         )
+
+    def _included(self) -> frozenset[Family] | None:
+        """Return the families this plan is about; None for all that are desired.
+
+        A family that this pass applied, and that another process then wrote, is left to that process:
+        otherwise the two would write it in turns.
+        """
+        applied = [family for family, one in self.memory.done.items() if one is Outcome.APPLIED]
+        others = {family for family in applied if self.released and self._is_written_by_other(family)}
+        if not others:
+            return self.options.only
+        only = self.options.only
+        return (frozenset(self.wanted.families) if only is None else only) - others
+
+    def _is_written_by_other(self, family: Family) -> bool:
+        """Tell whether the newest proof or attempt of a family applied by this pass has another value."""
+        known, wanted = self.known.get(family, Never()), self.wanted.families[family].setting
+        proof = last_proof(known)
+        if proof is None or proof.setting != wanted:
+            return proof is not None
+        attempts = known.unresolved if isinstance(known, Uncertain) else ()
+        return any(one.setting != wanted and one.attempt > proof.attempt for one in attempts)
 
     def _doubts(self, now: float) -> Doubts:
         if self.review is None:
@@ -645,14 +715,24 @@ class _Pass:
         self.observe(
             Waiting(until, cause, first.family if first else None, len(self.plan.requests), done_at)
         )
-        if not self.options.patient and not self._waits_in_pass(cause):
+        if not self._keeps_lock(until, cause):
+            if self.options.patient and self.review is None:
+                await self._file_to_record()  # only a file that changes from here on is newer
             return Later(until, cause)
         await self.clock.pause(min(until, self.deadline))
         self._notice_suspension()
         return None
 
-    def _waits_in_pass(self, cause: Cause) -> bool:
-        """Tell whether ``run`` waits with the lock: only briefly, and only for another read."""
+    def _keeps_lock(self, until: float, cause: Cause) -> bool:
+        """Tell whether a wait is spent with the lock.
+
+        In ``run`` only a brief one for another read; in ``apply`` every one, unless only families are left
+        that failed before: those may fail for long, and ``run`` must be able to send an urgent change.
+        """
+        if self.options.patient:
+            assert self.plan is not None
+            retries = self.plan.requests and all(change.tries for change in self.plan.requests)
+            return not retries or min(until, self.deadline) <= self.clock.now() + KEEPS_LOCK_S
         reads = self.reads.repeated + self.family_reads
         return cause is Cause.SECOND_READ and reads < MAX_REPEATED_READS
 

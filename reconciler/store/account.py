@@ -102,9 +102,12 @@ class KeptAccount:
     # -- who ------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def locked(self, purpose: str) -> AsyncIterator[None]:
-        """Hold the account's lock; raises StateLocked, naming the holder, after the lock timeout."""
-        await self._take_lock(purpose)
+    async def locked(self, purpose: str, *, timeout_s: float | None = None) -> AsyncIterator[None]:
+        """Hold the account's lock; raises StateLocked, naming the holder, after ``timeout_s``.
+
+        None: after the state's lock timeout.
+        """
+        await self._take_lock(purpose, self._engine.lock_timeout_s if timeout_s is None else timeout_s)
         try:
             yield
         finally:
@@ -538,9 +541,9 @@ class KeptAccount:
 
     # -- locking and identity -------------------------------------------------------------------
 
-    async def _take_lock(self, purpose: str) -> None:
+    async def _take_lock(self, purpose: str, timeout_s: float) -> None:
         clock, locks = self._engine.clock, self._engine.locks
-        deadline = clock.now() + self._engine.lock_timeout_s
+        deadline = clock.now() + timeout_s
         holder = self._holder(purpose)
         while not await locks.take(self._lock_name, holder):
             now = clock.now()

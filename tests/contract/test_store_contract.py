@@ -690,6 +690,21 @@ def test_a_held_lock_names_its_holder_and_is_given_up_on_after_the_timeout(
     asyncio.run(both())
 
 
+def test_a_caller_may_wait_for_the_lock_for_another_time(place: Place, clock: ScriptedClock) -> None:
+    async def both() -> None:
+        holder, waiter = place.open(clock), place.open(clock, lock_timeout_s=30.0)
+        for timeout_s in (0.0, 1.0):
+            began_at = clock.time
+            async with holder.locked("apply"):
+                with pytest.raises(StateLocked):
+                    await waiter.locked("run", timeout_s=timeout_s).__aenter__()
+            assert clock.time == began_at + timeout_s
+        async with waiter.locked("run", timeout_s=0.0):
+            pass
+
+    asyncio.run(both())
+
+
 def test_a_waiter_gets_in_when_the_lock_is_given_back(place: Place, clock: ScriptedClock) -> None:
     async def both() -> list[str]:
         order: list[str] = []

@@ -265,6 +265,23 @@ def test_a_lock_held_for_long_is_waited_for(desk: Desk, exchange: Exchange) -> N
     assert len(exchange.written()) == 3
 
 
+def test_an_emergency_is_sent_while_an_apply_fails_again_and_again(desk: Desk, exchange: Exchange) -> None:
+    """A family that the exchange is busy for keeps an apply waiting: run sends what its file tightens."""
+    exchange.tell("fault", fault="ETH-USD/50013:always")
+    sidecar = begun(desk)
+    desk.wants({"ETH-USD": "5s/2s/90"}, name="other.yaml")
+    applying = desk.start("apply", "--yes", "-c", "other.yaml")
+    exchange.wait_for_requests(1)
+    time.sleep(1.0)
+    desk.wants({"BTC-USD": "5s/2s/10"})
+    edited = time.monotonic()
+    sidecar.wait_for_log("request applied")
+    assert time.monotonic() - edited < 13.0
+    assert applying.process.poll() is None, "it still tries"
+    ends_well(sidecar)
+    applying.kill()
+
+
 def test_a_key_that_loses_its_right_stops_the_writing_and_not_the_program(
     desk: Desk, exchange: Exchange
 ) -> None:

@@ -105,7 +105,8 @@ def _lasting_fate(rng: Random, scenario: Scenario) -> Scenario:
 def _measured(rng: Random, scenario: Scenario, fate: Fate) -> Scenario:
     """Return a scenario in which one family always fails, and nothing else does.
 
-    In half of them the failing change loosens, and the others are to be tightened at some moment.
+    In half of them the failing change loosens, and the others are to be tightened at some moment. In half
+    of these an apply, too, fails to loosen it, and waits.
     """
     families = ALL_FAMILIES[: rng.choice((2, 3, 4, 4))]
     failing, loose, tight = rng.choice(families), SETTINGS[1], SETTINGS[0]
@@ -134,6 +135,8 @@ def _measured(rng: Random, scenario: Scenario, fate: Fate) -> Scenario:
         drift=DriftPolicy.HEAL_LOOSENED,
     )
     lasting = LastingFate(failing, fate, for_ever=True)
+    if emergency and rng.random() < 0.5:
+        scenario = replace(scenario, roles=(*scenario.roles, Role.APPLY))
     return _with(scenario, measured=True, begin=begin, lasting=lasting)
 
 
@@ -172,8 +175,13 @@ def _policies(rng: Random, scenario: Scenario) -> Scenario:
     while at < scenario.trouble_s:
         states.append((at, _policy(rng)))
         at += rng.uniform(1.0, scenario.trouble_s)
+    narrowed = rng.random() < 0.3
+    if narrowed and rng.random() < 0.5:
+        # An apply of one family, while the policy counts those that the whole file loosens.
+        states = [(0.0, PolicyState(max_families=1))]
+        scenario = replace(scenario, roles=(Role.APPLY, *scenario.roles[1:]))
     states.append((scenario.trouble_s, PERMISSIVE))
-    return _with(scenario, policies=tuple(states), narrowed=rng.random() < 0.3)
+    return _with(scenario, policies=tuple(states), narrowed=narrowed)
 
 
 def _policy(rng: Random) -> PolicyState:

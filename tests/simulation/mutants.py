@@ -446,8 +446,17 @@ async def _not_recorded(
 
 
 @asynccontextmanager
-async def _unlocked(self: KeptAccount, purpose: str) -> AsyncIterator[None]:
+async def _unlocked(
+    self: KeptAccount, purpose: str, *, timeout_s: float | None = None
+) -> AsyncIterator[None]:
     yield
+
+
+_really_keeps_lock = reconcile._Pass._keeps_lock
+
+
+def _kept_while_waiting(self: Any, until: float, cause: Any) -> bool:
+    return self.options.patient or _really_keeps_lock(self, until, cause)
 
 
 _real_run = loop.Loop.run
@@ -983,6 +992,11 @@ MUTANTS = (
         "a family has no back-off",
         Feature.LASTING_FATE,
         Patch(RetryRecord, "not_before", lambda *_, **__: NEVER),
+    ),
+    _of_feature(
+        "an apply keeps the lock while it retries",
+        Feature.LASTING_FATE,
+        Patch(reconcile._Pass, "_keeps_lock", _kept_while_waiting),
     ),
     _of_feature(
         "a retried loosening takes the last slot",
