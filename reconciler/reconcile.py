@@ -617,6 +617,7 @@ class _Pass:
             reviewed=self.reviewed,
             retries=self.retries,
             file=self.memory.file if self.options.controller or self.released else None,
+            explicit=not self.options.controller,
             doubts=self._doubts(now),
         )
 

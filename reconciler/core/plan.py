@@ -137,7 +137,8 @@ class Rules:
     of each reviewed change, None when there was no review; any other change is stale.
     The policy checks all families of the file, also those that ``only`` leaves out. ``retries``: what was
     tried without success. ``file``: the version of the settings file, None for an explicit act, which may
-    loosen what any other file tightened. ``doubts``: what becomes of doubtful families.
+    loosen what any other file tightened. ``explicit``: it is the file of an explicit act that has waited:
+    what a newer file set meanwhile is left as it is. ``doubts``: what becomes of doubtful families.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL
@@ -150,6 +151,7 @@ class Rules:
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
     retries: RetryRecord = NO_TRIES
     file: FileVersion | None = None
+    explicit: bool = False
     doubts: Doubts = Doubts.SEND_PROTECTION
 
     def looks_at(self, family: Family) -> bool:
@@ -553,6 +555,7 @@ def _set_or_hold(
     is_drift = other_file and need.reason is Reason.CHANGED and not is_change
     if (
         is_drift
+        and not rules.explicit
         and proof
         and is_protective(need.before, proof.setting)
         and not is_no_looser(proof.setting, after)
@@ -577,7 +580,7 @@ def _set_or_hold(
         other_file_at=proof.recorded_at if other_file and proof else None,
     )
     because = _held(change, need, seen, reads, rules, now)
-    if because is None and other_file and not only_protects:
+    if because is None and other_file and (rules.explicit or not only_protects):
         because = Because.DRIFT_POLICY
     return replace(change, action=Action.HOLD, because=because) if because else change
 

@@ -918,7 +918,7 @@ MUTANTS = (
     Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _send_again),)),
     Mutant("lock not taken", (Patch(KeptAccount, "locked", _unlocked),)),
-    Mutant("frozen ignored", (Patch(plan, "_frozen", lambda seen: False),)),
+    Mutant("frozen ignored", (Patch(plan, "_frozen", lambda *_: False),)),
     Mutant("guard ignored", (Patch(plan, "_may_be_enabled", lambda *_: False),)),
     Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),), first_seed=910),
     Mutant(

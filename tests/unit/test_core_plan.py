@@ -685,6 +685,14 @@ def test_under_an_older_file_what_became_looser_is_healed_to_what_the_newer_file
     assert sent == (setting(healed_to) if healed_to else None)
 
 
+@pytest.mark.parametrize("live", ["5000/2000/400", "5000/2000/50", "5000/2000/20", "0/2000/100"])
+def test_an_explicit_act_that_waited_leaves_what_a_newer_file_set(live: str) -> None:
+    known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
+    rules = Rules(file=OLD_FILE, explicit=True)
+    (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), rules).changes
+    assert (change.action, change.after) == (Action.HOLD, A)
+
+
 # -- what the exchange refused --------------------------------------------------------------------------
 
 
