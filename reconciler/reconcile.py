@@ -732,8 +732,12 @@ class _Pass:
         """
         if self.options.patient:
             assert self.plan is not None
-            retries = self.plan.requests and all(change.tries for change in self.plan.requests)
-            return not retries or min(until, self.deadline) <= self.clock.now() + KEEPS_LOCK_S
+            failed = self.memory.wait_until.keys()  # also what could not be sent, which is no try on record
+            requests = self.plan.requests
+            retries = all(one.tries or (one.family, one.after) in failed for one in requests)
+            return (
+                not (requests and retries) or min(until, self.deadline) <= self.clock.now() + KEEPS_LOCK_S
+            )
         reads = self.reads.repeated + self.family_reads
         return cause is Cause.SECOND_READ and reads < MAX_REPEATED_READS
 

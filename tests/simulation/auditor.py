@@ -77,7 +77,10 @@ class Auditor:
         """Check and note a reservation on record."""
         now, truth = self._world.scheduler.now, self._world.truth
         attempt = Attempt(slot.attempt, process.name, process.account, request, now, slot.reserved_at)
-        attempt.file_number = process.file_number
+        proof = truth.proofs.get(request.family)
+        heals_proof = proof is not None and proof.setting == request.setting != basis.wanted
+        # What a newer file had set is healed under an older one, and stays the newer one's.
+        attempt.file_number = proof.file_number if proof and heals_proof else process.file_number
         self._world.trace(
             process, "reserved attempt %d: %s", slot.attempt, (request.family, request.setting)
         )
