@@ -52,7 +52,8 @@ def draw(seed: int, kind: WorldKind = WorldKind.SQLITE, only: Feature | None = N
         return scenario
     rng = Random(f"features {seed} {kind}")
     count = rng.choice((1, 1, 1, 2, 2, 3))
-    drawn = [feature for feature in rng.sample(sorted(Feature), count) if feature in scenarios.FEATURES]
+    every = sorted(set(Feature) - scenarios.HUNTED_ONLY)
+    drawn = [feature for feature in rng.sample(every, count) if feature in scenarios.FEATURES]
     drawn = drawn if only is None else [only]
     if not drawn:
         return scenario
@@ -247,6 +248,27 @@ def _cancellation(rng: Random, scenario: Scenario) -> Scenario:
     return _with(scenario, cancel_chance=rng.choice((0.005, 0.02, 0.05)))
 
 
+def _drift_in_doubt(rng: Random, scenario: Scenario) -> Scenario:
+    unanswered = (Fate.LOST, Fate.REPLY_LOST, Fate.LATE, Fate.PAGE_AFTER, Fate.TIMEOUT_CODE_AFTER)
+    trouble_s = rng.uniform(90.0, 180.0)
+    families = ALL_FAMILIES[:2]
+    return replace(
+        _quiet(scenario),
+        families=families,
+        versions=((0.0, dict.fromkeys(families, SETTINGS[0])),),
+        places=(),
+        roles=(Role.RUN,),
+        accounts=1,
+        assume_idle=True,
+        earlier_arrivals=False,
+        live=True,
+        drift=rng.choice((DriftPolicy.HEAL_LOOSENED, DriftPolicy.HEAL_LOOSENED, DriftPolicy.WARN)),
+        fates=tuple((fate, 0.15) for fate in rng.sample(unanswered, 3)),
+        drifts_at=tuple(sorted(rng.uniform(5.0, trouble_s) for _ in range(rng.randint(6, 16)))),
+        trouble_s=trouble_s,
+    )
+
+
 _DRAWN: dict[Feature, Callable[[Random, Scenario], Scenario]] = {
     Feature.LASTING_FATE: _lasting_fate,
     Feature.ODD_REPLIES: _odd_replies,
@@ -261,4 +283,5 @@ _DRAWN: dict[Feature, Callable[[Random, Scenario], Scenario]] = {
     Feature.ODD_LISTS: _odd_lists,
     Feature.RAISING_OBSERVERS: _raising_observers,
     Feature.CANCELLATION: _cancellation,
+    Feature.DRIFT_IN_DOUBT: _drift_in_doubt,
 }

@@ -723,13 +723,6 @@ def _off_is_unset(row: Mapping[str, object]) -> bool:
         return True
 
 
-_real_only_protects = plan._only_protects
-
-
-def _repeating_takes_protection(before: Any, after: Setting, known: Known) -> bool:
-    return before != after and _real_only_protects(before, after, known)
-
-
 _real_next_request = step.next_request
 
 
@@ -790,14 +783,6 @@ def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
 
 def _superseded_early(after: Setting, known: Known, seen: Any, reads: Reads, rules: Any) -> bool:
     return isinstance(known, Uncertain) and plan._shows_no_attempt(known, seen)
-
-
-_real_need_uncertain_now = plan._need_uncertain
-
-
-def _healed_in_doubt(*told: Any) -> Any:
-    need = _real_need_uncertain_now(*told)
-    return replace(need, drift=False) if isinstance(need, plan._Write) else need
 
 
 async def _always_changed(self: Any) -> None:
@@ -1046,11 +1031,6 @@ MUTANTS = (
         Feature.ODD_LISTS,
         Patch(replies, "_is_unset", _off_is_unset),
     ),
-    Mutant(
-        "an older file cannot repeat what is in force",
-        (Patch(plan, "_only_protects", _repeating_takes_protection),),
-        first_seed=18_605,
-    ),
     _of_feature(
         "codes about a contract stop the account",
         Feature.LASTING_FATE,
@@ -1145,8 +1125,10 @@ MUTANTS = (
         Feature.ODD_LISTS,
         Patch(Reads, "without_answer", _failed_is_gone),
     ),
-    Mutant(
-        "superseded attempts never end", (Patch(plan, "_superseded", lambda *_: False),), first_seed=15_620
+    _of_feature(
+        "superseded attempts never end",
+        Feature.DRIFT_IN_DOUBT,
+        Patch(plan, "_superseded", lambda *_: False),
     ),
     Mutant(
         "superseded attempts end at once",
@@ -1154,11 +1136,6 @@ MUTANTS = (
             Patch(plan, "_superseded", _superseded_early),
             Patch(account, "shown_until", lambda begun_at: FOREVER),
         ),
-    ),
-    Mutant(
-        "drift in doubt is always healed",
-        (Patch(plan, "_need_uncertain", _healed_in_doubt),),
-        first_seed=15_620,
     ),
     _of_feature(
         "a stale file loosens",

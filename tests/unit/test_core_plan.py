@@ -685,6 +685,15 @@ def test_under_an_older_file_what_became_looser_is_healed_to_what_the_newer_file
     assert sent == (setting(healed_to) if healed_to else None)
 
 
+def test_an_older_file_may_repeat_what_is_in_force_while_a_newer_one_s_request_is_open() -> None:
+    """Without live reads only one more acknowledged request can settle that."""
+    attempt = Unresolved(5, LOOSER, 901.0, 936.0, file=NEW_FILE)
+    known = {BTC: Uncertain(Confirmed(A, 940.0, 6, file=OLD_FILE), (attempt,))}
+    (change,) = plan_of({BTC: A}, known, Reads(), Rules(file=OLD_FILE), now=937.0).changes
+    assert (change.before, change.after) == (A, A)
+    assert change.because is None
+
+
 @pytest.mark.parametrize("live", ["5000/2000/400", "5000/2000/50", "5000/2000/20", "0/2000/100"])
 def test_an_explicit_act_that_waited_leaves_what_a_newer_file_set(live: str) -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
