@@ -22,6 +22,7 @@ from reconciler.core.policy import loosening_factors
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
 from reconciler.report.markup import Piece, Rows, cell, code, fenced, fitted, least, size
+from reconciler.report.refusals import SHA_SHOWN, refused_by
 from reconciler.report.words import (
     POLICY_CHANGED,
     age,
@@ -38,9 +39,6 @@ MAX_BYTES = 59_999
 
 MAX_ACCOUNT = 63
 """Characters of an account's name, as the file format has it."""
-
-SHA_SHOWN = 12
-"""Digits of a sha256 that people compare; the documents hold all of them."""
 
 Page = tuple[Plan, Context]
 """One account's plan and where it belongs."""
@@ -136,7 +134,8 @@ def _section(plan: Plan, context: Context) -> list[Piece]:
     if less:
         found.append(_table(_LESS_RANK, "Less protection", less))
     if held:
-        found.append(Rows(_HELD_RANK, "\n#### Held: not sent\n\n", held))
+        said = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
+        found.append(Rows(_HELD_RANK, f"\n#### Held: not sent\n\n{said}", held))
     if other:
         found.append(_table(_OTHER_RANK, "Other changes" if less else "Changes", other))
     if plan.unmanaged:

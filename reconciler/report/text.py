@@ -17,6 +17,7 @@ from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import printable
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context, plan_summary
+from reconciler.report.refusals import refused_by
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
     POLICY_CHANGED,
@@ -166,17 +167,11 @@ def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[s
     width = max(len(refusal.family) for refusal in refusals)
     if plan.changes or plan.unmanaged:
         yield ""
-    yield paint(f"Refused by {_refuser(context)}:", Tone.WARN)
+    yield paint(f"{refused_by(context, printable)}:", Tone.WARN)
     for refusal in refusals:
         way_out = f'if that is meant: {refusal.allow} --reason "…"'
         # Of a saved plan the numbers are whatever its file says.
         yield f"  {refusal.family:<{width}}  {printable(refusal.sentence)}; {way_out}"
-
-
-def _refuser(context: Context) -> str:
-    if context.old and context.old.policy_changed:
-        return "the policy before or after"
-    return printable(context.policy.path) if context.policy else "the policy"
 
 
 def _change_line(change: Change, width: int, paint: Paint) -> str:
