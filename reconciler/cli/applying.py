@@ -30,6 +30,7 @@ from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Because, Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy, PolicyInForce
+from reconciler.core.problems import has_visible_text
 from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
 from reconciler.core.verdict import Reply
 from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
@@ -54,6 +55,7 @@ from reconciler.reconcile import (
     survey,
 )
 from reconciler.report.documents import Context, apply_document, several
+from reconciler.report.refusals import override_command, protection_command
 from reconciler.report.text import plan_text, results_text
 from reconciler.report.words import count
 
@@ -277,7 +279,7 @@ class Applying:
             raise doors.failure("live settings could not be read", plan)
         self._show(run, plan)
         run.shown = plan
-        run.problem = self._veto(plan, run.policy)
+        run.problem = self._veto(run, plan)
         run.approved = _requests_digest(plan)
 
     async def _reconcile(self, run: Run) -> None:
@@ -314,7 +316,7 @@ class Applying:
         if run.first is None:
             self._show(run, plan)
         run.first, run.begun = plan, True
-        run.problem = self._veto(plan, run.policy, run.approved)
+        run.problem = self._veto(run, plan, run.approved)
         if run.problem is not None:
             return None
         patience_s = self.order.timeout_s
@@ -337,23 +339,23 @@ class Applying:
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
-    def _veto(self, plan: Plan, policy: Policy | None, approved: str | None = None) -> MmpError | None:
+    def _veto(self, run: Run, plan: Plan, approved: str | None = None) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may.
 
         ``approved`` is the digest of the requests that were approved, None when none were yet.
         Where several reasons hold all are told, under the code and status of the one that goes first.
         A family that is stale is a reason only beside others: by itself it is skipped.
         """
-        found = list(self._objections(plan, policy, approved))
+        found = list(self._objections(run, plan, approved))
         if found and (moved_by := _stale(plan, self.order.reviewed or {})):
             found.append(moved_by)
         return joined(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
-    def _objections(self, plan: Plan, policy: Policy | None, approved: str | None) -> Iterator[MmpError]:
-        if plan.overridden and not (self.order.reason or "").strip():
+    def _objections(self, run: Run, plan: Plan, approved: str | None) -> Iterator[MmpError]:
+        if plan.overridden and not has_visible_text(self.order.reason or ""):
             yield _reason_missing(plan)
         if plan.refusals:
-            yield _refusal(plan, policy)
+            yield _refusal(plan, run.policy, run.desired.path)
         if self.order.expect is not None and plan.digest != self.order.expect:
             yield _unexpected(plan, self.order.expect)
         if approved is not None and _requests_digest(plan) != approved:
@@ -581,18 +583,21 @@ def _reason_missing(plan: Plan) -> UsageError:
     return UsageError(
         "no-reason",
         f"nothing was sent, because --allow is needed here and nobody said why: {told}",
-        'add --reason "…"; it is kept in the history',
+        'add --reason "…" with text that people can read; it is kept in the history',
     )
 
 
-def _refusal(plan: Plan, policy: Policy | None) -> Refused:
-    """Name every refused change, the rule and the numbers, and the overrides that would do."""
+def _refusal(plan: Plan, policy: Policy | None, path: str) -> Refused:
+    """Name every refused change, the rule and the numbers, and the commands that send what is meant."""
     told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
-    allows = " ".join(dict.fromkeys(refusal.allow for refusal in plan.refusals))
+    families = frozenset(refusal.family for refusal in plan.refusals)
+    hint = f"if that is meant: {override_command(plan, families, path)}"
+    if protection := protection_command(plan, path):
+        hint += f"; to send only what adds protection: {protection}"
     return Refused(
         "guard-disable" if guard else "policy",
         f"nothing was sent, because the {'guard' if guard else 'policy'} refuses {told}",
-        f'if that is meant: {allows} --reason "…"',
+        hint,
         path=policy.path if policy else None,
     )

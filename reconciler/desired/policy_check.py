@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.core.model import Desired
 from reconciler.core.policy import Kind, Policy, Refusal, refused_as_written
 from reconciler.core.problems import Code, Problem, printable, problem
 from reconciler.desired.nodes import START, Node, Place, read_nodes
@@ -30,21 +31,28 @@ def held_to(policy: Policy | None, reading: Reading) -> Reading:
         return reading
     root = read_nodes(reading.text.encode(), reading.path).root
     assert root is not None
-    found = [_problem(refusal, root, reading.path, policy) for refusal in refusals]
+    found = [_problem(refusal, root, reading.desired, policy) for refusal in refusals]
     problems = sorted((*reading.problems, *found), key=lambda each: (each.line, each.column))
     return replace(reading, problems=tuple(problems))
 
 
-def _problem(refusal: Refusal, root: Node, path: str, policy: Policy) -> Problem:
+def _problem(refusal: Refusal, root: Node, desired: Desired, policy: Policy) -> Problem:
     at = _place(refusal, root)
     return problem(
         CODES[refusal.kind],
-        path,
+        desired.path,
         f"{refusal.family} is refused by {printable(policy.path)}: {refusal.sentence}",
-        f'change one of the two, or override it once: mmp apply {refusal.allow} --reason "…"',
+        f"change one of the two, or override it once: {_override(refusal, desired)}",
         line=at.line,
         column=at.column,
     )
+
+
+def _override(refusal: Refusal, desired: Desired) -> str:
+    """Return the command that overrides a refusal; --family knows only families of the file."""
+    only = f" --family {refusal.family}" if refusal.family in desired.families else ""
+    command = f'mmp apply{only} --expect DIGEST {refusal.allow} --reason "…"'
+    return f"{command} (mmp plan{only} prints the DIGEST)"
 
 
 def _place(refusal: Refusal, root: Node) -> Place:

@@ -22,7 +22,7 @@ from reconciler.core.policy import loosening_factors
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
 from reconciler.report.markup import Piece, Rows, cell, code, fenced, fitted, least, size
-from reconciler.report.refusals import SHA_SHOWN, refused_by
+from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_command, refused_by
 from reconciler.report.words import (
     POLICY_CHANGED,
     age,
@@ -128,13 +128,14 @@ def _weight(plan: Plan, context: Context) -> int:
 def _section(plan: Plan, context: Context) -> list[Piece]:
     less = [change for change in plan.changes if change.direction in LESS_SAFE]
     other = [change for change in plan.changes if change.direction not in LESS_SAFE]
-    held = _held(plan)
+    held = _held(plan, context.path)
     diff = tuple(_diff(plan))
     found: list[Piece] = [_verdict([plan]), _warnings(plan, context)]
     if less:
         found.append(_table(_LESS_RANK, "Less protection", less))
     if held:
         said = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
+        said += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
         found.append(Rows(_HELD_RANK, f"\n#### Held: not sent\n\n{said}", held))
     if other:
         found.append(_table(_OTHER_RANK, "Other changes" if less else "Changes", other))
@@ -302,19 +303,21 @@ def _spaced(interval: str) -> str:
     return f"{number} {'min' if unit == 'm' else unit}"
 
 
-def _held(plan: Plan) -> tuple[str, ...]:
-    """Return what is held and by what, a family a row: refusals first, each with its way out."""
-    refused: dict[Family, str] = {}
+def _held(plan: Plan, path: str) -> tuple[str, ...]:
+    """Return what is held and by what, a family a row: refusals first, with the command to override."""
+    rules: dict[Family, list[str]] = {}
     for one in plan.refusals:
-        way_out = f'{one.allow} --reason "…"'
-        told = f"- {code(one.family)} {code(one.sentence)}; if that is meant: {code(way_out)}\n"
-        refused[one.family] = refused.get(one.family, "") + told
+        rules.setdefault(one.family, []).append(f"- {code(one.family)} {code(one.sentence)}")
+    refused = [
+        "\n".join(lines) + f"; if that is meant: {code(override_command(plan, (family,), path))}\n"
+        for family, lines in rules.items()
+    ]
     others = [
         f"- {code(change.family)} {hold_words(change)}\n"
         for change in plan.changes
-        if change.because is not None and change.family not in refused
+        if change.because is not None and change.family not in rules
     ]
-    return (*refused.values(), *others)
+    return (*refused, *others)
 
 
 def _unmanaged(plan: Plan) -> Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.core.model import Field, Setting, interval_text
+from reconciler.core.model import Field, Setting
 
 HEAD_WORD_CELLS = 9
 """As wide as the widest words a line begins with: unmanaged, uncertain."""
@@ -16,13 +16,7 @@ POLICY_CHANGED = (
 
 def field_value(setting: Setting, field: Field) -> str:
     """Write one field of a setting, with the words for the two zeroes."""
-    match field:
-        case Field.TIME_INTERVAL:
-            return "disabled" if setting.disabled else interval_text(setting.time_interval_ms)
-        case Field.FROZEN_INTERVAL:
-            return "until-reset" if setting.until_reset else interval_text(setting.frozen_interval_ms)
-        case Field.QTY_LIMIT:
-            return setting.qty_limit.canonical
+    return setting.field_text(field)
 
 
 def setting_words(setting: Setting) -> str:

@@ -74,7 +74,8 @@ def test_a_refusal_names_family_policy_numbers_and_the_way_out() -> None:
         "ETH-USD is refused by mmp-policy.yaml: bounds.qtyLimit.max: qtyLimit 500, limit 100"
     )
     assert found.hint == (
-        'change one of the two, or override it once: mmp apply --allow bounds:ETH-USD --reason "…"'
+        "change one of the two, or override it once: mmp apply --family ETH-USD --expect DIGEST "
+        '--allow bounds:ETH-USD --reason "…" (mmp plan --family ETH-USD prints the DIGEST)'
     )
 
 

@@ -44,16 +44,20 @@ def test_it_is_as_the_golden_file() -> None:
     assert told == (GOLDEN / "markdown.md").read_text(encoding="utf-8")
 
 
-def test_several_accounts_are_as_the_golden_file() -> None:
+def several_pages() -> list[Page]:
+    """Return pages of accounts that stayed, went, came and are called otherwise."""
     desk = desired({BTC: setting("1/1/1")}, account="desk-2", environment=Environment.DEMO)
-    pages = [
+    return [
         (between(), BETWEEN),
         (compare(desk, desk), since("desk-2", "demo")),
         (gone(desired({ETH: setting("1/1/1")}, account="old")), since("old", "live")),
         (compare(desk, replace(desk, account="desk-3")), since("desk-2", "live")),
         (compare(None, desk), since(None, None)),
     ]
-    told = plans_markdown(pages).replace(f"mmp {__version__}", "mmp VERSION")
+
+
+def test_several_accounts_are_as_the_golden_file() -> None:
+    told = plans_markdown(several_pages()).replace(f"mmp {__version__}", "mmp VERSION")
     hold_to_the_form(told)
     assert told == (GOLDEN / "markdown-several.md").read_text(encoding="utf-8")
 
@@ -117,8 +121,10 @@ def test_exactly_the_changed_fields_are_named() -> None:
 def test_a_refusal_is_told_with_rule_numbers_and_the_very_override() -> None:
     held = sections(plans_markdown([(between(), BETWEEN)]))["Held: not sent"]
     assert "- `BTC-USD` `loosening.maxFactor: qtyLimit ×4, limit ×2`; if that is meant: " in held
-    assert '; if that is meant: `--allow loosen:BTC-USD --reason "…"`' in held
-    assert "`--allow disable:SOL-USD_UM " in held
+    command = 'mmp apply --family BTC-USD --expect DIGEST --allow loosen:BTC-USD --reason "…"'
+    assert f"; if that is meant: `{command}`" in held
+    assert "--allow disable:SOL-USD_UM " in held
+    assert held.startswith("DIGEST is what mmp plan prints with the same --family.\n\n")
 
 
 @pytest.mark.parametrize("hold", [each for each in Because if each not in (Because.POLICY, Because.GUARD)])
