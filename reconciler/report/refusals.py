@@ -8,15 +8,13 @@ digest of what was seen, so that it sends nothing else and nothing for another f
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from reconciler.core.model import Family
 from reconciler.core.plan import Basis, Plan
 from reconciler.core.policy import Refusal
+from reconciler.report.accounts import Quote
 from reconciler.report.documents import Context
-
-Quote = Callable[[str], str]
-"""Makes text from outside harmless where it will stand."""
 
 DEFAULT_CONFIG = "mmp.yaml"
 """The file that commands read where none is named."""
@@ -32,7 +30,7 @@ def refused_by(context: Context, quote: Quote) -> str:
     """Return the words that come before the refusals of a plan, without a colon."""
     policy = context.policy
     if context.kept is None:
-        if context.old and context.old.policy_changed:
+        if context.old and context.old.policy_change:
             return "Refused by the policy before or after"
         return f"Refused by {quote(policy.path) if policy else 'the policy'}"
     judge = (

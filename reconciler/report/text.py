@@ -17,11 +17,11 @@ from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import printable
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context, plan_summary
+from reconciler.report.headline import headlines, policy_lines
 from reconciler.report.refusals import DIGEST_HINT, override_command, refused_by
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
     HEAD_WORD_CELLS,
-    POLICY_CHANGED,
     age,
     count,
     due,
@@ -84,11 +84,14 @@ def results_text(
     return "\n".join([*_results_heading(place, simulator, paint), *lines, summary]) + "\n"
 
 
-def plan_sentence(plan: Plan) -> str:
-    """Return the one sentence that says what a plan comes to."""
+def plan_sentence(plan: Plan, *, only_settings: bool = False) -> str:
+    """Return the one sentence that says what a plan comes to.
+
+    ``only_settings``: something else changes as well, so that nothing may be said of all changes.
+    """
     summary = plan_summary(plan)
     if not plan.changes:
-        return _without_changes(plan)
+        return _without_changes(plan, "No setting changes" if only_settings else "No changes")
     parts = [f"{summary['set']} to set{_directions(plan)}"]
     parts += [f"{summary['adopt']} to adopt"] if summary["adopt"] else []
     parts += [f"{summary['hold']} held"] if summary["hold"] else []
@@ -97,13 +100,13 @@ def plan_sentence(plan: Plan) -> str:
     return f"Plan: {', '.join(parts)}.{_takes(plan)}"
 
 
-def _without_changes(plan: Plan) -> str:
+def _without_changes(plan: Plan, nothing: str) -> str:
     """Say what a plan comes to that sends, records and holds nothing; a refusal is not nothing."""
     dropped, unchanged = len(plan.unmanaged) if plan.basis is Basis.FILE else 0, len(plan.unchanged)
-    told = ["Refused: nothing would be sent." if plan.refusals else "No changes."]
+    told = ["Refused: nothing would be sent." if plan.refusals else f"{nothing}."]
     if dropped:
         but = f"{families(dropped)} will no longer be managed."
-        told = [*told, but] if plan.refusals else [f"No changes, but {but}"]
+        told = [*told, but] if plan.refusals else [f"{nothing}, but {but}"]
     if unchanged or not dropped:
         told.append(f"{families(unchanged)} {'is' if unchanged == 1 else 'are'} as desired.")
     return " ".join(told)
@@ -125,8 +128,7 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
         yield paint(context.kept.words, Tone.QUIET)
     for sentence in account_sentences(plan, context, printable):
         yield paint(f"{sentence}.", Tone.WARN)
-    if context.old and context.old.policy_changed:
-        yield paint(POLICY_CHANGED, Tone.WARN)
+    yield from (paint(line, Tone.WARN) for line in policy_lines(context, printable))
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
     for change in plan.changes:
@@ -142,7 +144,8 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
         yield f"  {DIGEST_HINT}"
     if plan.changes or plan.unmanaged or plan.refusals:
         yield ""
-    yield plan_sentence(plan) + (
+    beside = headlines(context, printable)
+    yield " ".join([*beside, plan_sentence(plan, only_settings=bool(beside))]) + (
         " Refused: apply would send nothing." if plan.changes and plan.refusals else ""
     )
     if plan.changes:

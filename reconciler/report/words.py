@@ -8,9 +8,7 @@ HEAD_WORD_CELLS = 9
 """As wide as the widest words a line begins with: unmanaged, uncertain."""
 
 
-POLICY_CHANGED = (
-    "The policy changes together with the settings: what the policy of either side refuses is held."
-)
+EITHER_POLICY = "What the policy of either side refuses is held."
 """What a comparison of two revisions says when the guard is changed by what it guards."""
 
 

@@ -139,7 +139,7 @@ def protected_gone() -> Plan:
 
 def since(account: str | None, environment: str | None) -> Context:
     """Return the context of two revisions, in the older of which the account is called so."""
-    old = OldSide("HEAD~1:mmp.yaml", None, False, account, environment)
+    old = OldSide("HEAD~1:mmp.yaml", None, None, account, environment)
     return Context(None, "HEAD:mmp.yaml", "0" * 64, old=old)
 
 

@@ -32,7 +32,7 @@ CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
 
 def since(account: str | None, environment: str | None) -> Context:
     """Return the context of two revisions, in the older of which the account is called so."""
-    old = replace(OLD, account=account, environment=environment, policy_changed=False)
+    old = replace(OLD, account=account, environment=environment, policy_change=None)
     return replace(BETWEEN, old=old)
 
 
@@ -65,6 +65,7 @@ def test_several_accounts_are_as_the_golden_file() -> None:
 def test_what_takes_protection_away_comes_first_and_alone() -> None:
     told = sections(plans_markdown([(between(), BETWEEN)]))
     assert list(told) == [
+        "Policy",
         "Less protection",
         "Held: not sent",
         "Other changes",
@@ -181,9 +182,11 @@ def test_a_published_status_is_named_with_its_age() -> None:
 
 
 def test_a_changed_policy_is_flagged_and_an_unchanged_one_is_not() -> None:
-    quiet = replace(BETWEEN, old=replace(OLD, policy_changed=False))
-    assert "The policy changes together with the settings" in plans_markdown([(between(), BETWEEN)])
-    assert "The policy changes" not in plans_markdown([(between(), quiet)])
+    quiet = replace(BETWEEN, old=replace(OLD, policy_change=None))
+    flagged = plans_markdown([(between(), BETWEEN)])
+    assert "Policy file `mmp-policy.yaml` changes." in flagged
+    assert "What the policy of either side refuses is held." in flagged
+    assert "olicy file `" not in plans_markdown([(between(), quiet)])
 
 
 # ---- every plan there is ------------------------------------------------------------------------
