@@ -77,9 +77,10 @@ class Code(StrEnum):
     TWO_POLICIES = "two-policies"
     POLICY_BOUNDS = "policy-bounds"
     POLICY_PROTECTED = "policy-protected"
+    POLICY_UNMATCHED = "policy-unmatched"
 
 
-WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL})
+WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_UNMATCHED})
 """The codes that do not refuse a file; every other one does."""
 
 
@@ -430,6 +431,12 @@ CATALOGUE: dict[Code, Explanation] = {
         "The policy lists the family as protected: it has to stay in the file and enabled.",
         "Put the family back, change the policy, or override it once: mmp plan prints the command "
         "(--allow protected:FAMILY).",
+    ),
+    Code.POLICY_UNMATCHED: Explanation(
+        "Bounds for no family (warning)",
+        "The name or pattern matches no family of any account that the policy applies to, so these bounds "
+        "limit nothing. A family that they were meant for has the default's.",
+        "Correct the name, or delete the entry.",
     ),
 }
 """Every code, explained; the documentation shows this table."""

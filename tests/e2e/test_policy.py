@@ -379,6 +379,24 @@ def test_run_holds_what_loosens_while_its_policy_cannot_be_read_or_is_gone(
 
 # ---- files ---------------------------------------------------------------------------------------
 
+
+def test_bounds_that_match_no_family_of_the_folder_are_warned_of(desk: Desk) -> None:
+    """Those of another account's family are not, though that account is not named."""
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    desk.wants({"ETH-USD": "5s/2s/100"}, name="other.yaml", account="other")
+    under(
+        desk,
+        "version: 1\nbounds: {families: {ETH-USD: {qtyLimit: {max: 9}}, XUA-USD: {qtyLimit: {max: 1}}}}\n",
+    )
+    for verb in (("validate", "mmp.yaml"), ("plan", "-c", "mmp.yaml")):
+        ended = desk.mmp(*verb)
+        assert ended.status == 0, ended.stderr
+        assert (
+            "bounds.families.XUA-USD matches no family of any of 2 accounts" in ended.stdout + ended.stderr
+        )
+        assert "bounds.families.ETH-USD" not in ended.stdout + ended.stderr
+
+
 SHARE = "version: 1\nloosening: {maxShare: 50%}\n"
 
 
