@@ -824,3 +824,18 @@ def test_the_digest_of_some_families_is_that_of_their_own_plan() -> None:
     for families in ({BTC}, {ETH, SOL}, {SOL}, set(wanted)):
         narrow = plan_of(wanted, known, rules=Rules(only=frozenset(families)))
         assert whole.digest_of(frozenset(families)) == narrow.digest
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("5000/2000/100", "5000/2000/400", "qtyLimit 100 → 400"),
+        ("0/2000/100", "1500/0/100.0", "timeInterval disabled → 1500ms, frozenInterval 2s → until-reset"),
+        (None, "5000/2000/1", "timeInterval 5s, frozenInterval 2s, qtyLimit 1"),
+        ("5000/2000/1", "5000/2000/1", ""),
+    ],
+)
+def test_a_change_is_told_field_by_field(before: str | None, after: str, words: str) -> None:
+    was, now = setting(before) if before else None, setting(after)
+    change = Change(BTC, Action.SET, Reason.CHANGED, was, now, fields=changed_fields(was, now))
+    assert change.field_words == words
