@@ -42,6 +42,7 @@ from reconciler.core.model import (
     AccountInfo,
     Desired,
     Family,
+    Field,
     FileVersion,
     Known,
     LiveRead,
@@ -193,8 +194,8 @@ class Memory:
     planned: Plan | None = None
     attempts: dict[Family, int] = field(default_factory=dict)
     done: dict[Family, Outcome] = field(default_factory=dict)
-    overridden: set[tuple[Allow, str]] = field(default_factory=set)
-    """Overrides on record already, each with the rule it was needed for."""
+    overridden: set[tuple[Allow, str, Field | None, str]] = field(default_factory=set)
+    """Overrides on record already, each with the rule it was needed for, the field and the values."""
     heals: Heals = field(default_factory=dict)
     """When each family was put back, as far as that counts for the breaker of fights."""
 
@@ -827,14 +828,17 @@ class _Pass:
     async def _record_overrides(self) -> bool:
         """Put on record, before anything is sent on their strength, the overrides this plan needed.
 
-        Tells whether there was something to be recorded.
+        Each field and value is recorded. Tells whether there was something to be recorded.
         """
         assert self.plan is not None
+        changes = {change.family: change.field_words for change in self.plan.changes}
         before = len(self.memory.overridden)
         for refusal in self.plan.overridden:
-            key = refusal.override, refusal.rule
+            values = changes.get(refusal.family, "")
+            key = refusal.override, refusal.rule, refusal.field, values
             if key not in self.memory.overridden:
-                told = f"{refusal.kind.value}: {refusal.sentence}"
+                of = f" ({values})" if values else ""
+                told = f"{refusal.kind.value}: {refusal.sentence}{of}"
                 await self.store.record_override(refusal.family, refusal=told, reason=self.options.reason)
                 self.memory.overridden.add(key)
         return len(self.memory.overridden) > before

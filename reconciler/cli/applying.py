@@ -32,7 +32,7 @@ from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Because, Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
-from reconciler.core.problems import printable
+from reconciler.core.problems import has_visible_text, printable
 from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
 from reconciler.core.verdict import Reply
 from reconciler.desired.attention import Trust
@@ -68,6 +68,7 @@ from reconciler.reconcile import (
     survey,
 )
 from reconciler.report.documents import Context, apply_document, several
+from reconciler.report.refusals import override_command, protection_command
 from reconciler.report.text import plan_text, results_text
 from reconciler.report.words import count
 
@@ -290,7 +291,7 @@ class Applying:
             raise doors.failure("live settings could not be read", plan)
         self._show(run, plan)
         run.shown = plan
-        run.problem = self._veto(plan, run.policy.policy)
+        run.problem = self._veto(run, plan)
         run.approved = _requests_digest(plan)
 
     async def _reconcile(self, run: Run) -> None:
@@ -338,7 +339,7 @@ class Applying:
         if run.first is None:
             self._show(run, plan)
         run.first, run.begun = plan, True
-        run.problem = self._veto(plan, run.policy.policy, run.approved)
+        run.problem = self._veto(run, plan, run.approved)
         if run.problem is not None:
             return None
         patience_s = self.order.timeout_s
@@ -361,23 +362,23 @@ class Applying:
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
-    def _veto(self, plan: Plan, policy: Policy | None, approved: str | None = None) -> MmpError | None:
+    def _veto(self, run: Run, plan: Plan, approved: str | None = None) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may.
 
         ``approved`` is the digest of the requests that were approved, None when none were yet.
         Where several reasons hold all are told, under the code and status of the one that goes first.
         A family that is stale is a reason only beside others: by itself it is skipped.
         """
-        found = list(self._objections(plan, policy, approved))
+        found = list(self._objections(run, plan, approved))
         if found and (moved_by := _stale(plan, self.order.reviewed or {})):
             found.append(moved_by)
         return joined(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
-    def _objections(self, plan: Plan, policy: Policy | None, approved: str | None) -> Iterator[MmpError]:
-        if plan.overridden and not (self.order.reason or "").strip():
+    def _objections(self, run: Run, plan: Plan, approved: str | None) -> Iterator[MmpError]:
+        if plan.overridden and not has_visible_text(self.order.reason or ""):
             yield _reason_missing(plan)
         if plan.refusals:
-            yield _refusal(plan, policy)
+            yield _refusal(plan, run.policy.policy, run.desired.path)
         if self.order.expect is not None and plan.digest != self.order.expect:
             yield _unexpected(plan, self.order.expect)
         if approved is not None and _requests_digest(plan) != approved:
@@ -554,17 +555,18 @@ def _ending(run: Run) -> MmpError | None:
         case TimedOut():
             return doors.timed_out(run.result.trouble)
         case Finished():
-            return _refused_meanwhile(run.policy, run.result.plan)
+            return _refused_meanwhile(run, run.result.plan)
         case Later() | Vetoed() | Interrupted():
             return None
 
 
-def _refused_meanwhile(policy: WatchedPolicy, left: Plan | None) -> MmpError | None:
+def _refused_meanwhile(run: Run, left: Plan | None) -> MmpError | None:
     """Return why the policy holds what was not refused when this began; None where it holds nothing."""
     if left is None or not left.refusals:
         return None
+    policy = run.policy
     if policy.refused is None:
-        return _refusal(left, policy.policy, "some changes were not sent")
+        return _refusal(left, policy.policy, run.desired.path, "some changes were not sent")
     wrong = policy.refused.problems[0]
     held = ", ".join(dict.fromkeys(refusal.family for refusal in left.refusals))
     return InvalidInput(
@@ -624,18 +626,21 @@ def _reason_missing(plan: Plan) -> UsageError:
     return UsageError(
         "no-reason",
         f"nothing was sent, because --allow is needed here and nobody said why: {told}",
-        'add --reason "…"; it is kept in the history',
+        'add --reason "…" with text that people can read; it is kept in the history',
     )
 
 
-def _refusal(plan: Plan, policy: Policy | None, outcome: str = "nothing was sent") -> Refused:
-    """Name every refused change, the rule and the numbers, and the overrides that would do."""
+def _refusal(plan: Plan, policy: Policy | None, path: str, outcome: str = "nothing was sent") -> Refused:
+    """Name every refused change, the rule and the numbers, and the commands that send what is meant."""
     told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
-    allows = " ".join(dict.fromkeys(refusal.allow for refusal in plan.refusals))
+    families = frozenset(refusal.family for refusal in plan.refusals)
+    hint = f"if that is meant: {override_command(plan, families, path)}"
+    if protection := protection_command(plan, path):
+        hint += f"; to send only what adds protection: {protection}"
     return Refused(
         "guard-disable" if guard else "policy",
         f"{outcome}, because the {'guard' if guard else 'policy'} refuses {told}",
-        f'if that is meant: {allows} --reason "…"',
+        hint,
         path=policy.path if policy else None,
     )

@@ -89,8 +89,13 @@ def watched_policies(
 def _valid_policies(
     desired: Sequence[Desired], named: str | None, out: Output
 ) -> tuple[PolicyReading | None, ...]:
+    from reconciler.desired.policy_check import with_unmatched
+
     found = read_policy_files(desired, named)
-    readings = list({reading.path: reading for reading in found if reading is not None}.values())
+    readings = [
+        with_unmatched(reading, accounts_under(reading, desired, found, named))
+        for reading in {each.path: each for each in found if each is not None}.values()
+    ]
     if any(reading.policy is None for reading in readings):
         tell_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)
@@ -103,6 +108,33 @@ def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[Po
     from reconciler.desired.policy import policy_for
 
     return tuple(policy_for(one.path, named) for one in desired)
+
+
+def accounts_under(
+    policy: PolicyReading,
+    desired: Sequence[Desired | None],
+    policies: Sequence[PolicyReading | None],
+    named: str | None,
+) -> tuple[Desired, ...]:
+    """Return the accounts that ``policy`` applies to; ``policies`` are those of ``desired``, one each.
+
+    One that lies beside configs applies to every config of its folder, also to those that were not named.
+    None where a config that it applies to is invalid: which families that has is not known.
+    """
+    from reconciler.desired.config import load_configs
+
+    under = [
+        one
+        for one, its in zip(desired, policies, strict=True)
+        if its is not None and its.path == policy.path
+    ]
+    if policy.policy is None or not policy.policy.families:
+        return ()
+    if named is None:
+        folder = os.path.join(os.path.dirname(policy.path), "")
+        under += [reading.desired for reading in load_configs((folder or os.curdir,))]
+    known = {(one.account, one.environment): one for one in under if one is not None}
+    return () if None in under else tuple(known.values())
 
 
 def tell_problems(readings: Sequence[Excerptable], out: Output) -> None:

@@ -18,6 +18,7 @@ from typing import assert_never
 
 from reconciler.core.direction import (
     LESS_SAFE,
+    PROTECTIVE,
     Direction,
     changed_fields,
     direction,
@@ -193,6 +194,15 @@ class Change:
     other_file: bool = False
     other_file_at: datetime | None = None
 
+    @property
+    def field_words(self) -> str:
+        """The fields that differ, as ``qtyLimit 100 → 400``; only the values where there is no before."""
+        was = self.before
+        return ", ".join(
+            f"{name.value} {f'{was.field_text(name)} → ' if was else ''}{self.after.field_text(name)}"
+            for name in self.fields
+        )
+
     def slots_left(self, *, others: bool, unanswered: bool) -> int:
         """Return how many slots of a window this request leaves free; ``others``: another one waits.
 
@@ -245,15 +255,28 @@ class Plan:
         return max((change.eta_s for change in self.changes if change.eta_s is not None), default=0.0)
 
     @property
+    def protection(self) -> tuple[Change, ...]:
+        """The requests that add protection or revert drift that is looser, in sending order.
+
+        They pass the policy, so what it refuses of other families should not hold them up.
+        """
+        return tuple(change for change in self.requests if _adds_protection(change))
+
+    @property
     def digest(self) -> str:
         """``sha256:…`` over account, environment, and each family's action, before and after.
 
         It is that of the plan without any override: what was reviewed has the same digest whether or
         not somebody then lets a refusal pass.
         """
+        return self.digest_of(frozenset(change.family for change in self.changes))
+
+    def digest_of(self, families: Set[Family]) -> str:
+        """Return the digest of this plan if it were of ``families`` alone, as ``--family`` makes it."""
         held = (
             replace(change, action=Action.HOLD) if change.family in self.waived else change
             for change in self.changes
+            if change.family in families
         )
         return digest(self.account, self.environment, tuple(held))
 
@@ -309,10 +332,30 @@ def make_plan(
             for family, seen in views.items()
             if _superseded(desired.families[family].setting, known.get(family, Never()), seen, reads, rules)
         ),
-        refusals=judgement.refusals,
+        refusals=_without_removed(judgement.refusals, changes, desired, rules),
         overridden=judgement.overridden,
         waived=_families(judgement.without) - _families(judgement.refusals),
     )
+
+
+def _adds_protection(change: Change) -> bool:
+    if change.direction is None:
+        return change.protective
+    is_mixed_drift = change.direction is Direction.MIXED and change.reason is Reason.DRIFTED
+    return change.direction in PROTECTIVE or is_mixed_drift
+
+
+def _without_removed(
+    refusals: tuple[Refusal, ...], changes: list[Change], desired: Desired, rules: Rules
+) -> tuple[Refusal, ...]:
+    """Return the refusals that count for a plan of some families.
+
+    That a protected family is gone from the file holds up no request that adds protection to another.
+    """
+    requests = [change for change in changes if change.action is Action.SET]
+    if rules.only is None or not requests or not all(map(_adds_protection, requests)):
+        return refusals
+    return tuple(refusal for refusal in refusals if refusal.family in desired.families)
 
 
 def _is_doubtful(seen: View) -> bool:

@@ -233,6 +233,12 @@ def effective_bounds(family: Family, policy: Policy) -> dict[Field, Bound]:
     }
 
 
+def unmatched_entries(policy: Policy, families: Iterable[Family]) -> tuple[str, ...]:
+    """Return the names and patterns of bounds that match none of ``families``, in the file's order."""
+    listed = tuple(families)
+    return tuple(name for name in policy.families if not any(_fits(name, family) for family in listed))
+
+
 def is_pattern(name: str) -> bool:
     """Tell whether a key of the families' bounds is a pattern: a ``*`` stands for any characters."""
     return "*" in name

@@ -21,9 +21,19 @@ from reconciler.core.plan import Action, Basis, Change, Plan
 from reconciler.core.policy import loosening_factors
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
+from reconciler.report.headline import (
+    SHARE_UNPROVEN,
+    changes_identity,
+    changes_policy,
+    headlines,
+    headlines_of_all,
+    is_not_compared,
+    policy_sentence,
+)
 from reconciler.report.markup import Piece, Rows, cell, code, fenced, fitted, least, size
+from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_command, refused_by
 from reconciler.report.words import (
-    POLICY_CHANGED,
+    EITHER_POLICY,
     age,
     count,
     due,
@@ -38,9 +48,6 @@ MAX_BYTES = 59_999
 
 MAX_ACCOUNT = 63
 """Characters of an account's name, as the file format has it."""
-
-SHA_SHOWN = 12
-"""Digits of a sha256 that people compare; the documents hold all of them."""
 
 Page = tuple[Plan, Context]
 """One account's plan and where it belongs."""
@@ -78,7 +85,7 @@ _COMPARED = {
 _PRECISE = Precision(prec=100)
 """More digits than a factor of two quantities can have."""
 
-_LESS_RANK, _HELD_RANK, _OTHER_RANK, _UNMANAGED_RANK, _DIFF_RANK = range(5)
+_POLICY_RANK, _LESS_RANK, _HELD_RANK, _OTHER_RANK, _UNMANAGED_RANK, _DIFF_RANK = range(6)
 """Which blocks keep their rows longest, over all accounts."""
 
 
@@ -91,7 +98,7 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
             banner = f"> **{context.kept.banner}**\n\n{banner}"
         begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
         return fitted([begin, *_section(plan, context)], MAX_BYTES)
-    begin = f"{_marker('*', '*')}{banner}{_verdict([plan for plan, _ in pages])}"
+    begin = f"{_marker('*', '*')}{banner}{_verdict(pages)}"
     sections = [[f"\n### {_name(plan)}\n\n", *_section(plan, context)] for plan, context in pages]
     return _several(begin, sections, [_weight(*page) for page in pages])
 
@@ -115,28 +122,34 @@ def _several(begin: str, sections: list[list[Piece]], concerns: list[int]) -> st
 _GREAT, _SOME, _NONE = range(3)
 
 
-def _concern(plan: Plan) -> int:
+def _concern(plan: Plan, context: Context) -> int:
     """Return how much a plan asks for a reviewer: less protection or a refusal, any change, or nothing."""
-    if plan.refusals or any(change.direction in LESS_SAFE for change in plan.changes):
+    less = any(change.direction in LESS_SAFE for change in plan.changes)
+    if plan.refusals or less or changes_identity(plan, context):
         return _GREAT
-    return _SOME if plan.changes or (plan.basis is Basis.FILE and plan.unmanaged) else _NONE
+    dropped = plan.basis is Basis.FILE and plan.unmanaged
+    return _SOME if plan.changes or dropped or changes_policy(context) else _NONE
 
 
 def _weight(plan: Plan, context: Context) -> int:
     """Return how long a page is kept where not all of them fit: what is said of an account stays."""
-    return min(_concern(plan), _SOME if account_sentences(plan, context, code) else _NONE)
+    return min(_concern(plan, context), _SOME if account_sentences(plan, context, code) else _NONE)
 
 
 def _section(plan: Plan, context: Context) -> list[Piece]:
     less = [change for change in plan.changes if change.direction in LESS_SAFE]
     other = [change for change in plan.changes if change.direction not in LESS_SAFE]
-    held = _held(plan)
+    held = _held(plan, context.path)
     diff = tuple(_diff(plan))
-    found: list[Piece] = [_verdict([plan]), _warnings(plan, context)]
+    found: list[Piece] = [_verdict([(plan, context)]), _warnings(plan, context)]
+    if rules := _policy_rules(context):
+        found.append(Rows(_POLICY_RANK, "\n#### Policy\n\n", rules))
     if less:
         found.append(_table(_LESS_RANK, "Less protection", less))
     if held:
-        found.append(Rows(_HELD_RANK, "\n#### Held: not sent\n\n", held))
+        said = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
+        said += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
+        found.append(Rows(_HELD_RANK, f"\n#### Held: not sent\n\n{said}", held))
     if other:
         found.append(_table(_OTHER_RANK, "Other changes" if less else "Changes", other))
     if plan.unmanaged:
@@ -160,11 +173,15 @@ def _name(plan: Plan) -> str:
 # ---- the verdict -------------------------------------------------------------------------------
 
 
-def _verdict(plans: Sequence[Plan]) -> str:
+def _verdict(pages: Sequence[Page]) -> str:
+    plans = [plan for plan, _ in pages]
+    beside = headlines_of_all(pages) if len(pages) > 1 else headlines(pages[0][1], code)
     refused = "Refused: nothing would be sent." if any(plan.refusals for plan in plans) else ""
-    told = [f"**{sentence}**" for sentence in (_headline(plans), refused) if sentence]
+    headline = _headline(plans, only_settings=bool(beside), compared=not any(map(_is_uncompared, pages)))
+    told = [f"**{sentence}**" for sentence in (*beside, headline, refused) if sentence]
     if len(plans) > 1:
-        told.append(f"Changes in {sum(_concern(plan) < _NONE for plan in plans)} of {len(plans)} accounts.")
+        changed = sum(_concern(*page) < _NONE for page in pages)
+        told.append(f"Changes in {changed} of {len(plans)} accounts.")
     if more := _counted(plans, _MORE_SAFE):
         told.append(f"More protection: {more}.")
     if rest := ", ".join(f"{number} {word}" for word, number in _others(plans).items() if number):
@@ -172,18 +189,26 @@ def _verdict(plans: Sequence[Plan]) -> str:
     return " ".join(told) + "\n"
 
 
-def _headline(plans: Sequence[Plan]) -> str:
-    """Return what a reviewer has to know first; empty when a refusal is all there is to tell."""
+def _is_uncompared(page: Page) -> bool:
+    return is_not_compared(page[1])
+
+
+def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> str:
+    """Return what a reviewer has to know first of the settings; empty where something else says it.
+
+    ``only_settings``: something else changes as well. ``compared``: every account was.
+    """
     less = _counted(plans, LESS_SAFE)
     if less:
         return f"Less protection: {less}."
     if any(plan.changes for plan in plans):
-        return "Nothing gets looser."
+        return ("No setting gets looser." if only_settings else "Nothing gets looser.") if compared else ""
     dropped = sum(len(plan.unmanaged) for plan in plans if plan.basis is Basis.FILE)
     gone = f"{families(dropped)} will no longer be managed." if dropped else ""
     if any(plan.refusals for plan in plans):
         return gone
-    return f"No changes, but {gone}" if gone else "No changes."
+    nothing = "No setting changes" if only_settings else "No changes"
+    return f"{nothing}, but {gone}" if gone else f"{nothing}."
 
 
 def _counted(plans: Sequence[Plan], directions: frozenset[Direction]) -> str:
@@ -207,9 +232,18 @@ def _others(plans: Sequence[Plan]) -> dict[str, int]:
     }
 
 
+def _policy_rules(context: Context) -> tuple[str, ...]:
+    change = context.old.policy_change if context.old else None
+    return tuple(f"- {code(rule.words)}\n" for rule in change.rules) if change else ()
+
+
 def _warnings(plan: Plan, context: Context) -> str:
     told = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
-    told += [POLICY_CHANGED] if context.old and context.old.policy_changed else []
+    old = context.old
+    if old and old.policy_change:
+        told.append(f"{policy_sentence(old.policy_change, code)}.")
+        told += [EITHER_POLICY] if old.policy_change.counts else []
+    told += [f"{SHARE_UNPROVEN}."] if old and old.share_unproven else []
     return "".join(f"\n> **{sentence}**\n" for sentence in told)
 
 
@@ -303,19 +337,21 @@ def _spaced(interval: str) -> str:
     return f"{number} {'min' if unit == 'm' else unit}"
 
 
-def _held(plan: Plan) -> tuple[str, ...]:
-    """Return what is held and by what, a family a row: refusals first, each with its way out."""
-    refused: dict[Family, str] = {}
+def _held(plan: Plan, path: str) -> tuple[str, ...]:
+    """Return what is held and by what, a family a row: refusals first, with the command to override."""
+    rules: dict[Family, list[str]] = {}
     for one in plan.refusals:
-        way_out = f'{one.allow} --reason "…"'
-        told = f"- {code(one.family)} {code(one.sentence)}; if that is meant: {code(way_out)}\n"
-        refused[one.family] = refused.get(one.family, "") + told
+        rules.setdefault(one.family, []).append(f"- {code(one.family)} {code(one.sentence)}")
+    refused = [
+        "\n".join(lines) + f"; if that is meant: {code(override_command(plan, (family,), path))}\n"
+        for family, lines in rules.items()
+    ]
     others = [
         f"- {code(change.family)} {hold_words(change)}\n"
         for change in plan.changes
-        if change.because is not None and change.family not in refused
+        if change.because is not None and change.family not in rules
     ]
-    return (*refused.values(), *others)
+    return (*refused, *others)
 
 
 def _unmanaged(plan: Plan) -> Rows:

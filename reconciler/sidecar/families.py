@@ -21,6 +21,7 @@ from reconciler.core.standing import exposed_family, frozen_until_reset
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.strips import Span
 from reconciler.core.vitals import Vitals
+from reconciler.report.refusals import DEFAULT_CONFIG, allow_flags
 from reconciler.report.words import field_value, setting_words
 from reconciler.sidecar.pictures import Mark, Stretch, Stroke, columns_for, stretches, strokes
 from reconciler.sidecar.wording import (
@@ -37,8 +38,6 @@ from reconciler.sidecar.wording import (
     moment_words,
     shown,
 )
-
-DEFAULT_CONFIG = "mmp.yaml"
 
 STRETCH_WORDS = {
     Mark.FAILED: "failed or not known",
@@ -249,7 +248,7 @@ def _held(
             pause = next((one for one in status.pauses if one.family == name), None)
             return _paused(pause, moment.wall), _resume(pause, name, path)
         case Because.POLICY | Because.GUARD:
-            return _refused(because, _refusals(name, vitals), path)
+            return _refused(name, because, _refusals(name, vitals), path)
         case Because.DRIFT_POLICY:
             assert family.change is not None
             told = HOLDS[because]
@@ -292,12 +291,14 @@ def _refusals(family: Family, vitals: Vitals) -> tuple[Refusal, ...]:
     return tuple(refusal for refusal in plan.refusals if refusal.family == family) if plan else ()
 
 
-def _refused(because: Because, refusals: Sequence[Refusal], path: str) -> tuple[str, Advice | None]:
+def _refused(
+    family: Family, because: Because, refusals: Sequence[Refusal], path: str
+) -> tuple[str, Advice | None]:
     rules = "; ".join(shown(refusal.sentence) for refusal in refusals)
     if not all(refusal.overridable for refusal in refusals):
         return f"{HOLDS[because]} {rules}", Advice("Correct the policy file; mmp validate says where.")
-    allows = " ".join(dict.fromkeys(refusal.allow for refusal in refusals))
-    command = _command("apply", f'{allows} --reason "…"', path) if allows else ""
+    allows = allow_flags(refusals)
+    command = _command("apply", f'--family {family} {allows} --reason "…"', path) if allows else ""
     advice = "Take the change back in the file. If it is meant, apply it by name:"
     return f"{HOLDS[because]} {rules}".strip(), Advice(advice, command)
 

@@ -844,3 +844,73 @@ def test_under_an_unreadable_policy_nothing_is_sent_that_may_loosen_what_an_open
     plan = plan_of({BTC: A}, known, reads, Rules(policy_unreadable=True))
     assert bool(plan.requests) == sent
     assert [refusal.rule for refusal in plan.refusals] == ([] if sent else ["policy"])
+
+
+# ---- what no refusal holds up, and the plan of some families --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "adds"),
+    [
+        (Change(BTC, Action.SET, Reason.CHANGED, None, SETTINGS["A"], direction=Direction.ENABLE), True),
+        (
+            Change(
+                BTC, Action.SET, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.TIGHTEN
+            ),
+            True,
+        ),
+        (
+            Change(
+                BTC, Action.SET, Reason.DRIFTED, SETTINGS["B"], SETTINGS["A"], direction=Direction.MIXED
+            ),
+            True,
+        ),
+        (
+            Change(
+                BTC, Action.SET, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.MIXED
+            ),
+            False,
+        ),
+        (
+            Change(
+                BTC, Action.SET, Reason.DRIFTED, SETTINGS["A"], SETTINGS["B"], direction=Direction.LOOSEN
+            ),
+            False,
+        ),
+        (Change(BTC, Action.SET, Reason.UNCERTAIN, SETTINGS["A"], SETTINGS["A"], protective=True), True),
+        (Change(BTC, Action.SET, Reason.UNCERTAIN, SETTINGS["A"], SETTINGS["A"]), False),
+        (
+            Change(
+                BTC, Action.HOLD, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.TIGHTEN
+            ),
+            False,
+        ),
+    ],
+)
+def test_what_adds_protection_is_known_of_each_request(change: Change, adds: bool) -> None:
+    plan = Plan("main", Environment.LIVE, Basis.LIVE, (change,), (), {})
+    assert plan.protection == ((change,) if adds else ())
+
+
+def test_the_digest_of_some_families_is_that_of_their_own_plan() -> None:
+    wanted = {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/50"), SOL: setting("0/2000/100")}
+    known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
+    whole = plan_of(wanted, known)
+    for families in ({BTC}, {ETH, SOL}, {SOL}, set(wanted)):
+        narrow = plan_of(wanted, known, rules=Rules(only=frozenset(families)))
+        assert whole.digest_of(frozenset(families)) == narrow.digest
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("5000/2000/100", "5000/2000/400", "qtyLimit 100 → 400"),
+        ("0/2000/100", "1500/0/100.0", "timeInterval disabled → 1500ms, frozenInterval 2s → until-reset"),
+        (None, "5000/2000/1", "timeInterval 5s, frozenInterval 2s, qtyLimit 1"),
+        ("5000/2000/1", "5000/2000/1", ""),
+    ],
+)
+def test_a_change_is_told_field_by_field(before: str | None, after: str, words: str) -> None:
+    was, now = setting(before) if before else None, setting(after)
+    change = Change(BTC, Action.SET, Reason.CHANGED, was, now, fields=changed_fields(was, now))
+    assert change.field_words == words

@@ -579,9 +579,16 @@ def test_a_drift_that_is_paused_does_not_count() -> None:
 def test_what_is_left_out_refuses_nothing_else_but_what_is_gone_does() -> None:
     wanted = {BTC: setting("5000/2000/50"), ETH: setting("0/2000/100"), SOL: setting("5000/2000/9999")}
     under = policy(default={QTY: bound(None, "200")}, factor="2", protected=(Family("XAU-USD"),))
-    plan = plan_of(wanted, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
+    looser = {**wanted, BTC: setting("5000/2000/150")}
+    plan = plan_of(looser, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
     assert [change.family for change in plan.requests] == [BTC]
     assert [(one.family, one.rule) for one in plan.refusals] == [("XAU-USD", "protected")]
+    tighter = plan_of(wanted, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
+    assert (len(tighter.requests), tighter.refusals) == (1, ()), "what is gone does not hold up protection"
+    nothing = plan_of(
+        {BTC: setting("5000/2000/100")}, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC}))
+    )
+    assert [one.family for one in nothing.refusals] == ["XAU-USD"]
     alone = plan_of(wanted, IN_FORCE, rules=Rules(only=frozenset({BTC})))
     assert (len(alone.requests), alone.refusals) == (1, ())
 
