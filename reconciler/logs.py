@@ -26,6 +26,7 @@ from reconciler.core.events import (
     ExchangeFailed,
     FightBroken,
     FilesPolled,
+    FilesUndecided,
     Identified,
     KeyReplaced,
     LeaseEnded,
@@ -234,6 +235,10 @@ def told(event: Event) -> Told | None:
             return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
         case RequestReserved(attempt, family, setting, _):
             return "debug", "request reserved", _request(attempt, family, setting_words(setting))
+        case FilesUndecided(family, wait_s):
+            values = {"family": family, "wait_s": round(wait_s, 1)}
+            text = "change waits: settings file or policy is being written, or is invalid"
+            return "warning", text, values
         case RequestTooLate(family, late_s):
             values = {"family": family, "late_s": round(late_s, 1)}
             return "warning", "request not sent: too late, live is read again first", values

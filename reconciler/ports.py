@@ -36,7 +36,7 @@ from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
 
 NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})
-"""Settings of no family."""
+"""Rows of no family."""
 
 
 class Clock(Protocol):

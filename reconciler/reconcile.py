@@ -23,6 +23,7 @@ from reconciler.core.events import (
     Compared,
     ExchangeFailed,
     FightBroken,
+    FilesUndecided,
     Identified,
     LiveReadDone,
     LockAwaited,
@@ -122,6 +123,10 @@ RECHECK_S = 1.0
 looks a second apart decide on it."""
 
 
+MAX_RECHECK_S = 15.0
+"""The longest of these waits, which double each time: somebody may write to the file for long."""
+
+
 async def unwatched() -> bool:
     """Look at neither file nor policy again before a request."""
     return True
@@ -175,7 +180,8 @@ class Memory:
     """What one process remembers from pass to pass; losing it is always safe.
 
     ``failures`` counts failures in a row, for the back-off, ``unsent`` those of each family's requests that
-    could not be sent, and ``state_failures`` those of the state.
+    could not be sent, ``unsure`` the looks in a row that found content of a file not in force yet, and
+    ``state_failures`` those of the state.
     ``clock_synced`` tells that the clock was already measured again since the last request whose
     timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
     one whose request failed last, with no success since. ``reads`` remembers rows,
@@ -190,6 +196,7 @@ class Memory:
     odd_rows: OddRowsSeen | None = None
     failures: int = 0
     unsent: dict[Family, int] = field(default_factory=dict)
+    unsure: int = 0
     state_failures: int = 0
     not_before: float = float("-inf")
     clock_synced: bool = False
@@ -430,6 +437,7 @@ class _Pass:
         self.retries: RetryRecord = NO_TRIES
         self.family_reads = 0  # of one family alone, in this pass
         self.released = False  # the lock, since the pass began: others may have written
+        self.failed_here: set[Family] = set()  # tried by this pass without success, but for the rate
         self.proved: dict[Family, int] = {}  # by which attempts, acknowledged since the latest read
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
@@ -555,6 +563,8 @@ class _Pass:
         self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, self.reads))
         self._tell(plan)
         self.plan = plan
+        left = {change.family for change in plan.requests}
+        self.memory.unsent = {one: count for one, count in self.memory.unsent.items() if one in left}
         first = earliest_slot(ledger, now, keep_free=1)
         return plan, Slots(earliest_slot(ledger, now), first, unanswered=ledger.unanswered(now))
 
@@ -595,7 +605,8 @@ class _Pass:
 
     async def _break_off(self, fought: tuple[Fight, ...]) -> None:
         """Pause what is fought over, on record; the next plan then leaves it."""
-        settings = {fight.family: fight.setting for fight in fought}
+        # The pause ends when the file wants another value, which need not be the one that was restored.
+        settings = {fight.family: self.wanted.families[fight.family].setting for fight in fought}
         await self.store.pause(settings, until=None, reason=FOUGHT, fought=settings)
         self.memory.heals = without(self.memory.heals, settings)
         for fight in fought:
@@ -732,16 +743,14 @@ class _Pass:
         """Tell whether a wait is spent with the lock.
 
         In ``run`` only a brief one for another read; in ``apply`` every one, unless only families are left
-        that failed before: those may fail for long, and ``run`` must be able to send an urgent change.
+        that it tried without success: those may fail for long, and ``run`` must be able to send an urgent
+        change.
         """
         if self.options.patient:
             assert self.plan is not None
-            failed = self.memory.wait_until.keys()  # also what could not be sent, which is no try on record
-            requests = self.plan.requests
-            retries = all(one.tries or (one.family, one.after) in failed for one in requests)
-            return (
-                not (requests and retries) or min(until, self.deadline) <= self.clock.now() + KEEPS_LOCK_S
-            )
+            left = {change.family for change in self.plan.requests}
+            retries = self.review is None and bool(left) and left <= self.failed_here
+            return not retries or min(until, self.deadline) <= self.clock.now() + KEEPS_LOCK_S
         reads = self.reads.repeated + self.family_reads
         return cause is Cause.SECOND_READ and reads < MAX_REPEATED_READS
 
@@ -778,10 +787,11 @@ class _Pass:
         if change is None or self._notice_suspension():
             return None
         if not sure and not change.protective:
-            self.memory.wait_until[change.family, change.after] = self.clock.now() + RECHECK_S
+            self._wait_for_files(change)
             return None
+        self.memory.unsure = 0
         request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
-        file = self.memory.file or file
+        file = self.memory.file or file  # the last plan may have accepted another one
         if change.other_file:
             file = newest_file(self.known.get(change.family, Never()))  # the newest one stays recorded
         slot = await self.store.reserve(
@@ -798,6 +808,13 @@ class _Pass:
             await self._take_back(slot)  # it may have waited long for the state
             return None
         return request, slot
+
+    def _wait_for_files(self, change: Change) -> None:
+        """Let a change that loosens wait, longer each time: file or policy has content not in force yet."""
+        wait_s = min(MAX_RECHECK_S, RECHECK_S * 2**self.memory.unsure)
+        self.memory.unsure = min(self.memory.unsure + 1, 10)
+        self.memory.wait_until[change.family, change.after] = self.clock.now() + wait_s
+        self.observe(FilesUndecided(change.family, wait_s))
 
     async def _take_back(self, slot: Reserved) -> None:
         """Put on record that nothing was sent on a reservation."""
@@ -908,6 +925,8 @@ class _Pass:
         What could not be sent is no attempt on record, so how long it waits is counted here.
         """
         before, self.memory.failed_family = self.memory.failed_family, change.family
+        if reply.reply_class is not ReplyClass.RATE_LIMITED:
+            self.failed_here.add(change.family)
         wait_s = reply.retry_after_s
         if reply.reply_class is ReplyClass.NOT_SENT:
             wait_s = max(wait_s or 0.0, back_off_s(self._count_unsent(change.family)))

@@ -563,7 +563,8 @@ def _ending(run: Run) -> MmpError | None:
 
 def _refused_meanwhile(run: Run, left: Plan | None) -> MmpError | None:
     """Return why the policy holds what was not refused when this began; None where it holds nothing."""
-    if left is None or not left.refusals:
+    known = () if run.first is None else run.first.refusals
+    if left is None or not set(left.refusals) - set(known):
         return None
     policy = run.policy
     if policy.refused is None:

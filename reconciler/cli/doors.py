@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reconciler.core.evidence import SeenRow
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
+    from reconciler.core.records import NameRecord
     from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
     from reconciler.desired.watch import WatchedPolicy
@@ -297,12 +298,27 @@ def postgres() -> ModuleType:
 async def recorded(state: State | None, desired: Desired) -> tuple[AccountStore, Kind] | None:
     """Return the account's store, and which kind of exchange it is stamped with.
 
-    None when there is no state, or nothing on record of this account.
+    A renamed account is found by the User ID that its file expects. None when there is no state, or nothing
+    on record of this account.
     """
     if state is None:
         return None
     kind = (await state.account(desired.account, desired.environment, Kind.OKX).snapshot()).kind
-    return None if kind is None else (state.account(desired.account, desired.environment, kind), kind)
+    if kind is not None:
+        return state.account(desired.account, desired.environment, kind), kind
+    before = await recorded_name(state, desired)
+    if before is None:
+        return None
+    return state.account(before.account, desired.environment, before.kind), before.kind
+
+
+async def recorded_name(state: State, desired: Desired) -> NameRecord | None:
+    """Return another name that the state has for the User ID the file expects; None without a clear one."""
+    names = await state.account(desired.account, desired.environment, Kind.OKX).names()
+    if desired.account in {name.account for name in names}:
+        return None
+    same = [name for name in names if name.uid == desired.expected_uid]
+    return same[0] if len({name.kind for name in same}) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

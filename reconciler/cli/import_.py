@@ -20,8 +20,18 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
-from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, last_proof, view
-from reconciler.core.model import Desired, Environment, Family, Known, LiveRead, LiveRow, Never
+from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, view
+from reconciler.core.model import (
+    Confirmed,
+    Desired,
+    Environment,
+    Family,
+    Known,
+    LiveRead,
+    LiveRow,
+    Never,
+    Uncertain,
+)
 from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
 from reconciler.errors import MmpError, UsageError
@@ -186,11 +196,12 @@ async def _keep(
 
 
 def _differing(settings: Mapping[Family, Setting], known: Mapping[Family, Known]) -> tuple[Family, ...]:
-    """Return the families whose record says something else than live: it is left as it is."""
+    """Return the families whose record is uncertain or differs from live: it is left as it is."""
+    records = ((family, known.get(family, Never())) for family in settings)
     return tuple(
         family
-        for family, setting in settings.items()
-        if (proof := last_proof(known.get(family, Never()))) is not None and proof.setting != setting
+        for family, one in records
+        if isinstance(one, Uncertain) or (isinstance(one, Confirmed) and one.setting != settings[family])
     )
 
 

@@ -131,17 +131,13 @@ async def _stores(meant: Meant, state: State, out: Output) -> list[AccountStore]
 
 async def _store(one: Desired, state: State, out: Output) -> AccountStore:
     found = await doors.recorded(state, one)
-    if found is not None:
-        return found[0]
-    names = await state.account(one.account, one.environment, Kind.OKX).names()
-    same = [name for name in names if name.uid == one.expected_uid]
-    if len({name.kind for name in same}) == 1:
-        known = same[0]
+    if found is None:
+        raise _unused(one, await state.account(one.account, one.environment, Kind.OKX).names())
+    if (known := await doors.recorded_name(state, one)) is not None:
         out.note(
             f"The state has User ID {known.uid} under the name {known.account}, not {one.account} yet."
         )
-        return state.account(known.account, one.environment, known.kind)
-    raise _unused(one, names)
+    return found[0]
 
 
 def _unused(one: Desired, names: Sequence[NameRecord]) -> MmpError:

@@ -175,6 +175,14 @@ class RequestReserved:
 
 
 @dataclass(frozen=True, slots=True)
+class FilesUndecided:
+    """A change that loosens waits ``wait_s``: the settings file or policy has content not in force yet."""
+
+    family: Family
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestTooLate:
     """A request was not reserved, because that took too long: it is decided on again with a new read.
 
@@ -387,6 +395,7 @@ Event = (
     | Waiting
     | Adopted
     | RequestReserved
+    | FilesUndecided
     | RequestTooLate
     | RequestSettled
     | Parked

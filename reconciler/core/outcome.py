@@ -144,4 +144,4 @@ def hold_words(change: Change) -> str:
     if change.because is not Because.DRIFT_POLICY or not change.other_file:
         return HOLD_WORDS[change.because]
     when = "" if change.other_file_at is None else f" at {instant(change.other_file_at)}"
-    return f"a newer settings file was applied{when}: not loosened until mmp apply confirms this file"
+    return f"a newer settings file was applied{when}: not loosened until a new mmp apply confirms this file"

@@ -224,7 +224,7 @@ class WatchedPolicy:
 
     def _gone(self) -> PolicyReading:
         """Return the problem to report if there was a policy and none is found now."""
-        hint = "put it back; to run without one, restart mmp run"
+        hint = "put it back; to go on without one, start mmp again"
         gone = problem(Code.FILE_MISSING, self._path, "the policy is gone", hint)
         return PolicyReading(self._path, "", None, (gone,))
 

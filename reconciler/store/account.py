@@ -213,12 +213,12 @@ class KeptAccount:
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
         """Record that this content of the settings file is in force; writes only if that is new."""
         budget = self._identified()
-        asks = (questions.file(budget, sha256), questions.newest_file(budget))
+        asks = (questions.file(budget, sha256), questions.newest_number(budget))
         async with self._engine.reading(None, *asks) as tables:
             accepted = await _accepted(tables, budget, sha256, changed=changed)
         if accepted is not None:
             return accepted
-        async with self._writing(*asks, questions.newest_number(budget)) as tables:
+        async with self._writing(*asks) as tables:
             accepted = await _accepted(tables, budget, sha256, changed=changed)
             return accepted or await self._accept(tables, budget, sha256)
 
@@ -812,8 +812,8 @@ async def _pauses_on_record(tables: Tables, budget: Budget) -> dict[Family, Paus
 
 async def _accepted(tables: Tables, budget: Budget, sha256: str, *, changed: bool) -> FileVersion | None:
     """Return the version that content of the settings file has already; None: it gets the next number."""
-    found, newest = await tables.file(budget, sha256), await tables.newest_file(budget)
-    if found is None or (changed and found != newest):
+    found, newest = await tables.file(budget, sha256), await tables.newest_number(budget)
+    if found is None or (changed and found.number < newest):
         return None
     return FileVersion(sha256, found.number)
 

@@ -150,6 +150,16 @@ def test_content_accepted_next_is_newer_than_every_record(
     assert asyncio.run(one.store.accept_file("next", changed=True)) == FileVersion("next", 8)
 
 
+def test_content_that_comes_back_is_newer_than_a_record_of_a_lost_file(
+    place: Place, clock: ScriptedClock
+) -> None:
+    one = Process(place, clock)
+    assert asyncio.run(one.store.accept_file("a", changed=True)) == FileVersion("a", 1)
+    reserve(one, "1", FileVersion("lost", 7))
+    assert asyncio.run(one.store.accept_file("a", changed=False)) == FileVersion("a", 1), "a restart"
+    assert asyncio.run(one.store.accept_file("a", changed=True)) == FileVersion("a", 8)
+
+
 def test_what_was_accepted_long_ago_is_forgotten(
     place: Place, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,41 @@ def test_an_emergency_beside_a_failing_loosening_leaves_within_11_seconds(
     assert left[0] - edited_at <= 11.0
 
 
+@dataclass
+class BrokenMany(Broken):
+    """One that fails several families."""
+
+    failing: frozenset[Family] = frozenset()
+
+    async def open(self) -> Connection | Reply:
+        opened = await super().open()
+        return opened if isinstance(opened, Reply) else BrokenManyWire(self)
+
+
+@dataclass
+class BrokenManyWire(BrokenWire):
+    """A connection to it."""
+
+    async def send(self, request: Signed, *, deadline: float) -> Reply:
+        broken = self.exchange
+        assert isinstance(broken, BrokenMany)
+        broken.family = request.family if request.family in broken.failing else Family("NONE-USD")
+        return await super().send(request, deadline=deadline)
+
+
+@pytest.mark.parametrize("edited_at", [1000.0 + 3.7 * number for number in range(1, 16)])
+def test_an_emergency_beside_two_failing_loosenings_leaves_within_11_seconds(edited_at: float) -> None:
+    """The second one leaves the last slot free while the first one is unanswered."""
+    wanted = {BTC: LOOSER, ETH: LOOSER, SOL: A}
+    here = World(desired(wanted))
+    here.exchange = BrokenMany(here.clock, failing=frozenset((BTC, ETH)))
+    here.exchange.live = dict.fromkeys(wanted, LiveRow(A))
+    here.clock.at(edited_at, lambda: here.want({**wanted, SOL: TIGHTER}))
+    here.run(edited_at - 1000.0 + 40.0)
+    left = [at for at, family, _ in here.exchange.sent if family == SOL]
+    assert left[0] - edited_at <= 11.0
+
+
 def test_the_end_of_an_outage_is_noticed_at_once() -> None:
     """A success of any family lets every other one be tried again."""
     here = world(dict.fromkeys(FOUR, TIGHTER), "50004")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.events import Planned, RequestReserved, RequestSettled
+from reconciler.core.events import FightBroken, FilesUndecided, Planned, RequestReserved, RequestSettled
 from reconciler.core.evidence import newest_file
 from reconciler.core.model import FileVersion, LiveRow, Setting
 from reconciler.core.outcome import hold_words
@@ -180,7 +180,11 @@ def test_while_what_was_found_is_not_decided_on_nothing_is_loosened() -> None:
     go(here, 8.0)
     assert odd.sent == []
     assert len(looks) == 4
-    assert all(1.0 <= later - at < 2.0 for at, later in itertools.pairwise(looks)), looks
+    waits = [later - at for at, later in itertools.pairwise(looks)]
+    assert all(wait_s <= waited < wait_s + 0.5 for wait_s, waited in zip((1, 2, 4), waits, strict=True)), (
+        waits
+    )
+    assert [event.wait_s for _, event in here.events if isinstance(event, FilesUndecided)] == [1, 2, 4]
 
 
 def test_what_is_decided_on_again_is_loosened_a_second_later() -> None:
@@ -276,6 +280,23 @@ def overtaken(wanted: Setting) -> tuple[World, Odd]:
     return here, odd
 
 
+def test_a_fight_under_an_older_file_is_broken_off_as_any_other() -> None:
+    """What is restored is the newer file's value; the pause ends when this file wants another one."""
+    here, odd = overtaken(TIGHTER)
+    here.options = replace(here.options, breaks_fights=True)
+    until = here.clock.now() + 600.0
+
+    def loosens() -> None:
+        odd.live[BTC] = LiveRow(B)
+        if here.clock.now() < until:
+            here.clock.at(here.clock.now() + 20.0, loosens)
+
+    here.clock.at(here.clock.now() + 1.0, loosens)
+    go(here, 640.0)
+    assert [wanted for _, family, wanted in odd.sent if family == BTC] == [TIGHTER] * 3
+    assert len(here.told(FightBroken)) == 1
+
+
 def last_change(here: World) -> Change | None:
     plans = [event.plan for _, event in here.events if isinstance(event, Planned)]
     return next((change for change in plans[-1].changes if change.family == BTC), None)
@@ -297,7 +318,7 @@ def test_what_a_newer_file_tightened_is_left_and_reported_with_its_words(live: S
     )
     assert hold_words(change) == (
         f"a newer settings file was applied at {applied_at:%Y-%m-%d %H:%M:%S}Z: "
-        "not loosened until mmp apply confirms this file"
+        "not loosened until a new mmp apply confirms this file"
     )
     assert newest_file(at_once(here.store.grounds()).known[BTC]).sha256 == "2" * 64
 

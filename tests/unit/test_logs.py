@@ -33,6 +33,7 @@ from reconciler.core.events import (
     ExchangeFailed,
     FightBroken,
     FilesPolled,
+    FilesUndecided,
     Identified,
     KeyReplaced,
     LeaseEnded,
@@ -174,6 +175,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
             "code": "51000",
             "reason": "Parameter qtyLimit error",
         },
+    ),
+    (
+        FilesUndecided(BTC, 2.0),
+        "warning",
+        "change waits: settings file or policy is being written, or is invalid",
+        {"family": "BTC-USD", "wait_s": 2.0},
     ),
     (
         RequestTooLate(BTC, 10.04),

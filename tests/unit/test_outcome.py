@@ -166,7 +166,7 @@ def test_a_hold_under_an_older_file_says_when_the_newer_one_was_applied(
     held = replace(change(BTC, Because.DRIFT_POLICY, Action.HOLD), other_file=True, other_file_at=at)
     words = hold_words(held)
     assert words.startswith(f"a newer settings file was applied{when}")
-    assert words.endswith("not loosened until mmp apply confirms this file")
+    assert words.endswith("not loosened until a new mmp apply confirms this file")
 
 
 # ---- the exit status -----------------------------------------------------------------------------
