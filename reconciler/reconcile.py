@@ -743,16 +743,25 @@ class _Pass:
         """Tell whether a wait is spent with the lock.
 
         In ``run`` only a brief one for another read; in ``apply`` every one, unless only families are left
-        that it tried without success: those may fail for long, and ``run`` must be able to send an urgent
+        that were tried without success: those may fail for long, and ``run`` must be able to send an urgent
         change.
         """
         if self.options.patient:
             assert self.plan is not None
-            left = {change.family for change in self.plan.requests}
-            retries = self.review is None and bool(left) and left <= self.failed_here
+            left = self.plan.requests
+            retries = self.review is None and bool(left) and all(self._has_failed(one) for one in left)
             return not retries or min(until, self.deadline) <= self.clock.now() + KEEPS_LOCK_S
         reads = self.reads.repeated + self.family_reads
         return cause is Cause.SECOND_READ and reads < MAX_REPEATED_READS
+
+    def _has_failed(self, change: Change) -> bool:
+        """Tell whether a request was tried without success, by this pass or by what is on record.
+
+        A refusal for the rate does not count: only the pace delays the next try then.
+        """
+        tries = self.retries.tries.get(change.family)
+        recorded = tries is not None and tries.setting == change.after and not tries.limited
+        return recorded or change.family in self.failed_here
 
     async def _send(self, step: Send) -> End | None:
         """Open, wait for the slot, decide once more, reserve, send once, settle; any doubt plans again."""

@@ -648,10 +648,17 @@ class Auditor:
             if wanted is not None:
                 meanwhile = truth.changed_by_another(process.name, family, process.known_at)
                 facts = (family, wanted.setting, truth, newest, delay_s, meanwhile)
-                self._world.verify(checkers.in_sync_is_true, *facts)
+                if not self._may_be_left_out(family, wanted.setting):
+                    self._world.verify(checkers.in_sync_is_true, *facts)
                 self._check_overtaken(process, family)
         if self._world.listening:
             self.spoken(process, repr(plan))
+
+    def _may_be_left_out(self, family: Family, setting: Setting) -> bool:
+        """Tell whether a list may leave out a row of a disabled family: none of these is read alone."""
+        extras = self._world.scenario.extras
+        hides = ListFault.MISSING_ROW in extras.list_faults and extras.list_family == family
+        return hides and setting.disabled
 
     def _check_overtaken(self, process: Process, family: Family) -> None:
         """Check that what is in sync rests on a read begun after what others were acknowledged."""
