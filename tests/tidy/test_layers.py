@@ -40,6 +40,7 @@ VALUE_MODULES = {
     "datetime",
     "decimal",
     "enum",
+    "fractions",
     "hashlib",
     "json",
     "re",
