@@ -42,6 +42,7 @@ from reconciler.core.evidence import (
     shown_until,
     view,
 )
+from reconciler.core.exposure import Amount, factor
 from reconciler.core.model import (
     Confirmed,
     Desired,
@@ -169,6 +170,8 @@ class Change:
     of the family has no definite answer, ``not_before`` is the instant
     from which it may be tried again (-inf: at once). ``other_file``: the family's record came from
     another, newer settings file, ``other_file_at`` at that time of day (None: not known).
+    ``measured_from`` is the setting from which the factor is measured where that is not ``before``: of an
+    enable, the last enabled setting on record.
     """
 
     family: Family
@@ -189,6 +192,12 @@ class Change:
     not_before: float = field(default=float("-inf"), compare=False)
     other_file: bool = False
     other_file_at: datetime | None = None
+    measured_from: Setting | None = None
+
+    @property
+    def factor(self) -> Amount | None:
+        """By what factor the change raises the risk; None: not known."""
+        return factor(self.measured_from or self.before, self.after)
 
     def slots_left(self, *, others: bool) -> int:
         """Return how many slots of a window this request leaves free; ``others``: another one waits.
@@ -245,8 +254,8 @@ class Plan:
     def digest(self) -> str:
         """``sha256:…`` over account, environment, and each family's action, before and after.
 
-        It is that of the plan without any override: what was reviewed has the same digest whether or
-        not somebody then lets a refusal pass.
+        And over what its factor is measured from, where that is not before. It is that of the plan without
+        any override: what was reviewed has the same digest whether or not a refusal is then overridden.
         """
         held = (
             replace(change, action=Action.HOLD) if change.family in self.waived else change
@@ -393,6 +402,7 @@ def digest(account: str, environment: Environment, changes: tuple[Change, ...]) 
                 "action": change.action.value,
                 "before": change.before.canonical() if change.before else None,
                 "after": change.after.canonical(),
+                **({"measured_from": base.canonical()} if (base := change.measured_from) else {}),
             }
             for change in sorted(changes, key=lambda change: change.family)
         ],
@@ -559,11 +569,23 @@ def _set_or_hold(
         not_before=rules.retries.not_before(family, after, protective=protective),
         other_file=other_file,
         other_file_at=proof.recorded_at if other_file and proof else None,
+        measured_from=_last_enabled(need.before, after, known),
     )
     because = _held(change, need, seen, reads, rules, now)
     if because is None and other_file and not only_protects:
         because = Because.DRIFT_POLICY
     return replace(change, action=Action.HOLD, because=because) if because else change
+
+
+def _last_enabled(before: Setting | None, after: Setting, known: Known) -> Setting | None:
+    """Return the last proven setting if an enable is measured from it; None if it is not on record.
+
+    Otherwise a family that is switched off, or whose row is missing, would pass every limit.
+    """
+    if after.disabled or (before is not None and not before.disabled):
+        return None
+    proof = last_proof(known)
+    return None if proof is None or proof.setting.disabled else proof.setting
 
 
 def _may_be_in_force(before: Setting | None, known: Known, seen: View) -> tuple[Setting | None, ...]:
@@ -799,7 +821,19 @@ def _proposal(change: Change, known: Known, reads: Reads, *, may_be_enabled: boo
     attempts = known.unresolved if isinstance(known, Uncertain) else ()
     may_be = tuple(attempt.setting for attempt in attempts if attempt.setting is not None)
     unknown = before is None and reads.latest is None
-    return Proposal(change.family, before, change.after, way, may_be_enabled, may_be, unknown)
+    heals = change.reason is Reason.DRIFTED and _healed(change, DriftPolicy.HEAL_LOOSENED)
+    is_first = change.before is None and change.measured_from is None and not may_be
+    return Proposal(
+        change.family,
+        before,
+        change.after,
+        way,
+        may_be_enabled,
+        may_be,
+        unknown,
+        change.measured_from,
+        floor_applies=not (heals or is_first),
+    )
 
 
 def _is_proposed(change: Change) -> bool:

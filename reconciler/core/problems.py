@@ -76,9 +76,10 @@ class Code(StrEnum):
     TWO_POLICIES = "two-policies"
     POLICY_BOUNDS = "policy-bounds"
     POLICY_PROTECTED = "policy-protected"
+    POLICY_FLOOR = "policy-floor"
 
 
-WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL})
+WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_FLOOR})
 """The codes that do not refuse a file; every other one does."""
 
 
@@ -375,9 +376,9 @@ CATALOGUE: dict[Code, Explanation] = {
     ),
     Code.BAD_FACTOR: Explanation(
         "Not a factor (policy)",
-        "loosening.maxFactor is a plain decimal number of at least 1: by how much a field may get looser "
-        "in one plan. 2 lets qtyLimit go from 100 to 200 and timeInterval from 10s to 5s; 1 lets nothing "
-        "get looser.",
+        "loosening.maxFactor is a plain decimal number of at least 1: the largest factor of a change. 2 "
+        "lets qtyLimit go from 100 to 200, or timeInterval from 10s to 5s, but not both at once; 1 lets no "
+        "exposure rise. floor.factor is a number of the same kind.",
         "Write a number such as 2 or 1.5.",
     ),
     Code.BAD_COUNT: Explanation(
@@ -420,6 +421,12 @@ CATALOGUE: dict[Code, Explanation] = {
         "The policy lists the family as protected: it has to stay in the file and enabled.",
         "Put the family back, change the policy, or override it once: mmp apply --allow protected:FAMILY "
         "--reason TEXT.",
+    ),
+    Code.POLICY_FLOOR: Explanation(
+        "A timeInterval below the policy's floor (warning)",
+        "A window this short counts as good as disabled: a change to it takes the same override. Once it "
+        "is accepted, it is kept, and drift from it is reverted as ever.",
+        "Choose a longer timeInterval, or leave the warning alone if the short one is meant.",
     ),
 }
 """Every code, explained; the documentation shows this table."""

@@ -147,6 +147,7 @@ def _change(row: dict[str, Any]) -> Change:
         order=row["order"],
         eta_s=row["eta_seconds"],
         known_at=_known_at(row),
+        measured_from=setting_of(row["measured_from"]) if row["measured_from"] else None,
     )
 
 

@@ -1,13 +1,14 @@
 """Plans and results as text, one family a line: old, new, why.
 
-Every line carries a symbol and a word beside any colour, and families stand under each other. Nothing
-is cut and nothing is hidden; values come from the same plan the JSON document is made of. What came
-from outside (paths, the exchange's messages) is escaped: it must never reach the terminal raw.
+Every line carries a symbol and a word beside any colour, families stand under each other, and the worst
+change is the first. Nothing is cut and nothing is hidden; values come from the same plan the JSON document
+is made of. What came from outside (paths, the exchange's messages) is escaped: it must never reach the
+terminal raw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from reconciler.core.direction import Direction
@@ -29,6 +30,7 @@ from reconciler.report.words import (
     head,
     setting_words,
 )
+from reconciler.report.worst import risk_words, shown_first, worst_first, worst_words
 
 _LOOK: dict[Direction, tuple[str, Tone]] = {
     Direction.ENABLE: ("+", Tone.GOOD),
@@ -57,6 +59,14 @@ _UNMANAGED = {
     Basis.LAST_APPLIED: "not in the file: not touched",
     Basis.FILE: "no longer in the file: left as it is",
 }
+
+
+def plans_text(pages: Sequence[tuple[Plan, Context]], *, simulator: bool, paint: Paint = plain) -> str:
+    """Return the plans of one account or more; of several the worst changes of all come first."""
+    texts = [plan_text(*page, simulator=simulator, paint=paint) for page in pages]
+    if len(pages) > 1:
+        texts = [*_worst_of_all([plan for plan, _ in pages], paint), *texts]
+    return "\n".join(texts)
 
 
 def plan_text(plan: Plan, context: Context, *, simulator: bool, paint: Paint = plain) -> str:
@@ -132,9 +142,11 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
         yield paint(f"{sentence}.", Tone.WARN)
     if context.old and context.old.policy_changed:
         yield paint(POLICY_CHANGED, Tone.WARN)
+    if worst := worst_words([plan], printable):
+        yield paint(worst, Tone.WARN)
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
-    for change in plan.changes:
+    for _, change in worst_first([plan]):
         yield f"  {_change_line(change, width, paint)}"
     for family, live in plan.unmanaged.items():
         told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
@@ -147,6 +159,21 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
     )
     if plan.changes:
         yield paint(f"digest {plan.digest}", Tone.QUIET)
+
+
+def _worst_of_all(plans: Sequence[Plan], paint: Paint) -> Iterator[str]:
+    """Return the worst changes over all accounts as one block; nothing where nothing has a risk."""
+    rows = [(f"{plan.account} ({plan.environment.value})", change) for plan, change in shown_first(plans)]
+    if not rows:
+        return
+    account_width = max(len(account) for account, _ in rows)
+    width = max(len(change.family) for _, change in rows)
+    lines = [paint(f"The worst changes of {len(plans)} accounts:", Tone.WARN)]
+    for account, change in rows:
+        symbol, word, tone = _look(change)
+        told = f"{account:<{account_width}}  {change.family:<{width}}  {change_words(change)}"
+        lines.append(f"  {paint(head(symbol, word), tone)}{told}  {risk_words(change)}")
+    yield "\n".join(lines) + "\n"
 
 
 def _basis(plan: Plan, context: Context) -> str:
@@ -191,11 +218,11 @@ def _change_line(change: Change, width: int, paint: Paint) -> str:
             told = f"{setting_words(change.after)}  ({_why_no_request(change)})"
         case Action.HOLD:
             assert change.because is not None
-            told = f"{change_words(change)}  ({word}; {hold_words(change)}){_way_out(change)}"
+            told = f"{change_words(change)}  ({word}; {hold_words(change)})"
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)
-    return f"{paint(head(symbol, word), tone)}{family}  {told}"
+    return f"{paint(head(symbol, word), tone)}{family}  {told}  {risk_words(change)}{_way_out(change)}"
 
 
 def _why_no_request(change: Change) -> str:

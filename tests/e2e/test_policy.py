@@ -62,7 +62,7 @@ def test_a_plan_holds_it_with_rule_value_limit_and_the_override(looser: Desk) ->
             "kind": "loosen",
             "family": "BTC-USD",
             "rule": "loosening.maxFactor",
-            "field": "qtyLimit",
+            "field": None,
             "measured": "×4",
             "limit": "×2",
             "allow": "loosen:BTC-USD",
@@ -70,7 +70,7 @@ def test_a_plan_holds_it_with_rule_value_limit_and_the_override(looser: Desk) ->
     ]
     text = looser.mmp("plan")
     told = (
-        "Refused by mmp-policy.yaml:\n  BTC-USD  loosening.maxFactor: qtyLimit ×4, limit ×2; "
+        "Refused by mmp-policy.yaml:\n  BTC-USD  loosening.maxFactor: ×4, limit ×2; "
         'if that is meant: --allow loosen:BTC-USD --reason "…"\n'
     )
     assert told in text.stdout
@@ -82,7 +82,7 @@ def test_apply_sends_nothing_at_all_and_names_the_override(looser: Desk, exchang
     ended = looser.mmp(*APPLY)
     assert ended.status == 3
     assert ended.error_code == "policy"
-    assert "BTC-USD: loosening.maxFactor: qtyLimit ×4, limit ×2" in ended.stderr
+    assert "BTC-USD: loosening.maxFactor: ×4, limit ×2" in ended.stderr
     assert '--allow loosen:BTC-USD --reason "…"' in ended.stderr
     assert exchange.written() == []
     assert overrides(looser) == []
@@ -93,7 +93,7 @@ def test_with_the_override_it_passes_and_history_shows_the_reason(looser: Desk, 
     assert ended.status == 0, ended.stderr
     assert ended.outcomes == {"BTC-USD": "applied", "ETH-USD": "applied"}
     assert exchange.live()["BTC-USD"] == "5000/2000/400"
-    refusal = "loosen: loosening.maxFactor: qtyLimit ×4, limit ×2"
+    refusal = "loosen: loosening.maxFactor: ×4, limit ×2"
     assert overrides(looser) == [("BTC-USD", refusal, "new client, agreed with risk")]
     lines = looser.mmp("history").stdout.splitlines()
     assert lines[0].endswith("2 attempts, 1 override, newest first")
