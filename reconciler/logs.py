@@ -12,7 +12,9 @@ from typing import Any, assert_never
 from reconciler.core.events import (
     Adopted,
     AttemptsEnded,
+    ClockMeasured,
     ClockSynced,
+    ClockUnmeasured,
     Compared,
     ConfigAccepted,
     ConfigAwaited,
@@ -41,6 +43,7 @@ from reconciler.core.events import (
     ReadFailed,
     RequestReserved,
     RequestSettled,
+    RequestTooLate,
     StateAwaited,
     Waiting,
     WentIdle,
@@ -58,6 +61,10 @@ LAST_GOOD = "the last good one stays in force"
 NO_VALID_VERSION = "no valid version yet"
 
 STANDING_BY = "standing by: another process controls the account, nothing is written from here"
+
+LET_CLOCK_BE_MEASURED = (
+    "let this machine reach GET /api/v5/public/time; one hour after the last measurement mmp only reads"
+)
 
 UNREADABLE_POLICY = "changes that loosen or disable are held"
 
@@ -227,6 +234,9 @@ def told(event: Event) -> Told | None:
             return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
         case RequestReserved(attempt, family, setting, _):
             return "debug", "request reserved", _request(attempt, family, setting_words(setting))
+        case RequestTooLate(family, late_s):
+            values = {"family": family, "late_s": round(late_s, 1)}
+            return "warning", "request not sent: too late, live is read again first", values
         case RequestSettled(attempt, family, setting, status, reply, round_trip_s, _):
             values = _request(attempt, family, setting_words(setting)) | _reply(reply)
             level = "info" if status is AttemptStatus.APPLIED else "warning"
@@ -241,6 +251,11 @@ def told(event: Event) -> Told | None:
             return "error", "fight broken off: paused", values | {"hint": hint}
         case ClockSynced():
             return "warning", "clock measured again", {}
+        case ClockUnmeasured(reply):
+            values = _reply(reply) | {"class": reply.reply_class.value, "hint": LET_CLOCK_BE_MEASURED}
+            return "warning", "failed: measuring the exchange's clock (public/time)", values
+        case ClockMeasured():
+            return "info", "the exchange's clock can be measured again", {}
         case LockAwaited(message):
             return "warning", "state is locked", {"reason": message}
         case ControlledElsewhere():

@@ -83,7 +83,7 @@ async def _compare(
 ) -> Comparison:
     """Compare the read with the record made after it: the controller may have written meanwhile."""
     grounds = await store.grounds()
-    reads, now = reads.beside(grounds.known, frozenset()), clock.now()
+    reads, now = reads.beside(grounds.known, {}), clock.now()
     pauses, policy = in_force(grounds.pauses, desired), options.policy()
     rules = Rules(
         drift=options.drift,

@@ -24,17 +24,18 @@ from reconciler.core.model import (
     Kind,
     Known,
     LiveRead,
+    LiveRow,
     Pause,
     Setting,
 )
 from reconciler.core.pacing import Ledger
-from reconciler.core.records import AttemptRecord, Holder, OverrideRecord, StateSnapshot
+from reconciler.core.records import AttemptRecord, Holder, NameRecord, OverrideRecord, StateSnapshot
 from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
 
-NO_SETTINGS: Mapping[Family, Setting] = MappingProxyType({})
+NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})
 """Settings of no family."""
 
 
@@ -171,8 +172,11 @@ class Store(Protocol):
     own instants; rows of another boot, host or unknown age as this process's first sight of them.
     """
 
-    def locked(self, purpose: str) -> AbstractAsyncContextManager[None]:
-        """Hold the account's lock; raises StateLocked, naming the holder, after the lock timeout."""
+    def locked(self, purpose: str, *, timeout_s: float | None = None) -> AbstractAsyncContextManager[None]:
+        """Hold the account's lock; raises StateLocked, naming the holder, after ``timeout_s``.
+
+        None: after the state's lock timeout.
+        """
         ...
 
     async def identify(self, uid: str, host: str) -> str | None:
@@ -309,12 +313,10 @@ class Store(Protocol):
         """Keep for the history, durably, that a refusal was overridden by name, and why."""
         ...
 
-    async def record_live(
-        self, read: LiveRead, *, last_seen: Mapping[Family, Setting] = NO_SETTINGS
-    ) -> None:
+    async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
         """Keep the latest live read for ``mmp status``, and for :meth:`last_rows`.
 
-        ``last_seen`` are the last settings of families that the read leaves out, and that are not known to
+        ``last_seen`` are the last rows of families that the read leaves out, and that are not known to
         be gone.
         """
         ...
@@ -353,6 +355,10 @@ class AccountStore(Store, Protocol):
 
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
+        ...
+
+    async def names(self) -> tuple[NameRecord, ...]:
+        """Return every account of this environment that is on record, by name."""
         ...
 
     async def history(self, limit: int, family: str = "*") -> Sequence[AttemptRecord]:

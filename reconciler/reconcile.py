@@ -7,7 +7,8 @@ without a reservation on record, never sends twice on one, and never reports a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -24,6 +25,7 @@ from reconciler.core.events import (
     FightBroken,
     Identified,
     LiveReadDone,
+    LockAwaited,
     Observe,
     OddRowsSeen,
     Parked,
@@ -31,14 +33,16 @@ from reconciler.core.events import (
     ReadFailed,
     RequestReserved,
     RequestSettled,
+    RequestTooLate,
     Waiting,
 )
-from reconciler.core.evidence import Reads, newest_file, view
+from reconciler.core.evidence import Reads, SeenRow, last_proof, newest_file, view
 from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import (
     AccountInfo,
     Desired,
     Family,
+    Field,
     FileVersion,
     Known,
     LiveRead,
@@ -85,6 +89,7 @@ from reconciler.core.step import (
     next_step,
 )
 from reconciler.core.verdict import STOPPING, AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
+from reconciler.errors import StateLocked
 from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange
 
 REVIEW_WAIT_S = 10.0
@@ -97,6 +102,12 @@ SUSPENSION_S = 0.1
 MAX_REPEATED_READS = 8
 """After so many reads in a row without a request ``run`` releases the lock, so others can take it."""
 
+KEEPS_LOCK_S = 1.5
+"""A patient pass keeps the lock for waits up to this length, such as the one for a second read."""
+
+LOCK_TRY_S = 1.0
+"""How long one try to take the lock again lasts; between tries a stop and the deadline are noticed."""
+
 FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
 
@@ -106,13 +117,25 @@ Later (a suspended process, a state busy with others) it is decided on again, be
 by then. The reservation itself looks once more, when it has waited for all it has to wait for."""
 
 
+RECHECK_S = 1.0
+"""How long a change that loosens waits where file or policy has content that is not in force: two equal
+looks a second apart decide on it."""
+
+
+async def unwatched() -> bool:
+    """Look at neither file nor policy again before a request."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a pass is to be run.
 
-    ``patient``: wait inside the pass, holding the lock (``apply``); else end it with ``Later``
-    (``run``), so that others can take the lock. ``live`` False compares with last applied alone.
-    ``policy`` is asked before every plan, since its file may change under ``run``.
+    ``patient``: go on after every wait (``apply``), without the lock while only retries are left; else end
+    the pass with ``Later`` (``run``). ``live`` False compares with last applied alone.
+    ``policy`` is asked before every plan, since its file may change. ``recheck`` looks at file and policy
+    right before a request. False: one of them has content that is not in force, so this request must not
+    loosen anything.
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
     ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
@@ -126,6 +149,7 @@ class Options:
     patient: bool = True
     drift: DriftPolicy = DriftPolicy.HEAL
     policy: Callable[[], PolicyInForce] = PolicyInForce
+    recheck: Callable[[], Awaitable[bool]] = unwatched
     allowed: frozenset[Allow] = frozenset()
     reason: str = ""
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
@@ -170,8 +194,8 @@ class Memory:
     planned: Plan | None = None
     attempts: dict[Family, int] = field(default_factory=dict)
     done: dict[Family, Outcome] = field(default_factory=dict)
-    overridden: set[tuple[Allow, str]] = field(default_factory=set)
-    """Overrides on record already, each with the rule it was needed for."""
+    overridden: set[tuple[Allow, str, Field | None, str]] = field(default_factory=set)
+    """Overrides on record already, each with the rule it was needed for, the field and the values."""
     heals: Heals = field(default_factory=dict)
     """When each family was put back, as far as that counts for the breaker of fights."""
 
@@ -254,14 +278,19 @@ async def reconcile(
 ) -> PassResult:
     """Make live as desired, as far as it can be done now, holding the account's lock.
 
-    ``desired`` is asked before every step, so a newer file replaces what is queued. The store must
-    know the account's User ID (see :func:`identify`). Raises StateLocked and StateUnusable.
+    ``desired`` is asked before every step, so a newer file replaces what is queued. A patient pass that has
+    only retries left releases the lock while it waits, takes it again and plans anew from the state. The
+    store must know the account's User ID (see :func:`identify`). Raises StateUnusable, and StateLocked if
+    the lock was not had at the beginning or was lost.
     """
     async with store.locked(options.purpose):
         running = _Pass(
             desired, store, exchange, clock, observe, options, memory or Memory(), review, stopping
         )
-        return await running.run()
+        result = await running.run()
+    while options.patient and isinstance(result.end, Later) and result.end.cause is not Cause.KEY:
+        result = await running.resume(result.end)
+    return result
 
 
 async def identify(
@@ -294,17 +323,20 @@ async def survey(
     desired: Desired,
     *,
     known: Mapping[Family, Known],
+    last_rows: Mapping[Family, SeenRow],
     ledger: Ledger,
     exchange: Exchange | None,
     clock: Clock,
     rules: Rules,
     assume_idle: bool = False,
+    observe: Observe = lambda _: None,
 ) -> Plan | Reply:
     """Return the plan as a dry run sees it: reads until nothing is doubtful, holds no sending client.
 
-    ``exchange`` None compares with last applied alone. A Reply means live could not be read.
+    ``exchange`` None compares with last applied alone. A Reply means live could not be read. ``observe`` is
+    called with the rows that the plan leaves out.
     """
-    reads, began_at = Reads(), clock.now()
+    reads, began_at = Reads(rows=last_rows), clock.now()
     while True:
         now = clock.now()
         doubting = exchange is not None and now < began_at + REVIEW_WAIT_S
@@ -321,6 +353,8 @@ async def survey(
                     return answer
                 reads = _with_answer(reads, step, answer, clock.now())
             case _:
+                if reads.latest is not None and (odd := _odd_rows(reads.latest)).any:
+                    observe(odd)
                 return with_schedule(plan, ledger, now, assume_idle=assume_idle)
 
 
@@ -392,7 +426,9 @@ class _Pass:
         self.began_at = clock.now()
         self.reviewed = options.reviewed
         self.retries: RetryRecord = NO_TRIES
-        self.proved: set[Family] = set()  # acknowledged to this pass since its latest read
+        self.family_reads = 0  # of one family alone, in this pass
+        self.released = False  # the lock, since the pass began: others may have written
+        self.proved: dict[Family, int] = {}  # by which attempts, acknowledged since the latest read
         self.deadline = clock.now() + options.patience_s
         self.plan: Plan | None = None
         self.wanted = desired()
@@ -412,6 +448,39 @@ class _Pass:
             end = end or await self._step()
             if end is not None:
                 return self._result(end)
+
+    async def resume(self, later: Later) -> PassResult:
+        """Wait without the lock, take it again, and go on until the pass ends or has to wait once more.
+
+        A lock that another process holds is waited for until the deadline: what was done so far has to be
+        reported.
+        """
+        self.released, self.proved = True, {}
+        await self.clock.pause(min(later.until, self.deadline))
+        async with AsyncExitStack() as stack:
+            end = await self._retake_lock(stack)
+            self._notice_suspension()
+            if end is None:
+                return await self.run()
+        await self._plan_again()
+        return self._result(end)
+
+    async def _retake_lock(self, stack: AsyncExitStack) -> End | None:
+        """Take the lock again; returns why the pass ends instead."""
+        reported = False
+        while (end := self._called_off()) is None:
+            timeout_s = min(LOCK_TRY_S, self.deadline - self.clock.now())
+            try:
+                await stack.enter_async_context(
+                    self.store.locked(self.options.purpose, timeout_s=timeout_s)
+                )
+            except StateLocked as locked:
+                if not reported:
+                    self.observe(LockAwaited(locked.message))
+                reported = True
+            else:
+                return None
+        return end
 
     def _called_off(self) -> End | None:
         if self.stopping():
@@ -484,7 +553,8 @@ class _Pass:
         self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, self.reads))
         self._tell(plan)
         self.plan = plan
-        return plan, Slots(earliest_slot(ledger, now), earliest_slot(ledger, now, keep_free=1))
+        first = earliest_slot(ledger, now, keep_free=1)
+        return plan, Slots(earliest_slot(ledger, now), first, unanswered=ledger.unanswered(now))
 
     async def _accept_file(self) -> None:
         """Record the version of the settings file, if it may be older than the files of others."""
@@ -544,12 +614,35 @@ class _Pass:
             policy=in_force.policy,
             policy_unreadable=in_force.unreadable,
             allowed=self.options.allowed,
-            only=self.options.only,
+            only=self._included(),
             reviewed=self.reviewed,
             retries=self.retries,
-            file=self.memory.file if self.options.controller else None,
+            file=self.memory.file if self.options.controller or self.released else None,
+            explicit=not self.options.controller,
             doubts=self._doubts(now),
         )
+
+    def _included(self) -> frozenset[Family] | None:
+        """Return the families this plan is about; None for all that are desired.
+
+        A family that this pass applied, and that another process then wrote, is left to that process:
+        otherwise the two would write it in turns.
+        """
+        applied = [family for family, one in self.memory.done.items() if one is Outcome.APPLIED]
+        others = {family for family in applied if self.released and self._is_written_by_other(family)}
+        if not others:
+            return self.options.only
+        only = self.options.only
+        return (frozenset(self.wanted.families) if only is None else only) - others
+
+    def _is_written_by_other(self, family: Family) -> bool:
+        """Tell whether the newest proof or attempt of a family applied by this pass has another value."""
+        known, wanted = self.known.get(family, Never()), self.wanted.families[family].setting
+        proof = last_proof(known)
+        if proof is None or proof.setting != wanted:
+            return proof is not None
+        attempts = known.unresolved if isinstance(known, Uncertain) else ()
+        return any(one.setting != wanted and one.attempt > proof.attempt for one in attempts)
 
     def _doubts(self, now: float) -> Doubts:
         if self.review is None:
@@ -582,13 +675,14 @@ class _Pass:
         if self._notice_suspension() and isinstance(step, ReadFamily):
             return None
         answer = await _answer_to(step, self.exchange)
+        self.family_reads += isinstance(step, ReadFamily)
         if isinstance(answer, Reply) and isinstance(step, Read):
             return self._failed(READING_LIVE, answer)
         if isinstance(answer, Reply):
             self.observe(ReadFailed(READING_FAMILY, answer))
         self._take_reads(_with_answer(self.reads, step, answer, self.clock.now()))
         if isinstance(step, Read) and isinstance(answer, LiveRead):
-            self.memory.failures, self.proved = 0, set()
+            self.memory.failures, self.proved = 0, {}
             await self.store.record_live(answer, last_seen=self.reads.last_seen_of_missing())
             self.observe(LiveReadDone(answer))
             self._warn_of_odd_rows(answer)
@@ -597,8 +691,8 @@ class _Pass:
 
     def _warn_of_odd_rows(self, read: LiveRead) -> None:
         """Report rows that are left out, once while they stay the same."""
-        odd = OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
-        if odd != self.memory.odd_rows and (odd.names or odd.nameless):
+        odd = _odd_rows(read)
+        if odd != self.memory.odd_rows and odd.any:
             self.observe(odd)
         self.memory.odd_rows = odd
 
@@ -623,15 +717,30 @@ class _Pass:
         self.observe(
             Waiting(until, cause, first.family if first else None, len(self.plan.requests), done_at)
         )
-        if not self.options.patient and not self._waits_in_pass(cause):
+        if not self._keeps_lock(until, cause):
+            if self.options.patient and self.review is None:
+                await self._file_to_record()  # only a file that changes from here on is newer
             return Later(until, cause)
         await self.clock.pause(min(until, self.deadline))
         self._notice_suspension()
         return None
 
-    def _waits_in_pass(self, cause: Cause) -> bool:
-        """Tell whether ``run`` waits with the lock: only briefly, and only for another read."""
-        return cause is Cause.SECOND_READ and self.reads.repeated < MAX_REPEATED_READS
+    def _keeps_lock(self, until: float, cause: Cause) -> bool:
+        """Tell whether a wait is spent with the lock.
+
+        In ``run`` only a brief one for another read; in ``apply`` every one, unless only families are left
+        that failed before: those may fail for long, and ``run`` must be able to send an urgent change.
+        """
+        if self.options.patient:
+            assert self.plan is not None
+            failed = self.memory.wait_until.keys()  # also what could not be sent, which is no try on record
+            requests = self.plan.requests
+            retries = all(one.tries or (one.family, one.after) in failed for one in requests)
+            return (
+                not (requests and retries) or min(until, self.deadline) <= self.clock.now() + KEEPS_LOCK_S
+            )
+        reads = self.reads.repeated + self.family_reads
+        return cause is Cause.SECOND_READ and reads < MAX_REPEATED_READS
 
     async def _send(self, step: Send) -> End | None:
         """Open, wait for the slot, decide once more, reserve, send once, settle; any doubt plans again."""
@@ -656,13 +765,17 @@ class _Pass:
     async def _reserved(self, step: Send) -> tuple[Signed, Reserved] | None:
         """Wait for the slot, decide once more, and reserve; None: plan again."""
         await self.clock.pause(step.at)
-        if self._notice_suspension() or self._not_the_time(step.at):
+        sure = await self.options.recheck()
+        if self._notice_suspension() or self._not_the_time(step):
             return None
         file = await self._file_to_record()
-        if await self._record_overrides() and self._not_the_time(step.at):
+        if await self._record_overrides() and self._not_the_time(step):
             return None  # the state took long over it
         change = await self._still_next(step.change)
-        if change is None:
+        if change is None or self._notice_suspension():
+            return None
+        if not sure and not change.protective:
+            self.memory.wait_until[change.family, change.after] = self.clock.now() + RECHECK_S
             return None
         request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
         file = self.memory.file or file
@@ -676,6 +789,7 @@ class _Pass:
             keep_free=step.keep_free,
         )
         if not isinstance(slot, Reserved):
+            self._is_late(step)
             return None
         if self.desired() != self.wanted or self.options.policy() != policy:
             await self._take_back(slot)  # it may have waited long for the state
@@ -699,22 +813,32 @@ class _Pass:
         same = (now.family, now.before, now.after) == (change.family, change.before, change.after)
         return now if same else None
 
-    def _not_the_time(self, at: float) -> bool:
+    def _not_the_time(self, step: Send) -> bool:
         """Tell whether to decide again instead of sending: too early, too late, stopped, another key."""
-        late = not at <= self.clock.now() <= at + TOO_LATE_S
-        return late or self.stopping() or self.exchange.rekeyed()
+        early = self.clock.now() < step.at
+        return early or self._is_late(step) or self.stopping() or self.exchange.rekeyed()
+
+    def _is_late(self, step: Send) -> bool:
+        """Tell whether it is too late for a request, and report it."""
+        late_s = self.clock.now() - step.at
+        if late_s > TOO_LATE_S:
+            self.observe(RequestTooLate(step.change.family, late_s))
+        return late_s > TOO_LATE_S
 
     async def _record_overrides(self) -> bool:
         """Put on record, before anything is sent on their strength, the overrides this plan needed.
 
-        Tells whether there was something to be recorded.
+        Each field and value is recorded. Tells whether there was something to be recorded.
         """
         assert self.plan is not None
+        changes = {change.family: change.field_words for change in self.plan.changes}
         before = len(self.memory.overridden)
         for refusal in self.plan.overridden:
-            key = refusal.override, refusal.rule
+            values = changes.get(refusal.family, "")
+            key = refusal.override, refusal.rule, refusal.field, values
             if key not in self.memory.overridden:
-                told = f"{refusal.kind.value}: {refusal.sentence}"
+                of = f" ({values})" if values else ""
+                told = f"{refusal.kind.value}: {refusal.sentence}{of}"
                 await self.store.record_override(refusal.family, refusal=told, reason=self.options.reason)
                 self.memory.overridden.add(key)
         return len(self.memory.overridden) > before
@@ -737,7 +861,7 @@ class _Pass:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
         if verdict.status is AttemptStatus.APPLIED and took < LATEST_ARRIVAL_S:
-            self.proved.add(change.family)  # later, what is on record may be a newer proof, not of ours
+            self.proved[change.family] = slot.attempt  # a later one may prove what was long overtaken
         self.observe(
             RequestSettled(
                 slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason
@@ -840,6 +964,10 @@ class _Pass:
         whole = self.plan is not None and self._has_whole_picture(self.plan)
         plan, refused = self.plan if whole else None, isinstance(end, Stopped)
         return states_seen(self.wanted, self.known, self.reads, plan, refused=refused)
+
+
+def _odd_rows(read: LiveRead) -> OddRowsSeen:
+    return OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
 
 
 def stop_for(reply: Reply) -> Next | None:

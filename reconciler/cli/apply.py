@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from reconciler.cli import doors
@@ -22,6 +24,17 @@ from reconciler.core.plan import Basis
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.saved import instant
 from reconciler.errors import UsageError
+
+ALLOW_UNSEEN = UsageError(
+    "allow-unseen",
+    "--allow needs --expect DIGEST or a plan file where nobody is asked: it is for the plan that was seen",
+    "mmp plan prints the digest, and with each refusal the whole command",
+)
+
+
+def may_ask(yes: bool) -> bool:
+    """Tell whether a person sees the plan and is asked about it before anything is sent."""
+    return not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 class AllowType(click.ParamType[Allow]):
@@ -55,7 +68,8 @@ class AllowType(click.ParamType[Allow]):
     "allows",
     type=AllowType(),
     multiple=True,
-    help="Override the policy or guard for one family; may be repeated.",
+    help="Override the policy or guard for one family; may be repeated. Needs --expect or PLAN"
+    " unless a person is asked.",
 )
 @click.option("--reason", metavar="TEXT", help="Why it is allowed; kept in the history.")
 @click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
@@ -107,7 +121,8 @@ def apply(
       mmp apply --yes
       mmp apply plan.json --yes
       mmp apply --yes --family 'BTC-*' --output json
-      mmp apply --yes --allow disable:SOL-USD_UM --reason "delisted"
+      mmp apply --family SOL-USD_UM --allow disable:SOL-USD_UM --reason "delisted"
+      mmp apply plan.json --yes --expect "$DIGEST" --allow loosen:BTC-USD --reason "new client"
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
@@ -117,9 +132,16 @@ def apply(
     out = Output(output_format, color)
     base = doors.base_url(base_url, allow_hosts)
     desired = doors.read_desired(config, out)
-    for flag, given in (("--expect", expect is not None), ("PLAN", plan_file is not None)):
+    about_one = (
+        ("--expect", expect is not None),
+        ("PLAN", plan_file is not None),
+        ("--allow", bool(allows)),
+    )
+    for flag, given in about_one:
         if given and len(desired) != 1:
             raise UsageError("one-account", f"{flag} wants exactly one account", "name one file with -c")
+    if allows and expect is None and plan_file is None and not may_ask(yes):
+        raise ALLOW_UNSEEN
     loaded = None if plan_file is None else load_fresh_plan(plan_file, desired[0], base, expect)
     if loaded is not None and no_live and loaded.saved.plan.basis is not Basis.LAST_APPLIED:
         raise UsageError("no-live-plan", "--no-live is only for a plan that was made with it")
@@ -137,7 +159,7 @@ def apply(
         reason=reason,
         saved=None if loaded is None else loaded.saved,
     )
-    policies = doors.read_policies(desired, policy_file, out)
+    policies = doors.watched_policies(desired, policy_file, out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     if loaded is not None:
         made_at = instant(loaded.saved.made_at)

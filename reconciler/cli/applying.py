@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -23,16 +24,29 @@ from reconciler.cli.output import Output
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
+from reconciler.core import events
 from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Because, Plan, Rules, digest
-from reconciler.core.policy import GUARD_RULE, Allow, Policy, PolicyInForce
+from reconciler.core.policy import GUARD_RULE, Allow, Policy
+from reconciler.core.problems import has_visible_text, printable
 from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
 from reconciler.core.verdict import Reply
-from reconciler.errors import PRECEDENCE, Exit, MmpError, PlanStale, Refused, UsageError, worst
+from reconciler.desired.attention import Trust
+from reconciler.desired.watch import PolicyAccepted, Rejected, Unsure, WatchedPolicy
+from reconciler.errors import (
+    PRECEDENCE,
+    Exit,
+    InvalidInput,
+    MmpError,
+    PlanStale,
+    Refused,
+    UsageError,
+    worst,
+)
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
@@ -54,6 +68,7 @@ from reconciler.reconcile import (
     survey,
 )
 from reconciler.report.documents import Context, apply_document, several
+from reconciler.report.refusals import override_command, protection_command
 from reconciler.report.text import plan_text, results_text
 from reconciler.report.words import count
 
@@ -115,7 +130,7 @@ class Run:
     """
 
     desired: Desired
-    policy: Policy | None
+    policy: WatchedPolicy
     clock: SystemClock
     store: Store
     exchange: OkxTradingClient
@@ -162,7 +177,7 @@ class Applying:
     def __init__(
         self,
         desired: tuple[Desired, ...],
-        policies: tuple[Policy | None, ...],
+        policies: tuple[WatchedPolicy, ...],
         order: Order,
         out: Output,
     ) -> None:
@@ -179,16 +194,14 @@ class Applying:
     async def run(self) -> Exit:
         """Apply everything and report; returns the exit status."""
         self._refuse_no_family()
-        timing = ExchangeClock()
-        clients = [
-            doors.trading_client(desired, self.order.base, self.stop.clock, timing)
-            for desired in self.desired
-        ]
         order, clock = self.order, self.stop.clock
-        async with doors.opened_state(order.state, clock, order.lock_timeout_s) as state:
-            self.runs = self._prepared(state, clients)
-            self.stop.install()
-            await self.stop.run(self._all())
+        log = logs.shielded(logs.observer(simulator=doors.is_simulator(order.base)))
+        async with aclosing(ExchangeClock(log)) as timing:
+            clients = [doors.trading_client(desired, order.base, clock, timing) for desired in self.desired]
+            async with doors.opened_state(order.state, clock, order.lock_timeout_s) as state:
+                self.runs = self._prepared(state, clients)
+                self.stop.install()
+                await self.stop.run(self._all())
         return self._report()
 
     def _refuse_no_family(self) -> None:
@@ -260,12 +273,13 @@ class Applying:
         plan = await survey(
             run.desired,
             known=grounds.known,
+            last_rows=await run.store.last_rows(),
             ledger=grounds.ledger,
             exchange=run.reads if self.order.live else None,
             clock=run.clock,
             rules=Rules(
                 paused=paused(grounds.pauses, run.desired),
-                policy=run.policy,
+                policy=run.policy.policy,
                 allowed=self.order.allowed,
                 only=run.only,
                 reviewed=self.order.reviewed,
@@ -277,7 +291,7 @@ class Applying:
             raise doors.failure("live settings could not be read", plan)
         self._show(run, plan)
         run.shown = plan
-        run.problem = self._veto(plan, run.policy)
+        run.problem = self._veto(run, plan)
         run.approved = _requests_digest(plan)
 
     async def _reconcile(self, run: Run) -> None:
@@ -301,7 +315,8 @@ class Applying:
             purpose="apply",
             live=self.order.live,
             assume_idle=self.order.assume_idle,
-            policy=lambda: PolicyInForce(run.policy),
+            policy=lambda: run.policy.in_force,
+            recheck=lambda: self._recheck(run),
             allowed=self.order.allowed,
             reason=self.order.reason or "",
             reviewed=self.order.reviewed,
@@ -309,12 +324,22 @@ class Applying:
             patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
         )
 
+    async def _recheck(self, run: Run) -> bool:
+        """Read the policy again; False: it has content that is not in force."""
+        seen = run.policy.decide(run.policy.read(), Trust.TWICE, run.clock.now())
+        match seen:
+            case PolicyAccepted(path, policy):
+                self._observer(run)(events.PolicyAccepted(path, policy.sha256 if policy else None))
+            case Rejected(path, problems, in_force):
+                self._observer(run)(events.PolicyRejected(path, problems, in_force))
+        return not isinstance(seen, Unsure | Rejected)
+
     def _review(self, run: Run, plan: Plan) -> Approval | None:
         """Check the first plan against the options; None vetoes."""
         if run.first is None:
             self._show(run, plan)
         run.first, run.begun = plan, True
-        run.problem = self._veto(plan, run.policy, run.approved)
+        run.problem = self._veto(run, plan, run.approved)
         if run.problem is not None:
             return None
         patience_s = self.order.timeout_s
@@ -332,28 +357,28 @@ class Applying:
         run.first = plan
         if self.out.json and not self._may_ask():
             return
-        context = Context.of(run.desired, self.order.base.host, run.policy)
+        context = Context.of(run.desired, self.order.base.host, run.policy.policy)
         write, stream = (self.out.note, sys.stderr) if self.out.json else (self.out.result, sys.stdout)
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
-    def _veto(self, plan: Plan, policy: Policy | None, approved: str | None = None) -> MmpError | None:
+    def _veto(self, run: Run, plan: Plan, approved: str | None = None) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may.
 
         ``approved`` is the digest of the requests that were approved, None when none were yet.
         Where several reasons hold all are told, under the code and status of the one that goes first.
         A family that is stale is a reason only beside others: by itself it is skipped.
         """
-        found = list(self._objections(plan, policy, approved))
+        found = list(self._objections(run, plan, approved))
         if found and (moved_by := _stale(plan, self.order.reviewed or {})):
             found.append(moved_by)
         return joined(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
-    def _objections(self, plan: Plan, policy: Policy | None, approved: str | None) -> Iterator[MmpError]:
-        if plan.overridden and not (self.order.reason or "").strip():
+    def _objections(self, run: Run, plan: Plan, approved: str | None) -> Iterator[MmpError]:
+        if plan.overridden and not has_visible_text(self.order.reason or ""):
             yield _reason_missing(plan)
         if plan.refusals:
-            yield _refusal(plan, policy)
+            yield _refusal(plan, run.policy.policy, run.desired.path)
         if self.order.expect is not None and plan.digest != self.order.expect:
             yield _unexpected(plan, self.order.expect)
         if approved is not None and _requests_digest(plan) != approved:
@@ -529,8 +554,28 @@ def _ending(run: Run) -> MmpError | None:
             return doors.failure("writing was stopped", reply)
         case TimedOut():
             return doors.timed_out(run.result.trouble)
-        case Finished() | Later() | Vetoed() | Interrupted():
+        case Finished():
+            return _refused_meanwhile(run, run.result.plan)
+        case Later() | Vetoed() | Interrupted():
             return None
+
+
+def _refused_meanwhile(run: Run, left: Plan | None) -> MmpError | None:
+    """Return why the policy holds what was not refused when this began; None where it holds nothing."""
+    if left is None or not left.refusals:
+        return None
+    policy = run.policy
+    if policy.refused is None:
+        return _refusal(left, policy.policy, run.desired.path, "some changes were not sent")
+    wrong = policy.refused.problems[0]
+    held = ", ".join(dict.fromkeys(refusal.family for refusal in left.refusals))
+    return InvalidInput(
+        wrong.code,
+        f"{printable(wrong.path)}:{wrong.line}:{wrong.column}: {wrong.message}; the policy became invalid"
+        f" meanwhile, so nothing was sent that takes protection away from {held}",
+        wrong.hint,
+        path=wrong.path,
+    )
 
 
 def _requests_digest(plan: Plan) -> str:
@@ -581,18 +626,21 @@ def _reason_missing(plan: Plan) -> UsageError:
     return UsageError(
         "no-reason",
         f"nothing was sent, because --allow is needed here and nobody said why: {told}",
-        'add --reason "…"; it is kept in the history',
+        'add --reason "…" with text that people can read; it is kept in the history',
     )
 
 
-def _refusal(plan: Plan, policy: Policy | None) -> Refused:
-    """Name every refused change, the rule and the numbers, and the overrides that would do."""
+def _refusal(plan: Plan, policy: Policy | None, path: str, outcome: str = "nothing was sent") -> Refused:
+    """Name every refused change, the rule and the numbers, and the commands that send what is meant."""
     told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
-    allows = " ".join(dict.fromkeys(refusal.allow for refusal in plan.refusals))
+    families = frozenset(refusal.family for refusal in plan.refusals)
+    hint = f"if that is meant: {override_command(plan, families, path)}"
+    if protection := protection_command(plan, path):
+        hint += f"; to send only what adds protection: {protection}"
     return Refused(
         "guard-disable" if guard else "policy",
-        f"nothing was sent, because the {'guard' if guard else 'policy'} refuses {told}",
-        f'if that is meant: {allows} --reason "…"',
+        f"{outcome}, because the {'guard' if guard else 'policy'} refuses {told}",
+        hint,
         path=policy.path if policy else None,
     )

@@ -6,9 +6,11 @@ sides, so that a change of the policy never lets through what comes along with i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from reconciler.core.model import Desired
     from reconciler.core.plan import Plan
     from reconciler.core.policy import Policy
+    from reconciler.core.policy_change import PolicyChange
     from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
     from reconciler.report.documents import Context
@@ -80,9 +83,8 @@ class Side(Protocol):
         """How the side was named."""
         ...
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether a policy that is not there is none: beside a file of its own there need not be one."""
+    def is_whole(self, other: Side) -> bool:
+        """Tell whether a policy that is not there is none: a lone file need not have one beside it."""
         ...
 
     def readings(self) -> tuple[Reading, ...]:
@@ -91,6 +93,10 @@ class Side(Protocol):
 
     def policy(self, desired: Desired | None) -> PolicyReading | None:
         """Read the policy beside the file of ``desired``, None: beside what was named first."""
+        ...
+
+    def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of each YAML file in the folder where the policy is looked for."""
         ...
 
     @property
@@ -111,6 +117,10 @@ class Side(Protocol):
         ...
 
 
+YAML_ENDINGS = (".yaml", ".yml")
+"""How the name of a file ends that may be a policy under another name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """What one account's changes have to pass, and the policies that comes from."""
@@ -118,7 +128,7 @@ class Guard:
     asked: tuple[Policy | None, ...]
     old: Policy | None
     new: Policy | None
-    changed: bool
+    change: PolicyChange | None = None
 
 
 def side_of(written: str, config: tuple[str, ...]) -> Side:
@@ -150,19 +160,23 @@ def compared(
     befores: Sequence[Desired], afters: Sequence[Desired], guards: Guards
 ) -> tuple[list[Plan], list[Context]]:
     """Return a plan for each account of either side, with what it is about."""
-    from reconciler.core.diff import compare, gone, paired
+    from reconciler.core.diff import compare, gone, is_share_judged, paired
 
     pairs, dropped = paired(befores, afters, guards.same_place)
     plans: list[Plan] = []
     contexts: list[Context] = []
     for was, now in pairs:
         guard = guards.of(was, now)
-        plans.append(compare(was, now, guard.asked))
-        contexts.append(_context(now, guard, was, guards.old.name))
+        plan = compare(was, now, guard.asked)
+        context = _context(now, guard, was, guards.old.name, () if was else dropped)
+        assert context.old is not None
+        share = is_share_judged(plan, guard.asked)
+        plans.append(plan)
+        contexts.append(replace(context, old=replace(context.old, share_unproven=share)))
     for was in dropped:
         guard = guards.of(was, None)
         plans.append(gone(was, guard.asked))
-        contexts.append(_context(was, guard, was, guards.old.name))
+        contexts.append(_context(was, guard, was, guards.old.name, ()))
     return plans, contexts
 
 
@@ -184,21 +198,40 @@ class Guards:
             from reconciler.desired.policy import load_policy
 
             named = self._accepted(load_policy(self._named))
-            return Guard((named,), named, named, changed=False)
+            return Guard((named,), named, named)
         old, new = self._accepted(self.old.policy(was)), self._accepted(self._new.policy(now))
-        if old is None and not self.old.is_whole:
-            return Guard((new,), None, new, changed=False)
-        if new is None and not self._new.is_whole:
-            return Guard((old,), old, old, changed=False)
-        if _digest(old) == _digest(new):
-            return Guard((new,), old, new, changed=False)
-        return Guard((old, new), old, new, changed=True)
+        if old is None and not self.old.is_whole(self._new):
+            return Guard((new,), None, new)
+        if new is None and not self._new.is_whole(self.old):
+            return Guard((old,), old, old)
+        asked = (new,) if _digest(old) == _digest(new) else (old, new)
+        return Guard(asked, old, new, self._change(old, new, was, now))
+
+    def _change(
+        self, old: Policy | None, new: Policy | None, was: Desired | None, now: Desired | None
+    ) -> PolicyChange | None:
+        from reconciler.core.policy_change import policy_change
+
+        new_name = os.path.basename(self._new.place(new.path)) if new else None
+        if old is not None and new is None:
+            new_name = next(
+                (name for name, content in self._new.beside(now) if _sha256(content) == old.sha256), None
+            )
+        return policy_change(
+            old,
+            new,
+            {*(was.families if was else ()), *(now.families if now else ())},
+            old_name=os.path.basename(self.old.place(old.path)) if old else None,
+            new_name=new_name,
+        )
 
     def same_place(self, was: Desired, now: Desired) -> bool:
-        """Tell whether two files are the same one of what was named."""
+        """Tell whether two files are the same one of what was named, and not of two User IDs."""
+        from reconciler.core.diff import other_uid
+
         if self.old.is_one_file and self._new.is_one_file:
             return True
-        return self.old.place(was.path) == self._new.place(now.path)
+        return self.old.place(was.path) == self._new.place(now.path) and not other_uid(was, now)
 
     def _accepted(self, reading: PolicyReading | None) -> Policy | None:
         if reading is None:
@@ -214,12 +247,39 @@ class _OnDisk:
     """A file or folder of this machine."""
 
     name: str
-    is_whole: bool = False
 
     @property
     def is_one_file(self) -> bool:
         """Whether it is a file."""
         return not os.path.isdir(self.name)
+
+    def is_whole(self, other: Side) -> bool:
+        """Tell whether a policy that is not there is none.
+
+        It is in the working files of what ``other`` names in a revision, and where both are folders.
+        """
+        if isinstance(other, _InGit):
+            return self._folder_in(other.revision) in other.folders()
+        return not self.is_one_file and not other.is_one_file
+
+    def _folder_in(self, revision: Revision) -> str | None:
+        """Return the folder from the top of the repository; None outside of it."""
+        from reconciler.errors import InvalidInput
+
+        try:
+            path = revision.path_of_file(self.name)
+        except InvalidInput:
+            return None
+        return posixpath.dirname(path) if self.is_one_file else path
+
+    def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
+        from reconciler.desired.nodes import MAX_BYTES
+
+        folder = os.path.dirname(self._policy_place(desired)) or os.curdir
+        for name in sorted(os.listdir(folder)):
+            if name.endswith(YAML_ENDINGS):
+                with suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+                    yield name, file.read(MAX_BYTES + 1)
 
     def refuse_mistyped(self, other: Side) -> None:
         """Accept it: what was named exists, or it would have been looked for as a revision."""
@@ -245,8 +305,13 @@ class _OnDisk:
     def policy(self, desired: Desired | None) -> PolicyReading | None:
         from reconciler.desired.policy import policy_for
 
-        first = os.path.join(self.name, "") if os.path.isdir(self.name) else self.name
-        return policy_for(desired.path if desired else first, None)
+        return policy_for(self._policy_place(desired), None)
+
+    def _policy_place(self, desired: Desired | None) -> str:
+        """Return a path in the folder where the policy is looked for."""
+        if desired is not None:
+            return desired.path
+        return self.name if self.is_one_file else os.path.join(self.name, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +320,30 @@ class _InGit:
 
     revision: Revision
     paths: tuple[str, ...]
-    is_whole: bool = True
 
     @property
     def name(self) -> str:
         """How the first of them is told."""
         return self.revision.shown(self.paths[0])
+
+    def is_whole(self, other: Side) -> bool:
+        """Say yes: a revision has all that was committed."""
+        del other
+        return True
+
+    def folders(self) -> set[str]:
+        """Return the folders, from the top, in which policies are looked for."""
+        return {self.revision.folder_of(self.revision.shown(path)) for path in self.paths}
+
+    def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
+        from reconciler.desired.nodes import MAX_BYTES
+        from reconciler.errors import InvalidInput
+
+        folder = self.revision.folder_of(desired.path if desired else self.name)
+        for name, entry in sorted(self.revision.folder(folder).items()):
+            if name.endswith(YAML_ENDINGS):
+                with suppress(InvalidInput):
+                    yield name, self.revision.content(entry, name, MAX_BYTES + 1)
 
     @property
     def is_one_file(self) -> bool:
@@ -325,19 +408,37 @@ class _InGit:
         return policy_among(shown, load)
 
 
-def _context(desired: Desired, guard: Guard, was: Desired | None, named: str) -> Context:
+def _context(
+    desired: Desired, guard: Guard, was: Desired | None, named: str, candidates: Sequence[Desired]
+) -> Context:
+    """Return what the plan of one account is about.
+
+    ``candidates`` are accounts only the older side has, where this one may be one of them.
+    """
     from reconciler.report.documents import Context, OldSide, PolicyFile, identity_changes
 
-    old = PolicyFile(guard.old.path, guard.old.sha256) if guard.old else None
+    policy = PolicyFile(guard.old.path, guard.old.sha256) if guard.old else None
     context = Context.of(desired, None, guard.new)
     if was is None:
-        return replace(context, old=OldSide(named, old, guard.changed, None, None))
-    identity, environment = identity_changes(was, desired), was.environment.value
-    return replace(context, old=OldSide(was.path, old, guard.changed, was.account, environment, identity))
+        names = tuple(f"{one.account} ({one.environment.value})" for one in candidates)
+        return replace(context, old=OldSide(named, policy, guard.change, None, None, not_compared=names))
+    old = OldSide(
+        was.path,
+        policy,
+        guard.change,
+        was.account,
+        was.environment.value,
+        identity_changes(was, desired),
+    )
+    return replace(context, old=old)
 
 
 def _accepted(readings: Sequence[Reading]) -> tuple[Desired, ...]:
     return tuple(reading.desired for reading in readings if reading.desired is not None)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _digest(policy: Policy | None) -> str | None:

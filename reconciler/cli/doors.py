@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -21,10 +21,12 @@ from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.core.events import ExchangeFailed, RequestSettled
+    from reconciler.core.evidence import SeenRow
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
     from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
+    from reconciler.desired.watch import WatchedPolicy
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
@@ -71,13 +73,34 @@ def read_policies(desired: Sequence[Desired], named: str | None, out: Output) ->
 
     On any error every problem of every policy is told and the status is 4.
     """
+    return tuple(reading.policy if reading else None for reading in _valid_policies(desired, named, out))
+
+
+def watched_policies(
+    desired: Sequence[Desired], named: str | None, out: Output
+) -> tuple[WatchedPolicy, ...]:
+    """Read each account's policy as ``read_policies`` does, to be read again later."""
+    from reconciler.desired.watch import WatchedPolicy
+
+    found = _valid_policies(desired, named, out)
+    return tuple(WatchedPolicy(each, one.path, named) for one, each in zip(desired, found, strict=True))
+
+
+def _valid_policies(
+    desired: Sequence[Desired], named: str | None, out: Output
+) -> tuple[PolicyReading | None, ...]:
+    from reconciler.desired.policy_check import with_unmatched
+
     found = read_policy_files(desired, named)
-    readings = list({reading.path: reading for reading in found if reading is not None}.values())
+    readings = [
+        with_unmatched(reading, accounts_under(reading, desired, found, named))
+        for reading in {each.path: each for each in found if each is not None}.values()
+    ]
     if any(reading.policy is None for reading in readings):
         tell_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)
     tell_warnings(readings, out)
-    return tuple(reading.policy if reading else None for reading in found)
+    return found
 
 
 def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[PolicyReading | None, ...]:
@@ -85,6 +108,33 @@ def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[Po
     from reconciler.desired.policy import policy_for
 
     return tuple(policy_for(one.path, named) for one in desired)
+
+
+def accounts_under(
+    policy: PolicyReading,
+    desired: Sequence[Desired | None],
+    policies: Sequence[PolicyReading | None],
+    named: str | None,
+) -> tuple[Desired, ...]:
+    """Return the accounts that ``policy`` applies to; ``policies`` are those of ``desired``, one each.
+
+    One that lies beside configs applies to every config of its folder, also to those that were not named.
+    None where a config that it applies to is invalid: which families that has is not known.
+    """
+    from reconciler.desired.config import load_configs
+
+    under = [
+        one
+        for one, its in zip(desired, policies, strict=True)
+        if its is not None and its.path == policy.path
+    ]
+    if policy.policy is None or not policy.policy.families:
+        return ()
+    if named is None:
+        folder = os.path.join(os.path.dirname(policy.path), "")
+        under += [reading.desired for reading in load_configs((folder or os.curdir,))]
+    known = {(one.account, one.environment): one for one in under if one is not None}
+    return () if None in under else tuple(known.values())
 
 
 def tell_problems(readings: Sequence[Excerptable], out: Output) -> None:
@@ -266,6 +316,7 @@ class OnRecord:
     ledger: Ledger
     uid: str | None
     pauses: tuple[Pause, ...] = ()
+    last_rows: Mapping[Family, SeenRow] = field(default_factory=dict)
 
 
 async def on_record(
@@ -286,7 +337,9 @@ async def on_record(
         return OnRecord({}, nothing_sent, uid)
     snapshot = await store.snapshot()
     ledger = snapshot.ledger or nothing_sent
-    return OnRecord(await store.known(), ledger, uid or snapshot.uid, await store.pauses())
+    return OnRecord(
+        await store.known(), ledger, uid or snapshot.uid, await store.pauses(), await store.last_rows()
+    )
 
 
 async def owner(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +20,7 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
-from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, view
+from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, last_proof, view
 from reconciler.core.model import Desired, Environment, Family, Known, LiveRead, LiveRow, Never
 from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
@@ -31,7 +31,7 @@ from reconciler.report.words import families
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.core.model import AccountInfo
+    from reconciler.core.model import AccountInfo, Setting
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import AccountStore, Clock, Exchange
     from reconciler.report.starter import Imported
@@ -85,8 +85,8 @@ def import_(
 ) -> None:
     """Write a minimal file of what is live: what families share under defaults, a comment on each line.
 
-    Needs a key with Read permission and sends nothing. What was read is recorded as adopted, so that
-    mmp plan shows no changes afterwards. Nothing is overwritten.
+    Needs a key with Read permission and sends nothing. Families without a record are recorded as
+    adopted, so that mmp plan shows no changes for them afterwards. Nothing is overwritten.
 
     A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
 
@@ -128,10 +128,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was found, and the file's text."""
+    """What was found, and the file's text; ``differing`` families have another value on record."""
 
     found: Imported
     text: str
+    differing: tuple[Family, ...] = ()
 
 
 async def _import(asked: Asked) -> Written:
@@ -170,11 +171,27 @@ async def _keep(
         reads = reads.then(read)
     written = _written(asked, info, read, clock)
     write_new(asked.path, written.text)
-    await store.record_live(read)
+    last_rows = (await store.last_rows()).items()
+    await store.record_live(
+        read, last_seen={one: seen.row for one, seen in last_rows if one not in read.rows}
+    )
     proven = _proven(reads, known)
-    settings = {family: one for family, one in written.found.settings.items() if family in proven}
+    settings = {
+        family: one
+        for family, one in written.found.settings.items()
+        if family in proven and isinstance(known.get(family, Never()), Never)
+    }
     await store.adopt(settings, read_begun_at=read.begun_at)
-    return written
+    return replace(written, differing=_differing(written.found.settings, known))
+
+
+def _differing(settings: Mapping[Family, Setting], known: Mapping[Family, Known]) -> tuple[Family, ...]:
+    """Return the families whose record says something else than live: it is left as it is."""
+    return tuple(
+        family
+        for family, setting in settings.items()
+        if (proof := last_proof(known.get(family, Never()))) is not None and proof.setting != setting
+    )
 
 
 async def _read(exchange: Exchange) -> LiveRead:
@@ -250,4 +267,6 @@ def _tell(asked: Asked, written: Written, out: Output) -> None:
     else:
         told = families(len(found.settings))
         simulator = "SIMULATOR " if doors.is_simulator(asked.base) else ""
-        out.result(f"{simulator}Wrote {printable(asked.path)}: {told}. mmp plan shows no changes now.\n")
+        shown = f"what differs from the record of {', '.join(written.differing)}"
+        shown = shown if written.differing else "no changes now"
+        out.result(f"{simulator}Wrote {printable(asked.path)}: {told}. mmp plan shows {shown}.\n")

@@ -86,6 +86,8 @@ class Keeper:
         self._told: str | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
+        self.look_before_sending: Callable[[], bool] = lambda: True
+        """Looks at file and policy now; False: there is content that is not in force."""
         self.task: asyncio.Task[None] | None = None
         """What keeps the account; None while nothing does."""
         self._let_go = False
@@ -199,6 +201,7 @@ class Keeper:
                 assume_idle=standing.assume_idle,
                 drift=standing.drift,
                 policy=lambda: self.policy.in_force,
+                recheck=self._recheck,
             ),
             interval_s=standing.interval_s,
             stopping=self.stopping,
@@ -207,6 +210,9 @@ class Keeper:
             begins_within_s=LONGEST_WAIT_S + standing.lock_timeout_s,
             claim=lambda uid: self._claims.refusal(uid, self.desired),
         )
+
+    async def _recheck(self) -> bool:
+        return self.look_before_sending()
 
     def _client(self) -> OkxTradingClient:
         """Return a client whose key is looked up again; one in variables cannot change."""

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from reconciler.cli.noticing import Ears
 from reconciler.desired.attention import UNCLOSED_S, Attention, Notice, Sign, Trust
 from reconciler.desired.route import Route, Spot, together
-from reconciler.desired.watch import Unsure
+from reconciler.desired.watch import Rejected, Unsure
 from reconciler.ports import Clock
 
 POLL_S = 15.0
@@ -129,12 +129,26 @@ class Lookout:
             post.attention = Attention(look_at=self.clock.now(), whole=True)
             self._look(post, heard=False)
 
+    def look_before_sending(self, *posts: Post) -> bool:
+        """Look at these now: a directory may not tell of a change (a hard link, a remote file system).
+
+        False: content was found that is not in force, because it is not decided on yet or invalid. What is
+        in force already costs a read and a hash.
+        """
+        seen = [self._look(post, beside=True) for post in posts]
+        self.ears.wake()  # what was heard meanwhile, or is to be looked at again, may be due sooner
+        return not any(isinstance(one, Unsure | Rejected) for one in seen)
+
     def _next_at(self) -> float:
         due = (post.attention.look_at for post in self.posts)
         return min((self._poll_at, *(at for at in due if at is not None)))
 
-    def _look(self, post: Post, *, heard: bool = True) -> None:
-        """Look at one thing; ``heard`` False: whatever its writer is doing meanwhile."""
+    def _look(self, post: Post, *, heard: bool = True, beside: bool = False) -> object:
+        """Look at one thing and return what was decided.
+
+        ``heard`` False: whatever its writer is doing meanwhile. ``beside``: what calls for a look still
+        does if this one decides nothing.
+        """
         now, before = self.clock.now(), post.attention
 
         def trust() -> Trust:
@@ -144,10 +158,13 @@ class Lookout:
             return min(before.trust(now), post.attention.trust(now))
 
         seen = post.look(trust, now)
-        if post.attention is before:
+        if beside and isinstance(seen, Unsure):
+            post.attention = post.attention.looked_beside(now)
+        elif post.attention is before and not (beside and seen is None):
             post.attention = before.looked(now, unsure=isinstance(seen, Unsure))
         if seen is not None and not isinstance(seen, Unsure):
             post.tell(seen)
+        return seen
 
     def _hear(self) -> None:
         heard, now = self.ears.listen(), self.clock.now()

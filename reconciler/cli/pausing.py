@@ -2,6 +2,8 @@
 
 A pause is stored in the state, by the User ID that the account was used with, and ends by itself. Nothing
 here asks the exchange or needs a key, so an account that was never used with this state cannot be paused.
+An account that was renamed since is found by ``expect.uid`` of its file. Without it, which account is meant
+would be a guess, and a wrong guess leaves another account without protection.
 """
 
 from __future__ import annotations
@@ -29,12 +31,18 @@ from reconciler.report.status import pauses_document, pauses_text
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
-    from reconciler.core.records import AttemptRecord
+    from reconciler.core.records import AttemptRecord, NameRecord
     from reconciler.ports import AccountStore, State
 
 IN_FLIGHT_S = LATEST_ARRIVAL_S + WINDOW_S
-"""How long after its reservation a request without a verdict is named: until its latest possible arrival,
-and some more, because the clocks of several hosts differ."""
+"""How long after its reservation a request without a definite answer is named: until its latest possible
+arrival, and some more, because the clocks of several hosts differ."""
+
+
+NEVER_USED_HINT = "run `mmp apply` or `mmp run` first; nothing is written for the account until then"
+
+MAX_NAMES = 8
+"""Account names that a message repeats; a state may have hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,7 @@ async def pause_families(
     for families, policy in zip(matching, policies, strict=True):
         _refuse_protected(families, policy)
     async with _opened(meant) as state:
-        stores = _stores(meant, state)
-        for store in stores:
-            await store.pause((), until=None, reason="")  # raises where nothing can be paused
+        stores = await _stores(meant, state, out)
         until = None if for_s is None else SystemClock().wall() + timedelta(seconds=for_s)
         for store, families in zip(stores, matching, strict=True):
             await store.pause(sorted(families), until=until, reason=reason)
@@ -80,7 +86,7 @@ async def resume_families(meant: Meant, *, out: Output) -> None:
     if _is_missing(meant):
         _refuse_none(meant, desired)
     async with _opened(meant) as state:
-        stores = _stores(meant, state)
+        stores = await _stores(meant, state, out)
         held = [[pause.family for pause in await store.pauses()] for store in stores]
         paused = [_matching(families, meant.globs) for families in held]
         _refuse_none(meant, desired or any(paused))
@@ -93,8 +99,7 @@ async def resume_families(meant: Meant, *, out: Output) -> None:
 async def _opened(meant: Meant) -> AsyncIterator[State]:
     """Open the state. A state that does not exist was never used, and is not created."""
     if _is_missing(meant):
-        hint = "run `mmp apply` or `mmp run` first; nothing is written for the account until then"
-        raise MmpError("state-unused", f"there is no state at {meant.state}", hint)
+        raise MmpError("state-unused", f"there is no state at {meant.state}", NEVER_USED_HINT)
     async with doors.opened_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
         yield state
 
@@ -104,21 +109,53 @@ def _is_missing(meant: Meant) -> bool:
 
 
 async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[AttemptRecord, ...]:
-    """Return the recently reserved requests of these families that have no answer yet, by id."""
+    """Return the recently reserved requests of these families that may still take effect, by id."""
     lately = SystemClock().wall() - timedelta(seconds=IN_FLIGHT_S)
     attempts = (await store.snapshot()).open_attempts
     return tuple(
         attempt
         for attempt in attempts
         if attempt.family in families
-        and attempt.status is AttemptStatus.PENDING
+        and attempt.status in (AttemptStatus.PENDING, AttemptStatus.UNKNOWN)
         and attempt.reserved_wall >= lately
     )
 
 
-def _stores(meant: Meant, state: State) -> list[AccountStore]:
-    # The record of the account says which kind of exchange is at the other end.
-    return [state.account(one.account, one.environment, Kind.OKX) for one in meant.desired]
+async def _stores(meant: Meant, state: State, out: Output) -> list[AccountStore]:
+    """Return the store of each account, of the kind of exchange that it was used with.
+
+    Raises MmpError where an account was never used with the state.
+    """
+    return [await _store(one, state, out) for one in meant.desired]
+
+
+async def _store(one: Desired, state: State, out: Output) -> AccountStore:
+    found = await doors.recorded(state, one)
+    if found is not None:
+        return found[0]
+    names = await state.account(one.account, one.environment, Kind.OKX).names()
+    same = [name for name in names if name.uid == one.expected_uid]
+    if len({name.kind for name in same}) == 1:
+        known = same[0]
+        out.note(
+            f"The state has User ID {known.uid} under the name {known.account}, not {one.account} yet."
+        )
+        return state.account(known.account, one.environment, known.kind)
+    raise _unused(one, names)
+
+
+def _unused(one: Desired, names: Sequence[NameRecord]) -> MmpError:
+    """Return the failure of an account without a record, and which accounts have one."""
+    message = f"the state was never used for account {one.account} ({one.environment.value})"
+    if not names:
+        return MmpError("state-unused", message, NEVER_USED_HINT, path=one.path)
+    known = ", ".join(name.account for name in names[:MAX_NAMES])
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    hint = (
+        f"if the account was renamed, put its User ID into expect.uid, so that its record is found; "
+        f"otherwise {NEVER_USED_HINT}"
+    )
+    return MmpError("state-unused", f"{message}, only for {known}{more}", hint, path=one.path)
 
 
 def _matching(families: Iterable[Family], globs: tuple[str, ...]) -> list[Family]:

@@ -217,6 +217,7 @@ def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question
 async def _plan_one(
     desired: Desired, policy: Policy | None, asked: Question, timing: ExchangeClock
 ) -> Made:
+    from reconciler import logs
     from reconciler.clock import SystemClock
     from reconciler.core.verdict import Reply
     from reconciler.reconcile import survey
@@ -231,11 +232,15 @@ async def _plan_one(
     made = await survey(
         desired,
         known=record.known,
+        last_rows=record.last_rows,
         ledger=record.ledger,
         exchange=reads,
         clock=clock,
         rules=Rules(
             paused=paused(record.pauses, desired), policy=policy, only=chosen(desired, asked.globs)
+        ),
+        observe=logs.observer(
+            desired.account, desired.environment.value, simulator=doors.is_simulator(asked.base)
         ),
     )
     if client is not None:

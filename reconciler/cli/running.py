@@ -75,12 +75,13 @@ class Supervisor:
         self._by_key: dict[AccountKey, Keeper] = {}
         self._keys: dict[AccountKey, Post] = {}
         self._begin_at = float("-inf")
-        self._timing = ExchangeClock()
+        self._timing = ExchangeClock(self.tell)
         self._turns = Turns()
         self._begin_with = desired
         self._files: dict[str, WatchedFile] = {}
         self._posts: dict[str, Post] = {}
         self._policies: dict[str, WatchedPolicy] = {}
+        self._policy_posts: dict[WatchedPolicy, Post] = {}
         for one, found in zip(desired, policies, strict=True):
             watched = WatchedPolicy(found, one.path, standing.policy_file)
             self._policies.setdefault(self._policy_key(one.path), watched)
@@ -104,6 +105,7 @@ class Supervisor:
 
     async def _run(self, standing: Standing) -> None:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._timing.aclose)
             await self.stop.run(self._open(standing, stack))
             if self.stop.asked():
                 return
@@ -197,7 +199,7 @@ class Supervisor:
             self._tell_policy(policy, PolicyAccepted(policy.policy.path, policy.policy))
         if policy.refused is not None:
             self._tell_policy(policy, policy.refused)
-        self.lookout.add(policy, lambda seen: self._tell_policy(policy, seen))
+        self._policy_posts[policy] = self.lookout.add(policy, lambda seen: self._tell_policy(policy, seen))
 
     def _watch_file(self, file: WatchedFile, *, whole: bool = False) -> None:
         """Watch a file; ``whole``: its writer just said that it is."""
@@ -299,6 +301,8 @@ class Supervisor:
             self._timing,
             self._turns,
         )
+        posts = self._posts[file.path], self._policy_posts[keeper.policy]
+        keeper.look_before_sending = partial(self.lookout.look_before_sending, *posts)
         self.keepers[file.path] = self._by_key[keeper.key] = keeper
         if self.shared is None:
             self._begin(keeper)

@@ -21,6 +21,8 @@ from reconciler.core.plan import Plan
 from reconciler.core.problems import json_text, printable
 from reconciler.core.saved import Place, SavedPlan, elsewhere, out_of_time
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
+from reconciler.regular_file import HINT as NOT_REGULAR_HINT
+from reconciler.regular_file import NotRegularFile, read_regular
 from reconciler.report.documents import Context, Document, Kept
 from reconciler.report.saved import Origin
 
@@ -115,12 +117,12 @@ def read_bounded(path: str, kind: str) -> bytes:
     from reconciler.desired.documents import MAX_DOCUMENT_BYTES
 
     try:
-        with open(path, "rb") as file:
-            return file.read(MAX_DOCUMENT_BYTES + 1)
+        return read_regular(path, MAX_DOCUMENT_BYTES + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         message = f"{printable(path)} cannot be read: {why}"
-        raise InvalidInput(f"{kind}-unreadable", message, "check the path") from None
+        hint = NOT_REGULAR_HINT if isinstance(error, NotRegularFile) else "check the path"
+        raise InvalidInput(f"{kind}-unreadable", message, hint) from None
 
 
 def why_stale(loaded: Loaded) -> tuple[str, ...]:
@@ -142,8 +144,7 @@ def _sha256(path: Path) -> str | None:
     from reconciler.desired.documents import MAX_DOCUMENT_BYTES
 
     try:
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(MAX_DOCUMENT_BYTES)).hexdigest()
+        return hashlib.sha256(read_regular(str(path), MAX_DOCUMENT_BYTES)).hexdigest()
     except (OSError, ValueError):
         return None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PLAN_FORMATS = ("text", "json", "markdown", "gitlab")
 """What ``--output`` of a plan may be."""
 
-FAIL_ON = ("loosen", "mixed", "disable", "drift", "policy")
+FAIL_ON = ("loosen", "mixed", "disable", "drift", "policy", "policy-change", "identity")
 
 
 class FailOn(click.ParamType[frozenset[str]]):
@@ -40,9 +40,20 @@ class FailOn(click.ParamType[frozenset[str]]):
         return kinds
 
 
+def _added_up(
+    _ctx: click.Context, _param: click.Parameter, given: tuple[frozenset[str], ...]
+) -> frozenset[str]:
+    """Return the kinds of every time the flag was given: one in a script takes none away."""
+    return frozenset().union(*given)
+
+
 fail_on_option = together(
     click.option(
-        "--fail-on", type=FailOn(), default=frozenset(), help=f"Exit 3 on any of {', '.join(FAIL_ON)}."
+        "--fail-on",
+        type=FailOn(),
+        multiple=True,
+        callback=_added_up,
+        help=f"Exit 3 on any of {', '.join(FAIL_ON)}; may be repeated, and adds up.",
     )
 )
 
@@ -74,11 +85,12 @@ def show_plans(
 
 
 def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> None:
-    """Tell on stderr whose settings are compared: documents for machines say it in fields or not at all."""
+    """Tell on stderr what other documents say in fields or not at all: whose settings, which policy."""
     from reconciler.report.accounts import account_sentences
+    from reconciler.report.headline import policy_lines
 
     for page in pages:
-        for sentence in account_sentences(*page, printable):
+        for sentence in (*account_sentences(*page, printable), *policy_lines(page[1], printable)):
             out.note(sentence)
 
 
@@ -91,18 +103,25 @@ def status_of(
     changes_count: bool,
 ) -> Exit:
     """Return the exit status of plans that were shown, telling on stderr why it is a refusal."""
-    found = [kind for kind in sorted(fail_on) if any(_has(kind, plan) for plan in plans)]
+    pages = list(zip(plans, contexts, strict=True))
+    found = [kind for kind in sorted(fail_on) if any(_has(kind, *page) for page in pages)]
     if found:
         # The document is written already: stdout holds one.
         out.tell(Refused("fail-on", f"the plan has what --fail-on names: {', '.join(found)}"))
         return Exit.REFUSED
-    if changes_count and any(map(_changes, plans, contexts)):
+    if changes_count and any(_changes(*page) for page in pages):
         return Exit.CHANGES
     return Exit.DONE
 
 
-def _has(kind: str, plan: Plan) -> bool:
+def _has(kind: str, plan: Plan, context: Context) -> bool:
+    from reconciler.report.headline import changes_identity, changes_policy
+
     match kind:
+        case "policy-change":
+            return changes_policy(context)
+        case "identity":
+            return changes_identity(plan, context)
         case "drift":
             return any(change.reason is Reason.DRIFTED for change in plan.changes)
         case "policy":
@@ -112,9 +131,12 @@ def _has(kind: str, plan: Plan) -> bool:
 
 
 def _changes(plan: Plan, context: Context) -> bool:
-    """Tell whether there is what a reviewer has to see: a refusal and another identity are not nothing."""
+    """Tell whether there is what a reviewer has to see: a change, a refusal, another identity or policy."""
     from reconciler.report.accounts import is_otherwise
+    from reconciler.report.headline import changes_policy
 
-    if plan.refusals or is_otherwise(plan, context) or (plan.basis is Basis.FILE and plan.unmanaged):
+    if plan.refusals or is_otherwise(plan, context) or changes_policy(context):
+        return True
+    if plan.basis is Basis.FILE and plan.unmanaged:
         return True
     return any(change.action is not Action.ADOPT for change in plan.changes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from reconciler.cli import doors
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
 from reconciler.errors import Exit
@@ -83,13 +84,19 @@ def read_all(
     """
     from reconciler.desired.config import POLICY_NAMES, load_configs
     from reconciler.desired.policy import load_policy
-    from reconciler.desired.policy_check import held_to
+    from reconciler.desired.policy_check import held_to, with_unmatched
 
     given = [path for path in paths if os.path.basename(path) in POLICY_NAMES]
     configs = load_configs([path for path in paths if path not in given])
     policies = {path: load_policy(path) for path in given + ([named] if named else [])}
     found = list(_policies_for(configs, named))
     policies |= {policy.path: policy for policy in found if policy is not None}
+    policies = {
+        path: with_unmatched(
+            policy, doors.accounts_under(policy, [reading.desired for reading in configs], found, named)
+        )
+        for path, policy in policies.items()
+    }
     held = (
         held_to(policy.policy if policy else None, reading)
         for reading, policy in zip(configs, found, strict=True)

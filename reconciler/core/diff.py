@@ -1,10 +1,9 @@
 """Two files against each other: what changes for a reviewer, with no state and nothing live.
 
-This file decides which accounts are the same one under another name, which families of two accepted
-files differ and which of those a policy refuses. Its
-plan is of the same shape as every other: before is what the older file wanted, and the times are of
-an apply that begins with an idle budget. A family only the older file has is no longer managed, which
-is never a reason to write it.
+This file decides which accounts are certainly the same one under another name, which families of two
+accepted files differ and which of those a policy refuses. Its plan is of the same shape as every other:
+before is what the older file wanted, and the times are of an apply that begins with an idle budget. A
+family only the older file has is no longer managed, which is never a reason to write it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.core.direction import changed_fields, direction, is_protective
+from reconciler.core.direction import LESS_SAFE, changed_fields, direction, is_protective
 from reconciler.core.model import Desired, DesiredFamily, Environment, Family, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order, with_schedule
@@ -33,26 +32,34 @@ def paired(
 ) -> tuple[tuple[Pair, ...], tuple[Desired, ...]]:
     """Return the accounts of ``new`` with what they were, and the accounts only ``old`` has.
 
-    What is called otherwise is still compared: as a new account it would be new in every family, and
-    nothing new is looser. One that has come is taken for one that has gone when they expect the same
-    User ID, else when their files are in the ``same_place``, else when they have the same families.
+    What is called otherwise is still compared where it is certain which account it was: both expect the
+    same User ID, or else their files are in the ``same_place``, or else they have the same families and
+    the same prefix of keys. Where more than one account could be meant nothing is compared.
     """
     before = {account_of(one): one for one in old}
     found = {account_of(one): before.pop(account_of(one)) for one in new if account_of(one) in before}
-    for like in (_same_uid, same_place, _same_families):
-        for one in (one for one in new if account_of(one) not in found):
-            was = next((each for each in before.values() if like(each, one)), None)
-            if was is not None:
+    for like in (_same_uid, same_place, _same_families_and_keys):
+        come = [one for one in new if account_of(one) not in found]
+        alike = [(was, one) for one in come for was in before.values() if like(was, one)]
+        for was, one in alike:
+            if sum(was is each or one is other for each, other in alike) == 1:
                 found[account_of(one)] = before.pop(account_of(was))
     return tuple((found.get(account_of(one)), one) for one in new), tuple(before.values())
+
+
+def other_uid(was: Desired, now: Desired) -> bool:
+    """Tell whether two files expect different User IDs: under another name that is another account."""
+    uids = {was.expected_uid, now.expected_uid} - {None}
+    return len(uids) > 1
 
 
 def _same_uid(was: Desired, now: Desired) -> bool:
     return was.expected_uid is not None and was.expected_uid == now.expected_uid
 
 
-def _same_families(was: Desired, now: Desired) -> bool:
-    return was.families.keys() == now.families.keys()
+def _same_families_and_keys(was: Desired, now: Desired) -> bool:
+    same_keys = was.credentials_prefix == now.credentials_prefix and not other_uid(was, now)
+    return same_keys and was.families.keys() == now.families.keys()
 
 
 def account_of(desired: Desired) -> Account:
@@ -87,6 +94,16 @@ def compare(old: Desired | None, new: Desired, policies: Sequence[Policy | None]
         refusals=refusals,
     )
     return with_schedule(plan, Ledger(), 0.0, assume_idle=True)
+
+
+def is_share_judged(plan: Plan, policies: Sequence[Policy | None]) -> bool:
+    """Tell whether a share of the families that OLD enables was judged: they need not be in force."""
+    limited = any(policy is not None and policy.loosening.max_share is not None for policy in policies)
+    looser = any(
+        change.direction in LESS_SAFE and change.before is not None and not change.before.disabled
+        for change in plan.changes
+    )
+    return limited and looser
 
 
 def gone(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:

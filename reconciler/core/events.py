@@ -82,6 +82,11 @@ class OddRowsSeen:
     names: tuple[str, ...]
     nameless: int
 
+    @property
+    def any(self) -> bool:
+        """Whether there is a row that is left out."""
+        return bool(self.names or self.nameless)
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptsEnded:
@@ -170,6 +175,17 @@ class RequestReserved:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestTooLate:
+    """A request was not reserved, because that took too long: it is decided on again with a new read.
+
+    Opening its connection took long, or the state, ``late_s`` seconds after the request was due.
+    """
+
+    family: Family
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestSettled:
     """What came of a request is on record. ``round_trip_s`` is from reservation to reply.
 
@@ -213,6 +229,21 @@ class FightBroken:
 @dataclass(frozen=True, slots=True)
 class ClockSynced:
     """The offset to the exchange's clock was measured again after it refused our timestamp."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockUnmeasured:
+    """The exchange's clock cannot be measured again; emitted once until it can. The last offset is used.
+
+    ``reply`` is the first failure. The event is about no account in particular.
+    """
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ClockMeasured:
+    """The exchange's clock was measured again after :class:`ClockUnmeasured`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,10 +387,13 @@ Event = (
     | Waiting
     | Adopted
     | RequestReserved
+    | RequestTooLate
     | RequestSettled
     | Parked
     | FightBroken
     | ClockSynced
+    | ClockUnmeasured
+    | ClockMeasured
     | LockAwaited
     | ControlledElsewhere
     | ControlTaken

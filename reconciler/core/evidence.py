@@ -17,7 +17,7 @@ late), and the read may show a later setting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -114,9 +114,9 @@ Pending = NotRead | Overtaken | Doubtful | Missing
 
 @dataclass(frozen=True, slots=True)
 class SeenRow:
-    """A family's setting as a read that began ``at`` that instant showed it."""
+    """A family's row as a read that began ``at`` that instant showed it."""
 
-    setting: Setting
+    row: LiveRow
     at: float
 
 
@@ -143,7 +143,8 @@ class Reads:
     """The newest live read of one pass, and what this process remembers of reads before it.
 
     ``overtaken``: the families with a proof of another process, first seen since the latest read began.
-    ``repeated`` counts the reads that directly followed another before the latest one. ``rows`` are the
+    ``repeated`` counts the reads that directly followed another before the latest one. ``alone_at`` is when
+    the last read of one family alone was sent or failed, whatever it showed. ``rows`` are the
     last rows this process saw, ``missing`` the families that lists leave out. ``display``: the read is
     shown, not acted on, so a missing row is shown as gone.
     """
@@ -151,6 +152,7 @@ class Reads:
     latest: LiveRead | None = None
     overtaken: frozenset[Family] = frozenset()
     repeated: int = 0
+    alone_at: float = float("-inf")
     rows: Mapping[Family, SeenRow] = field(default_factory=dict)
     missing: Mapping[Family, MissingRow] = field(default_factory=dict)
     display: bool = False
@@ -178,7 +180,8 @@ class Reads:
         )
         if family in read.rows:
             rest = {one: missing for one, missing in self.missing.items() if one != family}
-            return replace(self, latest=latest, rows=self._with_rows(read), missing=rest)
+            rows = self._with_rows(read)
+            return replace(self, latest=latest, rows=rows, missing=rest, alone_at=read.begun_at)
         gone_at = None if read.nameless else read.begun_at
         return replace(self._asked(family, read.begun_at, gone_at), latest=latest)
 
@@ -186,10 +189,10 @@ class Reads:
         """Return these reads after a read of ``family`` alone failed at ``at``."""
         return self._asked(family, at)
 
-    def last_seen_of_missing(self) -> dict[Family, Setting]:
-        """Return the last settings of families that the list leaves out and that may not be gone."""
+    def last_seen_of_missing(self) -> dict[Family, LiveRow]:
+        """Return the last rows of families that the list leaves out and that may not be gone."""
         return {
-            family: self.rows[family].setting
+            family: self.rows[family].row
             for family, missing in self.missing.items()
             if missing.gone_at is None and family in self.rows
         }
@@ -198,25 +201,28 @@ class Reads:
         """Return these reads without the latest one, which can no longer be relied on; the memory stays."""
         return replace(self, latest=None, overtaken=frozenset(), repeated=0)
 
-    def beside(self, known: Mapping[Family, Known], proved: Set[Family]) -> Reads:
-        """Return these reads beside a newer record; the pass itself ``proved`` some of it since the latest.
+    def beside(self, known: Mapping[Family, Known], proved: Mapping[Family, int]) -> Reads:
+        """Return these reads beside a newer record.
+
+        The pass itself ``proved`` some of it since the latest read, by these attempts. What another process
+        proved later takes their place on record.
 
         A read begun after all of ``known`` was first seen is overtaken by none of it, so each time a read
         has to be repeated somebody else proved something meanwhile: twice in ten seconds at the most.
         """
         if self.latest is None:
             return self
-        return replace(self, overtaken=_proved_since(self.latest, known) - proved)
+        return replace(self, overtaken=_proved_since(self.latest, known, proved))
 
     def _with_rows(self, read: LiveRead) -> dict[Family, SeenRow]:
-        seen = {family: SeenRow(row.setting, read.begun_at) for family, row in read.rows.items()}
+        seen = {family: SeenRow(row, read.begun_at) for family, row in read.rows.items()}
         return {**self.rows, **seen}
 
     def _asked(self, family: Family, at: float, gone_at: float | None = None) -> Reads:
         assert self.latest is not None, "a family is asked about after a list left it out"
         before = self.missing.get(family) or _missed(None, self.latest)
         asked = replace(before, asked_at=at, gone_at=gone_at)
-        return replace(self, missing={**self.missing, family: asked})
+        return replace(self, missing={**self.missing, family: asked}, alone_at=at)
 
 
 NO_READS = Reads()
@@ -241,14 +247,17 @@ def unreadable(family: Family, read: LiveRead) -> str | None:
     if family in read.unreadable:
         return read.unreadable[family]
     odd = read.odd_names.get(fold_name(family))
-    return None if odd is None else f"a row is named {odd!r}, which is almost this family's name"
+    if odd is None:
+        return None
+    named = f"{odd!r} with blanks around it" if odd == family else repr(odd)  # they are trimmed in a read
+    return f"a row is named {named}, which is almost this family's name"
 
 
 def last_seen(family: Family, known: Known, reads: Reads) -> Setting | None:
     """Return the last setting seen of a family, by a row or a proof; None: none was."""
     row, proof = reads.rows.get(family), last_proof(known)
     if proof is None or (row is not None and row.at > proof.at):
-        return None if row is None else row.setting
+        return None if row is None else row.row.setting
     return proof.setting
 
 
@@ -298,11 +307,22 @@ def last_proof(known: Known) -> Confirmed | None:
 
 def newest_file(known: Known) -> FileVersion:
     """Return the newest settings file that a proof or open attempt of the family came from."""
+    return _newest(known)[0]
+
+
+def newest_setting(known: Known) -> Setting | None:
+    """Return what the newest settings file on record wants of the family; None: nothing on record says."""
+    return _newest(known)[1]
+
+
+def _newest(known: Known) -> tuple[FileVersion, Setting | None]:
     proof = last_proof(known)
-    files = [NO_FILE if proof is None else proof.file]
+    records: list[tuple[FileVersion, Setting | None]] = [
+        (NO_FILE, None) if proof is None else (proof.file, proof.setting)
+    ]
     if isinstance(known, Uncertain):
-        files += [attempt.file for attempt in known.unresolved]
-    return max(files, key=lambda file: file.number)
+        records += [(attempt.file, attempt.setting) for attempt in known.unresolved]
+    return max(reversed(records), key=lambda record: record[0].number)
 
 
 def _missed(before: MissingRow | None, read: LiveRead) -> MissingRow:
@@ -335,13 +355,21 @@ def _missing_for_long(missing: MissingRow, latest: LiveRead) -> bool:
     return asked and long and missing.lists >= MISSING_LISTS
 
 
-def _proved_since(read: LiveRead, known: Mapping[Family, Known]) -> frozenset[Family]:
-    """Return the families whose proof may be newer than a read: one just adopted is that very read.
+def _proved_since(
+    read: LiveRead, known: Mapping[Family, Known], proved: Mapping[Family, int]
+) -> frozenset[Family]:
+    """Return the families whose proof may be newer than a read, and is none of ``proved``.
+
+    A family just adopted is proven by that very read.
 
     What is uncertain needs no such care: it is never in sync, and never written without a new read.
     """
     return frozenset(
-        family for family, one in known.items() if isinstance(one, Confirmed) and one.at > read.begun_at
+        family
+        for family, one in known.items()
+        if isinstance(one, Confirmed)
+        and one.at > read.begun_at
+        and not (one.acknowledged and proved.get(family) == one.attempt)
     )
 
 

@@ -26,7 +26,7 @@ READ_BACK = "Nothing to fix: a request to set counts as sent and is read back; a
 READ_AGAIN = "Nothing to fix: a read changes nothing, and is done again after a pause."
 """Instead of READ_BACK, of what is known to have been a read."""
 _WITHIN = "Look at what stands between this machine and OKX: proxies and gateways answer like that."
-_OVERRIDE = 'If it is meant: --allow KIND:FAMILY --reason "…" with KIND {}, once; or change the policy.'
+_OVERRIDE = "If it is meant: run the command that mmp plan prints ({}:FAMILY), or change the policy."
 _FLAGS = _row(
     "Flags that do not go together",
     "The message names them. A mistyped command line exits 64 and never 2, which means changes.",
@@ -71,9 +71,14 @@ ERRORS: dict[str, Explanation] = {
         "Asked on the terminal whether to send, somebody said no. Nothing was sent.",
         "Run it again to be asked again.",
     ),
+    "allow-unseen": _row(
+        "An override of a plan that nobody saw",
+        "Where nobody is asked, --allow is for one plan: that of --expect DIGEST, or of a plan file.",
+        "Run mmp plan and pass the digest it prints, or the command that it prints with the refusal.",
+    ),
     "no-reason": _row(
         "An override without a reason",
-        "What --allow overrides is kept in the history together with why.",
+        "What --allow overrides is kept in the history together with why, in text that can be seen.",
         'Add --reason "…".',
     ),
     "pause-span": _row(
@@ -120,7 +125,7 @@ ERRORS: dict[str, Explanation] = {
         "A family would be switched off",
         "Without a policy the one guard is: an enabled family is not disabled unless that is said by "
         "name. apply sent nothing at all.",
-        'If it is meant: --allow disable:FAMILY --reason "…".',
+        "If it is meant: run the command that mmp plan prints with the refusal (--allow disable:FAMILY).",
     ),
     "fail-on": _row(
         "The plan has what --fail-on names",
@@ -473,6 +478,12 @@ ERRORS: dict[str, Explanation] = {
         "Nothing: live is read again, then the request is sent again.",
     ),
     "late": _row("Too late to send", "The slot had passed; nothing was written.", _NETWORK),
+    "clock-old": _row(
+        "The exchange's clock was measured too long ago",
+        "Requests that change something are signed with a clock measured within the last hour. Nothing was "
+        "written; reads continue.",
+        "Let this machine reach GET /api/v5/public/time. A firewall, proxy or gateway may refuse it.",
+    ),
     "closed-early": _row("Closed before the request", "Nothing was written.", _NETWORK),
     **dict.fromkeys(
         ("connect", "connect-timeout", "dns"),
@@ -578,13 +589,13 @@ WORDS: dict[str, Explanation] = {
         "Refused by the policy",
         "A rule of mmp-policy.yaml refuses the change; rule, measured value and limit are shown. Or mmp "
         "run cannot read the policy: until it can, changes that loosen or disable are held.",
-        'If it is meant: --allow KIND:FAMILY --reason "…", as the refusal prints it.',
+        "If it is meant: run the command that mmp plan prints with the refusal, and give a reason.",
     ),
     "guard": _row(
         "Held by the guard",
         "The change would switch the family's protection off, or be as good as that (a timeInterval below "
         "100 ms, a factor of 1000 or more), and there is no policy that allows it.",
-        'If it is meant: --allow disable:FAMILY --reason "…".',
+        "If it is meant: run the command that mmp plan prints with the refusal (--allow disable:FAMILY).",
     ),
     "drift-policy": _row(
         "Drift that is left alone",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, assert_never
 
 Family = NewType("Family", str)
 """An instrument family such as ``BTC-USD`` or ``SOL-USD_UM``; made by :func:`parse_family` only."""
@@ -127,6 +127,18 @@ class Setting:
     def until_reset(self) -> bool:
         """Whether a freeze under this setting lasts until Reset MMP Status is called."""
         return self.frozen_interval_ms == 0
+
+    def field_text(self, field: Field) -> str:
+        """Return one field as people read it, with the words for the two zeroes."""
+        match field:
+            case Field.TIME_INTERVAL:
+                return "disabled" if self.disabled else interval_text(self.time_interval_ms)
+            case Field.FROZEN_INTERVAL:
+                return "until-reset" if self.until_reset else interval_text(self.frozen_interval_ms)
+            case Field.QTY_LIMIT:
+                return self.qty_limit.canonical
+            case _:
+                assert_never(field)
 
     def wire(self) -> dict[str, str]:
         """Return the three strings of OKX's API, by field name."""

@@ -68,6 +68,10 @@ class Ledger:
     limited_hi: float | None = None
     empty_since: float | None = None
 
+    def unanswered(self, now: float) -> bool:
+        """Tell whether a request may still reach the exchange after ``now``: it had no definite answer."""
+        return any(request.hi > now for request in self.sent)
+
     @property
     def spaced(self) -> bool:
         """Whether even spacing is in force because of a recent 50011."""

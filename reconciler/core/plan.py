@@ -18,6 +18,7 @@ from typing import assert_never
 
 from reconciler.core.direction import (
     LESS_SAFE,
+    PROTECTIVE,
     Direction,
     changed_fields,
     direction,
@@ -39,6 +40,7 @@ from reconciler.core.evidence import (
     last_proof,
     last_seen,
     newest_file,
+    newest_setting,
     shown_until,
     view,
 )
@@ -137,7 +139,8 @@ class Rules:
     of each reviewed change, None when there was no review; any other change is stale.
     The policy checks all families of the file, also those that ``only`` leaves out. ``retries``: what was
     tried without success. ``file``: the version of the settings file, None for an explicit act, which may
-    loosen what any other file tightened. ``doubts``: what becomes of doubtful families.
+    loosen what any other file tightened. ``explicit``: it is the file of an explicit act that has waited:
+    what a newer file set meanwhile is left as it is. ``doubts``: what becomes of doubtful families.
     """
 
     drift: DriftPolicy = DriftPolicy.HEAL
@@ -150,6 +153,7 @@ class Rules:
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
     retries: RetryRecord = NO_TRIES
     file: FileVersion | None = None
+    explicit: bool = False
     doubts: Doubts = Doubts.SEND_PROTECTION
 
     def looks_at(self, family: Family) -> bool:
@@ -199,16 +203,25 @@ class Change:
         """By what factor the change raises the risk; None: not known."""
         return factor(self.measured_from or self.before, self.after)
 
-    def slots_left(self, *, others: bool) -> int:
+    @property
+    def field_words(self) -> str:
+        """The fields that differ, as ``qtyLimit 100 → 400``; only the values where there is no before."""
+        was = self.before
+        return ", ".join(
+            f"{name.value} {f'{was.field_text(name)} → ' if was else ''}{self.after.field_text(name)}"
+            for name in self.fields
+        )
+
+    def slots_left(self, *, others: bool, unanswered: bool) -> int:
         """Return how many slots of a window this request leaves free; ``others``: another one waits.
 
         A value tried without success does not take the last slot while another family waits for it. A
-        change that loosens never takes it while an attempt of its family, of any value, has no definite
-        answer, so that an urgent change always finds a slot.
+        change that loosens never takes it while an attempt of its family has no definite answer, or a
+        request of the User ID is ``unanswered``: an urgent change always finds a slot.
         """
         if self.protective:
             return int(self.tries > 0 and others)
-        return int(self.tries > 0 or self.is_open)
+        return int(self.tries > 0 or self.is_open or unanswered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +264,28 @@ class Plan:
         return max((change.eta_s for change in self.changes if change.eta_s is not None), default=0.0)
 
     @property
+    def protection(self) -> tuple[Change, ...]:
+        """The requests that add protection or revert drift that is looser, in sending order.
+
+        They pass the policy, so what it refuses of other families should not hold them up.
+        """
+        return tuple(change for change in self.requests if _adds_protection(change))
+
+    @property
     def digest(self) -> str:
         """``sha256:…`` over account, environment, and each family's action, before and after.
 
         And over what its factor is measured from, where that is not before. It is that of the plan without
         any override: what was reviewed has the same digest whether or not a refusal is then overridden.
         """
+        return self.digest_of(frozenset(change.family for change in self.changes))
+
+    def digest_of(self, families: Set[Family]) -> str:
+        """Return the digest of this plan if it were of ``families`` alone, as ``--family`` makes it."""
         held = (
             replace(change, action=Action.HOLD) if change.family in self.waived else change
             for change in self.changes
+            if change.family in families
         )
         return digest(self.account, self.environment, tuple(held))
 
@@ -315,10 +341,30 @@ def make_plan(
             for family, seen in views.items()
             if _superseded(desired.families[family].setting, known.get(family, Never()), seen, reads, rules)
         ),
-        refusals=judgement.refusals,
+        refusals=_without_removed(judgement.refusals, changes, desired, rules),
         overridden=judgement.overridden,
         waived=_families(judgement.without) - _families(judgement.refusals),
     )
+
+
+def _adds_protection(change: Change) -> bool:
+    if change.direction is None:
+        return change.protective
+    is_mixed_drift = change.direction is Direction.MIXED and change.reason is Reason.DRIFTED
+    return change.direction in PROTECTIVE or is_mixed_drift
+
+
+def _without_removed(
+    refusals: tuple[Refusal, ...], changes: list[Change], desired: Desired, rules: Rules
+) -> tuple[Refusal, ...]:
+    """Return the refusals that count for a plan of some families.
+
+    That a protected family is gone from the file holds up no request that adds protection to another.
+    """
+    requests = [change for change in changes if change.action is Action.SET]
+    if rules.only is None or not requests or not all(map(_adds_protection, requests)):
+        return refusals
+    return tuple(refusal for refusal in refusals if refusal.family in desired.families)
 
 
 def _is_doubtful(seen: View) -> bool:
@@ -338,10 +384,18 @@ def _protects_at_once(change: Change, known: Known, seen: View, reads: Reads) ->
         may_be.add(None if seen.row is None else seen.row.setting)
     if isinstance(seen, Missing):
         last = last_seen(change.family, known, reads)
-        if last is None:
-            return False  # a row without a name may be this family's, with any setting
+        if last is None or not _asked_alone(change.family, reads):
+            return False  # its own read may show any setting, and so may a row without a name
         may_be.add(last)
     return change.after not in may_be and all(is_protective(one, change.after) for one in may_be)
+
+
+def _asked_alone(family: Family, reads: Reads) -> bool:
+    """Tell whether a family that the latest list leaves out was read alone since, without success."""
+    missing = reads.missing.get(family)
+    if missing is None or missing.asked_at is None or reads.latest is None:
+        return False
+    return missing.asked_at >= reads.latest.begun_at
 
 
 def _unreadable(family: Family, desired: Desired, known: Known) -> Change:
@@ -377,7 +431,7 @@ def with_schedule(
     plan: Plan, ledger: Ledger, now: float, *, assume_idle: bool, round_trip_s: float = 0.0
 ) -> Plan:
     """Return ``plan`` with every eta filled in from the pacing ledger."""
-    requests = plan.requests
+    requests, unanswered = plan.requests, ledger.unanswered(now)
     slots = schedule(
         ledger,
         now,
@@ -385,7 +439,8 @@ def with_schedule(
         assume_idle=assume_idle,
         round_trip_s=round_trip_s,
         keep_free=[
-            change.slots_left(others=number < len(requests)) for number, change in enumerate(requests, 1)
+            change.slots_left(others=number < len(requests), unanswered=unanswered)
+            for number, change in enumerate(requests, 1)
         ],
     )
     return replace(plan, changes=tuple(_timed(change, slots, now) for change in plan.changes))
@@ -546,14 +601,21 @@ def _set_or_hold(
     rules: Rules,
     now: float,
 ) -> Change:
-    after = wanted.setting
-    as_recorded = isinstance(known, Confirmed) and known.setting == after  # whichever file it came from
-    other_file = not as_recorded and _is_other_file(known, rules)
-    may_be = _may_be_in_force(need.before, known, seen)
-    protective = is_protective(loosest(may_be), after)
-    proof, only_protects = last_proof(known), _only_protects(need.before, after, known)
+    after, proof = wanted.setting, last_proof(known)
+    other_file = newest_setting(known) != after and _is_other_file(known, rules)
     as_accepted = proof is not None and need.before == proof.setting
-    is_drift = other_file and need.reason is Reason.CHANGED and not (as_accepted and only_protects)
+    is_change = as_accepted and _only_protects(need.before, after, known)
+    is_drift = other_file and need.reason is Reason.CHANGED and not is_change
+    if (
+        is_drift
+        and not rules.explicit
+        and proof
+        and is_protective(need.before, proof.setting)
+        and not is_no_looser(proof.setting, after)
+    ):
+        after = proof.setting  # what became looser is healed to the newer file's value, not to a looser one
+    only_protects = _only_protects(need.before, after, known)
+    protective = is_protective(loosest(_may_be_in_force(need.before, known, seen)), after)
     change = Change(
         family,
         Action.SET,
@@ -572,7 +634,7 @@ def _set_or_hold(
         measured_from=_last_enabled(need.before, after, known),
     )
     because = _held(change, need, seen, reads, rules, now)
-    if because is None and other_file and not only_protects:
+    if because is None and other_file and (rules.explicit or not only_protects):
         because = Because.DRIFT_POLICY
     return replace(change, action=Action.HOLD, because=because) if because else change
 
@@ -722,7 +784,7 @@ def _held(
     reviewed = rules.reviewed if rules.looks_at(change.family) else None
     if reviewed is not None and not _as_reviewed(change, seen, reads, reviewed):
         return Because.STALE
-    if _frozen(seen):
+    if _frozen(change.family, seen, reads):
         return Because.FROZEN
     if _rejected(change, rules.rejected.get(change.family), now):
         return Because.REJECTED
@@ -883,13 +945,17 @@ def _may_be_enabled(change: Change, known: Known) -> bool:
     return any(setting is not None and not setting.disabled for setting in in_force)
 
 
-def _frozen(seen: View) -> bool:
+def _frozen(family: Family, seen: View, reads: Reads) -> bool:
+    """Tell whether the family is frozen, or was when its row was last seen, as long as it may be there."""
     match seen:
         case LiveRow(frozen=frozen):
             return frozen
-        case Doubtful(row=row):
-            return row is not None and row.frozen
-        case NotRead() | Overtaken() | Missing() | Unconfirmed() | Unreadable() | Absent():
+        case Doubtful(row=LiveRow(frozen=frozen)):
+            return frozen
+        case Doubtful() | Missing() | Unconfirmed():
+            last = reads.rows.get(family)
+            return last is not None and last.row.frozen
+        case NotRead() | Overtaken() | Unreadable() | Absent():
             return False
         case _:
             assert_never(seen)
@@ -905,10 +971,11 @@ def _unmanaged(desired: Desired, reads: Reads) -> dict[Family, Setting]:
 _ACTION_RANK = {Action.SET: 0, Action.ADOPT: 1, Action.HOLD: 2}
 
 
-def _sending_rank(change: Change) -> tuple[int, bool, int, str]:
+def _sending_rank(change: Change) -> tuple[int, bool, tuple[int, bool], str]:
+    """Return where a change stands: of families with as many tries, one with an open attempt goes last."""
     if change.action is not Action.SET:
-        return _ACTION_RANK[change.action], False, 0, change.family
-    return 0, not change.protective, change.tries, change.family
+        return _ACTION_RANK[change.action], False, (0, False), change.family
+    return 0, not change.protective, (change.tries, change.is_open), change.family
 
 
 def _timed(change: Change, slots: tuple[float, ...], now: float) -> Change:

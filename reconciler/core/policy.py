@@ -281,6 +281,17 @@ def effective_exposure(family: Family, policy: Policy) -> dict[Figure, Decimal]:
     return {**policy.default_exposure, **patterns, **own}
 
 
+def bounded(policy: Policy) -> tuple[str, ...]:
+    """Return the names and patterns that have bounds of their own, in the file's order."""
+    return tuple(dict.fromkeys((*policy.families, *policy.family_exposures)))
+
+
+def unmatched_entries(policy: Policy, families: Iterable[Family]) -> tuple[str, ...]:
+    """Return the names and patterns of bounds that match none of ``families``, in the file's order."""
+    listed = tuple(families)
+    return tuple(name for name in bounded(policy) if not any(_fits(name, family) for family in listed))
+
+
 def is_pattern(name: str) -> bool:
     """Tell whether a key of the families' bounds is a pattern: a ``*`` stands for any characters."""
     return "*" in name

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from unicodedata import category
 
 MAX_SHOWN = 60
 """Characters of a user's value repeated in a message; a whole file as one value must not be."""
@@ -76,10 +77,11 @@ class Code(StrEnum):
     TWO_POLICIES = "two-policies"
     POLICY_BOUNDS = "policy-bounds"
     POLICY_PROTECTED = "policy-protected"
+    POLICY_UNMATCHED = "policy-unmatched"
     POLICY_FLOOR = "policy-floor"
 
 
-WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_FLOOR})
+WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_FLOOR, Code.POLICY_UNMATCHED})
 """The codes that do not refuse a file; every other one does."""
 
 
@@ -147,6 +149,15 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else _escape(each) for each in text)
 
 
+def has_visible_text(text: str) -> bool:
+    """Tell whether ``text`` shows a letter, digit or sign: blanks and invisible characters are none."""
+    return any(category(each)[0] in "LNPS" and each not in _BLANK for each in text)
+
+
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and signs by their category that show nothing: fillers of Hangul, and the empty Braille cell."""
+
+
 def json_text(document: Any, **options: Any) -> str:
     """Return a document as JSON; what UTF-8 cannot hold stands in its strings as an escape to be read.
 
@@ -169,7 +180,8 @@ CATALOGUE: dict[Code, Explanation] = {
     ),
     Code.FILE_UNREADABLE: Explanation(
         "The file cannot be read",
-        "The path exists, but the operating system refuses to give its content.",
+        "The path exists, but the operating system refuses to give its content, or it is not a regular "
+        "file (a named pipe, a socket, a device).",
         "Give the user who runs mmp the right to read it; on a mount, check that the mount is there.",
     ),
     Code.NO_CONFIG_FILES: Explanation(
@@ -413,14 +425,20 @@ CATALOGUE: dict[Code, Explanation] = {
         "A value outside the policy's bounds",
         "The policy limits the field, for this family, a pattern or all of them, and the file wants a "
         "value beyond the limit. mmp validate exits 3; plan holds the family and apply sends nothing.",
-        "Choose a value within the limit, change the policy, or override it once: mmp apply --allow "
-        "bounds:FAMILY --reason TEXT.",
+        "Choose a value within the limit, change the policy, or override it once: mmp plan --family "
+        "FAMILY prints the command (--allow bounds:FAMILY).",
     ),
     Code.POLICY_PROTECTED: Explanation(
         "A protected family is missing or disabled",
         "The policy lists the family as protected: it has to stay in the file and enabled.",
-        "Put the family back, change the policy, or override it once: mmp apply --allow protected:FAMILY "
-        "--reason TEXT.",
+        "Put the family back, change the policy, or override it once: mmp plan prints the command "
+        "(--allow protected:FAMILY).",
+    ),
+    Code.POLICY_UNMATCHED: Explanation(
+        "Bounds for no family (warning)",
+        "The name or pattern matches no family of any account that the policy applies to, so these bounds "
+        "limit nothing. A family that they were meant for has the default's.",
+        "Correct the name, or delete the entry.",
     ),
     Code.POLICY_FLOOR: Explanation(
         "A timeInterval below the policy's floor (warning)",

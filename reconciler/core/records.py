@@ -50,6 +50,15 @@ class AppliedRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class NameRecord:
+    """An account name on record, and which User ID of which kind of exchange it was used with."""
+
+    account: str
+    kind: Kind
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class OverrideRecord:
     """A refusal somebody overrode by name."""
 

@@ -7,13 +7,13 @@ plan does not name as a change is not made. Files and documents are read elsewhe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.direction import changed_fields
+from reconciler.core.direction import changed_fields, is_protective, loosest
 from reconciler.core.model import Environment, Family, Setting
-from reconciler.core.plan import Action, Change, Plan
+from reconciler.core.plan import Action, Change, Plan, Reason, in_order
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """How far the clock of the machine that made a plan or a snapshot may be ahead of this one's."""
@@ -60,6 +60,32 @@ def reviewed(plan: Plan) -> Reviewed:
 def covered(plan: Plan) -> frozenset[Family]:
     """Return the families ``plan`` looked at; it says nothing about any other."""
     return frozenset(change.family for change in plan.changes) | frozenset(plan.unchanged)
+
+
+def in_sending_order(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Return the changes of a plan file in sending order, numbered again from before and after.
+
+    Whether the request of an uncertain family only adds protection depends on attempts that the file does
+    not name. It is taken to stand where the file has it, if there is an order in which it can stand there.
+    """
+    first, last = True, ""
+    found: list[Change] = []
+    for change in changes:
+        if change.action is Action.SET:
+            first = first and change.family > last and _may_be_protective(change)
+            last = change.family
+            is_known = change.reason is not Reason.UNCERTAIN
+            change = replace(change, protective=_is_protective(change) if is_known else first)
+        found.append(change)
+    return in_order(found)
+
+
+def _may_be_protective(change: Change) -> bool:
+    return change.reason is Reason.UNCERTAIN or _is_protective(change)
+
+
+def _is_protective(change: Change) -> bool:
+    return is_protective(loosest((change.before,)), change.after)
 
 
 def elsewhere(saved: Place, here: Place) -> tuple[str, ...]:

@@ -79,10 +79,15 @@ Step = Adopt | EndAttempts | Read | ReadFamily | Wait | Send | Settled
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The earliest reservation: ``any`` of the window's slots, or the ``first``, which leaves one free."""
+    """The earliest reservation: ``any`` of the window's slots, or the ``first``, which leaves one free.
+
+    ``unanswered``: a request of the User ID may still reach the exchange, so its slot is taken for longer
+    than a window.
+    """
 
     any: float
     first: float
+    unanswered: bool = False
 
     def leaving(self, keep_free: int) -> float:
         """Return the earliest reservation that leaves so many slots free (0 or 1)."""
@@ -144,7 +149,8 @@ def next_request(plan: Plan, *, now: float, slots: Slots) -> Next | None:
     found: Next | None = None
     for change in plan.requests:
         patient = now < change.not_before + RETRY_PATIENCE_S
-        keep_free = change.slots_left(others=patient and waiting > (change.not_before <= now))
+        others = patient and waiting > (change.not_before <= now)
+        keep_free = change.slots_left(others=others, unanswered=slots.unanswered)
         at = max(now, change.not_before, slots.leaving(keep_free))
         if found is None or at < found.at:
             found = Next(change, at, keep_free)
@@ -218,7 +224,7 @@ def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Opti
     asked = {family: missing.asked_at or never for family, missing in reads.missing.items()}
     waiting = [family for family in plan.missing if asked.get(family, never) < begun_at]
     if waiting:
-        due = max(max(asked.values(), default=never) + SECOND_READ_AFTER_S, not_before)
+        due = max(reads.alone_at + SECOND_READ_AFTER_S, not_before)
         oldest = min(waiting, key=lambda family: asked.get(family, never))
         yield _Option(due, Cause.SECOND_READ, ReadFamily(oldest))
 

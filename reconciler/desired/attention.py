@@ -99,6 +99,11 @@ class Attention:
         writing = self.modified_at is not None and now < self.modified_at + UNCLOSED_S
         return Trust.NONE if writing else Trust.TWICE
 
+    def looked_beside(self, now: float) -> Attention:
+        """Return this after a look beside the others that decided nothing: the next one is soon."""
+        soon = now + SECOND_LOOK_S
+        return replace(self, look_at=soon if self.look_at is None else min(self.look_at, soon))
+
     def looked(self, now: float, *, unsure: bool) -> Attention:
         """Return this after a look at ``now``; ``unsure``: it decided nothing yet."""
         if not unsure:

@@ -15,6 +15,8 @@ from reconciler.core.model import Environment
 from reconciler.core.problems import Code, Problem, printable, problem
 from reconciler.desired.nodes import MAX_BYTES
 from reconciler.desired.reader import Reading, read_config
+from reconciler.regular_file import HINT as NOT_REGULAR_HINT
+from reconciler.regular_file import NotRegularFile, read_regular
 
 __all__ = ["Files", "Reading", "load_configs", "read_config"]
 
@@ -46,8 +48,7 @@ class OnDisk:
 
     def content(self, path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of the file."""
-        with open(path, "rb") as file:
-            return file.read(limit)
+        return read_regular(path, limit)
 
 
 def load_configs(paths: Sequence[str], files: Files | None = None) -> tuple[Reading, ...]:
@@ -72,7 +73,7 @@ def _load(path: str, files: Files) -> Iterator[Reading]:
     try:
         names = files.names(path)
     except OSError as error:
-        yield failed(_unreadable(path, error))
+        yield failed(unreadable(path, error))
         return
     if names is None:
         yield _load_file(path, files)
@@ -100,7 +101,7 @@ def content_of(path: str, files: Files) -> bytes | Problem:
         message = "there is no such file; that never means “nothing desired”"
         return problem(Code.FILE_MISSING, path, message, hint)
     except (OSError, ValueError) as error:
-        return _unreadable(path, error)
+        return unreadable(path, error)
 
 
 def _one_file_an_account(readings: Sequence[Reading]) -> Iterator[Reading]:
@@ -138,9 +139,12 @@ def failed(found: Problem) -> Reading:
     return Reading(found.path, "", None, (found,))
 
 
-def _unreadable(path: str, error: Exception) -> Problem:
+def unreadable(path: str, error: Exception) -> Problem:
+    """Return the problem of a file that is there and cannot be read."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = "check the path, and that the user who runs mmp may read it"
+    if isinstance(error, NotRegularFile):
+        hint = NOT_REGULAR_HINT
     return problem(Code.FILE_UNREADABLE, path, f"cannot be read: {why}", hint)
 
 

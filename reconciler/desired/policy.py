@@ -19,7 +19,7 @@ from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, interval_text
 from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, plainly
 from reconciler.core.problems import Code, Problem, any_error, printable, problem, shown
-from reconciler.desired.config import POLICY_NAMES
+from reconciler.desired.config import POLICY_NAMES, unreadable
 from reconciler.desired.nodes import MAX_BYTES, Node, Opaque, Place, Scalar, Sequence, Table, read_nodes
 from reconciler.desired.policy_values import Value, bad_family, example_of, reader_of
 from reconciler.desired.shape import Fault, Path, fault_place, faults, node_at, place_of, to_document
@@ -27,6 +27,7 @@ from reconciler.desired.suggest import nearest_key
 from reconciler.desired.values import Complaint
 from reconciler.desired.wording import null_value, surprise_complaint
 from reconciler.desired.yaml11 import Surprise, resolve
+from reconciler.regular_file import read_regular
 
 SCHEMA = "policy"
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def policy_for(
     try:
         names = os.listdir(folder or os.curdir)
     except OSError as error:
-        return _failed(_unreadable(folder or os.curdir, error))
+        return _failed(unreadable(folder or os.curdir, error))
     return policy_among({name: os.path.join(folder, name) for name in names}, load)
 
 
@@ -78,16 +79,15 @@ def policy_among(paths: Mapping[str, str], load: Callable[[str], PolicyReading])
 def load_policy(path: str, read: Callable[[bytes, str], PolicyReading] | None = None) -> PolicyReading:
     """Read the policy file at ``path``; ``read`` makes a reading of its content, None: read_policy."""
     try:
-        with open(path, "rb") as file:
-            # One byte more than is allowed is enough to know that it is too large.
-            content = file.read(MAX_BYTES + 1)
+        # One byte more than is allowed is enough to know that it is too large.
+        content = read_regular(path, MAX_BYTES + 1)
     except FileNotFoundError:
         message = "there is no such file; without it nothing would be held to its policy"
         return _failed(
             problem(Code.FILE_MISSING, path, message, "check the path and the folder you are in")
         )
     except (OSError, ValueError) as error:
-        return _failed(_unreadable(path, error))
+        return _failed(unreadable(path, error))
     return (read or read_policy)(content, path)
 
 
@@ -333,9 +333,3 @@ def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:
 
 def _failed(found: Problem) -> PolicyReading:
     return PolicyReading(found.path, "", None, (found,))
-
-
-def _unreadable(path: str, error: Exception) -> Problem:
-    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    hint = "check the path, and that the user who runs mmp may read it"
-    return problem(Code.FILE_UNREADABLE, path, f"cannot be read: {why}", hint)

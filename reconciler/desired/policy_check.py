@@ -1,4 +1,4 @@
-"""An accepted file against a policy: what it refuses of the file as written, each at its place.
+"""An accepted file against a policy: what it refuses of the file as written, and what it says in vain.
 
 This file decides only places and words: what is refused is the core's decision. The places of single
 fields are not kept when a file is read, so the file is looked at once more where something is refused.
@@ -6,12 +6,14 @@ fields are not kept when a file is read, so the file is looked at once more wher
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reconciler.core.model import Desired, Family, Field, interval_text
-from reconciler.core.policy import Kind, Policy, Refusal, refused_as_written
+from reconciler.core.policy import Kind, Policy, Refusal, refused_as_written, unmatched_entries
 from reconciler.core.problems import Code, Problem, printable, problem
 from reconciler.desired.nodes import START, Node, Place, read_nodes
+from reconciler.desired.policy import PolicyReading
 from reconciler.desired.reader import Reading
 from reconciler.desired.shape import Path, node_at, place_of
 from reconciler.desired.values import SHORT_INTERVAL_MS
@@ -33,7 +35,7 @@ def held_to(policy: Policy | None, reading: Reading) -> Reading:
         return reading
     root = read_nodes(reading.text.encode(), reading.path).root
     assert root is not None
-    found = [_problem(refusal, root, reading.path, policy) for refusal in refusals]
+    found = [_problem(refusal, root, reading.desired, policy) for refusal in refusals]
     found += [_warning(family, ms, root, reading.path, policy) for family, ms in short.items()]
     problems = sorted((*reading.problems, *found), key=lambda each: (each.line, each.column))
     return replace(reading, problems=tuple(problems))
@@ -59,16 +61,59 @@ def _warning(family: Family, ms: int, root: Node, path: str, policy: Policy) -> 
     )
 
 
-def _problem(refusal: Refusal, root: Node, path: str, policy: Policy) -> Problem:
-    at = _place(refusal, root)
+def with_unmatched(reading: PolicyReading, accounts: Sequence[Desired]) -> PolicyReading:
+    """Return ``reading`` with a warning for each entry that matches no family of ``accounts``.
+
+    These are all the accounts the policy applies to. With none of them nothing is said.
+    """
+    families = {family for one in accounts for family in one.families}
+    if reading.policy is None or not accounts:
+        return reading
+    unmatched = unmatched_entries(reading.policy, families)
+    if not unmatched:
+        return reading
+    root = read_nodes(reading.text.encode(), reading.path).root
+    assert root is not None
+    of = f"account {accounts[0].account}" if len(accounts) == 1 else f"any of {len(accounts)} accounts"
+    found = [
+        _unmatched(name, of, place_of(root, (*FAMILY_BOUNDS, name)), reading.path) for name in unmatched
+    ]
+    problems = sorted((*reading.problems, *found), key=lambda each: (each.line, each.column))
+    return replace(reading, problems=tuple(problems))
+
+
+FAMILY_BOUNDS: Path = ("bounds", "families")
+"""Where the policy has the bounds of names and patterns."""
+
+
+def _unmatched(name: str, of: str, at: Place, path: str) -> Problem:
     return problem(
-        CODES[refusal.kind],
+        Code.POLICY_UNMATCHED,
         path,
-        f"{refusal.family} is refused by {printable(policy.path)}: {refusal.sentence}",
-        f'change one of the two, or override it once: mmp apply {refusal.allow} --reason "…"',
+        f"bounds.families.{name} matches no family of {of}, so it limits nothing",
+        "correct the name, or delete the entry",
         line=at.line,
         column=at.column,
     )
+
+
+def _problem(refusal: Refusal, root: Node, desired: Desired, policy: Policy) -> Problem:
+    at = _place(refusal, root)
+    return problem(
+        CODES[refusal.kind],
+        desired.path,
+        f"{refusal.family} is refused by {printable(policy.path)}: {refusal.sentence}",
+        f"change one of the two, or override it once: {_override(refusal, desired)}",
+        line=at.line,
+        column=at.column,
+    )
+
+
+def _override(refusal: Refusal, desired: Desired) -> str:
+    """Return the command that overrides a refusal; --family knows only families of the file."""
+    only = f" --family {refusal.family}" if refusal.family in desired.families else ""
+    command = f'mmp apply{only} --expect DIGEST {refusal.allow} --reason "…"'
+    return f"{command} (mmp plan{only} prints the DIGEST)"
 
 
 def _place(refusal: Refusal, root: Node) -> Place:

@@ -23,11 +23,12 @@ from reconciler.okx.wire import BaseUrl, Headers, Request
 from reconciler.ports import Clock, Signed
 
 CLOCK_MAX_AGE_S = 600.0
-"""How long a measured offset is used: at 500 ppm it drifts 0.3 s in this time."""
+"""After this time a measured offset is measured again, in the background: at 500 ppm it drifts 0.3 s."""
 
 CLOCK_LAST_AGE_S = 3600.0
-"""How long it is used if it cannot be measured again: at 500 ppm it drifts 1.8 s in that time. Pacing
-allows clock errors of 3 s."""
+"""How long requests that change something are signed with it: at 500 ppm it drifts 1.8 s in that time, and
+pacing allows clock errors of 3 s. Reads are signed with an older one too: OKX refuses a signature that is
+30 s off, and then the clock is measured before the read is repeated."""
 
 SUSPENSION_S = 0.1
 """The shortest suspension that is detected: the two clocks that measure it are read one after the other,
@@ -117,17 +118,29 @@ class OkxClient:
         return await self._timing.measure(self._measure_clock)
 
     async def _measure_clock(self) -> ClockOffset | Reply:
-        connection = await self._connect()
+        return await self._measure_over(await self._connect())
+
+    async def _measure_clock_apart(self) -> ClockOffset | Reply:
+        """Measure without the shared health of the address: no other request waits for this one.
+
+        While the address fails, a request through it is the probe that others wait for.
+        """
+        connection = await OneShot.open(self._base_url.url, self._timeout_s)
+        if isinstance(connection, Failed):
+            return _as_reply(connection, self._epoch_s())
+        return await self._measure_over(connection)
+
+    async def _measure_over(self, connection: OneShot | Reply) -> ClockOffset | Reply:
         if isinstance(connection, Reply):
             return connection
         headers = wire.public_headers(self._environment)
         answer = await self._timed(connection, wire.public_time(), headers, REPLY_LIMIT_BYTES)
         ended_at, wall_s = self._clock.now(), self._clock.wall().timestamp()
         if isinstance(answer, Reply):
-            return answer
+            return _about_the_time(answer)
         time_ms = self._with_wait(answer.raw, replies.parse_time(*self._parts(answer.raw)))
         if isinstance(time_ms, Reply):
-            return time_ms
+            return _about_the_time(time_ms)
         # The exchange read its clock before its reply arrived, so this is never ahead of it: a signature
         # expires no later than pacing believes, however long the reply was under way.
         epoch_s = time_ms / 1000
@@ -169,24 +182,30 @@ class OkxClient:
         return await self._timed(connection, request, self._signed_headers(request), limit_bytes)
 
     async def _read_signed(self, read: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
-        """Read with a fresh clock; if the exchange still objects to the time, measure and try once more."""
-        unsynced = await self._ensure_clock()
-        if unsynced is not None:
-            return unsynced
+        """Read; if the exchange objects to the time of the signature, measure its clock and try again."""
+        if self._timing.offset is None:
+            unsynced = await self.sync_clock()
+            if unsynced is not None:
+                return unsynced
+        self._refresh_clock()
         answer = await read()
-        if not isinstance(answer, Reply) or answer.reply_class is not ReplyClass.CLOCK:
-            return answer
-        unsynced = await self.sync_clock()
-        return await read() if unsynced is None else unsynced
+        if isinstance(answer, Reply) and answer.reply_class is ReplyClass.CLOCK:
+            unsynced = await self.sync_clock()
+            return await read() if unsynced is None else unsynced
+        if not isinstance(answer, Reply) and self._clock_age_s() > CLOCK_LAST_AGE_S:
+            self._refresh_clock()  # this read may have been the first one after an outage
+            await self._timing.refreshed()
+        return answer
 
-    async def _ensure_clock(self) -> Reply | None:
-        """Measure the exchange's clock unless that was done lately; if it fails, an old offset is used."""
+    def _clock_age_s(self) -> float:
+        """Return how long ago the exchange's clock was measured; infinite before the first time."""
         offset = self._timing.offset
-        age_s = float("inf") if offset is None else self._clock.now() - offset.at
-        if age_s <= CLOCK_MAX_AGE_S:
-            return None
-        unsynced = await self.sync_clock()
-        return None if age_s <= CLOCK_LAST_AGE_S else unsynced
+        return float("inf") if offset is None else self._clock.now() - offset.at
+
+    def _refresh_clock(self) -> None:
+        """Have the exchange's clock measured in the background where that is due."""
+        if self._clock_age_s() > CLOCK_MAX_AGE_S:
+            self._timing.refresh(self._measure_clock_apart, self._clock)
 
     async def _connect(self) -> OneShot | Reply:
         url, timeout_s = self._base_url.url, self._timeout_s
@@ -273,11 +292,11 @@ class OkxTradingClient(OkxClient):
     async def open(self) -> OkxConnection | Reply:
         """Open a fresh connection, writing no byte of a request; a failure is NOT_SENT.
 
-        The exchange's clock is measured first where that is due, so that signing needs no wait.
+        Once the exchange's clock was measured, nothing here waits for another measurement.
         """
-        unsynced = await self._ensure_clock()
-        if unsynced is not None:
-            return replace(unsynced, reply_class=ReplyClass.NOT_SENT)
+        refused = await self._refuse_without_clock()
+        if refused is not None:
+            return refused
         connection = await self._connect()
         return (
             connection
@@ -297,13 +316,22 @@ class OkxTradingClient(OkxClient):
 
         A reply that is no data leaves open whether it did, unless its class says otherwise.
         """
-        unsynced = await self._ensure_clock()
-        if unsynced is not None:
-            return replace(unsynced, reply_class=ReplyClass.NOT_SENT)
+        refused = await self._refuse_without_clock()
+        if refused is not None:
+            return refused
         answer = await self._ask_signed(wire.reset_mmp(family), REPLY_LIMIT_BYTES)
         if isinstance(answer, Reply):
             return answer
         return self._with_wait(answer.raw, replies.parse_reset(*self._parts(answer.raw), family))
+
+    async def _refuse_without_clock(self) -> Reply | None:
+        """Return why nothing may be written by what is known of the exchange's clock; None if it may."""
+        if self._timing.offset is None:
+            unsynced = await self.sync_clock()
+            return None if unsynced is None else replace(unsynced, reply_class=ReplyClass.NOT_SENT)
+        self._refresh_clock()
+        age_s = self._clock_age_s()
+        return None if age_s <= CLOCK_LAST_AGE_S else _clock_too_old(age_s, self._timing.last_failure)
 
 
 class OkxConnection:
@@ -358,6 +386,22 @@ class OkxConnection:
 def _as_reply(failed: Failed, epoch_s: float) -> Reply:
     reply_class = ReplyClass.NO_ANSWER if failed.sent else ReplyClass.NOT_SENT
     return _asking_to_wait(Reply(reply_class, failed.code, failed.message), failed.retry_after, epoch_s)
+
+
+def _about_the_time(failed: Reply) -> Reply:
+    """Return why the exchange's clock was not measured, with the name of what was asked."""
+    return replace(failed, message=f"{wire.PUBLIC_TIME_PATH}: {failed.message or failed.reply_class.value}")
+
+
+def _clock_too_old(age_s: float, failed: Reply | None) -> Reply:
+    """Return why nothing is written ``age_s`` after the exchange's clock was last measured."""
+    why = f", and measuring it failed ({failed.message})" if failed is not None else ""
+    message = (
+        f"the exchange's clock was last measured {age_s / 60:.0f} min ago{why}; requests that change"
+        f" something are sent within {CLOCK_LAST_AGE_S / 60:.0f} min of a measurement: let this machine"
+        f" reach GET {wire.PUBLIC_TIME_PATH}"
+    )
+    return Reply(ReplyClass.NOT_SENT, "clock-old", message)
 
 
 def _asking_to_wait(reply: Reply, retry_after: str, epoch_s: float) -> Reply:

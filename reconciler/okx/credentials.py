@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.errors import AccountProblem
+from reconciler.regular_file import NotRegularFile, read_with_status
 from reconciler.secret import MASK, Secret
 
 KEY_READS = 3
@@ -110,7 +111,11 @@ def _load(name: str, environ: Mapping[str, str]) -> Secret:
 def _read(path: str, variable: str) -> str:
     """Return the text of a secret file; symbolic links are followed (Kubernetes mounts are links)."""
     try:
-        status, content = _status_and_start(path)
+        status, content = read_with_status(path, MAX_SECRET_CHARS + 2)
+    except NotRegularFile:
+        raise _bad_file(
+            path, variable, "is not a regular file", "Name a file that holds the secret."
+        ) from None
     except (OSError, ValueError) as error:
         raise _bad_file(path, variable, _why(error), "Check the path and who may read it.") from None
     _refuse_untrusted(status, path, variable)
@@ -120,24 +125,11 @@ def _read(path: str, variable: str) -> str:
         raise _bad_value(f"the file of {variable}, {path},", "has characters that are not ASCII") from None
 
 
-def _status_and_start(path: str) -> tuple[os.stat_result, bytes]:
-    # Without O_NONBLOCK a named pipe at that path would hang us.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        regular = stat.S_ISREG(status.st_mode)
-        return status, os.read(descriptor, MAX_SECRET_CHARS + 2) if regular else b""
-    finally:
-        os.close(descriptor)
-
-
 def _refuse_untrusted(status: os.stat_result, path: str, variable: str) -> None:
-    """Refuse what is no regular file, and any access for others.
+    """Refuse any access for others.
 
     Group access is allowed: with ``fsGroup`` Kubernetes mounts secrets readable by the pod's group.
     """
-    if not stat.S_ISREG(status.st_mode):
-        raise _bad_file(path, variable, "is not a regular file", "Name a file that holds the secret.")
     if status.st_mode & stat.S_IRWXO:
         mode = stat.S_IMODE(status.st_mode)
         raise _bad_file(

@@ -497,6 +497,8 @@ def _live_row(row: Mapping[str, object], *, times_listed: int) -> LiveRow | None
     if "sCode" in row and _row_code(row["sCode"]) != ACCEPTED_CODE:
         raise Unreadable(f"sCode is {_shown(row['sCode'])}")
     frozen = row.get("mmpFrozen")
+    if frozen in (None, "") and _is_blank(row):
+        return None
     if not isinstance(frozen, bool):
         raise Unreadable(f"mmpFrozen is {_shown(frozen)}")
     if not frozen and _is_unset(row):
@@ -514,15 +516,24 @@ def _is_unset(row: Mapping[str, object]) -> bool:
     blank, and a window of 0 beside a blank field or a quantity of 0. A full setting with window 0 is
     none of these. Raises Unreadable where a value beside a window of 0 makes no sense.
     """
-    blank = {field for field in Field if row.get(field) in (None, "")}
-    if len(blank) == len(Field):
+    if _is_blank(row):
         return True
+    blank = _blank_fields(row)
     if Field.TIME_INTERVAL in blank or _interval_ms(row, Field.TIME_INTERVAL) != 0:
         return False
     if Field.FROZEN_INTERVAL not in blank:
         _interval_ms(row, Field.FROZEN_INTERVAL)
     quantity = Quantity("0") if Field.QTY_LIMIT in blank else _quantity(row, Field.QTY_LIMIT)
     return bool(blank) or quantity == Quantity("0")
+
+
+def _is_blank(row: Mapping[str, object]) -> bool:
+    """Tell whether all three fields of the setting are missing, null or empty."""
+    return len(_blank_fields(row)) == len(Field)
+
+
+def _blank_fields(row: Mapping[str, object]) -> set[Field]:
+    return {field for field in Field if row.get(field) in (None, "")}
 
 
 def _setting(row: Mapping[str, object]) -> Setting:

@@ -2,7 +2,8 @@
 
 OKX answers the question what time it is 10 times in 2 s per IP [doc], which a process with many accounts
 would use up at its start; whoever asks while a measurement is under way takes what came of that one,
-unless that hangs.
+unless that hangs. While the last measurement is good enough, the next one is made in the background and
+nobody waits for it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,26 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from reconciler.core.events import ClockMeasured, ClockUnmeasured, Event, Observe
+from reconciler.core.retry import retry_after_s
 from reconciler.core.verdict import Reply
 from reconciler.okx.address import SharedAddress
+
+if TYPE_CHECKING:
+    from reconciler.ports import Clock
 
 PATIENCE_S = 2.0
 """How long others wait for a measurement under way, which takes milliseconds, before the next one asks for
 itself: one connection that hangs must not hold up every account. It is half a question a second at most."""
+
+BRIEFLY_S = 1.0
+"""How long a read waits for the measurement in the background once the last one is too old for writing. A
+read is fresh for 2 s, so it stays fresh."""
+
+Ask = Callable[[], Awaitable["ClockOffset | Reply"]]
+"""Asks the exchange for its time, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +50,95 @@ class ClockOffset:
         return self.epoch_s + (now - self.at)
 
 
-class ExchangeClock:
-    """What is known of an exchange's clock; the clients of one exchange share it."""
+def _observe_nothing(_: Event) -> None:
+    pass
 
-    def __init__(self) -> None:
+
+class ExchangeClock:
+    """What is known of an exchange's clock; the clients of one exchange share it.
+
+    ``observe`` takes the beginning and the end of failing measurements in the background.
+    """
+
+    def __init__(self, observe: Observe = _observe_nothing) -> None:
         self.address = SharedAddress()
         """The health of the address, shared by all accounts."""
         self.offset: ClockOffset | None = None
+        self._observe = observe
         self._one_at_a_time = asyncio.Lock()
-        self._failed: Reply | None = None
+        self.last_failure: Reply | None = None
+        """Why the newest measurement failed; None when it did not."""
         self._measured = 0
+        self._refreshing: asyncio.Task[None] | None = None
+        self._refresh_failures = 0
+        self._refresh_at = float("-inf")
 
-    async def measure(self, ask: Callable[[], Awaitable[ClockOffset | Reply]]) -> Reply | None:
+    async def measure(self, ask: Ask) -> Reply | None:
         """Measure, or take what came of a measurement that ended meanwhile; None when it was measured."""
         before = self._measured
         async with AsyncExitStack() as whatever_happens:
             async with self._one_at_a_time:
                 if self._measured != before:
-                    return self._failed
+                    return self.last_failure
                 measuring = asyncio.create_task(self._measure(ask))
                 whatever_happens.callback(measuring.cancel)
                 await asyncio.wait({measuring}, timeout=PATIENCE_S)
             return await measuring
 
-    async def _measure(self, ask: Callable[[], Awaitable[ClockOffset | Reply]]) -> Reply | None:
+    def refresh(self, ask: Ask, clock: Clock) -> None:
+        """Begin a measurement in the background, unless one is under way or failed lately.
+
+        None is begun while the address fails: ``ask`` does not go through the shared address, and other
+        requests find out by themselves when the address works again.
+        """
+        if (
+            self._is_refreshing()
+            or clock.now() < self._refresh_at
+            or self.address.health.failure is not None
+        ):
+            return
+        self._refreshing = asyncio.create_task(self._refresh(ask, clock))
+
+    async def refreshed(self) -> None:
+        """Return once the measurement in the background is over, or after a second; at once without one."""
+        if self._refreshing is not None:
+            await asyncio.wait({self._refreshing}, timeout=BRIEFLY_S)
+
+    async def aclose(self) -> None:
+        """End the measurement in the background; harmless without one, and at any time."""
+        refreshing, self._refreshing = self._refreshing, None
+        if refreshing is not None:
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
+
+    def _is_refreshing(self) -> bool:
+        """Tell whether one is under way in the background; raises a bug that ended the last one."""
+        if self._refreshing is not None and self._refreshing.done():
+            over, self._refreshing = self._refreshing, None
+            if not over.cancelled():
+                over.result()
+        return self._refreshing is not None
+
+    async def _refresh(self, ask: Ask, clock: Clock) -> None:
+        failed = await self._measure(ask)
+        if failed is None:
+            return
+        self._refresh_at = clock.now() + retry_after_s(failed, self._refresh_failures)
+        self._refresh_failures += 1
+        if self._refresh_failures == 1:
+            self._observe(ClockUnmeasured(failed))
+
+    async def _measure(self, ask: Ask) -> Reply | None:
         before = self.offset
         found = await ask()
         self._measured += 1
-        self._failed = found if isinstance(found, Reply) else None
+        self.last_failure = found if isinstance(found, Reply) else None
         if isinstance(found, ClockOffset):
             self.offset = self._better(found, before)
-        return self._failed
+            failures, self._refresh_failures, self._refresh_at = self._refresh_failures, 0, float("-inf")
+            if failures:
+                self._observe(ClockMeasured())
+        return self.last_failure
 
     def _better(self, found: ClockOffset, before: ClockOffset | None) -> ClockOffset:
         """Return the measurement to use: the one found, unless another was made while it was under way.

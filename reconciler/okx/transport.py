@@ -33,6 +33,9 @@ cookies and policies of some KiB each, which aiohttp's own bounds (8 KiB a line,
 _MAX_HEADERS = MAX_HEADERS_BYTES
 """Bound on the number of headers. It is so high that the bound above is always reached first."""
 
+_PLAIN_ENCODINGS = frozenset({"", "identity", "none", "utf-8"})
+"""Values of Content-Encoding that gateways put on a reply that is not compressed."""
+
 _CHUNK_BYTES = 16 * 1024
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 """aiohttp's own timers are off: it rounds long ones up to whole seconds. Ours is asyncio.timeout."""
@@ -138,7 +141,7 @@ class OneShot:
             if _headers_bytes(response) > MAX_HEADERS_BYTES:
                 return _HEADERS_TOO_LARGE
             retry_after = response.headers.get("Retry-After", "")
-            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            if not _is_plain(response):
                 why = "the reply is compressed although we refused that"
                 return Failed(True, "encoded", why, retry_after)
             content = await _read_bounded(response.content, limit_bytes)
@@ -230,6 +233,12 @@ _HEADERS_TOO_LARGE = Failed(
 def _headers_bytes(response: aiohttp.ClientResponse) -> int:
     """Return how large the headers of a reply are, each with its colon, blank and line end."""
     return sum(len(name) + len(value) + len(b": \r\n") for name, value in response.raw_headers)
+
+
+def _is_plain(response: aiohttp.ClientResponse) -> bool:
+    """Tell whether the body is as the exchange wrote it, by every Content-Encoding of the reply."""
+    encodings = ",".join(response.headers.getall("Content-Encoding", ())).split(",")
+    return {encoding.strip().lower() for encoding in encodings} <= _PLAIN_ENCODINGS
 
 
 def _is_too_large(error: BaseException | None) -> bool:

@@ -16,6 +16,9 @@ from reconciler.report.words import families
 Quote = Callable[[str], str]
 """Makes text from outside harmless where it will stand."""
 
+SHOWN_ACCOUNTS = 5
+"""Names in one sentence; documents have all of them."""
+
 
 def account_sentences(plan: Plan, context: Context, quote: Quote) -> tuple[str, ...]:
     """Return what has to be said of the account before its changes; nothing when all is as usual."""
@@ -45,6 +48,15 @@ def is_unrecorded(plan: Plan) -> bool:
 
 def _since(plan: Plan, old: OldSide, quote: Quote) -> Iterator[str]:
     environment = plan.environment.value
+    if old.not_compared:
+        shown = [quote(name) for name in old.not_compared[:SHOWN_ACCOUNTS]]
+        more = len(old.not_compared) - len(shown)
+        others = [*shown, *([f"{more} more"] if more else [])]
+        yield (
+            f"account {quote(plan.account)} ({environment}) is not compared: it may be one that is gone, "
+            f"under another name ({', '.join(others)}); whether anything gets looser is not known"
+        )
+        return
     if old.account is None or old.environment is None:
         yield (
             f"account {quote(plan.account)} ({environment}) is new: {quote(old.path)} does not have it, "

@@ -16,6 +16,7 @@ from reconciler.core.model import Desired, Setting
 from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.policy import Policy, Refusal
+from reconciler.core.policy_change import PolicyChange
 from reconciler.core.saved import instant
 
 Document = dict[str, Any]
@@ -55,15 +56,19 @@ class OldSide:
     """The older of two files that are compared. Its policy counts, too: a change has to pass both.
 
     ``account`` and ``environment`` are what the account was called there, None when it was not there.
-    ``identity``: what differs of whose account it is, whatever it is called.
+    ``identity``: what differs of whose account it is, whatever it is called. ``not_compared`` are accounts
+    only the older side has, one of which this may be under another name: nothing was compared.
+    ``share_unproven``: a share of the families that the older file enables was judged.
     """
 
     path: str
     policy: PolicyFile | None
-    policy_changed: bool
+    policy_change: PolicyChange | None
     account: str | None
     environment: str | None
     identity: tuple[Identity, ...] = ()
+    not_compared: tuple[str, ...] = ()
+    share_unproven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +263,31 @@ def _old(old: OldSide) -> Document:
         "account": old.account,
         "environment": old.environment,
         "policy": _policy(old.policy),
-        "policy_changed": old.policy_changed,
+        "policy_changed": old.policy_change is not None,
+        "policy_change": _policy_change(old.policy_change) if old.policy_change else None,
+        "not_compared": list(old.not_compared),
+        "share_unproven": old.share_unproven,
         "identity": [
             {"key": each.key, "before": each.before, "after": each.after} for each in old.identity
+        ],
+    }
+
+
+def _policy_change(change: PolicyChange) -> Document:
+    return {
+        "file": change.file.value,
+        "before": change.old_name,
+        "after": change.new_name,
+        "rules": [
+            {
+                "rule": rule.rule,
+                "before": rule.before,
+                "after": rule.after,
+                "direction": "looser" if rule.looser else "tighter",
+                "families": None if rule.families is None else list(rule.families),
+                "others": rule.others,
+            }
+            for rule in change.rules
         ],
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import assert_never
 
 from reconciler import __version__
@@ -19,9 +20,19 @@ from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Basis, Change, Plan
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
+from reconciler.report.headline import (
+    SHARE_UNPROVEN,
+    changes_identity,
+    changes_policy,
+    headlines,
+    headlines_of_all,
+    is_not_compared,
+    policy_sentence,
+)
 from reconciler.report.markup import Piece, Row, RowRank, Rows, cell, code, fenced, fitted, least, size
+from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_command, refused_by
 from reconciler.report.words import (
-    POLICY_CHANGED,
+    EITHER_POLICY,
     age,
     count,
     due,
@@ -46,9 +57,6 @@ MAX_BYTES = 59_999
 
 MAX_ACCOUNT = 63
 """Characters of an account's name, as the file format has it."""
-
-SHA_SHOWN = 12
-"""Digits of a sha256 that people compare; the documents hold all of them."""
 
 Page = tuple[Plan, Context]
 """One account's plan and where it belongs."""
@@ -82,8 +90,8 @@ _COMPARED = {
     Basis.FILE: "another file",
 }
 
-_WORST_LAYER, _CHANGE_LAYER, _HELD_LAYER = 0, 1, 1
-_UNMANAGED_LAYER, _DIFF_LAYER, _GONE_LAYER = 2, 3, 4
+_POLICY_LAYER, _WORST_LAYER, _CHANGE_LAYER, _HELD_LAYER = 0, 1, 2, 2
+_UNMANAGED_LAYER, _DIFF_LAYER, _GONE_LAYER = 3, 4, 5
 """Which rows stay longest, over all accounts: the smallest layer, and within a layer the worst."""
 
 
@@ -97,7 +105,7 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
         begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
         return fitted([begin, *_section(plan, context)], MAX_BYTES)
     plans = [plan for plan, _ in pages]
-    begin = f"{_marker('*', '*')}{banner}{_verdict(plans)}"
+    begin = f"{_marker('*', '*')}{banner}{_verdict(pages)}"
     sections = [[f"\n### {_name(plan)}\n\n", *_section(plan, context)] for plan, context in pages]
     return _several([begin, *_worst(plans)], sections, [_weight(*page) for page in pages])
 
@@ -121,25 +129,31 @@ def _several(begin: list[Piece], sections: list[list[Piece]], concerns: list[int
 _GREAT, _SOME, _NONE = range(3)
 
 
-def _concern(plan: Plan) -> int:
+def _concern(plan: Plan, context: Context) -> int:
     """Return how much a plan asks for a reviewer: less protection or a refusal, any change, or nothing."""
-    if plan.refusals or any(change.direction in LESS_SAFE for change in plan.changes):
+    less = any(change.direction in LESS_SAFE for change in plan.changes)
+    if plan.refusals or less or changes_identity(plan, context):
         return _GREAT
-    return _SOME if plan.changes or (plan.basis is Basis.FILE and plan.unmanaged) else _NONE
+    dropped = plan.basis is Basis.FILE and plan.unmanaged
+    return _SOME if plan.changes or dropped or changes_policy(context) else _NONE
 
 
 def _weight(plan: Plan, context: Context) -> int:
     """Return how long a page is kept where not all of them fit: what is said of an account stays."""
-    return min(_concern(plan), _SOME if account_sentences(plan, context, code) else _NONE)
+    return min(_concern(plan, context), _SOME if account_sentences(plan, context, code) else _NONE)
 
 
 def _section(plan: Plan, context: Context) -> list[Piece]:
-    held, diff = _held(plan), tuple(_diff(plan))
-    found: list[Piece] = [_verdict([plan]), _warnings(plan, context)]
+    held, diff = _held(plan, context.path), tuple(_diff(plan))
+    found: list[Piece] = [_verdict([(plan, context)]), _warnings(plan, context)]
+    if rules := _policy_rules(plan, context):
+        found.append(Rows("\n#### Policy\n\n", rules))
     if plan.changes:
         found.append(_table(plan))
     if held:
-        found.append(Rows("\n#### Held: not sent\n\n", held))
+        said = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
+        said += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
+        found.append(Rows(f"\n#### Held: not sent\n\n{said}", held))
     if plan.unmanaged:
         found.append(_unmanaged(plan))
     if diff:
@@ -161,12 +175,16 @@ def _name(plan: Plan) -> str:
 # ---- the verdict -------------------------------------------------------------------------------
 
 
-def _verdict(plans: Sequence[Plan]) -> str:
+def _verdict(pages: Sequence[Page]) -> str:
+    plans = [plan for plan, _ in pages]
+    beside = headlines_of_all(pages) if len(pages) > 1 else headlines(pages[0][1], code)
     refused = "Refused: nothing would be sent." if any(plan.refusals for plan in plans) else ""
-    sentences = (_headline(plans), worst_words(plans, code), refused)
+    headline = _headline(plans, only_settings=bool(beside), compared=not any(map(_is_uncompared, pages)))
+    sentences = (*beside, headline, worst_words(plans, code), refused)
     told = [f"**{sentence}**" for sentence in sentences if sentence]
     if len(plans) > 1:
-        told.append(f"Changes in {sum(_concern(plan) < _NONE for plan in plans)} of {len(plans)} accounts.")
+        changed = sum(_concern(*page) < _NONE for page in pages)
+        told.append(f"Changes in {changed} of {len(plans)} accounts.")
     if more := _counted(plans, _MORE_SAFE):
         told.append(f"More protection: {more}.")
     if rest := ", ".join(f"{number} {word}" for word, number in _others(plans).items() if number):
@@ -174,23 +192,33 @@ def _verdict(plans: Sequence[Plan]) -> str:
     return " ".join(told) + "\n"
 
 
-def _headline(plans: Sequence[Plan]) -> str:
-    """Return what a reviewer has to know first; empty when a refusal is all there is to tell."""
+def _is_uncompared(page: Page) -> bool:
+    return is_not_compared(page[1])
+
+
+def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> str:
+    """Return what a reviewer has to know first of the settings; empty where something else says it.
+
+    ``only_settings``: something else changes as well. ``compared``: every account was.
+    """
     less = _counted(plans, LESS_SAFE)
     if less:
         return f"Less protection: {less}."
     changes = [(plan, change) for plan in plans for change in plan.changes]
     if more := sum(raises(change) for _, change in changes):
         return f"Enabled with more exposure than when last enabled: {families(more)}."
-    if any(is_uncompared(*each) for each in changes):
-        return "Nothing is known to get looser."
     if changes:
-        return "Nothing gets looser."
+        nothing = "No setting" if only_settings else "Nothing"
+        known = (
+            " is known to get looser" if any(is_uncompared(*each) for each in changes) else " gets looser"
+        )
+        return f"{nothing}{known}." if compared else ""
     dropped = sum(len(plan.unmanaged) for plan in plans if plan.basis is Basis.FILE)
     gone = f"{families(dropped)} will no longer be managed." if dropped else ""
     if any(plan.refusals for plan in plans):
         return gone
-    return f"No changes, but {gone}" if gone else "No changes."
+    nothing = "No setting changes" if only_settings else "No changes"
+    return f"{nothing}, but {gone}" if gone else f"{nothing}."
 
 
 def _counted(plans: Sequence[Plan], directions: frozenset[Direction]) -> str:
@@ -214,9 +242,25 @@ def _others(plans: Sequence[Plan]) -> dict[str, int]:
     }
 
 
+def _policy_rules(plan: Plan, context: Context) -> tuple[Row, ...]:
+    """Return the rules that differ, in their order; over all accounts the first stay longest."""
+    change = context.old.policy_change if context.old else None
+    return tuple(
+        Row(
+            (_POLICY_LAYER, False, place, Fraction(0), plan.account, plan.environment.value, ""),
+            f"- {code(rule.words)}\n",
+        )
+        for place, rule in enumerate(change.rules if change else ())
+    )
+
+
 def _warnings(plan: Plan, context: Context) -> str:
     told = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
-    told += [POLICY_CHANGED] if context.old and context.old.policy_changed else []
+    old = context.old
+    if old and old.policy_change:
+        told.append(f"{policy_sentence(old.policy_change, code)}.")
+        told += [EITHER_POLICY] if old.policy_change.counts else []
+    told += [f"{SHARE_UNPROVEN}."] if old and old.share_unproven else []
     return "".join(f"\n> **{sentence}**\n" for sentence in told)
 
 
@@ -285,13 +329,15 @@ def _why(change: Change) -> str:
             assert_never(change.action)
 
 
-def _held(plan: Plan) -> tuple[Row, ...]:
-    """Return what is held and by what, a family a row, the worst first; a refusal with its way out."""
-    told: dict[Family, str] = {}
+def _held(plan: Plan, path: str) -> tuple[Row, ...]:
+    """Return what is held and by what, a family a row, the worst first; a refusal with its command."""
+    rules: dict[Family, list[str]] = {}
     for one in plan.refusals:
-        way_out = f'{one.allow} --reason "…"'
-        line = f"- {code(one.family)} {code(one.sentence)}; if that is meant: {code(way_out)}\n"
-        told[one.family] = told.get(one.family, "") + line
+        rules.setdefault(one.family, []).append(f"- {code(one.family)} {code(one.sentence)}")
+    told = {
+        family: "\n".join(lines) + f"; if that is meant: {code(override_command(plan, (family,), path))}\n"
+        for family, lines in rules.items()
+    }
     for change in plan.changes:
         if change.because is not None:
             told.setdefault(change.family, f"- {code(change.family)} {hold_words(change)}\n")

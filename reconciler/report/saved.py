@@ -1,9 +1,10 @@
 """A saved plan and its document: the ``mmp/plan/1`` document with a ``saved`` object of its own.
 
-This file decides how a plan is written down and taken up again, value for value, and how an edit
-shows: ``integrity`` is a hash over everything else in the document. It is a check against edits and
-damage, not a signature: who can write the file can write the hash. Documents come here already
-checked against the published schema.
+This file decides how a plan is written and read again, value for value, and how an edit shows:
+``integrity`` is a hash over everything else in the document. It is a check against edits and damage,
+not a signature: who can write the file can write the hash. So nothing that follows from other values is
+taken from the file: directions, fields, order and counts are computed again from before and after, and
+where the file says otherwise it was edited. Documents come here already checked against the schema.
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler import __version__
-from reconciler.core.direction import Direction
+from reconciler.core.direction import changed_fields, direction
 from reconciler.core.model import Environment, Family, Field, Quantity, Setting, Source
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.problems import json_text
-from reconciler.core.saved import Place, SavedPlan
+from reconciler.core.saved import Place, SavedPlan, in_sending_order
 from reconciler.errors import InvalidInput
-from reconciler.report.documents import Context, Document, Kept, PolicyFile, Published, moment
+from reconciler.report.documents import (
+    Context,
+    Document,
+    Kept,
+    PolicyFile,
+    Published,
+    moment,
+    plan_document,
+)
 
 DEFAULT_EXPIRY = timedelta(hours=24)
 MAX_EXPIRY = timedelta(days=30)
@@ -68,12 +77,8 @@ def read_saved(document: Document, source: str) -> SavedPlan:
     if saved is None:
         hint = "save it with mmp plan --out FILE"
         raise InvalidInput("plan-not-saved", f"{source} is a plan that was only printed", hint)
-    plan = _plan(document)
-    if saved["integrity"] != integrity(document) or document["digest"] != plan.digest:
-        hint = "make it again: mmp plan --out FILE"
-        raise InvalidInput("plan-edited", f"{source} is not as mmp wrote it: edited, or damaged", hint)
-    return SavedPlan(
-        plan=plan,
+    found = SavedPlan(
+        plan=_plan(document),
         place=Place(
             document["account"],
             Environment(document["environment"]),
@@ -86,6 +91,16 @@ def read_saved(document: Document, source: str) -> SavedPlan:
         uid=saved["uid"],
         version=saved["mmp"],
     )
+    if saved["integrity"] != integrity(document) or not _is_as_written(document, found):
+        hint = "make it again: mmp plan --out FILE"
+        raise InvalidInput("plan-edited", f"{source} is not as mmp wrote it: edited, or damaged", hint)
+    return found
+
+
+def _is_as_written(document: Document, saved: SavedPlan) -> bool:
+    """Tell whether ``document`` says of the plan exactly what is written of it from before and after."""
+    written = plan_document(saved.plan, context_of(document, saved), simulator=saved.place.simulator)
+    return written == {name: value for name, value in document.items() if name != "saved"}
 
 
 def context_of(document: Document, saved: SavedPlan) -> Context:
@@ -125,7 +140,7 @@ def _plan(document: Document) -> Plan:
         account=document["account"],
         environment=Environment(document["environment"]),
         basis=Basis(document["basis"]),
-        changes=tuple(_change(change) for change in document["changes"]),
+        changes=in_sending_order([_change(change) for change in document["changes"]]),
         unchanged=tuple(Family(name) for name in document["unchanged"]),
         unmanaged={Family(one["family"]): setting_of(one["live"]) for one in document["unmanaged"]},
         refusals=tuple(_refusal(refusal) for refusal in document["refusals"]),
@@ -133,18 +148,19 @@ def _plan(document: Document) -> Plan:
 
 
 def _change(row: dict[str, Any]) -> Change:
-    source = row["source"]
+    source, action = row["source"], Action(row["action"])
+    before, after = setting_of(row["before"]) if row["before"] else None, setting_of(row["after"])
+    moves = action is not Action.ADOPT
     return Change(
         family=Family(row["family"]),
-        action=Action(row["action"]),
+        action=action,
         reason=Reason(row["reason"]),
-        before=setting_of(row["before"]) if row["before"] else None,
-        after=setting_of(row["after"]),
+        before=before,
+        after=after,
         source=Source(source["path"], source["line"], source["column"]) if source else None,
         because=Because(row["because"]) if row["because"] else None,
-        direction=Direction(row["direction"]) if row["direction"] else None,
-        fields=tuple(Field(name) for name in row["fields"]),
-        order=row["order"],
+        direction=direction(before, after) if moves else None,
+        fields=changed_fields(before, after) if moves else (),
         eta_s=row["eta_seconds"],
         known_at=_known_at(row),
         measured_from=setting_of(row["measured_from"]) if row["measured_from"] else None,

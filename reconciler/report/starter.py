@@ -20,6 +20,7 @@ from reconciler.core.model import (
     LiveRead,
     LiveRow,
     Setting,
+    parse_family,
 )
 from reconciler.core.problems import printable
 from reconciler.report.words import field_value
@@ -64,7 +65,7 @@ def imported(read: LiveRead) -> Imported:
     """Split a live read into what a file can say and what it cannot."""
     left_out: dict[str, str] = dict(read.unreadable.items())
     for name in read.odd_names.values():
-        left_out[printable(name)] = "this is no family's name"
+        left_out[printable(name)] = _why_odd(name)
     if read.nameless:
         left_out[NO_NAME] = f"the exchange sent {read.nameless} of them"
     settings: dict[Family, Setting] = {}
@@ -136,6 +137,15 @@ def meaning(setting: Setting) -> str:
     pulled = "until someone resets" if setting.until_reset else f"for {freeze}"
     contracts = "contract" if limit == "1" else "contracts"
     return f"{limit} {contracts} within {window} pull the quotes {pulled}"
+
+
+def _why_odd(name: str) -> str:
+    """Return what is wrong with a row's name; a read trims the blanks around it."""
+    try:
+        parse_family(name)
+    except ValueError:
+        return "this is no family's name"
+    return "the exchange sent its name with blanks around it"
 
 
 def _unsayable(row: LiveRow) -> str:

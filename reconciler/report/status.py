@@ -18,6 +18,7 @@ from reconciler.core.problems import printable
 from reconciler.core.records import AttemptRecord, Holder
 from reconciler.core.sharing import Replica
 from reconciler.core.status import FamilyState, FamilyStatus, Status
+from reconciler.core.verdict import AttemptStatus
 from reconciler.report.documents import ETA_DIGITS, Document
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import count, due, duration, families, field_value, head, setting_words
@@ -134,7 +135,7 @@ def pauses_text(
 ) -> str:
     """Return one line per pause in force at ``now``, or one that says that there is none.
 
-    Each request of a paused family that is ``in_flight`` is named.
+    Each request of a paused family that is ``in_flight``, or has no definite answer, is named.
     """
     told = f"{families(len(pauses))} paused" if pauses else "no family is paused"
     width = max((len(pause.family) for pause in pauses), default=0)
@@ -142,10 +143,14 @@ def pauses_text(
     lines = [f"{place} · {told}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
     lines += [
         f"  a request for {attempt.family} ({setting_words(attempt.setting)})"
-        " is in flight and may still take effect"
+        f" {_without_answer(attempt)} and may still take effect"
         for attempt in in_flight
     ]
     return "\n".join(lines) + "\n"
+
+
+def _without_answer(attempt: AttemptRecord) -> str:
+    return "is in flight" if attempt.status is AttemptStatus.PENDING else "has no definite answer"
 
 
 def history_document(

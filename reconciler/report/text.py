@@ -18,15 +18,16 @@ from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import printable
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context, plan_summary
+from reconciler.report.headline import headlines, policy_lines
+from reconciler.report.refusals import DIGEST_HINT, override_command, refused_by
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
-    POLICY_CHANGED,
+    HEAD_WORD_CELLS,
     age,
     count,
     due,
     duration,
     families,
-    field_value,
     head,
     setting_words,
 )
@@ -93,11 +94,14 @@ def results_text(
     return "\n".join([*_results_heading(place, simulator, paint), *lines, summary]) + "\n"
 
 
-def plan_sentence(plan: Plan) -> str:
-    """Return the one sentence that says what a plan comes to."""
+def plan_sentence(plan: Plan, *, only_settings: bool = False) -> str:
+    """Return the one sentence that says what a plan comes to.
+
+    ``only_settings``: something else changes as well, so that nothing may be said of all changes.
+    """
     summary = plan_summary(plan)
     if not plan.changes:
-        return _without_changes(plan)
+        return _without_changes(plan, "No setting changes" if only_settings else "No changes")
     parts = [f"{summary['set']} to set{_directions(plan)}"]
     parts += [f"{summary['adopt']} to adopt"] if summary["adopt"] else []
     parts += [f"{summary['hold']} held"] if summary["hold"] else []
@@ -106,13 +110,13 @@ def plan_sentence(plan: Plan) -> str:
     return f"Plan: {', '.join(parts)}.{_takes(plan)}"
 
 
-def _without_changes(plan: Plan) -> str:
+def _without_changes(plan: Plan, nothing: str) -> str:
     """Say what a plan comes to that sends, records and holds nothing; a refusal is not nothing."""
     dropped, unchanged = len(plan.unmanaged) if plan.basis is Basis.FILE else 0, len(plan.unchanged)
-    told = ["Refused: nothing would be sent." if plan.refusals else "No changes."]
+    told = ["Refused: nothing would be sent." if plan.refusals else f"{nothing}."]
     if dropped:
         but = f"{families(dropped)} will no longer be managed."
-        told = [*told, but] if plan.refusals else [f"No changes, but {but}"]
+        told = [*told, but] if plan.refusals else [f"{nothing}, but {but}"]
     if unchanged or not dropped:
         told.append(f"{families(unchanged)} {'is' if unchanged == 1 else 'are'} as desired.")
     return " ".join(told)
@@ -120,13 +124,7 @@ def _without_changes(plan: Plan) -> str:
 
 def change_words(change: Change) -> str:
     """Write the changed fields as ``old → new``; the whole setting when nothing was there before."""
-    before = change.before
-    if before is None or before == change.after:
-        return setting_words(change.after)
-    return ", ".join(
-        f"{field.value} {field_value(before, field)} → {field_value(change.after, field)}"
-        for field in change.fields
-    )
+    return setting_words(change.after) if change.before in (None, change.after) else change.field_words
 
 
 def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> Iterator[str]:
@@ -140,21 +138,26 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
         yield paint(context.kept.words, Tone.QUIET)
     for sentence in account_sentences(plan, context, printable):
         yield paint(f"{sentence}.", Tone.WARN)
-    if context.old and context.old.policy_changed:
-        yield paint(POLICY_CHANGED, Tone.WARN)
+    yield from (paint(line, Tone.WARN) for line in policy_lines(context, printable))
     if worst := worst_words([plan], printable):
         yield paint(worst, Tone.WARN)
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
     for _, change in worst_first([plan]):
         yield f"  {_change_line(change, width, paint)}"
+        if change.because is Because.GUARD:
+            command = override_command(plan, (change.family,), context.path)
+            yield f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}  if that is meant: {printable(command)}"
     for family, live in plan.unmanaged.items():
         told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
     yield from _refused_by_policy(plan, context, paint)
+    if plan.refusals and plan.basis is Basis.FILE:
+        yield f"  {DIGEST_HINT}"
     if plan.changes or plan.unmanaged or plan.refusals:
         yield ""
-    yield plan_sentence(plan) + (
+    beside = headlines(context, printable)
+    yield " ".join([*beside, plan_sentence(plan, only_settings=bool(beside))]) + (
         " Refused: apply would send nothing." if plan.changes and plan.refusals else ""
     )
     if plan.changes:
@@ -186,24 +189,21 @@ def _basis(plan: Plan, context: Context) -> str:
 
 
 def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[str]:
-    """Name each rule with its numbers and the override that would do; the guard's are on their line."""
+    """Name each rule with its numbers and the command to override it; the guard's are with the change."""
     refusals = [refusal for refusal in plan.refusals if refusal.rule != GUARD_RULE]
     if not refusals:
         return
     width = max(len(refusal.family) for refusal in refusals)
     if plan.changes or plan.unmanaged:
         yield ""
-    yield paint(f"Refused by {_refuser(context)}:", Tone.WARN)
-    for refusal in refusals:
-        way_out = f'if that is meant: {refusal.allow} --reason "…"'
-        # Of a saved plan the numbers are whatever its file says.
-        yield f"  {refusal.family:<{width}}  {printable(refusal.sentence)}; {way_out}"
-
-
-def _refuser(context: Context) -> str:
-    if context.old and context.old.policy_changed:
-        return "the policy before or after"
-    return printable(context.policy.path) if context.policy else "the policy"
+    yield paint(f"{refused_by(context, printable)}:", Tone.WARN)
+    for family in dict.fromkeys(refusal.family for refusal in refusals):
+        for refusal in refusals:
+            if refusal.family == family:
+                # Of a saved plan the numbers are whatever its file says.
+                yield f"  {family:<{width}}  {printable(refusal.sentence)}"
+        command = printable(override_command(plan, (family,), context.path))
+        yield f"  {'':<{width}}  if that is meant: {command}"
 
 
 def _change_line(change: Change, width: int, paint: Paint) -> str:
@@ -222,20 +222,13 @@ def _change_line(change: Change, width: int, paint: Paint) -> str:
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)
-    return f"{paint(head(symbol, word), tone)}{family}  {told}  {risk_words(change)}{_way_out(change)}"
+    return f"{paint(head(symbol, word), tone)}{family}  {told}  {risk_words(change)}"
 
 
 def _why_no_request(change: Change) -> str:
     if change.known_at is None:
         return "live is already as desired: recorded, no request"
     return f"an older attempt may still land: known {due(change.eta_s or 0.0)}"
-
-
-def _way_out(change: Change) -> str:
-    """Say what lets a held change through, where the command line can."""
-    if change.because is not Because.GUARD:
-        return ""
-    return f'; if that is meant: --allow disable:{change.family} --reason "…"'
 
 
 def _look(change: Change) -> tuple[str, str, Tone]:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from reconciler.core.model import Field, Setting, interval_text
+from reconciler.core.model import Field, Setting
 
 HEAD_WORD_CELLS = 9
 """As wide as the widest words a line begins with: unmanaged, uncertain."""
 
 
-POLICY_CHANGED = (
-    "The policy changes together with the settings: what the policy of either side refuses is held."
-)
+EITHER_POLICY = "What the policy of either side refuses is held."
 """What a comparison of two revisions says when the guard is changed by what it guards."""
 
 
 def field_value(setting: Setting, field: Field) -> str:
     """Write one field of a setting, with the words for the two zeroes."""
-    match field:
-        case Field.TIME_INTERVAL:
-            return "disabled" if setting.disabled else interval_text(setting.time_interval_ms)
-        case Field.FROZEN_INTERVAL:
-            return "until-reset" if setting.until_reset else interval_text(setting.frozen_interval_ms)
-        case Field.QTY_LIMIT:
-            return setting.qty_limit.canonical
+    return setting.field_text(field)
 
 
 def setting_words(setting: Setting) -> str:

@@ -21,6 +21,7 @@ from reconciler.core.standing import exposed_family, frozen_until_reset
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.strips import Span
 from reconciler.core.vitals import Vitals
+from reconciler.report.refusals import DEFAULT_CONFIG, allow_flags
 from reconciler.report.words import field_value, setting_words
 from reconciler.sidecar.pictures import Mark, Stretch, Stroke, columns_for, stretches, strokes
 from reconciler.sidecar.wording import (
@@ -38,8 +39,6 @@ from reconciler.sidecar.wording import (
     moment_words,
     shown,
 )
-
-DEFAULT_CONFIG = "mmp.yaml"
 
 STRETCH_WORDS = {
     Mark.FAILED: "failed or not known",
@@ -253,7 +252,7 @@ def _held(
             assert family.change is not None
             near_off = because is Because.GUARD and not family.change.after.disabled
             told = NEAR_OFF if near_off else HOLDS[because]
-            return _refused(told, _refusals(name, vitals), path)
+            return _refused(name, told, _refusals(name, vitals), path)
         case Because.DRIFT_POLICY:
             assert family.change is not None
             told = HOLDS[because]
@@ -296,12 +295,14 @@ def _refusals(family: Family, vitals: Vitals) -> tuple[Refusal, ...]:
     return tuple(refusal for refusal in plan.refusals if refusal.family == family) if plan else ()
 
 
-def _refused(told: str, refusals: Sequence[Refusal], path: str) -> tuple[str, Advice | None]:
+def _refused(
+    family: Family, told: str, refusals: Sequence[Refusal], path: str
+) -> tuple[str, Advice | None]:
     rules = "; ".join(shown(refusal.sentence) for refusal in refusals)
     if not all(refusal.overridable for refusal in refusals):
         return f"{told} {rules}", Advice("Correct the policy file; mmp validate says where.")
-    allows = " ".join(dict.fromkeys(refusal.allow for refusal in refusals))
-    command = _command("apply", f'{allows} --reason "…"', path) if allows else ""
+    allows = allow_flags(refusals)
+    command = _command("apply", f'--family {family} {allows} --reason "…"', path) if allows else ""
     advice = "Take the change back in the file. If it is meant, apply it by name:"
     return f"{told} {rules}".strip(), Advice(advice, command)
 

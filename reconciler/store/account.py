@@ -28,17 +28,25 @@ from reconciler.core.model import (
     Kind,
     Known,
     LiveRead,
+    LiveRow,
     Pause,
     Setting,
 )
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
-from reconciler.core.records import AttemptRecord, Holder, How, OverrideRecord, StateSnapshot
+from reconciler.core.records import (
+    AttemptRecord,
+    Holder,
+    How,
+    NameRecord,
+    OverrideRecord,
+    StateSnapshot,
+)
 from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
-from reconciler.ports import NO_SETTINGS, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import NO_ROWS, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store import facts, questions
 from reconciler.store.ageing import Ages
 from reconciler.store.engine import Claim, Engine
@@ -94,9 +102,12 @@ class KeptAccount:
     # -- who ------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def locked(self, purpose: str) -> AsyncIterator[None]:
-        """Hold the account's lock; raises StateLocked, naming the holder, after the lock timeout."""
-        await self._take_lock(purpose)
+    async def locked(self, purpose: str, *, timeout_s: float | None = None) -> AsyncIterator[None]:
+        """Hold the account's lock; raises StateLocked, naming the holder, after ``timeout_s``.
+
+        None: after the state's lock timeout.
+        """
+        await self._take_lock(purpose, self._engine.lock_timeout_s if timeout_s is None else timeout_s)
         try:
             yield
         finally:
@@ -324,21 +335,21 @@ class KeptAccount:
             for row in facts.ended_by(attempts, shown_until(read_begun_at), self._ages()):
                 await tables.update_attempt(row)
 
-    async def record_live(
-        self, read: LiveRead, *, last_seen: Mapping[Family, Setting] = NO_SETTINGS
-    ) -> None:
-        """Keep the latest live read, and the last settings of families that it leaves out."""
+    async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
+        """Keep the latest live read, and the last rows of families that it leaves out."""
         wall = wall_text(self._engine.clock.wall())
         async with self._engine.writing(Claim(self._key)) as tables:
             await tables.put(LiveDocument("", *self._key, live_document(read, last_seen), wall))
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
-        """Return the rows of the latest live read on record; older than a proof, they are long ago."""
-        budget = self._identified()
-        asks = (questions.live(self._key), questions.all_applied(budget))
+        """Return the rows last read of the User ID; older than a proof, they count as seen long ago."""
+        budget = await self._found(any_kind=False)
+        if budget is None:
+            return {}
+        asks = (questions.live_reads(budget), questions.all_applied(budget))
         async with self._engine.reading(None, *asks) as tables:
-            live, applied = await tables.live(self._key), await tables.all_applied(budget)
-        return {} if live is None else facts.seen_rows(live, applied, self._ages())
+            reads, applied = await tables.live_reads(budget), await tables.all_applied(budget)
+        return facts.seen_rows(reads, applied, self._ages())
 
     # -- pauses ---------------------------------------------------------------------------------
 
@@ -418,6 +429,13 @@ class KeptAccount:
             rows = await tables.history(budget)
             chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
             return [facts.attempt_record(row) for row in islice(chosen, limit)]
+
+    async def names(self) -> tuple[NameRecord, ...]:
+        """Return every account of this environment that is on record, by name."""
+        environment = self._environment.value
+        async with self._engine.reading(None, questions.identities(environment)) as tables:
+            rows = await tables.identities(environment)
+        return tuple(NameRecord(row.account, Kind(row.kind), row.uid) for row in rows)
 
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
@@ -523,9 +541,9 @@ class KeptAccount:
 
     # -- locking and identity -------------------------------------------------------------------
 
-    async def _take_lock(self, purpose: str) -> None:
+    async def _take_lock(self, purpose: str, timeout_s: float) -> None:
         clock, locks = self._engine.clock, self._engine.locks
-        deadline = clock.now() + self._engine.lock_timeout_s
+        deadline = clock.now() + timeout_s
         holder = self._holder(purpose)
         while not await locks.take(self._lock_name, holder):
             now = clock.now()

@@ -44,7 +44,7 @@ from reconciler.store.rows import (
     TurnRow,
     clean,
     file_of,
-    last_seen_settings,
+    last_seen_rows,
     live_rows,
     setting_of,
     wall_text,
@@ -328,19 +328,21 @@ def override_record(row: OverrideRow) -> OverrideRecord:
     return OverrideRecord(Family(row.family), row.refusal, row.reason, datetime.fromisoformat(row.at_wall))
 
 
-def seen_rows(live: LiveDocument, applied: Iterable[AppliedRow], ages: Ages) -> dict[Family, SeenRow]:
-    """Return the rows of a recorded read, as seen now, or as seen long ago if a proof was recorded later.
+def seen_rows(
+    reads: Iterable[LiveDocument], applied: Iterable[AppliedRow], ages: Ages
+) -> dict[Family, SeenRow]:
+    """Return the rows of recorded reads, the newest last: as seen now, or long ago if proven later.
 
-    Times of day are good enough: an error in them can only hold a family, or fail to hold it.
+    Times of day are enough for that: if they are wrong, a family is held, or is not, and no more.
     """
-    rows, _ = live_rows(live.document)
-    settings = {family: row.setting for family, row in rows.items()}
-    settings |= last_seen_settings(live.document)
     proven = {row.family: row.at_wall for row in applied}
-    return {
-        family: SeenRow(setting, float("-inf") if proven.get(family, "") > live.read_wall else ages.now)
-        for family, setting in settings.items()
-    }
+    found: dict[Family, SeenRow] = {}
+    for read in reads:
+        rows, _ = live_rows(read.document)
+        for family, row in (rows | last_seen_rows(read.document)).items():
+            is_old = proven.get(family, "") > read.read_wall
+            found[family] = SeenRow(row, float("-inf") if is_old else ages.now)
+    return found
 
 
 def live_record(row: LiveDocument) -> LiveRecord:

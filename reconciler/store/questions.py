@@ -78,6 +78,11 @@ def identity(account: str, environment: str) -> Question:
     return Question(f"{_IDENTITY} WHERE account=? AND environment=?", (account, environment))
 
 
+def identities(environment: str) -> Question:
+    """Ask for all accounts of one environment, by name."""
+    return Question(f"{_IDENTITY} WHERE environment=? ORDER BY account", (environment,))
+
+
 def live(key: AccountKey) -> Question:
     """Ask for the last live read."""
     return Question(f"{_LIVE} WHERE {_OF_ACCOUNT}", key)
@@ -89,6 +94,16 @@ def live(key: AccountKey) -> Question:
 def budget_key(budget: Budget) -> tuple[str, str, str]:
     """Return what names a User ID of one kind of exchange, in one environment, in a row."""
     return budget.kind.value, budget.environment.value, budget.uid
+
+
+def live_reads(budget: Budget) -> Question:
+    """Select the last live read of every account name of the User ID, the newest one last."""
+    text = (
+        f"{_LIVE} WHERE kind=? AND environment=? AND account IN"
+        f" (SELECT account FROM {TABLES[IdentityRow]} WHERE {_OF_USER}) ORDER BY read_wall"
+    )
+    key = budget_key(budget)
+    return Question(text, (*key[:2], *key))
 
 
 def all_applied(budget: Budget) -> Question:

@@ -297,13 +297,11 @@ def clean(text: str) -> str:
     return text[:MAX_TEXT].replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def live_document(read: LiveRead, last_seen: Mapping[Family, Setting] = MappingProxyType({})) -> str:
-    """Return a live read as one document; inverse of :func:`live_rows` and :func:`last_seen_settings`."""
-    rows = {
-        family: {**row.setting.wire(), "frozen": row.frozen, "frozenUntil": row.frozen_until}
-        for family, row in sorted(read.rows.items())
-    }
-    missing = {family: setting.wire() for family, setting in sorted(last_seen.items())}
+def live_document(read: LiveRead, last_seen: Mapping[Family, LiveRow] = MappingProxyType({})) -> str:
+    """Return a live read as one document; inverse of :func:`live_rows` and :func:`last_seen_rows`."""
+    rows, missing = (
+        {family: _wire(row) for family, row in sorted(of.items())} for of in (read.rows, last_seen)
+    )
     unreadable = dict(sorted(read.unreadable.items()))
     return json.dumps({"rows": rows, "unreadable": unreadable, "lastSeen": missing})
 
@@ -315,9 +313,13 @@ def live_rows(document: str) -> tuple[dict[Family, LiveRow], dict[Family, str]]:
     return rows, {Family(family): why for family, why in told["unreadable"].items()}
 
 
-def last_seen_settings(document: str) -> dict[Family, Setting]:
-    """Return the last settings of families that a recorded read leaves out."""
-    return {Family(family): _setting(wire) for family, wire in json.loads(document)["lastSeen"].items()}
+def last_seen_rows(document: str) -> dict[Family, LiveRow]:
+    """Return the last rows of families that a recorded read leaves out."""
+    return {Family(family): _live_row(wire) for family, wire in json.loads(document)["lastSeen"].items()}
+
+
+def _wire(row: LiveRow) -> dict[str, object]:
+    return {**row.setting.wire(), "frozen": row.frozen, "frozenUntil": row.frozen_until}
 
 
 def _live_row(wire: Mapping[str, str]) -> LiveRow:

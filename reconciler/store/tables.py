@@ -119,11 +119,19 @@ class Tables:
         """Return whose account it is; None while nobody said."""
         return await self._one(IdentityRow, questions.identity(account, environment))
 
+    async def identities(self, environment: str) -> list[IdentityRow]:
+        """Return all accounts of one environment, by name."""
+        return await self._all(IdentityRow, questions.identities(environment))
+
     async def live(self, key: AccountKey) -> LiveDocument | None:
         """Return the last live read on record."""
         return await self._one(LiveDocument, questions.live(key))
 
     # -- one User ID ---------------------------------------------------------------------------
+
+    async def live_reads(self, budget: Budget) -> list[LiveDocument]:
+        """Return the last live read of every account name of the User ID, the newest one last."""
+        return await self._all(LiveDocument, questions.live_reads(budget))
 
     async def all_applied(self, budget: Budget) -> list[AppliedRow]:
         """Return the last proofs, by family."""

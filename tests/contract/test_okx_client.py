@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import aiohttp.connector
 import pytest
 
 from reconciler.core.address_health import WORKS
+from reconciler.core.events import ClockMeasured, ClockUnmeasured, Event
 from reconciler.core.model import (
     AccountInfo,
     Environment,
@@ -37,7 +39,13 @@ from reconciler.core.model import (
 )
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem
-from reconciler.okx.client import CLOCK_MAX_AGE_S, OkxClient, OkxConnection, OkxTradingClient
+from reconciler.okx.client import (
+    CLOCK_LAST_AGE_S,
+    CLOCK_MAX_AGE_S,
+    OkxClient,
+    OkxConnection,
+    OkxTradingClient,
+)
 from reconciler.okx.credentials import Credentials
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
 from reconciler.okx.timing import ClockOffset, ExchangeClock
@@ -209,6 +217,9 @@ class World:
     server: Server
     clock: HandClock
     client: OkxTradingClient
+    timing: ExchangeClock
+    events: list[Event]
+    """What the exchange's clock reported."""
 
     def signed(self) -> Signed:
         return self.client.sign(FAMILY, SETTING)
@@ -259,10 +270,13 @@ async def _world(
     server.port = listener.sockets[0].getsockname()[1]
     scheme = "http" if tls is None else "https"
     base_url = parse_base_url(f"{scheme}://127.0.0.1:{server.port}", frozenset({"127.0.0.1"}))
-    client = OkxTradingClient(base_url, environment, CREDENTIALS, clock, timeout_s=timeout_s)
+    events: list[Event] = []
+    timing = ExchangeClock(events.append)
+    client = OkxTradingClient(base_url, environment, CREDENTIALS, clock, timeout_s=timeout_s, timing=timing)
     try:
-        yield World(server, clock, client)
+        yield World(server, clock, client, timing, events)
     finally:
+        await timing.aclose()
         listener.close()
         await settle()
 
@@ -638,6 +652,12 @@ UNANSWERED: list[tuple[str, Script, str]] = [
     ("chunk of no size", raw(CHUNKED + b"zz\r\n" + envelope(ROW)), "broken"),
     ("gzip", say(b"\x1f\x8b\x08\x00", "200 OK", "Content-Encoding: gzip"), "encoded"),
     ("said to be gzip", say(envelope(ROW), "200 OK", "Content-Encoding: gzip"), "encoded"),
+    ("gzip in a list", say(envelope(ROW), "200 OK", "Content-Encoding: identity, br"), "encoded"),
+    (
+        "gzip in a second header",
+        say(envelope(ROW), "200 OK", "Content-Encoding: identity", "Content-Encoding: gzip"),
+        "encoded",
+    ),
     ("too large", say(b" " * REPLY_LIMIT_BYTES + envelope(ROW)), "too-large"),
     (
         "too large in chunks",
@@ -668,6 +688,19 @@ def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(script: 
         assert len(world.server.posts) == 1
 
     play(story, timeout_s=SHORT_S)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "", " ", "none", "utf-8", "UTF-8"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_reply_that_is_not_compressed_is_read_however_a_gateway_says_so(
+    encoding: str, times: int
+) -> None:
+    async def story(world: World) -> None:
+        fields = [f"Content-Encoding: {encoding}"] * times
+        world.on_post(say(envelope(ROW), "200 OK", *fields))
+        assert (await world.set_mmp()).reply_class is ReplyClass.ACCEPTED
+
+    play(story)
 
 
 @pytest.mark.parametrize("script", [raw(b""), reset, raw(ACCEPTANCE[:-1])])
@@ -1061,9 +1094,268 @@ def test_a_measurement_is_kept_for_ten_minutes() -> None:
         assert world.server.gets("/api/v5/public/time") == 1, "signing never waits"
         assert request.timestamp.startswith("2026-08-01T12:10:01")
         await (await world.opened()).close()
-        assert world.server.gets("/api/v5/public/time") == 2
+        await world.timing.refreshed()
+        assert world.server.gets(TIME) == 2
+        assert world.signed().timestamp.startswith("2026-08-01T12:10:01")
 
     play(story)
+
+
+TIME = "/api/v5/public/time"
+
+
+NO_TIME = {
+    "refused": say(envelope(code="50026", msg="System error")),
+    "a page": say(b"<html>502</html>", "502 Bad Gateway"),
+    "broken": reset,
+}
+"""Ways in which a measurement of the exchange's clock fails."""
+
+USES: dict[str, Callable[[OkxTradingClient], Awaitable[object]]] = {
+    "account": OkxTradingClient.account,
+    "read live": OkxTradingClient.read_live,
+    "read a family": lambda client: client.read_family(FAMILY),
+    "open": OkxTradingClient.open,
+    "reset": lambda client: client.reset(FAMILY),
+}
+"""Everything that needs the exchange's clock."""
+
+
+READS = ("account", "read live", "read a family")
+
+
+@pytest.mark.parametrize("failure", NO_TIME)
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    ("age_s", "measured_again", "writes"),
+    [(600.0, False, True), (600.1, True, True), (3600.0, True, True), (3600.1, True, False)],
+)
+def test_an_old_measurement_serves_reads_for_ever_and_writes_for_an_hour(
+    use: str, failure: str, age_s: float, measured_again: bool, writes: bool
+) -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += age_s
+        world.on_get("public/time", NO_TIME[failure])
+        world.on_get("account/config", say(envelope(ACCOUNT)))
+        world.server.scripts[RESET_PATH] = [say(envelope({"result": True}))]
+        used = writes or use in READS
+        answer = await USES[use](world.client)
+        await world.timing.refreshed()
+        assert world.server.gets(TIME) == 1 + measured_again
+        assert isinstance(answer, Reply) is not used
+        signed = [one for one in world.server.arrived if "ok-access-timestamp" in one.headers]
+        assert len(signed) == (used and use != "open"), "nothing is written by a clock that may be wrong"
+        now = NOON + timedelta(seconds=age_s)
+        assert datetime.fromisoformat(world.signed().timestamp) == now
+        if isinstance(answer, OkxConnection):
+            await answer.close()
+
+    play(story)
+
+
+@pytest.mark.parametrize("use", ["open", "reset"])
+def test_a_write_that_is_refused_says_why_and_what_to_do(use: str) -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += 3660.0
+        world.on_get("public/time", say(b"<html>403</html>", "403 Forbidden"))
+        assert isinstance(await world.client.read_live(), LiveRead)
+        reply = await USES[use](world.client)
+        assert isinstance(reply, Reply)
+        assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "clock-old")
+        for part in (
+            "61 min ago",
+            f"{TIME}: HTTP 403",
+            "within 60 min",
+            f"let this machine reach GET {TIME}",
+        ):
+            assert part in reply.message
+        assert world.server.posts == []
+
+    play(story)
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("age_s", [CLOCK_MAX_AGE_S + 1, CLOCK_LAST_AGE_S - 1])
+def test_a_measurement_that_hangs_delays_nothing(use: str, age_s: float) -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += age_s
+        world.on_get("public/time", *[silent] * 9)
+        world.on_get("account/config", *[say(envelope(ACCOUNT))] * 3)
+        world.server.scripts[RESET_PATH] = [say(envelope({"result": True}))] * 3
+        for _ in range(3):
+            async with asyncio.timeout(1.0):
+                answer = await USES[use](world.client)
+            assert not isinstance(answer, Reply)
+            if isinstance(answer, OkxConnection):
+                await answer.close()
+        assert world.server.gets(TIME) <= 2, "one measurement is under way, no more"
+
+    play(story)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_measurement_that_hangs_does_not_delay_for_long_once_writes_are_refused(use: str) -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += CLOCK_LAST_AGE_S + 1
+        world.on_get("public/time", *[silent] * 9)
+        world.on_get("account/config", say(envelope(ACCOUNT)))
+        async with asyncio.timeout(2.0 if use in READS else 1.0):
+            assert isinstance(await USES[use](world.client), Reply) is (use not in READS)
+
+    play(story)
+
+
+def test_a_failed_measurement_is_repeated_with_a_back_off_and_reported_once() -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
+        world.on_get("public/time", *[say(b"<html>", "403 Forbidden")] * 8)
+        begun_at, tried_at = world.clock.elapsed_s, []
+        for _ in range(1400):
+            before = world.server.gets(TIME)
+            assert isinstance(await world.client.read_live(), LiveRead)
+            await world.timing.refreshed()
+            if world.server.gets(TIME) > before:
+                tried_at.append(world.clock.elapsed_s - begun_at)
+            world.clock.elapsed_s += 0.1
+        gaps = [round(after - before) for before, after in pairwise(tried_at)]
+        assert gaps == [1, 2, 4, 8, 16, 30, 30, 30], "the last one succeeds"
+        first, last = world.events
+        assert isinstance(first, ClockUnmeasured)
+        assert first.reply.code == "not-okx"
+        assert first.reply.message.startswith(f"{TIME}: HTTP 403")
+        assert last == ClockMeasured()
+
+    play(story)
+
+
+def test_a_measurement_in_the_background_waits_as_long_as_a_gateway_asks_for() -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
+        world.on_get("public/time", say(b"<html>", "429 Too Many", "Retry-After: 50"))
+        for seconds, asked in ((0.0, 2), (49.0, 2), (1.1, 3)):
+            world.clock.elapsed_s += seconds
+            await world.client.read_live()
+            await world.timing.refreshed()
+            assert world.server.gets(TIME) == asked
+
+    play(story)
+
+
+def test_a_failing_measurement_says_nothing_about_the_address() -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
+        world.on_get("public/time", say(b"<html>", "403 Forbidden"))
+        assert isinstance(await world.client.read_live(), LiveRead)
+        await world.timing.refreshed()
+        assert world.server.gets(TIME) == 2
+        assert world.timing.address.health == WORKS
+
+    play(story)
+
+
+def test_while_the_address_fails_no_measurement_is_the_probe_that_others_wait_for() -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
+        world.timing.address.health = WORKS.failed(Reply(ReplyClass.NO_ANSWER, "broken", "it broke"), 0.0)
+        world.on_get("public/time", silent)
+        async with asyncio.timeout(1.0):
+            assert isinstance(await world.client.read_live(), LiveRead)
+        assert world.server.gets(TIME) == 1
+        assert world.timing.address.health == WORKS
+        await world.client.read_live()
+        await asyncio.sleep(0.05)
+        assert world.server.gets(TIME) == 2, "the next read has it measured again"
+
+    play(story)
+
+
+@pytest.mark.parametrize("outage", [False, True])
+def test_after_an_hour_without_reads_a_request_is_possible_right_after_the_first_one(outage: bool) -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += CLOCK_LAST_AGE_S + 1
+        if outage:
+            failure = Reply(ReplyClass.NO_ANSWER, "broken", "it broke")
+            world.timing.address.health = WORKS.failed(failure, 0.0).failed(failure, 1.0)
+        assert isinstance(await world.client.read_live(), LiveRead)
+        await (await world.opened()).close()
+        assert world.server.gets(TIME) == 2
+
+    play(story)
+
+
+def test_a_read_refused_for_an_old_time_is_measured_and_repeated() -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += 10 * CLOCK_LAST_AGE_S
+        page = say(b"<html>", "403 Forbidden")
+        world.on_get("public/time", page, page)
+        world.on_get("account/mmp-config", *[say(envelope(code="50102"), "401 U")] * 2)
+        reply = await world.client.read_live()
+        assert isinstance(reply, Reply)
+        assert reply.message.startswith(f"{TIME}: HTTP 403"), "it names what failed"
+        assert isinstance(await world.client.read_live(), LiveRead)
+
+    play(story)
+
+
+def test_closing_ends_a_measurement_and_the_next_use_begins_another() -> None:
+    async def story(world: World) -> None:
+        await world.timing.aclose()
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
+        world.on_get("public/time", silent)
+        await world.client.read_live()
+        await asyncio.sleep(0.05)
+        assert world.server.gets(TIME) == 2
+        await world.timing.aclose()
+        await settle()
+        assert len(asyncio.all_tasks()) == 1
+        await world.client.read_live()
+        await world.timing.refreshed()
+        assert world.server.gets(TIME) == 3
+        assert world.events == []
+
+    play(story)
+
+
+def test_a_read_that_is_cancelled_leaves_the_measurement_to_the_others() -> None:
+    async def story(world: World) -> None:
+        assert await world.client.sync_clock() is None
+        world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
+        world.on_get("account/mmp-config", silent)
+        reading = asyncio.create_task(world.client.read_live())
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await world.timing.refreshed()
+        assert world.server.gets(TIME) == 2
+        assert world.client.clock_offset_s == 0.0
+
+    play(story)
+
+
+def test_a_bug_in_a_measurement_is_not_lost() -> None:
+    async def broken() -> ClockOffset | Reply:
+        raise RuntimeError("a bug")
+
+    async def story() -> None:
+        timing, clock = ExchangeClock(), HandClock()
+        timing.refresh(broken, clock)
+        await timing.refreshed()
+        with pytest.raises(RuntimeError, match="a bug"):
+            timing.refresh(broken, clock)
+        await timing.aclose()
+
+    asyncio.run(story())
 
 
 def test_nothing_is_signed_before_the_clock_was_measured() -> None:

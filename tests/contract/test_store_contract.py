@@ -640,6 +640,32 @@ def test_a_live_read_is_kept_and_decides_nothing(place: Place, clock: ScriptedCl
     assert one.known() == before
 
 
+def test_the_rows_last_seen_are_of_the_user_id_frozen_or_not(place: Place, clock: ScriptedClock) -> None:
+    """They prevent writes, so they survive a new account name, and lists that leave families out."""
+    one = Process(place, clock, account="old")
+    assert asyncio.run(one.store.last_rows()) == {}
+    asyncio.run(
+        one.store.record_live(LiveRead(START, {BTC: LiveRow(setting("1")), ETH: LiveRow(setting("2"))}))
+    )
+    clock.time += 10
+    frozen = LiveRow(setting("3"), frozen=True, frozen_until="until-reset")
+    renamed, stranger = Process(place, clock, account="new"), Process(place, clock, account="x", uid="2")
+    asyncio.run(renamed.store.record_live(LiveRead(clock.time, {}), last_seen={BTC: frozen}))
+    for process in (one, renamed, Process(place, clock, boot="boot-2", account="new")):
+        rows = asyncio.run(process.store.last_rows())
+        assert {family: seen.row for family, seen in rows.items()} == {
+            BTC: frozen,
+            ETH: LiveRow(setting("2")),
+        }
+        assert {seen.at for seen in rows.values()} == {clock.time}
+    assert asyncio.run(stranger.store.last_rows()) == {}
+    assert asyncio.run(place.open(clock, account="new").last_rows()).keys() == {BTC, ETH}
+    assert asyncio.run(place.open(clock, account="nobody").last_rows()) == {}
+    clock.time += 10
+    one.applied("7")
+    assert asyncio.run(renamed.store.last_rows())[BTC].at == float("-inf"), "older than the proof"
+
+
 # -- the lock ----------------------------------------------------------------------------------
 
 
@@ -659,6 +685,21 @@ def test_a_held_lock_names_its_holder_and_is_given_up_on_after_the_timeout(
         assert "(apply, since 2026-01-02T12:" in refused.value.message
         assert refused.value.hint
         async with waiter.locked("run"):
+            pass
+
+    asyncio.run(both())
+
+
+def test_a_caller_may_wait_for_the_lock_for_another_time(place: Place, clock: ScriptedClock) -> None:
+    async def both() -> None:
+        holder, waiter = place.open(clock), place.open(clock, lock_timeout_s=30.0)
+        for timeout_s in (0.0, 1.0):
+            began_at = clock.time
+            async with holder.locked("apply"):
+                with pytest.raises(StateLocked):
+                    await waiter.locked("run", timeout_s=timeout_s).__aenter__()
+            assert clock.time == began_at + timeout_s
+        async with waiter.locked("run", timeout_s=0.0):
             pass
 
     asyncio.run(both())

@@ -10,14 +10,23 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.evidence import SETTLING_S
-from reconciler.core.model import Confirmed, Family, FileVersion, Uncertain, Unresolved
+from reconciler.core.model import (
+    Confirmed,
+    Environment,
+    Family,
+    FileVersion,
+    Kind,
+    Uncertain,
+    Unresolved,
+)
 from reconciler.core.pacing import EPS_S, GUARD_S, LATEST_ARRIVAL_S, SPACING_S
+from reconciler.core.records import NameRecord
 from reconciler.core.retry import NO_TRIES, RetryRecord, Tries
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import NotYet, Reserved
 from reconciler.store import account
 from reconciler.store.locks import StoreMisuse
-from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock, setting, signed
+from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
 from tests.contract.test_store_contract import Process
 
 L = LATEST_ARRIVAL_S
@@ -49,6 +58,19 @@ def test_a_renamed_account_finds_its_proofs_and_doubts(place: Place, clock: Scri
     assert asyncio.run(renamed.store.history(10)) == asyncio.run(before.store.history(10))
     assert asyncio.run(place.open(clock, account="never-used").known()) == {}
     assert Process(place, clock, account="other", uid="2").known() is None
+
+
+def test_the_state_tells_which_accounts_it_knows(place: Place, clock: ScriptedClock) -> None:
+    asker = place.open(clock, account="never-used", kind=Kind.SIMULATOR)
+    assert asyncio.run(asker.names()) == ()
+    used = [("twin", "live", UID), ("other", "live", "2"), ("elsewhere", "demo", "3")]
+    for name, environment, uid in used:
+        store = place.open(clock, account=name, environment=Environment(environment))
+        asyncio.run(store.identify(uid, HOST))
+    assert asyncio.run(asker.names()) == (
+        NameRecord("other", Kind.OKX, "2"),
+        NameRecord("twin", Kind.OKX, UID),
+    )
 
 
 def test_a_proof_of_one_name_ends_the_doubts_of_the_other(place: Place, clock: ScriptedClock) -> None:

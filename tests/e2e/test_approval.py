@@ -20,7 +20,8 @@ BOTH_FILES = ("-c", "mmp.yaml", "-c", "other.yaml")
         (("--expect", "sha256:" + "0" * 64), 64, "not-approved"),
         (("--yes",), 3, "guard-disable"),
         (("--yes", "--expect", "sha256:" + "0" * 64), 5, "unexpected-plan"),
-        (("--yes", "--allow", "disable:BTC-USD"), 64, "no-reason"),
+        (("--yes", "--allow", "disable:BTC-USD"), 64, "allow-unseen"),
+        (("--yes", "--allow", "disable:BTC-USD", "--expect", "sha256:" + "0" * 64), 64, "no-reason"),
     ],
 )
 def test_where_several_objections_hold_the_one_that_goes_first_is_told(

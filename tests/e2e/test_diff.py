@@ -114,6 +114,6 @@ def test_a_change_of_settings_and_policy_in_one_revision_is_flagged(repository: 
     )
     told = mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "markdown", "--fail-on", "policy")
     assert told.returncode == 3
-    assert "The policy changes together with the settings" in told.stdout
+    assert "What the policy of either side refuses is held." in told.stdout
     assert "`loosening.maxFactor: ×8, limit ×2`" in told.stdout
-    assert '`--allow loosen:BTC-USD --reason "…"`' in told.stdout
+    assert '--expect DIGEST --allow loosen:BTC-USD --reason "…"`' in told.stdout

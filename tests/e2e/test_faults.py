@@ -182,6 +182,24 @@ def test_the_odd_row_of_another_family_stops_nothing(form: str, tmp_path_factory
         desk.close()
 
 
+@pytest.mark.parametrize(
+    ("form", "names", "nameless"), [("lower-case", ["eth-usd"], 0), ("nameless", [], 1)]
+)
+@pytest.mark.parametrize("output", ["text", "json", "markdown"])
+def test_a_plan_warns_once_of_rows_that_it_leaves_out(
+    form: str, names: list[str], nameless: int, output: str, tmp_path_factory: Any
+) -> None:
+    with simulator("--row", f"ETH-USD={form}", families=configured("BTC-USD", "ETH-USD")) as exchange:
+        desk = Desk(tmp_path_factory.mktemp("rows") / "desk", exchange.variables)
+        desk.wants({"BTC-USD": "5s/2s/100"})
+        ended = desk.mmp("plan", "--output", output, "--log-format", "json")
+        (warning,) = [line for line in ended.log if "left out" in line["event"]]
+        assert (ended.status, warning["level"], warning["account"]) == (0, "warning", "main")
+        assert (warning["names"], warning["without_name"]) == (names, nameless)
+        assert "left out" not in ended.stdout
+        desk.close()
+
+
 @pytest.mark.parametrize("form", ["json-numbers", "exponents", "nulls"])
 def test_a_setting_is_the_same_however_its_numbers_are_written(form: str, tmp_path_factory: Any) -> None:
     with simulator("--row", f"BTC-USD={form}") as exchange:

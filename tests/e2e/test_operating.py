@@ -95,6 +95,38 @@ def test_an_import_believes_no_read_that_lags_behind_the_record(
         desk.close()
 
 
+def test_an_import_takes_the_place_of_no_record(tmp_path: Path) -> None:
+    """What the desk tightened stays drift, and what the record says of a newer file stays."""
+    with simulator(families="BTC-USD=5000/2000/100") as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants(BTC)
+        assert desk.mmp(*APPLY).status == 0
+        exchange.change("BTC-USD", "5000/2000/20")
+        ended = desk.mmp("import", "--out", "other.yaml")
+        assert ended.status == 0, ended.stderr
+        assert "mmp plan shows what differs from the record of BTC-USD." in ended.stdout
+        assert "qtyLimit: 20" in (desk.folder / "other.yaml").read_text(), "live"
+        (change,) = desk.mmp("plan", "--output", "json").document["changes"]
+        assert (change["reason"], change["before"]["qtyLimit"]) == ("drifted", "20")
+        desk.close()
+
+
+def test_a_plan_knows_what_was_in_force_under_another_account_name(tmp_path: Path) -> None:
+    """A list that leaves a family out does not lift the limit of the policy, in plan as in apply."""
+    with simulator(families="BTC-USD=5000/2000/100") as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        (desk.folder / "mmp-policy.yaml").write_text("version: 1\nloosening: {maxFactor: 2}\n")
+        desk.wants({"BTC-USD": "5s/2s/1000"})
+        assert desk.mmp(*APPLY).status == 3, "refused, so nothing but the read is on record"
+        exchange.tell("settings", family="BTC-USD", remove=True)
+        for account in ("main", "renamed"):
+            desk.wants({"BTC-USD": "5s/2s/1000"}, account=account)
+            assert desk.mmp(*APPLY).status == 3
+            assert desk.mmp("plan", "--fail-on", "policy").status == 3
+        assert exchange.written() == []
+        desk.close()
+
+
 def test_an_import_to_stdout_leaves_no_trace(tmp_path: Path) -> None:
     with simulator(families=IMPORTED) as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
@@ -114,6 +146,33 @@ def test_an_import_of_nothing_says_what_to_do_instead(desk: Desk) -> None:
     assert (ended.status, ended.error_code) == (1, "nothing-live")
     assert "mmp init" in ended.stderr
     assert list(desk.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "named", "why"),
+    [
+        ("lower-case", "eth-usd", "this is no family's name"),
+        ("blanks", "ETH-USD", "the exchange sent its name with blanks around it"),
+        ("nameless", "a row without a name", "the exchange sent 1 of them"),
+        ("twice", "ETH-USD", "listed 2 times"),
+        ("unreadable", "ETH-USD", "qtyLimit"),
+    ],
+)
+def test_an_import_leaves_odd_rows_out_and_names_them(
+    desk: Desk, exchange: Exchange, form: str, named: str, why: str
+) -> None:
+    for family in ("BTC-USD", "ETH-USD"):
+        exchange.change(family, "5000/2000/100")
+    exchange.tell("rows", family="ETH-USD", form=form)
+    ended = desk.mmp("import", "--output", "json")
+    assert ended.status == 0, ended.stderr
+    assert ended.document["families"] == ["BTC-USD"]
+    (left_out,) = ended.document["left_out"]
+    assert left_out["family"] == named
+    assert why in left_out["reason"]
+    assert f"warning[left-out] {named} is not in the file: " in ended.stderr
+    assert f"# {named} was left out: " in desk.config.read_text()
+    assert desk.mmp("validate").status == 0
 
 
 def test_an_import_with_a_key_of_the_other_environment_writes_no_file(desk: Desk) -> None:
@@ -328,6 +387,36 @@ def test_a_reset_that_was_not_confirmed_is_a_failure_and_never_repeated(
     assert len(resets(exchange)) == 1
 
 
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ("lower-case", "a row is named 'btc-usd', which is almost this family's name"),
+        ("blanks", "a row is named 'BTC-USD' with blanks around it, which is almost this family's name"),
+        ("full-width", "which is almost this family's name"),
+        ("nameless", "it names no family"),
+        ("twice", "listed 2 times"),
+        ("unreadable", "qtyLimit"),
+    ],
+)
+def test_nothing_is_reset_where_the_family_s_own_row_cannot_be_read(
+    frozen: Desk, exchange: Exchange, form: str, why: str
+) -> None:
+    exchange.tell("rows", family="BTC-USD", form=form)
+    ended = frozen.mmp("reset", "BTC-USD", "--yes")
+    assert (ended.status, ended.error_code) == (1, "bad-row"), ended.stdout
+    assert "the live row of BTC-USD makes no sense: " in ended.stderr
+    assert why in ended.stderr
+    assert resets(exchange) == []
+
+
+@pytest.mark.parametrize("form", ["unlisted", "json-numbers", "exponents", "nulls"])
+def test_a_row_that_is_only_written_oddly_is_reset(frozen: Desk, exchange: Exchange, form: str) -> None:
+    exchange.tell("rows", family="BTC-USD", form=form)
+    ended = frozen.mmp("reset", "BTC-USD", "--yes")
+    assert ended.status == 0, ended.stderr
+    assert resets(exchange) == ["BTC-USD"]
+
+
 @pytest.mark.parametrize("family", ["btc-usd", "BTC-USD-240628-60000-C", "BTC-*", ""])
 def test_a_reset_takes_exactly_one_family(frozen: Desk, exchange: Exchange, family: str) -> None:
     ended = frozen.mmp("reset", family, "--yes")
@@ -360,6 +449,42 @@ def test_a_state_that_was_never_used_has_nothing_to_pause(
     unused = desk.mmp(verb, "--family", "BTC-USD")
     assert (unused.status, unused.error_code) == (1, "state-unused")
     assert "main" in unused.stderr
+
+
+@pytest.mark.parametrize("fault", ["set/slow@6:1", "set/lost-before:1"], ids=["in flight", "not answered"])
+def test_a_pause_names_a_request_that_may_still_take_effect(
+    desk: Desk, exchange: Exchange, fault: str
+) -> None:
+    exchange.tell("fault", fault=fault)
+    desk.wants(BTC)
+    running = desk.start("run", "--assume-idle", "--interval", "30s")
+    exchange.wait_for_requests(1)
+    if "lost" in fault:
+        running.wait_for_log("request")
+    ended = desk.mmp("pause", "--family", "BTC-USD", "--output", "json")
+    assert [one["family"] for one in ended.document["in_flight"]] == ["BTC-USD"]
+    assert "may still take effect" in desk.mmp("pause", "--family", "BTC-USD").stdout
+    assert desk.mmp("resume", "--family", "*", "--output", "json").document["in_flight"] == []
+
+
+def test_a_pause_finds_a_renamed_account_by_the_user_id_of_its_file(desk: Desk, exchange: Exchange) -> None:
+    """While run still runs under the old name, and only if it is certain which account is meant."""
+    desk.wants(BTC, account="old")
+    running = desk.start("run", "--assume-idle", "--interval", "1s")
+    running.wait_for_log("request applied")
+    desk.wants(BTC, account="new")
+    guess = desk.mmp("pause", "--family", "BTC-USD")
+    assert (guess.status, guess.error_code) == (1, "state-unused")
+    assert "account new (live), only for old" in guess.stderr
+    assert "expect.uid" in guess.stderr
+    desk.wants(BTC, account="new", expect=f'{{uid: "{exchange.uid}"}}')
+    assert desk.mmp("pause", "--family", "BTC-USD").status == 0
+    exchange.change("BTC-USD", "5000/2000/900")
+    running.wait_for_log("held")
+    assert exchange.written() == ["BTC-USD"]
+    resumed = desk.mmp("resume", "--family", "BTC-USD")
+    assert (resumed.status, resumed.stdout) == (0, "new (live) · no family is paused\n")
+    exchange.wait_for_requests(2)
 
 
 def test_a_pause_follows_an_account_that_is_renamed(desk: Desk, exchange: Exchange) -> None:

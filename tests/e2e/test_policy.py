@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
+from tests.e2e.rig import Desk, Ended, Exchange, Running, configured, eventually, put_in_place, simulator
 from tests.e2e.sidecar import Sidecar
 from tests.support.webhook import webhook
 
@@ -19,6 +21,11 @@ RUN = ("run", "--assume-idle", "--interval", "1s")
 FACTOR_2 = "version: 1\nloosening: {maxFactor: 2}\n"
 LOOSER = {"BTC-USD": "5s/2s/400", "ETH-USD": "5s/2s/150"}
 ALLOWED = ("--allow", "loosen:BTC-USD", "--reason", "new client, agreed with risk")
+
+
+def digest(desk: Desk, *flags: str) -> tuple[str, str]:
+    """Return the flag for the plan as it is now, as somebody who looked at it passes it on."""
+    return "--expect", desk.mmp("plan", *flags, "--output", "json").document["digest"]
 
 
 @pytest.fixture
@@ -35,6 +42,12 @@ def under(desk: Desk, policy: str, name: str = "mmp-policy.yaml") -> None:
 def overrides(desk: Desk) -> list[tuple[str, str, str]]:
     document = desk.mmp("history", "--output", "json").document
     return [(one["family"], one["refusal"], one["reason"]) for one in document["overrides"]]
+
+
+def command(desk: Desk) -> str:
+    """Return the command that is printed for the override of BTC-USD."""
+    _, seen = digest(desk, "--family", "BTC-USD")
+    return f'mmp apply --family BTC-USD --expect {seen} --allow loosen:BTC-USD --reason "…"'
 
 
 # ---- a factor of four where two is allowed -------------------------------------------------------
@@ -70,8 +83,8 @@ def test_a_plan_holds_it_with_rule_value_limit_and_the_override(looser: Desk) ->
     ]
     text = looser.mmp("plan")
     told = (
-        "Refused by mmp-policy.yaml:\n  BTC-USD  loosening.maxFactor: ×4, limit ×2; "
-        'if that is meant: --allow loosen:BTC-USD --reason "…"\n'
+        "Refused by mmp-policy.yaml:\n  BTC-USD  loosening.maxFactor: ×4, limit ×2\n"
+        f"           if that is meant: {command(looser)}\n"
     )
     assert told in text.stdout
     assert looser.mmp("plan", "--fail-on", "policy").status == 3
@@ -83,17 +96,85 @@ def test_apply_sends_nothing_at_all_and_names_the_override(looser: Desk, exchang
     assert ended.status == 3
     assert ended.error_code == "policy"
     assert "BTC-USD: loosening.maxFactor: ×4, limit ×2" in ended.stderr
-    assert '--allow loosen:BTC-USD --reason "…"' in ended.stderr
+    assert command(looser) in ended.stderr
     assert exchange.written() == []
     assert overrides(looser) == []
 
 
-def test_with_the_override_it_passes_and_history_shows_the_reason(looser: Desk, exchange: Exchange) -> None:
+def printed(ended: Ended, words: str) -> tuple[str, ...]:
+    """Return the arguments of the command that is printed after ``words``."""
+    text = ended.stderr[ended.stderr.index(words) + len(words) :].partition("\n")[0].partition(";")[0]
+    name, *arguments = shlex.split(text)
+    assert name == "mmp"
+    return *arguments, "--yes", "--assume-idle", "--output", "json"
+
+
+def test_the_printed_override_sends_that_family_and_no_other(looser: Desk, exchange: Exchange) -> None:
+    text = looser.mmp("apply", "--yes", "--assume-idle")
+    ended = looser.mmp(*printed(text, "if that is meant: "))
+    assert (ended.status, exchange.written()) == (0, ["BTC-USD"]), ended.stderr
+    looser.wants({**LOOSER, "BTC-USD": "5s/2s/4000"})
+    stale = looser.mmp(*printed(text, "if that is meant: "))
+    assert (stale.status, stale.error_code) == (5, "unexpected-plan"), "it was for the plan that was seen"
+
+
+def test_a_refusal_names_the_command_that_sends_what_adds_protection(
+    desk: Desk, exchange: Exchange
+) -> None:
+    """A protected family that is gone from the file does not hold up protection either."""
+    exchange.change("XAU-USD_UM", "5000/2000/100")
+    desk.wants({"BTC-USD": "5s/2s/400", "ETH-USD": "5s/2s/50", "SOL-USD_UM": "5s/2s/7"})
+    under(desk, FACTOR_2 + "protected: [XRP-USD]\n")
+    text = desk.mmp("apply", "--yes", "--assume-idle")
+    assert (text.status, exchange.written()) == (3, [])
+    ended = desk.mmp(*printed(text, "to send only what adds protection: "))
+    assert (ended.status, sorted(exchange.written())) == (0, ["ETH-USD", "SOL-USD_UM"]), ended.stderr
+    assert desk.mmp(*APPLY, "--family", "BTC-USD").status == 3
+
+
+def test_a_refusal_where_nothing_adds_protection_names_no_command_for_it(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/400"})
+    under(desk, FACTOR_2)
+    assert "adds protection" not in desk.mmp("apply", "--yes", "--assume-idle").stderr
+
+
+def test_an_override_is_for_a_plan_that_was_seen(looser: Desk, exchange: Exchange) -> None:
     ended = looser.mmp(*APPLY, *ALLOWED)
+    assert (ended.status, ended.error_code) == (64, "allow-unseen")
+    wrong = looser.mmp(*APPLY, *ALLOWED, "--expect", "sha256:" + "0" * 64)
+    assert (wrong.status, wrong.error_code) == (5, "unexpected-plan")
+    assert exchange.written() == []
+    assert looser.mmp("plan", "--out", "plan.json").status == 0
+    assert looser.mmp("apply", "plan.json", *APPLY[1:], *ALLOWED).status == 0
+
+
+def test_an_override_is_for_one_account(looser: Desk, exchange: Exchange) -> None:
+    """Else what is meant for one account lets a family of the same name in another pass."""
+    looser.wants({"BTC-USD": "5s/2s/90000"}, name="other.yaml", account="other")
+    ended = looser.mmp(*APPLY, "-c", "mmp.yaml", "-c", "other.yaml", *ALLOWED, *digest(looser))
+    assert (ended.status, ended.error_code) == (64, "one-account")
+    assert exchange.written() == []
+
+
+def test_every_field_and_value_that_is_overridden_is_recorded(desk: Desk, exchange: Exchange) -> None:
+    desk.wants({"BTC-USD": "1s/2s/400"})
+    under(desk, FACTOR_2)
+    ended = desk.mmp(*APPLY, *digest(desk), "--allow", "loosen:BTC-USD", "--reason", "x")
+    assert ended.status == 0, ended.stderr
+    recorded = " ".join(refusal for _, refusal, _ in overrides(desk))
+    assert "timeInterval 5s → 1s, qtyLimit 100 → 400" in recorded
+    assert "loosening.maxFactor: qtyLimit ×4" in recorded
+    assert "loosening.maxFactor: timeInterval ×5" in recorded
+
+
+def test_with_the_override_it_passes_and_history_shows_the_reason(looser: Desk, exchange: Exchange) -> None:
+    ended = looser.mmp(*APPLY, *digest(looser), *ALLOWED)
     assert ended.status == 0, ended.stderr
     assert ended.outcomes == {"BTC-USD": "applied", "ETH-USD": "applied"}
     assert exchange.live()["BTC-USD"] == "5000/2000/400"
-    refusal = "loosen: loosening.maxFactor: ×4, limit ×2"
+    refusal = "loosen: loosening.maxFactor: ×4, limit ×2 (qtyLimit 100 → 400)"
     assert overrides(looser) == [("BTC-USD", refusal, "new client, agreed with risk")]
     lines = looser.mmp("history").stdout.splitlines()
     assert lines[0].endswith("2 attempts, 1 override, newest first")
@@ -101,11 +182,13 @@ def test_with_the_override_it_passes_and_history_shows_the_reason(looser: Desk, 
     assert lines[3].endswith(f"BTC-USD  allowed    {refusal}: new client, agreed with risk")
 
 
-@pytest.mark.parametrize("reason", [(), ("--reason", "  ")], ids=["none", "blank"])
+@pytest.mark.parametrize(
+    "reason", [(), ("--reason", "  "), ("--reason", "\u200b\u3164\u00ad")], ids=["none", "blank", "unseen"]
+)
 def test_an_override_that_is_needed_needs_a_reason(
     looser: Desk, exchange: Exchange, reason: tuple[str, ...]
 ) -> None:
-    ended = looser.mmp(*APPLY, "--allow", "loosen:BTC-USD", *reason)
+    ended = looser.mmp(*APPLY, *digest(looser), "--allow", "loosen:BTC-USD", *reason)
     assert (ended.status, ended.error_code) == (64, "no-reason")
     assert "--reason" in ended.stderr
     assert exchange.written() == []
@@ -115,14 +198,15 @@ def test_an_override_that_is_not_needed_is_harmless_and_leaves_no_record(
     looser: Desk, exchange: Exchange
 ) -> None:
     looser.wants({"BTC-USD": "5s/2s/200"})
-    ended = looser.mmp(*APPLY, "--allow", "loosen:BTC-USD", "--allow", "disable:ETH-USD")
+    ended = looser.mmp(*APPLY, *digest(looser), "--allow", "loosen:BTC-USD", "--allow", "disable:ETH-USD")
     assert ended.status == 0, ended.stderr
     assert exchange.written() == ["BTC-USD"]
     assert overrides(looser) == []
 
 
 def test_the_override_of_one_family_does_not_let_another_pass(looser: Desk, exchange: Exchange) -> None:
-    ended = looser.mmp(*APPLY, "--allow", "loosen:ETH-USD", "--allow", "bounds:BTC-USD", "--reason", "x")
+    others = ("--allow", "loosen:ETH-USD", "--allow", "bounds:BTC-USD", "--reason", "x")
+    ended = looser.mmp(*APPLY, *digest(looser), *others)
     assert ended.status == 3
     assert exchange.written() == []
 
@@ -138,9 +222,9 @@ def test_an_override_names_a_kind_and_one_family(looser: Desk, allow: str) -> No
 def test_the_guard_s_override_is_recorded_too(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "disabled/2s/100"})
     assert desk.mmp(*APPLY).status == 3
-    ended = desk.mmp(*APPLY, "--allow", "disable:BTC-USD", "--reason", "delisted")
+    ended = desk.mmp(*APPLY, *digest(desk), "--allow", "disable:BTC-USD", "--reason", "delisted")
     assert ended.status == 0, ended.stderr
-    told = "disable: guard: would switch protection off, limit deny"
+    told = "disable: guard: would switch protection off, limit deny (timeInterval 5s → disabled)"
     assert overrides(desk) == [("BTC-USD", told, "delisted")]
 
 
@@ -296,6 +380,24 @@ def test_run_holds_what_loosens_while_its_policy_cannot_be_read_or_is_gone(
 
 # ---- files ---------------------------------------------------------------------------------------
 
+
+def test_bounds_that_match_no_family_of_the_folder_are_warned_of(desk: Desk) -> None:
+    """Those of another account's family are not, though that account is not named."""
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    desk.wants({"ETH-USD": "5s/2s/100"}, name="other.yaml", account="other")
+    under(
+        desk,
+        "version: 1\nbounds: {families: {ETH-USD: {qtyLimit: {max: 9}}, XUA-USD: {qtyLimit: {max: 1}}}}\n",
+    )
+    for verb in (("validate", "mmp.yaml"), ("plan", "-c", "mmp.yaml")):
+        ended = desk.mmp(*verb)
+        assert ended.status == 0, ended.stderr
+        assert (
+            "bounds.families.XUA-USD matches no family of any of 2 accounts" in ended.stdout + ended.stderr
+        )
+        assert "bounds.families.ETH-USD" not in ended.stdout + ended.stderr
+
+
 SHARE = "version: 1\nloosening: {maxShare: 50%}\n"
 
 
@@ -318,6 +420,57 @@ def test_a_named_policy_comes_instead_and_one_that_is_missing_is_exit_4(
     assert looser.mmp("plan", "--policy", "none.yaml").status == 4
     assert exchange.arrivals("account") == []
     assert looser.mmp(*APPLY, "--policy", "open.yaml").status == 0
+
+
+FIVE = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM")
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "said"),
+    [
+        ("version: 1\nloosening: {maxFactor: 2}\n", "policy", "limit ×2"),
+        ("version: 1\nloosenin: {maxFactor: 9}\n", "unknown-key", "became invalid meanwhile"),
+        (None, "file-missing", "the policy is gone"),
+    ],
+    ids=["stricter", "broken", "deleted"],
+)
+def test_apply_heeds_a_policy_that_changes_while_it_runs(
+    tmp_path: Path, policy: str | None, code: str, said: str
+) -> None:
+    """Two requests are sent in the first window; what loosens is held from then on."""
+    with simulator(families=configured(*FIVE)) as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants(dict.fromkeys(FIVE[:4], "5s/2s/400") | {"SOL-USD_UM": "5s/2s/90"})
+        under(desk, "version: 1\nloosening: {maxFactor: 9}\n")
+        applying = desk.start(*APPLY)
+        exchange.wait_for_requests(2)
+        if policy is None:
+            (desk.folder / "mmp-policy.yaml").unlink()
+        else:
+            under(desk, policy)
+        ended = applying.wait()
+        assert exchange.written() == ["SOL-USD_UM", "BTC-USD"], "what protects goes first"
+        assert (ended.status, ended.error_code) == (6, code), ended.stderr
+        assert said in ended.stderr
+        assert ended.outcomes == dict.fromkeys(FIVE[1:4], "held") | {
+            "BTC-USD": "applied",
+            "SOL-USD_UM": "applied",
+        }
+        assert {one["code"] for one in ended.document["results"]} == {"0", "policy"}
+
+
+@pytest.mark.parametrize(("status", "policy"), [(3, FACTOR_2), (4, "version: 2\n"), (0, "version: 1\n")])
+def test_apply_reads_the_policy_again_before_its_first_request(
+    desk: Desk, exchange: Exchange, status: int, policy: str
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/400"})
+    under(desk, "version: 1\nloosening: {maxFactor: 9}\n")
+    applying = desk.start("apply", "--yes", "--output", "json")
+    applying.wait_for_log("planned")  # it waits for one window, as the history is unknown
+    under(desk, policy)
+    ended = applying.wait()
+    assert ended.status == status, ended.stderr
+    assert len(exchange.written()) == (status == 0)
 
 
 @pytest.mark.parametrize("verb", [("plan",), APPLY, ("status",), ("pause", "--family", "*"), ("validate",)])
@@ -356,7 +509,10 @@ def test_validate_refuses_values_beyond_their_bounds_at_their_place(desk: Desk, 
     assert ended.status == 3
     told = [(one["code"], one["line"], one["column"]) for one in ended.document["problems"]]
     assert told == [("policy-protected", 4, 1), ("policy-bounds", 6, 61)]
-    assert '--allow bounds:ETH-USD --reason "…"' in ended.document["problems"][1]["hint"]
+    assert (
+        '--family ETH-USD --expect DIGEST --allow bounds:ETH-USD --reason "…"'
+        in ended.document["problems"][1]["hint"]
+    )
     desk.wants({"BTC-USD": "5s/2s/100", "SOL-USD_UM": "5s/2s/10"})
     assert desk.mmp("validate").status == 0
     desk.wants({"BTC-USD": "5 s/2s/1000"})

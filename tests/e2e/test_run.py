@@ -188,6 +188,19 @@ def test_sigterm_lets_the_request_in_flight_come_to_its_end(desk: Desk, exchange
     assert exchange.written() == ["BTC-USD"]
 
 
+SLOW_TO_READ = """
+import os
+real = os.open
+def slow(path, flags, *more, **named):
+    if os.path.basename(os.fspath(path)) == os.environ["SLOW"]:
+        with open(os.environ["GATE"], "rb") as gate:
+            gate.read()
+    return real(path, flags, *more, **named)
+os.open = slow
+"""
+"""Run at the start of the interpreter: one file is read only once the writing end of a pipe is closed."""
+
+
 def opened_for_reading(pipe: Path) -> int:
     """Return the writing end once someone waits for the content; nothing is ever written."""
 
@@ -207,10 +220,12 @@ def test_sigterm_while_it_starts_is_exit_0_and_nothing_is_sent(
     desk: Desk, exchange: Exchange, slow: str, first: tuple[signal.Signals, ...]
 ) -> None:
     desk.wants(BTC)
-    pipe = desk.folder / slow
-    pipe.unlink(missing_ok=True)
+    put_in_place(desk.folder / "mmp-policy.yaml", "version: 1\n")
+    hooks, pipe = desk.folder / "hooks", desk.folder / "gate"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(SLOW_TO_READ)
     os.mkfifo(pipe)
-    sidecar = desk.start(*RUN)
+    sidecar = desk.start(*RUN, env={"PYTHONPATH": str(hooks), "SLOW": slow, "GATE": str(pipe)})
     writing_end = opened_for_reading(pipe)
     for number in (*first, signal.SIGTERM):
         sidecar.signal(number)
@@ -248,6 +263,23 @@ def test_a_lock_held_for_long_is_waited_for(desk: Desk, exchange: Exchange) -> N
     assert applying.wait().status == 0
     ends_well(sidecar)
     assert len(exchange.written()) == 3
+
+
+def test_an_emergency_is_sent_while_an_apply_fails_again_and_again(desk: Desk, exchange: Exchange) -> None:
+    """A family that the exchange is busy for keeps an apply waiting: run sends what its file tightens."""
+    exchange.tell("fault", fault="ETH-USD/50013:always")
+    sidecar = begun(desk)
+    desk.wants({"ETH-USD": "5s/2s/90"}, name="other.yaml")
+    applying = desk.start("apply", "--yes", "-c", "other.yaml")
+    exchange.wait_for_requests(1)
+    time.sleep(1.0)
+    desk.wants({"BTC-USD": "5s/2s/10"})
+    edited = time.monotonic()
+    sidecar.wait_for_log("request applied")
+    assert time.monotonic() - edited < 13.0
+    assert applying.process.poll() is None, "it still tries"
+    ends_well(sidecar)
+    applying.kill()
 
 
 def test_a_key_that_loses_its_right_stops_the_writing_and_not_the_program(

@@ -257,3 +257,23 @@ def test_an_account_whose_key_is_missing_ends_no_other(desk: Desk, exchange: Exc
     assert (failed["account"], failed["code"]) == ("second", "credentials-missing")
     desk.wants({"BTC-USD": "5s/2s/90"}, name="accounts/a.yaml")
     in_force(exchange, "BTC-USD", "5000/2000/90")
+
+
+def test_a_reverted_file_is_not_sent_although_its_directory_hears_nothing(tmp_path: Path) -> None:
+    """As with NFS, a bind mount, or here a second hard link: the file as it is now is what counts."""
+    three = ("BTC-USD", "ETH-USD", "SOL-USD_UM")
+    calm, loose = (desired_text(dict.fromkeys(three, f"5s/2s/{quantity}")) for quantity in (100, 500))
+    with simulator(families=configured(*three)) as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.config.write_text(calm)
+        elsewhere = tmp_path / "mmp.yaml"
+        elsewhere.hardlink_to(desk.config)
+        sidecar = desk.start("run", "--assume-idle", "--interval", "30s")
+        sidecar.wait_for_log("adopted")
+        elsewhere.write_text(loose)
+        exchange.wait_for_requests(2)
+        elsewhere.write_text(calm)
+        sidecar.wait_for_log("config accepted", number=3)
+        eventually(lambda: len(exchange.written()) >= 4, 30.0, "both to be put back")
+        assert quantities(exchange) == [500, 500, 100, 100]
+        sidecar.kill()

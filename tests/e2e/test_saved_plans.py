@@ -187,6 +187,24 @@ def test_an_edited_plan_is_refused(planned: Desk, exchange: Exchange, name: str)
     assert planned.mmp("show", "plan.json").status == 4
 
 
+def as_tightening(plan: dict[str, Any]) -> None:
+    plan["changes"][0]["direction"] = "tighten"
+    plan["summary"].update(loosen=0, tighten=1)
+
+
+def test_a_loosening_that_is_forged_into_a_tightening_is_neither_shown_nor_applied(
+    desk: Desk, exchange: Exchange
+) -> None:
+    """Integrity and digest fit: who can write the file can compute both."""
+    desk.wants({"BTC-USD": "5s/2s/90000"})
+    assert desk.mmp("plan", "--out", "plan.json").status == 0
+    edit(desk, as_tightening, sealed=True)
+    for verb in (APPLY, ("show", "plan.json", "--output", "json")):
+        ended = desk.mmp(*verb)
+        assert (ended.status, ended.error_code) == (4, "plan-edited"), ended.stderr
+    assert exchange.written() == []
+
+
 BROKEN = {
     "no such file": (None, "plan-unreadable"),
     "not json": ("{", "plan-not-json"),
@@ -224,7 +242,7 @@ def other_host(plan: dict[str, Any]) -> None:
 
 
 def other_kind(plan: dict[str, Any]) -> None:
-    plan["saved"]["simulator"] = False
+    plan["simulator"] = plan["saved"]["simulator"] = False
 
 
 def expired(plan: dict[str, Any]) -> None:

@@ -87,6 +87,20 @@ def test_a_plan_that_moved_while_it_was_asked_about_is_not_sent(desk: Desk, exch
     assert "run it again" in shown
 
 
+def test_a_person_who_is_asked_sees_what_an_override_is_for(desk: Desk, exchange: Exchange) -> None:
+    exchange.change("BTC-USD", "5000/2000/100")
+    desk.wants({"BTC-USD": "disabled/2s/100"})
+    override = ("--allow", "disable:BTC-USD", "--reason", "delisted")
+    with at_a_terminal(desk, "apply", "--assume-idle", "--yes", *override) as child:
+        status, shown = ended(child)
+    assert (status, "allow-unseen" in shown) == (64, True), "nobody is asked"
+    with at_a_terminal(desk, "apply", "--assume-idle", *override) as child:
+        child.expect(r"Send 1 request to the SIMULATOR at 127.0.0.1\? \[y/N\]")
+        child.sendline("y")
+        status, _ = ended(child)
+    assert (status, exchange.written()) == (0, ["BTC-USD"])
+
+
 def test_what_is_only_recorded_may_have_moved(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
     exchange.change("ETH-USD", "5000/2000/100")

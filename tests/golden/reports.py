@@ -27,7 +27,7 @@ from reconciler.core.plan import (
     make_plan,
     with_schedule,
 )
-from reconciler.core.policy import Allow, Kind, Policy
+from reconciler.core.policy import GUARD_RULE, Allow, Kind, Policy, Refusal
 from reconciler.core.status import Record, Status, make_status
 from reconciler.report.documents import Context, OldSide
 from reconciler.report.status import HistoryLine, history_text, status_text
@@ -95,7 +95,10 @@ def every_reason() -> Plan:
 def every_hold() -> Plan:
     """Return a plan with one family for each reason to hold it back."""
     changes = [_held(because, place) for place, because in enumerate(Because)]
-    return Plan("main", desired({BTC: A}).environment, Basis.LIVE, in_order(changes), (), {})
+    guarded = next(change.family for change in changes if change.because is Because.GUARD)
+    refusal = Refusal(Kind.DISABLE, guarded, GUARD_RULE, "would switch protection off", "deny")
+    environment = desired({BTC: A}).environment
+    return Plan("main", environment, Basis.LIVE, in_order(changes), (), {}, refusals=(refusal,))
 
 
 def _held(because: Because, place: int) -> Change:
@@ -136,7 +139,7 @@ def protected_gone() -> Plan:
 
 def since(account: str | None, environment: str | None) -> Context:
     """Return the context of two revisions, in the older of which the account is called so."""
-    old = OldSide("HEAD~1:mmp.yaml", None, False, account, environment)
+    old = OldSide("HEAD~1:mmp.yaml", None, None, account, environment)
     return Context(None, "HEAD:mmp.yaml", "0" * 64, old=old)
 
 

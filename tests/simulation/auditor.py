@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CLOCK_CODE = "50102"
 NOT_SENT_CODE = "connect"
 
+SUPERSEDED = "superseded"
+"""What an attempt is settled as that a read has ended: live shows what it does not carry."""
+
 SPACED_SENDS = 15
 """For so many sends after a 50011 the even spacing certainly still applies."""
 
@@ -74,7 +77,10 @@ class Auditor:
         """Check and note a reservation on record."""
         now, truth = self._world.scheduler.now, self._world.truth
         attempt = Attempt(slot.attempt, process.name, process.account, request, now, slot.reserved_at)
-        attempt.file_number = process.file_number
+        proof = truth.proofs.get(request.family)
+        heals_proof = proof is not None and proof.setting == request.setting != basis.wanted
+        # What a newer file had set is healed under an older one, and stays the newer one's.
+        attempt.file_number = proof.file_number if proof and heals_proof else process.file_number
         self._world.trace(
             process, "reserved attempt %d: %s", slot.attempt, (request.family, request.setting)
         )
@@ -537,7 +543,8 @@ class Auditor:
         limited: bool,
     ) -> None:
         """Check and note a verdict on record; ``proven``: with it, that its setting is in force."""
-        attempt.settled_as = status.value
+        if status is not AttemptStatus.UNKNOWN or attempt.settled_as != SUPERSEDED:
+            attempt.settled_as = status.value  # else a read ended the attempt before its process knew more
         self.check_effect(attempt)
         if proven:
             self._tries.pop(attempt.family, None)
@@ -602,7 +609,7 @@ class Auditor:
                 if attempt.number not in still:
                     facts = attempt, shown_until, checkers.LANDS_WITHIN_S
                     self._world.verify(guard_checkers.ended_when_over, *facts)
-                    attempt.settled_as = "superseded"
+                    attempt.settled_as = SUPERSEDED
             self._check_settled(known, family)
         self._world.news += 1
 

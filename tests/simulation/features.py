@@ -52,7 +52,8 @@ def draw(seed: int, kind: WorldKind = WorldKind.SQLITE, only: Feature | None = N
         return scenario
     rng = Random(f"features {seed} {kind}")
     count = rng.choice((1, 1, 1, 2, 2, 3))
-    drawn = [feature for feature in rng.sample(sorted(Feature), count) if feature in scenarios.FEATURES]
+    every = sorted(set(Feature) - scenarios.HUNTED_ONLY)
+    drawn = [feature for feature in rng.sample(every, count) if feature in scenarios.FEATURES]
     drawn = drawn if only is None else [only]
     if not drawn:
         return scenario
@@ -105,7 +106,8 @@ def _lasting_fate(rng: Random, scenario: Scenario) -> Scenario:
 def _measured(rng: Random, scenario: Scenario, fate: Fate) -> Scenario:
     """Return a scenario in which one family always fails, and nothing else does.
 
-    In half of them the failing change loosens, and the others are to be tightened at some moment.
+    In half of them the failing change loosens, and the others are to be tightened at some moment. In half
+    of these an apply, too, fails to loosen it, and waits.
     """
     families = ALL_FAMILIES[: rng.choice((2, 3, 4, 4))]
     failing, loose, tight = rng.choice(families), SETTINGS[1], SETTINGS[0]
@@ -134,6 +136,8 @@ def _measured(rng: Random, scenario: Scenario, fate: Fate) -> Scenario:
         drift=DriftPolicy.HEAL_LOOSENED,
     )
     lasting = LastingFate(failing, fate, for_ever=True)
+    if emergency and rng.random() < 0.5:
+        scenario = replace(scenario, roles=(*scenario.roles, Role.APPLY))
     return _with(scenario, measured=True, begin=begin, lasting=lasting)
 
 
@@ -172,8 +176,13 @@ def _policies(rng: Random, scenario: Scenario) -> Scenario:
     while at < scenario.trouble_s:
         states.append((at, _policy(rng)))
         at += rng.uniform(1.0, scenario.trouble_s)
+    narrowed = rng.random() < 0.3
+    if narrowed and rng.random() < 0.5:
+        # An apply of one family, while the policy counts those that the whole file loosens.
+        states = [(0.0, PolicyState(max_families=1))]
+        scenario = replace(scenario, roles=(Role.APPLY, *scenario.roles[1:]))
     states.append((scenario.trouble_s, PERMISSIVE))
-    return _with(scenario, policies=tuple(states), narrowed=rng.random() < 0.3)
+    return _with(scenario, policies=tuple(states), narrowed=narrowed)
 
 
 def _policy(rng: Random) -> PolicyState:
@@ -239,6 +248,27 @@ def _cancellation(rng: Random, scenario: Scenario) -> Scenario:
     return _with(scenario, cancel_chance=rng.choice((0.005, 0.02, 0.05)))
 
 
+def _drift_in_doubt(rng: Random, scenario: Scenario) -> Scenario:
+    unanswered = (Fate.LOST, Fate.REPLY_LOST, Fate.LATE, Fate.PAGE_AFTER, Fate.TIMEOUT_CODE_AFTER)
+    trouble_s = rng.uniform(90.0, 180.0)
+    families = ALL_FAMILIES[:2]
+    return replace(
+        _quiet(scenario),
+        families=families,
+        versions=((0.0, dict.fromkeys(families, SETTINGS[0])),),
+        places=(),
+        roles=(Role.RUN,),
+        accounts=1,
+        assume_idle=True,
+        earlier_arrivals=False,
+        live=True,
+        drift=rng.choice((DriftPolicy.HEAL_LOOSENED, DriftPolicy.HEAL_LOOSENED, DriftPolicy.WARN)),
+        fates=tuple((fate, 0.15) for fate in rng.sample(unanswered, 3)),
+        drifts_at=tuple(sorted(rng.uniform(5.0, trouble_s) for _ in range(rng.randint(6, 16)))),
+        trouble_s=trouble_s,
+    )
+
+
 _DRAWN: dict[Feature, Callable[[Random, Scenario], Scenario]] = {
     Feature.LASTING_FATE: _lasting_fate,
     Feature.ODD_REPLIES: _odd_replies,
@@ -253,4 +283,5 @@ _DRAWN: dict[Feature, Callable[[Random, Scenario], Scenario]] = {
     Feature.ODD_LISTS: _odd_lists,
     Feature.RAISING_OBSERVERS: _raising_observers,
     Feature.CANCELLATION: _cancellation,
+    Feature.DRIFT_IN_DOUBT: _drift_in_doubt,
 }

@@ -446,8 +446,17 @@ async def _not_recorded(
 
 
 @asynccontextmanager
-async def _unlocked(self: KeptAccount, purpose: str) -> AsyncIterator[None]:
+async def _unlocked(
+    self: KeptAccount, purpose: str, *, timeout_s: float | None = None
+) -> AsyncIterator[None]:
     yield
+
+
+_really_keeps_lock = reconcile._Pass._keeps_lock
+
+
+def _kept_while_waiting(self: Any, until: float, cause: Any) -> bool:
+    return self.options.patient or _really_keeps_lock(self, until, cause)
 
 
 _real_run = loop.Loop.run
@@ -638,16 +647,16 @@ def _fresh_from_its_beginning(reads: Reads, known: Known, now: float) -> bool:
 def _first_in_order(made: plan.Plan, *, now: float, slots: step.Slots) -> step.Next | None:
     """Take the first of the plan, and wait for it, whatever else could go."""
     for change in made.requests:
-        keep_free = change.slots_left(others=False)
+        keep_free = change.slots_left(others=False, unanswered=slots.unanswered)
         return step.Next(change, max(now, change.not_before, slots.leaving(keep_free)), keep_free)
     return None
 
 
-def _last_slot_for_loosening(self: Change, *, others: bool) -> int:
+def _last_slot_for_loosening(self: Change, *, others: bool, **_: bool) -> int:
     return int(self.tries > 0 and others)
 
 
-def _last_slot_before_others(self: Change, *, others: bool) -> int:
+def _last_slot_before_others(self: Change, **_: bool) -> int:
     return int(self.tries > 0 and not self.protective)
 
 
@@ -714,13 +723,6 @@ def _off_is_unset(row: Mapping[str, object]) -> bool:
         return True
 
 
-_real_only_protects = plan._only_protects
-
-
-def _repeating_takes_protection(before: Any, after: Setting, known: Known) -> bool:
-    return before != after and _real_only_protects(before, after, known)
-
-
 _real_next_request = step.next_request
 
 
@@ -781,14 +783,6 @@ def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
 
 def _superseded_early(after: Setting, known: Known, seen: Any, reads: Reads, rules: Any) -> bool:
     return isinstance(known, Uncertain) and plan._shows_no_attempt(known, seen)
-
-
-_real_need_uncertain_now = plan._need_uncertain
-
-
-def _healed_in_doubt(*told: Any) -> Any:
-    need = _real_need_uncertain_now(*told)
-    return replace(need, drift=False) if isinstance(need, plan._Write) else need
 
 
 async def _always_changed(self: Any) -> None:
@@ -909,7 +903,7 @@ MUTANTS = (
     Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _send_again),)),
     Mutant("lock not taken", (Patch(KeptAccount, "locked", _unlocked),)),
-    Mutant("frozen ignored", (Patch(plan, "_frozen", lambda seen: False),)),
+    Mutant("frozen ignored", (Patch(plan, "_frozen", lambda *_: False),)),
     Mutant("guard ignored", (Patch(plan, "_may_be_enabled", lambda *_: False),)),
     Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),), first_seed=910),
     Mutant(
@@ -985,6 +979,11 @@ MUTANTS = (
         Patch(RetryRecord, "not_before", lambda *_, **__: NEVER),
     ),
     _of_feature(
+        "an apply keeps the lock while it retries",
+        Feature.LASTING_FATE,
+        Patch(reconcile._Pass, "_keeps_lock", _kept_while_waiting),
+    ),
+    _of_feature(
         "a retried loosening takes the last slot",
         Feature.LASTING_FATE,
         Patch(Change, "slots_left", _last_slot_for_loosening),
@@ -1031,11 +1030,6 @@ MUTANTS = (
         "protection off is no row",
         Feature.ODD_LISTS,
         Patch(replies, "_is_unset", _off_is_unset),
-    ),
-    Mutant(
-        "an older file cannot repeat what is in force",
-        (Patch(plan, "_only_protects", _repeating_takes_protection),),
-        first_seed=18_605,
     ),
     _of_feature(
         "codes about a contract stop the account",
@@ -1131,8 +1125,10 @@ MUTANTS = (
         Feature.ODD_LISTS,
         Patch(Reads, "without_answer", _failed_is_gone),
     ),
-    Mutant(
-        "superseded attempts never end", (Patch(plan, "_superseded", lambda *_: False),), first_seed=15_620
+    _of_feature(
+        "superseded attempts never end",
+        Feature.DRIFT_IN_DOUBT,
+        Patch(plan, "_superseded", lambda *_: False),
     ),
     Mutant(
         "superseded attempts end at once",
@@ -1140,11 +1136,6 @@ MUTANTS = (
             Patch(plan, "_superseded", _superseded_early),
             Patch(account, "shown_until", lambda begun_at: FOREVER),
         ),
-    ),
-    Mutant(
-        "drift in doubt is always healed",
-        (Patch(plan, "_need_uncertain", _healed_in_doubt),),
-        first_seed=15_620,
     ),
     _of_feature(
         "a stale file loosens",

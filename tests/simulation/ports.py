@@ -152,7 +152,7 @@ class WatchedStore:
         return self._last_known
 
     @asynccontextmanager
-    async def locked(self, purpose: str) -> AsyncIterator[None]:
+    async def locked(self, purpose: str, *, timeout_s: float | None = None) -> AsyncIterator[None]:
         """Hold the real lock; in some worlds it does not keep others out."""
         self._process.call("store.locked")
         self._process.new_pass()
@@ -160,7 +160,7 @@ class WatchedStore:
             if not self._world.scenario.lock_works:
                 yield
                 return
-            async with self._store.locked(purpose):
+            async with self._store.locked(purpose, timeout_s=timeout_s):
                 self._process.perhaps_die()
                 yield
         finally:

@@ -137,11 +137,6 @@ REGRESSIONS = (
         mutant="a missing row is nobody's disabling",
     ),
     Regression(
-        story="a file put back was held for ever, though it only repeated what was in force",
-        seed=18_605,
-        mutant="an older file cannot repeat what is in force",
-    ),
-    Regression(
         story="suspended before a family's own read, which then had no list to belong to: apply crashed",
         seed=3_965,
         mutant="one family read after a suspension",

@@ -117,7 +117,12 @@ class Feature(StrEnum):
     RAISING_OBSERVERS = "raising-observers"
     CANCELLATION = "cancellation"
     """Processes are cancelled at an await instead of killed."""
+    DRIFT_IN_DOUBT = "drift-in-doubt"
+    """Many requests are not answered, and live is changed from outside meanwhile."""
 
+
+HUNTED_ONLY = {Feature.DRIFT_IN_DOUBT}
+"""Features that no seed draws by itself, since usual troubles have them too: only hunts ask for them."""
 
 FEATURES: set[Feature] = set(Feature)
 """Those that may be drawn; without them every seed is the history it was before there were any."""

@@ -733,7 +733,11 @@ class World:
         live = self.truth.now_in_force(family)
         if live is not None and (self._may_stay_tighter(family, live) or self._stays_refused(family, live)):
             return True
-        if family not in self.truth.last_change_behind or self.truth.in_force[family][-1].own:
+        shown = self.truth.in_force[family][-1]
+        lost = shown.by is not None and shown.by.settled_as is None  # no record says that it was ours
+        if not (lost and self.history_lost_at > float("-inf")) and (
+            family not in self.truth.last_change_behind or shown.own
+        ):
             return False
         if self.scenario.drift is DriftPolicy.HEAL:
             return False
@@ -757,9 +761,9 @@ class World:
             return False
         numbers = [one.file_number for one in self.processes.values() if one.account == account]
         newest = max(numbers, default=0)
-        wanted = self.scenario.versions[-1][1][family]
+        wanted, live = self.scenario.versions[-1][1][family], self.truth.now_in_force(family)
         return any(
-            number > newest and looser(setting, wanted)
+            number > newest and (looser(setting, wanted) or looser(live, wanted))
             for setting, number in self.auditor.may_be_in_force(family)
         )
 

@@ -10,14 +10,15 @@ from tests.tidy.source import Module, module, modules
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "regular_file": set(),
     "schema_files": set(),
     "secret": set(),
     "unjoined": set(),
     "core": {"errors"},
     "ports": {"core", "errors"},
     "clock": {"ports"},
-    "desired": {"core", "errors", "schema_files"},
-    "okx": {"core", "errors", "ports", "secret"},
+    "desired": {"core", "errors", "regular_file", "schema_files"},
+    "okx": {"core", "errors", "ports", "regular_file", "secret"},
     "store": {"core", "errors", "ports"},
     "reads": {"core", "ports"},
     "reconcile": {"core", "errors", "ports"},

@@ -177,6 +177,8 @@ def _at_once(case: Situation, seen: str, action: str, because: str | None) -> bo
     """Tell whether a request need not wait for a doubt to end: it only adds protection."""
     if action != "set" or because not in (None, "guard"):
         return False
+    if seen == "doubt" and case.sight.now is None and case.sight.how in ("calm", "early", "asked-before"):
+        return False  # it is read alone first
     may_be: set[str | None] = {case.record.proof}
     if seen == "doubt" and case.sight.now is not None:
         may_be.add(case.sight.now.rstrip("*"))

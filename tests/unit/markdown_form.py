@@ -13,6 +13,7 @@ from reconciler.core.diff import compare
 from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Loosening, Policy
+from reconciler.core.policy_change import FileChange, PolicyChange, RuleChange
 from reconciler.report.documents import Context, OldSide, PolicyFile
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 
@@ -20,7 +21,16 @@ LIMIT_BYTES = 60_000
 XAU = Family("XAU-USD_UM")
 
 POLICY = Policy("mmp-policy.yaml", "1" * 64, loosening=Loosening(max_factor=Decimal(2)))
-OLD = OldSide("HEAD~1:mmp.yaml", PolicyFile("HEAD~1:mmp-policy.yaml", "2" * 64), True, "main", "live")
+CHANGE = PolicyChange(
+    FileChange.EDITED,
+    "mmp-policy.yaml",
+    "mmp-policy.yaml",
+    (
+        RuleChange("loosening.maxFactor", "4", "2", looser=False),
+        RuleChange("protected", "yes", "no", looser=True, families=(XAU,), others=False),
+    ),
+)
+OLD = OldSide("HEAD~1:mmp.yaml", PolicyFile("HEAD~1:mmp-policy.yaml", "2" * 64), CHANGE, "main", "live")
 BETWEEN = Context(None, "HEAD:mmp.yaml", "0" * 64, PolicyFile("HEAD:mmp-policy.yaml", "1" * 64), old=OLD)
 
 BEFORE = {

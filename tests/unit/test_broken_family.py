@@ -5,23 +5,24 @@ The real loop, pass and store run in virtual time against an exchange that fails
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
 
 from reconciler.core.events import ExchangeFailed, RequestReserved, RequestSettled
 from reconciler.core.model import Family, LiveRow, Setting
+from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import Approval, Memory, Options, TimedOut, reconcile
+from reconciler.reconcile import Approval, Memory, TimedOut
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, Wire, World
+from tests.unit.test_review import at_once
 
 XAU = Family("XAU-USD_UM")
 FOUR = (BTC, ETH, SOL, XAU)
-LOOSER, TIGHTER = B, setting("5000/2000/50")
+LOOSER, EVEN_LOOSER, TIGHTER = B, setting("5000/2000/500"), setting("5000/2000/50")
 
 FAILURES = {
     "unknown code": Reply(ReplyClass.AMBIGUOUS, "59999", "?"),
@@ -38,6 +39,7 @@ FAILURES = {
     "wrapped": Reply(ReplyClass.WRONG_SETTINGS, "51000", "code 1", wrapper="1"),
     "refused": Reply(ReplyClass.WRONG_SETTINGS, "51155", "not allowed"),
     "frozen contract": Reply(ReplyClass.NOT_OPEN, "50017", "frozen"),
+    "not sent": Reply(ReplyClass.NOT_SENT, "late", "the slot had passed"),
 }
 
 
@@ -100,17 +102,19 @@ def test_a_failing_family_is_tried_at_growing_intervals_and_one_failure_is_not_t
         assert waits == []
     elif failure == "limited":
         assert set(waits[1:]) == {10}, "the rate is no fault of the family: the pacing alone holds it"
+    elif failure == "not sent":
+        assert waits[-1] == MAX_BACK_OFF_S, "nothing on record counts, so the process does"
     else:
         assert 10 <= waits[0] <= 45, "the others go first"
         assert waits[1:4] == [45, 90, 120]
-    assert here.told(ExchangeFailed) == []
+    assert not here.told(ExchangeFailed)
 
 
 EDITED_AT = [1000.0 + 3.7 * number for number in range(30)]
 
 
 @pytest.mark.parametrize("edited_at", EDITED_AT)
-@pytest.mark.parametrize("failure", ["timeout", "50004", "50013", "limited"])
+@pytest.mark.parametrize("failure", ["timeout", "50004", "50013", "limited", "not sent"])
 def test_an_emergency_beside_a_failing_loosening_leaves_within_11_seconds(
     failure: str, edited_at: float
 ) -> None:
@@ -139,6 +143,33 @@ def test_the_end_of_an_outage_is_noticed_at_once() -> None:
     assert last < 1320.0
 
 
+@pytest.mark.parametrize("first", ["not sent", "50004", "limited", "timeout"])
+def test_a_family_whose_requests_cannot_be_sent_lets_the_others_go_first(first: str) -> None:
+    """BTC-USD adds protection and so goes first, whatever came of its earlier tries."""
+    here = world({BTC: TIGHTER, ETH: LOOSER}, first)
+    broken = here.exchange
+    assert isinstance(broken, Broken)
+    here.clock.at(1005.0, lambda: setattr(broken, "failure", FAILURES["not sent"]))
+    here.clock.at(1100.0, lambda: here.want({BTC: TIGHTER, ETH: EVEN_LOOSER}))
+    here.run(100.0 + 2 * MAX_BACK_OFF_S)
+    assert broken.live[ETH].setting == EVEN_LOOSER
+    assert sum(family == BTC for _, family, _ in broken.sent) > 5, "it is tried all the time"
+
+
+@pytest.mark.parametrize(("others", "tried_at"), [({}, 1061.0), ({ETH: TIGHTER}, 1011.0)])
+def test_a_family_waits_as_long_as_the_exchange_asks_unless_another_has_a_success(
+    others: dict[Family, Setting], tried_at: float
+) -> None:
+    here = world({BTC: TIGHTER, **others}, "50013")
+    broken = here.exchange
+    assert isinstance(broken, Broken)
+    broken.failure = replace(FAILURES["50013"], retry_after_s=60.0)
+    here.run(70.0)
+    first, second = [at for at, family, _ in broken.sent if family == BTC][:2]
+    assert first < 1001.0
+    assert second == pytest.approx(tried_at, abs=1.5)
+
+
 def test_a_restart_forgets_no_back_off() -> None:
     here = world({BTC: TIGHTER}, "50004")
     here.run(5.0)
@@ -148,24 +179,10 @@ def test_a_restart_forgets_no_back_off() -> None:
 
 
 def test_an_apply_ends_partly() -> None:
-    here = world(dict.fromkeys(FOUR, TIGHTER), "50004")
-    memory = Memory()
-
-    async def apply() -> object:
-        await here.store.identify(INFO.uid, "openapi.okx.com")
-        result = await reconcile(
-            lambda: here.desired,
-            store=here.store,
-            exchange=here.exchange,
-            clock=here.clock,
-            observe=here.observe,
-            options=Options(assume_idle=True),
-            memory=memory,
-            review=lambda plan: Approval(here.clock.now() + plan.eta_s + 300.0),
-        )
-        return result.end
-
-    assert isinstance(asyncio.run(apply()), TimedOut)
+    here, memory = world(dict.fromkeys(FOUR, TIGHTER), "50004"), Memory()
+    at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
+    result = here.one_pass(memory, review=lambda plan: Approval(here.clock.now() + plan.eta_s + 300.0))
+    assert isinstance(result.end, TimedOut)
     assert set(memory.done) == set(FOUR[1:])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -27,6 +26,7 @@ from tests.unit.core_builders import BTC, ETH, confirmed, read, row, setting, un
 
 A, B = row("5000/2000/100"), row("5000/2000/400")
 PROOF = confirmed("5000/2000/100", at=100.0)
+ACKNOWLEDGED = replace(PROOF, acknowledged=True)
 DOUBT = Uncertain(PROOF, (unresolved("5000/2000/400", reserved_at=102.0),))
 ACKED_SINCE = Uncertain(PROOF, (unresolved("5000/2000/400", reserved_at=99.0),))
 NEVER_PROVEN = Uncertain(None, (unresolved("1/1/1", reserved_at=7.0), unresolved("2/2/2", reserved_at=5.0)))
@@ -169,25 +169,27 @@ def test_the_newest_file_of_a_family_is_that_of_its_newest_record(known: Known, 
 @pytest.mark.parametrize(
     ("known", "begun_at", "proved", "seen"),
     [
-        (PROOF, 99.0, {ETH}, Overtaken()),
-        (PROOF, 99.999, (), Overtaken()),
-        (PROOF, 100.0, (), NotRead()),
-        (PROOF, 99.0, {BTC}, NotRead()),
-        (PROOF, 100.001, (), Doubtful(B)),
-        (PROOF, 105.0, (), B),
-        (DOUBT, 99.0, (), NotRead()),
-        (Never(), 99.0, (), B),
+        (PROOF, 99.0, {ETH: 1}, Overtaken()),
+        (PROOF, 99.999, {}, Overtaken()),
+        (PROOF, 100.0, {}, NotRead()),
+        (PROOF, 99.0, {BTC: 1}, Overtaken()),  # recorded by a read of another process
+        (ACKNOWLEDGED, 99.0, {BTC: ACKNOWLEDGED.attempt}, NotRead()),
+        (ACKNOWLEDGED, 99.0, {BTC: ACKNOWLEDGED.attempt - 1}, Overtaken()),
+        (PROOF, 100.001, {}, Doubtful(B)),
+        (PROOF, 105.0, {}, B),
+        (DOUBT, 99.0, {}, NotRead()),
+        (Never(), 99.0, {}, B),
     ],
 )
 def test_what_somebody_else_proved_since_a_read_takes_another_one(
-    known: Known, begun_at: float, proved: Collection[Family], seen: object
+    known: Known, begun_at: float, proved: dict[Family, int], seen: object
 ) -> None:
-    reads = Reads(read(begun_at, {BTC: B})).beside({BTC: known}, frozenset(proved))
+    reads = Reads(read(begun_at, {BTC: B})).beside({BTC: known}, proved)
     assert view(BTC, known, reads) == seen
 
 
 def test_only_a_read_can_be_overtaken_and_the_next_one_is_not() -> None:
-    assert Reads().beside({BTC: PROOF}, frozenset()) == Reads()
-    overtaken = Reads(read(99.0, {})).beside({BTC: PROOF, ETH: PROOF}, {ETH})
+    assert Reads().beside({BTC: PROOF}, {}) == Reads()
+    overtaken = Reads(read(99.0, {})).beside({BTC: PROOF, ETH: ACKNOWLEDGED}, {ETH: ACKNOWLEDGED.attempt})
     assert overtaken.overtaken == {BTC}
-    assert not overtaken.then(read(101.0, {})).beside({BTC: PROOF}, frozenset()).overtaken
+    assert not overtaken.then(read(101.0, {})).beside({BTC: PROOF}, {}).overtaken

@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.direction import Direction, changed_fields
-from reconciler.core.evidence import MissingRow, Reads
+from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.model import (
     NO_FILE,
     Confirmed,
@@ -376,7 +376,7 @@ def test_protection_goes_out_first_whatever_the_families_are_called() -> None:
         names = random.Random(seed).sample("PQRSTUVW", len(IN_ORDER))
         ways = dict(zip([f"{name}-USD" for name in names], IN_ORDER, strict=True))
         plan = plan_of_ways(ways)
-        found = [(RANK[ways[change.family]], change.family) for change in plan.changes]
+        found = [(RANK[ways[change.family]], change.is_open, change.family) for change in plan.changes]
         assert found == sorted(found)
         assert [change.order for change in plan.changes] == [1, 2, 3, 4, 5, 6, None, None]
 
@@ -666,6 +666,45 @@ def test_under_an_older_file_that_agrees_with_the_record_drift_is_plain_drift(dr
         assert plans[0].changes == plans[1].changes
 
 
+def test_an_older_file_that_wants_what_the_newer_one_s_open_request_carries_may_repeat_it() -> None:
+    attempt = Unresolved(5, A, 901.0, 936.0, file=NEW_FILE)
+    known = {BTC: Uncertain(Confirmed(TIGHTER, 900.0, 1, file=OLD_FILE), (attempt,))}
+    reads = Reads(read(940.9, {BTC: row("5000/2000/50")}))
+    (change,) = plan_of({BTC: A}, known, reads, Rules(file=OLD_FILE)).changes
+    assert (change.action, change.after) == (Action.SET, A)
+
+
+@pytest.mark.parametrize(
+    ("live", "healed_to"),
+    [("5000/2000/400", "5000/2000/50"), ("0/2000/100", "5000/2000/50"), ("5000/2000/20", None)],
+)
+def test_under_an_older_file_what_became_looser_is_healed_to_what_the_newer_file_says(
+    live: str, healed_to: str | None
+) -> None:
+    known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
+    (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), Rules(file=OLD_FILE)).changes
+    assert change.other_file
+    sent = change.after if change.action is Action.SET else None
+    assert sent == (setting(healed_to) if healed_to else None)
+
+
+def test_an_older_file_may_repeat_what_is_in_force_while_a_newer_one_s_request_is_open() -> None:
+    """Without live reads only one more acknowledged request can settle that."""
+    attempt = Unresolved(5, LOOSER, 901.0, 936.0, file=NEW_FILE)
+    known = {BTC: Uncertain(Confirmed(A, 940.0, 6, file=OLD_FILE), (attempt,))}
+    (change,) = plan_of({BTC: A}, known, Reads(), Rules(file=OLD_FILE), now=937.0).changes
+    assert (change.before, change.after) == (A, A)
+    assert change.because is None
+
+
+@pytest.mark.parametrize("live", ["5000/2000/400", "5000/2000/50", "5000/2000/20", "0/2000/100"])
+def test_an_explicit_act_that_waited_leaves_what_a_newer_file_set(live: str) -> None:
+    known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
+    rules = Rules(file=OLD_FILE, explicit=True)
+    (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), rules).changes
+    assert (change.action, change.after) == (Action.HOLD, A)
+
+
 # -- what the exchange refused --------------------------------------------------------------------------
 
 
@@ -712,6 +751,42 @@ def test_a_row_without_a_name_lets_no_family_count_as_gone() -> None:
     nameless = LiveRead(950.0, {}, nameless=1)
     plan = plan_of({BTC: A}, {}, Reads(nameless))
     assert (plan.doubtful, plan.missing, plan.requests) == ((BTC,), (BTC,), ())
+
+
+MISSED = {
+    "not read alone yet": (MissingRow(945.0, 1), Because.UNREADABLE),
+    "its own read failed": (MissingRow(945.0, 1, asked_at=950.5), None),
+    "three lists, its own read failed": (MissingRow(945.0, 3, asked_at=950.5), None),
+}
+
+
+@pytest.mark.parametrize("missed", MISSED)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_family_that_the_list_leaves_out_is_read_alone_and_stays_frozen(
+    missed: str, frozen: bool
+) -> None:
+    """Even a request that only adds protection to all that is known may loosen what nobody has read."""
+    missing, because = MISSED[missed]
+    last = SeenRow(row("5000/2000/400", frozen=frozen), 944.0)
+    reads = Reads(read(950.0, {}), rows={BTC: last}, missing={BTC: missing})
+    plan = plan_of({BTC: A}, {BTC: confirmed("5000/2000/400")}, reads)
+    if because is Because.UNREADABLE:
+        assert (plan.requests, plan.doubtful, plan.missing) == ((), (BTC,), (BTC,))
+    elif frozen:
+        assert [(one.action, one.because) for one in plan.changes] in ([(Action.HOLD, Because.FROZEN)], [])
+        assert plan.requests == ()
+    else:
+        assert [one.family for one in plan.requests] == [BTC]
+
+
+def test_of_families_with_as_many_tries_one_with_an_open_attempt_goes_last() -> None:
+    """It may be in force already, and beside it an urgent change may need the last slot."""
+    known: dict[Family, Known] = {
+        BTC: Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/400"),))
+    }
+    rows = {BTC: row("5000/2000/100"), ETH: row("5000/2000/400")}
+    plan = plan_of({BTC: A, ETH: A}, known, Reads(read(950.0, rows)))
+    assert [(one.family, one.protective) for one in plan.requests] == [(ETH, True), (BTC, True)]
 
 
 # -- doubt holds only its own family --------------------------------------------------------------------
@@ -772,3 +847,73 @@ def test_under_an_unreadable_policy_nothing_is_sent_that_may_loosen_what_an_open
     plan = plan_of({BTC: A}, known, reads, Rules(policy_unreadable=True))
     assert bool(plan.requests) == sent
     assert [refusal.rule for refusal in plan.refusals] == ([] if sent else ["policy"])
+
+
+# ---- what no refusal holds up, and the plan of some families --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "adds"),
+    [
+        (Change(BTC, Action.SET, Reason.CHANGED, None, SETTINGS["A"], direction=Direction.ENABLE), True),
+        (
+            Change(
+                BTC, Action.SET, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.TIGHTEN
+            ),
+            True,
+        ),
+        (
+            Change(
+                BTC, Action.SET, Reason.DRIFTED, SETTINGS["B"], SETTINGS["A"], direction=Direction.MIXED
+            ),
+            True,
+        ),
+        (
+            Change(
+                BTC, Action.SET, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.MIXED
+            ),
+            False,
+        ),
+        (
+            Change(
+                BTC, Action.SET, Reason.DRIFTED, SETTINGS["A"], SETTINGS["B"], direction=Direction.LOOSEN
+            ),
+            False,
+        ),
+        (Change(BTC, Action.SET, Reason.UNCERTAIN, SETTINGS["A"], SETTINGS["A"], protective=True), True),
+        (Change(BTC, Action.SET, Reason.UNCERTAIN, SETTINGS["A"], SETTINGS["A"]), False),
+        (
+            Change(
+                BTC, Action.HOLD, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.TIGHTEN
+            ),
+            False,
+        ),
+    ],
+)
+def test_what_adds_protection_is_known_of_each_request(change: Change, adds: bool) -> None:
+    plan = Plan("main", Environment.LIVE, Basis.LIVE, (change,), (), {})
+    assert plan.protection == ((change,) if adds else ())
+
+
+def test_the_digest_of_some_families_is_that_of_their_own_plan() -> None:
+    wanted = {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/50"), SOL: setting("0/2000/100")}
+    known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
+    whole = plan_of(wanted, known)
+    for families in ({BTC}, {ETH, SOL}, {SOL}, set(wanted)):
+        narrow = plan_of(wanted, known, rules=Rules(only=frozenset(families)))
+        assert whole.digest_of(frozenset(families)) == narrow.digest
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("5000/2000/100", "5000/2000/400", "qtyLimit 100 → 400"),
+        ("0/2000/100", "1500/0/100.0", "timeInterval disabled → 1500ms, frozenInterval 2s → until-reset"),
+        (None, "5000/2000/1", "timeInterval 5s, frozenInterval 2s, qtyLimit 1"),
+        ("5000/2000/1", "5000/2000/1", ""),
+    ],
+)
+def test_a_change_is_told_field_by_field(before: str | None, after: str, words: str) -> None:
+    was, now = setting(before) if before else None, setting(after)
+    change = Change(BTC, Action.SET, Reason.CHANGED, was, now, fields=changed_fields(was, now))
+    assert change.field_words == words

@@ -697,7 +697,7 @@ def test_an_enable_is_measured_from_the_last_enabled_setting_on_record(
 def test_the_first_setting_of_a_family_is_not_held_for_what_a_row_once_showed() -> None:
     """Somebody else's row, until-reset, is gone: nothing was ever accepted, and nothing protects now."""
     missing = MissingRow(950.0, 1, gone_at=950.5, asked_at=950.5)
-    rows = {BTC: SeenRow(setting("5000/0/100"), 940.0)}
+    rows = {BTC: SeenRow(row("5000/0/100"), 940.0)}
     reads = Reads(read(950, {}), missing={BTC: missing}, rows=rows)
     plan = plan_of({BTC: setting("5000/2000/100")}, {}, reads)
     assert [(one.action, one.factor, one.measured_from) for one in plan.changes] == [
@@ -793,9 +793,16 @@ def test_a_drift_that_is_paused_does_not_count() -> None:
 def test_what_is_left_out_refuses_nothing_else_but_what_is_gone_does() -> None:
     wanted = {BTC: setting("5000/2000/50"), ETH: setting("0/2000/100"), SOL: setting("5000/2000/9999")}
     under = policy(default={QTY: bound(None, "200")}, factor="2", protected=(Family("XAU-USD"),))
-    plan = plan_of(wanted, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
+    looser = {**wanted, BTC: setting("5000/2000/150")}
+    plan = plan_of(looser, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
     assert [change.family for change in plan.requests] == [BTC]
     assert [(one.family, one.rule) for one in plan.refusals] == [("XAU-USD", "protected")]
+    tighter = plan_of(wanted, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
+    assert (len(tighter.requests), tighter.refusals) == (1, ()), "what is gone does not hold up protection"
+    nothing = plan_of(
+        {BTC: setting("5000/2000/100")}, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC}))
+    )
+    assert [one.family for one in nothing.refusals] == ["XAU-USD"]
     alone = plan_of(wanted, IN_FORCE, rules=Rules(only=frozenset({BTC})))
     assert (len(alone.requests), alone.refusals) == (1, ())
 

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import Cause
-from reconciler.core.evidence import Reads
+from reconciler.core.evidence import Reads, SeenRow
 from reconciler.core.model import Family, Known, Setting, Uncertain
 from reconciler.core.plan import Action, Plan, Rules
 from reconciler.core.retry import RetryRecord, Tries
@@ -70,7 +70,7 @@ class Moment:
     @property
     def slot_of_first(self) -> float:
         """Return when the first request may go: the second slot where it leaves the first one free."""
-        return self.slot + 10.0 * self.plan.requests[0].slots_left(others=False)
+        return self.slot + 10.0 * self.plan.requests[0].slots_left(others=False, unanswered=False)
 
     def step(self) -> Step:
         known = {} if self.record == Record(None) else {BTC: known_of(self.record)}
@@ -287,6 +287,34 @@ def test_retries_leave_a_slot_for_what_waits(
     assert following is not None
     assert (following.change.family, following.keep_free) == (sent, keep_free)
     assert following.at == (1035.0 if keep_free else 1000.0)
+
+
+@pytest.mark.parametrize(("wanted", "keep_free"), [(A, 0), (LOOSER, 1)])
+def test_what_loosens_leaves_the_last_slot_while_any_request_is_unanswered(
+    wanted: Setting, keep_free: int
+) -> None:
+    """Else two loosenings without an answer would take both slots of the next urgent change for 45 s."""
+    plan = plan_of({BTC: wanted}, {}, Reads(read(999.5, {BTC: row("5000/2000/200")})))
+    following = next_request(plan, now=1000.0, slots=Slots(1000.0, 1035.0, unanswered=True))
+    assert following is not None
+    assert (following.keep_free, following.at) == (keep_free, 1035.0 if keep_free else 1000.0)
+
+
+@pytest.mark.parametrize("answer", ["a row", "no row", "a failure"])
+def test_reads_of_one_family_alone_are_a_second_apart_whatever_the_last_one_showed(answer: str) -> None:
+    families = {BTC: A, ETH: A}
+    rows = {family: SeenRow(row("5000/2000/400"), 900.0) for family in families}
+    reads = Reads(rows=rows).then(read(998.0, {}))
+    found = read(998.5, {BTC: row("5000/2000/400")} if answer == "a row" else {})
+    reads = reads.without_answer(BTC, 998.5) if answer == "a failure" else reads.with_family(BTC, found)
+    known: dict[Family, Known] = {family: confirmed("5000/2000/400") for family in families}
+
+    def step_at(now: float) -> Step:
+        plan = plan_of(families, known, reads, now=now)
+        return step_of(plan, known, reads, now=now, slot=2000.0)
+
+    assert step_at(999.0) == Wait(999.5, Cause.SECOND_READ)
+    assert step_at(999.5) == ReadFamily(ETH)
 
 
 @pytest.mark.parametrize(

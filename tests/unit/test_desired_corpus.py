@@ -68,6 +68,7 @@ BY_OTHER_MEANS = {
     Code.TWO_POLICIES,
     Code.POLICY_BOUNDS,
     Code.POLICY_PROTECTED,
+    Code.POLICY_UNMATCHED,
 }
 """Codes that are not about one small file, or about policies; ``test_desired_config.py`` and
 ``test_desired_policy.py`` have them."""

@@ -10,7 +10,7 @@ from reconciler.core.policy import Kind, PolicyInForce
 from reconciler.core.problems import Code
 from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.policy import policy_for, read_policy
-from reconciler.desired.policy_check import CODES, held_to
+from reconciler.desired.policy_check import CODES, held_to, with_unmatched
 from reconciler.desired.reader import Reading, read_config
 from reconciler.desired.watch import PolicyAccepted, Rejected, Unsure, WatchedPolicy
 
@@ -112,8 +112,42 @@ def test_a_refusal_names_family_policy_numbers_and_the_way_out() -> None:
         "ETH-USD is refused by mmp-policy.yaml: bounds.qtyLimit.max: qtyLimit 500, limit 100"
     )
     assert found.hint == (
-        'change one of the two, or override it once: mmp apply --allow bounds:ETH-USD --reason "…"'
+        "change one of the two, or override it once: mmp apply --family ETH-USD --expect DIGEST "
+        '--allow bounds:ETH-USD --reason "…" (mmp plan --family ETH-USD prints the DIGEST)'
     )
+
+
+NAMED = """\
+version: 1
+bounds:
+  families:
+    BTC-USD: {qtyLimit: {max: 100}}
+    BTC-EUR: {qtyLimit: {max: 100}}
+    "SOL-*": {qtyLimit: {max: 100}}
+    "XAU-*": {qtyLimit: {max: 100}}
+"""
+
+
+def test_bounds_that_match_no_family_are_a_warning_at_their_name() -> None:
+    read, desired = (
+        read_policy(NAMED.encode(), "mmp-policy.yaml"),
+        read_config(CONFIG.encode(), "mmp.yaml").desired,
+    )
+    assert desired is not None
+    told = with_unmatched(read, [desired])
+    assert told.policy is read.policy, "a warning is no error of the policy"
+    assert [(each.code, each.line, each.is_error) for each in told.problems] == [
+        (Code.POLICY_UNMATCHED, 5, False),
+        (Code.POLICY_UNMATCHED, 7, False),
+    ]
+    assert told.problems[0].message == (
+        "bounds.families.BTC-EUR matches no family of account main, so it limits nothing"
+    )
+    assert with_unmatched(read, []) is read, "of no account nothing is known"
+    xau = read_config(CONFIG.replace("BTC-USD", "XAU-USD").encode(), "other.yaml").desired
+    assert xau is not None
+    (left,) = with_unmatched(read, [desired, xau]).problems
+    assert "BTC-EUR matches no family of any of 2 accounts" in left.message
 
 
 def test_refusals_stand_among_the_warnings_in_the_order_of_the_file() -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from reconciler.core.diff import compare, gone, paired
+from reconciler.core.diff import compare, gone, is_share_judged, other_uid, paired
 from reconciler.core.direction import Direction, direction
 from reconciler.core.model import Desired, Environment, Family, Field, Setting
 from reconciler.core.pacing import GUARD_S
@@ -108,6 +108,10 @@ def at(path: str, one: Desired, uid: str | None = None) -> Desired:
     return replace(one, path=path, expected_uid=uid)
 
 
+def keys(prefix: str, one: Desired) -> Desired:
+    return replace(one, credentials_prefix=prefix)
+
+
 def same_path(was: Desired, now: Desired) -> bool:
     return was.path == now.path
 
@@ -125,7 +129,9 @@ OLD_TWO = at("b.yaml", file_of("two", SOL="1/1/1"), "222")
         (at("a.yaml", file_of("new", BTC="2/2/2", ETH="2/2/2"), "222"), OLD_TWO),
         (at("c.yaml", file_of("new", SOL="2/2/2"), "111"), OLD_ONE),
         (at("c.yaml", file_of("new", SOL="2/2/2")), OLD_TWO),
-        (at("c.yaml", file_of("new", ETH="2/2/2", BTC="2/2/2"), "999"), OLD_ONE),
+        (at("c.yaml", file_of("new", ETH="2/2/2", BTC="2/2/2")), OLD_ONE),
+        (at("c.yaml", file_of("new", ETH="2/2/2", BTC="2/2/2"), "999"), None),
+        (keys("OTHER_", at("c.yaml", file_of("new", ETH="2/2/2", BTC="2/2/2"))), None),
         (at("c.yaml", file_of("new", ETH="2/2/2")), None),
         (at("c.yaml", file_of("one", Environment.DEMO, SOL="2/2/2"), "111"), OLD_ONE),
         # What is called as it was is what it was, whatever else it looks like.
@@ -137,7 +143,9 @@ OLD_TWO = at("b.yaml", file_of("two", SOL="1/1/1"), "222")
         "uid, another path",
         "uid",
         "families",
+        "families",
         "families, another uid",
+        "families, other keys",
         "new",
         "environment",
         "name",
@@ -151,11 +159,49 @@ def test_an_account_that_was_renamed_is_known_by_its_file_its_user_or_its_famili
     assert set(map(id, dropped)) == {id(one) for one in (OLD_ONE, OLD_TWO) if one is not was}
 
 
-def test_an_account_that_went_is_what_one_that_came_was_at_most_once() -> None:
-    old = [file_of("a", BTC="1/1/1")]
-    come = [file_of("b", BTC="2/2/2"), file_of("c", BTC="3/3/3")]
-    pairs, dropped = paired(old, come, nowhere)
-    assert (pairs, dropped) == (((old[0], come[0]), (None, come[1])), ())
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("a", "bc"), ("ab", "c"), ("ab", "cd")],
+)
+@pytest.mark.parametrize("uid", [None, "111"])
+def test_where_more_than_one_account_could_be_meant_none_is(old: str, new: str, uid: str | None) -> None:
+    """Taking the first one could show a loosening of one account as a tightening of another."""
+    went = [at("x.yaml", file_of(name, BTC="1/1/1"), uid) for name in old]
+    come = [at("y.yaml", file_of(name, BTC="2/2/2"), uid) for name in new]
+    pairs, dropped = paired(went, come, nowhere)
+    assert (pairs, dropped) == (tuple((None, one) for one in come), tuple(went))
+
+
+def test_what_one_sign_leaves_open_another_may_tell() -> None:
+    old = [at(f"{name}.yaml", file_of(name, BTC="1/1/1"), "111") for name in "ab"]
+    new = [at(f"{name}.yaml", file_of(f"{name}2", BTC="2/2/2"), "111") for name in "ba"]
+    pairs, dropped = paired(old, new, same_path)
+    assert (pairs, dropped) == (((old[1], new[0]), (old[0], new[1])), ())
+
+
+@pytest.mark.parametrize(
+    ("now", "uid", "other"),
+    [("111", None, False), (None, "111", False), ("111", "111", False), ("111", "222", True)],
+)
+def test_two_expected_user_ids_are_two_accounts(now: str | None, uid: str | None, other: bool) -> None:
+    assert other_uid(at("a", file_of(BTC="1/1/1"), now), at("a", file_of(BTC="1/1/1"), uid)) is other
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "share", "judged"),
+    [
+        ("5000/2000/100", "5000/2000/101", "0.5", True),
+        ("5000/2000/100", "5000/2000/101", None, False),
+        ("5000/2000/100", "5000/2000/99", "0.5", False),
+        ("0/2000/100", "0/2000/101", "0.5", False),
+    ],
+)
+def test_a_share_is_judged_where_something_enabled_gets_looser(
+    before: str, after: str, share: str | None, judged: bool
+) -> None:
+    limit = replace(policy(), loosening=Loosening(max_share=Decimal(share) if share else None))
+    plan = compare(file_of(BTC=before), file_of(BTC=after), [None, limit])
+    assert is_share_judged(plan, [None, limit]) is judged
 
 
 def test_a_renamed_account_is_held_to_the_policy_as_any_other() -> None:

@@ -143,6 +143,9 @@ def test_paths_and_places_name_the_revision(two: Desk) -> None:
         "environment": "live",
         "policy": None,
         "policy_changed": False,
+        "policy_change": None,
+        "not_compared": [],
+        "share_unproven": False,
         "identity": [],
     }
     assert document["changes"][0]["source"] == {"path": "HEAD:mmp.yaml", "line": 5, "column": 3}
@@ -665,6 +668,51 @@ def test_the_user_id_tells_a_renamed_account_before_its_file_does(desk: Desk) ->
     assert {plan["account"]: plan["old"]["account"] for plan in plans} == {"decoy": None, "spare": "main"}
 
 
+def test_who_is_written_to_is_in_the_headline_and_can_be_failed_on(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100").replace("environment: live", KEYS % "DESK_")})
+    desk.commit({"mmp.yaml": config(BTC="100").replace("environment: live", KEYS % "OTHER_")})
+    headline = "credentials.prefix changes: DESK_ → OTHER_."
+    told = desk.diff("HEAD~1", "HEAD", output="markdown").stdout.splitlines()[1]
+    assert f"**{headline}** **No setting changes.**" in told.replace("`", "")
+    assert f"{headline} No setting changes." in desk.diff("HEAD~1", "HEAD", output="text").stdout
+    assert desk.diff("HEAD~1", "HEAD", "--fail-on", "identity").status == Exit.REFUSED
+    assert desk.diff("HEAD", "HEAD", "--fail-on", "identity").status == 0
+
+
+def test_kinds_to_fail_on_add_up(desk: Desk) -> None:
+    """The last one alone counted: a flag in a script took the guard of another away."""
+    desk.commit({"mmp.yaml": config(BTC="100")})
+    desk.commit({"mmp.yaml": config(BTC="400")})
+    for kinds in (("loosen", "disable"), ("disable", "loosen"), ("disable,loosen", "mixed")):
+        flags = [word for kind in kinds for word in ("--fail-on", kind)]
+        assert desk.diff("HEAD~1", "HEAD", *flags).status == Exit.REFUSED
+    assert desk.diff("HEAD~1", "HEAD", "--fail-on", "disable", "--fail-on", "mixed").status == 0
+
+
+def test_accounts_that_may_be_several_are_not_compared_and_nothing_is_claimed(desk: Desk) -> None:
+    """Two accounts are renamed at once, and each gets ten times looser, or a tenth: nobody can tell."""
+    desk.commit({"a/one.yaml": config("one", BTC="100"), "a/two.yaml": config("two", BTC="10")})
+    desk.commit(
+        {
+            "a/one.yaml": None,
+            "a/two.yaml": None,
+            "a/three.yaml": config("three", BTC="100"),
+            "a/four.yaml": config("four", BTC="1000"),
+        }
+    )
+    told = desk.diff("HEAD~1", "HEAD", "-c", "a", "--fail-on", "identity")
+    assert told.status == Exit.REFUSED
+    come = {plan["account"]: plan["old"] for plan in told.document["plans"]}
+    assert come["four"]["not_compared"] == ["one (live)", "two (live)"]
+    assert come["four"]["account"] is None
+    text = desk.diff("HEAD~1", "HEAD", "-c", "a", output="text").stdout
+    assert "account four (live) is not compared: it may be one that is gone, under another name" in text
+    assert "Not compared: whether anything gets looser is not known. Plan: 1 to set" in text
+    markdown = desk.diff("HEAD~1", "HEAD", "-c", "a", output="markdown").stdout
+    assert "**Not compared in 2 accounts.**" in markdown
+    assert "gets looser.**" not in markdown
+
+
 # ---- refusals without a change ---------------------------------------------------------------------
 
 
@@ -710,9 +758,127 @@ def test_a_change_has_to_pass_the_policies_of_both_revisions(
         told = desk.diff("HEAD~1", "HEAD", "-c", side)
         assert told.changes == changes
         assert told.document["old"]["policy_changed"] == changed
-    flagged = "The policy changes together with the settings"
+    flagged = "What the policy of either side refuses is held."
+    changed = changed and "# same" not in str(after)
     assert (flagged in desk.diff("HEAD~1", "HEAD", "-c", "accounts", output="markdown").stdout) == changed
     assert (flagged in desk.diff("HEAD~1", "HEAD", "-c", "accounts", output="text").stdout) == changed
+
+
+LOOSER = "loosening.maxFactor 2 → none: looser"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "file", "says", "rules"),
+    [
+        (policy(2), "version: 1\n", "edited", f"Policy file {POLICY} changes.", [LOOSER]),
+        (policy(2), policy(4), "edited", f"Policy file {POLICY} changes.", [LOOSER.replace("none", "4")]),
+        (policy(2), None, "deleted", f"Policy file {POLICY} is deleted.", [LOOSER]),
+        (
+            None,
+            policy(2),
+            "added",
+            f"Policy file {POLICY} is new.",
+            ["loosening.maxFactor none → 2: tighter"],
+        ),
+    ],
+)
+def test_a_change_of_the_policy_alone_is_a_change(
+    desk: Desk, before: str | None, after: str | None, file: str, says: str, rules: list[str]
+) -> None:
+    """Committed, and in the working files as well: ``No changes`` was said of all of them."""
+    desk.commit({"mmp.yaml": config(BTC="100"), **({POLICY: before} if before else {})})
+    path = desk.repository.folder / POLICY
+    path.unlink(missing_ok=True)
+    if after:
+        path.write_text(after, encoding="utf-8")
+    working = [("HEAD", "mmp.yaml"), ("HEAD", ".")]
+    for is_committed, sides in ((False, working), (True, [("HEAD~1", "HEAD")])):
+        if is_committed:
+            desk.repository.commit_all()
+        for side in sides:
+            for output in ("text", "markdown"):
+                told = desk.diff(*side, output=output).stdout.replace("`", "")
+                assert says in told
+                assert all(rule in told for rule in rules)
+                assert "No setting changes." in told
+                assert "No changes" not in told
+            assert desk.diff(*side, "--exit-code").status == 2
+            assert desk.diff(*side, "--fail-on", "policy-change").status == Exit.REFUSED
+            change = desk.diff(*side).document["old"]["policy_change"]
+            assert change["file"] == file
+            assert [rule["rule"] for rule in change["rules"]] == ["loosening.maxFactor"]
+            assert says in desk.diff(*side, output="gitlab").stderr
+    assert desk.diff("HEAD", "HEAD", "--exit-code", "--fail-on", "policy-change").status == 0
+
+
+def test_a_change_of_comments_says_so_and_is_none(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
+    desk.commit({POLICY: "# why\n" + policy(2)})
+    told = desk.diff("HEAD~1", "HEAD", "--exit-code", "--fail-on", "policy-change", output="text")
+    assert told.status == 0
+    assert (
+        f"Policy file {POLICY} changes in comments or layout only: its rules are the same." in told.stdout
+    )
+    assert "No changes." in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mmp-policy.yml", f"Policy file renamed {POLICY} → mmp-policy.yml."),
+        (
+            "guard.yaml",
+            f"Policy file {POLICY} is deleted; guard.yaml has its content now, and is read only",
+        ),
+    ],
+)
+def test_another_name_of_the_policy_file_is_told(desk: Desk, name: str, says: str) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
+    (desk.repository.folder / POLICY).rename(desk.repository.folder / name)
+    assert says in desk.diff("HEAD", "mmp.yaml", "--exit-code", output="text").stdout
+    desk.repository.commit_all()
+    for output in ("text", "markdown"):
+        assert says in desk.diff("HEAD~1", "HEAD", output=output).stdout.replace("`", "")
+    assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
+
+
+def test_a_policy_is_missed_where_two_folders_are_compared_and_not_beside_a_lone_file(
+    desk: Desk, tmp_path: Path
+) -> None:
+    for side in ("old", "new"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "mmp.yaml").write_text(config(BTC="100"), encoding="utf-8")
+    (tmp_path / "old" / POLICY).write_text(policy(2), encoding="utf-8")
+    folders = desk.diff(str(tmp_path / "old"), str(tmp_path / "new"))
+    assert folders.document["old"]["policy_change"]["file"] == "deleted"
+    files = desk.diff(str(tmp_path / "old" / "mmp.yaml"), str(tmp_path / "new" / "mmp.yaml"))
+    assert files.document["old"]["policy_change"] is None
+
+
+def test_a_looser_policy_beside_a_tighter_setting_is_in_the_headline(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
+    desk.commit({"mmp.yaml": config(BTC="50"), POLICY: policy(4)})
+    told = desk.diff("HEAD~1", "HEAD", output="markdown").stdout.splitlines()[1]
+    assert "**Policy: 1 rule looser.** **No setting gets looser.**" in told
+
+
+def test_every_account_of_a_folder_counts_for_the_policy_of_all(desk: Desk) -> None:
+    accounts = {f"a/{name}.yaml": config(name, BTC="1") for name in "bc"}
+    desk.commit({**accounts, f"a/{POLICY}": policy(2)})
+    desk.commit({f"a/{POLICY}": policy(3)})
+    told = desk.diff("HEAD~1", "HEAD", "-c", "a", output="markdown").stdout.splitlines()[1]
+    assert told.startswith("**The policy gets looser in 2 accounts.** **No setting changes.**")
+
+
+def test_a_share_over_what_the_older_file_enables_is_said_to_be_unproven(desk: Desk) -> None:
+    share = "version: 1\nloosening: {maxShare: 100%}\n"
+    desk.commit({"mmp.yaml": config(BTC="100", ETH="1"), POLICY: share})
+    desk.commit({"mmp.yaml": config(BTC="101", ETH="1")})
+    says = "maxShare is judged over what the older file enables: whether that is in force is unproven."
+    for output in ("text", "markdown"):
+        assert says in desk.diff("HEAD~1", "HEAD", output=output).stdout
+    assert desk.diff("HEAD~1", "HEAD").document["old"]["share_unproven"]
+    assert not desk.diff("HEAD", "HEAD~1").document["old"]["share_unproven"]
 
 
 def test_the_policy_of_a_revision_is_that_of_the_revision(desk: Desk) -> None:

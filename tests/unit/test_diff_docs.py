@@ -59,4 +59,4 @@ def test_the_pipelines_fetch_the_history_and_compare_with_what_is_merged_into() 
     for pipeline in PIPELINES:
         lines = runs(pipeline)
         assert any("--output markdown" in line for line in lines)
-        assert any(line.endswith("--fail-on policy") for line in lines)
+        assert any("--fail-on policy,identity" in line for line in lines)

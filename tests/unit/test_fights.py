@@ -7,17 +7,26 @@ write of ours.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from reconciler.core.events import FightBroken
-from reconciler.core.model import LiveRow, PausedBy, Setting
+from reconciler.core.events import Compared, FightBroken, RequestReserved
+from reconciler.core.fight import Heal
+from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
 from reconciler.core.plan import DriftPolicy
+from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import StateUnusable
+from reconciler.ports import Reserved, Signed
+from reconciler.reconcile import Memory
 from tests.unit.core_builders import BTC, ETH, desired, setting
-from tests.unit.test_loop import A, B, World
+from tests.unit.test_loop import INFO, A, B, World
+from tests.unit.test_ordinary_trouble import Odd
+from tests.unit.test_ordinary_trouble import world as two_families
+from tests.unit.test_review import at_once
 
 pytestmark = pytest.mark.unmeasured
 
@@ -177,3 +186,77 @@ def test_a_breaker_that_cannot_write_it_down_ends_the_loop_and_not_silently(
     with pytest.raises(StateUnusable):
         here.run(1000.0)
     assert len(sent(here)) == MOST
+
+
+# -- while another family is in doubt ----------------------------------------------------------------------
+
+
+def unanswered(here: World, odd: Odd) -> None:
+    """A request to set ETH-USD had no answer and may land yet."""
+    at_once(here.store.settle(written(here), AttemptStatus.UNKNOWN, **UNTOLD))
+
+
+def lagging(here: World, odd: Odd) -> None:
+    """ETH-USD was set a moment ago, and live shows something tighter."""
+    at_once(here.store.settle(written(here), AttemptStatus.APPLIED, **UNTOLD))
+    here.clock.pass_by(0.1)
+    odd.live[ETH] = LiveRow(setting("5000/2000/50"))
+
+
+def missing(here: World, odd: Odd) -> None:
+    """The list leaves ETH-USD out, and its own read fails."""
+    odd.left_out, odd.own_read = {ETH}, Reply(ReplyClass.BUSY, "50013", "Systems are busy")
+
+
+def nameless(here: World, odd: Odd) -> None:
+    """A row without a name may be the one of ETH-USD."""
+    missing(here, odd)
+    odd.spoil = lambda read: replace(read, nameless=1)
+
+
+def overtaken(here: World, odd: Odd) -> None:
+    """Another process records a proof of ETH-USD while it is read."""
+    theirs, read_at = here.process(), here.clock.now() + 0.02
+    at_once(theirs.identify(INFO.uid, "openapi.okx.com"))
+    here.clock.at(read_at, lambda: at_once(theirs.adopt({ETH: A}, read_begun_at=read_at)))
+
+
+UNTOLD: dict[str, Any] = {"definite": True, "limited": False, "code": "", "message": ""}
+
+
+def written(here: World) -> int:
+    slot = at_once(here.store.reserve(Signed(ETH, A, "", b"{}", {}), assume_idle=True))
+    assert isinstance(slot, Reserved)
+    return slot.attempt
+
+
+@pytest.mark.parametrize("doubt", [unanswered, lagging, missing, nameless, overtaken])
+@pytest.mark.parametrize("heals", [MOST - 1, MOST])
+def test_a_fight_is_judged_while_another_family_is_in_doubt(
+    doubt: Callable[[World, Odd], None], heals: int
+) -> None:
+    """BTC-USD was put back so many times, and is looser again."""
+    here, odd = two_families({BTC: A, ETH: A})
+    odd.live = {BTC: LiveRow(LOOSER), ETH: LiveRow(A)}
+    at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
+    at_once(here.store.adopt({BTC: A, ETH: A}, read_begun_at=here.clock.now()))
+    here.clock.pass_by(20.0)
+    doubt(here, odd)
+    memory = Memory(heals={BTC: (Heal(A, here.clock.now() - 1.0),) * heals})
+    options = replace(here.options, patient=True, patience_s=3.0, breaks_fights=True)
+    here.one_pass(memory, options)
+    in_doubt = [
+        (type(event), ETH in in_doubt_then(here, number))
+        for number, (_, event) in enumerate(here.events)
+        if isinstance(event, FightBroken | RequestReserved) and event.family == BTC
+    ]
+    assert in_doubt == [(FightBroken if heals == MOST else RequestReserved, True)]
+    assert paused_by(here) == ([PausedBy.FIGHT] if heals == MOST else [])
+    assert bool(sent(here)) == (heals < MOST)
+
+
+def in_doubt_then(here: World, before: int) -> set[Family]:
+    """Return the families in doubt in the last comparison before so many events."""
+    *_, last = (event for _, event in here.events[:before] if isinstance(event, Compared))
+    uncertain = {family for family, known in last.known.items() if isinstance(known, Uncertain)}
+    return {*last.plan.doubtful, *uncertain}

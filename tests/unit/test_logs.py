@@ -19,7 +19,9 @@ from reconciler.core.events import (
     Adopted,
     AttemptsEnded,
     Cause,
+    ClockMeasured,
     ClockSynced,
+    ClockUnmeasured,
     Compared,
     ConfigAccepted,
     ConfigAwaited,
@@ -47,6 +49,7 @@ from reconciler.core.events import (
     ReadFailed,
     RequestReserved,
     RequestSettled,
+    RequestTooLate,
     StateAwaited,
     Waiting,
     WentIdle,
@@ -173,6 +176,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         },
     ),
     (
+        RequestTooLate(BTC, 10.04),
+        "warning",
+        "request not sent: too late, live is read again first",
+        {"family": "BTC-USD", "late_s": 10.0},
+    ),
+    (
         FightBroken(BTC, A, 3),
         "error",
         "fight broken off: paused",
@@ -184,6 +193,19 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         },
     ),
     (ClockSynced(), "warning", "clock measured again", {}),
+    (
+        ClockUnmeasured(Reply(ReplyClass.NO_ANSWER, "timeout", "/api/v5/public/time: no whole reply")),
+        "warning",
+        "failed: measuring the exchange's clock (public/time)",
+        {
+            "code": "timeout",
+            "reason": "/api/v5/public/time: no whole reply",
+            "class": "no-answer",
+            "hint": "let this machine reach GET /api/v5/public/time; one hour after the last measurement"
+            " mmp only reads",
+        },
+    ),
+    (ClockMeasured(), "info", "the exchange's clock can be measured again", {}),
     (PassEnded(0.0123, True), "debug", "pass ended", {"took_ms": 12, "finished": True}),
     (
         LockAwaited("the state is held by pid 7"),

@@ -21,10 +21,18 @@ import pytest
 from reconciler.cli.lookout import DEAF_POLL_S, POLL_S, Lookout
 from reconciler.cli.noticing import Ears, Heard
 from reconciler.desired.attention import SECOND_LOOK_S, UNCLOSED_S, Trust
+from reconciler.desired.config import load_configs
 from reconciler.desired.route import Route, route
-from reconciler.desired.watch import Unsure
+from reconciler.desired.watch import Accepted, Rejected, Unsure, WatchedFile
 
 pytestmark = pytest.mark.unmeasured
+
+TEXT = """\
+version: 1
+environment: live
+families:
+  BTC-USD: {timeInterval: 5s, frozenInterval: 2s, qtyLimit: 1}
+"""
 
 
 class HandClock:
@@ -194,6 +202,83 @@ async def test_a_file_being_written_is_not_looked_at_until_it_is_closed(tmp_path
                 assert here.turn(5.0) == []
             assert (file.in_force, file.looks) == ("1", 0)
         assert here.turn() == ["abc"]
+
+
+def linked(folder: Path, text: str) -> Path:
+    """Make a file in a folder and a second name of it elsewhere: writing to that is not heard of."""
+    (folder / "watched").mkdir()
+    (folder / "host").mkdir()
+    (folder / "watched" / "mmp.yaml").write_text(text)
+    (folder / "host" / "mmp.yaml").hardlink_to(folder / "watched" / "mmp.yaml")
+    return folder / "host" / "mmp.yaml"
+
+
+@in_loop
+async def test_before_a_request_a_change_is_found_that_nothing_told_of(tmp_path: Path) -> None:
+    elsewhere = linked(tmp_path, "1")
+    with looking(tmp_path / "watched") as here:
+        here.watch("mmp.yaml")
+        (post,) = here.lookout.posts
+        assert here.lookout.look_before_sending(post)
+        elsewhere.write_text("2")
+        assert here.turn(1.0) == [], "nothing is heard of it"
+        assert not here.lookout.look_before_sending(post), "not in force, and perhaps half of it"
+        assert here.told == []
+        assert here.turn(SECOND_LOOK_S) == ["2"]
+        assert here.lookout.look_before_sending(post)
+
+
+@in_loop
+async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_path: Path) -> None:
+    elsewhere = linked(tmp_path, TEXT)
+    path = str(tmp_path / "watched" / "mmp.yaml")
+    with looking(tmp_path / "watched") as here:
+        file = WatchedFile(path, load_configs([path])[0].desired)
+        post = here.lookout.add(file, here.told.append)
+        here.turn()
+        elsewhere.write_text(TEXT + "wrong: 1\n")
+        assert not here.lookout.look_before_sending(post)
+        here.clock.time += SECOND_LOOK_S
+        assert not here.lookout.look_before_sending(post), "found to be invalid by this look"
+        assert isinstance(here.told.pop(), Rejected)
+        assert here.lookout.look_before_sending(post), "known to be invalid: the last one is in force"
+        elsewhere.write_text(TEXT)
+        assert here.lookout.look_before_sending(post)
+        assert isinstance(here.told.pop(), Accepted)
+
+
+@in_loop
+async def test_a_look_before_a_request_does_not_end_the_wait_for_a_writer(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = here.watch("mmp.yaml")
+        (post,) = here.lookout.posts
+        with file.path.open("r+") as writing:
+            writing.write("1")
+            writing.flush()
+            assert here.turn() == []
+            assert here.lookout.look_before_sending(post)
+            attention = post.attention
+            assert attention.modified_at == here.clock.time
+            file.in_force = "0"
+            assert not here.lookout.look_before_sending(post)
+            assert post.attention.modified_at == attention.modified_at
+            assert here.turn(SECOND_LOOK_S) == [], "half of it, for all that is known"
+        assert here.turn() == ["1"]
+
+
+@in_loop
+async def test_what_is_heard_by_a_look_before_a_request_wakes_the_lookout(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    (tmp_path / "other.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        here.watch("mmp.yaml")
+        other = here.watch("other.yaml")
+        here.lookout.ears._readable.clear()
+        other.path.write_text("2")
+        assert here.lookout.look_before_sending(here.lookout.posts[0])
+        assert here.lookout.ears._readable.is_set()
+        assert here.turn() == ["2"]
 
 
 @in_loop

@@ -53,7 +53,7 @@ from reconciler.loop import (
     Loop,
 )
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import Options
+from reconciler.reconcile import Memory, Options, PassResult, Review, reconcile
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, ETH, desired, setting
@@ -63,6 +63,7 @@ INFO = AccountInfo("446556540", "446556540", "4", frozenset({"read_only", "trade
 DOWN = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
 BAD_KEY = Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist")
 WRONG_WORLD = Reply(ReplyClass.ENVIRONMENT, "50101", "APIKey does not match current environment.")
+AS_APPLY = Options(assume_idle=True)
 LATENCY_S = 0.05
 MOST_STEPS_A_SECOND = 5.0
 """More than this many questions and pauses per second, over a minute, would be spinning."""
@@ -263,6 +264,29 @@ class World:
         asyncio.run(loop.run())
         steps = len(self.exchange.asked) + len(self.clock.pauses)
         assert steps <= MOST_STEPS_A_SECOND * max(seconds, 60.0), "the loop spins"
+
+    def one_pass(
+        self,
+        memory: Memory,
+        options: Options = AS_APPLY,
+        *,
+        review: Review | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> PassResult:
+        """Run one pass, as ``apply`` does; the account has to be identified."""
+        return asyncio.run(
+            reconcile(
+                lambda: self.desired,
+                store=self.store,
+                exchange=self.exchange,
+                clock=self.clock,
+                observe=self.observe,
+                options=options,
+                memory=memory,
+                review=review,
+                stopping=stopping,
+            )
+        )
 
     def observe(self, event: Event) -> None:
         self.events.append((self.clock.now(), event))

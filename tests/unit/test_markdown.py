@@ -34,7 +34,7 @@ CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
 
 def since(account: str | None, environment: str | None) -> Context:
     """Return the context of two revisions, in the older of which the account is called so."""
-    old = replace(OLD, account=account, environment=environment, policy_changed=False)
+    old = replace(OLD, account=account, environment=environment, policy_change=None)
     return replace(BETWEEN, old=old)
 
 
@@ -46,16 +46,20 @@ def test_it_is_as_the_golden_file() -> None:
     assert told == (GOLDEN / "markdown.md").read_text(encoding="utf-8")
 
 
-def test_several_accounts_are_as_the_golden_file() -> None:
+def several_pages() -> list[Page]:
+    """Return pages of accounts that stayed, went, came and are called otherwise."""
     desk = desired({BTC: setting("1/1/1")}, account="desk-2", environment=Environment.DEMO)
-    pages = [
+    return [
         (between(), BETWEEN),
         (compare(desk, desk), since("desk-2", "demo")),
         (gone(desired({ETH: setting("1/1/1")}, account="old")), since("old", "live")),
         (compare(desk, replace(desk, account="desk-3")), since("desk-2", "live")),
         (compare(None, desk), since(None, None)),
     ]
-    told = plans_markdown(pages).replace(f"mmp {__version__}", "mmp VERSION")
+
+
+def test_several_accounts_are_as_the_golden_file() -> None:
+    told = plans_markdown(several_pages()).replace(f"mmp {__version__}", "mmp VERSION")
     hold_to_the_form(told)
     assert told == (GOLDEN / "markdown-several.md").read_text(encoding="utf-8")
 
@@ -63,7 +67,12 @@ def test_several_accounts_are_as_the_golden_file() -> None:
 def test_the_worst_comes_first() -> None:
     """Refused; off or unlimited; not known; then by factor."""
     told = sections(plans_markdown([(between(), BETWEEN)]))
-    assert list(told) == ["Changes, the worst first", "Held: not sent", "No longer managed: left as it is"]
+    assert list(told) == [
+        "Policy",
+        "Changes, the worst first",
+        "Held: not sent",
+        "No longer managed: left as it is",
+    ]
     rows = re.findall(r"^\| `([^`]+)`", told["Changes, the worst first"], re.MULTILINE)
     assert rows == [ETH, SOL, BTC, "ADA-USD", "NEW-USD", "BNB-USD", "XAU-USD_UM"]
     held = re.findall(r"^- `([^`]+)`", told["Held: not sent"], re.MULTILINE)
@@ -148,8 +157,10 @@ def test_an_enable_tells_what_it_is_measured_from_and_is_not_called_harmless() -
 def test_a_refusal_is_told_with_rule_numbers_and_the_very_override() -> None:
     held = sections(plans_markdown([(between(), BETWEEN)]))["Held: not sent"]
     assert "- `BTC-USD` `loosening.maxFactor: ×4, limit ×2`; if that is meant: " in held
-    assert '; if that is meant: `--allow loosen:BTC-USD --reason "…"`' in held
-    assert "`--allow disable:SOL-USD_UM " in held
+    command = 'mmp apply --family BTC-USD --expect DIGEST --allow loosen:BTC-USD --reason "…"'
+    assert f"; if that is meant: `{command}`" in held
+    assert "--allow disable:SOL-USD_UM " in held
+    assert held.startswith("DIGEST is what mmp plan prints with the same --family.\n\n")
 
 
 @pytest.mark.parametrize("hold", [each for each in Because if each not in (Because.POLICY, Because.GUARD)])
@@ -206,9 +217,11 @@ def test_a_published_status_is_named_with_its_age() -> None:
 
 
 def test_a_changed_policy_is_flagged_and_an_unchanged_one_is_not() -> None:
-    quiet = replace(BETWEEN, old=replace(OLD, policy_changed=False))
-    assert "The policy changes together with the settings" in plans_markdown([(between(), BETWEEN)])
-    assert "The policy changes" not in plans_markdown([(between(), quiet)])
+    quiet = replace(BETWEEN, old=replace(OLD, policy_change=None))
+    flagged = plans_markdown([(between(), BETWEEN)])
+    assert "Policy file `mmp-policy.yaml` changes." in flagged
+    assert "What the policy of either side refuses is held." in flagged
+    assert "olicy file `" not in plans_markdown([(between(), quiet)])
 
 
 # ---- every plan there is ------------------------------------------------------------------------

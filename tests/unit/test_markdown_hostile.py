@@ -11,6 +11,7 @@ import pytest
 from markdown_it.token import Token
 
 from reconciler.core.model import Family
+from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.core.problems import printable
 from reconciler.report.documents import Context, Identity, OldSide, PolicyFile
 from reconciler.report.markdown import plans_markdown
@@ -40,7 +41,9 @@ def shown(payload: str) -> str:
 def test_hostile_text_stays_text_wherever_it_comes_from_outside(payload: str) -> None:
     policy = PolicyFile(payload, "1" * 64)
     known = Identity("expect.uid", payload, payload), Identity("credentials.prefix", payload, payload)
-    old = OldSide(payload, policy, True, f"{payload}x", payload, known)
+    old = OldSide(
+        payload, policy, PolicyChange(FileChange.RENAMED, payload, payload), f"{payload}x", payload, known
+    )
     context = Context(payload, payload, payload[:64], policy, old=old)
     plan = replace(between(), account=payload)
     harmless = replace(
@@ -53,6 +56,7 @@ def test_hostile_text_stays_text_wherever_it_comes_from_outside(payload: str) ->
             path="x",
             account="x",
             environment="demo",
+            policy_change=PolicyChange(FileChange.RENAMED, "x", "x"),
             identity=tuple(replace(each, before="x", after="x") for each in known),
         ),
     )

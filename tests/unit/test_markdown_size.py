@@ -100,7 +100,7 @@ def test_whatever_the_number_of_accounts_the_counts_at_the_top_are_of_all(
 def test_the_accounts_left_out_are_those_with_the_least_to_say() -> None:
     quiet = desired({BTC: setting("1/1/1")}, account="quiet")
     looser = (compare(*crowd(1, "looser")), BETWEEN)
-    same = replace(BETWEEN, old=replace(OLD, account="quiet"))
+    same = replace(BETWEEN, old=replace(OLD, account="quiet", policy_change=None))
     pages = [(compare(quiet, quiet), same)] * 300
     assert "### `looser` (live)" in plans_markdown([*pages, looser])
     called_otherwise = (compare(quiet, replace(quiet, account="other")), same)

@@ -17,6 +17,7 @@ from reconciler.core.events import (
     Planned,
     ReadFailed,
     RequestReserved,
+    RequestTooLate,
 )
 from reconciler.core.model import Desired, Family, LiveRead, LiveRow, Setting
 from reconciler.core.outcome import Outcome
@@ -24,8 +25,8 @@ from reconciler.core.plan import Because, DriftPolicy, Plan
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.saved import reviewed as reviewed_of
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.ports import Connection
-from reconciler.reconcile import Approval, Finished, Memory, Options, PassResult, reconcile
+from reconciler.ports import Connection, Signed
+from reconciler.reconcile import Approval, Finished, Memory, PassResult
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World
 from tests.unit.test_review import at_once
@@ -140,6 +141,33 @@ def test_what_changes_while_the_connection_opens_is_seen(what: str) -> None:
     assert odd.live[BTC].setting == A
 
 
+def test_a_request_that_is_given_up_as_too_late_is_reported() -> None:
+    here, odd = world({BTC: B})
+    odd.live[BTC] = LiveRow(A)
+    odd.while_opening = [lambda: here.clock.pass_by(11.0)]
+    go(here, 60.0)
+    late = [event for _, event in here.events if isinstance(event, RequestTooLate)]
+    assert [event.family for event in late] == [BTC]
+    assert late[0].late_s >= 11.0
+    assert [family for _, family, _ in odd.sent] == [BTC], "it is sent after another read"
+
+
+def test_a_request_is_given_up_and_reported_also_where_the_state_took_long() -> None:
+    here, odd = world({BTC: B})
+    odd.live[BTC] = LiveRow(A)
+    signed = odd.sign
+
+    def sign_slowly(family: Family, wanted: Setting) -> Signed:
+        if not odd.signed:
+            here.clock.pass_by(11.0)
+        return signed(family, wanted)
+
+    odd.sign = sign_slowly  # type: ignore[method-assign]  # the last step before the state is asked
+    go(here, 60.0)
+    assert len([event for _, event in here.events if isinstance(event, RequestTooLate)]) == 1
+    assert [family for _, family, _ in odd.sent] == [BTC]
+
+
 def test_after_a_suspension_it_reads_anew() -> None:
     here, odd = world({BTC: A, ETH: A})
     asleep = 0.0
@@ -182,20 +210,8 @@ def applied(
         after_review()
         return Approval(here.clock.now() + 100.0, reviewed_of(plan) if reviewed else None)
 
-    async def apply() -> PassResult:
-        await here.store.identify(INFO.uid, "openapi.okx.com")
-        return await reconcile(
-            lambda: here.desired,
-            store=here.store,
-            exchange=here.exchange,
-            clock=here.clock,
-            observe=here.observe,
-            options=Options(assume_idle=True),
-            memory=memory,
-            review=review,
-        )
-
-    return asyncio.run(apply()), memory
+    at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
+    return here.one_pass(memory, review=review), memory
 
 
 @pytest.mark.parametrize("reviewed", [True, False])
@@ -337,7 +353,7 @@ def test_a_file_that_lags_loosens_nothing_until_it_changes() -> None:
     assert held(here)[BTC] is Because.DRIFT_POLICY
     odd.live[BTC] = LiveRow(B)
     go(here, 40.0)
-    assert odd.live[BTC].setting == A, "a setting looser than its own file is reverted"
+    assert odd.live[BTC].setting == TIGHTER, "what became looser is healed to what the newer file says"
 
 
 def test_a_revert_that_comes_with_a_restart_waits_for_apply() -> None:

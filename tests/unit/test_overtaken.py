@@ -6,7 +6,6 @@ came of its request is recorded whoever has it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -18,7 +17,7 @@ from reconciler.core.outcome import Outcome
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved, Signed
-from reconciler.reconcile import Finished, Interrupted, Memory, Options, PassResult, reconcile
+from reconciler.reconcile import Finished, Interrupted, Memory, PassResult
 from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH, SOL, desired
 from tests.unit.test_loop import INFO, A, B, World
@@ -56,19 +55,7 @@ def acknowledged(store: KeptAccount, slot: Reserved) -> None:
 
 def one_pass(here: World, stopping: Callable[[], bool] = lambda: False) -> tuple[PassResult, Memory]:
     memory = Memory()
-    result = asyncio.run(
-        reconcile(
-            lambda: here.desired,
-            store=here.store,
-            exchange=here.exchange,
-            clock=here.clock,
-            observe=here.observe,
-            options=Options(assume_idle=True),
-            memory=memory,
-            stopping=stopping,
-        )
-    )
-    return result, memory
+    return here.one_pass(memory, stopping=stopping), memory
 
 
 @BOOTS

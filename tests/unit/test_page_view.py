@@ -452,7 +452,7 @@ def test_what_policy_and_guard_refuse_names_rule_and_override() -> None:
     assert line.why.startswith("The policy does not let it pass. ")
     assert "100, limit" in line.why
     assert line.advice is not None
-    assert line.advice.command == 'mmp apply --allow bounds:ADA-USD --reason "…"'
+    assert line.advice.command == 'mmp apply --family ADA-USD --allow bounds:ADA-USD --reason "…"'
     (view,) = page(BOARDS["unguarded"]()).accounts
     line = view.differing[0]
     assert line.why.startswith("It would switch protection off. guard:")

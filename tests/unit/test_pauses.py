@@ -125,6 +125,9 @@ def test_a_request_that_may_still_take_effect_is_named() -> None:
     said = "a request for BTC-USD (timeInterval 5s, frozenInterval until-reset, qtyLimit 100) is in flight"
     text = pauses_text("main", "live", [pause(BTC)], WALL, in_flight=[attempt])
     assert text.splitlines()[-1].strip() == f"{said} and may still take effect"
+    unknown = replace(attempt, status=AttemptStatus.UNKNOWN)
+    text = pauses_text("main", "live", [pause(BTC)], WALL, in_flight=[unknown])
+    assert text.endswith("qtyLimit 100) has no definite answer and may still take effect\n")
     assert pauses_document("main", "live", [pause(BTC)], [attempt])["in_flight"] == [
         {
             "family": "BTC-USD",

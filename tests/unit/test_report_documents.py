@@ -446,8 +446,13 @@ def test_a_text_plan_names_what_the_policy_refuses_beneath_the_changes() -> None
     lines = plan_text(refused_plan(), CONTEXT, simulator=False).splitlines()
     place = lines.index("Refused by mmp-policy.yaml:")
     refused = list(takewhile(bool, lines[place + 1 :]))
-    assert len(refused) == len(refused_plan().refusals) > 5
-    told = 'qtyLimit 400, limit 300.5; if that is meant: --allow bounds:BTC-USD --reason "…"'
+    plan = refused_plan()
+    commands = [line for line in refused if line.strip().startswith("if that is meant: mmp apply ")]
+    assert len(refused) - len(commands) == len(plan.refusals) > 5
+    assert len(commands) == len({refusal.family for refusal in plan.refusals})
+    told = "qtyLimit 400, limit 300.5"
     assert refused[0].split(maxsplit=1) == ["BTC-USD", f"bounds.qtyLimit.max: {told}"]
+    digest, allowed = plan.digest_of(frozenset({BTC})), "--allow bounds:BTC-USD --allow loosen:BTC-USD"
+    assert commands[0].endswith(f'mmp apply --family BTC-USD --expect {digest} {allowed} --reason "…"')
     guarded = plan_of({BTC: setting("0/2000/100")}, {BTC: confirmed("5000/2000/100")})
     assert "Refused by" not in plan_text(guarded, CONTEXT, simulator=False)

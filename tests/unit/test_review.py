@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from reconciler.core.model import Confirmed, Known, LiveRow, Never
 from reconciler.core.plan import Action, Plan
-from reconciler.reconcile import Approval, Finished, Options, reconcile
+from reconciler.reconcile import Approval, Finished, Memory
 from tests.unit.core_builders import BTC, ETH, desired
 from tests.unit.test_loop import A as AS_DESIRED
 from tests.unit.test_loop import B as LOOSER
@@ -46,18 +45,7 @@ def passed(here: World, answer: Approval | None) -> tuple[list[Plan], list[Known
         on_record.append(at_once(here.store.snapshot()).known.get(BTC, Never()))
         return answer
 
-    result = asyncio.run(
-        reconcile(
-            lambda: here.desired,
-            store=here.store,
-            exchange=here.exchange,
-            clock=here.clock,
-            observe=lambda _: None,
-            options=Options(assume_idle=True),
-            review=review,
-        )
-    )
-    return plans, on_record, result.end
+    return plans, on_record, here.one_pass(Memory(), review=review).end
 
 
 def test_nothing_is_recorded_before_the_first_whole_plan_was_reviewed() -> None:

@@ -32,6 +32,7 @@ from reconciler.core.saved import (
     SavedPlan,
     covered,
     elsewhere,
+    in_sending_order,
     moved,
     out_of_time,
     reviewed,
@@ -159,6 +160,27 @@ def test_a_review_approves_requests_and_what_is_held_but_nothing_that_needs_no_r
     assert set(reviewed(adopted)) == {BTC, SOL}
     assert reviewed(adopted)[BTC] == (A, B)
     assert covered(adopted) == {BTC, ETH, SOL, Family("X-Y")}
+
+
+def request(name: str, before: Setting | None, after: Setting, reason: Reason = Reason.CHANGED) -> Change:
+    return Change(Family(f"{name}-USD"), Action.SET, reason, before, after)
+
+
+@pytest.mark.parametrize(
+    ("changes", "order"),
+    [
+        ([request("A", B, C), request("B", B, A)], "BA"),
+        ([request("B", B, A), request("A", None, A)], "AB"),
+        ([request("A", B, A), request("B", B, C, Reason.UNCERTAIN), request("C", B, A)], "ABC"),
+        ([request("A", B, A), request("C", B, C), request("B", B, A, Reason.UNCERTAIN)], "ABC"),
+        ([request("B", B, A), request("A", B, A, Reason.UNCERTAIN)], "BA"),
+        ([request("B", B, A, Reason.UNCERTAIN), request("A", B, A, Reason.UNCERTAIN)], "BA"),
+        ([replace(request("A", B, A), action=Action.HOLD), request("B", B, C)], "BA"),
+    ],
+)
+def test_the_order_of_a_plan_file_follows_from_before_and_after(changes: list[Change], order: str) -> None:
+    """An uncertain family stands where the file has it, where it can stand there."""
+    assert "".join(change.family[0] for change in in_sending_order(changes)) == order
 
 
 @pytest.mark.parametrize(("wanted", "because"), [(B, None), (C, Because.STALE)])

@@ -31,8 +31,8 @@ from reconciler.report.snapshot import read_snapshots
 from reconciler.report.status import status_document
 from reconciler.report.text import plan_text
 from reconciler.schema_files import load_schema
-from tests.unit.core_builders import BTC, confirmed, plan_of, setting
-from tests.unit.report_samples import HOSTILE, large_plans, small_plans, statuses
+from tests.unit.core_builders import BTC, ETH, confirmed, plan_of, setting
+from tests.unit.report_samples import HOSTILE, large_plans, refused_plan, small_plans, statuses
 from tests.unit.test_report_documents import mutants
 
 pytestmark = pytest.mark.unmeasured
@@ -61,7 +61,10 @@ def plans() -> Iterator[Plan]:
 def saved(plan: Plan, context: Context = CONTEXTS[0], origin: Origin = Origin(False, "7")) -> Document:  # noqa: B008 a value
     """Return the document of ``plan`` as it is saved at WALL, through its bytes."""
     document = saved_document(
-        plan_document(plan, context), origin, made_at=WALL, expires_at=WALL + timedelta(hours=24)
+        plan_document(plan, context, simulator=origin.simulator),
+        origin,
+        made_at=WALL,
+        expires_at=WALL + timedelta(hours=24),
     )
     read: Document = json.loads(json.dumps(document, indent=2))
     return read
@@ -169,6 +172,64 @@ def test_a_digest_that_is_not_the_plan_s_own_shows_even_under_a_fitting_seal() -
     with pytest.raises(InvalidInput) as refused:
         read_back(document)
     assert refused.value.code == "plan-edited"
+
+
+def reversed_order(plan: Any) -> None:
+    plan["changes"].reverse()
+    for number, change in enumerate(plan["changes"], 1):
+        change["order"] = number
+
+
+FORGED: dict[str, Any] = {
+    "direction": lambda plan: plan["changes"][1].update(direction="tighten"),
+    "fields": lambda plan: plan["changes"][1].update(fields=["frozenInterval"]),
+    "order": reversed_order,
+    "numbers": lambda plan: plan["changes"][1].update(order=1),
+    "counts": lambda plan: plan["summary"].update(loosen=0, tighten=2),
+    "actions": lambda plan: plan["summary"].update(set=0, hold=2),
+    "waiting": lambda plan: plan["summary"].update(eta_seconds=0.1),
+    "simulator": lambda plan: plan.update(simulator=True),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_what_follows_from_before_and_after_cannot_be_forged(name: str) -> None:
+    """Hash and digest fit, as who can write the file can write them: the values decide, not the file."""
+    plan = plan_of(
+        {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/50")},
+        {BTC: confirmed("5000/2000/100"), ETH: confirmed("5000/2000/100")},
+    )
+    document = saved(plan)
+    assert [change["direction"] for change in document["changes"]] == ["tighten", "loosen"]
+    FORGED[name](document)
+    document["saved"]["integrity"] = integrity(document)
+    assert document["digest"] == plan.digest
+    with pytest.raises(InvalidInput) as refused:
+        read_back(document)
+    assert refused.value.code == "plan-edited"
+
+
+def test_the_override_of_a_forged_refusal_is_the_one_of_its_kind_and_family() -> None:
+    document = saved(refused_plan())
+    document["refusals"][0]["allow"] = "loosen:XRP-USD"
+    document["saved"]["integrity"] = integrity(document)
+    with pytest.raises(InvalidInput) as refused:
+        read_back(document)
+    assert refused.value.code == "plan-edited"
+
+
+def test_refusals_of_a_plan_file_are_shown_as_its_policy_s_and_not_as_final() -> None:
+    context = replace(CONTEXTS[0], policy=PolicyFile("mmp-policy.yaml", "b" * 64))
+    document = saved(refused_plan(), context)
+    back = read_back(document)
+    text = plan_text(back.plan, context_of(document, back), simulator=False)
+    said = "as the plan file says of mmp-policy.yaml (sha256 bbbbbbbbbbbb); mmp apply judges again:"
+    assert f"\nRefused, {said}\n" in text
+    markdown = plans_markdown([(back.plan, context_of(document, back))])
+    assert said.replace(
+        "mmp-policy.yaml (sha256 bbbbbbbbbbbb)", "`mmp-policy.yaml` (sha256 `bbbbbbbbbbbb`)"
+    ) in (markdown)
+    assert "as the plan file says" not in plan_text(back.plan, context, simulator=False)
 
 
 def test_a_sealed_plan_from_elsewhere_cannot_break_out_of_its_text() -> None:

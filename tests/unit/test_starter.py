@@ -12,6 +12,7 @@ from reconciler.core.model import AccountInfo, Environment, Family, Field, LiveR
 from reconciler.core.problems import Code
 from reconciler.desired.reader import read_config
 from reconciler.report.starter import (
+    NO_NAME,
     Imported,
     Naming,
     common_values,
@@ -118,6 +119,40 @@ def test_what_a_file_cannot_say_is_left_out_and_named() -> None:
     assert found.left_out == {ETH: "its qtyLimit has more than 20 digits", "XAU-USD_UM": "listed 2 times"}
     text = import_text(found, LIVE, INFO, host="openapi.okx.com", wall=WALL)
     assert "  # ETH-USD was left out: its qtyLimit has more than 20 digits\n" in text
+    assert settings_in(text) == found.settings
+
+
+@pytest.mark.parametrize(
+    ("odd_names", "nameless", "left_out"),
+    [
+        ({}, 0, {}),
+        ({"BTC-USD_UM": "btc-usd_um"}, 0, {"btc-usd_um": "this is no family's name"}),
+        ({"N/A": "n/a"}, 0, {"n/a": "this is no family's name"}),
+        ({"ETH-USD": "ETH-USD"}, 0, {"ETH-USD": "the exchange sent its name with blanks around it"}),
+        ({"A\nB": "a\nb"}, 0, {"a\\nb": "this is no family's name"}),
+        ({}, 1, {NO_NAME: "the exchange sent 1 of them"}),
+        (
+            {"X": "x", "A": "a"},
+            3,
+            {
+                "a": "this is no family's name",
+                NO_NAME: "the exchange sent 3 of them",
+                "x": "this is no family's name",
+            },
+        ),
+    ],
+)
+def test_rows_with_an_odd_name_or_none_are_left_out_and_named(
+    odd_names: dict[str, str], nameless: int, left_out: dict[str, str]
+) -> None:
+    read = LiveRead(0.0, {BTC: row("5000/2000/100")}, odd_names=odd_names, nameless=nameless)
+    found = imported(read)
+    assert list(found.settings) == [BTC]
+    assert list(found.left_out.items()) == list(left_out.items()), "by name"
+    text = import_text(found, LIVE, INFO, host="openapi.okx.com", wall=WALL)
+    assert [line for line in text.splitlines() if "left out" in line] == [
+        f"  # {name} was left out: {why}" for name, why in left_out.items()
+    ]
     assert settings_in(text) == found.settings
 
 

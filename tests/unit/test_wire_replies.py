@@ -554,6 +554,14 @@ def test_a_row_without_a_setting_is_as_good_as_none(fields: dict[str, Any]) -> N
     assert live_read(row(**fields)) == LiveRead(7.0, {})
 
 
+@pytest.mark.parametrize("blank", ["", None])
+@pytest.mark.parametrize("fields", [{"mmpFrozen": ""}, {"mmpFrozen": None}, {}])
+def test_a_row_with_all_values_blank_needs_no_mmp_frozen(fields: dict[str, Any], blank: str | None) -> None:
+    bare = {name: blank if name in BLANK else value for name, value in without("mmpFrozen").items()}
+    assert live_read({**bare, **fields}) == LiveRead(7.0, {})
+    assert live_read({"instFamily": "BTC-USD", **fields}) == LiveRead(7.0, {})
+
+
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
@@ -584,7 +592,10 @@ def test_a_row_without_a_setting_is_as_good_as_none(fields: dict[str, Any]) -> N
         (row(mmpFrozen="false"), "mmpFrozen is 'false'"),
         (row(mmpFrozen=0), "mmpFrozen is the number 0"),
         (row(mmpFrozen=None), "mmpFrozen is missing"),
+        (row(mmpFrozen=""), "mmpFrozen is ''"),
         (without("mmpFrozen"), "mmpFrozen is missing"),
+        (row(mmpFrozen=None, timeInterval="0", frozenInterval="", qtyLimit=""), "mmpFrozen is missing"),
+        (row(mmpFrozen="false", **BLANK), "mmpFrozen is 'false'"),
         (without("qtyLimit"), "qtyLimit is missing"),
         (row(mmpFrozen=True, **BLANK), "timeInterval is ''"),
         (row(mmpFrozen=True, timeInterval="0", frozenInterval="0", qtyLimit="0"), "qtyLimit is 0"),

@@ -1,0 +1,229 @@
+"""What a change of the policy file changes: the rules of each family, before and after.
+
+This file decides which rules differ in effect and whether each got looser, that is, lets more pass. The
+rules are compared as they apply, family by family, so that a pattern or a default counts where it counts,
+and also for a family that nobody names. It judges no settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+
+from reconciler.core.exposure import Figure
+from reconciler.core.model import Family, Field, interval_text
+from reconciler.core.policy import (
+    ZERO_WORDS,
+    Bound,
+    Floor,
+    Policy,
+    bounded,
+    effective_bounds,
+    effective_exposure,
+    is_pattern,
+    plainly,
+)
+
+NO_POLICY = Policy("", "")
+"""What applies without a policy file: no rule but that an enabled family is not disabled."""
+
+SHOWN_FAMILIES = 5
+"""Names on the line of one rule; documents have them all."""
+
+ANY_OTHER = Family("")
+"""Stands for a family that neither a file nor the policy names."""
+
+
+class FileChange(StrEnum):
+    """What became of the policy file itself."""
+
+    ADDED = "added"
+    DELETED = "deleted"
+    RENAMED = "renamed"
+    EDITED = "edited"
+    COMMENTS = "comments"
+    """Its bytes differ, and no rule that it states does: comments, order or layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange:
+    """One rule that differs in effect: ``before`` and ``after`` as people write them.
+
+    ``families`` are those it differs for, names and patterns; None: every family. ``others``: also for
+    families that nobody names. ``looser``: more passes than before.
+    """
+
+    rule: str
+    before: str
+    after: str
+    looser: bool
+    families: tuple[Family, ...] | None = None
+    others: bool = True
+
+    @property
+    def words(self) -> str:
+        """One line: ``loosening.maxFactor 2 → none: looser``; many families are counted."""
+        way = "looser" if self.looser else "tighter"
+        return f"{self.rule} {self.before} → {self.after}: {way}{self._for_whom}"
+
+    @property
+    def _for_whom(self) -> str:
+        if self.families is None:
+            return ""
+        more = len(self.families) - SHOWN_FAMILIES
+        named = [
+            *self.families[:SHOWN_FAMILIES],
+            *([f"{more} more"] if more > 0 else []),
+            *(["every family that no rule names"] if self.others else []),
+        ]
+        return f" for {', '.join(named)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """How the policy of one side differs from that of the other.
+
+    ``old_name`` and ``new_name`` are the names of the files, None where there is none. Of a file that was
+    deleted, ``new_name`` is the one that has its content now: no command reads it by itself.
+    """
+
+    file: FileChange
+    old_name: str | None
+    new_name: str | None
+    rules: tuple[RuleChange, ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether a reviewer has to see it: all but comments."""
+        return self.file is not FileChange.COMMENTS
+
+    @property
+    def looser(self) -> int:
+        """How many rules let more pass."""
+        return sum(rule.looser for rule in self.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """One rule as it applies: ``passes`` is larger where more passes."""
+
+    text: str
+    passes: Decimal
+
+
+def policy_change(
+    old: Policy | None,
+    new: Policy | None,
+    families: Collection[Family],
+    *,
+    old_name: str | None,
+    new_name: str | None,
+) -> PolicyChange | None:
+    """Return what differs between two policies for ``families``, and for any other; None: nothing.
+
+    The names are as in PolicyChange.
+    """
+    if old is None and new is None:
+        return None
+    if old is None or new is None:
+        file = FileChange.ADDED if old is None else FileChange.DELETED
+    elif old_name != new_name:
+        file = FileChange.RENAMED
+    elif old.sha256 == new.sha256:
+        return None
+    else:
+        file = FileChange.COMMENTS if _as_stated(old) == _as_stated(new) else FileChange.EDITED
+    return PolicyChange(
+        file, old_name, new_name, _rule_changes(old or NO_POLICY, new or NO_POLICY, families)
+    )
+
+
+def _as_stated(policy: Policy) -> Policy:
+    return replace(policy, path="", sha256="")
+
+
+def _rule_changes(old: Policy, new: Policy, families: Collection[Family]) -> tuple[RuleChange, ...]:
+    named = {
+        *families,
+        *(Family(name) for name in (*bounded(old), *bounded(new))),
+        *old.protected,
+        *new.protected,
+    }
+    # The floor says what counts as disabling: where one side allows that, the rule of disabling says all.
+    silent = dict(_floor_rules(new.floor)).keys() if old.disable_allowed or new.disable_allowed else set()
+    found: dict[tuple[str, str, str, bool], list[Family]] = {}
+    for family in (*sorted(named, key=lambda name: (is_pattern(name), name)), ANY_OTHER):
+        before, after = _rules(family, old), _rules(family, new)
+        for rule, limit in before.items():
+            now = after[rule]
+            if now.passes != limit.passes and rule not in silent:
+                key = rule, limit.text, now.text, now.passes > limit.passes
+                found.setdefault(key, []).append(family)
+    everyone = len(named) + 1
+    return tuple(
+        RuleChange(*key)
+        if len(whose) == everyone
+        else RuleChange(*key, tuple(one for one in whose if one != ANY_OTHER), ANY_OTHER in whose)
+        for key, whose in sorted(found.items(), key=lambda one: (not one[0][3], one[0]))
+    )
+
+
+def _rules(family: Family, policy: Policy) -> Mapping[str, _Limit]:
+    """Return every rule as it applies to ``family``, by its name in the policy file."""
+    return {
+        **dict(_bound_rules(family, policy)),
+        **dict(_exposure_rules(family, policy)),
+        "loosening.maxFactor": _at_most(policy.loosening.max_factor),
+        "loosening.maxFamilies": _at_most(_decimal(policy.loosening.max_families)),
+        "loosening.maxShare": _share(policy.loosening.max_share),
+        "disable": _word(denied=not policy.disable_allowed),
+        **dict(_floor_rules(policy.floor)),
+        "protected": _Limit("yes", Decimal(0)) if family in policy.protected else _Limit("no", Decimal(1)),
+    }
+
+
+def _bound_rules(family: Family, policy: Policy) -> Iterator[tuple[str, _Limit]]:
+    for name, bound in effective_bounds(family, policy).items():
+        yield f"bounds.{name.value}.min", _at_least(name, bound)
+        yield f"bounds.{name.value}.max", _at_most(bound.maximum, name)
+        if name in ZERO_WORDS:
+            yield f"bounds.{name.value}.{ZERO_WORDS[name]}", _word(denied=bound.zero_allowed is False)
+
+
+def _exposure_rules(family: Family, policy: Policy) -> Iterator[tuple[str, _Limit]]:
+    limits = effective_exposure(family, policy)
+    for name in Figure:
+        yield f"bounds.exposure.{name.value}.max", _at_most(limits.get(name))
+
+
+def _floor_rules(floor: Floor) -> Iterator[tuple[str, _Limit]]:
+    yield "floor.timeInterval", _at_least(Field.TIME_INTERVAL, Bound(Decimal(floor.time_interval_ms)))
+    yield "floor.factor", _at_most(floor.factor)
+
+
+def _at_least(name: Field, bound: Bound) -> _Limit:
+    if bound.minimum is None:
+        return _Limit("none", Decimal("Infinity"))
+    return _Limit(_text(bound.minimum, name), bound.minimum.copy_negate())
+
+
+def _at_most(limit: Decimal | None, name: Field = Field.QTY_LIMIT) -> _Limit:
+    return _Limit("none", Decimal("Infinity")) if limit is None else _Limit(_text(limit, name), limit)
+
+
+def _share(limit: Decimal | None) -> _Limit:
+    return _at_most(None) if limit is None else _Limit(f"{plainly(limit * 100)}%", limit)
+
+
+def _word(*, denied: bool) -> _Limit:
+    return _Limit("deny", Decimal(0)) if denied else _Limit("allow", Decimal(1))
+
+
+def _decimal(number: int | None) -> Decimal | None:
+    return None if number is None else Decimal(number)
+
+
+def _text(value: Decimal, name: Field) -> str:
+    return plainly(value) if name is Field.QTY_LIMIT else interval_text(int(value))

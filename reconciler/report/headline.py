@@ -1,0 +1,119 @@
+"""What a reviewer reads first of a comparison that is not about a setting: whose account, which policy.
+
+A changed User ID, other keys, an account that could not be compared and a policy that lets more pass can
+each be all that changes. So they stand in the headline of every rendering, and no rendering that has one
+says that there are no changes, or that nothing gets looser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reconciler.core.plan import Plan
+from reconciler.core.policy_change import FileChange, PolicyChange
+from reconciler.report.accounts import Quote, is_otherwise
+from reconciler.report.documents import Context
+from reconciler.report.words import EITHER_POLICY, count
+
+SHARE_UNPROVEN = "maxShare is judged over what the older file enables: whether that is in force is unproven"
+"""What a comparison of two files says of a share: only a record proves what is in force."""
+
+
+def is_not_compared(context: Context) -> bool:
+    """Tell whether the account may be another one under a new name, so that nothing was compared."""
+    return context.old is not None and bool(context.old.not_compared)
+
+
+def changes_identity(plan: Plan, context: Context) -> bool:
+    """Tell whether it is, or may be, another account that is written to than before."""
+    old = context.old
+    if old is None:
+        return False
+    return bool(old.not_compared) or (old.account is not None and is_otherwise(plan, context))
+
+
+def changes_policy(context: Context) -> bool:
+    """Tell whether the policy changes in more than comments."""
+    change = context.old.policy_change if context.old else None
+    return change is not None and change.counts
+
+
+def headlines(context: Context, quote: Quote) -> tuple[str, ...]:
+    """Return a short sentence for each thing that changes beside the settings of one account."""
+    return tuple(_headlines(context, quote))
+
+
+def headlines_of_all(pages: Sequence[tuple[Plan, Context]]) -> tuple[str, ...]:
+    """Return a sentence for each thing that changes beside settings, counted over several accounts."""
+    contexts = [context for _, context in pages]
+    counted = {
+        "Not compared": sum(map(is_not_compared, contexts)),
+        "Identity changes": sum(bool(each.old and each.old.identity) for each in contexts),
+        "The policy gets looser": sum(bool(_change(each) and _rules(each)[0]) for each in contexts),
+        "The policy changes": sum(map(changes_policy, contexts)),
+    }
+    if counted["The policy changes"] == counted["The policy gets looser"]:
+        del counted["The policy changes"]
+    return tuple(f"{what} in {count(number, 'account')}." for what, number in counted.items() if number)
+
+
+def policy_sentence(change: PolicyChange, quote: Quote) -> str:
+    """Return what became of the policy file, without a full stop."""
+    old, new = quote(change.old_name or ""), quote(change.new_name or "")
+    match change.file:
+        case FileChange.ADDED:
+            return f"Policy file {new} is new"
+        case FileChange.DELETED:
+            now = (
+                f"; {new} has its content now, and is read only where --policy names it"
+                if change.new_name
+                else ""
+            )
+            return f"Policy file {old} is deleted{now}"
+        case FileChange.RENAMED:
+            return f"Policy file renamed {old} → {new}"
+        case FileChange.COMMENTS:
+            return f"Policy file {new} changes in comments or layout only: its rules are the same"
+        case FileChange.EDITED if not change.rules:
+            return f"Policy file {new} changes, and no rule that applies gets looser or tighter"
+        case FileChange.EDITED:
+            return f"Policy file {new} changes"
+
+
+def policy_lines(context: Context, quote: Quote) -> tuple[str, ...]:
+    """Return what is said of the policy of two files: what became of it, its rules, what is unproven."""
+    old = context.old
+    if old is None:
+        return ()
+    share = (f"{SHARE_UNPROVEN}.",) if old.share_unproven else ()
+    if old.policy_change is None:
+        return share
+    either = f" {EITHER_POLICY}" if old.policy_change.counts else ""
+    rules = (f"  policy: {rule.words}" for rule in old.policy_change.rules)
+    return f"{policy_sentence(old.policy_change, quote)}.{either}", *rules, *share
+
+
+def _headlines(context: Context, quote: Quote) -> Iterator[str]:
+    if context.old is None:
+        return
+    if context.old.not_compared:
+        yield "Not compared: whether anything gets looser is not known."
+    for each in context.old.identity:
+        values = [quote(value) if value is not None else "none" for value in (each.before, each.after)]
+        yield f"{each.key} changes: {' → '.join(values)}."
+    change = _change(context)
+    if change is not None:
+        looser, tighter = _rules(context)
+        told = [f"{count(looser, 'rule')} looser"] if looser else []
+        told += [f"{count(tighter, 'rule')} tighter"] if tighter else []
+        yield f"Policy: {', '.join(told)}." if told else f"{policy_sentence(change, quote)}."
+
+
+def _change(context: Context) -> PolicyChange | None:
+    return context.old.policy_change if context.old and changes_policy(context) else None
+
+
+def _rules(context: Context) -> tuple[int, int]:
+    """Return how many rules get looser and how many tighter."""
+    change = _change(context)
+    return (change.looser, len(change.rules) - change.looser) if change else (0, 0)

@@ -1,0 +1,71 @@
+"""What is said of refusals in every rendering of a plan: who refuses, and the command that overrides it.
+
+A refusal in a plan file was judged by the policy of that day, so it is shown with the hash of that policy
+and never as final: ``apply`` judges again. A command that overrides names the families it is about and the
+digest of what was seen, so that it sends nothing else and nothing for another family.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from reconciler.core.model import Family
+from reconciler.core.plan import Basis, Plan
+from reconciler.core.policy import Refusal
+from reconciler.report.accounts import Quote
+from reconciler.report.documents import Context
+
+DEFAULT_CONFIG = "mmp.yaml"
+"""The file that commands read where none is named."""
+
+DIGEST_HINT = "DIGEST is what mmp plan prints with the same --family."
+"""What is said once where commands are printed and nothing is known of what is live."""
+
+SHA_SHOWN = 12
+"""Digits of a sha256 that people compare; the documents hold all of them."""
+
+
+def refused_by(context: Context, quote: Quote) -> str:
+    """Return the words that come before the refusals of a plan, without a colon."""
+    policy = context.policy
+    if context.kept is None:
+        if context.old and context.old.policy_change:
+            return "Refused by the policy before or after"
+        return f"Refused by {quote(policy.path) if policy else 'the policy'}"
+    judge = (
+        f"{quote(policy.path)} (sha256 {quote(policy.sha256[:SHA_SHOWN])})" if policy else "no policy file"
+    )
+    return f"Refused, as the plan file says of {judge}; mmp apply judges again"
+
+
+def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
+    """Return the command that sends what is refused of ``families``, and only that.
+
+    A refusal of a family that is not in the file holds up every loosening, so it is overridden as well.
+    Two files have no digest that ``apply`` knows: see ``DIGEST_HINT``.
+    """
+    changed = {change.family for change in plan.changes}
+    named = sorted(changed.intersection(families))
+    refused = [one for one in plan.refusals if one.family in families or one.family not in changed]
+    return _command(plan, named, path, f' {allow_flags(refused)} --reason "…"')
+
+
+def protection_command(plan: Plan, path: str) -> str:
+    """Return the command that sends what adds protection, beside refusals; empty where nothing does."""
+    named = sorted(change.family for change in plan.protection)
+    return _command(plan, named, path, "") if named else ""
+
+
+def allow_flags(refusals: Iterable[Refusal]) -> str:
+    """Return the flags that override ``refusals``, each once."""
+    return " ".join(dict.fromkeys(refusal.allow for refusal in refusals))
+
+
+def _command(plan: Plan, families: Sequence[Family], path: str, flags: str) -> str:
+    only = "".join(f" --family {family}" for family in families)
+    if plan.basis is Basis.FILE:
+        return f"mmp apply{only} --expect DIGEST{flags}"
+    config = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(path)}"
+    digest = plan.digest_of(frozenset(families)) if families else plan.digest
+    return f"mmp apply{config}{only} --expect {digest}{flags}"
