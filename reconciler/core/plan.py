@@ -972,10 +972,10 @@ _ACTION_RANK = {Action.SET: 0, Action.ADOPT: 1, Action.HOLD: 2}
 
 
 def _sending_rank(change: Change) -> tuple[int, bool, tuple[int, bool], str]:
-    """Return where a change stands: of families with as many tries, one with an open attempt goes last."""
+    """Return where a change stands: of families with as many tries, one in doubt goes last."""
     if change.action is not Action.SET:
         return _ACTION_RANK[change.action], False, (0, False), change.family
-    return 0, not change.protective, (change.tries, change.is_open), change.family
+    return 0, not change.protective, (change.tries, change.reason is Reason.UNCERTAIN), change.family
 
 
 def _timed(change: Change, slots: tuple[float, ...], now: float) -> Change:

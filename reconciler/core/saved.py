@@ -68,14 +68,14 @@ def in_sending_order(changes: Sequence[Change]) -> tuple[Change, ...]:
     Whether the request of an uncertain family only adds protection depends on attempts that the file does
     not name. It is taken to stand where the file has it, if there is an order in which it can stand there.
     """
-    first, last = True, ""
+    first, last = True, (False, "")
     found: list[Change] = []
     for change in changes:
         if change.action is Action.SET:
-            first = first and change.family > last and _may_be_protective(change)
-            last = change.family
-            is_known = change.reason is not Reason.UNCERTAIN
-            change = replace(change, protective=_is_protective(change) if is_known else first)
+            is_uncertain = change.reason is Reason.UNCERTAIN
+            first = first and (is_uncertain, change.family) > last and _may_be_protective(change)
+            last = is_uncertain, change.family
+            change = replace(change, protective=first if is_uncertain else _is_protective(change))
         found.append(change)
     return in_order(found)
 

@@ -376,7 +376,10 @@ def test_protection_goes_out_first_whatever_the_families_are_called() -> None:
         names = random.Random(seed).sample("PQRSTUVW", len(IN_ORDER))
         ways = dict(zip([f"{name}-USD" for name in names], IN_ORDER, strict=True))
         plan = plan_of_ways(ways)
-        found = [(RANK[ways[change.family]], change.is_open, change.family) for change in plan.changes]
+        found = [
+            (RANK[ways[change.family]], change.reason is Reason.UNCERTAIN, change.family)
+            for change in plan.changes
+        ]
         assert found == sorted(found)
         assert [change.order for change in plan.changes] == [1, 2, 3, 4, 5, 6, None, None]
 

@@ -210,7 +210,7 @@ def test_the_least_protected_come_first() -> None:
     )
     assert [line.family for line in view.differing] == ["ETH-USD", "BTC-USD", "ADA-USD", "SOL-USD"]
     assert view.differing_told == (
-        "4 of 5 families. The last is right in 10 s. What is in force → what the file says:"
+        "4 of 5 families. The last is right in 20 s. What is in force → what the file says:"
     )
 
 

@@ -171,8 +171,8 @@ def request(name: str, before: Setting | None, after: Setting, reason: Reason = 
     [
         ([request("A", B, C), request("B", B, A)], "BA"),
         ([request("B", B, A), request("A", None, A)], "AB"),
-        ([request("A", B, A), request("B", B, C, Reason.UNCERTAIN), request("C", B, A)], "ABC"),
-        ([request("A", B, A), request("C", B, C), request("B", B, A, Reason.UNCERTAIN)], "ABC"),
+        ([request("A", B, A), request("B", B, C, Reason.UNCERTAIN), request("C", B, A)], "ACB"),
+        ([request("A", B, A), request("C", B, C), request("B", B, A, Reason.UNCERTAIN)], "ACB"),
         ([request("B", B, A), request("A", B, A, Reason.UNCERTAIN)], "BA"),
         ([request("B", B, A, Reason.UNCERTAIN), request("A", B, A, Reason.UNCERTAIN)], "BA"),
         ([replace(request("A", B, A), action=Action.HOLD), request("B", B, C)], "BA"),
