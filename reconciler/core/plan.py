@@ -644,10 +644,13 @@ def _last_enabled(before: Setting | None, after: Setting, known: Known) -> Setti
 
     Otherwise a family that is switched off, or whose row is missing, would pass every limit.
     """
-    if after.disabled or (before is not None and not before.disabled):
-        return None
     proof = last_proof(known)
-    return None if proof is None or proof.setting.disabled else proof.setting
+    return proof.setting if proof and may_be_measured_from(proof.setting, before, after) else None
+
+
+def may_be_measured_from(base: Setting, before: Setting | None, after: Setting) -> bool:
+    """Tell whether a change can be measured from ``base`` in place of ``before``: only an enable is."""
+    return not (after.disabled or base.disabled) and (before is None or before.disabled)
 
 
 def _may_be_in_force(before: Setting | None, known: Known, seen: View) -> tuple[Setting | None, ...]:

@@ -30,7 +30,7 @@ from reconciler.report.headline import (
     policy_sentence,
 )
 from reconciler.report.markup import Piece, Row, RowRank, Rows, cell, code, fenced, fitted, least, size
-from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_command, refused_by
+from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_commands, refused_by
 from reconciler.report.words import (
     EITHER_POLICY,
     age,
@@ -334,8 +334,9 @@ def _held(plan: Plan, path: str) -> tuple[Row, ...]:
     rules: dict[Family, list[str]] = {}
     for one in plan.refusals:
         rules.setdefault(one.family, []).append(f"- {code(one.family)} {code(one.sentence)}")
+    commands = override_commands(plan, path)
     told = {
-        family: "\n".join(lines) + f"; if that is meant: {code(override_command(plan, (family,), path))}\n"
+        family: "\n".join(lines) + f"; if that is meant: {code(commands[family])}\n"
         for family, lines in rules.items()
     }
     for change in plan.changes:

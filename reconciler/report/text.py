@@ -8,18 +8,19 @@ terminal raw.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 from reconciler.core.direction import Direction
+from reconciler.core.model import Family
 from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
-from reconciler.core.policy import GUARD_RULE
+from reconciler.core.policy import GUARD_RULE, Refusal
 from reconciler.core.problems import printable
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context, plan_summary
 from reconciler.report.headline import headlines, policy_lines
-from reconciler.report.refusals import DIGEST_HINT, override_command, refused_by
+from reconciler.report.refusals import DIGEST_HINT, override_commands, refused_by
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
     HEAD_WORD_CELLS,
@@ -143,15 +144,15 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
         yield paint(worst, Tone.WARN)
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
+    commands = override_commands(plan, context.path)
     for _, change in worst_first([plan]):
         yield f"  {_change_line(change, width, paint)}"
-        if change.because is Because.GUARD:
-            command = override_command(plan, (change.family,), context.path)
+        if change.because is Because.GUARD and (command := commands.get(change.family)):
             yield f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}  if that is meant: {printable(command)}"
     for family, live in plan.unmanaged.items():
         told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
-    yield from _refused_by_policy(plan, context, paint)
+    yield from _refused_by_policy(plan, context, commands, paint)
     if plan.refusals and plan.basis is Basis.FILE:
         yield f"  {DIGEST_HINT}"
     if plan.changes or plan.unmanaged or plan.refusals:
@@ -188,7 +189,9 @@ def _basis(plan: Plan, context: Context) -> str:
     return _BASIS[plan.basis]
 
 
-def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[str]:
+def _refused_by_policy(
+    plan: Plan, context: Context, commands: Mapping[Family, str], paint: Paint
+) -> Iterator[str]:
     """Name each rule with its numbers and the command to override it; the guard's are with the change."""
     refusals = [refusal for refusal in plan.refusals if refusal.rule != GUARD_RULE]
     if not refusals:
@@ -197,13 +200,14 @@ def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[s
     if plan.changes or plan.unmanaged:
         yield ""
     yield paint(f"{refused_by(context, printable)}:", Tone.WARN)
-    for family in dict.fromkeys(refusal.family for refusal in refusals):
-        for refusal in refusals:
-            if refusal.family == family:
-                # Of a saved plan the numbers are whatever its file says.
-                yield f"  {family:<{width}}  {printable(refusal.sentence)}"
-        command = printable(override_command(plan, (family,), context.path))
-        yield f"  {'':<{width}}  if that is meant: {command}"
+    by_family: dict[Family, list[Refusal]] = {}
+    for refusal in refusals:
+        by_family.setdefault(refusal.family, []).append(refusal)
+    for family, those in by_family.items():
+        for refusal in those:
+            # Of a saved plan the numbers are whatever its file says.
+            yield f"  {family:<{width}}  {printable(refusal.sentence)}"
+        yield f"  {'':<{width}}  if that is meant: {printable(commands[family])}"
 
 
 def _change_line(change: Change, width: int, paint: Paint) -> str:
