@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, StrEnum
 from fractions import Fraction
-from functools import lru_cache
 from typing import Final
 
 from reconciler.core.model import Setting
@@ -34,9 +33,6 @@ SECOND_MS = 1_000
 
 DECIMALS = 3
 """Decimal places of a figure or factor as text."""
-
-REMEMBERED = 20_000
-"""Results that are not computed again: judging, sorting and showing a change each ask for them."""
 
 
 class Unlimited(Enum):
@@ -80,7 +76,6 @@ class Exposure:
         return dict(zip(Figure, (self.per_trip, self.per_second, self.per_minute), strict=True))
 
 
-@lru_cache(maxsize=REMEMBERED)
 def exposure(setting: Setting) -> Exposure:
     """Return the exposure of ``setting``."""
     if setting.disabled:
@@ -95,7 +90,6 @@ def exposure(setting: Setting) -> Exposure:
     )
 
 
-@lru_cache(maxsize=REMEMBERED)
 def factor(before: Setting | None, after: Setting) -> Amount | None:
     """Return by what factor a change raises the risk; None: not known.
 

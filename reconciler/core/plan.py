@@ -199,9 +199,14 @@ class Change:
     measured_from: Setting | None = None
 
     @property
+    def base(self) -> Setting | None:
+        """What the factor is measured from; None: nothing is known."""
+        return self.measured_from or self.before
+
+    @property
     def factor(self) -> Amount | None:
         """By what factor the change raises the risk; None: not known."""
-        return factor(self.measured_from or self.before, self.after)
+        return factor(self.base, self.after)
 
     @property
     def field_words(self) -> str:

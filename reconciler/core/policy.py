@@ -74,6 +74,9 @@ Bounds = Mapping[Field, Bound]
 Exposures = Mapping[Figure, Decimal]
 """The most each figure of an exposure may be, inclusive. They do not apply to a disabled setting."""
 
+Factors = tuple[tuple[Setting, Amount | None], ...]
+"""What one change is measured from, and its factor from there; None: not known."""
+
 M = TypeVar("M", Bounds, Exposures)
 
 
@@ -319,16 +322,17 @@ def _refusals(
     in_force: int,
 ) -> tuple[Refusal, ...]:
     """Return all refusals; the overridden ones are among them, but are not counted as loosened."""
+    factors = {each.family: _factors(each) for each in proposals}
     if policy is None:
         guarded = _disabling(proposals, GUARD_RULE)
-        return _sorted([*guarded, *_near_off(proposals, Floor(), GUARD_RULE, GUARD_RULE)])
+        return _sorted([*guarded, *_near_off(proposals, factors, Floor(), GUARD_RULE, GUARD_RULE)])
     found = [*_removed(desired, policy)]
     if not policy.disable_allowed:
         found += _disabling(proposals, "disable")
-        found += _near_off(proposals, policy.floor, "floor.timeInterval", "floor.factor")
+        found += _near_off(proposals, factors, policy.floor, "floor.timeInterval", "floor.factor")
     for each in proposals:
         found += _unfit(each.family, each.before, each.after, policy)
-        found += _too_far(each, policy.loosening.max_factor)
+        found += _too_far(each, factors[each.family], policy.loosening.max_factor)
     looser = [each for each in proposals if _is_looser(each) and _looser_allow(each) not in allowed]
     found += _too_many(looser, in_force, policy.loosening)
     return _sorted(found)
@@ -356,27 +360,31 @@ def _disabling(proposals: tuple[Proposal, ...], rule: str) -> Iterator[Refusal]:
 
 
 def _near_off(
-    proposals: tuple[Proposal, ...], floor: Floor, window_rule: str, factor_rule: str
+    proposals: tuple[Proposal, ...],
+    factors: Mapping[Family, Factors],
+    floor: Floor,
+    window_rule: str,
+    factor_rule: str,
 ) -> Iterator[Refusal]:
     """Refuse changes of enabled families that are as good as disabling: they take the same override."""
     for each in proposals:
         if each.after.disabled or not each.floor_applies:
             continue
-        window, bases = each.after.time_interval_ms, _bases(each)
-        if any(window < min(floor.time_interval_ms, before.time_interval_ms) for before in bases):
+        window, measured = each.after.time_interval_ms, factors[each.family]
+        if any(window < min(floor.time_interval_ms, before.time_interval_ms) for before, _ in measured):
             told = interval_text(window), interval_text(floor.time_interval_ms)
             yield Refusal(Kind.DISABLE, each.family, window_rule, *told, Field.TIME_INTERVAL)
-        found = [factor(before, each.after) for before in bases]
-        most = worst(*(one for one in found if one is not None), Fraction(0))
+        most = worst(*(found for _, found in measured if found is not None), Fraction(0))
         if most is UNLIMITED or most >= Fraction(floor.factor):
             limit = f"less than ×{plainly(floor.factor)}"
             yield Refusal(Kind.DISABLE, each.family, factor_rule, factor_words(most), limit)
 
 
-def _bases(proposal: Proposal) -> tuple[Setting, ...]:
+def _factors(proposal: Proposal) -> Factors:
     """Return every setting from which the change is measured: it has to pass from each of them."""
     first = proposal.measured_from or proposal.before
-    return (*([first] if first else []), *proposal.may_be)
+    bases = (*([first] if first else []), *proposal.may_be)
+    return tuple((before, factor(before, proposal.after)) for before in bases)
 
 
 def _removed(desired: Desired, policy: Policy) -> Iterator[Refusal]:
@@ -391,8 +399,9 @@ def _unfit(family: Family, before: Setting | None, after: Setting, policy: Polic
         limit = _limit_broken(after, name, bound)
         if limit is not None and not _no_worse(before, after, name, limit):
             yield _out_of_bounds(family, after, name, limit, bound)
-    if not after.disabled:
-        yield from _too_exposed(family, before, after, effective_exposure(family, policy))
+    limits = effective_exposure(family, policy)
+    if limits and not after.disabled:
+        yield from _too_exposed(family, before, after, limits)
 
 
 def _too_exposed(
@@ -441,15 +450,15 @@ def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bo
     return Refusal(Kind.BOUNDS, family, rule, _told(name, _value(setting, name)), _told(name, most), name)
 
 
-def _too_far(proposal: Proposal, limit: Decimal | None) -> Iterator[Refusal]:
+def _too_far(proposal: Proposal, factors: Factors, limit: Decimal | None) -> Iterator[Refusal]:
     """Refuse a change whose factor is above ``limit``, measured from whatever may be in force."""
     beyond = [
         (found, kind)
-        for before in _bases(proposal)
-        if (kind := _BY_DEGREE.get(direction(before, proposal.after)))
-        and (found := factor(before, proposal.after)) is not None
-        and limit is not None
+        for before, found in factors
+        if limit is not None
+        and found is not None
         and is_above(found, limit)
+        and (kind := _BY_DEGREE.get(direction(before, proposal.after)))
     ]
     if beyond and limit is not None:
         most = worst(*(found for found, _ in beyond))

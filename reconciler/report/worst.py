@@ -6,12 +6,13 @@ past is what matters least. Documents for machines keep the order in which reque
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from reconciler.core.direction import Direction
-from reconciler.core.exposure import UNLIMITED, Figure, amount_text, exposure
-from reconciler.core.model import Family
+from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text, exposure, factor
+from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Basis, Because, Change, Plan
 from reconciler.core.policy import factor_words
 from reconciler.report.words import setting_words
@@ -23,6 +24,9 @@ Ranked = tuple[Plan, Change]
 
 MOST_SHOWN = 10
 """Rows of the table that precedes the sections of several accounts."""
+
+REMEMBERED = 20_000
+"""Results that are not computed again: ordering and showing the same change ask for them many times."""
 
 NOT_KNOWN = "not known"
 
@@ -45,11 +49,11 @@ def rank(plan: Plan, family: Family, change: Change | None) -> Rank:
     refused = change is None or change.because in _REFUSED
     kind, number = _OFF, Fraction(0)
     if change is not None and change.direction is not Direction.DISABLE:
-        factor = change.factor
-        if factor is None:
+        found = _factor(change)
+        if found is None:
             kind = _UNKNOWN
-        elif factor is not UNLIMITED:
-            kind, number = _NUMBER, factor
+        elif found is not UNLIMITED:
+            kind, number = _NUMBER, found
     return not refused, kind, -number, plan.account, plan.environment.value, family
 
 
@@ -80,8 +84,8 @@ def raises(change: Change) -> bool:
     """Tell whether a change is known to raise the risk: it disables, or its factor is above 1."""
     if change.direction is Direction.DISABLE:
         return True
-    factor = change.factor
-    return factor is UNLIMITED or (factor is not None and factor > 1)
+    found = _factor(change)
+    return found is UNLIMITED or (found is not None and found > 1)
 
 
 def is_uncompared(plan: Plan, change: Change) -> bool:
@@ -93,20 +97,21 @@ def factor_of(change: Change) -> str:
     """Write the factor of a change; empty where nothing rises."""
     if change.direction is Direction.DISABLE:
         return "off"
-    if change.factor is None:
+    found = _factor(change)
+    if found is None:
         return NOT_KNOWN
     if not raises(change):
         return ""
     base = f" (measured from {setting_words(change.measured_from)})" if change.measured_from else ""
-    return factor_words(change.factor) + base
+    return factor_words(found) + base
 
 
 def figure_moves(change: Change) -> dict[Figure, str]:
     """Write each figure before → after; once where it does not change or there is no before."""
-    after = {name: amount_text(amount) for name, amount in exposure(change.after).figures.items()}
+    after = _figures(change.after)
     if change.before is None:
-        return after
-    before = {name: amount_text(amount) for name, amount in exposure(change.before).figures.items()}
+        return dict(after)
+    before = _figures(change.before)
     return {
         name: text if before[name] == text else f"{before[name]} → {text}" for name, text in after.items()
     }
@@ -116,11 +121,25 @@ def risk_words(change: Change) -> str:
     """Write factor and figures of a change for one line of text."""
     moves = figure_moves(change)
     figures = ", ".join(f"{text} {_UNITS[name]}" for name, text in moves.items())
-    factor = factor_of(change)
-    factor = f"factor {factor}" if factor == NOT_KNOWN else factor
-    return f"{factor}: {figures}" if factor else figures
+    words = factor_of(change)
+    words = f"factor {words}" if words == NOT_KNOWN else words
+    return f"{words}: {figures}" if words else figures
 
 
 def _is_risky(plan: Plan, change: Change) -> bool:
     passes, kind, *_ = rank(plan, change.family, change)
     return not passes or kind < _NUMBER or raises(change)
+
+
+def _factor(change: Change) -> Amount | None:
+    return _factor_between(change.base, change.after)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _factor_between(before: Setting | None, after: Setting) -> Amount | None:
+    return factor(before, after)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _figures(setting: Setting) -> Mapping[Figure, str]:
+    return {name: amount_text(amount) for name, amount in exposure(setting).figures.items()}
