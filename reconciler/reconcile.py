@@ -138,6 +138,7 @@ class Options:
     loosen anything.
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
+    ``review_binds``: only what the review shows may be sent, so the plan shown waits for doubtful families.
     ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
     left alone (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what
     another process applied, so nothing that a newer file set is loosened (``run``).
@@ -157,6 +158,7 @@ class Options:
     patience_s: float = float("inf")
     breaks_fights: bool = False
     controller: bool = False
+    review_binds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -645,9 +647,10 @@ class _Pass:
         return any(one.setting != wanted and one.attempt > proof.attempt for one in attempts)
 
     def _doubts(self, now: float) -> Doubts:
-        if self.review is None:
-            return Doubts.SEND_PROTECTION
-        return Doubts.LEAVE_OUT if now < self.began_at + REVIEW_WAIT_S else Doubts.HOLD
+        if self.review is not None and now >= self.began_at + REVIEW_WAIT_S:
+            return Doubts.HOLD
+        binds = self.review is not None and self.options.review_binds
+        return Doubts.LEAVE_OUT if binds else Doubts.SEND_PROTECTION
 
     def _has_whole_picture(self, plan: Plan) -> bool:
         return not plan.doubtful and (self.reads.latest is not None or not self.options.live)

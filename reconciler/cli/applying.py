@@ -322,6 +322,7 @@ class Applying:
             reviewed=self.order.reviewed,
             only=run.only,
             patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
+            review_binds=self.answered or self.order.expect is not None,
         )
 
     async def _recheck(self, run: Run) -> bool:

@@ -125,7 +125,7 @@ class Doubts(Enum):
     LEAVE_OUT = auto()
     """All are left out: a plan for people shows what they will still find when it is applied."""
     HOLD = auto()
-    """All are held: there is no time left to read them again."""
+    """What only adds protection goes, the others are held: there is no time left to read them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +317,7 @@ def make_plan(
     at_once = {
         change.family
         for change in every
-        if rules.doubts is Doubts.SEND_PROTECTION
+        if rules.doubts is not Doubts.LEAVE_OUT
         and _protects_at_once(change, known.get(change.family, Never()), seen_of[change.family], reads)
     }
     doubtful = {family for family, seen in seen_of.items() if _is_doubtful(seen)} - at_once
@@ -380,11 +380,14 @@ def _protects_at_once(change: Change, known: Known, seen: View, reads: Reads) ->
     """Tell whether a request need not wait for another read, because it only adds protection.
 
     Both the recorded setting and the one that the read shows may be in force, so the change must add
-    protection against both. A family that the read shows as desired already waits, too.
+    protection against both. A family that the read shows as desired already waits, too. The recorded
+    setting does not count while a request of another value is open, which may have taken effect.
     """
     if change.action is not Action.SET:
         return False
     may_be = {change.before}
+    if isinstance(known, Uncertain) and any(one.setting != change.after for one in known.unresolved):
+        may_be.discard(change.after)
     if isinstance(seen, Doubtful):
         may_be.add(None if seen.row is None else seen.row.setting)
     if isinstance(seen, Missing):
@@ -392,7 +395,7 @@ def _protects_at_once(change: Change, known: Known, seen: View, reads: Reads) ->
         if last is None or not _asked_alone(change.family, reads):
             return False  # its own read may show any setting, and so may a row without a name
         may_be.add(last)
-    return change.after not in may_be and all(is_protective(one, change.after) for one in may_be)
+    return bool(may_be) and all(is_protective(one, change.after) for one in may_be)
 
 
 def _asked_alone(family: Family, reads: Reads) -> bool:

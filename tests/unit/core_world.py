@@ -180,11 +180,13 @@ def _at_once(case: Situation, seen: str, action: str, because: str | None) -> bo
     if seen == "doubt" and case.sight.now is None and case.sight.how in ("calm", "early", "asked-before"):
         return False  # it is read alone first
     may_be: set[str | None] = {case.record.proof}
+    if any(attempt.value != case.wanted for attempt in case.record.attempts):
+        may_be.discard(case.wanted)
     if seen == "doubt" and case.sight.now is not None:
         may_be.add(case.sight.now.rstrip("*"))
     if seen == "doubt" and case.sight.how == "gone-early":
         may_be.add(None)
-    return all(WAY.get((one, case.wanted)) in PROTECTIVE for one in may_be)
+    return bool(may_be) and all(WAY.get((one, case.wanted)) in PROTECTIVE for one in may_be)
 
 
 def _unconfirmed(case: Situation) -> Answer:
