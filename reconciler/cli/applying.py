@@ -568,6 +568,8 @@ def _refused_meanwhile(run: Run, left: Plan | None) -> MmpError | None:
         return None
     policy = run.policy
     if policy.refused is None:
+        if run.only is not None and not left.changes:
+            return None  # all that is refused is gone from the file, and that held nothing up here
         return _refusal(left, policy.policy, run.desired.path, "some changes were not sent")
     wrong = policy.refused.problems[0]
     held = ", ".join(dict.fromkeys(refusal.family for refusal in left.refusals))

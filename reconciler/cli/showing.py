@@ -79,10 +79,9 @@ def show_plans(
 
             out.document(plans_gitlab(plans))
         case _:
-            from reconciler.report.text import plan_text
+            from reconciler.report.text import plans_text
 
-            paint = out.paint()
-            out.result("\n".join(plan_text(*page, simulator=simulator, paint=paint) for page in pages))
+            out.result(plans_text(pages, simulator=simulator, paint=out.paint()))
 
 
 def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> None:

@@ -593,7 +593,8 @@ WORDS: dict[str, Explanation] = {
     ),
     "guard": _row(
         "Held by the guard",
-        "The change would switch the family's protection off, and there is no policy that allows it.",
+        "The change would switch the family's protection off, or be as good as that (a timeInterval below "
+        "100 ms, a factor of 1000 or more), and there is no policy that allows it.",
         "If it is meant: run the command that mmp plan prints with the refusal (--allow disable:FAMILY).",
     ),
     "drift-policy": _row(
@@ -650,10 +651,35 @@ WORDS: dict[str, Explanation] = {
             ("bounds.frozenInterval.until-reset", "until-reset, a freeze that only a person ends,"),
         )
     },
+    **{
+        f"bounds.exposure.{figure}.max": _row(
+            "A limit of the exposure",
+            f"A family may trade more contracts {told} than bounds.exposure.{figure}.max of "
+            "mmp-policy.yaml says; a change that lowers the figure is let pass.",
+            _OVERRIDE.format("bounds"),
+        )
+        for figure, told in (
+            ("perTrip", "before it trips (qtyLimit)"),
+            ("perSecond", "per second within the window (qtyLimit / timeInterval)"),
+            ("perMinute", "per minute at worst (it trips again after each freeze)"),
+        )
+    },
+    "floor.timeInterval": _row(
+        "As good as disabled",
+        "The change sets a timeInterval that is shorter than floor.timeInterval of mmp-policy.yaml and "
+        "than before. So short a window protects against next to nothing.",
+        _OVERRIDE.format("disable"),
+    ),
+    "floor.factor": _row(
+        "As good as disabled",
+        "The factor of the change is floor.factor of mmp-policy.yaml or more.",
+        _OVERRIDE.format("disable"),
+    ),
     "loosening.maxFactor": _row(
         "Too far at once",
-        "A field gets looser by more than this factor: qtyLimit after/before, intervals before/after; away "
-        "from until-reset is beyond any factor.",
+        "The factor of the change is larger than this. The factor is the worst of four ratios: contracts "
+        "per trip, per second and per minute at worst (after/before), and frozenInterval (before/after). "
+        "Leaving until-reset is unlimited.",
         _OVERRIDE.format("loosen (or mixed, disable)"),
     ),
     "loosening.maxFamilies": _row(

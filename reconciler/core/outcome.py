@@ -141,6 +141,8 @@ HOLD_WORDS = {
 def hold_words(change: Change) -> str:
     """Return why a held change is held, as people read it."""
     assert change.because is not None, "the change is held"
+    if change.because is Because.GUARD and not change.after.disabled:
+        return "would be as good as switching protection off"
     if change.because is not Because.DRIFT_POLICY or not change.other_file:
         return HOLD_WORDS[change.because]
     when = "" if change.other_file_at is None else f" at {instant(change.other_file_at)}"

@@ -44,6 +44,7 @@ from reconciler.core.evidence import (
     shown_until,
     view,
 )
+from reconciler.core.exposure import Amount, factor
 from reconciler.core.model import (
     Confirmed,
     Desired,
@@ -173,6 +174,8 @@ class Change:
     of the family has no definite answer, ``not_before`` is the instant
     from which it may be tried again (-inf: at once). ``other_file``: the family's record came from
     another, newer settings file, ``other_file_at`` at that time of day (None: not known).
+    ``measured_from`` is the setting from which the factor is measured where that is not ``before``: of an
+    enable, the last enabled setting on record.
     """
 
     family: Family
@@ -193,6 +196,17 @@ class Change:
     not_before: float = field(default=float("-inf"), compare=False)
     other_file: bool = False
     other_file_at: datetime | None = None
+    measured_from: Setting | None = None
+
+    @property
+    def base(self) -> Setting | None:
+        """What the factor is measured from; None: nothing is known."""
+        return self.measured_from or self.before
+
+    @property
+    def factor(self) -> Amount | None:
+        """By what factor the change raises the risk; None: not known."""
+        return factor(self.base, self.after)
 
     @property
     def field_words(self) -> str:
@@ -266,8 +280,8 @@ class Plan:
     def digest(self) -> str:
         """``sha256:…`` over account, environment, and each family's action, before and after.
 
-        It is that of the plan without any override: what was reviewed has the same digest whether or
-        not somebody then lets a refusal pass.
+        And over what its factor is measured from, where that is not before. It is that of the plan without
+        any override: what was reviewed has the same digest whether or not a refusal is then overridden.
         """
         return self.digest_of(frozenset(change.family for change in self.changes))
 
@@ -451,6 +465,7 @@ def digest(account: str, environment: Environment, changes: tuple[Change, ...]) 
                 "action": change.action.value,
                 "before": change.before.canonical() if change.before else None,
                 "after": change.after.canonical(),
+                **({"measured_from": base.canonical()} if (base := change.measured_from) else {}),
             }
             for change in sorted(changes, key=lambda change: change.family)
         ],
@@ -624,11 +639,26 @@ def _set_or_hold(
         not_before=rules.retries.not_before(family, after, protective=protective),
         other_file=other_file,
         other_file_at=proof.recorded_at if other_file and proof else None,
+        measured_from=_last_enabled(need.before, after, known),
     )
     because = _held(change, need, seen, reads, rules, now)
     if because is None and other_file and (rules.explicit or not only_protects):
         because = Because.DRIFT_POLICY
     return replace(change, action=Action.HOLD, because=because) if because else change
+
+
+def _last_enabled(before: Setting | None, after: Setting, known: Known) -> Setting | None:
+    """Return the last proven setting if an enable is measured from it; None if it is not on record.
+
+    Otherwise a family that is switched off, or whose row is missing, would pass every limit.
+    """
+    proof = last_proof(known)
+    return proof.setting if proof and may_be_measured_from(proof.setting, before, after) else None
+
+
+def may_be_measured_from(base: Setting, before: Setting | None, after: Setting) -> bool:
+    """Tell whether a change can be measured from ``base`` in place of ``before``: only an enable is."""
+    return not (after.disabled or base.disabled) and (before is None or before.disabled)
 
 
 def _may_be_in_force(before: Setting | None, known: Known, seen: View) -> tuple[Setting | None, ...]:
@@ -864,7 +894,19 @@ def _proposal(change: Change, known: Known, reads: Reads, *, may_be_enabled: boo
     attempts = known.unresolved if isinstance(known, Uncertain) else ()
     may_be = tuple(attempt.setting for attempt in attempts if attempt.setting is not None)
     unknown = before is None and reads.latest is None
-    return Proposal(change.family, before, change.after, way, may_be_enabled, may_be, unknown)
+    heals = change.reason is Reason.DRIFTED and _healed(change, DriftPolicy.HEAL_LOOSENED)
+    is_first = change.before is None and change.measured_from is None and not may_be
+    return Proposal(
+        change.family,
+        before,
+        change.after,
+        way,
+        may_be_enabled,
+        may_be,
+        unknown,
+        change.measured_from,
+        floor_applies=not (heals or is_first),
+    )
 
 
 def _is_proposed(change: Change) -> bool:

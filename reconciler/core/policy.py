@@ -3,8 +3,9 @@
 This file decides which changes a policy refuses, by which rule, by how much, and which ``--allow``
 would override it. A refusal never stops planning: it is a value that holds the family. A change that
 moves a field back towards its bounds is never refused for them: a guard must not prevent more
-protection. Without a policy there is one guard: an enabled family is not disabled. While the policy file
-cannot be read, nothing is loosened or disabled, and no override changes that.
+protection. Without a policy there is one guard: an enabled family is not disabled, nor changed so that
+it is as good as disabled. While the policy file cannot be read, nothing is loosened or disabled, and no
+override changes that.
 """
 
 from __future__ import annotations
@@ -12,11 +13,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import Decimal
 from enum import StrEnum
-from typing import assert_never
+from fractions import Fraction
+from typing import TypeVar, assert_never
 
 from reconciler.core.direction import LESS_SAFE, Direction, direction
+from reconciler.core.exposure import (
+    UNLIMITED,
+    Amount,
+    Figure,
+    amount_text,
+    exposure,
+    factor,
+    is_above,
+    ratio,
+    worst,
+)
 from reconciler.core.model import Desired, Family, Field, Setting, interval_text
 
 
@@ -58,12 +71,31 @@ NO_BOUND = Bound()
 
 Bounds = Mapping[Field, Bound]
 
+Exposures = Mapping[Figure, Decimal]
+"""The most each figure of an exposure may be, inclusive. They do not apply to a disabled setting."""
+
+Factors = tuple[tuple[Setting, Amount | None], ...]
+"""What one change is measured from, and its factor from there; None: not known."""
+
+M = TypeVar("M", Bounds, Exposures)
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """From where a change counts as good as disabling: it takes the guard of disabling as well.
+
+    ``time_interval_ms``: a shorter window. ``factor``: a change with this factor or a larger one.
+    """
+
+    time_interval_ms: int = 100
+    factor: Decimal = Decimal(1000)
+
 
 @dataclass(frozen=True, slots=True)
 class Loosening:
-    """How far one plan may loosen: per field, and in how many families at once.
+    """How far one plan may loosen: each family, and how many families at once.
 
-    ``max_factor``: qtyLimit after/before, intervals before/after. ``max_families``: families made
+    ``max_factor``: the most that the factor of a change may be. ``max_families``: families made
     looser or disabled in one plan. ``max_share``: of the managed families that are enabled now, the
     share (0 to 1) made looser or disabled. None: no limit.
     """
@@ -75,7 +107,10 @@ class Loosening:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file, accepted whole. ``families`` are bounds by family name or pattern (``ETH-*``)."""
+    """A policy file, accepted whole.
+
+    ``families`` and ``family_exposures`` are by family name or pattern (``ETH-*``).
+    """
 
     path: str
     sha256: str
@@ -84,6 +119,9 @@ class Policy:
     loosening: Loosening = field(default_factory=Loosening)
     disable_allowed: bool = False
     protected: frozenset[Family] = frozenset()
+    default_exposure: Exposures = field(default_factory=dict)
+    family_exposures: Mapping[str, Exposures] = field(default_factory=dict)
+    floor: Floor = Floor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +142,10 @@ class Proposal:
 
     ``may_be_enabled`` tells that the family is, or may be, enabled now. ``may_be`` are settings that may be
     in force instead of ``before``, by requests without a definite answer. ``unknown``: nothing is known of
-    the family, neither by a read nor by the record.
+    the family, neither by a read nor by the record. ``measured_from`` is the setting from which the factor
+    is measured where that is not ``before``: of an enable, the last enabled setting on record.
+    ``floor_applies``: False where the last proven setting is restored after live became looser, and where
+    nothing was ever proven or sent and no row is there: then the guard would only stand in the way.
     """
 
     family: Family
@@ -114,6 +155,8 @@ class Proposal:
     may_be_enabled: bool
     may_be: tuple[Setting, ...] = ()
     unknown: bool = False
+    measured_from: Setting | None = None
+    floor_applies: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +259,7 @@ def effective_bounds(family: Family, policy: Policy) -> dict[Field, Bound]:
     Where several patterns match, the strictest counts, so that their order means nothing.
     """
     own = policy.families.get(family, {})
-    matching = [
-        bounds
-        for pattern, bounds in policy.families.items()
-        if is_pattern(pattern) and _fits(pattern, family)
-    ]
+    matching = _matching(family, policy.families)
     return {
         name: _over(
             own.get(name, NO_BOUND),
@@ -233,27 +272,32 @@ def effective_bounds(family: Family, policy: Policy) -> dict[Field, Bound]:
     }
 
 
+def effective_exposure(family: Family, policy: Policy) -> dict[Figure, Decimal]:
+    """Return the most each figure of one family may be, chosen as in :func:`effective_bounds`."""
+    own = policy.family_exposures.get(family, {})
+    matching = _matching(family, policy.family_exposures)
+    patterns = {
+        name: min(limits[name] for limits in matching if name in limits)
+        for name in Figure
+        if any(name in limits for limits in matching)
+    }
+    return {**policy.default_exposure, **patterns, **own}
+
+
+def bounded(policy: Policy) -> tuple[str, ...]:
+    """Return the names and patterns that have bounds of their own, in the file's order."""
+    return tuple(dict.fromkeys((*policy.families, *policy.family_exposures)))
+
+
 def unmatched_entries(policy: Policy, families: Iterable[Family]) -> tuple[str, ...]:
     """Return the names and patterns of bounds that match none of ``families``, in the file's order."""
     listed = tuple(families)
-    return tuple(name for name in policy.families if not any(_fits(name, family) for family in listed))
+    return tuple(name for name in bounded(policy) if not any(_fits(name, family) for family in listed))
 
 
 def is_pattern(name: str) -> bool:
     """Tell whether a key of the families' bounds is a pattern: a ``*`` stands for any characters."""
     return "*" in name
-
-
-def loosening_factors(before: Setting, after: Setting) -> dict[Field, Decimal | None]:
-    """Return by what factor each field gets looser; None where there is no finite factor.
-
-    Only fields that do get looser are in it, disabling is not one. From until-reset to any freeze
-    has no finite factor, nor has a quantity from 0.
-    """
-    return {
-        name: _EXACT.divide(larger, smaller) if smaller else None
-        for name, (larger, smaller) in _looser_fields(before, after).items()
-    }
 
 
 _LOOSER = {
@@ -263,8 +307,11 @@ _LOOSER = {
 }
 """Directions a loosening limit is about, and the kind of override each takes."""
 
-_EXACT = Context(prec=100)
-"""Far more digits than a quantity times a factor can have: what is compared is never rounded."""
+_BY_DEGREE: dict[Direction | None, Kind] = {
+    Direction.LOOSEN: Kind.LOOSEN,
+    Direction.MIXED: Kind.MIXED,
+}
+"""Directions that are judged by the factor: disabling is judged by the rule of disabling alone."""
 
 
 def _refusals(
@@ -275,13 +322,17 @@ def _refusals(
     in_force: int,
 ) -> tuple[Refusal, ...]:
     """Return all refusals; the overridden ones are among them, but are not counted as loosened."""
+    factors = {each.family: _factors(each) for each in proposals}
     if policy is None:
-        return _sorted(_disabling(proposals, GUARD_RULE))
+        guarded = _disabling(proposals, GUARD_RULE)
+        return _sorted([*guarded, *_near_off(proposals, factors, Floor(), GUARD_RULE, GUARD_RULE)])
     found = [*_removed(desired, policy)]
-    found += [] if policy.disable_allowed else _disabling(proposals, "disable")
+    if not policy.disable_allowed:
+        found += _disabling(proposals, "disable")
+        found += _near_off(proposals, factors, policy.floor, "floor.timeInterval", "floor.factor")
     for each in proposals:
         found += _unfit(each.family, each.before, each.after, policy)
-        found += _too_far(each, policy.loosening.max_factor)
+        found += _too_far(each, factors[each.family], policy.loosening.max_factor)
     looser = [each for each in proposals if _is_looser(each) and _looser_allow(each) not in allowed]
     found += _too_many(looser, in_force, policy.loosening)
     return _sorted(found)
@@ -308,6 +359,34 @@ def _disabling(proposals: tuple[Proposal, ...], rule: str) -> Iterator[Refusal]:
             yield Refusal(Kind.DISABLE, each.family, rule, "would switch protection off", "deny")
 
 
+def _near_off(
+    proposals: tuple[Proposal, ...],
+    factors: Mapping[Family, Factors],
+    floor: Floor,
+    window_rule: str,
+    factor_rule: str,
+) -> Iterator[Refusal]:
+    """Refuse changes of enabled families that are as good as disabling: they take the same override."""
+    for each in proposals:
+        if each.after.disabled or not each.floor_applies:
+            continue
+        window, measured = each.after.time_interval_ms, factors[each.family]
+        if any(window < min(floor.time_interval_ms, before.time_interval_ms) for before, _ in measured):
+            told = interval_text(window), interval_text(floor.time_interval_ms)
+            yield Refusal(Kind.DISABLE, each.family, window_rule, *told, Field.TIME_INTERVAL)
+        most = worst(*(found for _, found in measured if found is not None), Fraction(0))
+        if most is UNLIMITED or most >= Fraction(floor.factor):
+            limit = f"less than ×{plainly(floor.factor)}"
+            yield Refusal(Kind.DISABLE, each.family, factor_rule, factor_words(most), limit)
+
+
+def _factors(proposal: Proposal) -> Factors:
+    """Return every setting from which the change is measured: it has to pass from each of them."""
+    first = proposal.measured_from or proposal.before
+    bases = (*([first] if first else []), *proposal.may_be)
+    return tuple((before, factor(before, proposal.after)) for before in bases)
+
+
 def _removed(desired: Desired, policy: Policy) -> Iterator[Refusal]:
     return (_protected(family, "not in the file") for family in policy.protected - desired.families.keys())
 
@@ -320,6 +399,22 @@ def _unfit(family: Family, before: Setting | None, after: Setting, policy: Polic
         limit = _limit_broken(after, name, bound)
         if limit is not None and not _no_worse(before, after, name, limit):
             yield _out_of_bounds(family, after, name, limit, bound)
+    limits = effective_exposure(family, policy)
+    if limits and not after.disabled:
+        yield from _too_exposed(family, before, after, limits)
+
+
+def _too_exposed(
+    family: Family, before: Setting | None, after: Setting, limits: Exposures
+) -> Iterator[Refusal]:
+    """Refuse each figure above its limit, unless an enabled ``before`` was as far above it already."""
+    now = exposure(after).figures
+    was = exposure(before).figures if before is not None and not before.disabled else {}
+    for name, most in limits.items():
+        as_before = name in was and not is_above(ratio(was[name], now[name]), Decimal(1))
+        if is_above(now[name], most) and not as_before:
+            rule = f"bounds.exposure.{name.value}.max"
+            yield Refusal(Kind.BOUNDS, family, rule, amount_text(now[name]), plainly(most))
 
 
 def _limit_broken(setting: Setting, name: Field, bound: Bound) -> str | None:
@@ -355,25 +450,21 @@ def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bo
     return Refusal(Kind.BOUNDS, family, rule, _told(name, _value(setting, name)), _told(name, most), name)
 
 
-def _too_far(proposal: Proposal, limit: Decimal | None) -> Iterator[Refusal]:
-    """Refuse each field that gets looser by more than the factor ``limit``, whatever may be in force."""
-    if limit is None:
-        return
-    known = [proposal.before] if proposal.before is not None and _is_looser(proposal) else []
-    found: dict[Field, Refusal] = {}
-    for before in (*known, *proposal.may_be):
-        way = direction(before, proposal.after)
-        if way is None or way not in _LOOSER:
-            continue
-        for name, (larger, smaller) in _looser_fields(before, proposal.after).items():
-            if not smaller or larger > _EXACT.multiply(limit, smaller):
-                measured = _times(larger, smaller) if smaller else "without a finite factor"
-                most = f"×{plainly(limit)}"
-                refusal = Refusal(
-                    _LOOSER[way], proposal.family, "loosening.maxFactor", measured, most, name
-                )
-                found.setdefault(name, refusal)
-    yield from found.values()
+def _too_far(proposal: Proposal, factors: Factors, limit: Decimal | None) -> Iterator[Refusal]:
+    """Refuse a change whose factor is above ``limit``, measured from whatever may be in force."""
+    beyond = [
+        (found, kind)
+        for before, found in factors
+        if limit is not None
+        and found is not None
+        and is_above(found, limit)
+        and (kind := _BY_DEGREE.get(direction(before, proposal.after)))
+    ]
+    if beyond and limit is not None:
+        most = worst(*(found for found, _ in beyond))
+        kind = next(kind for found, kind in beyond if found == most)
+        rule, told = "loosening.maxFactor", f"×{plainly(limit)}"
+        yield Refusal(kind, proposal.family, rule, factor_words(most), told)
 
 
 def _too_many(looser: list[Proposal], in_force: int, limit: Loosening) -> Iterator[Refusal]:
@@ -386,7 +477,7 @@ def _too_many(looser: list[Proposal], in_force: int, limit: Loosening) -> Iterat
         told = f"{len(looser)} at once"
         yield from _each(looser, "loosening.maxFamilies", told, str(limit.max_families))
     enabled = [each for each in looser if each.may_be_enabled]
-    if limit.max_share is not None and len(enabled) > _EXACT.multiply(limit.max_share, Decimal(in_force)):
+    if limit.max_share is not None and len(enabled) > Fraction(limit.max_share) * in_force:
         told, most = f"{len(enabled)} of {in_force} at once", f"{plainly(limit.max_share * 100)}%"
         yield from _each(enabled, "loosening.maxShare", told, most)
 
@@ -407,22 +498,13 @@ def _looser_allow(proposal: Proposal) -> Allow:
     return Allow(_LOOSER[proposal.direction], proposal.family)
 
 
-def _looser_fields(before: Setting, after: Setting) -> dict[Field, tuple[Decimal, Decimal]]:
-    """Return (larger, smaller) of each field that gets looser; smaller 0: no finite factor."""
-    found: dict[Field, tuple[Decimal, Decimal]] = {}
-    for name in Field:
-        was, now = _value(before, name), _value(after, name)
-        if name is Field.QTY_LIMIT and now > was:
-            found[name] = now, was
-        if name is not Field.QTY_LIMIT and 0 < now < was:
-            found[name] = was, now
-    if before.until_reset and not after.until_reset:
-        found[Field.FROZEN_INTERVAL] = Decimal(after.frozen_interval_ms), Decimal(0)
-    return found
-
-
 def _protected(family: Family, measured: str) -> Refusal:
     return Refusal(Kind.PROTECTED, family, "protected", measured, "managed and enabled")
+
+
+def _matching(family: Family, named: Mapping[str, M]) -> list[M]:
+    """Return what the patterns that match ``family`` say."""
+    return [said for pattern, said in named.items() if is_pattern(pattern) and _fits(pattern, family)]
 
 
 def _fits(pattern: str, family: Family) -> bool:
@@ -461,10 +543,9 @@ def _told(name: Field, value: Decimal) -> str:
     return plainly(value) if name is Field.QTY_LIMIT else interval_text(int(value))
 
 
-def _times(larger: Decimal, smaller: Decimal) -> str:
-    """Write a factor to three places, rounded up: never as small as a limit it is beyond."""
-    factor = _EXACT.divide(larger, smaller)
-    return f"×{plainly(factor.quantize(Decimal('0.001'), ROUND_CEILING, _EXACT))}"
+def factor_words(amount: Amount) -> str:
+    """Write a factor for people: ``×4``, ``unlimited``."""
+    return amount_text(amount) if amount is UNLIMITED else f"×{amount_text(amount)}"
 
 
 def plainly(value: Decimal) -> str:

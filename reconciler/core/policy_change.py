@@ -12,8 +12,19 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
+from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, interval_text
-from reconciler.core.policy import ZERO_WORDS, Bound, Policy, effective_bounds, is_pattern, plainly
+from reconciler.core.policy import (
+    ZERO_WORDS,
+    Bound,
+    Floor,
+    Policy,
+    bounded,
+    effective_bounds,
+    effective_exposure,
+    is_pattern,
+    plainly,
+)
 
 NO_POLICY = Policy("", "")
 """What applies without a policy file: no rule but that an enabled family is not disabled."""
@@ -136,16 +147,18 @@ def _as_stated(policy: Policy) -> Policy:
 def _rule_changes(old: Policy, new: Policy, families: Collection[Family]) -> tuple[RuleChange, ...]:
     named = {
         *families,
-        *(Family(name) for name in (*old.families, *new.families)),
+        *(Family(name) for name in (*bounded(old), *bounded(new))),
         *old.protected,
         *new.protected,
     }
+    # The floor says what counts as disabling: where one side allows that, the rule of disabling says all.
+    silent = dict(_floor_rules(new.floor)).keys() if old.disable_allowed or new.disable_allowed else set()
     found: dict[tuple[str, str, str, bool], list[Family]] = {}
     for family in (*sorted(named, key=lambda name: (is_pattern(name), name)), ANY_OTHER):
         before, after = _rules(family, old), _rules(family, new)
         for rule, limit in before.items():
             now = after[rule]
-            if now.passes != limit.passes:
+            if now.passes != limit.passes and rule not in silent:
                 key = rule, limit.text, now.text, now.passes > limit.passes
                 found.setdefault(key, []).append(family)
     everyone = len(named) + 1
@@ -161,10 +174,12 @@ def _rules(family: Family, policy: Policy) -> Mapping[str, _Limit]:
     """Return every rule as it applies to ``family``, by its name in the policy file."""
     return {
         **dict(_bound_rules(family, policy)),
+        **dict(_exposure_rules(family, policy)),
         "loosening.maxFactor": _at_most(policy.loosening.max_factor),
         "loosening.maxFamilies": _at_most(_decimal(policy.loosening.max_families)),
         "loosening.maxShare": _share(policy.loosening.max_share),
         "disable": _word(denied=not policy.disable_allowed),
+        **dict(_floor_rules(policy.floor)),
         "protected": _Limit("yes", Decimal(0)) if family in policy.protected else _Limit("no", Decimal(1)),
     }
 
@@ -175,6 +190,17 @@ def _bound_rules(family: Family, policy: Policy) -> Iterator[tuple[str, _Limit]]
         yield f"bounds.{name.value}.max", _at_most(bound.maximum, name)
         if name in ZERO_WORDS:
             yield f"bounds.{name.value}.{ZERO_WORDS[name]}", _word(denied=bound.zero_allowed is False)
+
+
+def _exposure_rules(family: Family, policy: Policy) -> Iterator[tuple[str, _Limit]]:
+    limits = effective_exposure(family, policy)
+    for name in Figure:
+        yield f"bounds.exposure.{name.value}.max", _at_most(limits.get(name))
+
+
+def _floor_rules(floor: Floor) -> Iterator[tuple[str, _Limit]]:
+    yield "floor.timeInterval", _at_least(Field.TIME_INTERVAL, Bound(Decimal(floor.time_interval_ms)))
+    yield "floor.factor", _at_most(floor.factor)
 
 
 def _at_least(name: Field, bound: Bound) -> _Limit:

@@ -78,9 +78,10 @@ class Code(StrEnum):
     POLICY_BOUNDS = "policy-bounds"
     POLICY_PROTECTED = "policy-protected"
     POLICY_UNMATCHED = "policy-unmatched"
+    POLICY_FLOOR = "policy-floor"
 
 
-WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_UNMATCHED})
+WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_FLOOR, Code.POLICY_UNMATCHED})
 """The codes that do not refuse a file; every other one does."""
 
 
@@ -387,9 +388,9 @@ CATALOGUE: dict[Code, Explanation] = {
     ),
     Code.BAD_FACTOR: Explanation(
         "Not a factor (policy)",
-        "loosening.maxFactor is a plain decimal number of at least 1: by how much a field may get looser "
-        "in one plan. 2 lets qtyLimit go from 100 to 200 and timeInterval from 10s to 5s; 1 lets nothing "
-        "get looser.",
+        "loosening.maxFactor is a plain decimal number of at least 1: the largest factor of a change. 2 "
+        "lets qtyLimit go from 100 to 200, or timeInterval from 10s to 5s, but not both at once; 1 lets no "
+        "exposure rise. floor.factor is a number of the same kind.",
         "Write a number such as 2 or 1.5.",
     ),
     Code.BAD_COUNT: Explanation(
@@ -438,6 +439,12 @@ CATALOGUE: dict[Code, Explanation] = {
         "The name or pattern matches no family of any account that the policy applies to, so these bounds "
         "limit nothing. A family that they were meant for has the default's.",
         "Correct the name, or delete the entry.",
+    ),
+    Code.POLICY_FLOOR: Explanation(
+        "A timeInterval below the policy's floor (warning)",
+        "A window this short counts as good as disabled: a change to it takes the same override. Once it "
+        "is accepted, it is kept, and drift from it is reverted as ever.",
+        "Choose a longer timeInterval, or leave the warning alone if the short one is meant.",
     ),
 }
 """Every code, explained; the documentation shows this table."""

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar, assert_never
 
+from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, interval_text
-from reconciler.core.policy import Bound, Bounds, Loosening, Policy, plainly
+from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, plainly
 from reconciler.core.problems import Code, Problem, any_error, printable, problem, shown
 from reconciler.desired.config import POLICY_NAMES, unreadable
 from reconciler.desired.nodes import MAX_BYTES, Node, Opaque, Place, Scalar, Sequence, Table, read_nodes
@@ -264,7 +265,25 @@ def _policy(values: Values, path: str, content: bytes) -> Policy:
         protected=frozenset(
             Family(str(value)) for place, value in values.items() if place[0] == "protected"
         ),
+        default_exposure=_exposures(values, ("bounds", "default")),
+        family_exposures={
+            str(name): limits
+            for name in named
+            if (limits := _exposures(values, ("bounds", "families", name)))
+        },
+        floor=Floor(
+            int(_said(values, Decimal, "floor", "timeInterval") or Floor().time_interval_ms),
+            _said(values, Decimal, "floor", "factor") or Floor().factor,
+        ),
     )
+
+
+def _exposures(values: Values, table: Path) -> Exposures:
+    return {
+        name: most
+        for name in Figure
+        if (most := _said(values, Decimal, *table, "exposure", name.value, "max")) is not None
+    }
 
 
 def _bounds(values: Values, table: Path) -> Bounds:

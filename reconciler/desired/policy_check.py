@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconciler.core.model import Desired
+from reconciler.core.model import Desired, Family, Field, interval_text
 from reconciler.core.policy import Kind, Policy, Refusal, refused_as_written, unmatched_entries
 from reconciler.core.problems import Code, Problem, printable, problem
 from reconciler.desired.nodes import START, Node, Place, read_nodes
 from reconciler.desired.policy import PolicyReading
 from reconciler.desired.reader import Reading
 from reconciler.desired.shape import Path, node_at, place_of
+from reconciler.desired.values import SHORT_INTERVAL_MS
 
 CODES = {Kind.BOUNDS: Code.POLICY_BOUNDS, Kind.PROTECTED: Code.POLICY_PROTECTED}
 """What a file alone can be refused for, and the code of it; other kinds need to know what is in force."""
@@ -29,13 +30,35 @@ def held_to(policy: Policy | None, reading: Reading) -> Reading:
     if reading.desired is None or policy is None:
         return reading
     refusals = refused_as_written(reading.desired, policy)
-    if not refusals:
+    short = _below_floor(reading.desired, policy)
+    if not refusals and not short:
         return reading
     root = read_nodes(reading.text.encode(), reading.path).root
     assert root is not None
     found = [_problem(refusal, root, reading.desired, policy) for refusal in refusals]
+    found += [_warning(family, ms, root, reading.path, policy) for family, ms in short.items()]
     problems = sorted((*reading.problems, *found), key=lambda each: (each.line, each.column))
     return replace(reading, problems=tuple(problems))
+
+
+def _below_floor(desired: Desired, policy: Policy) -> dict[Family, int]:
+    """Return the windows below the policy's floor that the reader has not warned about already."""
+    windows = {family: wanted.setting.time_interval_ms for family, wanted in desired.families.items()}
+    least = policy.floor.time_interval_ms
+    return {family: ms for family, ms in windows.items() if SHORT_INTERVAL_MS <= ms < least}
+
+
+def _warning(family: Family, ms: int, root: Node, path: str, policy: Policy) -> Problem:
+    at = _written(root, _field_places(family, Field.TIME_INTERVAL))
+    return problem(
+        Code.POLICY_FLOOR,
+        path,
+        f"{family}: timeInterval {interval_text(ms)} is below the floor of {printable(policy.path)}, "
+        f"{interval_text(policy.floor.time_interval_ms)}",
+        "a longer one protects more; it is kept if it is meant",
+        line=at.line,
+        column=at.column,
+    )
 
 
 def with_unmatched(reading: PolicyReading, accounts: Sequence[Desired]) -> PolicyReading:
@@ -99,5 +122,14 @@ def _place(refusal: Refusal, root: Node) -> Place:
     if refusal.kind is Kind.PROTECTED:
         places.insert(0, ("families", refusal.family, "timeInterval"))
     if refusal.field is not None:
-        places = [("families", refusal.family, refusal.field.value), ("defaults", refusal.field.value)]
+        places = _field_places(refusal.family, refusal.field)
+    return _written(root, places)
+
+
+def _field_places(family: Family, name: Field) -> list[Path]:
+    return [("families", family, name.value), ("defaults", name.value)]
+
+
+def _written(root: Node, places: list[Path]) -> Place:
+    """Return the first of ``places`` that the file has."""
     return next((place_of(root, path) for path in places if node_at(root, path) is not None), START)

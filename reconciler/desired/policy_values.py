@@ -44,12 +44,18 @@ def reader_of(path: Path) -> Callable[[Scalar], Read] | None:
             return partial(_interval, Field(name))
         case ("bounds", *_, "qtyLimit", "min" | "max"):
             return _quantity
+        case ("bounds", *_, "exposure", "perTrip" | "perSecond" | "perMinute", "max"):
+            return _quantity
+        case ("floor", "timeInterval"):
+            return _floor
+        case ("floor", "factor"):
+            return partial(_factor, example="1000 or 500")
         case ("bounds", *_, "timeInterval", "disabled") | ("bounds", *_, "frozenInterval", "until-reset"):
             return _choice
         case ("disable",):
             return _choice
         case ("loosening", "maxFactor"):
-            return _factor
+            return partial(_factor, example="2 or 1.5; 1 lets no exposure rise")
         case ("loosening", "maxFamilies"):
             return _count
         case ("loosening", "maxShare"):
@@ -77,8 +83,18 @@ _EXAMPLES: tuple[tuple[Path, str], ...] = (
     (("frozenInterval", "max"), "max: 1m"),
     (("qtyLimit", "min"), "min: 1"),
     (("qtyLimit", "max"), "max: 1000"),
+    (("perTrip", "max"), "max: 1000"),
+    (("perSecond", "max"), "max: 200"),
+    (("perMinute", "max"), "max: 20000"),
     (("disabled",), "disabled: deny"),
     (("until-reset",), "until-reset: allow"),
+    (("floor", "timeInterval"), "timeInterval: 100ms"),
+    (("floor", "factor"), "factor: 1000"),
+    (("floor",), "floor: {timeInterval: 100ms, factor: 1000}"),
+    (("perTrip",), "perTrip: {max: 1000}"),
+    (("perSecond",), "perSecond: {max: 200}"),
+    (("perMinute",), "perMinute: {max: 20000}"),
+    (("exposure",), "exposure: {perSecond: {max: 200}, perMinute: {max: 20000}}"),
     (("timeInterval",), "timeInterval: {min: 500ms, max: 1m, disabled: deny}"),
     (("frozenInterval",), "frozenInterval: {min: 1s, until-reset: allow}"),
     (("qtyLimit",), "qtyLimit: {max: 1000}"),
@@ -109,6 +125,12 @@ def _zero_limit(name: Field) -> Complaint:
     return Complaint(Code.BAD_INTERVAL, f"a limit of {name} is longer than zero", hint)
 
 
+def _floor(node: Scalar) -> Read:
+    """Read the shortest window that protects; a short one is not warned about: that is its purpose."""
+    value, complaint = _interval(Field.TIME_INTERVAL, node)
+    return (value, None) if value is not None else (None, complaint)
+
+
 def _quantity(node: Scalar) -> Read:
     read = read_quantity(node.text)
     if not isinstance(read, Complaint):
@@ -125,12 +147,12 @@ def _choice(node: Scalar) -> Read:
     return None, Complaint(Code.BAD_CHOICE, f"this is deny or allow, not {shown(node.text)}", hint)
 
 
-def _factor(node: Scalar) -> Read:
+def _factor(node: Scalar, *, example: str) -> Read:
     text = node.text
     if _FACTOR.fullmatch(text) and len(text.replace(".", "")) <= MAX_QUANTITY_DIGITS:
         return Decimal(text), None
     bare = text.strip().strip("xX×*")
-    hint = "write a plain number such as 2 or 1.5; 1 lets nothing get looser"
+    hint = f"write a plain number such as {example}"
     if bare != text and _FACTOR.fullmatch(bare):
         hint = f"did you mean {bare}?"
     return None, Complaint(Code.BAD_FACTOR, f"{shown(text)} is not a factor of at least 1", hint)

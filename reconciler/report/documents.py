@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.core.direction import Direction
+from reconciler.core.exposure import amount_text, exposure
 from reconciler.core.model import Desired, Setting
 from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Action, Change, Plan
@@ -226,10 +227,25 @@ def _change(change: Change) -> Document:
         "fields": [field.value for field in change.fields],
         "before": _wire(change.before),
         "after": change.after.wire(),
+        "measured_from": _wire(change.measured_from),
+        "factor": None if change.factor is None else amount_text(change.factor),
+        "exposure": {
+            "before": _exposure(change.before) if change.before else None,
+            "after": _exposure(change.after),
+        },
         "order": change.order,
         "eta_seconds": None if change.eta_s is None else round(change.eta_s, ETA_DIGITS),
         "source": {"path": source.path, "line": source.line, "column": source.column} if source else None,
         "because": change.because.value if change.because else None,
+    }
+
+
+def _exposure(setting: Setting) -> dict[str, str]:
+    found = exposure(setting)
+    return {
+        "per_trip": amount_text(found.per_trip),
+        "per_second": amount_text(found.per_second),
+        "per_minute": amount_text(found.per_minute),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from reconciler.core.model import Desired, Family, Field, Source, interval_text
-from reconciler.core.policy import Bound, Policy, effective_bounds, plainly
+from reconciler.core.policy import Bound, Floor, Policy, effective_bounds, effective_exposure, plainly
 from reconciler.core.problems import Explanation, printable
 from reconciler.report.documents import Document
 from reconciler.report.starter import meaning
@@ -167,16 +167,24 @@ def _value_document(value: Value) -> Document:
 
 def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
     if policy is None:
-        return ("policy: none; disabling it needs --allow",)
+        return (f"policy: none; {_guarded(Floor())}",)
     notes = ["policy: protected, so it may not be removed, disabled or paused"]
     told = notes if family in policy.protected else []
     if policy.loosening.max_factor is not None:
-        told.append(
-            f"policy: one change may loosen it by a factor of {plainly(policy.loosening.max_factor)}"
-        )
+        most = plainly(policy.loosening.max_factor)
+        told.append(f"policy: one change may raise its exposure by a factor of {most}")
+    told += [
+        f"policy: exposure {name.value} at most {plainly(limit)}"
+        for name, limit in effective_exposure(family, policy).items()
+    ]
     if not policy.disable_allowed:
-        told.append("policy: disabling it needs --allow")
+        told.append(f"policy: {_guarded(policy.floor)}")
     return tuple(told)
+
+
+def _guarded(floor: Floor) -> str:
+    least, most = interval_text(floor.time_interval_ms), plainly(floor.factor)
+    return f"disabling it, a timeInterval below {least}, or a factor of {most} or more needs --allow"
 
 
 def _number(name: Field, value: Decimal) -> str:

@@ -1,24 +1,23 @@
-"""Plans as one comment on a merge request: the verdict first, then what gets looser, then the rest.
+"""Plans as one comment on a merge request: the verdict first, then the changes, the worst first.
 
 The first line is a hidden marker, so that a pipeline finds its comment again and updates it in place.
-The comment is always shorter than the platforms allow: rows are left out and counted, never the verdict
-and never the foot. The same inputs give the same bytes.
+The comment is always shorter than the platforms allow: the least bad rows are left out and counted, over
+all accounts, never the verdict and never the foot. The same inputs give the same bytes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from decimal import ROUND_CEILING, Decimal
-from decimal import Context as Precision
+from fractions import Fraction
 from typing import assert_never
 
 from reconciler import __version__
 from reconciler.core.direction import LESS_SAFE, Direction
+from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Setting
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Basis, Change, Plan
-from reconciler.core.policy import loosening_factors
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
 from reconciler.report.headline import (
@@ -30,8 +29,8 @@ from reconciler.report.headline import (
     is_not_compared,
     policy_sentence,
 )
-from reconciler.report.markup import Piece, Rows, cell, code, fenced, fitted, least, size
-from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_command, refused_by
+from reconciler.report.markup import Piece, Row, RowRank, Rows, cell, code, fenced, fitted, least, size
+from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_commands, refused_by
 from reconciler.report.words import (
     EITHER_POLICY,
     age,
@@ -41,6 +40,16 @@ from reconciler.report.words import (
     families,
     field_value,
     setting_words,
+)
+from reconciler.report.worst import (
+    factor_of,
+    figure_moves,
+    is_uncompared,
+    raises,
+    rank,
+    shown_first,
+    worst_first,
+    worst_words,
 )
 
 MAX_BYTES = 59_999
@@ -52,10 +61,9 @@ MAX_ACCOUNT = 63
 Page = tuple[Plan, Context]
 """One account's plan and where it belongs."""
 
-_TABLE = (
-    "| Family | Field | Old → new | Factor | Rate | Direction | Why and when |\n"
-    "|---|---|---|---|---|---|---|\n"
-)
+_COLUMNS = "| Factor | Per trip | Per second | Per minute | Direction |"
+_TABLE = f"| Family | Old → new {_COLUMNS} Why and when |\n|---|---|---|---|---|---|---|---|\n"
+_WORST_TABLE = f"| Account | Family | Old → new {_COLUMNS}\n|---|---|---|---|---|---|---|---|\n"
 
 _LOOKS = {
     Direction.DISABLE: "✗ disable",
@@ -64,7 +72,7 @@ _LOOKS = {
     Direction.ENABLE: "+ enable",
     Direction.TIGHTEN: "▲ tighten",
 }
-"""Symbol and word of each direction, in the order in which a reviewer should see them."""
+"""Symbol and word of each direction, in the order in which the verdict counts them."""
 
 _IN_VERDICT = {
     Direction.DISABLE: "disabled",
@@ -82,11 +90,9 @@ _COMPARED = {
     Basis.FILE: "another file",
 }
 
-_PRECISE = Precision(prec=100)
-"""More digits than a factor of two quantities can have."""
-
-_POLICY_RANK, _LESS_RANK, _HELD_RANK, _OTHER_RANK, _UNMANAGED_RANK, _DIFF_RANK = range(6)
-"""Which blocks keep their rows longest, over all accounts."""
+_POLICY_LAYER, _WORST_LAYER, _CHANGE_LAYER, _HELD_LAYER = 0, 1, 2, 2
+_UNMANAGED_LAYER, _DIFF_LAYER, _GONE_LAYER = 3, 4, 5
+"""Which rows stay longest, over all accounts: the smallest layer, and within a layer the worst."""
 
 
 def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
@@ -98,17 +104,18 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
             banner = f"> **{context.kept.banner}**\n\n{banner}"
         begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
         return fitted([begin, *_section(plan, context)], MAX_BYTES)
+    plans = [plan for plan, _ in pages]
     begin = f"{_marker('*', '*')}{banner}{_verdict(pages)}"
     sections = [[f"\n### {_name(plan)}\n\n", *_section(plan, context)] for plan, context in pages]
-    return _several(begin, sections, [_weight(*page) for page in pages])
+    return _several([begin, *_worst(plans)], sections, [_weight(*page) for page in pages])
 
 
-def _several(begin: str, sections: list[list[Piece]], concerns: list[int]) -> str:
+def _several(begin: list[Piece], sections: list[list[Piece]], concerns: list[int]) -> str:
     """Join what fits of ``sections``; where even their summaries do not, the quietest are left out."""
     end = (
         "\n… and {} more accounts, left out to fit a comment; the counts at the top are of all accounts.\n"
     )
-    room = MAX_BYTES - size(begin) - size(end) - len(str(len(sections)))
+    room = MAX_BYTES - least(begin) - size(end) - len(str(len(sections)))
     kept: set[int] = set()
     for place in sorted(range(len(sections)), key=lambda place: (concerns[place], place)):
         if least(sections[place]) <= room:
@@ -116,7 +123,7 @@ def _several(begin: str, sections: list[list[Piece]], concerns: list[int]) -> st
             room -= least(sections[place])
     pieces = [piece for place in sorted(kept) for piece in sections[place]]
     left = len(sections) - len(kept)
-    return fitted([begin, *pieces, end.format(left) if left else ""], MAX_BYTES)
+    return fitted([*begin, *pieces, end.format(left) if left else ""], MAX_BYTES)
 
 
 _GREAT, _SOME, _NONE = range(3)
@@ -137,26 +144,21 @@ def _weight(plan: Plan, context: Context) -> int:
 
 
 def _section(plan: Plan, context: Context) -> list[Piece]:
-    less = [change for change in plan.changes if change.direction in LESS_SAFE]
-    other = [change for change in plan.changes if change.direction not in LESS_SAFE]
-    held = _held(plan, context.path)
-    diff = tuple(_diff(plan))
+    held, diff = _held(plan, context.path), tuple(_diff(plan))
     found: list[Piece] = [_verdict([(plan, context)]), _warnings(plan, context)]
-    if rules := _policy_rules(context):
-        found.append(Rows(_POLICY_RANK, "\n#### Policy\n\n", rules))
-    if less:
-        found.append(_table(_LESS_RANK, "Less protection", less))
+    if rules := _policy_rules(plan, context):
+        found.append(Rows("\n#### Policy\n\n", rules))
+    if plan.changes:
+        found.append(_table(plan))
     if held:
         said = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
         said += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
-        found.append(Rows(_HELD_RANK, f"\n#### Held: not sent\n\n{said}", held))
-    if other:
-        found.append(_table(_OTHER_RANK, "Other changes" if less else "Changes", other))
+        found.append(Rows(f"\n#### Held: not sent\n\n{said}", held))
     if plan.unmanaged:
         found.append(_unmanaged(plan))
     if diff:
         begin = f"\n<details><summary>Diff of {families(len(diff))}</summary>\n\n```diff\n"
-        found.append(Rows(_DIFF_RANK, begin, diff, "```\n", "\n</details>\n"))
+        found.append(Rows(begin, diff, "```\n", "\n</details>\n"))
     return [*found, _foot(plan, context)]
 
 
@@ -178,7 +180,8 @@ def _verdict(pages: Sequence[Page]) -> str:
     beside = headlines_of_all(pages) if len(pages) > 1 else headlines(pages[0][1], code)
     refused = "Refused: nothing would be sent." if any(plan.refusals for plan in plans) else ""
     headline = _headline(plans, only_settings=bool(beside), compared=not any(map(_is_uncompared, pages)))
-    told = [f"**{sentence}**" for sentence in (*beside, headline, refused) if sentence]
+    sentences = (*beside, headline, worst_words(plans, code), refused)
+    told = [f"**{sentence}**" for sentence in sentences if sentence]
     if len(plans) > 1:
         changed = sum(_concern(*page) < _NONE for page in pages)
         told.append(f"Changes in {changed} of {len(plans)} accounts.")
@@ -201,8 +204,15 @@ def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> 
     less = _counted(plans, LESS_SAFE)
     if less:
         return f"Less protection: {less}."
-    if any(plan.changes for plan in plans):
-        return ("No setting gets looser." if only_settings else "Nothing gets looser.") if compared else ""
+    changes = [(plan, change) for plan in plans for change in plan.changes]
+    if more := sum(raises(change) for _, change in changes):
+        return f"Enabled with more exposure than when last enabled: {families(more)}."
+    if changes:
+        nothing = "No setting" if only_settings else "Nothing"
+        known = (
+            " is known to get looser" if any(is_uncompared(*each) for each in changes) else " gets looser"
+        )
+        return f"{nothing}{known}." if compared else ""
     dropped = sum(len(plan.unmanaged) for plan in plans if plan.basis is Basis.FILE)
     gone = f"{families(dropped)} will no longer be managed." if dropped else ""
     if any(plan.refusals for plan in plans):
@@ -232,9 +242,16 @@ def _others(plans: Sequence[Plan]) -> dict[str, int]:
     }
 
 
-def _policy_rules(context: Context) -> tuple[str, ...]:
+def _policy_rules(plan: Plan, context: Context) -> tuple[Row, ...]:
+    """Return the rules that differ, in their order; over all accounts the first stay longest."""
     change = context.old.policy_change if context.old else None
-    return tuple(f"- {code(rule.words)}\n" for rule in change.rules) if change else ()
+    return tuple(
+        Row(
+            (_POLICY_LAYER, False, place, Fraction(0), plan.account, plan.environment.value, ""),
+            f"- {code(rule.words)}\n",
+        )
+        for place, rule in enumerate(change.rules if change else ())
+    )
 
 
 def _warnings(plan: Plan, context: Context) -> str:
@@ -250,28 +267,47 @@ def _warnings(plan: Plan, context: Context) -> str:
 # ---- the blocks --------------------------------------------------------------------------------
 
 
-def _table(rank: int, title: str, changes: list[Change]) -> Rows:
-    ordered = sorted(changes, key=lambda change: (_place(change), change.family))
-    rows = tuple("".join(_rows(change)) for change in ordered)
-    return Rows(rank, f"\n#### {title}\n\n{_TABLE}", rows)
+def _worst(plans: Sequence[Plan]) -> list[Piece]:
+    """Return the worst rows over all accounts, in one table before the sections; nothing without a risk."""
+    rows = tuple(
+        Row(_ranked(_WORST_LAYER, plan, change), f"| {_name_in_cell(plan)} {_cells(change)}\n")
+        for plan, change in shown_first(plans)
+    )
+    return [Rows(f"\n#### The worst of all accounts\n\n{_WORST_TABLE}", rows)] if rows else []
 
 
-def _place(change: Change) -> int:
-    return list(_LOOKS).index(change.direction) if change.direction else len(_LOOKS)
+def _table(plan: Plan) -> Rows:
+    rows = tuple(
+        Row(_ranked(_CHANGE_LAYER, plan, change), f"{_cells(change)} {_why(change)} |\n")
+        for _, change in worst_first([plan])
+    )
+    return Rows(f"\n#### Changes, the worst first\n\n{_TABLE}", rows)
 
 
-def _rows(change: Change) -> Iterator[str]:
-    """Yield one line of the table per changed field; the rate stands in the first."""
-    name, look, why = cell(change.family), _look(change), _why(change)
-    if not change.fields:
-        value, rate = setting_words(change.after), _rate(change.after)
-        yield f"| {name} | all | {value} | | {rate} | {look} | {why} |\n"
-    factors, rate = _factors(change), _rates(change)
-    for field in change.fields:
-        old = field_value(change.before, field) if change.before else "—"
-        moved = f"{old} → {field_value(change.after, field)}"
-        yield f"| {name} | {field.value} | {moved} | {factors.get(field, '')} | {rate} | {look} | {why} |\n"
-        rate = ""
+def _ranked(layer: int, plan: Plan, change: Change) -> RowRank:
+    return layer, *rank(plan, change.family, change)
+
+
+def _name_in_cell(plan: Plan) -> str:
+    return f"{cell(plan.account)} ({plan.environment.value})"
+
+
+def _cells(change: Change) -> str:
+    """Write the cells that all tables have: family, fields, factor, figures, direction."""
+    figures = figure_moves(change)
+    cells = [cell(change.family), _moves(change), factor_of(change), *(figures[name] for name in Figure)]
+    return f"| {' | '.join(cells)} | {_look(change)} |"
+
+
+def _moves(change: Change) -> str:
+    """Write each changed field as ``old → new``; the whole setting where nothing was there before."""
+    before, after = change.before, change.after
+    if before is None or not change.fields:
+        return setting_words(after)
+    return ", ".join(
+        f"{field.value} {field_value(before, field)} → {field_value(after, field)}"
+        for field in change.fields
+    )
 
 
 def _look(change: Change) -> str:
@@ -293,88 +329,58 @@ def _why(change: Change) -> str:
             assert_never(change.action)
 
 
-def _factors(change: Change) -> dict[Field, str]:
-    """Return how much looser or tighter each field gets; the word alone where that is no number."""
-    if change.before is None:
-        return {}
-    looser = loosening_factors(change.before, change.after)
-    tighter = loosening_factors(change.after, change.before)
-    return {
-        field: word if factor is None else f"×{_shown(factor)} {word}"
-        for word, factors in (("looser", looser), ("tighter", tighter))
-        for field, factor in factors.items()
-    }
-
-
-def _shown(factor: Decimal) -> str:
-    """Write a factor to three places at most, rounded up: one above 1 is never told as 1."""
-    return f"{factor.quantize(Decimal('0.001'), ROUND_CEILING, _PRECISE):f}".rstrip("0").rstrip(".")
-
-
-def _rates(change: Change) -> str:
-    """Write before and after as ``100 → 400 contracts per 5 s``; empty where neither has moved."""
-    before, after = change.before, change.after
-    if before is None:
-        return _rate(after)
-    if change.fields == (Field.FROZEN_INTERVAL,):
-        return ""
-    if before.time_interval_ms == after.time_interval_ms and not after.disabled:
-        return f"{before.qty_limit.canonical} → {_rate(after)}"
-    return f"{_rate(before)} → {_rate(after)}"
-
-
-def _rate(setting: Setting) -> str:
-    if setting.disabled:
-        return "no limit"
-    contracts = setting.qty_limit.canonical
-    thing = "contract" if contracts == "1" else "contracts"
-    return f"{contracts} {thing} per {_spaced(field_value(setting, Field.TIME_INTERVAL))}"
-
-
-def _spaced(interval: str) -> str:
-    number = interval.rstrip("hms")
-    unit = interval.removeprefix(number)
-    return f"{number} {'min' if unit == 'm' else unit}"
-
-
-def _held(plan: Plan, path: str) -> tuple[str, ...]:
-    """Return what is held and by what, a family a row: refusals first, with the command to override."""
+def _held(plan: Plan, path: str) -> tuple[Row, ...]:
+    """Return what is held and by what, a family a row, the worst first; a refusal with its command."""
     rules: dict[Family, list[str]] = {}
     for one in plan.refusals:
         rules.setdefault(one.family, []).append(f"- {code(one.family)} {code(one.sentence)}")
-    refused = [
-        "\n".join(lines) + f"; if that is meant: {code(override_command(plan, (family,), path))}\n"
+    commands = override_commands(plan, path)
+    told = {
+        family: "\n".join(lines) + f"; if that is meant: {code(commands[family])}\n"
         for family, lines in rules.items()
-    ]
-    others = [
-        f"- {code(change.family)} {hold_words(change)}\n"
-        for change in plan.changes
-        if change.because is not None and change.family not in rules
-    ]
-    return (*refused, *others)
+    }
+    for change in plan.changes:
+        if change.because is not None:
+            told.setdefault(change.family, f"- {code(change.family)} {hold_words(change)}\n")
+    changes = {change.family: change for change in plan.changes}
+    rows = (
+        Row((_HELD_LAYER, *rank(plan, family, changes.get(family))), text) for family, text in told.items()
+    )
+    return tuple(sorted(rows, key=lambda row: row.rank))
 
 
 def _unmanaged(plan: Plan) -> Rows:
     title = "No longer managed" if plan.basis is Basis.FILE else "Not managed"
-    rows = tuple(f"- {code(family)} {setting_words(live)}\n" for family, live in plan.unmanaged.items())
-    begin = f"\n#### {title}: left as it is\n\n"
-    return Rows(_UNMANAGED_RANK, begin, rows)
+    rows = tuple(
+        Row((_UNMANAGED_LAYER, *rank(plan, family, None)), f"- {code(family)} {setting_words(live)}\n")
+        for family, live in plan.unmanaged.items()
+    )
+    return Rows(f"\n#### {title}: left as it is\n\n", tuple(sorted(rows, key=lambda row: row.rank)))
 
 
-def _diff(plan: Plan) -> Iterator[str]:
-    """Yield what changes as lines with − and +, a family a row, by name."""
-    for change in sorted(plan.changes, key=lambda change: change.family):
-        if change.before is None:
-            yield f"+{fenced(change.family)}:\n" + "".join(_lines("+", change.after, change.fields))
-        elif change.fields:
-            pairs = (
-                (*_lines("-", change.before, (field,)), *_lines("+", change.after, (field,)))
-                for field in change.fields
-            )
-            yield f" {fenced(change.family)}:\n" + "".join(line for pair in pairs for line in pair)
+def _diff(plan: Plan) -> Iterator[Row]:
+    """Yield what changes as lines with − and +, a family a row, the worst first; then what has gone."""
+    for _, change in worst_first([plan]):
+        if text := _lines_of(change):
+            yield Row(_ranked(_DIFF_LAYER, plan, change), text)
     if plan.basis is Basis.FILE:
         for family, setting in plan.unmanaged.items():
-            yield f"-{fenced(family)}:\n" + "".join(_lines("-", setting, tuple(Field)))
+            text = f"-{fenced(family)}:\n" + "".join(_lines("-", setting, tuple(Field)))
+            yield Row((_GONE_LAYER, *rank(plan, family, None)), text)
+
+
+def _lines_of(change: Change) -> str:
+    """Write one change as lines with − and +; empty where no field differs."""
+    before, after = change.before, change.after
+    if before is None:
+        return f"+{fenced(change.family)}:\n" + "".join(_lines("+", after, change.fields))
+    pairs = (
+        line
+        for field in change.fields
+        for line in (*_lines("-", before, (field,)), *_lines("+", after, (field,)))
+    )
+    text = "".join(pairs)
+    return f" {fenced(change.family)}:\n{text}" if text else ""
 
 
 def _lines(sign: str, setting: Setting, fields: tuple[Field, ...]) -> Iterator[str]:

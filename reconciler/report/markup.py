@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from reconciler.core.problems import printable
 from reconciler.report.words import families
@@ -21,17 +22,27 @@ NOTE_BYTES = 120
 """Kept free in every block for the sentence that counts what was left out."""
 
 
+RowRank = tuple[int, bool, int, Fraction, str, str, str]
+"""Which rows stay longest, over all blocks: the smallest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One family's row of a block: the text, ending in a newline, and its rank."""
+
+    rank: RowRank
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A block that may be cut: what begins it, its rows (one a family), and what ends it.
+    """A block that may be cut: what begins it, its rows (one a family, by rank), and what ends it.
 
-    The block with the smallest ``rank`` is the last to lose rows. ``close`` comes before the sentence
-    on what was left out, ``end`` after it.
+    ``close`` comes before the sentence on what was left out, ``end`` after it.
     """
 
-    rank: int
     begin: str
-    rows: tuple[str, ...]
+    rows: tuple[Row, ...]
     close: str = ""
     end: str = ""
 
@@ -44,7 +55,8 @@ class Rows:
         """Return the block with its first ``kept`` rows."""
         left = len(self.rows) - kept
         note = f"\n… and {families(left)} more, left out to fit a comment.\n" if left else ""
-        return self.begin + "".join(self.rows[:kept]) + self.close + note + self.end
+        shown = "".join(row.text for row in self.rows[:kept])
+        return self.begin + shown + self.close + note + self.end
 
 
 Piece = str | Rows
@@ -76,16 +88,21 @@ def least(pieces: Sequence[Piece]) -> int:
 
 
 def fitted(pieces: Sequence[Piece], limit: int) -> str:
-    """Return the document of ``pieces`` in at most ``limit`` bytes, rows left out by rank.
+    """Return the document of ``pieces`` in at most ``limit`` bytes.
 
-    ``least(pieces)`` must not be above ``limit``.
+    Rows that do not fit are left out from the highest rank down, over all blocks. ``least(pieces)`` must
+    not be above ``limit``.
     """
     room = limit - least(pieces)
     assert room >= 0
     blocks = {place: piece for place, piece in enumerate(pieces) if isinstance(piece, Rows)}
-    kept: dict[int, int] = {}
-    for place in sorted(blocks, key=lambda place: (blocks[place].rank, place)):
-        kept[place], room = _kept(blocks[place].rows, room)
+    kept = dict.fromkeys(blocks, 0)
+    ranked = ((row.rank, place, row) for place, block in blocks.items() for row in block.rows)
+    for _, place, row in sorted(ranked, key=lambda each: each[:2]):
+        room -= size(row.text)
+        if room < 0:
+            break
+        kept[place] += 1
     return "".join(
         piece if isinstance(piece, str) else piece.text(kept[place]) for place, piece in enumerate(pieces)
     )
@@ -94,15 +111,6 @@ def fitted(pieces: Sequence[Piece], limit: int) -> str:
 def size(text: str) -> int:
     """Return the bytes of ``text``."""
     return len(text.encode())
-
-
-def _kept(rows: tuple[str, ...], room: int) -> tuple[int, int]:
-    """Return how many rows fit into ``room``, and the room that is left."""
-    for number, row in enumerate(rows):
-        if size(row) > room:
-            return number, room
-        room -= size(row)
-    return len(rows), room
 
 
 def _cut(text: str) -> str:

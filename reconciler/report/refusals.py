@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from reconciler.core.model import Family
 from reconciler.core.plan import Basis, Plan
@@ -49,6 +50,25 @@ def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
     named = sorted(changed.intersection(families))
     refused = [one for one in plan.refusals if one.family in families or one.family not in changed]
     return _command(plan, named, path, f' {allow_flags(refused)} --reason "…"')
+
+
+def override_commands(plan: Plan, path: str) -> dict[Family, str]:
+    """Return the command of :func:`override_command` for each refused family, looking at the plan once."""
+    changes = {change.family: change for change in plan.changes}
+    gone = [one for one in plan.refusals if one.family not in changes]
+    of_gone = override_command(plan, (), path) if gone else ""
+    refused: dict[Family, list[Refusal]] = {}
+    for one in plan.refusals:
+        refused.setdefault(one.family, []).append(one)
+    found: dict[Family, str] = {}
+    for family, own in refused.items():
+        if family not in changes:
+            found[family] = of_gone  # no change can be named, so one command is for all of them
+            continue
+        refusals = sorted([*own, *gone], key=lambda one: one.family)
+        narrow = replace(plan, changes=(changes[family],), refusals=tuple(refusals))
+        found[family] = override_command(narrow, (family,), path)
+    return found
 
 
 def protection_command(plan: Plan, path: str) -> str:

@@ -3,8 +3,9 @@
 This file decides how a plan is written and read again, value for value, and how an edit shows:
 ``integrity`` is a hash over everything else in the document. It is a check against edits and damage,
 not a signature: who can write the file can write the hash. So nothing that follows from other values is
-taken from the file: directions, fields, order and counts are computed again from before and after, and
-where the file says otherwise it was edited. Documents come here already checked against the schema.
+taken from the file: directions, fields, factors, order and counts are computed again from before and
+after, and where the file says otherwise it was edited. Documents come here already checked against the
+schema.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from reconciler import __version__
 from reconciler.core.direction import changed_fields, direction
 from reconciler.core.model import Environment, Family, Field, Quantity, Setting, Source
-from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
+from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, may_be_measured_from
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.problems import json_text
 from reconciler.core.saved import Place, SavedPlan, in_sending_order
@@ -150,6 +151,7 @@ def _plan(document: Document) -> Plan:
 def _change(row: dict[str, Any]) -> Change:
     source, action = row["source"], Action(row["action"])
     before, after = setting_of(row["before"]) if row["before"] else None, setting_of(row["after"])
+    base = setting_of(row["measured_from"]) if row["measured_from"] else None
     moves = action is not Action.ADOPT
     return Change(
         family=Family(row["family"]),
@@ -163,6 +165,7 @@ def _change(row: dict[str, Any]) -> Change:
         fields=changed_fields(before, after) if moves else (),
         eta_s=row["eta_seconds"],
         known_at=_known_at(row),
+        measured_from=base if base and moves and may_be_measured_from(base, before, after) else None,
     )
 
 

@@ -1,24 +1,26 @@
 """Plans and results as text, one family a line: old, new, why.
 
-Every line carries a symbol and a word beside any colour, and families stand under each other. Nothing
-is cut and nothing is hidden; values come from the same plan the JSON document is made of. What came
-from outside (paths, the exchange's messages) is escaped: it must never reach the terminal raw.
+Every line carries a symbol and a word beside any colour, families stand under each other, and the worst
+change is the first. Nothing is cut and nothing is hidden; values come from the same plan the JSON document
+is made of. What came from outside (paths, the exchange's messages) is escaped: it must never reach the
+terminal raw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 from reconciler.core.direction import Direction
+from reconciler.core.model import Family
 from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
-from reconciler.core.policy import GUARD_RULE
+from reconciler.core.policy import GUARD_RULE, Refusal
 from reconciler.core.problems import printable
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context, plan_summary
 from reconciler.report.headline import headlines, policy_lines
-from reconciler.report.refusals import DIGEST_HINT, override_command, refused_by
+from reconciler.report.refusals import DIGEST_HINT, override_commands, refused_by
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
     HEAD_WORD_CELLS,
@@ -30,6 +32,7 @@ from reconciler.report.words import (
     head,
     setting_words,
 )
+from reconciler.report.worst import risk_words, shown_first, worst_first, worst_words
 
 _LOOK: dict[Direction, tuple[str, Tone]] = {
     Direction.ENABLE: ("+", Tone.GOOD),
@@ -58,6 +61,14 @@ _UNMANAGED = {
     Basis.LAST_APPLIED: "not in the file: not touched",
     Basis.FILE: "no longer in the file: left as it is",
 }
+
+
+def plans_text(pages: Sequence[tuple[Plan, Context]], *, simulator: bool, paint: Paint = plain) -> str:
+    """Return the plans of one account or more; of several the worst changes of all come first."""
+    texts = [plan_text(*page, simulator=simulator, paint=paint) for page in pages]
+    if len(pages) > 1:
+        texts = [*_worst_of_all([plan for plan, _ in pages], paint), *texts]
+    return "\n".join(texts)
 
 
 def plan_text(plan: Plan, context: Context, *, simulator: bool, paint: Paint = plain) -> str:
@@ -129,17 +140,19 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
     for sentence in account_sentences(plan, context, printable):
         yield paint(f"{sentence}.", Tone.WARN)
     yield from (paint(line, Tone.WARN) for line in policy_lines(context, printable))
+    if worst := worst_words([plan], printable):
+        yield paint(worst, Tone.WARN)
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
-    for change in plan.changes:
+    commands = override_commands(plan, context.path)
+    for _, change in worst_first([plan]):
         yield f"  {_change_line(change, width, paint)}"
-        if change.because is Because.GUARD:
-            command = override_command(plan, (change.family,), context.path)
+        if change.because is Because.GUARD and (command := commands.get(change.family)):
             yield f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}  if that is meant: {printable(command)}"
     for family, live in plan.unmanaged.items():
         told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
-    yield from _refused_by_policy(plan, context, paint)
+    yield from _refused_by_policy(plan, context, commands, paint)
     if plan.refusals and plan.basis is Basis.FILE:
         yield f"  {DIGEST_HINT}"
     if plan.changes or plan.unmanaged or plan.refusals:
@@ -152,6 +165,21 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
         yield paint(f"digest {plan.digest}", Tone.QUIET)
 
 
+def _worst_of_all(plans: Sequence[Plan], paint: Paint) -> Iterator[str]:
+    """Return the worst changes over all accounts as one block; nothing where nothing has a risk."""
+    rows = [(f"{plan.account} ({plan.environment.value})", change) for plan, change in shown_first(plans)]
+    if not rows:
+        return
+    account_width = max(len(account) for account, _ in rows)
+    width = max(len(change.family) for _, change in rows)
+    lines = [paint(f"The worst changes of {len(plans)} accounts:", Tone.WARN)]
+    for account, change in rows:
+        symbol, word, tone = _look(change)
+        told = f"{account:<{account_width}}  {change.family:<{width}}  {change_words(change)}"
+        lines.append(f"  {paint(head(symbol, word), tone)}{told}  {risk_words(change)}")
+    yield "\n".join(lines) + "\n"
+
+
 def _basis(plan: Plan, context: Context) -> str:
     if context.old:
         return f"compared with {printable(context.old.path)}"
@@ -161,7 +189,9 @@ def _basis(plan: Plan, context: Context) -> str:
     return _BASIS[plan.basis]
 
 
-def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[str]:
+def _refused_by_policy(
+    plan: Plan, context: Context, commands: Mapping[Family, str], paint: Paint
+) -> Iterator[str]:
     """Name each rule with its numbers and the command to override it; the guard's are with the change."""
     refusals = [refusal for refusal in plan.refusals if refusal.rule != GUARD_RULE]
     if not refusals:
@@ -170,13 +200,14 @@ def _refused_by_policy(plan: Plan, context: Context, paint: Paint) -> Iterator[s
     if plan.changes or plan.unmanaged:
         yield ""
     yield paint(f"{refused_by(context, printable)}:", Tone.WARN)
-    for family in dict.fromkeys(refusal.family for refusal in refusals):
-        for refusal in refusals:
-            if refusal.family == family:
-                # Of a saved plan the numbers are whatever its file says.
-                yield f"  {family:<{width}}  {printable(refusal.sentence)}"
-        command = printable(override_command(plan, (family,), context.path))
-        yield f"  {'':<{width}}  if that is meant: {command}"
+    by_family: dict[Family, list[Refusal]] = {}
+    for refusal in refusals:
+        by_family.setdefault(refusal.family, []).append(refusal)
+    for family, those in by_family.items():
+        for refusal in those:
+            # Of a saved plan the numbers are whatever its file says.
+            yield f"  {family:<{width}}  {printable(refusal.sentence)}"
+        yield f"  {'':<{width}}  if that is meant: {printable(commands[family])}"
 
 
 def _change_line(change: Change, width: int, paint: Paint) -> str:
@@ -195,7 +226,7 @@ def _change_line(change: Change, width: int, paint: Paint) -> str:
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)
-    return f"{paint(head(symbol, word), tone)}{family}  {told}"
+    return f"{paint(head(symbol, word), tone)}{family}  {told}  {risk_words(change)}"
 
 
 def _why_no_request(change: Change) -> str:

@@ -27,6 +27,7 @@ from reconciler.sidecar.pictures import Mark, Stretch, Stroke, columns_for, stre
 from reconciler.sidecar.wording import (
     AS_DESIRED,
     HOLDS,
+    NEAR_OFF,
     NO_PROTECTION,
     NOT_KNOWN,
     PAUSED,
@@ -248,7 +249,10 @@ def _held(
             pause = next((one for one in status.pauses if one.family == name), None)
             return _paused(pause, moment.wall), _resume(pause, name, path)
         case Because.POLICY | Because.GUARD:
-            return _refused(name, because, _refusals(name, vitals), path)
+            assert family.change is not None
+            near_off = because is Because.GUARD and not family.change.after.disabled
+            told = NEAR_OFF if near_off else HOLDS[because]
+            return _refused(name, told, _refusals(name, vitals), path)
         case Because.DRIFT_POLICY:
             assert family.change is not None
             told = HOLDS[because]
@@ -292,15 +296,15 @@ def _refusals(family: Family, vitals: Vitals) -> tuple[Refusal, ...]:
 
 
 def _refused(
-    family: Family, because: Because, refusals: Sequence[Refusal], path: str
+    family: Family, told: str, refusals: Sequence[Refusal], path: str
 ) -> tuple[str, Advice | None]:
     rules = "; ".join(shown(refusal.sentence) for refusal in refusals)
     if not all(refusal.overridable for refusal in refusals):
-        return f"{HOLDS[because]} {rules}", Advice("Correct the policy file; mmp validate says where.")
+        return f"{told} {rules}", Advice("Correct the policy file; mmp validate says where.")
     allows = allow_flags(refusals)
     command = _command("apply", f'--family {family} {allows} --reason "…"', path) if allows else ""
     advice = "Take the change back in the file. If it is meant, apply it by name:"
-    return f"{HOLDS[because]} {rules}".strip(), Advice(advice, command)
+    return f"{told} {rules}".strip(), Advice(advice, command)
 
 
 def _parked(family: Family, vitals: Vitals, moment: Moment) -> tuple[str, Advice | None]:

@@ -97,6 +97,9 @@ HOLDS: dict[Because, str] = {
 }
 """Why a family is left as it is."""
 
+NEAR_OFF = "It would be as good as switching protection off."
+"""What the guard says of a change that does not disable the family."""
+
 PAUSED: dict[PausedBy, str] = {
     PausedBy.HAND: "Paused by hand",
     PausedBy.FIGHT: "Given up in a fight over it",

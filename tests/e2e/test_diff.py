@@ -68,18 +68,18 @@ def repository(tmp_path: Path) -> Repository:
     return made
 
 
-def test_a_reviewer_sees_exactly_the_changed_fields_loosening_first(repository: Repository) -> None:
+def test_a_reviewer_sees_exactly_the_changed_fields_the_worst_first(repository: Repository) -> None:
     told = mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "markdown")
     assert (told.returncode, told.stderr) == (0, "")
-    rows = re.findall(r"^\| `([^`]+)` \| (\w+) \| ([^|]+) \| ([^|]*) \|", told.stdout, re.MULTILINE)
-    assert rows == [
-        ("ETH-USD", "frozenInterval", "until-reset → 5s", "looser"),
-        ("SOL-USD_UM", "qtyLimit", "10 → 40", "×4 looser"),
-        ("BTC-USD", "qtyLimit", "100 → 50", "×2 tighter"),
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]*) \| ([^|]+) \|", told.stdout, re.MULTILINE)
+    assert [tuple(cell.strip() for cell in row) for row in rows] == [
+        ("ETH-USD", "frozenInterval until-reset → 5s", "unlimited", "500"),
+        ("SOL-USD_UM", "qtyLimit 10 → 40", "×4", "10 → 40"),
+        ("BTC-USD", "qtyLimit 100 → 50", "", "100 → 50"),
     ]
-    assert told.stdout.index("#### Less protection") < told.stdout.index("SOL-USD_UM")
-    assert told.stdout.index("SOL-USD_UM") < told.stdout.index("#### Other changes")
-    assert "10 → 40 contracts per 5 s" in told.stdout
+    assert "**Worst: `ETH-USD` of `main` (live), unlimited.**" in told.stdout
+    assert "`guard: unlimited, limit less than ×1000`" in told.stdout
+    assert "| 2 → 8 |" in told.stdout
     assert "XAU-USD" not in told.stdout
     assert not list(repository.folder.glob(".mmp*"))
 
@@ -96,9 +96,11 @@ def test_changes_are_2_if_asked_for_and_a_refusal_is_3(repository: Repository) -
 def test_every_output_tells_the_same_changes(repository: Repository) -> None:
     document = json.loads(mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "json").stdout)
     Draft202012Validator(load_schema("plan")).validate(document)
-    assert document["summary"]["set"] == 3
+    # Leaving until-reset is as good as switching off: held by the guard.
+    assert (document["summary"]["set"], document["summary"]["hold"]) == (2, 1)
+    assert [one["factor"] for one in document["changes"]] == ["1", "4", "unlimited"]
     counts = json.loads(mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "gitlab").stdout)
-    assert counts == {"create": 0, "update": 3, "delete": 0}
+    assert counts == {"create": 0, "update": 2, "delete": 0}
     text = mmp(repository.folder, "diff", "HEAD~1", "HEAD").stdout
     assert document["digest"] in text
     assert "▼ loosen     SOL-USD_UM  qtyLimit 10 → 40" in text
@@ -113,5 +115,5 @@ def test_a_change_of_settings_and_policy_in_one_revision_is_flagged(repository: 
     told = mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "markdown", "--fail-on", "policy")
     assert told.returncode == 3
     assert "What the policy of either side refuses is held." in told.stdout
-    assert "`loosening.maxFactor: qtyLimit ×8, limit ×2`" in told.stdout
+    assert "`loosening.maxFactor: ×8, limit ×2`" in told.stdout
     assert '--expect DIGEST --allow loosen:BTC-USD --reason "…"`' in told.stdout

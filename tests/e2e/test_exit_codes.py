@@ -114,7 +114,7 @@ def wrong_key(desk: Desk, exchange: Exchange) -> Ended:
 def frozen(desk: Desk, exchange: Exchange) -> Ended:
     exchange.change("BTC-USD", "5000/0/900")
     exchange.tell("freeze", family="BTC-USD")
-    desk.wants(BTC)
+    desk.wants({"BTC-USD": "5s/until-reset/100"})
     return desk.mmp(*APPLY)
 
 

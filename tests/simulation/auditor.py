@@ -153,6 +153,9 @@ class Auditor:
         if scenario.guarded and basis.policy is None:
             own_read = basis.family_reads.get(family)
             verify(checkers.disabling_is_guarded, family, setting, known, basis.reads, own_read)
+            if isinstance(known, Confirmed) and known.setting != setting:
+                references = self._references(attempt, basis)
+                verify(guard_checkers.near_off_is_guarded, family, setting, references)
         if scenario.lock_works and process.role is Role.RUN:
             verify(checkers.drift_policy_kept, family, setting, known, newest, scenario.drift)
 
@@ -217,13 +220,10 @@ class Auditor:
         known, newest = basis.known.get(family), basis.reads[0] if basis.reads else None
         if not isinstance(known, Confirmed) or newest is None:
             return
-        row = newest.read.rows.get(family)
-        seen = row.setting if row is not None and newest.read.begun_at > known.at else None
-        is_settled = newest.read.begun_at >= known.at + checkers.SETTLING_S and seen is not None
-        references = [seen] if is_settled else [known.setting, *([seen] if seen else [])]
+        references = self._references(attempt, basis)
         policy = basis.policy or PERMISSIVE
         if policy.unreadable:
-            both = [known.setting, *([seen] if seen else [])]
+            both = [known.setting, *references]
             verify(guard_checkers.nothing_loosens_under_an_unreadable_policy, family, setting, both)
             return
         is_change = known.setting != setting  # restoring the accepted setting is not limited
@@ -231,6 +231,18 @@ class Auditor:
             verify(guard_checkers.factor_within_limit, family, setting, references, policy.max_factor)
             loosened = [one for one in basis.file.families if self._is_loosened(one, basis)]
             verify(guard_checkers.families_within_limit, family, loosened, policy.max_families)
+
+    def _references(self, attempt: Attempt, basis: Basis) -> list[Setting]:
+        """Return the settings that may be in force: what a settled read shows, else the proof as well."""
+        known, newest = basis.known.get(attempt.family), basis.reads[0] if basis.reads else None
+        if not isinstance(known, Confirmed) or newest is None:
+            return []
+        row = newest.read.rows.get(attempt.family)
+        seen = row.setting if row is not None and newest.read.begun_at > known.at else None
+        if seen is None:
+            return [known.setting]
+        is_settled = newest.read.begun_at >= known.at + checkers.SETTLING_S
+        return [seen] if is_settled else [known.setting, seen]
 
     def _is_loosened(self, family: Family, basis: Basis) -> bool:
         """Tell whether the file certainly loosens a family: nothing drifted, and nothing is in doubt."""
@@ -418,6 +430,11 @@ class Auditor:
             return False
         newest = max((number for _, number in self.may_be_in_force(family)), default=0)
         if guard_checkers.looser(live, wanted) and (wanted.disabled or newest > basis.file_number):
+            return False
+        references = (live, known.setting)
+        if self._world.scenario.guarded and any(
+            guard_checkers.as_good_as_off(one, wanted) for one in references
+        ):
             return False
         tried = any(one.family == family and one.setting == wanted for one in truth.attempts)
         frozen = basis.reads[0].read.rows[family].frozen

@@ -113,25 +113,51 @@ def nothing_loosens_under_an_unreadable_policy(
 def factor_within_limit(
     family: Family, setting: Setting, references: Sequence[Setting | None], limit: float | None
 ) -> str | None:
-    """No field is loosened by more than the policy's factor, from any value that may be in force."""
+    """Nothing gets looser by more than the policy's factor, from any value that may be in force."""
     for before in references if limit is not None else ():
         if before is None or before.disabled or setting.disabled or not looser(before, setting):
             continue
-        found = max(_factors(before, setting))
-        if limit is not None and found > limit:
+        found = times_looser(before, setting)
+        if limit is not None and found > limit * (1.0 + ROUNDING):
             return (
                 f"{family}: {setting} is {found:g} times looser than {before}, the policy allows {limit:g}"
             )
     return None
 
 
-def _factors(before: Setting, after: Setting) -> tuple[float, float, float]:
-    def shrunk(was: float, now: float) -> float:
-        return 1.0 if now >= was else float("inf") if now == 0.0 else was / now
+ROUNDING = 1e-9
+"""These checkers compute with floating point numbers: a factor of exactly the limit is within it."""
 
+
+def times_looser(before: Setting, after: Setting) -> float:
+    """Return the worst of: contracts until it trips, within a second, within a minute; and the freeze.
+
+    Both settings are enabled. A freeze until reset lasts longer than any minute.
+    """
     (window, freeze, _), (window_now, freeze_now, _) = ranks(before), ranks(after)
     contracts = float(after.qty_limit.value) / float(before.qty_limit.value)
-    return shrunk(window, window_now), shrunk(freeze, freeze_now), contracts
+    rounds = 1.0 + 60_000.0 / min(window, freeze)
+    rounds_now = 1.0 + 60_000.0 / min(window_now, freeze_now)
+    shorter = 1.0 if freeze == freeze_now else freeze / freeze_now
+    return max(contracts, contracts * window / window_now, contracts * rounds_now / rounds, shorter)
+
+
+def as_good_as_off(before: Setting, after: Setting) -> bool:
+    """Tell whether a change of an enabled family leaves next to no protection: it takes the guard."""
+    if before.disabled or after.disabled:
+        return False
+    is_short = after.time_interval_ms < min(100, before.time_interval_ms)
+    return is_short or times_looser(before, after) >= 1000.0 * (1.0 - ROUNDING)
+
+
+def near_off_is_guarded(
+    family: Family, setting: Setting, references: Sequence[Setting | None]
+) -> str | None:
+    """Without permission nothing is changed to what is as good as disabled, whatever may be in force."""
+    for before in references:
+        if before is not None and as_good_as_off(before, setting):
+            return f"{family}: {setting} is as good as off after {before}, without permission"
+    return None
 
 
 def goes_early_only_to_protect(

@@ -17,6 +17,10 @@ from tests.simulation.truth import Attempt, FileOrder
 FAMILY, OTHER = parse_family("BTC-USD"), parse_family("ETH-USD")
 TIGHT, LOOSE, MIXED, TIGHTEST = SETTINGS
 HEALED = Setting(5000, 0, Quantity("50"))
+QTY = TIGHT.qty_limit
+FASTER = Setting(2500, 1000, Quantity("200"))
+SOONER = Setting(5000, 1000, Quantity("100"))
+SHORTER = Setting(2500, 2000, Quantity("50"))
 """MIXED, with TIGHT's value where it is looser."""
 
 REVIEWED: Mapping[Family, tuple[Setting | None, Setting]] = {FAMILY: (LOOSE, TIGHT)}
@@ -77,6 +81,11 @@ OBJECTIONS: list[tuple[Checker, tuple[Any, ...]]] = [
     (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [TIGHT], 2)),
     (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [LOOSE, TIGHT], 2)),
     (guard_checkers.factor_within_limit, (FAMILY, TIGHT, [MIXED], 4)),  # from until-reset to 2 s
+    (guard_checkers.factor_within_limit, (FAMILY, FASTER, [TIGHT], 3.9)),  # each field by 2
+    (guard_checkers.factor_within_limit, (FAMILY, SOONER, [TIGHT], 1.9)),  # the freeze alone
+    (guard_checkers.near_off_is_guarded, (FAMILY, TIGHT, [MIXED])),  # from until-reset to 2 s
+    (guard_checkers.near_off_is_guarded, (FAMILY, TIGHT, [TIGHT, Setting(5000, 2000, Quantity("0.1"))])),
+    (guard_checkers.near_off_is_guarded, (FAMILY, Setting(99, 2000, Quantity("1")), [TIGHT])),
     (guard_checkers.families_within_limit, (FAMILY, [FAMILY, OTHER], 1)),
     (guard_checkers.pause_holds, (FAMILY, 1.0, 1.1)),
     (guard_checkers.nothing_outside_the_review_is_sent, (FAMILY, TIGHT, LOOSE, {})),
@@ -124,6 +133,15 @@ CONSENTS: list[tuple[Checker, tuple[Any, ...]]] = [
     (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [TIGHT], 4)),
     (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [TIGHT], None)),
     (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [None, DISABLED], 1)),
+    (guard_checkers.factor_within_limit, (FAMILY, FASTER, [TIGHT], 4)),
+    (guard_checkers.factor_within_limit, (FAMILY, SOONER, [TIGHT], 2)),
+    (
+        guard_checkers.factor_within_limit,
+        (FAMILY, SHORTER, [TIGHT], 1),
+    ),  # half the time, half the contracts
+    (guard_checkers.near_off_is_guarded, (FAMILY, LOOSE, [TIGHT, None, DISABLED])),
+    (guard_checkers.near_off_is_guarded, (FAMILY, DISABLED, [TIGHT])),
+    (guard_checkers.near_off_is_guarded, (FAMILY, Setting(99, 2000, QTY), [Setting(98, 2000, QTY)])),
     (guard_checkers.families_within_limit, (FAMILY, [FAMILY], 1)),
     (guard_checkers.families_within_limit, (FAMILY, [FAMILY, OTHER], None)),
     (guard_checkers.pause_holds, (FAMILY, 1.0, 1.0)),

@@ -33,7 +33,7 @@ from reconciler.simulator.rules import SimulatedExchange
 from tests.simulation import checkers
 from tests.simulation.auditor import Auditor
 from tests.simulation.features import draw
-from tests.simulation.guard_checkers import looser
+from tests.simulation.guard_checkers import as_good_as_off, looser
 from tests.simulation.host import Host
 from tests.simulation.keeping import Keeping, PostgresKeeping, SqliteKeeping
 from tests.simulation.network import Network, wire
@@ -673,10 +673,18 @@ class World:
         return [
             family
             for family in self.scenario.families
-            if not (guarded and last[family].disabled)
+            if not (guarded and (last[family].disabled or self._near_off(family, last[family])))
             and not (extras.lasting and extras.lasting.for_ever and extras.lasting.family == family)
             and not (extras.list_faults_last and extras.list_family == family)
         ]
+
+    def _near_off(self, family: Family, wanted: Setting) -> bool:
+        """Tell whether the change that is left is as good as disabling, which nobody permitted."""
+        before = [
+            self.truth.now_in_force(family),
+            *(one for one, _ in self.auditor.may_be_in_force(family)),
+        ]
+        return any(one is not None and as_good_as_off(one, wanted) for one in before)
 
     def _doubted(self) -> list[Family]:
         """Return the families that are not on record as the last file says. Time alone changes nothing."""

@@ -94,7 +94,7 @@ def examples() -> dict[str, Document]:
         ),
     ]
     override = OverrideLine(
-        BTC, "loosening.maxFactor: qtyLimit ×4, limit ×2", "agreed with risk", WALL - timedelta(seconds=1)
+        BTC, "loosening.maxFactor: ×4, limit ×2", "agreed with risk", WALL - timedelta(seconds=1)
     )
     wrong = problem(
         Code.UNKNOWN_KEY,

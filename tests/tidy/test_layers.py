@@ -41,6 +41,7 @@ VALUE_MODULES = {
     "datetime",
     "decimal",
     "enum",
+    "fractions",
     "hashlib",
     "json",
     "re",

@@ -298,8 +298,11 @@ def test_heal_loosened_puts_back_only_what_became_less_safe(live: str | None, he
     gone = {} if live else {BTC: MissingRow(950.0, 1, gone_at=950.5)}
     reads = Reads(read(950.0, rows), missing=gone)
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
+    # Leaving until-reset is as good as switching off, also where that is what the file says: by name only.
+    allowed = frozenset({Allow(Kind.DISABLE, BTC)} if live == "5000/0/100" else ())
     plans = {
-        policy: plan_of({BTC: SETTINGS["A"]}, known, reads, Rules(drift=policy)) for policy in DriftPolicy
+        policy: plan_of({BTC: SETTINGS["A"]}, known, reads, Rules(drift=policy, allowed=allowed))
+        for policy in DriftPolicy
     }
     assert plans[DriftPolicy.HEAL].requests
     assert bool(plans[DriftPolicy.HEAL_LOOSENED].requests) == healed

@@ -12,12 +12,16 @@ from itertools import chain, combinations, combinations_with_replacement, produc
 import pytest
 
 from reconciler.core.direction import Direction, direction
-from reconciler.core.evidence import Reads
+from reconciler.core.evidence import MissingRow, Reads, SeenRow
+from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Known, Uncertain, interval_text
+from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Because, Plan, Rules
 from reconciler.core.policy import (
     Allow,
     Bound,
+    Exposures,
+    Floor,
     Judgement,
     Kind,
     Loosening,
@@ -25,8 +29,8 @@ from reconciler.core.policy import (
     Proposal,
     Refusal,
     effective_bounds,
+    effective_exposure,
     judge,
-    loosening_factors,
     plainly,
     refused_as_written,
 )
@@ -57,6 +61,9 @@ def policy(
     share: str | None = None,
     disable_allowed: bool = False,
     protected: tuple[Family, ...] = (),
+    exposure: Exposures | None = None,
+    family_exposures: Mapping[str, Exposures] | None = None,
+    floor: Floor | None = None,
 ) -> Policy:
     return Policy(
         path="mmp-policy.yaml",
@@ -66,6 +73,9 @@ def policy(
         loosening=Loosening(Decimal(factor) if factor else None, count, Decimal(share) if share else None),
         disable_allowed=disable_allowed,
         protected=frozenset(protected),
+        default_exposure=exposure or {},
+        family_exposures=family_exposures or {},
+        floor=floor or Floor(),
     )
 
 
@@ -112,11 +122,12 @@ def looser(count: int) -> dict[Family, tuple[str | None, str]]:
         ("5000/2000/100", "0/2000/100", True),
         ("0/2000/100", "0/2000/200", False),
         (None, "0/2000/100", False),
-        ("5000/2000/100", "1/1/999999", False),
+        ("5000/2000/100", "100/101/999", False),
         ("0/2000/100", "5000/2000/100", False),
+        (None, "1/1/999999", False),
     ],
 )
-def test_without_a_policy_only_disabling_what_is_enabled_is_refused(
+def test_without_a_policy_disabling_what_is_enabled_is_refused(
     before: str | None, after: str, refused: bool
 ) -> None:
     assert rules_broken(judged({BTC: (before, after)}, None)) == [(BTC, "guard")] * refused
@@ -134,38 +145,113 @@ def test_a_policy_may_allow_disabling_and_then_nothing_else_refuses_it() -> None
     assert rules_broken(judged(change, policy(disable_allowed=True))) == []
 
 
-# ---- how far: factors ----------------------------------------------------------------------------
+# ---- the floor: as good as off -------------------------------------------------------------------
 
-FACTORS = [
-    ("5000/2000/100", "5000/2000/200", {QTY: "2"}),
-    ("5000/2000/100", "5000/2000/400", {QTY: "4"}),
-    ("5000/2000/100", "5000/2000/50", {}),
-    ("5000/2000/0.1", "5000/2000/0.25", {QTY: "2.5"}),
-    ("5000/2000/100.0", "5000/2000/100", {}),
-    ("9000/2000/100", "4500/2000/100", {TIME: "2"}),
-    ("5000/2000/100", "10000/2000/100", {}),
-    ("5000/3000/100", "5000/1000/100", {FREEZE: "3"}),
-    ("5000/0/100", "5000/3600000/100", {FREEZE: None}),
-    ("5000/2000/100", "5000/0/100", {}),
-    ("5000/0/100", "5000/0/200", {QTY: "2"}),
-    ("5000/2000/100", "0/2000/100", {}),
-    ("0/2000/100", "5000/2000/100", {}),
-    ("9000/4000/100", "3000/2000/400", {TIME: "3", FREEZE: "2", QTY: "4"}),
-    ("5000/2000/0", "5000/2000/1", {QTY: None}),
+NEAR_OFF = [
+    # A window below 100 ms: from at or above it, or to a lower value below it.
+    ("100/2000/100", "99/2000/100", ["timeInterval"]),
+    ("5000/2000/100", "100/2000/100", []),
+    ("50/2000/100", "49/2000/100", ["timeInterval"]),
+    ("50/2000/100", "50/2000/200", []),
+    ("50/2000/100", "51/2000/200", []),
+    ("50/2000/100", "99/2000/100", []),
+    ("0/2000/100", "1/2000/100", []),
+    (None, "1/2000/100", []),
+    # A tighter quantity does not outweigh it.
+    ("5000/2000/100", "1/2000/0.001", ["timeInterval"]),
+    # A factor of 1000 or more, whichever figure it is of.
+    ("5000/2000/1", "5000/2000/999.99", []),
+    ("5000/2000/1", "5000/2000/1000", ["factor"]),
+    ("5000/2000/1", "50/2000/10", ["timeInterval", "factor"]),
+    ("5000/2000/1", "500/2000/100", ["factor"]),
+    ("5000/2000/1", "9000/2000/1000", ["factor"]),
+    ("5000/2000000/1", "5000/2000/1", ["factor"]),
+    ("5000/0/1", "5000/3600000/1", ["factor"]),
+    ("1/1/1", "1/1/100000000000000000000", ["factor"]),
+    # Between disabled settings there is no protection to lose.
+    ("0/2000/1", "0/2000/1000", []),
+    # Disabling is judged by its own rule.
+    ("5000/2000/1", "0/2000/1000", ["off"]),
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "factors"), FACTORS)
-def test_each_field_that_gets_looser_has_its_factor(
-    before: str, after: str, factors: dict[Field, str | None]
+@pytest.mark.parametrize(("before", "after", "told"), NEAR_OFF)
+def test_what_is_as_good_as_off_takes_the_guard_of_disabling(
+    before: str | None, after: str, told: list[str]
 ) -> None:
-    told = loosening_factors(setting(before), setting(after))
-    assert {name: None if value is None else plainly(value) for name, value in told.items()} == factors
+    change = {BTC: (before, after)}
+    bare, ruled = judged(change, None).refusals, judged(change, policy()).refusals
+    names = {"timeInterval": "floor.timeInterval", "factor": "floor.factor", "off": "disable"}
+    assert [one.rule for one in bare] == ["guard"] * len(told)
+    assert sorted(one.rule for one in ruled) == sorted(names[each] for each in told)
+    assert {one.kind for one in (*bare, *ruled)} <= {Kind.DISABLE}
+    assert [one.measured for one in sorted(bare, key=lambda one: one.measured)] == [
+        one.measured for one in sorted(ruled, key=lambda one: one.measured)
+    ]
+    assert judged(change, None, frozenset({Allow(Kind.DISABLE, BTC)})).refusals == ()
+    assert judged(change, policy(disable_allowed=True)).refusals == ()
+
+
+def test_the_floor_is_what_the_policy_says_and_tells_both_numbers() -> None:
+    under = policy(floor=Floor(2000, Decimal("2.5")))
+    told = judged({BTC: ("5000/2000/100", "1999/2000/100")}, under).refusals
+    assert [one.sentence for one in told] == [
+        "floor.factor: ×2.502, limit less than ×2.5",
+        "floor.timeInterval: timeInterval 1999ms, limit 2s",
+    ]
+    assert judged({BTC: ("5000/2000/100", "2000/2000/100")}, under).refusals[0].measured == "×2.5"
+    assert judged({BTC: ("5000/2000/100", "2001/2000/100")}, under).refusals == ()
+
+
+def test_a_change_beyond_both_limits_takes_the_override_of_its_direction_as_well() -> None:
+    change = {BTC: ("5000/2000/1", "5000/2000/1000")}
+    told = judged(change, policy(factor="2")).refusals
+    assert [str(one.override) for one in told] == ["disable:BTC-USD", "loosen:BTC-USD"]
+    one = frozenset({Allow(Kind.DISABLE, BTC)})
+    assert [each.rule for each in judged(change, policy(factor="2"), one).refusals] == [
+        "loosening.maxFactor"
+    ]
+
+
+def test_restoring_the_accepted_setting_after_drift_is_not_judged_by_the_floor() -> None:
+    """Live was changed by hand to 50 ms, 1 ms and 0.01 contracts; a file of 60 ms was accepted once."""
+    accepted = setting("60/2000/100")
+    plan = plan_of(
+        {BTC: accepted}, {BTC: confirmed("60/2000/100")}, Reads(read(990, {BTC: row("50/1/0.01")}))
+    )
+    assert [(one.action, one.direction) for one in plan.changes] == [(Action.SET, Direction.MIXED)]
+    loosening = plan_of(
+        {BTC: accepted}, {BTC: confirmed("60/2000/100")}, Reads(read(990, {BTC: row("60/2000/0.01")}))
+    )
+    assert held(loosening) == {BTC: Because.GUARD}
+    assert {hold_words(one) for one in loosening.changes} == {
+        "would be as good as switching protection off"
+    }
+
+
+@pytest.mark.parametrize(
+    ("may_be", "refused"), [("50/2000/100", True), ("90/2000/1", False), ("0/2000/100", False)]
+)
+def test_the_floor_counts_from_whatever_an_open_request_may_have_set(may_be: str, refused: bool) -> None:
+    one = replace(proposal(BTC, "20/2000/100", "40/2000/100"), may_be=(setting(may_be),))
+    found = judge([one], desired({BTC: one.after}), None, frozenset(), in_force=1).refusals
+    assert bool(found) == (refused or may_be.startswith("90"))
+
+
+# ---- how far: factors ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("limit", "before", "after", "measured"),
     [
+        # Each field is twice as loose, and the exposure per second rises by four.
+        ("2", "10000/60000/100", "5000/30000/200", "×4"),
+        ("4", "10000/60000/100", "5000/30000/200", None),
+        # A shorter window with fewer contracts lets no more be traded.
+        ("1", "10000/2000/100", "5000/2000/50", None),
+        # Of the freeze alone: per minute it is 61/31, by itself 2.
+        ("1.999", "5000/2000/100", "5000/1000/100", "×2"),
+        ("2", "5000/2000/100", "5000/1000/100", None),
         ("2", "5000/2000/100", "5000/2000/200", None),
         ("2", "5000/2000/100", "5000/2000/200.00000000001", "×2.001"),
         ("2", "5000/2000/100", "5000/2000/400", "×4"),
@@ -185,14 +271,15 @@ def test_each_field_that_gets_looser_has_its_factor(
             "5000/2000/10000000000000000000.1",
             "×10000000000000000000.1",
         ),
-        ("99999999999999999999", "5000/0/100", "5000/2000/100", "without a finite factor"),
-        ("99999999999999999999", "5000/2000/0", "5000/2000/1", "without a finite factor"),
+        ("99999999999999999999", "5000/0/100", "5000/2000/100", "unlimited"),
+        ("99999999999999999999", "5000/2000/0", "5000/2000/1", "unlimited"),
     ],
 )
 def test_a_factor_is_compared_exactly_and_told_so_that_it_looks_beyond_its_limit(
     limit: str, before: str, after: str, measured: str | None
 ) -> None:
-    refusals = judged({BTC: (before, after)}, policy(factor=limit)).refusals
+    refusals = judged({BTC: (before, after)}, policy(factor=limit, disable_allowed=True)).refusals
+    assert {(one.field, one.kind) for one in refusals} <= {(None, Kind.LOOSEN), (None, Kind.MIXED)}
     assert [(one.rule, one.measured, one.limit) for one in refusals] == [
         ("loosening.maxFactor", measured, f"×{limit}")
     ] * (measured is not None)
@@ -203,7 +290,10 @@ def test_a_factor_is_compared_exactly_and_told_so_that_it_looks_beyond_its_limit
     [
         ("5000/2000/100", "5000/2000/400", Kind.LOOSEN),
         ("5000/2000/100", "9000/2000/400", Kind.MIXED),
-        ("5000/2000/100", "0/2000/400", Kind.DISABLE),
+        # Disabling is judged by the rule of disabling alone.
+        ("5000/2000/100", "0/2000/400", None),
+        ("0/2000/100", "0/2000/400", Kind.LOOSEN),
+        ("0/2000/100", "0/3000/400", Kind.MIXED),
         ("0/2000/100", "5000/2000/400", None),
         (None, "5000/2000/400", None),
         ("5000/2000/400", "5000/2000/100", None),
@@ -426,6 +516,59 @@ def test_a_star_stands_for_any_characters(pattern: str, family: str, fits: bool)
     assert (found[QTY].minimum is not None) == fits
 
 
+@pytest.mark.parametrize(
+    ("family", "limits"),
+    [
+        ("BTC-USD", {"perTrip": "200", "perSecond": "9", "perMinute": "5000"}),
+        ("BTC-USD_UM", {"perTrip": "300", "perSecond": "9", "perMinute": "5000"}),
+        ("ETH-USD", {"perTrip": "400", "perMinute": "5000"}),
+        ("SOL-USD", {"perMinute": "5000"}),
+    ],
+)
+def test_the_most_specific_limit_of_each_figure_counts(family: str, limits: dict[str, str]) -> None:
+    under = policy(
+        exposure={Figure.PER_MINUTE: Decimal(5000)},
+        family_exposures={
+            "BTC-USD": {Figure.PER_TRIP: Decimal(200)},
+            "BTC-*": {Figure.PER_TRIP: Decimal(300), Figure.PER_SECOND: Decimal(9)},
+            "*T*": {Figure.PER_TRIP: Decimal(400)},
+        },
+    )
+    found = effective_exposure(Family(family), under)
+    assert {name.value: plainly(most) for name, most in found.items()} == limits
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"),
+    [
+        (None, "5000/2000/100", False),
+        (None, "5000/2000/100.1", True),
+        (None, "4999/2000/100", True),
+        ("1000/2000/100", "2000/2000/100", False),
+        ("2000/2000/100", "1000/2000/100", True),
+        ("1000/2000/100", "1000/9000/100", False),
+        # What is disabled excuses nothing, though no figure is larger than its own.
+        ("0/2000/100", "1000/2000/100", True),
+        ("5000/2000/100", "0/2000/900", False),
+        ("0/2000/100", "0/2000/900", False),
+    ],
+)
+def test_a_figure_above_its_limit_is_refused_unless_it_was_so_before(
+    before: str | None, after: str, refused: bool
+) -> None:
+    under = policy(exposure={Figure.PER_SECOND: Decimal(20)}, disable_allowed=True)
+    told = judged({BTC: (before, after)}, under).refusals
+    assert [one.rule for one in told] == ["bounds.exposure.perSecond.max"] * refused
+    assert {(one.kind, one.field, one.limit) for one in told} <= {(Kind.BOUNDS, None, "20")}
+
+
+def test_a_figure_above_its_limit_is_told_with_both_numbers() -> None:
+    under = policy(exposure={Figure.PER_MINUTE: Decimal("3099.9")})
+    (told,) = judged({BTC: (None, "5000/2000/100")}, under).refusals
+    assert told.sentence == "bounds.exposure.perMinute.max: 3100, limit 3099.9"
+    assert told.allow == "--allow bounds:BTC-USD"
+
+
 # ---- protected families --------------------------------------------------------------------------
 
 
@@ -461,7 +604,7 @@ def test_an_override_lets_its_own_kind_and_family_pass_and_is_told_only_if_it_wa
 
 def test_a_refusal_says_rule_value_limit_and_the_override_that_would_do() -> None:
     (refusal,) = judged({BTC: ("5000/2000/100", "5000/2000/400")}, policy(factor="2")).refusals
-    assert refusal.sentence == "loosening.maxFactor: qtyLimit ×4, limit ×2"
+    assert refusal.sentence == "loosening.maxFactor: ×4, limit ×2"
     assert refusal.allow == "--allow loosen:BTC-USD"
     (refusal,) = judged(looser(1), policy(count=0)).refusals
     assert refusal.sentence == "loosening.maxFamilies: 1 at once, limit 0"
@@ -469,11 +612,16 @@ def test_a_refusal_says_rule_value_limit_and_the_override_that_would_do() -> Non
 
 def test_refusals_are_sorted_by_family_rule_and_field() -> None:
     changes = {ETH: ("9000/4000/100", "3000/1000/900"), BTC: ("9000/4000/100", "3000/1000/900")}
-    refusals = judged(changes, policy(factor="2", count=1)).refusals
-    assert [(one.family, one.rule.partition(".")[2], one.field) for one in refusals] == [
-        (family, *rule)
-        for family in (BTC, ETH)
-        for rule in (("maxFactor", FREEZE), ("maxFactor", QTY), ("maxFactor", TIME), ("maxFamilies", None))
+    limits = {QTY: bound(None, "800"), TIME: bound("4000", None)}
+    under = policy(default=limits, factor="2", count=1)
+    rules = [
+        ("bounds.qtyLimit.max", QTY),
+        ("bounds.timeInterval.min", TIME),
+        ("loosening.maxFactor", None),
+        ("loosening.maxFamilies", None),
+    ]
+    assert [(one.family, one.rule, one.field) for one in judged(changes, under).refusals] == [
+        (family, *rule) for family in (BTC, ETH) for rule in rules
     ]
 
 
@@ -506,13 +654,79 @@ def test_a_plan_holds_what_is_refused_and_nothing_else() -> None:
     assert held(plan_of(wanted, known)) == {SOL: Because.GUARD}
 
 
+# ---- an enable is measured from the last enabled setting on record --------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "live", "after", "told"),
+    [
+        # Switched off by hand, and a file of another setting comes: from the last proof.
+        ("5000/2000/100", "0/2000/100", "5000/2000/400", ["loosening.maxFactor ×4"]),
+        (
+            "5000/2000/100",
+            "0/2000/100",
+            "5000/2000/100000",
+            ["floor.factor ×1000", "loosening.maxFactor ×1000"],
+        ),
+        ("5000/2000/100", "0/2000/100", "5000/2000/200", []),
+        ("5000/2000/100", "0/2000/100", "5000/2000/100", []),
+        ("5000/2000/100", "0/2000/100", "1000/2000/20", []),
+        ("5000/2000/100", "0/2000/100", "50/2000/1", ["floor.timeInterval 50ms"]),
+        # A row that is gone lifts no limit either.
+        ("5000/2000/100", None, "5000/2000/400", ["loosening.maxFactor ×4"]),
+        # The last enabled setting is not on record: the factor is not known.
+        ("0/2000/100", "0/2000/100", "5000/2000/99999", []),
+    ],
+)
+def test_an_enable_is_measured_from_the_last_enabled_setting_on_record(
+    known: str, live: str | None, after: str, told: list[str]
+) -> None:
+    missing = MissingRow(950.0, 1, gone_at=950.5, asked_at=950.5)
+    gone = Reads(read(950, {}), missing={BTC: missing})
+    reads = gone if live is None else Reads(read(NOW, {BTC: row(live)}))
+    record: dict[Family, Known] = {BTC: confirmed(known)}
+    plan = plan_of({BTC: setting(after)}, record, reads, Rules(policy=policy(factor="2")))
+    (change,) = plan.changes
+    assert [f"{one.rule} {one.measured}" for one in plan.refusals] == told
+    assert change.direction is Direction.ENABLE
+    off = known.startswith("0")
+    assert change.measured_from == (None if off else setting(known))
+    assert (change.factor is None) == off
+
+
+def test_the_first_setting_of_a_family_is_not_held_for_what_a_row_once_showed() -> None:
+    """Somebody else's row, until-reset, is gone: nothing was ever accepted, and nothing protects now."""
+    missing = MissingRow(950.0, 1, gone_at=950.5, asked_at=950.5)
+    rows = {BTC: SeenRow(row("5000/0/100"), 940.0)}
+    reads = Reads(read(950, {}), missing={BTC: missing}, rows=rows)
+    plan = plan_of({BTC: setting("5000/2000/100")}, {}, reads)
+    assert [(one.action, one.factor, one.measured_from) for one in plan.changes] == [
+        (Action.SET, None, None)
+    ]
+    under = Rules(policy=policy(factor="2"))
+    refusals = plan_of({BTC: setting("5000/2000/100")}, {}, reads, under).refusals
+    assert [one.rule for one in refusals] == ["loosening.maxFactor"]
+    record: dict[Family, Known] = {BTC: Uncertain(None, (unresolved("5000/0/100"),))}
+    refusals = plan_of({BTC: setting("5000/2000/100")}, record, reads).refusals
+    assert [one.measured for one in refusals] == ["unlimited"]
+
+
+def test_the_digest_covers_what_the_factor_is_measured_from_where_that_is_not_before() -> None:
+    reads = Reads(read(NOW, {BTC: row("0/2000/100")}))
+    digests = {
+        plan_of({BTC: setting("5000/2000/100")}, {BTC: confirmed(known)}, reads).digest
+        for known in ("0/2000/100", "5000/2000/50", "5000/2000/60", "5000/2000/60.0")
+    }
+    assert len(digests) == 3
+
+
 def test_a_plan_tells_which_refusals_were_overridden() -> None:
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
     under = Rules(policy=policy(factor="2"), allowed=frozenset({Allow(Kind.LOOSEN, BTC)}))
     plan = plan_of({BTC: setting("5000/2000/400")}, known, rules=under)
     assert plan.requests
     assert plan.refusals == ()
-    assert [one.sentence for one in plan.overridden] == ["loosening.maxFactor: qtyLimit ×4, limit ×2"]
+    assert [one.sentence for one in plan.overridden] == ["loosening.maxFactor: ×4, limit ×2"]
 
 
 # ---- slices: a plan that is narrowed or put off is judged as the whole file is -------------------
@@ -672,10 +886,23 @@ BOUNDS: dict[str, Mapping[Field, Bound]] = {
     "windows": {TIME: bound("2000", None, False)},
     "freezes": {FREEZE: bound(None, "2000", False), QTY: bound("2", "5")},
 }
+EXPOSURES: dict[str, Exposures] = {
+    "none": {},
+    "windows": {Figure.PER_SECOND: Decimal(2)},
+    "freezes": {Figure.PER_TRIP: Decimal(5), Figure.PER_MINUTE: Decimal("52.5")},
+}
+LOW, HIGH = Floor(), Floor(2000, Decimal(6))
 POLICIES = [
-    policy(default=BOUNDS[name], factor=factor, disable_allowed=disable, protected=protected)
-    for name, factor, disable, protected in product(
-        BOUNDS, (None, "1", "2.5", "3"), (True, False), ((), (BTC,))
+    policy(
+        default=BOUNDS[name],
+        exposure=EXPOSURES[name],
+        factor=factor,
+        disable_allowed=disable,
+        floor=floor,
+        protected=protected,
+    )
+    for name, factor, (disable, floor), protected in product(
+        BOUNDS, (None, "1", "2.5", "6"), ((True, HIGH), (False, LOW), (False, HIGH)), ((), (BTC,))
     )
 ]
 
@@ -692,15 +919,52 @@ def oracle(before: str | None, after: str, under: Policy) -> set[tuple[str, str]
         found.add(("protected", "protected"))
     for place, name in enumerate(("timeInterval", "frozenInterval", "qtyLimit")):
         found |= oracle_of_bounds(place, name, was[place] if was else None, now[place], under)
-    kind = oracle_of_kind(was, now)
-    limit = under.loosening.max_factor
-    if was is not None and kind and limit is not None:
-        beyond = [
-            was[0] > now[0] > 0 and was[0] / now[0] > Fraction(limit),
-            (was[1] == 0 and now[1] > 0) or (was[1] > now[1] > 0 and was[1] / now[1] > Fraction(limit)),
-            now[2] / was[2] > Fraction(limit),
-        ]
-        found |= {(kind, "loosening.maxFactor")} if any(beyond) else set()
+    found |= oracle_of_exposure(was if enabled else None, now, under)
+    kind, limit = oracle_of_kind(was, now), under.loosening.max_factor
+    most = (
+        None
+        if was is None or (now[0] and not was[0]) or (enabled and not now[0])
+        else oracle_factor(was, now)
+    )
+    if kind and limit is not None and most is not None and most > Fraction(limit):
+        found.add((kind, "loosening.maxFactor"))
+    if enabled and was is not None and now[0] and not under.disable_allowed:
+        if now[0] < under.floor.time_interval_ms and now[0] < was[0]:
+            found.add(("disable", "floor.timeInterval"))
+        if most is not None and most >= Fraction(under.floor.factor):
+            found.add(("disable", "floor.factor"))
+    return found
+
+
+ENDLESS = Fraction(10**9)
+"""A freeze until reset, in ms: longer than any window, and than any factor of these worlds."""
+
+
+def oracle_figures(setting: list[Fraction]) -> list[Fraction]:
+    """Return contracts per trip, per second and per minute of window, freeze and quantity in ms."""
+    window, freeze, quantity = setting[0], setting[1] or ENDLESS, setting[2]
+    trips = 60_000 / min(window, freeze)
+    return [quantity, quantity / (window / 1000), quantity + quantity * trips]
+
+
+def oracle_factor(was: list[Fraction], now: list[Fraction]) -> Fraction:
+    freeze = (was[1] or ENDLESS) / (now[1] or ENDLESS)
+    if now[0] == 0:
+        return max(freeze, now[2] / was[2])
+    return max(freeze, *(a / b for a, b in zip(oracle_figures(now), oracle_figures(was), strict=True)))
+
+
+def oracle_of_exposure(
+    was: list[Fraction] | None, now: list[Fraction], under: Policy
+) -> set[tuple[str, str]]:
+    """Return what is above its limit, and was less far above it; ``was``: an enabled setting, or None."""
+    found = set()
+    for place, name in enumerate(("perTrip", "perSecond", "perMinute")):
+        most = next((Fraction(most) for key, most in under.default_exposure.items() if key == name), None)
+        if most is None or now[0] == 0 or oracle_figures(now)[place] <= most:
+            continue
+        if was is None or oracle_figures(was)[place] < oracle_figures(now)[place]:
+            found.add(("bounds", f"bounds.exposure.{name}.max"))
     return found
 
 
@@ -709,8 +973,7 @@ def oracle_of_kind(was: list[Fraction] | None, now: list[Fraction]) -> str | Non
         return None
     if was[0] > now[0] == 0:
         return "disable"
-    endless = Fraction(10**9)
-    freeze = [side[1] or endless for side in (was, now)]
+    freeze = [side[1] or ENDLESS for side in (was, now)]
     looser = now[0] < was[0] or freeze[1] < freeze[0] or now[2] > was[2]
     tighter = now[0] > was[0] or freeze[1] > freeze[0] or now[2] < was[2]
     return {(True, True): "mixed", (True, False): "loosen"}.get((looser, tighter))
@@ -747,7 +1010,7 @@ def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
             told = {(one.kind.value, one.rule) for one in judgement.refusals}
             assert told == oracle(before, after, under), (before, after, under)
             count += 1
-    assert count == 28 * 27 * 48
+    assert count == 28 * 27 * 72
 
 
 def test_a_refused_file_is_refused_as_a_change_from_nothing_is() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from reconciler.core.exposure import Figure
 from reconciler.core.model import Family
-from reconciler.core.policy import Bound, Loosening, Policy
+from reconciler.core.policy import Bound, Floor, Loosening, Policy
 from reconciler.core.policy_change import SHOWN_FAMILIES, FileChange, PolicyChange, policy_change
 from tests.unit.core_builders import BTC, ETH
 from tests.unit.test_core_policy import FREEZE, QTY, TIME, bound, policy
@@ -73,6 +74,35 @@ def lines(old: Policy | None, new: Policy | None) -> list[str]:
             policy(default={QTY: bound(None, "6")}, families={"BTC-USD": {QTY: bound(None, "1")}}),
             "bounds.qtyLimit.max 5 → 6: looser for ETH-USD, every family that no rule names",
         ),
+        (
+            replace(EMPTY, default_exposure={Figure.PER_MINUTE: Decimal(500)}),
+            replace(EMPTY, default_exposure={Figure.PER_MINUTE: Decimal(600)}),
+            "bounds.exposure.perMinute.max 500 → 600: looser",
+        ),
+        (
+            EMPTY,
+            replace(EMPTY, family_exposures={"ETH-*": {Figure.PER_TRIP: Decimal("1.5")}}),
+            "bounds.exposure.perTrip.max none → 1.5: tighter for ETH-USD, ETH-*",
+        ),
+        (
+            EMPTY,
+            replace(EMPTY, floor=Floor(time_interval_ms=1)),
+            "floor.timeInterval 100ms → 1ms: looser",
+        ),
+        # Without a policy the guard has the floor that a policy has which names none.
+        (replace(EMPTY, floor=Floor(1000)), None, "floor.timeInterval 1s → 100ms: looser"),
+        (replace(EMPTY, floor=Floor(factor=Decimal(50))), EMPTY, "floor.factor 50 → 1000: looser"),
+        # Where disabling is allowed, the floor holds nothing: the rule of disabling says what changes.
+        (
+            replace(EMPTY, floor=Floor(1)),
+            policy(disable_allowed=True),
+            "disable deny → allow: looser",
+        ),
+        (
+            policy(disable_allowed=True),
+            replace(EMPTY, floor=Floor(1)),
+            "disable allow → deny: tighter",
+        ),
     ],
 )
 def test_a_rule_is_compared_as_it_applies(old: Policy | None, new: Policy | None, told: str) -> None:
@@ -134,6 +164,9 @@ DIFFERENT: dict[str, Any] = {
     "loosening": Loosening(Decimal(2)),
     "disable_allowed": True,
     "protected": frozenset({BTC}),
+    "default_exposure": {Figure.PER_TRIP: Decimal(1)},
+    "family_exposures": {"BTC-USD": {Figure.PER_TRIP: Decimal(1)}},
+    "floor": Floor(1),
 }
 
 
@@ -146,4 +179,10 @@ def test_every_part_of_a_policy_is_compared() -> None:
     assert {each.name for each in fields(Loosening)} == limits.keys()
     for name, limit in limits.items():
         assert lines(EMPTY, replace(EMPTY, loosening=replace(Loosening(), **{name: limit}))), name
+    floors: dict[str, Any] = {"time_interval_ms": 50, "factor": Decimal(500)}
+    assert {each.name for each in fields(Floor)} == floors.keys()
+    for name, limit in floors.items():
+        assert lines(EMPTY, replace(EMPTY, floor=replace(Floor(), **{name: limit}))), name
+    for figure in Figure:
+        assert lines(EMPTY, replace(EMPTY, default_exposure={figure: Decimal(1)})), figure
     assert {each.name for each in fields(Bound)} == {"minimum", "maximum", "zero_allowed"}

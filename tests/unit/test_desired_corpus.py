@@ -63,6 +63,7 @@ BY_OTHER_MEANS = {
     Code.BAD_COUNT,
     Code.BAD_SHARE,
     Code.MIN_OVER_MAX,
+    Code.POLICY_FLOOR,
     Code.DUPLICATE_FAMILY,
     Code.TWO_POLICIES,
     Code.POLICY_BOUNDS,

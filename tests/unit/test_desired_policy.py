@@ -15,8 +15,9 @@ import pytest
 import yaml
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
-from reconciler.core.policy import Bound, Loosening, Policy
+from reconciler.core.policy import Bound, Floor, Loosening, Policy
 from reconciler.core.problems import Code
 from reconciler.desired.nodes import MAX_BYTES, Opaque, read_nodes
 from reconciler.desired.policy import SCHEMA, PolicyReading, load_policy, policy_for, read_policy
@@ -135,6 +136,13 @@ def test_the_sample_is_read_whole() -> None:
         loosening=Loosening(Decimal(2), 3, Decimal("0.5")),
         disable_allowed=False,
         protected=frozenset({Family("BTC-USD")}),
+        default_exposure={
+            Figure.PER_TRIP: Decimal(1000),
+            Figure.PER_SECOND: Decimal(200),
+            Figure.PER_MINUTE: Decimal("20000.5"),
+        },
+        family_exposures={"ETH-*": {Figure.PER_SECOND: Decimal(50)}},
+        floor=Floor(200, Decimal(500)),
     )
     assert len(policy.sha256) == 64
 
@@ -162,7 +170,16 @@ HINTS = [
     ("disable: 7", "write deny or allow"),
     ("loosening: {maxFactor: 2x}", "did you mean 2?"),
     ("loosening: {maxFactor: x1.5}", "did you mean 1.5?"),
-    ("loosening: {maxFactor: half}", "write a plain number such as 2 or 1.5; 1 lets nothing get looser"),
+    ("loosening: {maxFactor: half}", "write a plain number such as 2 or 1.5; 1 lets no exposure rise"),
+    ("floor: {factor: half}", "write a plain number such as 1000 or 500"),
+    ("floor: {timeInterval: none}", "whether disabled may be is said on its own: disabled: deny"),
+    ("floor: []", "write it as floor: {timeInterval: 100ms, factor: 1000}"),
+    (
+        "bounds: {default: {exposure: 5}}",
+        "write it as exposure: {perSecond: {max: 200}, perMinute: {max: 20000}}",
+    ),
+    ("bounds: {default: {exposure: {perTrip: 5}}}", "write it as perTrip: {max: 1000}"),
+    ("bounds: {default: {exposure: {perhour: {}}}}", "the keys here are: perTrip, perSecond, perMinute"),
     ("loosening: {maxFactor: 0x2}", "did you mean 2?"),
     ("loosening: {maxFamilies: '3'}", "write it without quotes"),
     ("loosening: {maxFamilies: few}", "write a whole number such as 3; 0 lets none"),

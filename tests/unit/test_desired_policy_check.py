@@ -62,6 +62,44 @@ def test_each_refusal_is_at_the_value_it_is_about(policy: str, places: list[tupl
     assert [(each.code.value, each.line, each.column) for each in reading.problems] == places
 
 
+@pytest.mark.parametrize(
+    ("policy", "own", "places"),
+    [
+        ("floor: {timeInterval: 5s}", "", []),
+        ("floor: {timeInterval: 5001ms}", "", [(4, 17), (4, 17)]),
+        ("floor: {timeInterval: 6s}", "7s", [(4, 17)]),
+        ("floor: {timeInterval: 6s}", "4s", [(4, 17), (9, 19)]),
+    ],
+)
+def test_a_window_below_the_floor_is_a_warning_at_its_place(
+    policy: str, own: str, places: list[tuple[int, int]]
+) -> None:
+    config = CONFIG.replace("ETH-USD:", f"ETH-USD:\n    timeInterval: {own}") if own else CONFIG
+    found = held(policy, config).problems
+    assert [(each.line, each.column) for each in found] == places
+    assert {each.code for each in found} <= {Code.POLICY_FLOOR}
+    assert not any(each.is_error for each in found)
+
+
+def test_a_window_is_warned_about_once() -> None:
+    """Under 100 ms the reader has warned already; a disabled family has no window."""
+    config = CONFIG.replace("timeInterval: 5s", "timeInterval: 99ms")
+    found = held("floor: {timeInterval: 200ms}", config).problems
+    assert [each.code for each in found] == [Code.SHORT_INTERVAL]
+    first, _ = held("floor: {timeInterval: 6s}").problems
+    assert first.message == "BTC-USD: timeInterval 5s is below the floor of mmp-policy.yaml, 6s"
+
+
+@pytest.mark.parametrize(
+    "limit", ["perTrip: {max: 499}", "perSecond: {max: 99.9}", "perMinute: {max: 6499.9}"]
+)
+def test_an_exposure_above_its_bound_is_refused_at_the_family(limit: str) -> None:
+    found = held(bounds(f"exposure: {{{limit}}}")).problems
+    assert [
+        (each.code, each.line, each.column) for each in found if each.message.startswith("ETH-USD")
+    ] == [(Code.POLICY_BOUNDS, 8, 3)]
+
+
 def test_a_family_disabled_by_defaults_is_refused_at_the_word_or_at_the_family() -> None:
     config = CONFIG.replace("timeInterval: 5s", "timeInterval: disabled")
     assert [(each.line, each.column) for each in held("protected: [BTC-USD]", config).problems] == [(7, 3)]

@@ -244,7 +244,7 @@ def test_without_a_policy_the_guard_holds_whatever_disables() -> None:
 def test_a_policy_holds_what_it_refuses() -> None:
     plan = compare(file_of(BTC="1/1/100"), file_of(BTC="1/1/400"), [policy(factor="2")])
     assert because(plan) == {BTC: Because.POLICY}
-    assert plan.refusals[0].sentence == "loosening.maxFactor: qtyLimit ×4, limit ×2"
+    assert plan.refusals[0].sentence == "loosening.maxFactor: ×4, limit ×2"
 
 
 STRICT, LAX = policy(factor="2"), policy(factor="8", disable=True)

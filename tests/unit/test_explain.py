@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.cli.explain import terms_named
 from reconciler.core.direction import Direction
+from reconciler.core.exposure import Figure
 from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.core.model import Family, Field
 from reconciler.core.outcome import Outcome
@@ -102,7 +103,20 @@ def test_every_rule_of_the_policy_and_every_zero_word_is_explained() -> None:
     loosening = {
         f"loosening.{key}" for key in load_schema("policy")["properties"]["loosening"]["properties"]
     }
-    assert {*limits, *loosening, *ZERO_WORDS.values(), GUARD_RULE, "disable", "protected"} <= set(WORDS)
+    schema = load_schema("policy")
+    floor = {f"floor.{key}" for key in schema["properties"]["floor"]["properties"]}
+    figures = schema["$defs"]["bounds"]["properties"]["exposure"]["properties"]
+    exposures = {f"bounds.exposure.{figure}.max" for figure in figures}
+    assert {
+        *limits,
+        *loosening,
+        *floor,
+        *exposures,
+        *ZERO_WORDS.values(),
+        GUARD_RULE,
+        "disable",
+        "protected",
+    } <= set(WORDS)
 
 
 @pytest.mark.parametrize("code", TABLE)
@@ -167,6 +181,9 @@ def explained(family: str, policy: Policy | None = None) -> FamilyTerm:
     return family_term(name, reading.desired, by_field, policy)
 
 
+GUARDED = "disabling it, a timeInterval below 100ms, or a factor of 1000 or more needs --allow"
+
+
 def test_values_are_traced_to_the_line_they_come_from() -> None:
     text = families_text([explained("BTC-USD"), explained("ETH-USD")])
     assert text == (
@@ -175,14 +192,14 @@ def test_values_are_traced_to_the_line_they_come_from() -> None:
         "  timeInterval    5s           from defaults, mmp.yaml:4:17\n"
         "  frozenInterval  2s           from defaults, mmp.yaml:5:19\n"
         "  qtyLimit        100          its own, mmp.yaml:7:23\n"
-        "  policy: none; disabling it needs --allow\n"
+        f"  policy: none; {GUARDED}\n"
         "\n"
         "ETH-USD in main (live) · mmp.yaml\n"
         "  protection is switched off\n"
         "  timeInterval    disabled     its own, mmp.yaml:9:19\n"
         "  frozenInterval  2s           from defaults, mmp.yaml:5:19\n"
         "  qtyLimit        7            its own, mmp.yaml:10:15\n"
-        "  policy: none; disabling it needs --allow\n"
+        f"  policy: none; {GUARDED}\n"
     )
 
 
@@ -200,12 +217,19 @@ def test_a_family_is_told_what_its_policy_allows() -> None:
         families={"BTC-*": {Field.TIME_INTERVAL: Bound(Decimal(1000), Decimal(60_000), False)}},
         loosening=Loosening(max_factor=Decimal(2)),
         protected=frozenset({Family("BTC-USD")}),
+        default_exposure={Figure.PER_SECOND: Decimal(50), Figure.PER_MINUTE: Decimal(900)},
+        family_exposures={"BTC-*": {Figure.PER_SECOND: Decimal("20.5")}},
     )
     term = explained("BTC-USD", policy)
     allowed = [value.allowed for value in term.values]
     assert allowed == ["at least 1s, at most 1m, may not be disabled", "", "at most 500"]
-    assert len(term.notes) == 3
-    assert "protected" in term.notes[0]
+    assert term.notes == (
+        "policy: protected, so it may not be removed, disabled or paused",
+        "policy: one change may raise its exposure by a factor of 2",
+        "policy: exposure perSecond at most 20.5",
+        "policy: exposure perMinute at most 900",
+        "policy: disabling it, a timeInterval below 100ms, or a factor of 1000 or more needs --allow",
+    )
     (document,) = families_document([term])["families"]
     assert [value["policy"] for value in document["values"]] == [allowed[0], None, allowed[2]]
     assert document["values"][2]["source"] == {"path": "mmp.yaml", "line": 7, "column": 23}

@@ -14,13 +14,15 @@ import pytest
 from reconciler import __version__
 from reconciler.cli.output import Output
 from reconciler.core.diff import compare, gone
-from reconciler.core.direction import LESS_SAFE
+from reconciler.core.direction import LESS_SAFE, Direction
+from reconciler.core.evidence import Reads
+from reconciler.core.exposure import UNLIMITED
 from reconciler.core.model import Environment, Family
 from reconciler.core.plan import Action, Because, Rules
 from reconciler.report.documents import Context, Published
 from reconciler.report.gitlab import plans_gitlab
 from reconciler.report.markdown import Page, plans_markdown
-from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting
+from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, read, row, setting
 from tests.unit.markdown_form import BEFORE, BETWEEN, OLD, POLICY, between, hold_to_the_form, sections
 from tests.unit.report_samples import large_plans, small_plans
 
@@ -62,17 +64,19 @@ def test_several_accounts_are_as_the_golden_file() -> None:
     assert told == (GOLDEN / "markdown-several.md").read_text(encoding="utf-8")
 
 
-def test_what_takes_protection_away_comes_first_and_alone() -> None:
+def test_the_worst_comes_first() -> None:
+    """Refused; off or unlimited; not known; then by factor."""
     told = sections(plans_markdown([(between(), BETWEEN)]))
     assert list(told) == [
         "Policy",
-        "Less protection",
+        "Changes, the worst first",
         "Held: not sent",
-        "Other changes",
         "No longer managed: left as it is",
     ]
-    rows = re.findall(r"^\| `([^`]+)`", told["Less protection"], re.MULTILINE)
-    assert list(dict.fromkeys(rows)) == [SOL, "BNB-USD", BTC, ETH]
+    rows = re.findall(r"^\| `([^`]+)`", told["Changes, the worst first"], re.MULTILINE)
+    assert rows == [ETH, SOL, BTC, "ADA-USD", "NEW-USD", "BNB-USD", "XAU-USD_UM"]
+    held = re.findall(r"^- `([^`]+)`", told["Held: not sent"], re.MULTILINE)
+    assert list(dict.fromkeys(held)) == [ETH, SOL, BTC]
 
 
 @pytest.mark.parametrize(
@@ -81,47 +85,78 @@ def test_what_takes_protection_away_comes_first_and_alone() -> None:
         (
             "5000/2000/100",
             "5000/2000/400",
-            "qtyLimit | 100 → 400 | ×4 looser | 100 → 400 contracts per 5 s",
+            "qtyLimit 100 → 400 | ×4 | 100 → 400 | 20 → 80 | 3100 → 12400 | ▼ loosen",
         ),
-        ("5000/2000/400", "5000/2000/1", "qtyLimit | 400 → 1 | ×400 tighter | 400 → 1 contract per 5 s"),
+        (
+            "5000/2000/400",
+            "5000/2000/1",
+            "qtyLimit 400 → 1 |  | 400 → 1 | 80 → 0.2 | 12400 → 31 | ▲ tighten",
+        ),
         (
             "5000/2000/3",
             "1500/2000/3",
-            "timeInterval | 5s → 1500ms | ×3.334 looser | 3 contracts per 5 s → 3 contracts per 1500 ms",
+            "timeInterval 5s → 1500ms | ×3.334 | 3 | 0.6 → 2 | 93 → 123 | ▼ loosen",
         ),
-        ("5000/2000/3", "5000/4000/3", "frozenInterval | 2s → 4s | ×2 tighter | "),
-        ("5000/0/3", "5000/4000/3", "frozenInterval | until-reset → 4s | looser | "),
-        ("5000/4000/3", "5000/0/3", "frozenInterval | 4s → until-reset | tighter | "),
-        ("5000/1/3", "0/1/3", "timeInterval | 5s → disabled |  | 3 contracts per 5 s → no limit"),
-        ("0/1/3", "120000/1/3", "timeInterval | disabled → 2m |  | no limit → 3 contracts per 2 min"),
-        ("0/1/3", "0/1/6", "qtyLimit | 3 → 6 | ×2 looser | no limit → no limit"),
+        # The freeze alone: its effect is seen per minute, where it is shorter than the window.
+        ("5000/4000/3", "5000/2000/3", "frozenInterval 4s → 2s | ×2 | 3 | 0.6 | 48 → 93 | ▼ loosen"),
+        ("5000/2000/3", "5000/4000/3", "frozenInterval 2s → 4s |  | 3 | 0.6 | 93 → 48 | ▲ tighten"),
+        ("5000/90000/3", "5000/45000/3", "frozenInterval 90s → 45s | ×2 | 3 | 0.6 | 39 | ▼ loosen"),
         (
-            "1/1/10000000000000000000",
+            "5000/0/3",
+            "5000/4000/3",
+            "frozenInterval until-reset → 4s | unlimited | 3 | 0.6 | 39 → 48 | ▼ loosen",
+        ),
+        ("5000/4000/3", "5000/0/3", "frozenInterval 4s → until-reset |  | 3 | 0.6 | 48 → 39 | ▲ tighten"),
+        (
+            "5000/1000/3",
+            "0/1000/3",
+            "timeInterval 5s → disabled | off | 3 → unlimited | 0.6 → unlimited | 183 → unlimited | ✗ dis",
+        ),
+        (
+            "0/60000/3",
+            "120000/60000/3",
+            "timeInterval disabled → 2m | not known | unlimited → 3 | unlimited → 0.025 | unlimited → 6 |",
+        ),
+        ("0/1/3", "0/1/6", "qtyLimit 3 → 6 | ×2 | unlimited | unlimited | unlimited | ▼ loosen"),
+        (
             "1/1/0.00000000000000000001",
-            "×1000000000000000000000000000000000000000 t",
+            "1/1/10000000000000000000",
+            "| ×1000000000000000000000000000000000000000 | 0.001 → 1",
         ),
-        ("1/1/10000", "1/1/10001", "10000 → 10001 | ×1.001 looser"),
+        ("1/1/10000", "1/1/10001", "qtyLimit 10000 → 10001 | ×1.001 | 10000 → 10001 |"),
         (
-            "3600000/1/5",
-            "3600000/1/6",
-            "qtyLimit | 5 → 6 | ×1.2 looser | 5 → 6 contracts per 1 h",
+            "10000/60000/100",
+            "5000/30000/200",
+            "timeInterval 10s → 5s, frozenInterval 1m → 30s, qtyLimit 100 → 200 | ×4 | 100 → 200 | 10 → 40 "
+            "| 700 → 2600 | ▼ loosen",
         ),
     ],
 )
-def test_a_row_tells_field_values_factor_and_rate(before: str, after: str, row: str) -> None:
+def test_a_row_tells_fields_factor_and_the_three_figures(before: str, after: str, row: str) -> None:
     assert row in plans_markdown([(between({BTC: setting(before)}, {BTC: setting(after)}), BETWEEN)])
 
 
 def test_exactly_the_changed_fields_are_named() -> None:
-    told = sections(plans_markdown([(between(), BETWEEN)]))
-    rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", "".join(told.values()), re.MULTILINE)
-    expected = [(change.family, name.value) for change in between().changes for name in change.fields]
-    assert sorted(rows) == sorted(expected)
+    told = sections(plans_markdown([(between(), BETWEEN)]))["Changes, the worst first"]
+    rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", told, re.MULTILINE))
+    expected = {change.family: [name.value for name in change.fields] for change in between().changes}
+    assert {family: re.findall(r"[a-z]+[IL]\w+", cell) for family, cell in rows.items()} == expected
+
+
+def test_an_enable_tells_what_it_is_measured_from_and_is_not_called_harmless() -> None:
+    reads = Reads(read(990, {BTC: row("0/2000/100")}))
+    plan = plan_of({BTC: setting("5000/2000/300")}, {BTC: confirmed("5000/2000/100")}, reads)
+    told = plans_markdown([(plan, CONTEXT)])
+    assert "×3 (measured from timeInterval 5s, frozenInterval 2s, qtyLimit 100) | unlimited → 300" in told
+    assert "**Enabled with more exposure than when last enabled: 1 family.** **Worst: `BTC-USD`" in told
+    assert "Nothing gets looser" not in told
+    same = plan_of({BTC: setting("5000/2000/100")}, {BTC: confirmed("5000/2000/100")}, reads)
+    assert "**Nothing gets looser.** More protection: 1 enabled." in plans_markdown([(same, CONTEXT)])
 
 
 def test_a_refusal_is_told_with_rule_numbers_and_the_very_override() -> None:
     held = sections(plans_markdown([(between(), BETWEEN)]))["Held: not sent"]
-    assert "- `BTC-USD` `loosening.maxFactor: qtyLimit ×4, limit ×2`; if that is meant: " in held
+    assert "- `BTC-USD` `loosening.maxFactor: ×4, limit ×2`; if that is meant: " in held
     command = 'mmp apply --family BTC-USD --expect DIGEST --allow loosen:BTC-USD --reason "…"'
     assert f"; if that is meant: `{command}`" in held
     assert "--allow disable:SOL-USD_UM " in held
@@ -206,7 +241,12 @@ def test_every_plan_the_program_can_make_is_well_formed() -> None:
         named = {change.family for change in plan.changes} | {*plan.unmanaged}
         assert [family for family in named if f"`{family}`" not in told] == []
         loosening = any(change.direction in LESS_SAFE for change in plan.changes)
-        assert ("**Less protection: " in told) == loosening == ("#### Less protection" in told)
+        assert ("**Less protection: " in told) == loosening
+        rising = any(change.factor is UNLIMITED or (change.factor or 0) > 1 for change in plan.changes)
+        assert ("**Worst: `" in told) == (
+            rising or any(one.after.disabled for one in plan.changes if one.direction is Direction.DISABLE)
+        )
+        assert not ("Nothing gets looser" in told and rising)
 
 
 def test_gitlab_counts_requests_by_what_they_do() -> None:

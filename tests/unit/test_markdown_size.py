@@ -9,11 +9,14 @@ import pytest
 
 from reconciler.core.diff import compare, gone
 from reconciler.core.model import Desired, Family
+from reconciler.core.policy import Loosening
 from reconciler.report.markdown import plans_markdown
 from tests.unit.core_builders import BTC, desired, setting
 from tests.unit.markdown_form import BETWEEN, LIMIT_BYTES, OLD, POLICY, hold_to_the_form
 
 pytestmark = pytest.mark.unmeasured
+
+LAX = replace(POLICY, loosening=Loosening(), disable_allowed=True)
 
 
 def crowd(count: int, account: str = "main", start: str = "5000/2000/100") -> tuple[Desired, Desired]:
@@ -33,17 +36,44 @@ def test_nine_hundred_changed_families_fit_and_the_rest_is_counted() -> None:
     assert len(told.encode()) > LIMIT_BYTES * 0.95
     assert (
         "**Less protection: 225 disabled, 225 looser, 225 looser in one field and tighter in another.**"
-        " **Refused: nothing would be sent.** More protection: 225 tighter. 675 held." in told
+        " **Worst: `FAMILY10-USD_UM` of `main` (live), off.** **Refused: nothing would be sent.**"
+        " More protection: 225 tighter. 675 held." in told
     )
     assert plan.digest in told
     left = [int(number) for number in re.findall(r"^… and ([0-9]+) families more", told, re.MULTILINE)]
-    rows = [token for token in tokens if token.type == "tr_open"]
-    families = {token.content for token in tokens if token.type == "code_inline"} & {
-        c.family for c in plan.changes
-    }
-    assert len(left) == 4
-    assert left[0] + len(families) == 675
-    assert len(rows) < 900
+    rows = re.findall(r"^\| `(FAMILY[^`]+)` .*\| (\S) (\w+) \|", told, re.MULTILINE)
+    held = set(re.findall(r"^- `(FAMILY[^`]+)`", told, re.MULTILINE))
+    assert len(left) == 3, "of the changes, of what is held, and of the diff"
+    assert [left[0] + len(rows), left[1] + len(held), left[2]] == [900, 675, 900]
+    assert sum(token.type == "tr_open" for token in tokens) == len(rows) + 1
+    # What is shown is refused and switched off, each with its way out; what is left out is not worse.
+    assert {word for _, _, word in rows} == {"disable"}
+    assert len(rows) < 225
+    assert held <= {family for family, _, _ in rows}
+    assert len(rows) - len(held) <= 1
+
+
+def test_cutting_for_size_leaves_out_what_is_least_bad_over_all_accounts() -> None:
+    """One row of ×100000 stands among, and after, hundreds of ×1.001, in the last of three accounts."""
+    many = {Family(f"F{number}-USD"): setting("5000/2000/1000") for number in range(400)}
+    few = {family: setting("5000/2000/1001") for family in many}
+    bad = Family("Z-USD")
+    pages = [(compare(desired(many, account=name), desired(few, account=name)), BETWEEN) for name in "ab"]
+    was = desired({**many, bad: setting("5000/2000/1")}, account="c")
+    now = desired({**few, bad: setting("5000/2000/100000")}, account="c")
+    told = plans_markdown([*pages, (compare(was, now, [LAX]), BETWEEN)])
+    hold_to_the_form(told)
+    assert "**Worst: `Z-USD` of `c` (live), ×100000.**" in told.splitlines()[1]
+    top, *accounts = told.split("### `")
+    first = re.findall(r"^\| `([a-z])` \(live\) \| `([^`]+)` \| [^|]+ \| (\S+) \|", top, re.MULTILINE)
+    assert first[0] == ("c", bad, "×100000")
+    assert {row[2] for row in first[1:]} == {"×1.001"}
+    assert [row[0] for row in first[1:]] == ["a"] * 9
+    assert len(accounts) == 3
+    rows = [re.findall(r"^\| `([^`]+)` \| qtyLimit", one, re.MULTILINE) for one in accounts]
+    assert rows[2] == [bad], "what is left of the room is given to the worst of all, then by account"
+    assert 0 < len(rows[0]) < 400
+    assert rows[1] == []
 
 
 @pytest.mark.parametrize("count", [1, 120, 180, 300, 2_000, 10_000])

@@ -64,6 +64,8 @@ def held_as(because: Because) -> tuple[Outcome, str, str]:
     """Return outcome, code and message of a hold; a family no plan file names is stale."""
     if because is Because.STALE:
         return Outcome.STALE, "stale", "not a change of the plan file: skipped"
+    if because is Because.GUARD:  # the change does not disable the family
+        return Outcome.HELD, "guard", "would be as good as switching protection off"
     return Outcome.HELD, because.value, HOLD_WORDS[because]
 
 
@@ -155,6 +157,8 @@ def test_a_chosen_family_is_a_result_unless_a_whole_plan_says_it_is_in_sync(
 
 def test_every_hold_has_words() -> None:
     assert set(HOLD_WORDS) == set(Because)
+    off = replace(change(BTC, Because.GUARD, Action.HOLD), after=setting("0/2000/100"))
+    assert hold_words(off) == HOLD_WORDS[Because.GUARD] == "would switch protection off"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,13 @@ DIFFERING = [
     ("drifted off", "✗ switched off", AT_ONCE, HEALED),
     ("row gone", "✗ no protection", AT_ONCE, HEALED),
     ("frozen and drifted", "▼ less protection", "Not by itself.", wording.HOLDS[Because.FROZEN]),
-    ("frozen until reset", "▲ more protection", "Not by itself.", wording.HOLDS[Because.FROZEN]),
+    (
+        # Frozen, too; but it is the guard that a person has to answer first.
+        "frozen until reset",
+        "▲ more protection",
+        "Not by itself.",
+        f"{wording.NEAR_OFF} guard: unlimited, limit less than ×1000",
+    ),
     (
         "uncertain",
         "? not known",

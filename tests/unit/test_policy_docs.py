@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from reconciler.core.exposure import amount_text, factor
 from reconciler.core.policy import Kind, Policy, Proposal, judge
 from reconciler.desired.policy import read_policy
 from tests.tidy.source import ROOT
@@ -24,6 +25,8 @@ def test_the_sample_holds_and_says_everything_a_policy_can_say() -> None:
     assert read.families
     assert None not in (read.loosening.max_factor, read.loosening.max_families, read.loosening.max_share)
     assert read.protected
+    assert read.default_exposure
+    assert read.family_exposures
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -56,3 +59,29 @@ def refused(changed: int, of: int, under: Policy) -> bool:
 def test_every_kind_of_override_is_in_the_table_of_rules() -> None:
     told = " ".join(row[2] for row in rows("| rule |")[1:])
     assert {kind.value for kind in Kind} <= set(re.findall(r"`(\w+)`", told))
+
+
+def text_of(cell: str) -> str:
+    """Return ``5s, 2s, 100`` as the tests write a setting."""
+    window, freeze, quantity = (part.strip() for part in cell.split(","))
+    return "/".join([*(str(read_ms(part)) for part in (window, freeze)), quantity])
+
+
+def read_ms(text: str) -> int:
+    if text in ("disabled", "until-reset"):
+        return 0
+    return int(text[:-1]) * {"s": 1000, "h": 3_600_000}[text[-1]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"), [row[:3] for row in rows("| before | after | factor")[1:]]
+)
+def test_the_table_of_examples_is_what_is_computed(before: str, after: str, told: str) -> None:
+    found = factor(setting(text_of(before)), setting(text_of(after)))
+    assert ("not known" if found is None else amount_text(found)) == told
+
+
+def test_every_rule_of_a_policy_is_in_the_table_of_rules() -> None:
+    told = " ".join(row[0] for row in rows("| rule |")[1:])
+    for rule in ("bounds.exposure.FIGURE.max", "loosening.maxFactor", "floor.timeInterval", "floor.factor"):
+        assert f"`{rule}`" in told

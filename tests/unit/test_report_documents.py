@@ -41,7 +41,7 @@ KINDS = ("plan", "apply", "status")
 FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit", "source"}
 """Keys whose text may be anything but the wrong type."""
 
-NULLABLE = {"before", "live", "applied", "pending", "source", "pacing", "policy"}
+NULLABLE = {"before", "measured_from", "live", "applied", "pending", "source", "pacing", "policy"}
 """Keys whose object may be null as far as a type goes; what null contradicts is tested on its own."""
 
 
@@ -346,6 +346,12 @@ def test_a_plan_document_has_the_promised_fields_in_the_promised_order() -> None
             "fields": ["qtyLimit"],
             "before": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "100.0"},
             "after": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "400"},
+            "measured_from": None,
+            "factor": "4",
+            "exposure": {
+                "before": {"per_trip": "100", "per_second": "20", "per_minute": "3100"},
+                "after": {"per_trip": "400", "per_second": "80", "per_minute": "12400"},
+            },
             "order": 1,
             "eta_seconds": None,
             "source": {"path": "mmp.yaml", "line": 6, "column": 3},

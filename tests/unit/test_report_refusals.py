@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from reconciler.core.model import Family
 from reconciler.core.plan import Rules
-from reconciler.report.refusals import override_command, protection_command
+from reconciler.report.refusals import override_command, override_commands, protection_command
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, plan_of, setting
+from tests.unit.markdown_form import between
+from tests.unit.report_samples import large_plans, refused_plan, small_plans
 from tests.unit.test_core_policy import policy
 
 GONE = Family("XRP-USD")
@@ -40,3 +42,12 @@ def test_a_config_that_is_not_looked_for_by_itself_is_named() -> None:
 def test_where_nothing_adds_protection_there_is_no_command() -> None:
     looser = plan_of({BTC: setting("5000/2000/400")}, {BTC: confirmed("5000/2000/100")})
     assert protection_command(looser, "mmp.yaml") == ""
+
+
+def test_the_commands_of_all_families_are_those_of_each_alone() -> None:
+    plans = [PLAN, between(), *small_plans(), *large_plans(40), refused_plan()]
+    assert sum(bool(plan.refusals) for plan in plans) > 3
+    for plan in plans:
+        refused = {one.family for one in plan.refusals}
+        alone = {family: override_command(plan, (family,), "mmp.yaml") for family in refused}
+        assert override_commands(plan, "mmp.yaml") == alone

@@ -20,6 +20,7 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import cli
 from reconciler.cli.saving import Loaded, load_plan, why_stale
+from reconciler.core.evidence import Reads
 from reconciler.core.plan import Basis, Plan, Rules
 from reconciler.core.policy import Loosening, Policy
 from reconciler.desired.documents import MAX_DOCUMENT_BYTES, read_document
@@ -31,7 +32,7 @@ from reconciler.report.snapshot import read_snapshots
 from reconciler.report.status import status_document
 from reconciler.report.text import plan_text
 from reconciler.schema_files import load_schema
-from tests.unit.core_builders import BTC, ETH, confirmed, plan_of, setting
+from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting
 from tests.unit.report_samples import HOSTILE, large_plans, refused_plan, small_plans, statuses
 from tests.unit.test_report_documents import mutants
 
@@ -189,6 +190,9 @@ FORGED: dict[str, Any] = {
     "actions": lambda plan: plan["summary"].update(set=0, hold=2),
     "waiting": lambda plan: plan["summary"].update(eta_seconds=0.1),
     "simulator": lambda plan: plan.update(simulator=True),
+    "factor": lambda plan: plan["changes"][1].update(factor="1"),
+    "no factor": lambda plan: plan["changes"][1].update(factor=None),
+    "exposure": lambda plan: plan["changes"][1]["exposure"]["after"].update(per_trip="100"),
 }
 
 
@@ -204,6 +208,28 @@ def test_what_follows_from_before_and_after_cannot_be_forged(name: str) -> None:
     FORGED[name](document)
     document["saved"]["integrity"] = integrity(document)
     assert document["digest"] == plan.digest
+    with pytest.raises(InvalidInput) as refused:
+        read_back(document)
+    assert refused.value.code == "plan-edited"
+
+
+@pytest.mark.parametrize(
+    ("live", "base", "fits"),
+    [
+        ("0/2000/100", "5000/2000/50", True),  # another proof than the plan's: nothing in the file says so
+        ("0/2000/100", "0/2000/400", False),
+        ("5000/2000/100", "5000/2000/400", False),
+    ],
+)
+def test_only_an_enable_is_measured_from_another_setting(live: str, base: str, fits: bool) -> None:
+    """Else a plan file could show a loosening as raising nothing, though hash and digest fit."""
+    reads = Reads(read(NOW, {BTC: row(live)}))
+    plan = plan_of({BTC: setting("5000/2000/400")}, {BTC: confirmed("5000/2000/100")}, reads)
+    forged = replace(plan, changes=(replace(plan.changes[0], measured_from=setting(base)),))
+    document = saved(forged)
+    if fits:
+        assert read_back(document).plan.changes[0].factor == 8
+        return
     with pytest.raises(InvalidInput) as refused:
         read_back(document)
     assert refused.value.code == "plan-edited"

@@ -1,0 +1,145 @@
+"""Worst first: the order in which people see changes, and the words for the risk of each.
+
+This file decides which rows come first in text and Markdown, so that what is cut for size or scrolled
+past is what matters least. Documents for machines keep the order in which requests are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+
+from reconciler.core.direction import Direction
+from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text, exposure, factor
+from reconciler.core.model import Family, Setting
+from reconciler.core.plan import Basis, Because, Change, Plan
+from reconciler.core.policy import factor_words
+from reconciler.report.words import setting_words
+
+Rank = tuple[bool, int, Fraction, str, str, str]
+"""Smaller is worse: not refused, kind, minus the factor, account, environment, family."""
+
+Ranked = tuple[Plan, Change]
+
+MOST_SHOWN = 10
+"""Rows of the table that precedes the sections of several accounts."""
+
+REMEMBERED = 20_000
+"""Results that are not computed again: ordering and showing the same change ask for them many times."""
+
+NOT_KNOWN = "not known"
+
+_REFUSED = frozenset({Because.POLICY, Because.GUARD})
+
+_OFF, _UNKNOWN, _NUMBER = range(3)
+
+_UNITS = {
+    Figure.PER_TRIP: "per trip",
+    Figure.PER_SECOND: "per second",
+    Figure.PER_MINUTE: "per minute",
+}
+
+
+def rank(plan: Plan, family: Family, change: Change | None) -> Rank:
+    """Return how bad a change is: refused, off or unlimited, not known, then by factor; then by name.
+
+    ``change`` None: the family is not in the file any more.
+    """
+    refused = change is None or change.because in _REFUSED
+    kind, number = _OFF, Fraction(0)
+    if change is not None and change.direction is not Direction.DISABLE:
+        found = _factor(change)
+        if found is None:
+            kind = _UNKNOWN
+        elif found is not UNLIMITED:
+            kind, number = _NUMBER, found
+    return not refused, kind, -number, plan.account, plan.environment.value, family
+
+
+def worst_first(plans: Sequence[Plan]) -> list[Ranked]:
+    """Return all changes of ``plans`` with their plans, the worst first."""
+    found = [(rank(plan, change.family, change), plan, change) for plan in plans for change in plan.changes]
+    return [(plan, change) for _, plan, change in sorted(found, key=lambda each: each[0])]
+
+
+def shown_first(plans: Sequence[Plan]) -> list[Ranked]:
+    """Return the rows that precede the sections of several accounts: the worst of those with a risk."""
+    risky = [each for each in worst_first(plans) if _is_risky(*each)]
+    return risky[:MOST_SHOWN]
+
+
+def worst_words(plans: Sequence[Plan], quote: Callable[[str], str]) -> str:
+    """Name the worst change that is known to raise the risk; empty if there is none."""
+    raising = (each for each in worst_first(plans) if raises(each[1]))
+    worst = next(raising, None)
+    if worst is None:
+        return ""
+    plan, change = worst
+    account = f"{quote(plan.account)} ({plan.environment.value})"
+    return f"Worst: {quote(change.family)} of {account}, {factor_of(change)}."
+
+
+def raises(change: Change) -> bool:
+    """Tell whether a change is known to raise the risk: it disables, or its factor is above 1."""
+    if change.direction is Direction.DISABLE:
+        return True
+    found = _factor(change)
+    return found is UNLIMITED or (found is not None and found > 1)
+
+
+def is_uncompared(plan: Plan, change: Change) -> bool:
+    """Tell whether nothing is known of what is in force, so that nothing can be said of the risk."""
+    return change.before is None and change.measured_from is None and plan.basis is not Basis.LIVE
+
+
+def factor_of(change: Change) -> str:
+    """Write the factor of a change; empty where nothing rises."""
+    if change.direction is Direction.DISABLE:
+        return "off"
+    found = _factor(change)
+    if found is None:
+        return NOT_KNOWN
+    if not raises(change):
+        return ""
+    base = f" (measured from {setting_words(change.measured_from)})" if change.measured_from else ""
+    return factor_words(found) + base
+
+
+def figure_moves(change: Change) -> dict[Figure, str]:
+    """Write each figure before → after; once where it does not change or there is no before."""
+    after = _figures(change.after)
+    if change.before is None:
+        return dict(after)
+    before = _figures(change.before)
+    return {
+        name: text if before[name] == text else f"{before[name]} → {text}" for name, text in after.items()
+    }
+
+
+def risk_words(change: Change) -> str:
+    """Write factor and figures of a change for one line of text."""
+    moves = figure_moves(change)
+    figures = ", ".join(f"{text} {_UNITS[name]}" for name, text in moves.items())
+    words = factor_of(change)
+    words = f"factor {words}" if words == NOT_KNOWN else words
+    return f"{words}: {figures}" if words else figures
+
+
+def _is_risky(plan: Plan, change: Change) -> bool:
+    passes, kind, *_ = rank(plan, change.family, change)
+    return not passes or kind < _NUMBER or raises(change)
+
+
+def _factor(change: Change) -> Amount | None:
+    return _factor_between(change.base, change.after)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _factor_between(before: Setting | None, after: Setting) -> Amount | None:
+    return factor(before, after)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _figures(setting: Setting) -> Mapping[Figure, str]:
+    return {name: amount_text(amount) for name, amount in exposure(setting).figures.items()}
