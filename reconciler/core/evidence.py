@@ -305,24 +305,17 @@ def last_proof(known: Known) -> Confirmed | None:
             assert_never(known)
 
 
-def newest_file(known: Known) -> FileVersion:
-    """Return the newest settings file that a proof or open attempt of the family came from."""
-    return _newest(known)[0]
+def newest_file(known: Known, *, but: Setting | None = None) -> FileVersion:
+    """Return the newest settings file that a proof or open attempt of the family came from.
 
-
-def newest_setting(known: Known) -> Setting | None:
-    """Return what the newest settings file on record wants of the family; None: nothing on record says."""
-    return _newest(known)[1]
-
-
-def _newest(known: Known) -> tuple[FileVersion, Setting | None]:
+    ``but``: records of this value do not count, as whoever wants it wants what they say.
+    """
     proof = last_proof(known)
-    records: list[tuple[FileVersion, Setting | None]] = [
-        (NO_FILE, None) if proof is None else (proof.file, proof.setting)
-    ]
+    records = [] if proof is None else [(proof.file, proof.setting)]
     if isinstance(known, Uncertain):
-        records += [(attempt.file, attempt.setting) for attempt in known.unresolved]
-    return max(reversed(records), key=lambda record: record[0].number)
+        records += [(attempt.file, attempt.setting) for attempt in known.unresolved if attempt.setting]
+    files = (file for file, setting in records if setting != but)
+    return max(files, key=lambda file: file.number, default=NO_FILE)
 
 
 def _missed(before: MissingRow | None, read: LiveRead) -> MissingRow:

@@ -40,7 +40,6 @@ from reconciler.core.evidence import (
     last_proof,
     last_seen,
     newest_file,
-    newest_setting,
     shown_until,
     view,
 )
@@ -591,9 +590,9 @@ def _shows_no_attempt(known: Uncertain, seen: View) -> bool:
             return False
 
 
-def _is_other_file(known: Known, rules: Rules) -> bool:
+def _is_other_file(known: Known, rules: Rules, *, but: Setting | None = None) -> bool:
     """Tell whether the family's record came from another settings file, newer than this controller's."""
-    newest = newest_file(known)
+    newest = newest_file(known, but=but)
     if rules.file is None or newest.sha256 == rules.file.sha256:
         return False
     return newest.number > rules.file.number
@@ -610,7 +609,7 @@ def _set_or_hold(
     now: float,
 ) -> Change:
     after, proof = wanted.setting, last_proof(known)
-    other_file = newest_setting(known) != after and _is_other_file(known, rules)
+    other_file = _is_other_file(known, rules, but=after)
     as_accepted = proof is not None and need.before == proof.setting
     is_change = as_accepted and _only_protects(need.before, after, known)
     is_drift = other_file and need.reason is Reason.CHANGED and not is_change
@@ -699,7 +698,7 @@ def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> _Need:
     A setting that was proven since the lists leave the family out is not sent again, only reported.
     """
     last, proof = seen.last, last_proof(known)
-    if last is None or not is_no_looser(last, after):
+    if last is None or after.disabled or not is_no_looser(last, after):
         return _Blocked()
     if proof is not None and proof.setting == after and proof.at > seen.since:
         return _Blocked()
