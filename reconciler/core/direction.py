@@ -77,6 +77,18 @@ def loosest(settings: Iterable[Setting | None]) -> Setting | None:
     )
 
 
+def tightest(one: Setting, other: Setting) -> Setting:
+    """Return, field by field, the tighter of two settings; a disabled one does not count."""
+    if one.disabled or other.disabled:
+        return other if one.disabled else one
+    until_reset = one.until_reset or other.until_reset
+    return Setting(
+        max(one.time_interval_ms, other.time_interval_ms),
+        0 if until_reset else max(one.frozen_interval_ms, other.frozen_interval_ms),
+        min(one.qty_limit, other.qty_limit),
+    )
+
+
 def changed_fields(before: Setting | None, after: Setting) -> tuple[Field, ...]:
     """Return the fields that differ by value, in the order of the API; all three from None."""
     if before is None:

@@ -25,6 +25,7 @@ from reconciler.core.direction import (
     is_no_looser,
     is_protective,
     loosest,
+    tightest,
 )
 from reconciler.core.evidence import (
     SETTLING_S,
@@ -613,14 +614,9 @@ def _set_or_hold(
     as_accepted = proof is not None and need.before == proof.setting
     is_change = as_accepted and _only_protects(need.before, after, known)
     is_drift = other_file and need.reason is Reason.CHANGED and not is_change
-    if (
-        is_drift
-        and not rules.explicit
-        and proof
-        and is_protective(need.before, proof.setting)
-        and not is_no_looser(proof.setting, after)
-    ):
-        after = proof.setting  # what became looser is healed to the newer file's value, not to a looser one
+    restored = after if proof is None else tightest(proof.setting, after)
+    if is_drift and not rules.explicit and is_protective(need.before, restored):
+        after = restored  # what became looser is healed to no less than the newer file says
     only_protects = _only_protects(need.before, after, known)
     protective = is_protective(loosest(_may_be_in_force(need.before, known, seen)), after)
     change = Change(

@@ -15,6 +15,7 @@ from reconciler.core.direction import (
     is_no_looser,
     is_protective,
     loosest,
+    tightest,
     tightness,
 )
 from reconciler.core.model import Field, Setting
@@ -160,3 +161,22 @@ def test_every_direction_only_protects_or_takes_something_away() -> None:
 def test_the_loosest_is_taken_field_by_field(settings: list[str | None], found: str | None) -> None:
     every = [None if one is None else setting(one) for one in settings]
     assert loosest(every) == (None if found is None else setting(found))
+
+
+def test_the_tightest_is_taken_field_by_field_and_is_no_looser_than_either() -> None:
+    texts = [
+        f"{window}/{freeze}/{quantity}"
+        for window in (1, 5)
+        for freeze in (0, 2000)
+        for quantity in (50, 100)
+    ]
+    every = [setting(text) for text in (*texts, "0/2000/10")]
+    for one in every:
+        for other in every:
+            found = tightest(one, other)
+            assert found == tightest(other, one)
+            assert is_no_looser(one, found)
+            assert is_no_looser(other, found)
+            enabled = [each for each in (one, other) if not each.disabled] or [one]
+            ranks = zip(*map(tightness, enabled), strict=True)
+            assert tightness(found) == tuple(max(rank) for rank in ranks)

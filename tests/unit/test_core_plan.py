@@ -700,6 +700,14 @@ def test_an_older_file_may_repeat_what_is_in_force_while_a_newer_one_s_request_i
     assert change.because is None
 
 
+def test_what_both_files_tighten_is_healed_to_no_less_than_either_says() -> None:
+    wanted = setting("9000/2000/100")
+    known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
+    reads = Reads(read(950.0, {BTC: row("1000/1000/9999")}))
+    (change,) = plan_of({BTC: wanted}, known, reads, Rules(file=OLD_FILE)).requests
+    assert change.after == setting("9000/2000/50")
+
+
 @pytest.mark.parametrize("live", ["5000/2000/400", "5000/2000/50", "5000/2000/20", "0/2000/100"])
 def test_an_explicit_act_that_waited_leaves_what_a_newer_file_set(live: str) -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
