@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from reconciler.core.model import Family, Setting
+from reconciler.core.model import Family, Quantity, Setting
 from reconciler.core.verdict import Reply
 from reconciler.ports import Signed
 from reconciler.simulator.asks import Endpoint, MmpSetting
@@ -14,7 +15,7 @@ from reconciler.simulator.messages import Envelope, Page, Said
 from tests.simulation import checkers
 from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of, set_reply_of
 from tests.simulation.process import Process
-from tests.simulation.scenario import DISABLED, FIGHTERS_SETTING, SETTINGS, Fate
+from tests.simulation.scenario import Fate
 from tests.simulation.truth import Attempt
 
 if TYPE_CHECKING:
@@ -197,19 +198,18 @@ class Network:
     def note_in_force(self, family: Family, *, own: bool, by: Attempt | None = None) -> None:
         """Note what a family's setting is now; ``own``: a request of ours may have changed it, ``by``."""
         found = self._world.exchange.settings(self._world.uid).get(family)
-        setting = None if found is None else _FROM_WIRE[found]
+        setting = None if found is None else _from_wire(found)
         self._world.truth.put_in_force(self._world.scheduler.now, family, setting, own=own, by=by)
 
 
+@cache
 def wire(setting: Setting) -> MmpSetting:
     """Return a setting of this world as the exchange takes it."""
-    return _WIRE[setting]
+    quantity = setting.qty_limit.text
+    return MmpSetting(str(setting.time_interval_ms), str(setting.frozen_interval_ms), quantity)
 
 
-_WIRE = {
-    setting: MmpSetting(
-        str(setting.time_interval_ms), str(setting.frozen_interval_ms), setting.qty_limit.text
-    )
-    for setting in (*SETTINGS, DISABLED, FIGHTERS_SETTING)
-}
-_FROM_WIRE = {wire: setting for setting, wire in _WIRE.items()}
+@cache
+def _from_wire(found: MmpSetting) -> Setting:
+    """Return the setting that the exchange has, as a setting of this world."""
+    return Setting(int(found.time_interval), int(found.frozen_interval), Quantity(found.qty_limit))
