@@ -813,7 +813,8 @@ class _Pass:
         if not isinstance(slot, Reserved):
             self._is_late(step)
             return None
-        if self.desired() != self.wanted or self.options.policy() != policy:
+        changed = self.desired() != self.wanted or self.options.policy() != policy
+        if changed or self._notice_suspension():
             await self._take_back(slot)  # it may have waited long for the state
             return None
         return request, slot
@@ -827,7 +828,8 @@ class _Pass:
 
     async def _take_back(self, slot: Reserved) -> None:
         """Put on record that nothing was sent on a reservation."""
-        status, why = AttemptStatus.NOT_SENT, "file or policy changed before it was sent"
+        why = "file or policy changed, or the machine was suspended, before it was sent"
+        status = AttemptStatus.NOT_SENT
         await self.store.settle(
             slot.attempt, status, definite=False, limited=False, code="changed", message=why, tried=False
         )

@@ -77,7 +77,7 @@ def test_what_was_reserved_for_an_older_file_is_taken_back_and_the_newer_one_goe
     *_, first = records = at_once(here.store.history(9))
     assert [record.code for record in records] == ["0", *["changed"] * times]
     assert (first.setting, first.status) == (B, AttemptStatus.NOT_SENT)
-    assert first.message == "file or policy changed before it was sent"
+    assert first.message == "file or policy changed, or the machine was suspended, before it was sent"
 
 
 @pytest.mark.parametrize("what", ["file", "policy"])
