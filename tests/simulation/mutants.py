@@ -1140,7 +1140,7 @@ MUTANTS = (
     _of_feature(
         "a stale file loosens",
         Feature.LAGGING_FILES,
-        Patch(plan, "_is_other_file", lambda *_: False),
+        Patch(plan, "_is_other_file", lambda *_, **__: False),
     ),
     _of_feature(
         "a restart is a change of the file",
