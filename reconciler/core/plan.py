@@ -615,8 +615,11 @@ def _set_or_hold(
     is_change = as_accepted and _only_protects(need.before, after, known)
     is_drift = other_file and need.reason is Reason.CHANGED and not is_change
     restored = after if proof is None else tightest(proof.setting, after)
-    if is_drift and not rules.explicit and is_protective(need.before, restored):
-        after = restored  # what became looser is healed to no less than the newer file says
+    became_looser = proof is not None and (
+        need.before is None or not is_no_looser(proof.setting, need.before)
+    )
+    if is_drift and became_looser and not rules.explicit and is_protective(need.before, restored):
+        after = restored  # it is healed to no less than the newer file says
     only_protects = _only_protects(need.before, after, known)
     protective = is_protective(loosest(_may_be_in_force(need.before, known, seen)), after)
     change = Change(

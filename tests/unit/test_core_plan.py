@@ -706,6 +706,9 @@ def test_what_both_files_tighten_is_healed_to_no_less_than_either_says() -> None
     reads = Reads(read(950.0, {BTC: row("1000/1000/9999")}))
     (change,) = plan_of({BTC: wanted}, known, reads, Rules(file=OLD_FILE)).requests
     assert change.after == setting("9000/2000/50")
+    as_the_newer_says = Reads(read(950.0, {BTC: row("5000/2000/50")}))
+    (held,) = plan_of({BTC: wanted}, known, as_the_newer_says, Rules(file=OLD_FILE)).changes
+    assert (held.action, held.after) == (Action.HOLD, wanted), "that is no drift"
 
 
 @pytest.mark.parametrize("live", ["5000/2000/400", "5000/2000/50", "5000/2000/20", "0/2000/100"])
