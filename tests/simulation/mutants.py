@@ -768,10 +768,6 @@ def _protects_by_the_read(change: Change, known: Known, seen: object, reads: Rea
 _real_view_of_missing = evidence._view_of_missing
 
 
-def _unless_in_doubt(heals: Any, shown: Any, now: float) -> Any:
-    return () if shown.doubtful else fight.fights(heals, shown, now)
-
-
 def _gone_at_once(family: Family, known: Known, reads: Reads, latest: LiveRead) -> Any:
     return evidence.Absent(evidence.last_seen(family, known, reads))
 
@@ -928,7 +924,6 @@ MUTANTS = (
     Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
     Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),
     Mutant("acknowledgement not recorded", (Patch(KeptAccount, "_acknowledge", _not_recorded),)),
-    Mutant("doubts hide fights", (Patch(reconcile, "fights", _unless_in_doubt),)),
     Mutant("fights go on for ever", (Patch(fight, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(KeptAccount, "_record_attempt", _headers_on_record),)),
     Mutant("send deadline not passed", (Patch(reconcile, "SEND_DEADLINE_S", FOREVER),)),

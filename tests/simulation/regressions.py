@@ -36,12 +36,6 @@ REGRESSIONS = (
         kind=WorldKind.POSTGRES,
     ),
     Regression(
-        story="while another family was in doubt, one undone again and again was reverted again and again",
-        seed=1_557,
-        mutant="doubts hide fights",
-        kind=WorldKind.SQLITE,
-    ),
-    Regression(
         story="the server's clock was set back an hour, and a dead holder's lock lasted for it",
         seed=19,
         mutant="locks of the far future kept",
