@@ -78,9 +78,9 @@ class Auditor:
         now, truth = self._world.scheduler.now, self._world.truth
         attempt = Attempt(slot.attempt, process.name, process.account, request, now, slot.reserved_at)
         proof = truth.proofs.get(request.family)
-        heals_proof = proof is not None and proof.setting == request.setting != basis.wanted
-        # What a newer file had set is healed under an older one, and stays the newer one's.
-        attempt.file_number = proof.file_number if proof and heals_proof else process.file_number
+        # Under an older file, what is healed is no less than the newer file says, and stays that file's.
+        is_own = proof is None or request.setting == basis.wanted
+        attempt.file_number = process.file_number if is_own else proof.file_number
         self._world.trace(
             process, "reserved attempt %d: %s", slot.attempt, (request.family, request.setting)
         )
