@@ -79,8 +79,10 @@ class Auditor:
         attempt = Attempt(slot.attempt, process.name, process.account, request, now, slot.reserved_at)
         proof = truth.proofs.get(request.family)
         # Under an older file, what is healed is no less than the newer file says, and stays that file's.
-        is_own = proof is None or request.setting == basis.wanted
-        attempt.file_number = process.file_number if is_own else proof.file_number
+        if proof is None or request.setting == basis.wanted:
+            attempt.file_number = process.file_number
+        else:
+            attempt.file_number = proof.file_number
         self._world.trace(
             process, "reserved attempt %d: %s", slot.attempt, (request.family, request.setting)
         )
