@@ -199,6 +199,7 @@ class WatchedStore:
         process.call("store.accept_file")
         version = await self._store.accept_file(sha256, changed=changed)
         process.file_accepted(sha256, changed=changed)
+        process.recorded_number = version.number
         self._world.trace(process, "file %s is number %d; changed: %s", sha256, version.number, changed)
         process.perhaps_die()
         return version

@@ -119,6 +119,7 @@ class Process:
         self.accepted = world.file_of(account, self.version)
         self.told: Desired = self.accepted
         self.file_number = 0  # of the file it last used, in the order of acceptance
+        self.recorded_number = 0  # the same as the record has it: an unanswered COMMIT may count there
         self.reviewed: Reviewed | None = None
         self.follows = ReadFollower()
         self.reads_of_pass = 0

@@ -759,9 +759,14 @@ class World:
         account = owner(self.scenario, family)
         if Role.APPLY in self._roles_for(account):
             return False
-        numbers = [one.file_number for one in self.processes.values() if one.account == account]
-        newest = max(numbers, default=0)
+        processes = [one for one in self.processes.values() if one.account == account]
+        newest = max((one.file_number for one in processes), default=0)
         wanted, live = self.scenario.versions[-1][1][family], self.truth.now_in_force(family)
+        record = self.on_record(account).get(family)
+        if isinstance(record, Confirmed) and looser(record.setting, wanted):
+            recorded = max((one.recorded_number for one in processes), default=0)
+            if 0 < recorded < record.file.number:
+                return True
         return any(
             number > newest and (looser(setting, wanted) or looser(live, wanted))
             for setting, number in self.auditor.may_be_in_force(family)
