@@ -563,8 +563,9 @@ class _Pass:
         self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, self.reads))
         self._tell(plan)
         self.plan = plan
-        left = {change.family for change in plan.requests}
-        self.memory.unsent = {one: count for one, count in self.memory.unsent.items() if one in left}
+        if whole:  # without a read nothing says that a request is not needed any more
+            left = {change.family for change in plan.requests}
+            self.memory.unsent = {one: count for one, count in self.memory.unsent.items() if one in left}
         first = earliest_slot(ledger, now, keep_free=1)
         return plan, Slots(earliest_slot(ledger, now), first, unanswered=ledger.unanswered(now))
 
