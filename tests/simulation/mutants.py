@@ -1105,12 +1105,6 @@ MUTANTS = (
         first_seed=5_113,
     ),
     _of_feature(
-        "the last setting seen is forgotten",
-        Feature.POLICIES,
-        Patch(plan, "last_seen", lambda *_: None),
-        first_seed=730,
-    ),
-    _of_feature(
         "a missing row is gone at once",
         Feature.ODD_LISTS,
         Patch(evidence, "_view_of_missing", _gone_at_once),
