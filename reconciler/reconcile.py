@@ -124,7 +124,7 @@ looks a second apart decide on it."""
 
 
 MAX_RECHECK_S = 15.0
-"""The longest of these waits, which double each time: somebody may write to the file for long."""
+"""The longest of these waits, which double each time: the file may be written to for long."""
 
 
 async def unwatched() -> bool:
@@ -460,7 +460,7 @@ class _Pass:
                 return self._result(end)
 
     async def resume(self, later: Later) -> PassResult:
-        """Wait without the lock, take it again, and go on until the pass ends or has to wait once more.
+        """Wait without the lock, take it again, and continue until the pass ends or has to wait once more.
 
         A lock that another process holds is waited for until the deadline: what was done so far has to be
         reported.
@@ -686,7 +686,7 @@ class _Pass:
 
     async def _read(self, step: Read | ReadFamily) -> End | None:
         """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
-        # What is read from here on is of this side of it. One family's read belongs to a list.
+        # Reads from here on began after the suspension. A read of one family needs the list it adds to.
         if self._notice_suspension() and isinstance(step, ReadFamily):
             return None
         answer = await _answer_to(step, self.exchange)

@@ -1,4 +1,4 @@
-"""Reading a file that somebody named: settings, policies, documents and secrets are opened only here.
+"""Opens files whose path the user gives: settings, policies, documents and secrets.
 
 To open a named pipe is to wait until another process writes to it, and a device may never end. So a file is
 opened without waiting, and anything but a regular file is refused. Symbolic links are followed.

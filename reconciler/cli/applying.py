@@ -562,7 +562,7 @@ def _ending(run: Run) -> MmpError | None:
 
 
 def _refused_meanwhile(run: Run, left: Plan | None) -> MmpError | None:
-    """Return why the policy holds what was not refused when this began; None where it holds nothing."""
+    """Return what the policy refuses now and did not refuse at the start; None without such a refusal."""
     known = () if run.first is None else run.first.refusals
     if left is None or not set(left.refusals) - set(known):
         return None

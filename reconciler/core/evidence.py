@@ -308,7 +308,7 @@ def last_proof(known: Known) -> Confirmed | None:
 def newest_file(known: Known, *, but: Setting | None = None) -> FileVersion:
     """Return the newest settings file that a proof or open attempt of the family came from.
 
-    ``but``: records of this value do not count, as whoever wants it wants what they say.
+    ``but``: records of this value do not count, since they agree with that value.
     """
     proof = last_proof(known)
     records = [] if proof is None else [(proof.file, proof.setting)]

@@ -364,7 +364,7 @@ def _without_removed(
 ) -> tuple[Refusal, ...]:
     """Return the refusals that count for a plan of some families.
 
-    That a protected family is gone from the file holds up no request that adds protection to another.
+    A protected family that is missing from the file blocks no request that adds protection to another.
     """
     requests = [change for change in changes if change.action is Action.SET]
     if rules.only is None or not requests or not all(map(_adds_protection, requests)):

@@ -2,7 +2,7 @@
 
 This file decides which rules differ in effect and whether each got looser, that is, lets more pass. The
 rules are compared as they apply, family by family, so that a pattern or a default counts where it counts,
-and also for a family that nobody names. It judges no settings.
+and also for a family that no rule names. It judges no settings.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RuleChange:
     """One rule that differs in effect: ``before`` and ``after`` as people write them.
 
     ``families`` are those it differs for, names and patterns; None: every family. ``others``: also for
-    families that nobody names. ``looser``: more passes than before.
+    families that no rule names. ``looser``: more passes than before.
     """
 
     rule: str

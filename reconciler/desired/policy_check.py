@@ -64,7 +64,7 @@ def _warning(family: Family, ms: int, root: Node, path: str, policy: Policy) -> 
 def with_unmatched(reading: PolicyReading, accounts: Sequence[Desired]) -> PolicyReading:
     """Return ``reading`` with a warning for each entry that matches no family of ``accounts``.
 
-    These are all the accounts the policy applies to. With none of them nothing is said.
+    These are all the accounts the policy applies to. Without accounts there are no warnings.
     """
     families = {family for one in accounts for family in one.families}
     if reading.policy is None or not accounts:

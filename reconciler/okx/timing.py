@@ -3,7 +3,7 @@
 OKX answers the question what time it is 10 times in 2 s per IP [doc], which a process with many accounts
 would use up at its start; whoever asks while a measurement is under way takes what came of that one,
 unless that hangs. While the last measurement is good enough, the next one is made in the background and
-nobody waits for it.
+no request waits for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is said of refusals in every rendering of a plan: who refuses, and the command that overrides it.
+"""The texts about refusals in every rendering of a plan: who refuses, and the command that overrides it.
 
 A refusal in a plan file was judged by the policy of that day, so it is shown with the hash of that policy
 and never as final: ``apply`` judges again. A command that overrides names the families it is about and the
@@ -21,7 +21,7 @@ DEFAULT_CONFIG = "mmp.yaml"
 """The file that commands read where none is named."""
 
 DIGEST_HINT = "DIGEST is what mmp plan prints with the same --family."
-"""What is said once where commands are printed and nothing is known of what is live."""
+"""Printed once where commands are printed and live is unknown."""
 
 SHA_SHOWN = 12
 """Digits of a sha256 that people compare; the documents hold all of them."""
@@ -43,7 +43,7 @@ def refused_by(context: Context, quote: Quote) -> str:
 def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
     """Return the command that sends what is refused of ``families``, and only that.
 
-    A refusal of a family that is not in the file holds up every loosening, so it is overridden as well.
+    A refusal of a family that is not in the file blocks every loosening, so it is overridden as well.
     Two files have no digest that ``apply`` knows: see ``DIGEST_HINT``.
     """
     changed = {change.family for change in plan.changes}
