@@ -27,7 +27,7 @@ from reconciler.errors import UsageError
 
 ALLOW_UNSEEN = UsageError(
     "allow-unseen",
-    "--allow needs --expect DIGEST or a plan file where nobody is asked: it is for the plan that was seen",
+    "--allow needs --expect DIGEST or a plan file without a prompt: it applies to one reviewed plan",
     "mmp plan prints the digest, and with each refusal the whole command",
 )
 

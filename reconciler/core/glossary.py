@@ -72,8 +72,8 @@ ERRORS: dict[str, Explanation] = {
         "Run it again to be asked again.",
     ),
     "allow-unseen": _row(
-        "An override of a plan that nobody saw",
-        "Where nobody is asked, --allow is for one plan: that of --expect DIGEST, or of a plan file.",
+        "An override without a reviewed plan",
+        "Without a prompt, --allow applies to one plan: the one of --expect DIGEST, or of a plan file.",
         "Run mmp plan and pass the digest it prints, or the command that it prints with the refusal.",
     ),
     "no-reason": _row(

@@ -437,13 +437,13 @@ CATALOGUE: dict[Code, Explanation] = {
     Code.POLICY_UNMATCHED: Explanation(
         "Bounds for no family (warning)",
         "The name or pattern matches no family of any account that the policy applies to, so these bounds "
-        "limit nothing. A family that they were meant for has the default's.",
+        "limit nothing. The intended family gets the default bounds.",
         "Correct the name, or delete the entry.",
     ),
     Code.POLICY_FLOOR: Explanation(
         "A timeInterval below the policy's floor (warning)",
         "A window this short counts as good as disabled: a change to it takes the same override. Once it "
-        "is accepted, it is kept, and drift from it is reverted as ever.",
+        "is accepted, it stays in force, and drift from it is reverted as usual.",
         "Choose a longer timeInterval, or leave the warning alone if the short one is meant.",
     ),
 }

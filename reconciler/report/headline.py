@@ -81,7 +81,7 @@ def policy_sentence(change: PolicyChange, quote: Quote) -> str:
 
 
 def policy_lines(context: Context, quote: Quote) -> tuple[str, ...]:
-    """Return what is said of the policy of two files: what became of it, its rules, what is unproven."""
+    """Return the sentences about the policies of two files: what changed, and what is unproven."""
     old = context.old
     if old is None:
         return ()

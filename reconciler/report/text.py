@@ -98,7 +98,7 @@ def results_text(
 def plan_sentence(plan: Plan, *, only_settings: bool = False) -> str:
     """Return the one sentence that says what a plan comes to.
 
-    ``only_settings``: something else changes as well, so that nothing may be said of all changes.
+    ``only_settings``: something else changes too, so no sentence may claim anything about all changes.
     """
     summary = plan_summary(plan)
     if not plan.changes:

@@ -89,7 +89,7 @@ def raises(change: Change) -> bool:
 
 
 def is_uncompared(plan: Plan, change: Change) -> bool:
-    """Tell whether nothing is known of what is in force, so that nothing can be said of the risk."""
+    """Tell whether the setting in force is unknown, so the risk of the change is unknown."""
     return change.before is None and change.measured_from is None and plan.basis is not Basis.LIVE
 
 

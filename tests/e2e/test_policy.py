@@ -24,7 +24,7 @@ ALLOWED = ("--allow", "loosen:BTC-USD", "--reason", "new client, agreed with ris
 
 
 def digest(desk: Desk, *flags: str) -> tuple[str, str]:
-    """Return the flag for the plan as it is now, as somebody who looked at it passes it on."""
+    """Return the flag for the plan as it is now, as a reviewer passes it on."""
     return "--expect", desk.mmp("plan", *flags, "--output", "json").document["digest"]
 
 

@@ -274,6 +274,6 @@ def test_a_reverted_file_is_not_sent_although_its_directory_hears_nothing(tmp_pa
         exchange.wait_for_requests(2)
         elsewhere.write_text(calm)
         sidecar.wait_for_log("config accepted", number=3)
-        eventually(lambda: len(exchange.written()) >= 4, 30.0, "both to be put back")
+        eventually(lambda: len(exchange.written()) >= 4, 30.0, "both to be healed")
         assert quantities(exchange) == [500, 500, 100, 100]
         sidecar.kill()

@@ -125,7 +125,7 @@ REGRESSIONS = (
         mutant="an unconfirmed row is no drift",
     ),
     Regression(
-        story="a disabling was not answered, its missing row counted as somebody else's change, and an "
+        story="a disabling was not answered, its missing row counted as a change by another writer, and an "
         "enabling was only reported",
         seed=4_373,
         mutant="a missing row is nobody's disabling",

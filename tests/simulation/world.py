@@ -679,7 +679,7 @@ class World:
         ]
 
     def _near_off(self, family: Family, wanted: Setting) -> bool:
-        """Tell whether the change that is left is as good as disabling, which nobody permitted."""
+        """Tell whether the pending change is as good as disabling, without an override for it."""
         before = [
             self.truth.now_in_force(family),
             *(one for one, _ in self.auditor.may_be_in_force(family)),

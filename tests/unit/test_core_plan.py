@@ -779,7 +779,7 @@ MISSED = {
 def test_a_family_that_the_list_leaves_out_is_read_alone_and_stays_frozen(
     missed: str, frozen: bool
 ) -> None:
-    """Even a request that only adds protection to all that is known may loosen what nobody has read."""
+    """A request that adds protection to all that is known may still loosen a setting that was not read."""
     missing, because = MISSED[missed]
     last = SeenRow(row("5000/2000/400", frozen=frozen), 944.0)
     reads = Reads(read(950.0, {}), rows={BTC: last}, missing={BTC: missing})

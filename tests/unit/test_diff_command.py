@@ -690,7 +690,7 @@ def test_kinds_to_fail_on_add_up(desk: Desk) -> None:
 
 
 def test_accounts_that_may_be_several_are_not_compared_and_nothing_is_claimed(desk: Desk) -> None:
-    """Two accounts are renamed at once, and each gets ten times looser, or a tenth: nobody can tell."""
+    """Two accounts are renamed at once, and each gets ten times looser, or a tenth: unclear which."""
     desk.commit({"a/one.yaml": config("one", BTC="100"), "a/two.yaml": config("two", BTC="10")})
     desk.commit(
         {
@@ -785,7 +785,7 @@ LOOSER = "loosening.maxFactor 2 → none: looser"
 def test_a_change_of_the_policy_alone_is_a_change(
     desk: Desk, before: str | None, after: str | None, file: str, says: str, rules: list[str]
 ) -> None:
-    """Committed, and in the working files as well: ``No changes`` was said of all of them."""
+    """Committed, and in the working files as well: all of them read ``No changes``."""
     desk.commit({"mmp.yaml": config(BTC="100"), **({POLICY: before} if before else {})})
     path = desk.repository.folder / POLICY
     path.unlink(missing_ok=True)

@@ -101,7 +101,7 @@ def test_what_was_taken_back_counts_neither_against_the_rate_nor_as_a_try(
     assert dict(after.retries.tries) == {}
     ledgers = [replace(one.ledger, empty_since=None) for one in (before, after)]
     assert [earliest_slot(ledger, now, keep_free=1) for ledger in ledgers] == [now, now]
-    assert here.told(RequestReserved) == [], "nobody is told of a request that there was none of"
+    assert here.told(RequestReserved) == [], "no event reports a request that was not made"
     assert here.told(RequestSettled) == []
 
 

@@ -1,4 +1,4 @@
-"""An apply with only retries left holds up nobody: it releases the lock while it waits, and plans anew.
+"""An apply with only retries left blocks no other process: it releases the lock while it waits.
 
 Several processes share one state, one exchange and one virtual time, which passes when all of them wait.
 """

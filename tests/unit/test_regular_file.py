@@ -1,4 +1,4 @@
-"""Files that are none: whatever somebody names is opened without waiting, and refused if it is no file."""
+"""Paths that are not regular files: each is opened without blocking, and refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worst first: the order of rows, against an oracle, and what may be said of a plan in one sentence."""
+"""Worst first: the order of rows, against an oracle, and the one-sentence summary of a plan."""
 
 from __future__ import annotations
 
