@@ -614,12 +614,8 @@ def _set_or_hold(
     as_accepted = proof is not None and need.before == proof.setting
     is_change = as_accepted and _only_protects(need.before, after, known)
     is_drift = other_file and need.reason is Reason.CHANGED and not is_change
-    restored = after if proof is None else tightest(proof.setting, after)
-    became_looser = proof is not None and (
-        need.before is None or not is_no_looser(proof.setting, need.before)
-    )
-    if is_drift and became_looser and not rules.explicit and is_protective(need.before, restored):
-        after = restored  # it is healed to no less than the newer file says
+    if is_drift and not rules.explicit:
+        after = _healed_to(need.before, after, proof)
     only_protects = _only_protects(need.before, after, known)
     protective = is_protective(loosest(_may_be_in_force(need.before, known, seen)), after)
     change = Change(
@@ -643,6 +639,14 @@ def _set_or_hold(
     if because is None and other_file and (rules.explicit or not only_protects):
         because = Because.DRIFT_POLICY
     return replace(change, action=Action.HOLD, because=because) if because else change
+
+
+def _healed_to(before: Setting | None, after: Setting, proof: Confirmed | None) -> Setting:
+    """Return what an older file's controller sends: no less than the newer file says if live is looser."""
+    if proof is None or (before is not None and is_no_looser(proof.setting, before)):
+        return after
+    restored = tightest(proof.setting, after)
+    return restored if is_protective(before, restored) else after
 
 
 def _last_enabled(before: Setting | None, after: Setting, known: Known) -> Setting | None:
@@ -980,11 +984,12 @@ def _unmanaged(desired: Desired, reads: Reads) -> dict[Family, Setting]:
 _ACTION_RANK = {Action.SET: 0, Action.ADOPT: 1, Action.HOLD: 2}
 
 
-def _sending_rank(change: Change) -> tuple[int, bool, tuple[int, bool], str]:
-    """Return where a change stands: of families with as many tries, one in doubt goes last."""
+def _sending_rank(change: Change) -> tuple[int, bool, int, bool, str]:
+    """Return the sort key of a change: among families with equal tries, an uncertain one goes last."""
     if change.action is not Action.SET:
-        return _ACTION_RANK[change.action], False, (0, False), change.family
-    return 0, not change.protective, (change.tries, change.reason is Reason.UNCERTAIN), change.family
+        return _ACTION_RANK[change.action], False, 0, False, change.family
+    is_uncertain = change.reason is Reason.UNCERTAIN
+    return 0, not change.protective, change.tries, is_uncertain, change.family
 
 
 def _timed(change: Change, slots: tuple[float, ...], now: float) -> Change:
