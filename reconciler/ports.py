@@ -14,9 +14,11 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
+from reconciler.core.accepted import History
 from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     NO_FILE,
+    Accepting,
     AccountInfo,
     Environment,
     Family,
@@ -37,6 +39,12 @@ from reconciler.core.verdict import AttemptStatus, Reply
 
 NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})
 """Rows of no family."""
+
+NO_ACCEPTING: Mapping[Family, Accepting] = MappingProxyType({})
+"""No setting becomes the accepted one."""
+
+NO_HISTORY: Mapping[Family, History] = MappingProxyType({})
+"""Nothing was accepted."""
 
 
 class Clock(Protocol):
@@ -156,13 +164,15 @@ class Grounds:
     """What a plan rests on besides the file and live, as the state has it at one moment.
 
     ``pauses``: those in force by their time, by family; they end by themselves. Which of them hold for
-    what is desired is ``core.pauses``'s.
+    what is desired is ``core.pauses``'s. ``accepted`` are the settings of each family that passed the guard,
+    oldest first.
     """
 
     known: Mapping[Family, Known]
     pauses: tuple[Pause, ...]
     ledger: Ledger
     retries: RetryRecord = NO_TRIES
+    accepted: Mapping[Family, History] = NO_HISTORY
 
 
 class Store(Protocol):
@@ -231,6 +241,7 @@ class Store(Protocol):
         by: float = float("inf"),
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
+        accepting: Accepting | None = None,
     ) -> Reserved | NotYet | PausedMeanwhile:
         """Reserve a slot now and record the attempt, in one durable transaction, or say why not.
 
@@ -238,6 +249,8 @@ class Store(Protocol):
         nothing is reserved, since what was decided on is too old. ``file``: where the setting comes from.
         ``keep_free``: how many slots of the window must be left after this one. A pause of the family that
         is in force by now, and of this setting if the breaker set it, is seen in the same transaction.
+        ``accepting``: the desired setting that this request makes the accepted one, None: it changes nothing
+        in that.
         """
         ...
 
@@ -260,16 +273,23 @@ class Store(Protocol):
         the confirmed one, unless another value was confirmed while it was in flight. Attempts of
         the same setting are then no doubt any more while it stays the confirmed one; any attempt is
         over for good if it can last have arrived before this one was reserved. REJECTED and
-        NOT_SENT leave the family as it was. An attempt is settled once.
+        NOT_SENT leave the family as it was: the setting that this attempt made the accepted one is that no
+        longer, unless an earlier request of it is open or it was proven in force. An attempt is settled once.
         """
         ...
 
     async def adopt(
-        self, settings: Mapping[Family, Setting], *, read_begun_at: float, file: FileVersion = NO_FILE
+        self,
+        settings: Mapping[Family, Setting],
+        *,
+        read_begun_at: float,
+        file: FileVersion = NO_FILE,
+        accepting: Mapping[Family, Accepting] = NO_ACCEPTING,
     ) -> frozenset[Family]:
         """Record settings a live read proved in force; returns the families recorded.
 
         A family with an open attempt reserved, or a proof recorded, after the read began is left out.
+        ``accepting``: the desired settings that become the accepted ones with it.
 
         Attempts of the same setting leave no doubt while it stays the confirmed one; any
         attempt is over for good if the read shows all that took effect by its latest arrival

@@ -247,6 +247,34 @@ NO_FILE = FileVersion()
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A desired setting of one family that passed the guard: it is *accepted* until another one follows.
+
+    ``attempt`` is the first request that was reserved for it; for one that was not ``requested`` (an adoption)
+    the newest attempt of the family at that moment, 0 without one. ``at`` is the time of day of the record,
+    by the clock of the machine that made it.
+    """
+
+    setting: Setting
+    attempt: int = 0
+    at: datetime | None = None
+    file: FileVersion = NO_FILE
+    requested: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Accepting:
+    """What is recorded when a request or an adoption makes a desired setting the accepted one.
+
+    ``digest`` is the plan's; ``override`` names the refusals that were overridden, "" without any.
+    """
+
+    setting: Setting
+    digest: str = ""
+    override: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Never:
     """Nothing is known of the family: never written, never adopted."""
 

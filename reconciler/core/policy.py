@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
@@ -96,13 +97,17 @@ class Loosening:
     """How far one plan may loosen: each family, and how many families at once.
 
     ``max_factor``: the most that the factor of a change may be. ``max_families``: families made
-    looser or disabled in one plan. ``max_share``: of the managed families that are enabled now, the
-    share (0 to 1) made looser or disabled. None: no limit.
+    looser or disabled in one plan. ``max_share``: of the managed families that were in force for the last
+    24 hours, the share (0 to 1) made looser or disabled. None: no limit. ``per``: the limit of the factor
+    holds against the setting accepted at the beginning of this time, too; None: for each step alone.
+    ``unknown_allowed``: where neither a read nor the record tells what is in force, changes may loosen it.
     """
 
     max_factor: Decimal | None = None
     max_families: int | None = None
     max_share: Decimal | None = None
+    per: timedelta | None = None
+    unknown_allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

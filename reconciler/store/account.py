@@ -21,6 +21,7 @@ from itertools import islice
 from reconciler.core.evidence import SeenRow, shown_until
 from reconciler.core.model import (
     NO_FILE,
+    Accepting,
     Budget,
     Environment,
     Family,
@@ -46,7 +47,7 @@ from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
-from reconciler.ports import NO_ROWS, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import NO_ACCEPTING, NO_ROWS, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store import facts, questions
 from reconciler.store.ageing import Ages
 from reconciler.store.engine import Claim, Engine
@@ -54,6 +55,7 @@ from reconciler.store.locks import StoreMisuse
 from reconciler.store.questions import Question, budget_key
 from reconciler.store.rows import (
     LOST,
+    AcceptedRow,
     AppliedRow,
     AttemptRow,
     FileRow,
@@ -177,12 +179,13 @@ class KeptAccount:
         """
         budget, whose = self._identified(), questions.identity(*self._key[:2])
         tried = questions.all_tries(budget), questions.newest_acknowledged(budget)
-        asks = (*_asks_known(budget), questions.pauses(budget), *tried)
+        asks = (*_asks_known(budget), questions.all_accepted(budget), questions.pauses(budget), *tried)
         async with self._deciding(whose, *asks, *questions.rate(budget)) as tables:
             identity = await tables.identity(*self._key[:2])
             applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
             kept, tries = await _pauses_on_record(tables, budget), await tables.all_tries(budget)
             acknowledged = await tables.newest_acknowledged(budget)
+            accepted = await tables.all_accepted(budget)
             history = await tables.rate_history(budget)
         ages = self._ages()
         if identity is None and self._host is not None:
@@ -192,6 +195,7 @@ class KeptAccount:
             pauses=_holding(kept, self._engine.clock.wall()),
             ledger=facts.ledger_from_rows(history, ages),
             retries=facts.retries_from_rows(tries, acknowledged, ages),
+            accepted=facts.accepted_from_rows(accepted),
         )
 
     async def known(self) -> Mapping[Family, Known]:
@@ -230,15 +234,18 @@ class KeptAccount:
         by: float = float("inf"),
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
+        accepting: Accepting | None = None,
     ) -> Reserved | NotYet | PausedMeanwhile:
         """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or say why not."""
         budget, family = self._identified(), request.family
         asks = (
             questions.pause(budget, family),
             questions.tries_of(budget, family),
+            *((questions.accepted_of(budget, family),) if accepting else ()),
             *questions.rate(budget),
         )
-        async with self._writing(*asks, held=self._lock_name, number=AttemptRow) as tables:
+        numbers = (AttemptRow, AcceptedRow) if accepting else (AttemptRow,)
+        async with self._writing(*asks, held=self._lock_name, numbers=numbers) as tables:
             pause = await tables.pause(budget, family)
             if facts.pauses_request(pause, request.setting, self._engine.clock.wall()):
                 return PausedMeanwhile()
@@ -248,7 +255,13 @@ class KeptAccount:
             slot = earliest_slot(ledger, ages.now, assume_idle=assume_idle, keep_free=keep_free)
             if slot > ages.now or ages.now > by:
                 return NotYet(slot)
+            accepted = None if accepting is None else await tables.next_id(AcceptedRow)
+            earlier = [] if accepting is None else await tables.accepted_of(budget, family)
             attempt = await self._record_attempt(tables, budget, request, file, ages)
+            if accepting is not None and accepted is not None:
+                how = How.APPLIED
+                new = self._accepted(accepted, family, accepting, how, attempt.id, file)
+                await self._accept_setting(tables, [new], earlier)
             for row in facts.no_longer_counting(history, ages):
                 await tables.update_attempt(row)
             await self._prune(tables, budget, attempt.id)
@@ -289,11 +302,18 @@ class KeptAccount:
                 row = row._replace(tries=0)
             if status is AttemptStatus.APPLIED:
                 row = await self._acknowledge(tables, budget, row, ages)
+            if status in _SETTLED:
+                await self._take_back_acceptance(tables, budget, row)
             await tables.update_attempt(row)
         self._reserved.pop(attempt, None)
 
     async def adopt(
-        self, settings: Mapping[Family, Setting], *, read_begun_at: float, file: FileVersion = NO_FILE
+        self,
+        settings: Mapping[Family, Setting],
+        *,
+        read_begun_at: float,
+        file: FileVersion = NO_FILE,
+        accepting: Mapping[Family, Accepting] = NO_ACCEPTING,
     ) -> frozenset[Family]:
         """Record settings a live read proved in force; returns the families recorded.
 
@@ -307,6 +327,7 @@ class KeptAccount:
             questions.all_tries(budget),
             questions.newest_attempts(budget),
             questions.lost_attempts(budget),
+            *((questions.all_accepted(budget),) if accepting else ()),
         )
         async with self._writing(*asks, held=self._lock_name) as tables:
             ages = self._ages()
@@ -314,6 +335,7 @@ class KeptAccount:
             tries, newest = await tables.all_tries(budget), await tables.newest_attempts(budget)
             later = facts.changed_since(attempts, applied, read_begun_at, ages)
             adopted = {family: setting for family, setting in settings.items() if family not in later}
+            accepted = await self._accepted_by_read(tables, budget, adopted, accepting, newest, file)
             since = shown_until(read_begun_at)
             await self._doubt_newcomers(tables, budget, adopted, since, ages)
             changed = facts.ended_by((row for row in attempts if row.family in adopted), since, ages)
@@ -325,6 +347,7 @@ class KeptAccount:
                     family, setting, How.ADOPTED, newest.get(family, 0), file, ages, at=read_begun_at
                 )
                 await tables.put(proof)
+            await self._accept_setting(tables, *accepted)
         return frozenset(adopted)
 
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
@@ -405,7 +428,7 @@ class KeptAccount:
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Keep for the history that a refusal was overridden by name, and why."""
         budget, wall = self._identified(), wall_text(self._engine.clock.wall())
-        async with self._engine.writing(Claim(self._key, number=OverrideRow)) as tables:
+        async with self._engine.writing(Claim(self._key, numbers=(OverrideRow,))) as tables:
             number = await tables.next_id(OverrideRow)
             told = (family, self._account, clean(refusal), clean(reason), wall)
             await tables.insert(OverrideRow("", number, *budget_key(budget), *told))
@@ -627,7 +650,7 @@ class KeptAccount:
         self,
         *ahead: Question,
         held: str | None = None,
-        number: type[Numbered] | None = None,
+        numbers: tuple[type[Numbered], ...] = (),
         budget: Budget | None = None,
     ) -> AsyncIterator[Tables]:
         """Write about the requests of the account's User ID; the first to do so after a loss records it.
@@ -635,7 +658,7 @@ class KeptAccount:
         ``budget``: whose they are, if this process itself did not identify the account.
         """
         of = budget or self._budget
-        async with self._engine.writing(Claim(self._key, of, held, ahead, number)) as tables:
+        async with self._engine.writing(Claim(self._key, of, held, ahead, numbers)) as tables:
             if tables.lost and of is not None:
                 await self._record_loss(tables, of)
             yield tables
@@ -672,9 +695,11 @@ class KeptAccount:
     def _asks_of_verdict(self, budget: Budget, attempt: int, status: AttemptStatus) -> tuple[Question, ...]:
         """Return what a verdict is recorded by, as far as this process knows what it is about."""
         asks, reserved = questions.attempt(budget, attempt), self._reserved.get(attempt)
-        if reserved is None or status is not AttemptStatus.APPLIED:
+        if reserved is None or status not in {AttemptStatus.APPLIED, *_SETTLED}:
             return (asks,)
         of = (budget, reserved.family)
+        if status in _SETTLED:
+            return asks, questions.accepted_of(*of), questions.applied(*of), questions.open_of(*of)
         return (
             asks,
             questions.tries_of(*of),
@@ -744,6 +769,76 @@ class KeptAccount:
         for old in earlier[:-1]:  # the last one has the count, should this one never be sent
             await tables.update_attempt(old._replace(tries=0))
         return row
+
+    async def _take_back_acceptance(self, tables: Tables, budget: Budget, row: AttemptRow) -> None:
+        """Forget that a setting was accepted, if this attempt that failed for certain was all there was of it.
+
+        Otherwise a change that the exchange rejected would count as the setting to restore.
+        """
+        accepted = await tables.accepted_of(budget, row.family)
+        if not accepted:
+            return
+        proof, newest = await tables.applied(budget, row.family), accepted[-1]
+        others = [one for one in await tables.open_of(budget, row.family) if one.id != row.id]
+        if facts.is_all_there_was(row, newest, proof, others):
+            await tables.drop_accepted([newest.id])
+
+    def _accepted(
+        self, number: int, family: str, accepting: Accepting, how: How, attempt: int, file: FileVersion
+    ) -> AcceptedRow:
+        setting = accepting.setting
+        return AcceptedRow(
+            "",
+            number,
+            *budget_key(self._identified()),
+            family,
+            self._account,
+            time_interval_ms=setting.time_interval_ms,
+            frozen_interval_ms=setting.frozen_interval_ms,
+            qty_limit=setting.qty_limit.text,
+            how=how.value,
+            attempt=attempt,
+            file_sha256=file.sha256,
+            file_number=file.number,
+            digest=clean(accepting.digest),
+            override=clean(accepting.override),
+            at_wall=wall_text(self._engine.clock.wall()),
+        )
+
+    async def _accepted_by_read(
+        self,
+        tables: Tables,
+        budget: Budget,
+        adopted: Mapping[Family, Setting],
+        accepting: Mapping[Family, Accepting],
+        newest: Mapping[str, int],
+        file: FileVersion,
+    ) -> tuple[list[AcceptedRow], list[AcceptedRow]]:
+        """Return the rows of settings that become accepted without a request, and all of before."""
+        families = [family for family in adopted if family in accepting]
+        if not families:
+            return [], []
+        earlier = await tables.all_accepted(budget)
+        numbers = await tables.next_ids(AcceptedRow, len(families))
+        rows = [
+            self._accepted(number, family, accepting[family], How.ADOPTED, newest.get(family, 0), file)
+            for number, family in zip(numbers, families, strict=True)
+        ]
+        return rows, [row for row in earlier if row.family in accepting]
+
+    async def _accept_setting(
+        self, tables: Tables, rows: list[AcceptedRow], earlier: list[AcceptedRow]
+    ) -> None:
+        """Record accepted settings, and drop older ones that nothing depends on any more."""
+        await tables.insert_all(rows)
+        wall = self._engine.clock.wall()
+        old = [
+            one
+            for row in rows
+            for one in facts.needless([*(one for one in earlier if one.family == row.family), row], wall)
+        ]
+        if old:
+            await tables.drop_accepted(old)
 
     async def _acknowledge(self, tables: Tables, budget: Budget, row: AttemptRow, ages: Ages) -> AttemptRow:
         """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""

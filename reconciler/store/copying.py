@@ -8,7 +8,7 @@ no answer is large and the server is never without a word for long.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -19,6 +19,7 @@ from reconciler.store.engine import Claim
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.rows import (
     TABLES,
+    AcceptedRow,
     AppliedRow,
     AttemptRow,
     IdentityRow,
@@ -94,6 +95,8 @@ async def _refuse_taken(tables: Tables, rows: Rows, place: str) -> None:
             await tables.on_record(budget)
             or await tables.pauses(budget)
             or await tables.overrides(budget)
+            or await tables.newest_policy(budget)
+            or await tables.all_accepted(budget)
             or await tables.newest_file(budget)
         ):
             message = f"the state {place} has records of User ID {budget.uid} already"
@@ -105,7 +108,10 @@ async def _renumbered(tables: Tables, rows: Rows) -> Rows:
     renumbered = {kind: await _numbered(tables, kind, some) for kind, some in rows.items()}
     old, new = ([row.id for row in some[AttemptRow]] for some in (rows, renumbered))
     proofs = [row._replace(attempt=_as_of(row.attempt, old, new)) for row in rows[AppliedRow]]
-    return {**renumbered, AppliedRow: proofs}
+    accepted = [
+        row._replace(attempt=_from(row.attempt, old, new)) for row in renumbered[AcceptedRow]
+    ]
+    return {**renumbered, AppliedRow: proofs, AcceptedRow: accepted}
 
 
 async def _numbered(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> Sequence[Any]:
@@ -126,6 +132,12 @@ def _as_of(attempt: int, old: Sequence[int], new: Sequence[int]) -> int:
     """
     place = bisect_right(old, attempt)
     return new[place - 1] if place else 0
+
+
+def _from(attempt: int, old: Sequence[int], new: Sequence[int]) -> int:
+    """Return the new id of the oldest attempt that is not before ``attempt``; else as :func:`_as_of`."""
+    place = bisect_left(old, attempt)
+    return new[place] if 0 < attempt and place < len(new) else _as_of(attempt, old, new)
 
 
 async def _write(tables: Tables, rows: Rows) -> None:

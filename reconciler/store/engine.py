@@ -49,7 +49,7 @@ class Claim:
     """What a writing transaction is the only writer of: an account, and a budget where one is named.
 
     ``held`` names a lock: if this process took it, it must still have it. ``ahead`` is what will be
-    asked first, and ``number`` the kind of row that an id will be wanted for: an engine that is far away
+    asked first, and ``numbers`` the kinds of rows that an id will be wanted for: an engine that is far away
     finds out when it claims. Asking something else, or later, is as right and takes longer.
     """
 
@@ -57,7 +57,7 @@ class Claim:
     budget: Budget | None = None
     held: str | None = None
     ahead: Sequence[Question] = ()
-    number: type[Numbered] | None = None
+    numbers: tuple[type[Numbered], ...] = ()
 
 
 class Engine(Protocol):

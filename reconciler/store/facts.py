@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.evidence import SeenRow
+from reconciler.core.accepted import History, needed
 from reconciler.core.model import (
+    Acceptance,
     Budget,
     Confirmed,
     Family,
@@ -35,6 +37,7 @@ from reconciler.store.ageing import Ages
 from reconciler.store.rows import (
     ANY_FAMILY,
     LOST,
+    AcceptedRow,
     AppliedRow,
     AttemptRow,
     LiveDocument,
@@ -82,6 +85,30 @@ def known_from_rows(
         family: _known(proofs.get(family), doubts.get(family, []), ages)
         for family in sorted(proofs.keys() | doubts.keys())
     }
+
+
+def accepted_from_rows(rows: Iterable[AcceptedRow]) -> dict[Family, History]:
+    """Return what was accepted of each family, oldest first; ``rows`` are in the order of their ids."""
+    found: dict[Family, list[Acceptance]] = {}
+    for row in rows:
+        found.setdefault(Family(row.family), []).append(_acceptance(row))
+    return {family: tuple(history) for family, history in found.items()}
+
+
+def needless(rows: Sequence[AcceptedRow], wall: datetime) -> list[int]:
+    """Return the ids of accepted settings of one family that nothing depends on; ``rows`` oldest first."""
+    kept = needed(tuple(map(_acceptance, rows)), wall)
+    return [row.id for number, row in enumerate(rows) if number not in kept]
+
+
+def is_all_there_was(
+    attempt: AttemptRow, accepted: AcceptedRow, proof: AppliedRow | None, open_others: Sequence[AttemptRow]
+) -> bool:
+    """Tell whether no other request than ``attempt`` can have put the ``accepted`` setting in force."""
+    if attempt.id < accepted.attempt or accepted.how != How.APPLIED.value:
+        return False
+    proven = proof is not None and proof.attempt >= accepted.attempt
+    return not proven and not any(one.id >= accepted.attempt for one in open_others)
 
 
 def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
@@ -349,6 +376,11 @@ def live_record(row: LiveDocument) -> LiveRecord:
     """Return the stored live read as a record for people."""
     rows, unreadable = live_rows(row.document)
     return LiveRecord(rows, unreadable, datetime.fromisoformat(row.read_wall))
+
+
+def _acceptance(row: AcceptedRow) -> Acceptance:
+    at, requested = datetime.fromisoformat(row.at_wall), row.how == How.APPLIED.value
+    return Acceptance(setting_of(row), row.attempt, at, file_of(row), requested)
 
 
 def _known(proof: AppliedRow | None, doubts: list[AttemptRow], ages: Ages) -> Known:

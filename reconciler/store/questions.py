@@ -14,6 +14,7 @@ from reconciler.core.model import Budget
 from reconciler.core.pacing import CALM_SENDS
 from reconciler.store.rows import (
     TABLES,
+    AcceptedRow,
     AppliedRow,
     AttemptRow,
     FileRow,
@@ -21,6 +22,7 @@ from reconciler.store.rows import (
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PolicyRow,
     PresenceRow,
     RowKind,
     TurnRow,
@@ -59,6 +61,8 @@ def _select(kind: RowKind) -> str:
 _IDENTITY = _select(IdentityRow)
 _ATTEMPTS = _select(AttemptRow)
 _APPLIED = _select(AppliedRow)
+_ACCEPTED = _select(AcceptedRow)
+_POLICIES = _select(PolicyRow)
 _FILES = _select(FileRow)
 _LIVE = _select(LiveDocument)
 _PAUSES = _select(PauseRow)
@@ -114,6 +118,27 @@ def all_applied(budget: Budget) -> Question:
 def applied(budget: Budget, family: str) -> Question:
     """Ask for the last proof of one family."""
     return Question(f"{_APPLIED} WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+
+
+def all_accepted(budget: Budget) -> Question:
+    """Select the settings that passed the guard, of all families, in the order they did."""
+    return Question(f"{_ACCEPTED} WHERE {_OF_USER} ORDER BY id", budget_key(budget))
+
+
+def accepted_of(budget: Budget, family: str) -> Question:
+    """Select those of one family, in the order they passed the guard."""
+    text = f"{_ACCEPTED} WHERE {_OF_USER} AND family=? ORDER BY id"
+    return Question(text, (*budget_key(budget), family))
+
+
+def newest_policy(budget: Budget) -> Question:
+    """Select the policy that was recorded last."""
+    return Question(f"{_POLICIES} WHERE {_OF_USER} ORDER BY id DESC LIMIT 1", budget_key(budget))
+
+
+def policies(budget: Budget) -> Question:
+    """Select all policies on record, newest first."""
+    return Question(f"{_POLICIES} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
 
 
 def all_open(budget: Budget) -> Question:

@@ -112,6 +112,52 @@ class AppliedRow(NamedTuple):
     file_number: int
 
 
+class AcceptedRow(NamedTuple):
+    """A desired setting that passed the guard, as in ``Acceptance``; the newest of a family is in force.
+
+    ``how`` says whether a request or a read recorded it, ``digest`` is that of the plan, ``override`` names
+    the refusals that were overridden. ``account`` is the name it was accepted under, for people.
+    """
+
+    checksum: str
+    id: int
+    kind: str
+    environment: str
+    uid: str
+    family: str
+    account: str
+    time_interval_ms: int
+    frozen_interval_ms: int
+    qty_limit: str
+    how: str
+    attempt: int
+    file_sha256: str
+    file_number: int
+    digest: str
+    override: str
+    at_wall: str
+
+
+class PolicyRow(NamedTuple):
+    """A policy that was in force, or given up; the newest counts.
+
+    ``document`` is the text of its file. ``given_up`` is the reason a person gave for going on without it,
+    None while it counts. ``account`` is the name it was used under, for people.
+    """
+
+    checksum: str
+    id: int
+    kind: str
+    environment: str
+    uid: str
+    account: str
+    sha256: str
+    path: str
+    document: str
+    given_up: str | None
+    at_wall: str
+
+
 class FileRow(NamedTuple):
     """Content of a settings file that was accepted, and its place in the order of acceptance.
 
@@ -207,6 +253,8 @@ AnyRow = (
     IdentityRow
     | AttemptRow
     | AppliedRow
+    | AcceptedRow
+    | PolicyRow
     | FileRow
     | LiveDocument
     | PauseRow
@@ -224,6 +272,8 @@ TABLES: Mapping[RowKind, str] = {
     IdentityRow: "identity",
     AttemptRow: "attempts",
     AppliedRow: "applied",
+    AcceptedRow: "accepted",
+    PolicyRow: "policies",
     FileRow: "files",
     LiveDocument: "live",
     PauseRow: "pauses",
@@ -277,12 +327,12 @@ def _fits(row: AnyRow) -> bool:
     return row[0] == check(row)
 
 
-def setting_of(row: AttemptRow | AppliedRow) -> Setting:
+def setting_of(row: AttemptRow | AppliedRow | AcceptedRow) -> Setting:
     """Return the setting a row carries; the quantity keeps the text it was sent in."""
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
 
 
-def file_of(row: AttemptRow | AppliedRow) -> FileVersion:
+def file_of(row: AttemptRow | AppliedRow | AcceptedRow) -> FileVersion:
     """Return the version of the settings file a row names."""
     return FileVersion(row.file_sha256, row.file_number)
 
@@ -332,7 +382,14 @@ def _setting(wire: Mapping[str, str]) -> Setting:
 
 def _name(row: AnyRow) -> str:
     match row:
-        case AttemptRow(id=number) | OverrideRow(id=number) | PresenceRow(id=number) | TurnRow(id=number):
+        case (
+            AttemptRow(id=number)
+            | AcceptedRow(id=number)
+            | PolicyRow(id=number)
+            | OverrideRow(id=number)
+            | PresenceRow(id=number)
+            | TurnRow(id=number)
+        ):
             return str(number)
         case AppliedRow() | PauseRow():
             return f"{row.uid}/{row.environment}/{row.family}"

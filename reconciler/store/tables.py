@@ -16,6 +16,7 @@ from reconciler.store.facts import RateHistory
 from reconciler.store.questions import AccountKey, Question, Value, budget_key
 from reconciler.store.rows import (
     TABLES,
+    AcceptedRow,
     AppliedRow,
     AttemptRow,
     FileRow,
@@ -23,6 +24,7 @@ from reconciler.store.rows import (
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PolicyRow,
     PresenceRow,
     Row,
     RowKind,
@@ -32,7 +34,7 @@ from reconciler.store.rows import (
     verified,
 )
 
-Numbered = AttemptRow | OverrideRow | PresenceRow | TurnRow
+Numbered = AttemptRow | AcceptedRow | PolicyRow | OverrideRow | PresenceRow | TurnRow
 """Rows with an id."""
 
 
@@ -141,6 +143,26 @@ class Tables:
     async def applied(self, budget: Budget, family: str) -> AppliedRow | None:
         """Return the last proof of one family."""
         return await self._one(AppliedRow, questions.applied(budget, family))
+
+    async def all_accepted(self, budget: Budget) -> list[AcceptedRow]:
+        """Return the settings that passed the guard, of all families, in the order they did."""
+        return await self._all(AcceptedRow, questions.all_accepted(budget))
+
+    async def accepted_of(self, budget: Budget, family: str) -> list[AcceptedRow]:
+        """Return those of one family, in the order they passed the guard."""
+        return await self._all(AcceptedRow, questions.accepted_of(budget, family))
+
+    async def drop_accepted(self, numbers: Sequence[int]) -> None:
+        """Forget settings that passed the guard, by the ids of their rows."""
+        await self._transaction.run_each("DELETE FROM accepted WHERE id=?", [(one,) for one in numbers])
+
+    async def newest_policy(self, budget: Budget) -> PolicyRow | None:
+        """Return the policy that was recorded last."""
+        return await self._one(PolicyRow, questions.newest_policy(budget))
+
+    async def policies(self, budget: Budget) -> list[PolicyRow]:
+        """Return all policies on record, newest first."""
+        return await self._all(PolicyRow, questions.policies(budget))
 
     async def all_open(self, budget: Budget) -> list[AttemptRow]:
         """Return the open attempts, in the order of their ids."""

@@ -103,6 +103,38 @@ _FIRST: Migration = (
         file_number bigint NOT NULL,
         PRIMARY KEY (kind, environment, uid, family)
     )""",
+    """CREATE TABLE mmp.accepted (
+        checksum text NOT NULL,
+        id bigint PRIMARY KEY,
+        kind text NOT NULL,
+        environment text NOT NULL,
+        uid text NOT NULL,
+        family text NOT NULL,
+        account text NOT NULL,
+        time_interval_ms bigint NOT NULL,
+        frozen_interval_ms bigint NOT NULL,
+        qty_limit text NOT NULL,
+        how text NOT NULL,
+        attempt bigint NOT NULL,
+        file_sha256 text NOT NULL,
+        file_number bigint NOT NULL,
+        digest text NOT NULL,
+        override text NOT NULL,
+        at_wall text NOT NULL
+    )""",
+    """CREATE TABLE mmp.policies (
+        checksum text NOT NULL,
+        id bigint PRIMARY KEY,
+        kind text NOT NULL,
+        environment text NOT NULL,
+        uid text NOT NULL,
+        account text NOT NULL,
+        sha256 text NOT NULL,
+        path text NOT NULL,
+        document text NOT NULL,
+        given_up text,
+        at_wall text NOT NULL
+    )""",
     """CREATE TABLE mmp.files (
         checksum text NOT NULL,
         kind text NOT NULL,
@@ -171,7 +203,7 @@ _FIRST: Migration = (
     )""",
     *(
         f"CREATE SEQUENCE mmp.{name}_id AS bigint MINVALUE 1 CACHE 1"
-        for name in ("attempts", "overrides", "presence", "turns")
+        for name in ("attempts", "accepted", "policies", "overrides", "presence", "turns")
     ),
     "CREATE INDEX attempts_counting ON mmp.attempts (kind, environment, uid) WHERE retired = 0",
     "CREATE INDEX attempts_sent ON mmp.attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
@@ -179,6 +211,8 @@ _FIRST: Migration = (
     "CREATE INDEX attempts_open ON mmp.attempts (kind, environment, uid, family) WHERE resolved = 0",
     "CREATE INDEX attempts_tries ON mmp.attempts (kind, environment, uid, family) WHERE tries > 0",
     "CREATE INDEX attempts_of_family ON mmp.attempts (kind, environment, uid, family, id)",
+    "CREATE INDEX accepted_of_family ON mmp.accepted (kind, environment, uid, family, id)",
+    "CREATE INDEX policies_of_user ON mmp.policies (kind, environment, uid, id)",
     "CREATE INDEX files_by_number ON mmp.files (kind, environment, uid, number)",
     "CREATE INDEX overrides_of_user ON mmp.overrides (kind, environment, uid, id)",
     "CREATE INDEX presence_of_account ON mmp.presence (account, environment, kind, id)",

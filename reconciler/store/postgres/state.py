@@ -239,8 +239,8 @@ class PostgresState:
         # An account is of one kind of exchange, and its identity says which: its lock is of all kinds.
         account: Statement = (_ACCOUNT, (".".join(claim.key[:2]),))
         whose = () if held is None else self.locks.whose(held)
-        number = () if claim.number is None else (_ids(TABLES[claim.number], 1),)
-        claims, ahead = (*rows, account, *whose), (*claim.ahead, *number)
+        numbers = (_ids(TABLES[kind], 1) for kind in claim.numbers)
+        claims, ahead = (*rows, account, *whose), (*claim.ahead, *numbers)
         if claims == (account,) and not ahead:
             await transaction.run(*account)
             return _Statements(transaction, {}), []

@@ -1,0 +1,98 @@
+"""The accepted settings of one family: what last passed the guard, and what passed it before.
+
+This file decides what the record of accepted settings means: which one counts now, which of the earlier
+ones may still be what is live, and what was accepted a while ago. It does not decide what passes the
+guard. A change of the file is measured from the accepted setting, never from what somebody made live.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from reconciler.core.evidence import last_proof
+from reconciler.core.model import Acceptance, Known, Setting, Uncertain
+
+History = tuple[Acceptance, ...]
+"""The accepted settings of one family, oldest first."""
+
+MAX_WINDOW = timedelta(days=7)
+"""The longest time that a policy may look back for."""
+
+KEPT_FOR = MAX_WINDOW + timedelta(days=1)
+"""For so long every accepted setting stays on record. A day more than is looked back for: clocks differ."""
+
+KEPT = 20
+"""So many of a family stay on record whatever their age, for the history."""
+
+
+def accepted(history: History, known: Known) -> Setting | None:
+    """Return the accepted setting; None: none is on record.
+
+    Where only a proof is on record (a published status names no more), the proven setting counts.
+    """
+    if history:
+        return history[-1].setting
+    proof = last_proof(known)
+    return None if proof is None else proof.setting
+
+
+def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
+    """Return the accepted settings that may be live without anyone outside this program having set them.
+
+    The newest one; earlier ones, as long as nothing proved that a request of a later one took effect; and
+    those of which a request has no definite answer, because it may take effect late.
+    """
+    if not history:
+        setting = accepted(history, known)
+        return () if setting is None else (setting,)
+    proof = last_proof(known)
+    proven = -1 if proof is None else proof.attempt
+    unanswered = [one.attempt for one in known.unresolved] if isinstance(known, Uncertain) else []
+    found = [history[-1].setting]
+    for one, later in zip(history, history[1:], strict=False):
+        is_unproven = later.attempt > proven
+        last = later.attempt - 1 if later.requested else later.attempt
+        is_open = any(one.attempt <= number <= last for number in unanswered)
+        if is_unproven or is_open:
+            found.append(one.setting)
+    return tuple(found)
+
+
+def last_enabled(history: History, known: Known) -> Setting | None:
+    """Return the newest accepted setting that is enabled: an enable is measured from it."""
+    proof = last_proof(known)
+    settings = [one.setting for one in history] or ([proof.setting] if proof else [])
+    return next((one for one in reversed(settings) if not one.disabled), None)
+
+
+def at_start(history: History, wall: datetime, window: timedelta) -> Setting | None:
+    """Return the setting that was accepted at the beginning of the last ``window``; None: nothing ever was.
+
+    An entry whose age is unknown, or in the future, counts as within the window. A family that came on
+    record within it began with its first entry. If that setting is disabled, the enabled one before it
+    counts, else the one after it.
+    """
+    before = [number for number, one in enumerate(history) if _is_older(one, wall, window)]
+    first = before[-1] if before else 0
+    enabled = [*reversed(history[: first + 1]), *history[first + 1 :]]
+    settings = [one.setting for one in enabled]
+    return next((one for one in settings if not one.disabled), settings[0] if settings else None)
+
+
+def enabled_throughout(history: History, wall: datetime, window: timedelta) -> bool:
+    """Tell whether the family was accepted as enabled during all of the last ``window``."""
+    before = [number for number, one in enumerate(history) if _is_older(one, wall, window)]
+    return bool(before) and not any(one.setting.disabled for one in history[before[-1] :])
+
+
+def needed(history: History, wall: datetime) -> frozenset[int]:
+    """Return the places in ``history`` that must stay on record; the others can be dropped."""
+    recent = {number for number, one in enumerate(history) if not _is_older(one, wall, KEPT_FOR)}
+    older = [number for number in range(len(history)) if number not in recent]
+    enabled = [number for number, one in enumerate(history) if not one.setting.disabled]
+    kept = set(range(max(0, len(history) - KEPT), len(history)))
+    return frozenset(recent | kept | set(older[-1:]) | set(enabled[-1:]))
+
+
+def _is_older(one: Acceptance, wall: datetime, window: timedelta) -> bool:
+    return one.at is not None and one.at <= wall - window
