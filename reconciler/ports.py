@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
@@ -42,9 +42,6 @@ NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})
 
 NO_ACCEPTING: Mapping[Family, Accepting] = MappingProxyType({})
 """No setting becomes the accepted one."""
-
-NO_HISTORY: Mapping[Family, History] = MappingProxyType({})
-"""Nothing was accepted."""
 
 
 class Clock(Protocol):
@@ -172,7 +169,7 @@ class Grounds:
     pauses: tuple[Pause, ...]
     ledger: Ledger
     retries: RetryRecord = NO_TRIES
-    accepted: Mapping[Family, History] = NO_HISTORY
+    accepted: Mapping[Family, History] = field(default_factory=dict)
 
 
 class Store(Protocol):
