@@ -7,7 +7,8 @@ import yaml
 from bench.measure import Ratio, compare
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, LiveRead, LiveRow, Quantity, Setting
-from reconciler.core.plan import Rules, make_plan
+from reconciler.core.plan import Rules
+from reconciler.core.planning import make_plan
 from reconciler.desired.reader import read_config
 
 FAMILIES = 10_000

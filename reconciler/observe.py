@@ -13,7 +13,8 @@ from reconciler.core.events import Compared, Identified, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
 from reconciler.core.model import AccountInfo, Desired
 from reconciler.core.pauses import in_force
-from reconciler.core.plan import Plan, Rules, make_plan, with_schedule
+from reconciler.core.plan import Plan, Rules, with_schedule
+from reconciler.core.planning import make_plan
 from reconciler.core.verdict import Reply
 from reconciler.ports import Clock, Exchange, Store
 from reconciler.reconcile import Options
@@ -91,6 +92,9 @@ async def _compare(
         policy=policy.policy,
         policy_unreadable=policy.unreadable,
         retries=grounds.retries,
+        controller=options.controller,
+        accepted=grounds.accepted,
+        wall=clock.wall(),
     )
     plan = make_plan(desired, grounds.known, reads, rules, now)
     plan = with_schedule(plan, grounds.ledger, now, assume_idle=options.assume_idle)

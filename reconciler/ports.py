@@ -160,10 +160,9 @@ class PausedMeanwhile:
 class Grounds:
     """What a plan rests on besides the file and live, as the state has it at one moment.
 
-    ``pauses``: those in force by their time, by family; they end by themselves. Which of them hold for
-    what is desired is ``core.pauses``'s. ``accepted`` are the settings of each family that passed the guard,
-    oldest first.
-    """
+    ``pauses``: those in force by their time, by family; they end by themselves. Which of them hold for what
+    is desired is ``core.pauses``'s. ``accepted`` are the settings of each family that passed the guard,
+    oldest first."""
 
     known: Mapping[Family, Known]
     pauses: tuple[Pause, ...]
@@ -246,9 +245,8 @@ class Store(Protocol):
         nothing is reserved, since what was decided on is too old. ``file``: where the setting comes from.
         ``keep_free``: how many slots of the window must be left after this one. A pause of the family that
         is in force by now, and of this setting if the breaker set it, is seen in the same transaction.
-        ``accepting``: the desired setting that this request makes the accepted one, None: it changes nothing
-        in that.
-        """
+        ``accepting``: the desired setting that this request makes the accepted one, None: it changes
+        nothing in that."""
         ...
 
     async def settle(
@@ -266,13 +264,12 @@ class Store(Protocol):
 
         ``limited``: the exchange refused it for its rate, which makes pacing more careful. ``tried``: it
         counts as a try of its family (:class:`~reconciler.core.retry.Tries`) unless it was applied.
-        ``definite`` bounds the attempt's arrival by this moment. APPLIED makes the attempt's setting
-        the confirmed one, unless another value was confirmed while it was in flight. Attempts of
-        the same setting are then no doubt any more while it stays the confirmed one; any attempt is
-        over for good if it can last have arrived before this one was reserved. REJECTED and
-        NOT_SENT leave the family as it was: the setting that this attempt made the accepted one is that no
-        longer, unless an earlier request of it is open or it was proven in force. An attempt is settled once.
-        """
+        ``definite`` bounds the attempt's arrival by this moment. APPLIED makes the attempt's setting the
+        confirmed one, unless another value was confirmed while it was in flight. Attempts of the same
+        setting are then no doubt any more while it stays the confirmed one; any attempt is over for good if
+        it can last have arrived before this one was reserved. REJECTED and NOT_SENT leave the family as it
+        was: the setting that this attempt made the accepted one is that no longer, unless an earlier
+        request of it is open or it was proven in force. An attempt is settled once."""
         ...
 
     async def adopt(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from reconciler.core import account as accounts
+from reconciler.core.accepted import History
 from reconciler.core.events import (
     READING_FAMILY,
     READING_LIVE,
@@ -40,6 +41,7 @@ from reconciler.core.events import (
 from reconciler.core.evidence import Reads, SeenRow, last_proof, newest_file, view
 from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import (
+    Accepting,
     AccountInfo,
     Desired,
     Family,
@@ -56,16 +58,8 @@ from reconciler.core.model import (
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.pauses import fought_no_more, in_force
-from reconciler.core.plan import (
-    Change,
-    Doubts,
-    DriftPolicy,
-    Plan,
-    Reason,
-    Rules,
-    make_plan,
-    with_schedule,
-)
+from reconciler.core.plan import Change, Doubts, Plan, Reason, Rules, with_schedule
+from reconciler.core.planning import make_plan
 from reconciler.core.policy import Allow, PolicyInForce
 from reconciler.core.retry import (
     NO_TRIES,
@@ -89,6 +83,7 @@ from reconciler.core.step import (
     next_request,
     next_step,
 )
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import STOPPING, AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
 from reconciler.errors import StateLocked
 from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange
@@ -443,6 +438,8 @@ class _Pass:
         self.plan: Plan | None = None
         self.wanted = desired()
         self.known: Mapping[Family, Known] = {}
+        self.accepted: Mapping[Family, History] = {}
+        self.digest = ""  # of the plan that was reviewed
         self.pauses: tuple[Pause, ...] = ()
         self.ended_fights: Mapping[Family, Setting] = {}
         self.trouble: Reply | None = None
@@ -537,7 +534,7 @@ class _Pass:
     def _ask_for_review(self, plan: Plan) -> End | None:
         """Show the first complete plan; after a review only the reviewed changes may be sent."""
         assert self.review is not None
-        approval, self.review = self.review(plan), None
+        approval, self.review, self.digest = self.review(plan), None, plan.digest
         if approval is None:
             return Vetoed()
         self.deadline = approval.deadline
@@ -549,7 +546,8 @@ class _Pass:
         self.wanted = self.desired()
         await self._accept_file()
         grounds = await self.store.grounds()
-        self.known, pauses, ledger = grounds.known, grounds.pauses, self._trusted(grounds.ledger)
+        self.known, self.accepted = grounds.known, grounds.accepted
+        pauses, ledger = grounds.pauses, self._trusted(grounds.ledger)
         self.retries = replace(grounds.retries, wait_until=self.memory.wait_until)
         self.reads = self.reads.beside(self.known, self.proved)
         now, desired = self.clock.now(), self.wanted
@@ -632,8 +630,10 @@ class _Pass:
             reviewed=self.reviewed,
             retries=self.retries,
             file=self.memory.file if self.options.controller or self.released else None,
-            explicit=not self.options.controller,
+            controller=self.options.controller,
             doubts=self._doubts(now),
+            accepted=self.accepted,
+            wall=self.clock.wall(),
         )
 
     def _included(self) -> frozenset[Family] | None:
@@ -670,7 +670,13 @@ class _Pass:
     async def _adopt(self, settings: dict[Family, Setting]) -> None:
         assert self.reads.latest is not None
         file, begun_at = await self._file_to_record(), self.reads.latest.begun_at
-        recorded = await self.store.adopt(settings, read_begun_at=begun_at, file=file)
+        assert self.plan is not None
+        accepting = {
+            change.family: one
+            for change in self.plan.changes
+            if change.family in settings and (one := self._accepting(change))
+        }
+        recorded = await self.store.adopt(settings, read_begun_at=begun_at, file=file, accepting=accepting)
         adopted = {family: one for family, one in settings.items() if family in recorded}
         for family in adopted:
             self.memory.done.setdefault(family, Outcome.ADOPTED)
@@ -810,6 +816,7 @@ class _Pass:
             by=step.at + TOO_LATE_S,
             file=file,
             keep_free=step.keep_free,
+            accepting=self._accepting(change),
         )
         if not isinstance(slot, Reserved):
             self._is_late(step)
@@ -819,6 +826,14 @@ class _Pass:
             await self._take_back(slot)  # it may have waited long for the state
             return None
         return request, slot
+
+    def _accepting(self, change: Change) -> Accepting | None:
+        """Return what becomes the accepted setting with this request or record; None: nothing does."""
+        if change.accepts is None or self.plan is None:
+            return None
+        named = (str(one.override) for one in self.plan.overridden if one.family == change.family)
+        digest = self.digest or self.plan.digest
+        return Accepting(change.accepts, digest, ", ".join(dict.fromkeys(named)))
 
     def _wait_for_files(self, change: Change) -> None:
         """Let a change that loosens wait, longer each time: file or policy has content not in force yet."""

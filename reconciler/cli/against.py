@@ -15,7 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from reconciler.cli.saving import about, read_bounded
 from reconciler.core.model import Desired
-from reconciler.core.plan import Plan, Rules, make_plan, with_schedule
+from reconciler.core.plan import Plan, Rules, with_schedule
+from reconciler.core.planning import make_plan
 from reconciler.core.problems import printable
 from reconciler.core.snapshot import Snapshot, known_by, ledger_of, paused_by, reads_of, too_old
 from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError

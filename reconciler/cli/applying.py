@@ -284,6 +284,8 @@ class Applying:
                 only=run.only,
                 reviewed=self.order.reviewed,
                 retries=grounds.retries,
+                accepted=grounds.accepted,
+                wall=run.clock.wall(),
             ),
             assume_idle=self.order.assume_idle,
         )

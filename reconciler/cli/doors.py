@@ -20,6 +20,7 @@ from reconciler.core.verdict import STOPPING, Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.core.accepted import History
     from reconciler.core.events import ExchangeFailed, RequestSettled
     from reconciler.core.evidence import SeenRow
     from reconciler.core.pacing import Ledger
@@ -333,6 +334,7 @@ class OnRecord:
     uid: str | None
     pauses: tuple[Pause, ...] = ()
     last_rows: Mapping[Family, SeenRow] = field(default_factory=dict)
+    accepted: Mapping[Family, History] = field(default_factory=dict)
 
 
 async def on_record(
@@ -354,7 +356,12 @@ async def on_record(
     snapshot = await store.snapshot()
     ledger = snapshot.ledger or nothing_sent
     return OnRecord(
-        await store.known(), ledger, uid or snapshot.uid, await store.pauses(), await store.last_rows()
+        await store.known(),
+        ledger,
+        uid or snapshot.uid,
+        await store.pauses(),
+        await store.last_rows(),
+        snapshot.accepted,
     )
 
 

@@ -22,6 +22,7 @@ from reconciler.cli.options import (
 from reconciler.cli.output import Output
 from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, view
 from reconciler.core.model import (
+    Accepting,
     Confirmed,
     Desired,
     Environment,
@@ -191,7 +192,8 @@ async def _keep(
         for family, one in written.found.settings.items()
         if family in proven and isinstance(known.get(family, Never()), Never)
     }
-    await store.adopt(settings, read_begun_at=read.begun_at)
+    accepting = {family: Accepting(setting) for family, setting in settings.items()}
+    await store.adopt(settings, read_begun_at=read.begun_at, accepting=accepting)
     return replace(written, differing=_differing(written.found.settings, known))
 
 

@@ -19,9 +19,9 @@ from reconciler.cli.stopping import Stop
 from reconciler.cli.turns import LONGEST_WAIT_S, Turns
 from reconciler.core.events import Event, LoopFailed, WentIdle
 from reconciler.core.model import Desired
-from reconciler.core.plan import DriftPolicy
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.sharing import AccountKey, account_key
+from reconciler.core.target import DriftPolicy
 from reconciler.desired.attention import Trust
 from reconciler.desired.route import Route, route, together
 from reconciler.desired.watch import WatchedFile, WatchedPolicy

@@ -237,7 +237,11 @@ async def _plan_one(
         exchange=reads,
         clock=clock,
         rules=Rules(
-            paused=paused(record.pauses, desired), policy=policy, only=chosen(desired, asked.globs)
+            paused=paused(record.pauses, desired),
+            policy=policy,
+            only=chosen(desired, asked.globs),
+            accepted=record.accepted,
+            wall=clock.wall(),
         ),
         observe=logs.observer(
             desired.account, desired.environment.value, simulator=doors.is_simulator(asked.base)

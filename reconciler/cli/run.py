@@ -20,7 +20,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.cli.webhook import Webhook
-from reconciler.core.plan import DriftPolicy
+from reconciler.core.target import DriftPolicy
 from reconciler.errors import UsageError
 from reconciler.sidecar.guard import Listen, parse_listen
 from reconciler.sidecar.target import Target

@@ -99,4 +99,5 @@ def _record(snapshot: StateSnapshot) -> Record:
         ledger=snapshot.ledger,
         live_rows=snapshot.live.rows if snapshot.live else {},
         live_at=snapshot.live.wall if snapshot.live else None,
+        accepted=snapshot.accepted,
     )

@@ -8,6 +8,7 @@ guard. A change of the file is measured from the accepted setting, never from wh
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from reconciler.core.evidence import last_proof
 from reconciler.core.model import Acceptance, Known, Setting, Uncertain
@@ -26,14 +27,9 @@ KEPT = 20
 
 
 def accepted(history: History, known: Known) -> Setting | None:
-    """Return the accepted setting; None: none is on record.
-
-    Where only a proof is on record (a published status names no more), the proven setting counts.
-    """
-    if history:
-        return history[-1].setting
-    proof = last_proof(known)
-    return None if proof is None else proof.setting
+    """Return the accepted setting; None: none is on record."""
+    entries = history or _implied(known)
+    return entries[-1].setting if entries else None
 
 
 def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
@@ -42,14 +38,11 @@ def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
     The newest one; earlier ones, as long as nothing proved that a request of a later one took effect; and
     those of which a request has no definite answer, because it may take effect late.
     """
-    if not history:
-        setting = accepted(history, known)
-        return () if setting is None else (setting,)
-    proof = last_proof(known)
+    entries, proof = history or _implied(known), last_proof(known)
     proven = -1 if proof is None else proof.attempt
     unanswered = [one.attempt for one in known.unresolved] if isinstance(known, Uncertain) else []
-    found = [history[-1].setting]
-    for one, later in zip(history, history[1:], strict=False):
+    found = [entries[-1].setting] if entries else []
+    for one, later in pairwise(entries):
         is_unproven = later.attempt > proven
         last = later.attempt - 1 if later.requested else later.attempt
         is_open = any(one.attempt <= number <= last for number in unanswered)
@@ -60,12 +53,11 @@ def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
 
 def last_enabled(history: History, known: Known) -> Setting | None:
     """Return the newest accepted setting that is enabled: an enable is measured from it."""
-    proof = last_proof(known)
-    settings = [one.setting for one in history] or ([proof.setting] if proof else [])
+    settings = [one.setting for one in history or _implied(known)]
     return next((one for one in reversed(settings) if not one.disabled), None)
 
 
-def at_start(history: History, wall: datetime, window: timedelta) -> Setting | None:
+def at_start(history: History, wall: datetime | None, window: timedelta) -> Setting | None:
     """Return the setting that was accepted at the beginning of the last ``window``; None: nothing ever was.
 
     An entry whose age is unknown, or in the future, counts as within the window. A family that came on
@@ -79,7 +71,7 @@ def at_start(history: History, wall: datetime, window: timedelta) -> Setting | N
     return next((one for one in settings if not one.disabled), settings[0] if settings else None)
 
 
-def enabled_throughout(history: History, wall: datetime, window: timedelta) -> bool:
+def enabled_throughout(history: History, wall: datetime | None, window: timedelta) -> bool:
     """Tell whether the family was accepted as enabled during all of the last ``window``."""
     before = [number for number, one in enumerate(history) if _is_older(one, wall, window)]
     return bool(before) and not any(one.setting.disabled for one in history[before[-1] :])
@@ -94,5 +86,18 @@ def needed(history: History, wall: datetime) -> frozenset[int]:
     return frozenset(recent | kept | set(older[-1:]) | set(enabled[-1:]))
 
 
-def _is_older(one: Acceptance, wall: datetime, window: timedelta) -> bool:
-    return one.at is not None and one.at <= wall - window
+def _implied(known: Known) -> History:
+    """Return what must have been accepted where only a proof and open attempts are on record.
+
+    So it is with a published status, which names no more.
+    """
+    proof = last_proof(known)
+    attempts = known.unresolved if isinstance(known, Uncertain) else ()
+    entries = [Acceptance(one.setting, one.attempt) for one in attempts if one.setting is not None]
+    if proof is not None:
+        entries.append(Acceptance(proof.setting, proof.attempt, requested=False))
+    return tuple(sorted(entries, key=lambda one: (one.attempt, not one.requested)))
+
+
+def _is_older(one: Acceptance, wall: datetime | None, window: timedelta) -> bool:
+    return one.at is not None and wall is not None and one.at <= wall - window

@@ -119,9 +119,9 @@ def conditions(vitals: Vitals) -> Conditions:
 
 def less_protected(change: Change) -> bool:
     """Tell whether a family that differs has less protection than desired, or none at all."""
-    if change.before is None:
+    if change.in_force is None:
         return not change.after.disabled
-    return direction(change.after, change.before) in LESS_SAFE
+    return direction(change.wanted, change.in_force) in LESS_SAFE
 
 
 def _families(vitals: Vitals) -> dict[Key, Condition]:

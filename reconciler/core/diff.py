@@ -158,7 +158,7 @@ def _refusals(
 def _proposal(change: Change) -> Proposal:
     before = change.before
     enabled = before is not None and not before.disabled
-    return Proposal(change.family, before, change.after, change.direction, may_be_enabled=enabled)
+    return Proposal(change.family, before, change.after, may_be_enabled=enabled)
 
 
 def _held(changes: list[Change], refusals: tuple[Refusal, ...]) -> list[Change]:

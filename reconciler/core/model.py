@@ -250,10 +250,9 @@ NO_FILE = FileVersion()
 class Acceptance:
     """A desired setting of one family that passed the guard: it is *accepted* until another one follows.
 
-    ``attempt`` is the first request that was reserved for it; for one that was not ``requested`` (an adoption)
-    the newest attempt of the family at that moment, 0 without one. ``at`` is the time of day of the record,
-    by the clock of the machine that made it.
-    """
+    ``attempt`` is the first request that was reserved for it; for one that was not ``requested`` (an
+    adoption) the newest attempt of the family at that moment, 0 without one. ``at`` is the time of day of
+    the record, by the clock of the machine that made it."""
 
     setting: Setting
     attempt: int = 0

@@ -19,7 +19,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TypeVar, assert_never
 
-from reconciler.core.direction import LESS_SAFE, Direction, direction
+from reconciler.core.direction import LESS_SAFE, Direction, direction, is_no_looser
 from reconciler.core.exposure import (
     UNLIMITED,
     Amount,
@@ -143,25 +143,37 @@ class PolicyInForce:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One change as a policy sees it; ``before`` None: nothing was in force that is known of.
+    """One change as a policy judges it, from ``before`` to ``after``.
 
-    ``may_be_enabled`` tells that the family is, or may be, enabled now. ``may_be`` are settings that may be
-    in force instead of ``before``, by requests without a definite answer. ``unknown``: nothing is known of
-    the family, neither by a read nor by the record. ``measured_from`` is the setting from which the factor
-    is measured where that is not ``before``: of an enable, the last enabled setting on record.
-    ``floor_applies``: False where the last proven setting is restored after live became looser, and where
-    nothing was ever proven or sent and no row is there: then the guard would only stand in the way.
+    ``before`` is the accepted setting, or the tighter of live and accepted if the change undoes what live
+    has tighter; None: nothing was in force that is known of. ``may_be_enabled`` tells that the family is,
+    or may be, enabled now. ``may_be`` are settings that may be in force instead of ``before``, by requests
+    without a definite answer. ``unknown``: nothing is known of the family, neither by a read nor by the
+    record. ``measured_from`` is the setting from which the factor is measured where that is not ``before``:
+    of an enable, the last enabled setting that was accepted. ``at_start`` is the setting that was accepted
+    at the beginning of the time that ``loosening.per`` names; None: there is no such limit, or no such
+    setting. ``is_return``: the change only goes back to what was accepted, so its steps were judged before.
     """
 
     family: Family
     before: Setting | None
     after: Setting
-    direction: Direction | None
     may_be_enabled: bool
     may_be: tuple[Setting, ...] = ()
     unknown: bool = False
     measured_from: Setting | None = None
-    floor_applies: bool = True
+    at_start: Setting | None = None
+    is_return: bool = False
+
+    @property
+    def direction(self) -> Direction | None:
+        """Which way the change goes."""
+        return direction(self.before, self.after)
+
+    @property
+    def ends_emergency(self) -> bool:
+        """Whether it is no looser than what was accepted at the beginning of the policy's time."""
+        return self.at_start is not None and is_no_looser(self.at_start, self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +217,11 @@ class Refusal:
 class Judgement:
     """What a policy says of a plan: what it refuses, and what it would have without the overrides.
 
-    An override that was not needed leaves no trace in ``overridden``. ``without`` is everything that
-    would be refused were there no override at all. All are sorted by family.
+    An override that was not needed leaves no trace in ``overridden``. Both are sorted by family.
     """
 
     refusals: tuple[Refusal, ...]
     overridden: tuple[Refusal, ...]
-    without: tuple[Refusal, ...]
 
 
 GUARD_RULE = "guard"
@@ -236,8 +246,8 @@ def judge(
     """Return what is refused of these changes, and what only the overrides let pass.
 
     ``policy`` None is the guard alone. A protected family that the file does not manage is refused
-    whether or not anything changes. ``in_force``: how many of the file's families are, or may be,
-    enabled before any of these changes; families that only come into force do not enlarge a share.
+    whether or not anything changes. ``in_force``: how many of the file's families a share is of; families
+    that come into force only now do not enlarge it.
     ``unreadable``: the policy file cannot be read now, and ``policy`` is the last valid one.
     """
     listed = tuple(proposals)
@@ -247,7 +257,6 @@ def judge(
     return Judgement(
         refusals=_sorted([*(one for one in refused if one.override not in allowed), *unjudged]),
         overridden=tuple(refusal for refusal in without if refusal.override in allowed),
-        without=_sorted([*without, *unjudged]),
     )
 
 
@@ -337,7 +346,8 @@ def _refusals(
         found += _near_off(proposals, factors, policy.floor, "floor.timeInterval", "floor.factor")
     for each in proposals:
         found += _unfit(each.family, each.before, each.after, policy)
-        found += _too_far(each, factors[each.family], policy.loosening.max_factor)
+        found += _too_far(each, factors[each.family], policy.loosening)
+        found += _unknown(each, policy.loosening)
     looser = [each for each in proposals if _is_looser(each) and _looser_allow(each) not in allowed]
     found += _too_many(looser, in_force, policy.loosening)
     return _sorted(found)
@@ -360,8 +370,9 @@ def _less_safe(proposals: Iterable[Proposal]) -> Iterator[Refusal]:
 
 def _disabling(proposals: tuple[Proposal, ...], rule: str) -> Iterator[Refusal]:
     for each in proposals:
-        if each.after.disabled and each.may_be_enabled:
-            yield Refusal(Kind.DISABLE, each.family, rule, "would switch protection off", "deny")
+        if each.after.disabled and (each.may_be_enabled or each.unknown):
+            what = "would" if each.may_be_enabled else "may"
+            yield Refusal(Kind.DISABLE, each.family, rule, f"{what} switch protection off", "deny")
 
 
 def _near_off(
@@ -373,14 +384,17 @@ def _near_off(
 ) -> Iterator[Refusal]:
     """Refuse changes of enabled families that are as good as disabling: they take the same override."""
     for each in proposals:
-        if each.after.disabled or not each.floor_applies:
+        if each.after.disabled:
             continue
         window, measured = each.after.time_interval_ms, factors[each.family]
-        if any(window < min(floor.time_interval_ms, before.time_interval_ms) for before, _ in measured):
+        is_unknown = each.unknown and window < floor.time_interval_ms
+        if is_unknown or any(
+            window < min(floor.time_interval_ms, before.time_interval_ms) for before, _ in measured
+        ):
             told = interval_text(window), interval_text(floor.time_interval_ms)
             yield Refusal(Kind.DISABLE, each.family, window_rule, *told, Field.TIME_INTERVAL)
         most = worst(*(found for _, found in measured if found is not None), Fraction(0))
-        if most is UNLIMITED or most >= Fraction(floor.factor):
+        if not each.ends_emergency and (most is UNLIMITED or most >= Fraction(floor.factor)):
             limit = f"less than ×{plainly(floor.factor)}"
             yield Refusal(Kind.DISABLE, each.family, factor_rule, factor_words(most), limit)
 
@@ -397,7 +411,12 @@ def _removed(desired: Desired, policy: Policy) -> Iterator[Refusal]:
 
 
 def _unfit(family: Family, before: Setting | None, after: Setting, policy: Policy) -> Iterator[Refusal]:
-    """Yield what is wrong with a family's setting itself; ``before`` None: nothing is in force."""
+    """Yield what is wrong with a family's setting itself; ``before`` None: nothing is in force.
+
+    A disabled ``before`` excuses no enabled setting: nothing was traded under it.
+    """
+    if before is not None and before.disabled and not after.disabled:
+        before = None
     if family in policy.protected and after.disabled:
         yield _protected(family, "disabled")
     for name, bound in effective_bounds(family, policy).items():
@@ -455,21 +474,45 @@ def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bo
     return Refusal(Kind.BOUNDS, family, rule, _told(name, _value(setting, name)), _told(name, most), name)
 
 
-def _too_far(proposal: Proposal, factors: Factors, limit: Decimal | None) -> Iterator[Refusal]:
-    """Refuse a change whose factor is above ``limit``, measured from whatever may be in force."""
+def _too_far(proposal: Proposal, factors: Factors, loosening: Loosening) -> Iterator[Refusal]:
+    """Refuse a change whose factor is above the limit, measured from whatever may be in force.
+
+    With ``per`` it is measured from the beginning of that time, too. What is no looser than that passes.
+    """
+    limit = loosening.max_factor
+    if limit is None or proposal.ends_emergency:
+        return
+    told = f"×{plainly(limit)}"
+    refusal = _beyond(proposal, factors, limit, told)
+    if refusal is None and loosening.per is not None and proposal.at_start and not proposal.is_return:
+        start = proposal.at_start
+        per = interval_text(int(loosening.per.total_seconds() * 1000))
+        refusal = _beyond(proposal, ((start, factor(start, proposal.after)),), limit, f"{told} per {per}")
+    if refusal is not None:
+        yield refusal
+
+
+def _beyond(proposal: Proposal, factors: Factors, limit: Decimal, told: str) -> Refusal | None:
     beyond = [
         (found, kind)
         for before, found in factors
-        if limit is not None
-        and found is not None
+        if found is not None
         and is_above(found, limit)
         and (kind := _BY_DEGREE.get(direction(before, proposal.after)))
     ]
-    if beyond and limit is not None:
-        most = worst(*(found for found, _ in beyond))
-        kind = next(kind for found, kind in beyond if found == most)
-        rule, told = "loosening.maxFactor", f"×{plainly(limit)}"
-        yield Refusal(kind, proposal.family, rule, factor_words(most), told)
+    if not beyond:
+        return None
+    most = worst(*(found for found, _ in beyond))
+    kind = next(kind for found, kind in beyond if found == most)
+    return Refusal(kind, proposal.family, "loosening.maxFactor", factor_words(most), told)
+
+
+def _unknown(proposal: Proposal, loosening: Loosening) -> Iterator[Refusal]:
+    """Refuse what cannot be measured because nothing is known; disabling has a rule of its own."""
+    limited = loosening.max_factor is not None and not loosening.unknown_allowed
+    if proposal.unknown and limited and not proposal.after.disabled:
+        measured, limit = "what is in force is not known", "known, or loosening.unknown: allow"
+        yield Refusal(Kind.LOOSEN, proposal.family, "loosening.unknown", measured, limit)
 
 
 def _too_many(looser: list[Proposal], in_force: int, limit: Loosening) -> Iterator[Refusal]:

@@ -7,10 +7,11 @@ process that recorded them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from reconciler.core.accepted import History
 from reconciler.core.model import Family, Kind, Known, LiveRow, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus
@@ -93,6 +94,7 @@ class StateSnapshot:
     open_attempts: tuple[AttemptRecord, ...]
     ledger: Ledger | None
     live: LiveRecord | None
+    accepted: Mapping[Family, History] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,9 +121,9 @@ def exposed_family(family: FamilyStatus) -> bool:
     change = family.change
     if change is None or family.state is FamilyState.UNCERTAIN:
         return False
-    if change.before is None:
+    if change.in_force is None:
         return not family.desired.disabled
-    return direction(family.desired, change.before) in LESS_SAFE
+    return direction(family.desired, change.in_force) in LESS_SAFE
 
 
 def frozen_until_reset(family: FamilyStatus) -> bool:
@@ -139,7 +139,7 @@ def _unheard_of(family: FamilyStatus) -> bool:
 
 def _differs(family: FamilyStatus) -> bool:
     """Tell whether what is in force is not as desired; one only to be recorded is."""
-    return family.change is not None and family.change.before != family.desired
+    return family.change is not None and family.change.in_force != family.desired
 
 
 def _doubt(status: Status, *, live: bool, interval_s: float) -> str:

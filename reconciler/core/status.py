@@ -7,10 +7,11 @@ read it comes from. Instants are the asking process's own, walls are for people.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from reconciler.core.accepted import History
 from reconciler.core.evidence import NotRead, Overtaken, Reads, view
 from reconciler.core.model import (
     Confirmed,
@@ -26,7 +27,8 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
 from reconciler.core.pauses import in_force
-from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, make_plan, with_schedule
+from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, with_schedule
+from reconciler.core.planning import make_plan
 from reconciler.core.policy import Policy
 from reconciler.core.records import Holder
 from reconciler.core.sharing import Replica
@@ -113,6 +115,7 @@ class Record:
     pauses: tuple[Pause, ...] = ()
     owner: Replica | None = None
     controller: Holder | None = None
+    accepted: Mapping[Family, History] = field(default_factory=dict)
 
 
 def make_status(
@@ -134,7 +137,8 @@ def make_status(
     reads = reads or _reads(record, now, wall)
     pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
     if rules is None:
-        rules = Rules(paused=frozenset(pause.family for pause in pauses), policy=policy)
+        paused = frozenset(pause.family for pause in pauses)
+        rules = Rules(paused=paused, policy=policy, accepted=record.accepted, wall=wall)
     plan = make_plan(desired, record.known, reads, rules, now)
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)

@@ -327,7 +327,7 @@ def _protects(change: Change) -> bool:
         return False
     if change.action is Action.ADOPT:
         return True
-    return change.before is not None and direction(change.after, change.before) not in LESS_SAFE
+    return change.in_force is not None and direction(change.wanted, change.in_force) not in LESS_SAFE
 
 
 def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:

@@ -19,7 +19,7 @@ from typing import Any
 from reconciler import __version__
 from reconciler.core.direction import changed_fields, direction
 from reconciler.core.model import Environment, Family, Field, Quantity, Setting, Source
-from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, may_be_measured_from
+from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.problems import json_text
 from reconciler.core.saved import Place, SavedPlan, in_sending_order
@@ -152,7 +152,7 @@ def _change(row: dict[str, Any]) -> Change:
     source, action = row["source"], Action(row["action"])
     before, after = setting_of(row["before"]) if row["before"] else None, setting_of(row["after"])
     base = setting_of(row["measured_from"]) if row["measured_from"] else None
-    moves = action is not Action.ADOPT
+    moves = action is not Action.ADOPT or before != after
     return Change(
         family=Family(row["family"]),
         action=action,
@@ -165,7 +165,7 @@ def _change(row: dict[str, Any]) -> Change:
         fields=changed_fields(before, after) if moves else (),
         eta_s=row["eta_seconds"],
         known_at=_known_at(row),
-        measured_from=base if base and moves and may_be_measured_from(base, before, after) else None,
+        measured_from=None if base == before else base,
     )
 
 

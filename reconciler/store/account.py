@@ -465,6 +465,7 @@ class KeptAccount:
         budget, history = self._budget, None
         applied: list[AppliedRow] = []
         attempts: list[AttemptRow] = []
+        accepted: list[AcceptedRow] = []
         async with self._engine.reading(None) as tables:
             identity = await tables.identity(*self._key[:2])
             if budget is None and identity is not None and identity.kind == self._kind.value:
@@ -472,6 +473,7 @@ class KeptAccount:
             if budget is not None:
                 history = await tables.rate_history(budget)
                 applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
+                accepted = await tables.all_accepted(budget)
             live = await tables.live(self._key)
         ages = self._ages()
         return StateSnapshot(
@@ -483,6 +485,7 @@ class KeptAccount:
             open_attempts=tuple(facts.attempt_record(row) for row in attempts if row.status != LOST),
             ledger=None if history is None else facts.ledger_from_rows(history, ages),
             live=None if live is None else facts.live_record(live),
+            accepted=facts.accepted_from_rows(accepted),
         )
 
     # -- strips ---------------------------------------------------------------------------------
@@ -771,7 +774,8 @@ class KeptAccount:
         return row
 
     async def _take_back_acceptance(self, tables: Tables, budget: Budget, row: AttemptRow) -> None:
-        """Forget that a setting was accepted, if this attempt that failed for certain was all there was of it.
+        """Forget that a setting was accepted, if this attempt that failed for certain was all there was of
+        it.
 
         Otherwise a change that the exchange rejected would count as the setting to restore.
         """

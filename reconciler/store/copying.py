@@ -108,9 +108,7 @@ async def _renumbered(tables: Tables, rows: Rows) -> Rows:
     renumbered = {kind: await _numbered(tables, kind, some) for kind, some in rows.items()}
     old, new = ([row.id for row in some[AttemptRow]] for some in (rows, renumbered))
     proofs = [row._replace(attempt=_as_of(row.attempt, old, new)) for row in rows[AppliedRow]]
-    accepted = [
-        row._replace(attempt=_from(row.attempt, old, new)) for row in renumbered[AcceptedRow]
-    ]
+    accepted = [row._replace(attempt=_from(row.attempt, old, new)) for row in renumbered[AcceptedRow]]
     return {**renumbered, AppliedRow: proofs, AcceptedRow: accepted}
 
 
@@ -137,7 +135,7 @@ def _as_of(attempt: int, old: Sequence[int], new: Sequence[int]) -> int:
 def _from(attempt: int, old: Sequence[int], new: Sequence[int]) -> int:
     """Return the new id of the oldest attempt that is not before ``attempt``; else as :func:`_as_of`."""
     place = bisect_left(old, attempt)
-    return new[place] if 0 < attempt and place < len(new) else _as_of(attempt, old, new)
+    return new[place] if attempt > 0 and place < len(new) else _as_of(attempt, old, new)
 
 
 async def _write(tables: Tables, rows: Rows) -> None:

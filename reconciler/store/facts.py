@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.core.evidence import SeenRow
 from reconciler.core.accepted import History, needed
+from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     Acceptance,
     Budget,

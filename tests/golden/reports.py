@@ -24,9 +24,9 @@ from reconciler.core.plan import (
     Reason,
     Rules,
     in_order,
-    make_plan,
     with_schedule,
 )
+from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, Allow, Kind, Policy, Refusal
 from reconciler.core.status import Record, Status, make_status
 from reconciler.report.documents import Context, OldSide

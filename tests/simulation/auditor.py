@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from reconciler.core.events import Compared, Event, FightBroken, Parked, RequestSettled
 from reconciler.core.evidence import last_proof
 from reconciler.core.model import Confirmed, Family, Known, Never, Setting, Uncertain
-from reconciler.core.plan import DriftPolicy, Plan, Reason
+from reconciler.core.plan import Plan, Reason
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError
 from reconciler.ports import Reserved, Signed

@@ -19,7 +19,7 @@ from reconciler.core.model import (
     Uncertain,
     Unresolved,
 )
-from reconciler.core.plan import DriftPolicy
+from reconciler.core.target import DriftPolicy
 from reconciler.ports import Signed
 from tests.simulation.guard_checkers import mixed_of
 from tests.simulation.truth import Attempt, Proof, SeenRead, Truth, same_effect

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from reconciler.core.plan import DriftPolicy
+from reconciler.core.target import DriftPolicy
 from reconciler.simulator.options import RateMode
 from tests.simulation import scenario as scenarios
 from tests.simulation.scenario import (

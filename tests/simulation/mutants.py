@@ -20,8 +20,9 @@ from reconciler.core.direction import Direction, direction, is_protective
 from reconciler.core.evidence import Absent, Reads
 from reconciler.core.model import Budget, Family, Known, LiveRead, LiveRow, Setting, Uncertain
 from reconciler.core.pacing import Ledger
-from reconciler.core.plan import Change, DriftPolicy, Rules
+from reconciler.core.plan import Change, Rules
 from reconciler.core.retry import RetryRecord
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.errors import StateUnavailable
 from reconciler.okx import codes, replies

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from reconciler.core.accepted import History
 from reconciler.core.evidence import SeenRow, last_proof
 from reconciler.core.model import (
     NO_FILE,
+    Accepting,
     AccountInfo,
     Desired,
     Family,
@@ -28,7 +30,7 @@ from reconciler.core.records import Holder
 from reconciler.core.retry import NO_TRIES
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.okx.codes import fact
-from reconciler.ports import Grounds, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import NO_ACCEPTING, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.simulator.messages import Envelope, Said
 from reconciler.store.account import KeptAccount
 from tests.simulation import checkers, guard_checkers
@@ -143,6 +145,7 @@ class WatchedStore:
         self._store = store
         self._last_known: Mapping[Family, Known] = {}
         self._last_retries = NO_TRIES
+        self._last_accepted: Mapping[Family, History] = {}
         self._known_at = -1
         self._last_pauses: tuple[Pause, ...] = ()
         self._pauses_at = -1
@@ -178,12 +181,12 @@ class WatchedStore:
         if not self._world.listening and self._known_at == self._world.news:
             # In most histories not asked again while nobody wrote: the answer would be the same.
             pauses, ledger = await self._pauses(), await self._store.ledger()
-            return Grounds(self._last_known, pauses, ledger, self._last_retries)
+            return Grounds(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
         self._known_at = self._world.news
         self._pauses_at = self._world.pausings
         grounds = await self._store.grounds()
         self._last_known, self._last_pauses = grounds.known, grounds.pauses
-        self._last_retries = grounds.retries
+        self._last_retries, self._last_accepted = grounds.retries, grounds.accepted
         self._world.auditor.check_record(self._process.account, self._last_known)
         return grounds
 
@@ -212,6 +215,7 @@ class WatchedStore:
         by: float = float("inf"),
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
+        accepting: Accepting | None = None,
     ) -> Reserved | NotYet | PausedMeanwhile:
         process = self._process
         process.call("store.reserve")
@@ -222,7 +226,7 @@ class WatchedStore:
         basis = replace(basis, asked_at=self._world.scheduler.now)
         process.pauses_between_reads()
         slot = await self._store.reserve(
-            request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free
+            request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free, accepting=accepting
         )
         if isinstance(slot, Reserved):
             self._world.auditor.reserved(process, request, slot, basis).answered = True
@@ -252,7 +256,12 @@ class WatchedStore:
         process.perhaps_die()
 
     async def adopt(
-        self, settings: Mapping[Family, Setting], *, read_begun_at: float, file: FileVersion = NO_FILE
+        self,
+        settings: Mapping[Family, Setting],
+        *,
+        read_begun_at: float,
+        file: FileVersion = NO_FILE,
+        accepting: Mapping[Family, Accepting] = NO_ACCEPTING,
     ) -> frozenset[Family]:
         process = self._process
         process.call("store.adopt")
@@ -260,7 +269,9 @@ class WatchedStore:
             await process.hold_up()
             if process.rng.random() < 0.3:
                 await process.held_up_for(process.rng.uniform(0.2, 4.0))  # others may write meanwhile
-        adopted = await self._store.adopt(settings, read_begun_at=read_begun_at, file=file)
+        adopted = await self._store.adopt(
+            settings, read_begun_at=read_begun_at, file=file, accepting=accepting
+        )
         recorded = {family: settings[family] for family in adopted}
         begun_at, known = process.begun_at(read_begun_at), await self._store.known()
         for family in recorded:

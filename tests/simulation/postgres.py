@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from reconciler.core.model import NO_FILE, Family, FileVersion, LiveRead, Setting
+from reconciler.core.model import NO_FILE, Accepting, Family, FileVersion, LiveRead, Setting
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable
-from reconciler.ports import Grounds, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import NO_ACCEPTING, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store.account import KeptAccount
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
 from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
@@ -404,6 +404,7 @@ class PostgresStore(WatchedStore):
         by: float = float("inf"),
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
+        accepting: Accepting | None = None,
     ) -> Reserved | NotYet | PausedMeanwhile:
         process, auditor = self._process, self._world.auditor
         process.call("store.reserve")
@@ -418,7 +419,7 @@ class PostgresStore(WatchedStore):
 
         with self._noting(note), auditor.answer_awaited(process):
             slot = await self._store.reserve(
-                request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free
+                request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free, accepting=accepting
             )
         process.perhaps_die()
         await process.hold_up()
@@ -465,7 +466,12 @@ class PostgresStore(WatchedStore):
         process.perhaps_die()
 
     async def adopt(
-        self, settings: Mapping[Family, Setting], *, read_begun_at: float, file: FileVersion = NO_FILE
+        self,
+        settings: Mapping[Family, Setting],
+        *,
+        read_begun_at: float,
+        file: FileVersion = NO_FILE,
+        accepting: Mapping[Family, Accepting] = NO_ACCEPTING,
     ) -> frozenset[Family]:
         process, auditor = self._process, self._world.auditor
         process.call("store.adopt")
@@ -478,7 +484,9 @@ class PostgresStore(WatchedStore):
             auditor.adopted(process, recorded, begun_at, self._world.on_record(process.account))
 
         with self._noting(note):
-            adopted = await self._store.adopt(settings, read_begun_at=read_begun_at, file=file)
+            adopted = await self._store.adopt(
+                settings, read_begun_at=read_begun_at, file=file, accepting=accepting
+            )
         process.perhaps_die()
         return adopted
 
@@ -513,10 +521,11 @@ class PostgresStore(WatchedStore):
             process.known_at = self._world.scheduler.now
             never_paused = self._world.scenario.fighter_s is None and not self._world.pausings
             pauses = () if never_paused else await self._store.pauses()
-            return Grounds(self._last_known, pauses, await self._store.ledger(), self._last_retries)
+            ledger = await self._store.ledger()
+            return Grounds(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
         grounds = await self._store.grounds()
         self._last_known, self._known_at = grounds.known, self._connections.saw
-        self._last_retries = grounds.retries
+        self._last_retries, self._last_accepted = grounds.retries, grounds.accepted
         process.known_at = self._connections.began_at
         if self._connections.saw == self._world.news:
             self._world.auditor.check_record(process.account, self._last_known)

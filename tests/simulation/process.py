@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
 from reconciler.core.evidence import counts_after
 from reconciler.core.model import Confirmed, Desired, Family, Never, Setting
-from reconciler.core.plan import DriftPolicy, Plan
+from reconciler.core.plan import Plan
 from reconciler.core.policy import Allow, Kind
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply
 from reconciler.loop import Loop
 from reconciler.reconcile import Approval, Options, identify, reconcile

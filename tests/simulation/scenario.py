@@ -12,7 +12,7 @@ from enum import StrEnum
 from random import Random
 
 from reconciler.core.model import Family, Quantity, Setting, parse_family
-from reconciler.core.plan import DriftPolicy
+from reconciler.core.target import DriftPolicy
 from reconciler.simulator.options import NumberForm, RateMode
 
 ALL_FAMILIES = tuple(

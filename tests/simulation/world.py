@@ -25,7 +25,7 @@ from reconciler.core.model import (
     Setting,
     Source,
 )
-from reconciler.core.plan import DriftPolicy
+from reconciler.core.target import DriftPolicy
 from reconciler.errors import MmpError
 from reconciler.simulator.accounts import fake_account
 from reconciler.simulator.options import Options

@@ -38,12 +38,14 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import DriftPolicy, Reason, Rules, make_plan
+from reconciler.core.plan import Reason, Rules
+from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.core.retry import Rejection
 from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
 from reconciler.core.strips import Span
+from reconciler.core.target import DriftPolicy
 from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals, after, begun

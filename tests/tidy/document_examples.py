@@ -15,7 +15,8 @@ from pathlib import Path
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Pause
 from reconciler.core.outcome import HOLD_WORDS, Outcome, Result
-from reconciler.core.plan import Because, Plan, Rules, make_plan, with_schedule
+from reconciler.core.plan import Because, Plan, Rules, with_schedule
+from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
 from reconciler.core.status import Record, make_status

@@ -16,11 +16,12 @@ from reconciler.cli.turns import LONGEST_WAIT_S
 from reconciler.core.direction import Direction
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import EPS_S, LATEST_ARRIVAL_S, SEND_DEADLINE_S, SPACING_S, WINDOW_S
-from reconciler.core.plan import Because, DriftPolicy, Reason
+from reconciler.core.plan import Because, Reason
 from reconciler.core.policy import Kind
 from reconciler.core.problems import CATALOGUE, WARNINGS, any_error
 from reconciler.core.retry import LONG_BACK_OFF_S
 from reconciler.core.status import FamilyState
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus
 from reconciler.core.vitals import SILENCE_S
 from reconciler.desired.reader import read_config

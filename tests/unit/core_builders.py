@@ -19,7 +19,8 @@ from reconciler.core.model import (
     Source,
     Unresolved,
 )
-from reconciler.core.plan import Plan, Rules, make_plan
+from reconciler.core.plan import Plan, Rules
+from reconciler.core.planning import make_plan
 
 BTC = Family("BTC-USD")
 ETH = Family("ETH-USD")

@@ -23,9 +23,10 @@ from reconciler.core.model import (
     Uncertain,
     Unresolved,
 )
-from reconciler.core.plan import DriftPolicy, Rules
+from reconciler.core.plan import Rules
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.retry import Rejection
+from reconciler.core.target import DriftPolicy
 from tests.unit.core_builders import BTC, setting
 
 SETTINGS = {

@@ -9,7 +9,8 @@ from reconciler.core.events import Compared, ExchangeFailed
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Setting
 from reconciler.core.pacing import Ledger
-from reconciler.core.plan import Rules, make_plan, with_schedule
+from reconciler.core.plan import Rules, with_schedule
+from reconciler.core.planning import make_plan
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import Outage, Vitals, after, begun
 from tests.unit.core_builders import NOW, desired, read

@@ -13,7 +13,8 @@ from itertools import chain, product
 from reconciler.core.model import Environment, Family, Field, Known, LiveRow, Uncertain
 from reconciler.core.outcome import Outcome, Result, results
 from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import Basis, Plan, Rules, in_order, make_plan, with_schedule
+from reconciler.core.plan import Basis, Plan, Rules, in_order, with_schedule
+from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Policy
 from reconciler.core.status import Record, Status, make_status
 from reconciler.core.verdict import Reply, ReplyClass

@@ -11,6 +11,7 @@ import pytest
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Known, Setting, Uncertain
 from reconciler.core.plan import Rules
+from reconciler.core.policy import Allow, Kind
 from reconciler.core.retry import (
     LONG_BACK_OFF_S,
     MAX_RETRY_AFTER_S,
@@ -177,8 +178,9 @@ def test_each_direction_has_its_waits(live: str | None, wanted: str, waits: tupl
     rows = {} if live is None else {BTC: row(live)}
     reads = Reads(read(NOW - 0.5, rows))
     for count, wait_s in enumerate(waits, 1):
-        rules = Rules(retries=RetryRecord({BTC: Tries(after, count, NOW)}))
-        (change,) = plan_of({BTC: after}, {}, reads, rules).changes  # the guard may hold it besides
+        allowed = frozenset({Allow(Kind.DISABLE, BTC)})
+        rules = Rules(retries=RetryRecord({BTC: Tries(after, count, NOW)}), allowed=allowed)
+        (change,) = plan_of({BTC: after}, {}, reads, rules).changes
         assert (change.tries, change.not_before) == (count, NOW + wait_s)
 
 

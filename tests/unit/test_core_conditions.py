@@ -35,10 +35,11 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import Pause, Uncertain
 from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import DriftPolicy, Reason, Rules
+from reconciler.core.plan import Reason, Rules
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Code, problem
 from reconciler.core.retry import Rejection
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals, after, begun
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved

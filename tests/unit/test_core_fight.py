@@ -10,7 +10,8 @@ import pytest
 from reconciler.core.evidence import Reads
 from reconciler.core.fight import MOST_HEALS, Fight, Heals, fights, healed, without
 from reconciler.core.model import Family, Known, Setting, Uncertain
-from reconciler.core.plan import DriftPolicy, Plan, Rules
+from reconciler.core.plan import Plan, Rules
+from reconciler.core.target import DriftPolicy
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
 
 A, B = setting("5000/2000/100"), setting("5000/2000/400")

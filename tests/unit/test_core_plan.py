@@ -33,16 +33,16 @@ from reconciler.core.plan import (
     Because,
     Change,
     Doubts,
-    DriftPolicy,
     Plan,
     Reason,
     Rules,
     in_order,
-    make_plan,
     with_schedule,
 )
+from reconciler.core.planning import make_plan
 from reconciler.core.policy import Allow, Kind, Loosening, Policy
 from reconciler.core.retry import Rejection, RetryRecord, Tries
+from reconciler.core.target import DriftPolicy
 from tests.unit.core_builders import (
     BTC,
     ETH,
@@ -315,10 +315,10 @@ def test_a_changed_desired_value_is_always_applied(policy: DriftPolicy) -> None:
     plan = plan_of(
         {BTC: SETTINGS["B"]},
         {BTC: confirmed("5000/2000/100")},
-        Reads(read(950.0, {BTC: row("9000/2000/400")})),
+        Reads(read(950.0, {BTC: row("5000/1000/100")})),
         Rules(drift=policy),
     )
-    assert [change.reason for change in plan.requests] == [Reason.CHANGED]
+    assert [(change.reason, change.after) for change in plan.requests] == [(Reason.CHANGED, SETTINGS["B"])]
 
 
 # ---- several families --------------------------------------------------------------------------
@@ -606,27 +606,28 @@ def test_fewer_tries_go_first_and_a_new_value_starts_at_none() -> None:
 # -- a settings file that is older than what another process applied ------------------------------------
 
 OLD_FILE, NEW_FILE = FileVersion("old", 1), FileVersion("new", 2)
+OLDER = Rules(DriftPolicy.HEAL_LOOSENED, file=OLD_FILE, controller=True)
 
 
 @pytest.mark.parametrize(
-    ("live", "because"),
+    ("live", "because", "after"),
     [
-        ("5000/2000/50", Because.DRIFT_POLICY),  # what the newer file tightened stays
-        ("5000/2000/400", None),  # a setting looser than both is reverted
-        ("9000/2000/400", Because.DRIFT_POLICY),  # mixed: a part of it would loosen
-        ("0/2000/100", None),
+        ("5000/2000/50", Because.DRIFT_POLICY, "5000/2000/100"),  # what the newer file tightened stays
+        ("5000/2000/400", None, "5000/2000/50"),  # a setting looser than both is reverted
+        ("9000/2000/400", None, "9000/2000/50"),  # mixed: the looser field is reverted
+        ("0/2000/100", None, "5000/2000/50"),
     ],
 )
 @pytest.mark.parametrize("unanswered", [False, True])
 def test_an_older_file_loosens_nothing_that_a_newer_one_set(
-    live: str, because: Because | None, unanswered: bool
+    live: str, because: Because | None, after: str, unanswered: bool
 ) -> None:
     proof = Confirmed(TIGHTER, 900.0, 1, file=NO_FILE if unanswered else NEW_FILE)
     attempt = Unresolved(5, TIGHTER, 901.0, 936.0, file=NEW_FILE)
     known: Known = Uncertain(proof, (attempt,)) if unanswered else proof
     reads = Reads(read(940.9, {BTC: row(live)}))
-    (change,) = plan_of({BTC: A}, {BTC: known}, reads, Rules(file=OLD_FILE)).changes
-    assert change.because is (because if not (unanswered and because is None) else Because.DRIFT_POLICY)
+    (change,) = plan_of({BTC: A}, {BTC: known}, reads, OLDER).changes
+    assert (change.because, change.after) == (because, setting(after))
 
 
 @pytest.mark.parametrize("file", [None, NEW_FILE, FileVersion("newer", 3), FileVersion("new", 1)])
@@ -637,15 +638,15 @@ def test_a_newer_file_the_same_content_and_an_explicit_act_do(file: FileVersion 
     assert change.reason is Reason.CHANGED
 
 
-def test_under_an_older_file_live_as_it_says_is_not_recorded() -> None:
+@pytest.mark.parametrize("rules", [OLDER, Rules(file=OLD_FILE)])
+def test_under_an_older_file_live_as_it_says_is_not_recorded(rules: Rules) -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
     reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
-    plan = plan_of({BTC: A}, known, reads, Rules(file=OLD_FILE))
-    (change,) = plan.changes
-    assert (change.action, change.reason, change.because) == (
-        Action.HOLD,
-        Reason.DRIFTED,
-        Because.DRIFT_POLICY,
+    (change,) = plan_of({BTC: A}, known, reads, rules).changes
+    restored = (Action.SET, Reason.DRIFTED, None, TIGHTER)
+    reported = (Action.HOLD, Reason.CHANGED, Because.DRIFT_POLICY, A)
+    assert (change.action, change.reason, change.because, change.after) == (
+        restored if rules.controller else reported
     )
     assert change.other_file, "the newer file is tighter, which has to be reported"
 
@@ -653,7 +654,7 @@ def test_under_an_older_file_live_as_it_says_is_not_recorded() -> None:
 def test_under_an_older_file_live_as_it_says_and_tighter_than_the_newer_is_as_it_should_be() -> None:
     known = {BTC: Confirmed(LOOSER, 900.0, 1, file=NEW_FILE)}
     reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
-    plan = plan_of({BTC: A}, known, reads, Rules(file=OLD_FILE))
+    plan = plan_of({BTC: A}, known, reads, OLDER)
     assert (plan.changes, plan.unchanged) == ((), (BTC,))
 
 
@@ -663,7 +664,12 @@ def test_under_an_older_file_that_agrees_with_the_record_drift_is_plain_drift(dr
     for live in ("5000/2000/50", "5000/2000/400", "9000/2000/400", "0/2000/100"):
         reads = Reads(read(950.0, {BTC: row(live)}))
         plans = [
-            plan_of({BTC: A}, {BTC: Confirmed(A, 900.0, 1, file=file)}, reads, Rules(drift, file=OLD_FILE))
+            plan_of(
+                {BTC: A},
+                {BTC: Confirmed(A, 900.0, 1, file=file)},
+                reads,
+                Rules(drift, file=OLD_FILE, controller=True),
+            )
             for file in (OLD_FILE, NEW_FILE)
         ]
         assert plans[0].changes == plans[1].changes
@@ -673,7 +679,7 @@ def test_an_older_file_that_wants_what_the_newer_one_s_open_request_carries_may_
     attempt = Unresolved(5, A, 901.0, 936.0, file=NEW_FILE)
     known = {BTC: Uncertain(Confirmed(TIGHTER, 900.0, 1, file=OLD_FILE), (attempt,))}
     reads = Reads(read(940.9, {BTC: row("5000/2000/50")}))
-    (change,) = plan_of({BTC: A}, known, reads, Rules(file=OLD_FILE)).changes
+    (change,) = plan_of({BTC: A}, known, reads, OLDER).changes
     assert (change.action, change.after) == (Action.SET, A)
 
 
@@ -685,7 +691,7 @@ def test_under_an_older_file_what_became_looser_is_healed_to_what_the_newer_file
     live: str, healed_to: str | None
 ) -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
-    (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), Rules(file=OLD_FILE)).changes
+    (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), OLDER).changes
     assert change.other_file
     sent = change.after if change.action is Action.SET else None
     assert sent == (setting(healed_to) if healed_to else None)
@@ -695,26 +701,26 @@ def test_an_older_file_may_repeat_what_is_in_force_while_a_newer_one_s_request_i
     """Without live reads only one more acknowledged request can settle that."""
     attempt = Unresolved(5, LOOSER, 901.0, 936.0, file=NEW_FILE)
     known = {BTC: Uncertain(Confirmed(A, 940.0, 6, file=OLD_FILE), (attempt,))}
-    (change,) = plan_of({BTC: A}, known, Reads(), Rules(file=OLD_FILE), now=937.0).changes
+    (change,) = plan_of({BTC: A}, known, Reads(), OLDER, now=937.0).changes
     assert (change.before, change.after) == (A, A)
     assert change.because is None
 
 
-def test_what_both_files_tighten_is_healed_to_no_less_than_either_says() -> None:
+def test_what_an_older_file_would_change_in_parts_is_left_to_the_newer_one() -> None:
     wanted = setting("9000/2000/100")
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
     reads = Reads(read(950.0, {BTC: row("1000/1000/9999")}))
-    (change,) = plan_of({BTC: wanted}, known, reads, Rules(file=OLD_FILE)).requests
-    assert change.after == setting("9000/2000/50")
+    (change,) = plan_of({BTC: wanted}, known, reads, OLDER).requests
+    assert change.after == TIGHTER
     as_the_newer_says = Reads(read(950.0, {BTC: row("5000/2000/50")}))
-    (held,) = plan_of({BTC: wanted}, known, as_the_newer_says, Rules(file=OLD_FILE)).changes
+    (held,) = plan_of({BTC: wanted}, known, as_the_newer_says, OLDER).changes
     assert (held.action, held.after) == (Action.HOLD, wanted), "that is no drift"
 
 
 @pytest.mark.parametrize("live", ["5000/2000/400", "5000/2000/50", "5000/2000/20", "0/2000/100"])
 def test_an_explicit_act_that_waited_leaves_what_a_newer_file_set(live: str) -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
-    rules = Rules(file=OLD_FILE, explicit=True)
+    rules = Rules(file=OLD_FILE)
     (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), rules).changes
     assert (change.action, change.after) == (Action.HOLD, A)
 

@@ -11,7 +11,7 @@ from itertools import chain, combinations, combinations_with_replacement, produc
 
 import pytest
 
-from reconciler.core.direction import Direction, direction
+from reconciler.core.direction import Direction
 from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Known, Uncertain, interval_text
@@ -87,7 +87,7 @@ def proposal(family: Family, before: str | None, after: str) -> Proposal:
     """Return a change between settings as ``window/freeze/quantity``; what is in force is known."""
     was, now = setting(before) if before else None, setting(after)
     enabled = was is not None and not was.disabled
-    return Proposal(family, was, now, direction(was, now), may_be_enabled=enabled)
+    return Proposal(family, was, now, may_be_enabled=enabled)
 
 
 def judged(
@@ -219,7 +219,10 @@ def test_restoring_the_accepted_setting_after_drift_is_not_judged_by_the_floor()
     plan = plan_of(
         {BTC: accepted}, {BTC: confirmed("60/2000/100")}, Reads(read(990, {BTC: row("50/1/0.01")}))
     )
-    assert [(one.action, one.direction) for one in plan.changes] == [(Action.SET, Direction.MIXED)]
+    (change,) = plan.changes
+    assert (change.action, change.direction) == (Action.SET, Direction.TIGHTEN)
+    assert (change.after, change.desired) == (setting("60/2000/0.01"), accepted)
+    assert [one.rule for one in plan.left_tighter] == ["floor.factor"], "10,000 times as many contracts"
     loosening = plan_of(
         {BTC: accepted}, {BTC: confirmed("60/2000/100")}, Reads(read(990, {BTC: row("60/2000/0.01")}))
     )
@@ -787,7 +790,9 @@ def test_a_drift_that_is_paused_does_not_count() -> None:
     reads = Reads(read(NOW, rows))
     under = Rules(policy=policy(count=2), paused=frozenset({BTC}))
     assert held(plan_of(THREE, drifted, reads, under)) == {BTC: Because.PAUSED}
-    assert set(held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=2))))) == {BTC, ETH, SOL}
+    assert held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=2)))) == {}
+    assert set(held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=1))))) == {ETH, SOL}
+    assert set(held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=0))))) == {BTC, ETH, SOL}
 
 
 def test_what_is_left_out_refuses_nothing_else_but_what_is_gone_does() -> None:
@@ -872,8 +877,10 @@ def test_a_plan_has_the_digest_it_has_without_overrides() -> None:
     for allowed in chain.from_iterable(combinations(names, size) for size in range(4)):
         plan = plan_of(wanted, IN_FORCE, rules=replace(under, allowed=frozenset(allowed)))
         assert plan.digest == reviewed.digest
-        assert {change.family for change in plan.requests} == plan.waived
-        assert {allow.family for allow in allowed} <= plan.waived
+        assert {change.family for change in plan.requests} == {one.family for one in plan.overridden} - {
+            one.family for one in plan.refusals
+        }
+        assert plan.digest_of({BTC}) == reviewed.digest_of({BTC})
     assert reviewed.digest != plan_of(wanted, IN_FORCE).digest
 
 
@@ -918,7 +925,8 @@ def oracle(before: str | None, after: str, under: Policy) -> set[tuple[str, str]
     if now[0] == 0 and under.protected:
         found.add(("protected", "protected"))
     for place, name in enumerate(("timeInterval", "frozenInterval", "qtyLimit")):
-        found |= oracle_of_bounds(place, name, was[place] if was else None, now[place], under)
+        excuses = was is not None and (enabled or now[0] == 0)
+        found |= oracle_of_bounds(place, name, was[place] if was and excuses else None, now[place], under)
     found |= oracle_of_exposure(was if enabled else None, now, under)
     kind, limit = oracle_of_kind(was, now), under.loosening.max_factor
     most = (
@@ -1138,7 +1146,7 @@ def test_drift_that_became_looser_is_put_back_under_a_policy_that_cannot_be_read
 
 def test_an_unreadable_policy_holds_what_nothing_is_known_of() -> None:
     now = setting("5000/2000/100")
-    unknown = Proposal(BTC, None, now, direction(None, now), may_be_enabled=True, unknown=True)
+    unknown = Proposal(BTC, None, now, may_be_enabled=True, unknown=True)
     wanted = desired({BTC: now})
     (refusal,) = judge([unknown], wanted, None, frozenset(), in_force=1, unreadable=True).refusals
     assert (refusal.family, refusal.kind) == (BTC, Kind.LOOSEN)

@@ -17,7 +17,7 @@ import pytest
 from reconciler.core.events import Compared, FightBroken, RequestReserved
 from reconciler.core.fight import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
-from reconciler.core.plan import DriftPolicy
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved, Signed

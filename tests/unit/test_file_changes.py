@@ -17,11 +17,12 @@ import pytest
 
 from reconciler.core.events import FightBroken, FilesUndecided, Planned, RequestReserved, RequestSettled
 from reconciler.core.evidence import newest_file
-from reconciler.core.model import FileVersion, LiveRow, Setting
+from reconciler.core.model import Accepting, FileVersion, LiveRow, Setting
 from reconciler.core.outcome import hold_words
 from reconciler.core.pacing import earliest_slot
-from reconciler.core.plan import Action, Because, Change, DriftPolicy, Reason
+from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved, Signed
 from reconciler.store.account import KeptAccount
@@ -212,7 +213,8 @@ def applied_elsewhere(here: World, wanted: Setting, sha256: str) -> None:
     store = here.process()
     at_once(store.identify(INFO.uid, "openapi.okx.com"))
     file = at_once(store.accept_file(sha256 * 64, changed=True))
-    slot = at_once(store.reserve(Signed(BTC, wanted, "", b"{}", {}), assume_idle=True, file=file))
+    request, accepting = Signed(BTC, wanted, "", b"{}", {}), Accepting(wanted)
+    slot = at_once(store.reserve(request, assume_idle=True, file=file, accepting=accepting))
     assert isinstance(slot, Reserved)
     status = AttemptStatus.APPLIED
     at_once(store.settle(slot.attempt, status, definite=True, limited=False, code="0", message=""))
@@ -302,18 +304,16 @@ def last_change(here: World) -> Change | None:
     return next((change for change in plans[-1].changes if change.family == BTC), None)
 
 
-@pytest.mark.parametrize("live", [TIGHTER, A], ids=["as the newer file wants", "set back to the older one"])
-def test_what_a_newer_file_tightened_is_left_and_reported_with_its_words(live: Setting) -> None:
+def test_what_a_newer_file_tightened_is_left_and_reported_with_its_words() -> None:
     here, odd = overtaken(TIGHTER)
     applied_at = here.clock.wall()
-    odd.live[BTC] = LiveRow(live)
     go(here, 100.0)
     assert odd.sent == []
     change = last_change(here)
     assert change is not None
     assert (change.action, change.reason, change.because) == (
         Action.HOLD,
-        Reason.DRIFTED,
+        Reason.CHANGED,
         Because.DRIFT_POLICY,
     )
     assert hold_words(change) == (
@@ -332,9 +332,10 @@ def test_what_a_newer_file_loosened_and_live_shows_as_the_older_one_wants_is_no_
     assert newest_file(at_once(here.store.grounds()).known[BTC]).sha256 == "2" * 64, "nothing is adopted"
 
 
-def test_what_is_put_back_under_an_older_file_stays_the_newer_one_s_on_record() -> None:
+@pytest.mark.parametrize("live", [A, B], ids=["as the older file wants", "looser"])
+def test_what_is_put_back_under_an_older_file_stays_the_newer_one_s_on_record(live: Setting) -> None:
     here, odd = overtaken(TIGHTER)
-    odd.live[BTC] = LiveRow(B)
+    odd.live[BTC] = LiveRow(live)
     go(here, 40.0)
     assert [wanted for _, _, wanted in odd.sent] == [TIGHTER]
     assert newest_file(at_once(here.store.grounds()).known[BTC]).sha256 == "2" * 64

@@ -15,9 +15,9 @@ from reconciler.cli.options import PostgresUrl
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, LoopFailed, WentIdle
-from reconciler.core.plan import DriftPolicy
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.retry import MAX_BACK_OFF_S
+from reconciler.core.target import DriftPolicy
 from reconciler.desired.attention import Trust
 from reconciler.desired.policy import read_policy
 from reconciler.desired.watch import WatchedFile, WatchedPolicy

@@ -38,8 +38,8 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.core.pacing import earliest_slot
-from reconciler.core.plan import DriftPolicy
 from reconciler.core.retry import MAX_BACK_OFF_S
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.loop import (

@@ -21,9 +21,10 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import Desired, Family, LiveRead, LiveRow, Setting
 from reconciler.core.outcome import Outcome
-from reconciler.core.plan import Because, DriftPolicy, Plan
+from reconciler.core.plan import Because, Plan
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.saved import reviewed as reviewed_of
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection, Signed
 from reconciler.reconcile import Approval, Finished, Memory, PassResult

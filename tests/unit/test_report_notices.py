@@ -13,11 +13,12 @@ from reconciler.core.conditions import About, Condition, Kind, Severity, conditi
 from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import Family, Pause
 from reconciler.core.notices import Notice, Turn, tell
-from reconciler.core.plan import DriftPolicy, Rules
+from reconciler.core.plan import Rules
 from reconciler.core.problems import Code, problem
 from reconciler.core.records import Holder
 from reconciler.core.retry import Rejection
 from reconciler.core.standing import Standing, judge_standing
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals
 from reconciler.reconcile import FOUGHT

@@ -25,7 +25,8 @@ from reconciler.core.model import (
 )
 from reconciler.core.outcome import Outcome, Result, exit_status, results
 from reconciler.core.pacing import GUARD_S, earliest_slot
-from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, make_plan
+from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules
+from reconciler.core.planning import make_plan
 from reconciler.core.saved import (
     CLOCK_TOLERANCE,
     Place,

@@ -24,10 +24,10 @@ from reconciler.core.events import (
     PolicyRejected,
 )
 from reconciler.core.model import Field, LiveRow
-from reconciler.core.plan import DriftPolicy
 from reconciler.core.policy import Bound, Policy, PolicyInForce
 from reconciler.core.problems import Code, problem
 from reconciler.core.standing import Standing
+from reconciler.core.target import DriftPolicy
 from reconciler.core.unkept import unkept_after
 from reconciler.core.vitals import after, begun
 from reconciler.errors import StateUnavailable

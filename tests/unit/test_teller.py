@@ -20,8 +20,8 @@ from reconciler.cli.keeping import Keeper
 from reconciler.cli.telling import Telling
 from reconciler.core.events import Event, LeaseTaken, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.model import Kind, LiveRow
-from reconciler.core.plan import DriftPolicy
 from reconciler.core.problems import Code, problem
+from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import Vitals, after, begun
 from reconciler.okx.wire import BaseUrl

@@ -10,7 +10,8 @@ from reconciler.core.events import Compared, Event
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, LiveRow, Pause, Setting
 from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import Rules, make_plan, with_schedule
+from reconciler.core.plan import Rules, with_schedule
+from reconciler.core.planning import make_plan
 from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import FileState, Vitals, after, begun
 from reconciler.sidecar.board import Board, Watched

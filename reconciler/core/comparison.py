@@ -1,0 +1,179 @@
+"""The comparison of one family: its target, what is on record of it, and what live shows.
+
+This file decides what is needed so that the target is in force and on record: a request, a record alone, a
+later read, or nothing. An attempt without a definite answer makes a family uncertain, and uncertain is
+never equal to anything. It does not decide what the target is, nor what stops a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from reconciler.core.direction import is_no_looser
+from reconciler.core.evidence import (
+    SETTLING_S,
+    Absent,
+    Doubtful,
+    Missing,
+    NotRead,
+    Overtaken,
+    Reads,
+    Unconfirmed,
+    Unreadable,
+    View,
+    last_proof,
+    shown_until,
+)
+from reconciler.core.model import Confirmed, Known, LiveRow, Never, Setting, Uncertain
+from reconciler.core.plan import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The family has to be written."""
+
+    reason: Reason
+    before: Setting | None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Live is as desired and only the record is behind."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """As desired as far as is known, but an older attempt may land yet: ``until`` nobody can tell.
+
+    By a read that begins then; where live is not read, by one more write.
+    """
+
+    until: float
+    before: Setting | None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What is live cannot be read for certain, so nothing is done."""
+
+
+Need = Write | Adopt | Await | Blocked | None
+
+
+def shows_no_attempt(known: Uncertain, seen: View) -> bool:
+    """Tell whether live is something that no open attempt carries; a disabled setting may show no row."""
+    carried = [attempt.setting for attempt in known.unresolved if attempt.setting is not None]
+    match seen:
+        case LiveRow(setting=live):
+            return live not in carried
+        case Absent():
+            return not any(setting.disabled for setting in carried)
+        case _:
+            return False
+
+
+def need(after: Setting, known: Known, seen: View, reads: Reads, now: float) -> Need:
+    """Return what is needed so that ``after`` is in force and on record."""
+    if isinstance(seen, Unreadable):
+        return Blocked()
+    if isinstance(seen, Unconfirmed):
+        return _need_unconfirmed(after, known, seen)
+    match known:
+        case Never():
+            return _need_never_applied(after, seen)
+        case Confirmed():
+            return _need_confirmed(after, known, seen, reads)
+        case Uncertain():
+            return _need_uncertain(after, known, seen, reads, now)
+        case _:
+            assert_never(known)
+
+
+def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> Need:
+    """Decide about a family that lists leave out and whose own read fails: nothing looser is sent.
+
+    A setting that was proven since the lists leave the family out is not sent again, only reported.
+    """
+    last, proof = seen.last, last_proof(known)
+    if last is None or after.disabled or not is_no_looser(last, after):
+        return Blocked()
+    if proof is not None and proof.setting == after and proof.at > seen.since:
+        return Blocked()
+    return Write(Reason.UNCERTAIN, None if last == after else last)
+
+
+def _need_never_applied(after: Setting, seen: View) -> Need:
+    match seen:
+        case LiveRow(setting=live) if live == after:
+            return Adopt(Reason.CHANGED)
+        case LiveRow(setting=live):
+            return Write(Reason.CHANGED, live)
+        case _:
+            return Write(Reason.NEW, None)
+
+
+def _need_confirmed(after: Setting, known: Confirmed, seen: View, reads: Reads) -> Need:
+    """Decide about a family without a doubt; one of another value begins where live left the proven one.
+
+    What was proven by a read may have landed after that read began, and attempts of it may land yet: a
+    read that does not show all that ends in nothing being called in sync.
+    """
+    applied = known.setting
+    live = in_force(applied, seen)
+    if live != after:
+        return Write(Reason.DRIFTED if applied == after else Reason.CHANGED, live)
+    if applied == after:
+        return None
+    if reads.latest is not None and shown_until(reads.latest.begun_at) <= known.lands_until:
+        return Write(Reason.UNCERTAIN, live)
+    return Adopt(Reason.CHANGED)
+
+
+def in_force(applied: Setting | None, seen: View) -> Setting | None:
+    """Return what is in force now: live where it counts, else what was applied; None for nothing.
+
+    A missing row where disabled was confirmed is that disabled setting.
+    """
+    match seen:
+        case LiveRow(setting=live):
+            return live
+        case Absent():
+            return applied if applied is not None and applied.disabled else None
+        case NotRead() | Overtaken() | Doubtful() | Missing() | Unconfirmed() | Unreadable():
+            return applied
+        case _:
+            assert_never(seen)
+
+
+def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, now: float) -> Need:
+    """Decide about a family with unresolved attempts; they bind until their effect can be known.
+
+    When all of them carry the desired value, a read that shows it settles at once. When one carries
+    another value, the desired one is sent at once and only a read that shows all of that attempt's L
+    settles; without live reads, one more acknowledged write after its L does. One that only may have
+    been, because the state lost its record, costs no request while live is as desired.
+    """
+    others = [attempt for attempt in known.unresolved if attempt.setting != after]
+    until = max((attempt.effect_until for attempt in others), default=float("-inf"))
+    before = in_force(known.last.setting if known.last else None, seen)
+    begun_at = reads.latest.begun_at if reads.latest and isinstance(seen, LiveRow | Absent) else None
+    write = Write(Reason.UNCERTAIN, before)
+    if begun_at is not None and before == after and shown_until(begun_at) > until:
+        return Adopt(Reason.UNCERTAIN)
+    if begun_at is not None and before == after and all(other.setting is None for other in others):
+        # Only the record is in doubt, and live is as desired: no request before that is over.
+        return Await(until + SETTLING_S, before)
+    if not others or not _acknowledged_since(after, known, max(other.attempt for other in others)):
+        return write
+    if begun_at is not None and before != after:
+        return write
+    if reads.latest is None:
+        return write if now > until else Await(until, before)
+    return Await(until + SETTLING_S, before)
+
+
+def _acknowledged_since(after: Setting, known: Uncertain, attempt: int) -> bool:
+    last = known.last
+    return last is not None and last.setting == after and last.attempt > attempt

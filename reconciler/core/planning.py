@@ -1,0 +1,700 @@
+"""Making the plan: what is desired, accepted, on record and live of each family, and what follows.
+
+Three ways are compared and kept apart: desired against accepted is a *change*, live against accepted is
+*drift*, and a family with an attempt without a definite answer is *uncertain*. The policy judges a change
+from the accepted setting. Making a field as tight as accepted is judged by no rule, and while a change is
+refused the accepted setting is restored. Undoing what live has tighter is judged from live: what is refused
+there stays as live has it. Nothing here sends, reads or waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypedDict, assert_never
+
+from reconciler.core.accepted import (
+    History,
+    accepted,
+    at_start,
+    enabled_throughout,
+    last_enabled,
+    may_be_live,
+)
+from reconciler.core.comparison import (
+    Adopt,
+    Await,
+    Blocked,
+    Need,
+    Write,
+    in_force,
+    need,
+    shows_no_attempt,
+)
+from reconciler.core.direction import (
+    changed_fields,
+    direction,
+    is_no_looser,
+    is_protective,
+    loosest,
+    tightest,
+)
+from reconciler.core.evidence import (
+    Absent,
+    Doubtful,
+    Missing,
+    NotRead,
+    Overtaken,
+    Reads,
+    Unconfirmed,
+    Unreadable,
+    View,
+    last_proof,
+    last_seen,
+    newest_file,
+    shown_until,
+    view,
+)
+from reconciler.core.model import (
+    Confirmed,
+    Desired,
+    DesiredFamily,
+    Family,
+    Known,
+    LiveRow,
+    Never,
+    Setting,
+    Uncertain,
+)
+from reconciler.core.plan import (
+    Action,
+    Basis,
+    Because,
+    Change,
+    Doubts,
+    Plan,
+    Reason,
+    Rules,
+    adds_protection,
+    in_order,
+)
+from reconciler.core.policy import Judgement, Proposal, Refusal, judge
+from reconciler.core.retry import Rejection
+from reconciler.core.target import DriftPolicy, left_tighter, target
+
+IN_FORCE_FOR = timedelta(hours=24)
+"""For so long a family must have been in force, on record, to count for a share of the families."""
+
+
+class _OtherFile(TypedDict):
+    other_file: bool
+    other_file_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One family, and all that is known of it.
+
+    ``accepted`` is the setting that passed the guard last, None: none is on record. ``live`` is what is in
+    force now as far as is known, None: nothing.
+    """
+
+    family: Family
+    wanted: DesiredFamily
+    known: Known
+    seen: View
+    history: History
+    accepted: Setting | None
+    live: Setting | None
+    other_file: bool
+
+    @property
+    def desired(self) -> Setting:
+        """What the file says."""
+        return self.wanted.setting
+
+    @property
+    def is_change(self) -> bool:
+        """Whether the desired setting is yet to pass the guard."""
+        return self.accepted != self.desired
+
+    @property
+    def base(self) -> Setting | None:
+        """What a change of the file is measured from; None: nothing is known."""
+        return self.live if self.accepted is None else self.accepted
+
+    @property
+    def may_be_live(self) -> tuple[Setting, ...]:
+        """The accepted settings that may be live without anyone else having set them."""
+        return may_be_live(self.history, self.known)
+
+
+def make_plan(
+    desired: Desired,
+    known: Mapping[Family, Known],
+    reads: Reads,
+    rules: Rules,
+    now: float,
+) -> Plan:
+    """Compare desired, accepted and live, and return the plan as of ``now``.
+
+    Etas come by :func:`reconciler.core.plan.with_schedule`. Everything the file would change is judged, and
+    only then narrowed to what is looked at.
+    """
+    plan = _Planner(desired, known, reads, rules, now).plan()
+    if not rules.allowed or not plan.overridden:
+        return plan
+    without = _Planner(desired, known, reads, replace(rules, allowed=frozenset()), now).plan()
+    return replace(plan, without_overrides=without.changes)
+
+
+class _Planner:
+    """Everything one plan is made from."""
+
+    def __init__(
+        self, desired: Desired, known: Mapping[Family, Known], reads: Reads, rules: Rules, now: float
+    ) -> None:
+        self.desired = desired
+        self.reads = reads
+        self.rules = rules
+        self.now = now
+        self.cases = {
+            family: self._case(family, known.get(family, Never())) for family in sorted(desired.families)
+        }
+
+    def plan(self) -> Plan:
+        """Return the plan: judge, find targets, judge what they undo, then what is done of each family."""
+        rules, reads = self.rules, self.reads
+        changed = self._judgement(self._steps())
+        refused = _families(changed.refusals)
+        targets = {
+            family: self._target(case, refused=family in refused) for family, case in self.cases.items()
+        }
+        returns = self._returns(targets)
+        returned = self._judgement(returns)
+        undone = {one.family for one in returns}
+        left_tighter = tuple(one for one in returned.refusals if one.family in undone)
+        stays = _families(left_tighter)
+        every = [
+            change
+            for family, case in self.cases.items()
+            if (
+                change := self._change(
+                    case, targets[family], refused=family in refused, stays=family in stays
+                )
+            )
+        ]
+        at_once = {
+            change.family
+            for change in every
+            if rules.doubts is not Doubts.LEAVE_OUT
+            and _protects_at_once(change, self.cases[change.family], reads)
+        }
+        doubtful = {family for family, case in self.cases.items() if _is_doubtful(case.seen)} - at_once
+        proposed = [change for change in every if change.family not in doubtful]
+        if rules.doubts is Doubts.HOLD:
+            proposed += [_unreadable(self.cases[family]) for family in sorted(doubtful)]
+        looked_at = {family: case for family, case in self.cases.items() if rules.looks_at(family)}
+        changes = [change for change in proposed if change.family in looked_at]
+        left_out = set() if rules.doubts is Doubts.HOLD else doubtful
+        touched = {change.family for change in changes} | left_out
+        overridden = (
+            *changed.overridden,
+            *(one for one in returned.overridden if one.family in undone),
+        )
+        return Plan(
+            account=self.desired.account,
+            environment=self.desired.environment,
+            basis=Basis.LAST_APPLIED if reads.latest is None else Basis.LIVE,
+            changes=in_order(changes),
+            unchanged=tuple(family for family in looked_at if family not in touched),
+            unmanaged=_unmanaged(self.desired, reads),
+            doubtful=tuple(family for family in looked_at if family in left_out),
+            missing=tuple(
+                family for family, case in looked_at.items() if isinstance(case.seen, Missing | Unconfirmed)
+            ),
+            superseded=tuple(
+                family for family, case in looked_at.items() if _superseded(case, rules, reads)
+            ),
+            refusals=_without_removed(changed.refusals, changes, self.desired, rules),
+            left_tighter=left_tighter,
+            overridden=tuple(dict.fromkeys(overridden)),
+        )
+
+    # -- what the file changes ------------------------------------------------------------------
+
+    def _case(self, family: Family, known: Known) -> _Case:
+        wanted, seen = self.desired.families[family], view(family, known, self.reads)
+        history = self.rules.accepted.get(family, ())
+        proof = last_proof(known)
+        return _Case(
+            family,
+            wanted,
+            known,
+            seen,
+            history,
+            accepted(history, known),
+            in_force(None if proof is None else proof.setting, seen),
+            other_file=_is_other_file(known, self.rules, but=wanted.setting),
+        )
+
+    def _judgement(self, proposals: list[Proposal]) -> Judgement:
+        """Ask the policy about changes. Only what this plan is about to do is refused, or overridden by
+        name.
+
+        What is left out or paused counts towards the limits: otherwise what is too much at once would pass
+        in parts.
+        """
+        rules = self.rules
+        idle = self.desired.families.keys() - {
+            one.family for one in proposals if rules.looks_at(one.family) and one.family not in rules.paused
+        }
+        allowed = frozenset(allow for allow in rules.allowed if allow.family not in idle)
+        judgement = judge(
+            proposals,
+            self.desired,
+            rules.policy,
+            allowed,
+            in_force=self._in_force_long_enough(),
+            unreadable=rules.policy_unreadable,
+        )
+        refusals = tuple(refusal for refusal in judgement.refusals if refusal.family not in idle)
+        return Judgement(refusals, judgement.overridden)
+
+    def _in_force_long_enough(self) -> int:
+        """Return how many families of the file were in force for 24 hours, as far as is on record."""
+        wall = self.rules.wall
+        return sum(enabled_throughout(case.history, wall, IN_FORCE_FOR) for case in self.cases.values())
+
+    def _steps(self) -> list[Proposal]:
+        """Return what the file changes, measured from what was accepted."""
+        return [self._step(case) for case in self.cases.values() if self._is_proposed(case)]
+
+    def _is_proposed(self, case: _Case) -> bool:
+        """Tell whether the file changes the family, as far as that is known and may be done at all."""
+        if not case.is_change or isinstance(case.seen, Unreadable) or self._is_stale(case):
+            return False
+        if case.accepted is None:
+            return case.live != case.desired and not _is_doubtful(case.seen)
+        if case.other_file and (not self.rules.controller or self._is_left_to_other_file(case)):
+            return False
+        return not (case.live == case.desired and _carries(case.known, case.desired))
+
+    def _is_stale(self, case: _Case) -> bool:
+        """Tell whether live is not as it was reviewed, if there was a review of this family."""
+        reviewed = self.rules.reviewed if self.rules.looks_at(case.family) else None
+        if reviewed is None:
+            return False
+        if isinstance(case.seen, NotRead | Overtaken) and self.reads.latest is not None:
+            return case.family not in reviewed
+        return case.family not in reviewed or case.live not in (*reviewed[case.family], case.desired)
+
+    def _step(self, case: _Case) -> Proposal:
+        base, desired = case.base, case.desired
+        if base is None:
+            base = last_seen(case.family, case.known, self.reads)
+        is_enabled = base is not None and not base.disabled
+        return Proposal(
+            case.family,
+            base,
+            desired,
+            _may_be_enabled(case),
+            _attempted(case.known),
+            unknown=base is None and self.reads.latest is None and isinstance(case.known, Never),
+            measured_from=None if is_enabled else last_enabled(case.history, case.known),
+            at_start=self._at_start(case),
+        )
+
+    def _at_start(self, case: _Case) -> Setting | None:
+        policy = self.rules.policy
+        per = None if policy is None else policy.loosening.per
+        return None if per is None else at_start(case.history, self.rules.wall, per)
+
+    def _is_left_to_other_file(self, case: _Case) -> bool:
+        """Tell whether a change waits for a person, because a newer file of another process says
+        otherwise."""
+        return case.other_file and not _only_protects(case.accepted, case.desired, case.known)
+
+    # -- what is sent ---------------------------------------------------------------------------
+
+    def _heals_refused(self) -> bool:
+        """Tell whether the accepted setting is restored while a change of the file is refused.
+
+        An ``apply`` sends nothing then, unless its policy cannot be read.
+        """
+        return self.rules.controller or self.rules.policy_unreadable
+
+    def _aim(self, case: _Case, *, refused: bool) -> Setting | None:
+        """Return what the family is to become: the desired setting, or the accepted one for now."""
+        left = self.rules.controller and self._is_left_to_other_file(case)
+        return case.accepted if case.is_change and (refused or left) else case.desired
+
+    def _target(self, case: _Case, *, refused: bool) -> Setting | None:
+        """Return what is to be in force now; None: nothing is to be done, only reported."""
+        aim, drift = self._aim(case, refused=refused), self.rules.drift
+        if aim is None or (refused and not self._heals_refused()):
+            return None
+        is_change = case.is_change and aim == case.desired
+        if isinstance(case.seen, Unconfirmed) and drift is DriftPolicy.WARN and not is_change:
+            return None
+        return target(aim, case.live, case.may_be_live, drift, is_change=is_change)
+
+    def _returns(self, targets: Mapping[Family, Setting | None]) -> list[Proposal]:
+        """Return what undoes something that live has tighter than what was accepted, measured from live."""
+        found = ((case, targets[family]) for family, case in self.cases.items())
+        return [
+            proposal
+            for case, after in found
+            if after is not None and (proposal := self._return(case, after)) is not None
+        ]
+
+    def _return(self, case: _Case, after: Setting) -> Proposal | None:
+        live, before = case.live, case.accepted
+        if live is None or live.disabled or before is None or before.disabled:
+            return None
+        nearest = tightest(live, before)
+        if nearest == before or is_no_looser(nearest, after):
+            return None
+        if isinstance(case.seen, Unreadable) or self._is_stale(case):
+            return None
+        start = self._at_start(case)
+        return Proposal(case.family, nearest, after, True, at_start=start, is_return=True)
+
+    def _change(self, case: _Case, after: Setting | None, *, refused: bool, stays: bool) -> Change | None:
+        """Return what is done about a family; None: it is in sync."""
+        if isinstance(case.seen, Unreadable):
+            return _unreadable(case)
+        if after is None:
+            return self._report(case, by_policy=refused)
+        if stays and case.live is not None:
+            after = left_tighter(after, case.live)
+        known = (
+            last_proof(case.known) or Never() if _superseded(case, self.rules, self.reads) else case.known
+        )
+        found = self._need(case, after, known)
+        match found:
+            case None if after == case.desired:
+                return None
+            case None:
+                return self._report(case, by_policy=refused or stays)
+            case Adopt() if after != case.desired and (case.other_file or not isinstance(known, Uncertain)):
+                return self._report(case, by_policy=refused or stays)
+            case Adopt() if isinstance(known, Confirmed) and _is_other_file(known, self.rules):
+                # Recording it would hide what the newer file says.
+                return None if is_no_looser(known.setting, after) else self._report(case, by_policy=False)
+            case Adopt(reason):
+                return self._adopt(case, after, reason)
+            case Await() if after != case.desired:
+                return replace(self._report(case, by_policy=refused or stays), reason=Reason.UNCERTAIN)
+            case Await(until, before):
+                source = case.wanted.source
+                return Change(
+                    case.family, Action.ADOPT, Reason.UNCERTAIN, before, after, source, known_at=until
+                )
+            case Blocked():
+                return _unreadable(case)
+            case Write():
+                return self._write(case, after, found, known, refused=refused)
+            case _:
+                assert_never(found)
+
+    def _need(self, case: _Case, after: Setting, known: Known) -> Need:
+        """Compare, as :func:`reconciler.core.comparison.need`, and with what was accepted, too."""
+        found = need(after, known, case.seen, self.reads, self.now)
+        if found is None and case.is_change and after == case.desired:
+            # It is in force already and another setting was accepted: that has to be recorded.
+            seen = isinstance(case.seen, LiveRow | Absent)
+            return Adopt(Reason.CHANGED) if seen else Write(Reason.CHANGED, case.live)
+        return found
+
+    def _adopt(self, case: _Case, after: Setting, reason: Reason) -> Change:
+        accepts = after if after == case.desired and (case.is_change or not case.history) else None
+        is_change = case.is_change and case.accepted is not None and after == case.desired
+        before = case.accepted if is_change else after
+        return Change(
+            case.family,
+            Action.ADOPT,
+            reason,
+            before,
+            after,
+            case.wanted.source,
+            direction=direction(before, after),
+            fields=() if before is None else changed_fields(before, after),
+            accepts=accepts,
+            is_live=True,
+            desired=None if after == case.desired else case.desired,
+        )
+
+    def _report(self, case: _Case, *, by_policy: bool) -> Change:
+        """Return the change of a family that is left as live has it; before is what was accepted if live is
+        as desired already."""
+        because = self._by_policy() if by_policy else Because.DRIFT_POLICY
+        if case.family in self.rules.paused:
+            because = Because.PAUSED
+        before = case.accepted if case.live == case.desired else case.live
+        return Change(
+            case.family,
+            Action.HOLD,
+            _reason(case, Reason.CHANGED if case.is_change else Reason.DRIFTED),
+            before,
+            case.desired,
+            case.wanted.source,
+            because=because,
+            direction=direction(before, case.desired),
+            fields=changed_fields(before, case.desired),
+            measured_from=_measured_from(case, before, case.desired),
+            is_live=case.live == case.desired,
+            **self._other_file(case),
+        )
+
+    def _by_policy(self) -> Because:
+        guard_alone = self.rules.policy is None and not self.rules.policy_unreadable
+        return Because.GUARD if guard_alone else Because.POLICY
+
+    def _other_file(self, case: _Case) -> _OtherFile:
+        proof = last_proof(case.known)
+        at = proof.recorded_at if case.other_file and proof else None
+        return {"other_file": case.other_file, "other_file_at": at}
+
+    def _write(self, case: _Case, after: Setting, found: Write, known: Known, *, refused: bool) -> Change:
+        before, retries = found.before, self.rules.retries
+        is_change = case.is_change and self._aim(case, refused=refused) == case.desired
+        reason = found.reason
+        if reason in (Reason.CHANGED, Reason.DRIFTED):
+            reason = Reason.CHANGED if is_change else Reason.DRIFTED
+        protective = is_protective(loosest(_may_be_in_force(before, known, case.seen)), after)
+        change = Change(
+            case.family,
+            Action.SET,
+            reason,
+            before,
+            after,
+            case.wanted.source,
+            direction=direction(before, after),
+            fields=changed_fields(before, after),
+            protective=protective,
+            tries=retries.count(case.family, after),
+            is_open=isinstance(known, Uncertain),
+            not_before=retries.not_before(case.family, after, protective=protective),
+            measured_from=_measured_from(case, before, after),
+            desired=None if after == case.desired else case.desired,
+            accepts=case.desired if is_change or not case.history else None,
+            **self._other_file(case),
+        )
+        because = self._held(case, change)
+        return replace(change, action=Action.HOLD, because=because) if because else change
+
+    # -- what holds it --------------------------------------------------------------------------
+
+    def _held(self, case: _Case, change: Change) -> Because | None:
+        """Return the first hold that applies: what people decided before what the moment decides."""
+        rules = self.rules
+        if change.family in rules.paused:
+            return Because.PAUSED
+        reviewed = rules.reviewed if rules.looks_at(change.family) else None
+        if reviewed is not None and not _as_reviewed(change, case.seen, self.reads, reviewed):
+            return Because.STALE
+        if _frozen(case, self.reads):
+            return Because.FROZEN
+        if _rejected(change, rules.rejected.get(change.family), self.now):
+            return Because.REJECTED
+        if case.other_file and not rules.controller:
+            return Because.DRIFT_POLICY  # what a newer file set while this apply waited
+        return None
+
+
+def _without_removed(
+    refusals: tuple[Refusal, ...], changes: list[Change], desired: Desired, rules: Rules
+) -> tuple[Refusal, ...]:
+    """Return the refusals that count for a plan of some families.
+
+    A protected family that is missing from the file blocks no request that adds protection to another.
+    """
+    requests = [change for change in changes if change.action is Action.SET]
+    if rules.only is None or not requests or not all(map(adds_protection, requests)):
+        return refusals
+    return tuple(refusal for refusal in refusals if refusal.family in desired.families)
+
+
+def _families(refusals: Iterable[Refusal]) -> frozenset[Family]:
+    return frozenset(refusal.family for refusal in refusals)
+
+
+def _is_doubtful(seen: View) -> bool:
+    return isinstance(seen, Doubtful | Overtaken | Missing)
+
+
+def _attempted(known: Known) -> tuple[Setting, ...]:
+    """Return the settings that requests without a definite answer carry."""
+    attempts = known.unresolved if isinstance(known, Uncertain) else ()
+    return tuple(attempt.setting for attempt in attempts if attempt.setting is not None)
+
+
+def _carries(known: Known, setting: Setting) -> bool:
+    """Tell whether a request of this program may have made live what it is."""
+    return setting in _attempted(known)
+
+
+def _may_be_enabled(case: _Case) -> bool:
+    """Tell whether the family is, or may be, enabled before the change."""
+    proof = last_proof(case.known)
+    settings = (case.live, case.accepted, proof.setting if proof else None, *_attempted(case.known))
+    return any(setting is not None and not setting.disabled for setting in settings)
+
+
+def _measured_from(case: _Case, before: Setting | None, after: Setting) -> Setting | None:
+    """Return what a factor is measured from where that is not ``before``; None: from ``before``, if at all.
+
+    It is the accepted setting; of an enable the last one that was enabled. Otherwise a family that was
+    switched off, or whose row is missing, would pass every limit.
+    """
+    base = case.accepted
+    if (base is None or base.disabled) and not after.disabled:
+        base = last_enabled(case.history, case.known)
+    return None if base == before else base
+
+
+def _reason(case: _Case, reason: Reason) -> Reason:
+    is_first = case.accepted is None and case.live is None
+    return Reason.NEW if is_first and isinstance(case.known, Never) else reason
+
+
+def _protects_at_once(change: Change, case: _Case, reads: Reads) -> bool:
+    """Tell whether a request need not wait for another read, because it only adds protection.
+
+    Both the recorded setting and the one that the read shows may be in force, so the change must add
+    protection against both. A family that the read shows as desired already waits, too. The recorded
+    setting does not count while a request of another value is open, which may have taken effect.
+    """
+    known, seen = case.known, case.seen
+    if change.action is not Action.SET:
+        return False
+    may_be = {change.before}
+    if isinstance(known, Uncertain) and any(one.setting != change.after for one in known.unresolved):
+        may_be.discard(change.after)
+    if isinstance(seen, Doubtful):
+        may_be.add(None if seen.row is None else seen.row.setting)
+    if isinstance(seen, Missing):
+        last = last_seen(change.family, known, reads)
+        if last is None or not _asked_alone(change.family, reads):
+            return False  # its own read may show any setting, and so may a row without a name
+        may_be.add(last)
+    return bool(may_be) and all(is_protective(one, change.after) for one in may_be)
+
+
+def _asked_alone(family: Family, reads: Reads) -> bool:
+    """Tell whether a family that the latest list leaves out was read alone since, without success."""
+    missing = reads.missing.get(family)
+    if missing is None or missing.asked_at is None or reads.latest is None:
+        return False
+    return missing.asked_at >= reads.latest.begun_at
+
+
+def _unreadable(case: _Case) -> Change:
+    """Return the change of a family whose live setting is not known, so that nothing is decided."""
+    proof = last_proof(case.known)
+    before = None if proof is None else proof.setting
+    return Change(
+        case.family,
+        Action.HOLD,
+        Reason.UNCERTAIN,
+        before,
+        case.desired,
+        case.wanted.source,
+        because=Because.UNREADABLE,
+        direction=direction(before, case.desired),
+        fields=changed_fields(before, case.desired),
+    )
+
+
+def _superseded(case: _Case, rules: Rules, reads: Reads) -> bool:
+    """Tell whether a family's open attempts are over: live shows what none of them carries, for good.
+
+    Then the last proof counts again, and a third value is drift. A live setting as desired is adopted
+    instead, unless the record came from a newer settings file.
+    """
+    known = case.known
+    if not isinstance(known, Uncertain) or not shows_no_attempt(known, case.seen):
+        return False
+    if case.live == case.desired and not _is_other_file(known, rules):
+        return False
+    assert reads.latest is not None
+    until = max(attempt.effect_until for attempt in known.unresolved)
+    return shown_until(reads.latest.begun_at) > until
+
+
+def _is_other_file(known: Known, rules: Rules, *, but: Setting | None = None) -> bool:
+    """Tell whether the family's record came from another settings file, newer than this controller's."""
+    newest = newest_file(known, but=but)
+    if rules.file is None or newest.sha256 == rules.file.sha256:
+        return False
+    return newest.number > rules.file.number
+
+
+def _may_be_in_force(before: Setting | None, known: Known, seen: View) -> tuple[Setting | None, ...]:
+    """Return every setting that may be in force: one of None stands for none, or for any."""
+    shown = (seen.row.setting,) if isinstance(seen, Doubtful) and seen.row is not None else ()
+    if not isinstance(known, Uncertain):
+        return (before, *shown)
+    return (before, *shown, *(attempt.setting for attempt in known.unresolved))
+
+
+def _only_protects(before: Setting | None, after: Setting, known: Known) -> bool:
+    """Tell whether writing ``after`` takes no protection away, from live or from any open attempt."""
+    attempts = known.unresolved if isinstance(known, Uncertain) else ()
+    return (before == after or is_protective(before, after)) and all(
+        attempt.setting is None or is_no_looser(attempt.setting, after) for attempt in attempts
+    )
+
+
+def _rejected(change: Change, rejection: Rejection | None, now: float) -> bool:
+    """Tell whether the exchange refused this value, and it is not to be tried again now."""
+    if rejection is None or rejection.setting != change.after:
+        return False
+    if now < rejection.retry_at:
+        return True
+    live = change.before
+    return rejection.only_if_looser and live is not None and is_no_looser(change.after, live)
+
+
+def _as_reviewed(
+    change: Change,
+    seen: View,
+    reads: Reads,
+    reviewed: Mapping[Family, tuple[Setting | None, Setting]],
+) -> bool:
+    """Tell whether a change is one that was reviewed.
+
+    After a request of ours that was not answered, or a record of somebody else's, only a new read tells
+    what is in force, so until then nothing is stale; and sending again what is in force by now, because
+    an older attempt may still land, is the reviewed change, too.
+    """
+    promised = reviewed.get(change.family)
+    if promised is None:
+        return False
+    if isinstance(seen, NotRead | Overtaken) and reads.latest is not None:
+        return change.after == promised[1]
+    return change.after == promised[1] and change.before in promised
+
+
+def _frozen(case: _Case, reads: Reads) -> bool:
+    """Tell whether the family is frozen, or was when its row was last seen, as long as it may be there."""
+    match case.seen:
+        case LiveRow(frozen=frozen):
+            return frozen
+        case Doubtful(row=LiveRow(frozen=frozen)):
+            return frozen
+        case Doubtful() | Missing() | Unconfirmed():
+            last = reads.rows.get(case.family)
+            return last is not None and last.row.frozen
+        case NotRead() | Overtaken() | Unreadable() | Absent():
+            return False
+        case _:
+            assert_never(case.seen)
+
+
+def _unmanaged(desired: Desired, reads: Reads) -> dict[Family, Setting]:
+    if reads.latest is None:
+        return {}
+    rows = reads.latest.rows
+    return {family: rows[family].setting for family in sorted(rows) if family not in desired.families}
