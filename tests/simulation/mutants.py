@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from reconciler import loop, reconcile
-from reconciler.core import evidence, fight, pacing, plan, retry, step, verdict
+from reconciler.core import comparison, evidence, fight, pacing, plan, planning, retry, step, verdict
 from reconciler.core.direction import Direction, direction, is_protective
 from reconciler.core.evidence import Absent, Reads
 from reconciler.core.model import Budget, Family, Known, LiveRead, LiveRow, Setting, Uncertain
@@ -246,7 +246,7 @@ async def _open_without_pending(self: Tables, budget: Budget) -> list[AttemptRow
     return [row for row in await _real_open(self, budget) if row.status != AttemptStatus.PENDING]
 
 
-_real_need_uncertain = plan._need_uncertain
+_real_need_uncertain = comparison._need_uncertain
 
 
 def _uncertain_equals_last(after: Setting, known: Uncertain, *rest: Any) -> Any:
@@ -297,12 +297,11 @@ _real_judge = verdict.judge
 
 # -- the plan --------------------------------------------------------------------------------------
 
-_real_judged = plan._judged
+_real_steps = planning._Planner._steps
 
 
-def _judged_after_narrowing(proposed: Any, known: Any, desired: Any, reads: Any, rules: Rules) -> Any:
-    narrowed = [one for one in proposed if rules.looks_at(one.family)]
-    return _real_judged(narrowed, known, desired, reads, rules)
+def _judged_after_narrowing(self: Any) -> Any:
+    return [one for one in _real_steps(self) if self.rules.looks_at(one.family)]
 
 
 def _whatever_was_before(change: Change, seen: Any, reads: Any, reviewed: Any) -> bool:
@@ -317,13 +316,50 @@ def _loosen_first(change: Change) -> Any:
     return _real_rank(replace(change, protective=not change.protective))
 
 
-_real_healed = plan._healed
+_real_target = planning.target
 
 
-def _mixed_left(change: Change, policy: DriftPolicy) -> bool:
+def _mixed_left(wanted: Setting, live: Setting | None, *rest: Any, **more: Any) -> Setting | None:
     """Take what became looser in one field and tighter in another for tighter."""
-    is_mixed = change.before is not None and direction(change.after, change.before) is Direction.MIXED
-    return _real_healed(change, policy) and not (policy is DriftPolicy.HEAL_LOOSENED and is_mixed)
+    if live is not None and direction(wanted, live) is Direction.MIXED:
+        return live
+    return _real_target(wanted, live, *rest, **more)
+
+
+def _restored_as_one(
+    wanted: Setting, live: Setting | None, accepted: Any, drift: DriftPolicy, *, is_change: bool
+) -> Setting | None:
+    """Send the desired setting where any field became looser, and loosen what became tighter with it."""
+    sent = _real_target(wanted, live, accepted, drift, is_change=is_change)
+    return wanted if sent != live else sent
+
+
+_real_may_be_live = planning.may_be_live
+
+
+def _only_the_newest(*facts: Any) -> tuple[Setting, ...]:
+    return _real_may_be_live(*facts)[:1]
+
+
+_real_case = planning._Planner._case
+
+
+def _measured_from_live(self: Any, family: Family, known: Known) -> Any:
+    case = _real_case(self, family, known)
+    return replace(case, accepted=case.live) if case.accepted is not None else case
+
+
+def _own_requests_are_not_judged(self: Any, case: Any) -> bool:
+    return case.live != case.desired and _real_is_proposed(self, case)
+
+
+_real_is_proposed = planning._Planner._is_proposed
+_real_unconfirmed_target = planning._Planner._target
+
+
+def _unconfirmed_is_no_drift(self: Any, case: Any, **how: Any) -> Any:
+    seen = evidence.NotRead() if isinstance(case.seen, evidence.Unconfirmed) else case.seen
+    return _real_unconfirmed_target(self, replace(case, seen=seen), **how)
 
 
 _real_rules = reconcile._Pass._rules
@@ -698,18 +734,10 @@ def _suspension_changes_no_step(self: Any) -> bool:
     return False
 
 
-_real_need_unconfirmed = plan._need_unconfirmed
-
-
-def _unconfirmed_is_no_drift(*facts: Any) -> Any:
-    need = _real_need_unconfirmed(*facts)
-    return replace(need, drift=False) if isinstance(need, plan._Write) else need
-
-
 def _missing_row_is_a_third_value(known: Uncertain, seen: Any) -> bool:
     if not isinstance(seen, LiveRow | Absent):
         return False
-    live = plan._in_force(known.last.setting if known.last else None, seen)
+    live = comparison.in_force(known.last.setting if known.last else None, seen)
     return live not in {attempt.setting for attempt in known.unresolved if attempt.setting is not None}
 
 
@@ -759,8 +787,9 @@ def _goes_at_once(change: Change, *_: object) -> bool:
     return change.action is plan.Action.SET
 
 
-def _protects_by_the_read(change: Change, known: Known, seen: object, reads: Reads) -> bool:
+def _protects_by_the_read(change: Change, case: Any, reads: Reads) -> bool:
     """Ask the newest read alone whether a change only adds protection."""
+    seen = case.seen
     if change.action is not plan.Action.SET or not isinstance(seen, evidence.Doubtful) or seen.row is None:
         return False
     return is_protective(seen.row.setting, change.after)
@@ -778,8 +807,8 @@ def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
     return self._asked(family, at, at)
 
 
-def _superseded_early(after: Setting, known: Known, seen: Any, reads: Reads, rules: Any) -> bool:
-    return isinstance(known, Uncertain) and plan._shows_no_attempt(known, seen)
+def _superseded_early(case: Any, rules: Any, reads: Reads) -> bool:
+    return isinstance(case.known, Uncertain) and comparison.shows_no_attempt(case.known, case.seen)
 
 
 async def _always_changed(self: Any) -> None:
@@ -849,11 +878,13 @@ MUTANTS = (
         ),
     ),
     Mutant("pending attempts unknown", (Patch(Tables, "all_open", _open_without_pending),)),
-    Mutant("uncertain equals last applied", (Patch(plan, "_need_uncertain", _uncertain_equals_last),)),
+    Mutant(
+        "uncertain equals last applied", (Patch(comparison, "_need_uncertain", _uncertain_equals_last),)
+    ),
     Mutant(
         "other values settled before L",
         (
-            Patch(plan, "_need_uncertain", _no_effect_window),
+            Patch(comparison, "_need_uncertain", _no_effect_window),
             Patch(account, "shown_until", lambda begun_at: FOREVER),  # the state believes no plan in this
         ),
         first_seed=1_290,
@@ -861,7 +892,8 @@ MUTANTS = (
     Mutant("late effects after 2 s ignored", (Patch(Ages, "effect_until", _no_late_effect),)),
     _of_postgres(
         "reads that lag end doubts",
-        Patch(plan, "shown_until", _shown_at_once),
+        Patch(planning, "shown_until", _shown_at_once),
+        Patch(comparison, "shown_until", _shown_at_once),
         Patch(account, "shown_until", _shown_at_once),
         first_seed=42_770,
     ),
@@ -900,9 +932,11 @@ MUTANTS = (
     Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _send_again),)),
     Mutant("lock not taken", (Patch(KeptAccount, "locked", _unlocked),)),
-    Mutant("frozen ignored", (Patch(plan, "_frozen", lambda *_: False),)),
-    Mutant("guard ignored", (Patch(plan, "_may_be_enabled", lambda *_: False),)),
-    Mutant("every drift healed", (Patch(plan, "_healed", lambda *_: True),), first_seed=910),
+    Mutant("frozen ignored", (Patch(planning, "_frozen", lambda *_: False),)),
+    Mutant("guard ignored", (Patch(planning, "_may_be_enabled", lambda *_: False),)),
+    Mutant(
+        "every drift healed", (Patch(planning, "target", lambda wanted, *_, **__: wanted),), first_seed=910
+    ),
     Mutant(
         "decided long ago, sent all the same", (Patch(reconcile, "TOO_LATE_S", FOREVER),), first_seed=610
     ),
@@ -944,7 +978,7 @@ MUTANTS = (
     Mutant("no spacing after 50011", (Patch(Ledger, "spaced", property(lambda ledger: False)),)),
     Mutant(
         "policy judged after narrowing",
-        (Patch(plan, "_judged", _judged_after_narrowing),),
+        (Patch(planning._Planner, "_steps", _judged_after_narrowing),),
         feature=Feature.POLICIES,
         first_seed=150,
     ),
@@ -955,13 +989,32 @@ MUTANTS = (
     ),
     Mutant(
         "reviewed with another before",
-        (Patch(plan, "_as_reviewed", _whatever_was_before),),
+        (Patch(planning, "_as_reviewed", _whatever_was_before),),
         feature=Feature.REVIEWS,
         first_seed=3,
     ),
     Mutant("pauses ignored", (Patch(reconcile, "in_force", lambda *_: ()),), feature=Feature.PAUSES),
     Mutant("loosen first", (Patch(plan, "_sending_rank", _loosen_first),)),
-    Mutant("mixed drift not healed", (Patch(plan, "_healed", _mixed_left),), first_seed=190),
+    Mutant("mixed drift not healed", (Patch(planning, "target", _mixed_left),), first_seed=190),
+    Mutant("restored as one", (Patch(planning, "target", _restored_as_one),)),
+    Mutant("what was accepted before is forgotten", (Patch(planning, "may_be_live", _only_the_newest),)),
+    _of_feature(
+        "measured from live", Feature.POLICIES, Patch(planning._Planner, "_case", _measured_from_live)
+    ),
+    _of_feature(
+        "adoptions are not judged",
+        Feature.POLICIES,
+        Patch(planning._Planner, "_is_proposed", _own_requests_are_not_judged),
+    ),
+    _of_feature(
+        "a refused change stops healing",
+        Feature.POLICIES,
+        Patch(planning._Planner, "_heals_refused", lambda self: False),
+    ),
+    Mutant(
+        "a rejected setting stays accepted",
+        (Patch(facts, "is_all_there_was", lambda *_: False),),
+    ),
     Mutant("lock released before settling", (Patch(reconcile._Pass, "_settle", _settled_after_the_lock),)),
     _of_feature(
         "a read is as old as its beginning",
@@ -1014,12 +1067,12 @@ MUTANTS = (
     ),
     Mutant(
         "an unconfirmed row is no drift",
-        (Patch(plan, "_need_unconfirmed", _unconfirmed_is_no_drift),),
+        (Patch(planning._Planner, "_target", _unconfirmed_is_no_drift),),
         first_seed=6_150,
     ),
     Mutant(
         "a missing row is nobody's disabling",
-        (Patch(plan, "_shows_no_attempt", _missing_row_is_a_third_value),),
+        (Patch(planning, "shows_no_attempt", _missing_row_is_a_third_value),),
         first_seed=4_373,
     ),
     _of_feature(
@@ -1097,12 +1150,12 @@ MUTANTS = (
     ),
     Mutant(
         "anything goes at once after a proof",
-        (Patch(plan, "_protects_at_once", _goes_at_once),),
+        (Patch(planning, "_protects_at_once", _goes_at_once),),
         first_seed=180,
     ),
     Mutant(
         "protective by the read alone",
-        (Patch(plan, "_protects_at_once", _protects_by_the_read),),
+        (Patch(planning, "_protects_at_once", _protects_by_the_read),),
         first_seed=5_113,
     ),
     _of_feature(
@@ -1118,19 +1171,19 @@ MUTANTS = (
     _of_feature(
         "superseded attempts never end",
         Feature.DRIFT_IN_DOUBT,
-        Patch(plan, "_superseded", lambda *_: False),
+        Patch(planning, "_superseded", lambda *_: False),
     ),
     Mutant(
         "superseded attempts end at once",
         (
-            Patch(plan, "_superseded", _superseded_early),
+            Patch(planning, "_superseded", _superseded_early),
             Patch(account, "shown_until", lambda begun_at: FOREVER),
         ),
     ),
     _of_feature(
         "a stale file loosens",
         Feature.LAGGING_FILES,
-        Patch(plan, "_is_other_file", lambda *_, **__: False),
+        Patch(planning, "_is_other_file", lambda *_, **__: False),
     ),
     _of_feature(
         "a restart is a change of the file",
