@@ -690,9 +690,9 @@ WORDS: dict[str, Explanation] = {
     ),
     "loosening.maxShare": _row(
         "Too large a share at once",
-        "The file makes a larger share of the families looser, or disables them. The share is of those that "
-        "were in force for 24 hours on record, so in the first 24 hours of a state no share is proven. mmp "
-        "diff has no record: it counts the families that the older file enables.",
+        "The file makes a larger share of the families looser, or disables them. The share is of those "
+        "that were in force for 24 hours on record. In the first 24 hours of a state no share is proven. "
+        "mmp diff has no record: it counts the families that the older file enables.",
         _OVERRIDE.format("loosen (or mixed, disable)"),
     ),
     "loosening.per": _row(
