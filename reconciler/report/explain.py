@@ -177,7 +177,7 @@ def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
             window = window_text(policy.loosening.per)
             told.append(f"policy: all changes within {window} together may raise it by no more")
         if policy.loosening.unknown_allowed:
-            told.append("policy: it may be changed even where nothing is known of it (--no-live)")
+            told.append("policy: it may be changed even where no read and no record shows it (--no-live)")
     told += [
         f"policy: exposure {name.value} at most {plainly(limit)}"
         for name, limit in effective_exposure(family, policy).items()

@@ -136,7 +136,7 @@ def change_words(change: Change) -> str:
 def _plan_lines(
     plan: Plan, context: Context, simulator: bool, paint: Paint, notes: Iterable[str] = ()
 ) -> Iterator[str]:
-    """Yield the lines of one plan; ``notes`` follow what is said of its account and policy."""
+    """Yield the lines of one plan; ``notes`` follow the sentences about account and policy."""
     place = f"{plan.account} ({plan.environment.value})"
     at = f" at {printable(context.host)}" if context.host else ""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
