@@ -160,7 +160,7 @@ def compared(
     befores: Sequence[Desired], afters: Sequence[Desired], guards: Guards
 ) -> tuple[list[Plan], list[Context]]:
     """Return a plan for each account of either side, with what it is about."""
-    from reconciler.core.diff import compare, gone, is_share_judged, paired
+    from reconciler.core.diff import compare, gone, is_share_judged, paired, windows_not_asked
 
     pairs, dropped = paired(befores, afters, guards.same_place)
     plans: list[Plan] = []
@@ -170,9 +170,13 @@ def compared(
         plan = compare(was, now, guard.asked)
         context = _context(now, guard, was, guards.old.name, () if was else dropped)
         assert context.old is not None
-        share = is_share_judged(plan, guard.asked)
+        unproven = replace(
+            context.old,
+            share_unproven=is_share_judged(plan, guard.asked),
+            per_not_asked=windows_not_asked(plan, guard.asked),
+        )
         plans.append(plan)
-        contexts.append(replace(context, old=replace(context.old, share_unproven=share)))
+        contexts.append(replace(context, old=unproven))
     for was in dropped:
         guard = guards.of(was, None)
         plans.append(gone(was, guard.asked))

@@ -87,11 +87,13 @@ def show_plans(
 def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> None:
     """Tell on stderr what other documents say in fields or not at all: whose settings, which policy."""
     from reconciler.report.accounts import account_sentences
-    from reconciler.report.headline import policy_lines
+    from reconciler.report.headline import policy_lines, record_sentences
 
     for page in pages:
         for sentence in (*account_sentences(*page, printable), *policy_lines(page[1], printable)):
             out.note(sentence)
+    for sentence in record_sentences(context for _, context in pages):
+        out.note(sentence)
 
 
 def status_of(

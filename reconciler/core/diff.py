@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
-from reconciler.core.direction import LESS_SAFE, changed_fields, direction, is_protective
+from reconciler.core.direction import LESS_SAFE, Direction, changed_fields, direction, is_protective
 from reconciler.core.model import Desired, DesiredFamily, Environment, Family, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order, with_schedule
@@ -104,6 +105,21 @@ def is_share_judged(plan: Plan, policies: Sequence[Policy | None]) -> bool:
         for change in plan.changes
     )
     return limited and looser
+
+
+def windows_not_asked(plan: Plan, policies: Sequence[Policy | None]) -> tuple[timedelta, ...]:
+    """Return the times within which a policy limits steps in a row, shortest first.
+
+    What was accepted at their start is on record only, so they are not asked here. Empty where they could
+    refuse nothing: a tightening passes, and disabling has a rule of its own.
+    """
+    if all(change.direction in _NEVER_TOO_FAR for change in plan.changes):
+        return ()
+    windows = {policy.loosening.per for policy in policies if policy is not None}
+    return tuple(sorted(window for window in windows if window is not None))
+
+
+_NEVER_TOO_FAR = frozenset({Direction.TIGHTEN, Direction.DISABLE})
 
 
 def gone(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:

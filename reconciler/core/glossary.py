@@ -690,8 +690,24 @@ WORDS: dict[str, Explanation] = {
     ),
     "loosening.maxShare": _row(
         "Too large a share at once",
-        "Of the families that are in force now, the file makes a larger share looser or disables it.",
+        "The file makes a larger share of the families looser, or disables them. The share is of those "
+        "that were in force for 24 hours on record. In the first 24 hours of a state no share is proven. "
+        "mmp diff has no record: it counts the families that the older file enables.",
         _OVERRIDE.format("loosen (or mixed, disable)"),
+    ),
+    "loosening.per": _row(
+        "Too far in several steps",
+        "loosening.maxFactor also applies from the setting that was accepted at the start of this time. "
+        "Several changes in a row may not loosen more within it than one change may. A change that is no "
+        "looser than that setting passes.",
+        "Wait until the steps are older than this time. " + _OVERRIDE.format("loosen (or mixed)"),
+    ),
+    "loosening.unknown": _row(
+        "Nothing is known of the family",
+        "Live was not read (--no-live) and nothing is on record. So it is not known whether the change "
+        "loosens, and the policy limits that (loosening.maxFactor).",
+        "Run the command without --no-live. If the change is meant: --allow loosen:FAMILY, or for mmp run "
+        "loosening: {unknown: allow} in the policy.",
     ),
     # Words of the file
     "disabled": _row("Disabled", "timeInterval: disabled, OKX's 0: no protection for the family at all."),

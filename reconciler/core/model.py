@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import NewType, assert_never
@@ -28,6 +28,7 @@ MAX_QUANTITY_DIGITS = 20
 _FAMILY = re.compile(FAMILY_PATTERN, re.ASCII)
 _QUANTITY = re.compile(QUANTITY_PATTERN, re.ASCII)
 _UNITS_MS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000))
+_DAY_MINUTES = 24 * 60
 
 
 class Environment(StrEnum):
@@ -104,6 +105,14 @@ def interval_text(milliseconds: int) -> str:
         if milliseconds and milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms" if milliseconds else "0"
+
+
+def window_text(window: timedelta) -> str:
+    """Write a time of whole minutes as a policy file would: ``90m``, ``24h``, ``7d``."""
+    minutes = window // timedelta(minutes=1)
+    if minutes % _DAY_MINUTES == 0 and minutes > _DAY_MINUTES:
+        return f"{minutes // _DAY_MINUTES}d"
+    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 from reconciler.core.exposure import Figure
-from reconciler.core.model import Family, Field, interval_text
+from reconciler.core.model import Family, Field, interval_text, window_text
 from reconciler.core.policy import (
     ZERO_WORDS,
     Bound,
@@ -28,6 +29,9 @@ from reconciler.core.policy import (
 
 NO_POLICY = Policy("", "")
 """What applies without a policy file: no rule but that an enabled family is not disabled."""
+
+UNKNOWN_RULE = "loosening.unknown"
+"""The rule of what is known neither by a read nor by the record."""
 
 SHOWN_FAMILIES = 5
 """Names on the line of one rule; documents have them all."""
@@ -151,8 +155,7 @@ def _rule_changes(old: Policy, new: Policy, families: Collection[Family]) -> tup
         *old.protected,
         *new.protected,
     }
-    # The floor says what counts as disabling: where one side allows that, the rule of disabling says all.
-    silent = dict(_floor_rules(new.floor)).keys() if old.disable_allowed or new.disable_allowed else set()
+    silent = _silent(old, new)
     found: dict[tuple[str, str, str, bool], list[Family]] = {}
     for family in (*sorted(named, key=lambda name: (is_pattern(name), name)), ANY_OTHER):
         before, after = _rules(family, old), _rules(family, new)
@@ -170,6 +173,18 @@ def _rule_changes(old: Policy, new: Policy, families: Collection[Family]) -> tup
     )
 
 
+def _silent(old: Policy, new: Policy) -> frozenset[str]:
+    """Return the rules that refuse nothing on one side, so that another rule says all that changes.
+
+    The floor says what counts as disabling, and where disabling is allowed it refuses nothing. What is
+    unknown is refused only where the factor of a change is limited.
+    """
+    silent = set(dict(_floor_rules(new.floor))) if old.disable_allowed or new.disable_allowed else set()
+    if None in (old.loosening.max_factor, new.loosening.max_factor):
+        silent.add(UNKNOWN_RULE)
+    return frozenset(silent)
+
+
 def _rules(family: Family, policy: Policy) -> Mapping[str, _Limit]:
     """Return every rule as it applies to ``family``, by its name in the policy file."""
     return {
@@ -178,6 +193,8 @@ def _rules(family: Family, policy: Policy) -> Mapping[str, _Limit]:
         "loosening.maxFactor": _at_most(policy.loosening.max_factor),
         "loosening.maxFamilies": _at_most(_decimal(policy.loosening.max_families)),
         "loosening.maxShare": _share(policy.loosening.max_share),
+        "loosening.per": _window(policy.loosening.per),
+        UNKNOWN_RULE: _word(denied=not policy.loosening.unknown_allowed),
         "disable": _word(denied=not policy.disable_allowed),
         **dict(_floor_rules(policy.floor)),
         "protected": _Limit("yes", Decimal(0)) if family in policy.protected else _Limit("no", Decimal(1)),
@@ -215,6 +232,13 @@ def _at_most(limit: Decimal | None, name: Field = Field.QTY_LIMIT) -> _Limit:
 
 def _share(limit: Decimal | None) -> _Limit:
     return _at_most(None) if limit is None else _Limit(f"{plainly(limit * 100)}%", limit)
+
+
+def _window(window: timedelta | None) -> _Limit:
+    """Return the rule of the steps in a row: within a longer time more of them count together."""
+    if window is None:
+        return _Limit("none", Decimal("Infinity"))
+    return _Limit(window_text(window), Decimal(-(window // timedelta(seconds=1))))
 
 
 def _word(*, denied: bool) -> _Limit:

@@ -72,6 +72,7 @@ class Code(StrEnum):
     BAD_FACTOR = "bad-factor"
     BAD_COUNT = "bad-count"
     BAD_SHARE = "bad-share"
+    BAD_WINDOW = "bad-window"
     MIN_OVER_MAX = "min-over-max"
     DUPLICATE_FAMILY = "duplicate-family"
     TWO_POLICIES = "two-policies"
@@ -276,7 +277,7 @@ CATALOGUE: dict[Code, Explanation] = {
         "A required key is missing",
         "Required are version, environment and families, and for every family each of timeInterval, "
         "frozenInterval and qtyLimit, either its own or from defaults. There are no built-in values: OKX "
-        "replaces all three at every write.",
+        "replaces all three at every write. In a policy version is required, and maxFactor beside per.",
         "Add the key to the family, or under defaults for all families.",
     ),
     Code.WRONG_TYPE: Explanation(
@@ -382,8 +383,8 @@ CATALOGUE: dict[Code, Explanation] = {
     ),
     Code.BAD_CHOICE: Explanation(
         "Neither deny nor allow (policy)",
-        "disable, disabled and until-reset are answered in a policy with one of two words; a truth value "
-        "would not say which of the two it means.",
+        "disable, disabled, until-reset and loosening.unknown are answered with one of two words; a truth "
+        "value would not say which of the two it means.",
         "Write deny or allow.",
     ),
     Code.BAD_FACTOR: Explanation(
@@ -404,6 +405,12 @@ CATALOGUE: dict[Code, Explanation] = {
         "loosening.maxShare is a percentage from 0% to 100% of the families in force. 0.5 and 50 are "
         "not taken, because people mean different things by them.",
         "Write a percentage such as 50%.",
+    ),
+    Code.BAD_WINDOW: Explanation(
+        "Not a time to look back (policy)",
+        "loosening.per is a whole number and one unit without a space: m (minutes), h (hours) or d (days), "
+        "from 1m to 7d. Accepted settings stay on record for longer than 7 days.",
+        "Write a time such as 24h.",
     ),
     Code.MIN_OVER_MAX: Explanation(
         "A min above its max (policy)",

@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeVar, assert_never
 
@@ -237,6 +238,10 @@ def _key_complaint(fault: Fault, key: str) -> Complaint:
         return bad_family(key, patterns=True)
     if fault.keyword == "required":
         return Complaint(Code.MISSING_KEY, f"{_name(fault.path)} has no {key}", f"add {example_of((key,))}")
+    if fault.keyword == "dependentRequired":
+        name, needed = _name((*fault.path, key)), fault.needed[0]
+        message = f"{name} limits nothing without {_name((*fault.path, needed))}"
+        return Complaint(Code.MISSING_KEY, message, f"add {example_of((needed,))}, or delete {key}")
     where = f" in {_name(fault.path)}" if fault.path else ""
     meant = nearest_key(key, fault.allowed)
     hint = f"did you mean {meant}?" if meant else f"the keys here are: {', '.join(fault.allowed)}"
@@ -260,6 +265,8 @@ def _policy(values: Values, path: str, content: bytes) -> Policy:
             _said(values, Decimal, "loosening", "maxFactor"),
             _said(values, int, "loosening", "maxFamilies"),
             _said(values, Decimal, "loosening", "maxShare"),
+            per=_said(values, timedelta, "loosening", "per"),
+            unknown_allowed=_said(values, bool, "loosening", "unknown") or False,
         ),
         disable_allowed=_said(values, bool, "disable") or False,
         protected=frozenset(

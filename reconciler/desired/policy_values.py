@@ -1,7 +1,7 @@
-"""The single values of a policy file: limits, factors, shares, deny or allow, or what is wrong with them.
+"""The single values of a policy file: limits, factors, shares, times, deny or allow, or what is wrong.
 
-This file decides what ``2``, ``50%``, ``500ms`` and ``deny`` mean where the format puts them, and what
-was probably meant by ``x2``, ``0.5`` and ``forbid``. It knows nothing of files.
+This file decides what ``2``, ``50%``, ``500ms``, ``24h`` and ``deny`` mean where the format puts them, and
+what was probably meant by ``x2``, ``0.5``, ``1 day`` and ``forbid``. It knows nothing of files.
 """
 
 from __future__ import annotations
@@ -9,21 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
-from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field
+from reconciler.core.accepted import MAX_WINDOW
+from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field, window_text
 from reconciler.core.policy import ZERO_WORDS
 from reconciler.core.problems import Code, shown
 from reconciler.desired.nodes import Scalar
 from reconciler.desired.shape import Path
 from reconciler.desired.suggest import nearest_family
-from reconciler.desired.values import Complaint, read_interval, read_quantity
+from reconciler.desired.values import Complaint, meant_ms, read_interval, read_quantity
 
 MAX_FAMILIES = 10_000
 
-Value = Decimal | int | bool | Family
-"""A limit, factor or share; a count; allowed or not; a family."""
+MIN_WINDOW = timedelta(minutes=1)
+"""The shortest time within which a policy may count steps together."""
+
+_SHORTEST_MS, _LONGEST_MS = (window // timedelta(milliseconds=1) for window in (MIN_WINDOW, MAX_WINDOW))
+
+Value = Decimal | int | bool | Family | timedelta
+"""A limit, factor or share; a count; allowed or not; a family; a time."""
 
 Read = tuple[Value | None, Complaint | None]
 """A value, perhaps with a warning; or None with what is wrong."""
@@ -32,6 +39,8 @@ _FAMILY = re.compile(FAMILY_PATTERN)
 _FACTOR = re.compile(r"[1-9][0-9]*(\.[0-9]+)?")
 _COUNT = re.compile(r"0|[1-9][0-9]{0,4}")
 _SHARE = re.compile(r"(100|[1-9]?[0-9](?:\.[0-9]{1,4})?)%")
+_WINDOW = re.compile(r"(0|[1-9][0-9]{0,19})([mhd])")
+_WINDOW_UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _NUMBER = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})?")
 _MEANS_DENY = frozenset({"denied", "deny", "forbid", "forbidden", "never", "refuse", "block", "reject"})
 _MEANS_ALLOW = frozenset({"allowed", "allow", "permit", "permitted", "ok", "accept"})
@@ -60,6 +69,10 @@ def reader_of(path: Path) -> Callable[[Scalar], Read] | None:
             return _count
         case ("loosening", "maxShare"):
             return _share
+        case ("loosening", "per"):
+            return _window
+        case ("loosening", "unknown"):
+            return _choice
         case ("protected", int()):
             return _family
         case _:
@@ -101,7 +114,9 @@ _EXAMPLES: tuple[tuple[Path, str], ...] = (
     (("maxFactor",), "maxFactor: 2"),
     (("maxFamilies",), "maxFamilies: 3"),
     (("maxShare",), "maxShare: 50%"),
-    (("loosening",), "loosening: {maxFactor: 2, maxFamilies: 3, maxShare: 50%}"),
+    (("per",), "per: 24h"),
+    (("unknown",), "unknown: deny"),
+    (("loosening",), "loosening: {maxFactor: 2, per: 24h, maxFamilies: 3, maxShare: 50%}"),
     (("disable",), "disable: deny"),
     (("protected",), "protected: [BTC-USD]"),
     (("bounds",), "bounds: {default: {qtyLimit: {max: 1000}}}"),
@@ -183,6 +198,42 @@ def _meant(node: Scalar) -> str:
         if percent <= 100:
             return f"did you mean {percent.normalize():f}%?"
     return "write a percentage such as 50% or 12.5%"
+
+
+def window_of(text: str) -> timedelta | None:
+    """Return the time that ``text`` names as a policy writes it; None: it is no such time, or too long."""
+    ms = _window_ms(text)
+    return timedelta(milliseconds=ms) if ms is not None and _SHORTEST_MS <= ms <= _LONGEST_MS else None
+
+
+def _window(node: Scalar) -> Read:
+    window = window_of(node.text)
+    if window is not None:
+        return window, None
+    message = (
+        f"{shown(node.text)} is not a time from {window_text(MIN_WINDOW)} to {window_text(MAX_WINDOW)}"
+    )
+    return None, Complaint(Code.BAD_WINDOW, message, _window_hint(node.text))
+
+
+def _window_hint(text: str) -> str:
+    ms = _window_ms(text)
+    if ms is None:
+        ms = meant_ms(text.strip().casefold())
+    if ms is None:
+        return "write a number and a unit, such as 90m, 24h or 7d"
+    if ms < _SHORTEST_MS:
+        return f"the shortest is {window_text(MIN_WINDOW)}"
+    if ms > _LONGEST_MS:
+        return f"the longest is {window_text(MAX_WINDOW)}"
+    if ms % _SHORTEST_MS:
+        return "write whole minutes, such as 90m"
+    return f"did you mean {window_text(timedelta(milliseconds=ms))}?"
+
+
+def _window_ms(text: str) -> int | None:
+    match = _WINDOW.fullmatch(text)
+    return int(match[1]) * _WINDOW_UNITS_MS[match[2]] if match else None
 
 
 def _family(node: Scalar) -> Read:

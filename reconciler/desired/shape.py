@@ -28,13 +28,15 @@ class Fault:
 
     ``path`` leads to the value, or to the table when the refusal is about its ``key``. ``keyword``
     is the schema's (``required``, ``additionalProperties``, ``pattern``, …) and ``propertyNames``
-    for whatever a key's own name violates. ``allowed`` are the keys the table may have.
+    for whatever a key's own name violates. ``allowed`` are the keys the table may have, ``needed`` those
+    without which it may not have ``key``.
     """
 
     path: Path
     keyword: str
     key: str | None
     allowed: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ def _faults(root: Node, error: ValidationError) -> Iterator[Fault]:
         yield from _unknown(
             path, cast("dict[str, Any]", error.schema), cast("dict[str, Any]", error.instance)
         )
+    elif keyword == "dependentRequired":
+        yield from _dependent(root, path, cast("dict[str, list[str]]", error.validator_value))
     elif keyword != "minProperties" or _is_empty(root, path):
         yield Fault(path, keyword, None)
 
@@ -148,6 +152,15 @@ def _missing(root: Node, path: Path, required: list[str]) -> Iterator[Fault]:
     table = node_at(root, path)
     if isinstance(table, Table) and table.whole:
         yield from (Fault(path, "required", key) for key in required if key not in table.entries)
+
+
+def _dependent(root: Node, path: Path, required: dict[str, list[str]]) -> Iterator[Fault]:
+    table = node_at(root, path)
+    if isinstance(table, Table) and table.whole:
+        for key, others in required.items():
+            needed = tuple(other for other in others if other not in table.entries)
+            if key in table.entries and needed:
+                yield Fault(path, "dependentRequired", key, needed=needed)
 
 
 def _is_empty(root: Node, path: Path) -> bool:

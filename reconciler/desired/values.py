@@ -53,8 +53,8 @@ _MILLISECONDS = re.compile(r"0|[1-9][0-9]*")
 _WITH_UNIT = re.compile(r"(0|[1-9][0-9]*)(ms|s|m|h)")
 _QUANTITY = re.compile(QUANTITY_PATTERN)
 _LOOSE_UNIT = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,6})?)[ _]*([a-zµ]+)\.?", re.IGNORECASE)
-_COMPOUND = re.compile(r"(?:[0-9]{1,10}(?:ms|s|m|h) ?){2,4}")
-_PART = re.compile(r"([0-9]+)(ms|s|m|h)")
+_COMPOUND = re.compile(r"(?:[0-9]{1,10}(?:ms|s|m|h|d) ?){2,4}")
+_PART = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 _THOUSANDS = re.compile(r"[0-9]{1,3}([, _])[0-9]{3}(?:\1[0-9]{3})*(?:\.[0-9]+)?")
 _UNIT_NAMES = {
     **dict.fromkeys(("ms", "msec", "msecs", "milli", "millis", "millisecond", "milliseconds"), 1),
@@ -147,7 +147,7 @@ def _interval_hint(name: Field, text: str) -> str:
         return f"{word} is a word for {other}; the word for {name} is {ZERO_WORDS[name]}"
     if text.isascii() and text.isdecimal():
         return f"at most {MAX_INTERVAL_DIGITS} digits, without leading zeros"
-    if (ms := _meant_ms(word)) is not None:
+    if (ms := meant_ms(word)) is not None:
         return f"did you mean {interval_text(ms)}?"
     return f"{_INTERVAL_FORMS}, or {ZERO_WORDS[name]}"
 
@@ -158,12 +158,12 @@ def _longest_hint(name: Field) -> str:
     return "check the unit: ms, s, m (minutes) or h"
 
 
-def _meant_ms(word: str) -> int | None:
+def meant_ms(word: str) -> int | None:
     """Return the milliseconds of a duration spelled in another way, if it is a whole number of them."""
     if match := _LOOSE_UNIT.fullmatch(word):
         return _product(match[1], _UNIT_NAMES.get(match[2]))
     if _COMPOUND.fullmatch(word):
-        return sum(int(count) * UNITS_MS[unit] for count, unit in _PART.findall(word)) or None
+        return sum(int(count) * _UNIT_NAMES[unit] for count, unit in _PART.findall(word)) or None
     return None
 
 

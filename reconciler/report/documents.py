@@ -7,12 +7,12 @@ seconds. The same inputs give the same document, byte for byte.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reconciler.core.direction import Direction
 from reconciler.core.exposure import amount_text, exposure
-from reconciler.core.model import Desired, Setting
+from reconciler.core.model import Desired, Setting, window_text
 from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.policy import Policy, Refusal
@@ -58,7 +58,8 @@ class OldSide:
     ``account`` and ``environment`` are what the account was called there, None when it was not there.
     ``identity``: what differs of whose account it is, whatever it is called. ``not_compared`` are accounts
     only the older side has, one of which this may be under another name: nothing was compared.
-    ``share_unproven``: a share of the families that the older file enables was judged.
+    ``share_unproven``: a share of the families that the older file enables was judged. ``per_not_asked``:
+    the times within which a policy limits steps in a row, which only the record can answer.
     """
 
     path: str
@@ -69,6 +70,7 @@ class OldSide:
     identity: tuple[Identity, ...] = ()
     not_compared: tuple[str, ...] = ()
     share_unproven: bool = False
+    per_not_asked: tuple[timedelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,7 @@ def _old(old: OldSide) -> Document:
         "policy_change": _policy_change(old.policy_change) if old.policy_change else None,
         "not_compared": list(old.not_compared),
         "share_unproven": old.share_unproven,
+        "per_not_asked": [window_text(window) for window in old.per_not_asked],
         "identity": [
             {"key": each.key, "before": each.before, "after": each.after} for each in old.identity
         ],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from reconciler.core.model import Desired, Family, Field, Source, interval_text
+from reconciler.core.model import Desired, Family, Field, Source, interval_text, window_text
 from reconciler.core.policy import Bound, Floor, Policy, effective_bounds, effective_exposure, plainly
 from reconciler.core.problems import Explanation, printable
 from reconciler.report.documents import Document
@@ -173,6 +173,11 @@ def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
     if policy.loosening.max_factor is not None:
         most = plainly(policy.loosening.max_factor)
         told.append(f"policy: one change may raise its exposure by a factor of {most}")
+        if policy.loosening.per is not None:
+            window = window_text(policy.loosening.per)
+            told.append(f"policy: all changes within {window} together may raise it by no more")
+        if policy.loosening.unknown_allowed:
+            told.append("policy: it may be changed even where no read and no record shows it (--no-live)")
     told += [
         f"policy: exposure {name.value} at most {plainly(limit)}"
         for name, limit in effective_exposure(family, policy).items()

@@ -7,16 +7,17 @@ says that there are no changes, or that nothing gets looser.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from reconciler.core.model import window_text
 from reconciler.core.plan import Plan
 from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.report.accounts import Quote, is_otherwise
 from reconciler.report.documents import Context
 from reconciler.report.words import EITHER_POLICY, count
 
-SHARE_UNPROVEN = "maxShare is judged over what the older file enables: whether that is in force is unproven"
-"""What a comparison of two files says of a share: only a record proves what is in force."""
+SHARE_UNPROVEN = "maxShare is judged over the families that the older file enables: this base is not proven"
+"""What a comparison of two files says of a share: only a record proves what was in force for 24 hours."""
 
 
 def is_not_compared(context: Context) -> bool:
@@ -81,16 +82,29 @@ def policy_sentence(change: PolicyChange, quote: Quote) -> str:
 
 
 def policy_lines(context: Context, quote: Quote) -> tuple[str, ...]:
-    """Return the sentences about the policies of two files: what changed, and what is unproven."""
+    """Return the sentences about what changes between the policies of two files."""
     old = context.old
     if old is None:
         return ()
-    share = (f"{SHARE_UNPROVEN}.",) if old.share_unproven else ()
     if old.policy_change is None:
-        return share
+        return ()
     either = f" {EITHER_POLICY}" if old.policy_change.counts else ""
     rules = (f"  policy: {rule.words}" for rule in old.policy_change.rules)
-    return f"{policy_sentence(old.policy_change, quote)}.{either}", *rules, *share
+    return f"{policy_sentence(old.policy_change, quote)}.{either}", *rules
+
+
+def record_sentences(contexts: Iterable[Context]) -> tuple[str, ...]:
+    """Return the sentences about what only a record answers: a share, and limits of steps in a row."""
+    olds = [context.old for context in contexts if context.old]
+    windows = sorted({window for old in olds for window in old.per_not_asked})
+    told = [f"{SHARE_UNPROVEN}."] if any(old.share_unproven for old in olds) else []
+    if windows:
+        limits = " and ".join(map(window_text, windows))
+        which = f"limit per {limits} was" if len(windows) == 1 else f"limits per {limits} were"
+        told.append(
+            f"The {which} not asked, because mmp diff has no record; mmp plan and mmp apply have one."
+        )
+    return tuple(told)
 
 
 def _headlines(context: Context, quote: Quote) -> Iterator[str]:

@@ -8,7 +8,7 @@ all accounts, never the verdict and never the foot. The same inputs give the sam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import assert_never
 
@@ -21,13 +21,13 @@ from reconciler.core.plan import Action, Basis, Change, Plan
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
 from reconciler.report.headline import (
-    SHARE_UNPROVEN,
     changes_identity,
     changes_policy,
     headlines,
     headlines_of_all,
     is_not_compared,
     policy_sentence,
+    record_sentences,
 )
 from reconciler.report.markup import Piece, Row, RowRank, Rows, cell, code, fenced, fitted, least, size
 from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_commands, refused_by
@@ -103,9 +103,10 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
         if context.kept and context.kept.stale:
             banner = f"> **{context.kept.banner}**\n\n{banner}"
         begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
-        return fitted([begin, *_section(plan, context)], MAX_BYTES)
+        verdict, warnings, *rest = _section(plan, context)
+        return fitted([begin, verdict, warnings, _needs_record(pages), *rest], MAX_BYTES)
     plans = [plan for plan, _ in pages]
-    begin = f"{_marker('*', '*')}{banner}{_verdict(pages)}"
+    begin = f"{_marker('*', '*')}{banner}{_verdict(pages)}{_needs_record(pages)}"
     sections = [[f"\n### {_name(plan)}\n\n", *_section(plan, context)] for plan, context in pages]
     return _several([begin, *_worst(plans)], sections, [_weight(*page) for page in pages])
 
@@ -260,8 +261,16 @@ def _warnings(plan: Plan, context: Context) -> str:
     if old and old.policy_change:
         told.append(f"{policy_sentence(old.policy_change, code)}.")
         told += [EITHER_POLICY] if old.policy_change.counts else []
-    told += [f"{SHARE_UNPROVEN}."] if old and old.share_unproven else []
-    return "".join(f"\n> **{sentence}**\n" for sentence in told)
+    return _quoted(told)
+
+
+def _needs_record(pages: Sequence[Page]) -> str:
+    """Return once, for all accounts, what only a record answers."""
+    return _quoted(record_sentences(context for _, context in pages))
+
+
+def _quoted(sentences: Iterable[str]) -> str:
+    return "".join(f"\n> **{sentence}**\n" for sentence in sentences)
 
 
 # ---- the blocks --------------------------------------------------------------------------------

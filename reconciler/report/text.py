@@ -8,7 +8,7 @@ terminal raw.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from reconciler.core.direction import Direction
@@ -19,7 +19,7 @@ from reconciler.core.policy import GUARD_RULE, Refusal
 from reconciler.core.problems import printable
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context, plan_summary
-from reconciler.report.headline import headlines, policy_lines
+from reconciler.report.headline import headlines, policy_lines, record_sentences
 from reconciler.report.refusals import DIGEST_HINT, override_commands, refused_by
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
@@ -65,15 +65,20 @@ _UNMANAGED = {
 
 def plans_text(pages: Sequence[tuple[Plan, Context]], *, simulator: bool, paint: Paint = plain) -> str:
     """Return the plans of one account or more; of several the worst changes of all come first."""
-    texts = [plan_text(*page, simulator=simulator, paint=paint) for page in pages]
-    if len(pages) > 1:
-        texts = [*_worst_of_all([plan for plan, _ in pages], paint), *texts]
-    return "\n".join(texts)
+    if len(pages) == 1:
+        return plan_text(*pages[0], simulator=simulator, paint=paint)
+    needs_record = "".join(
+        f"{paint(line, Tone.WARN)}\n" for line in record_sentences(context for _, context in pages)
+    )
+    texts = ("\n".join(_plan_lines(*page, simulator, paint)) + "\n" for page in pages)
+    worst = _worst_of_all([plan for plan, _ in pages], paint)
+    return "\n".join([*([needs_record] if needs_record else []), *worst, *texts])
 
 
 def plan_text(plan: Plan, context: Context, *, simulator: bool, paint: Paint = plain) -> str:
     """Return the plan as text, ending in a newline."""
-    return "\n".join(_plan_lines(plan, context, simulator, paint)) + "\n"
+    needs_record = (paint(line, Tone.WARN) for line in record_sentences([context]))
+    return "\n".join(_plan_lines(plan, context, simulator, paint, needs_record)) + "\n"
 
 
 def results_text(
@@ -128,7 +133,10 @@ def change_words(change: Change) -> str:
     return setting_words(change.after) if change.before in (None, change.after) else change.field_words
 
 
-def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> Iterator[str]:
+def _plan_lines(
+    plan: Plan, context: Context, simulator: bool, paint: Paint, notes: Iterable[str] = ()
+) -> Iterator[str]:
+    """Yield the lines of one plan; ``notes`` follow the sentences about account and policy."""
     place = f"{plan.account} ({plan.environment.value})"
     at = f" at {printable(context.host)}" if context.host else ""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
@@ -140,6 +148,7 @@ def _plan_lines(plan: Plan, context: Context, simulator: bool, paint: Paint) -> 
     for sentence in account_sentences(plan, context, printable):
         yield paint(f"{sentence}.", Tone.WARN)
     yield from (paint(line, Tone.WARN) for line in policy_lines(context, printable))
+    yield from notes
     if worst := worst_words([plan], printable):
         yield paint(worst, Tone.WARN)
     yield ""

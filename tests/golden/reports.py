@@ -143,6 +143,14 @@ def since(account: str | None, environment: str | None) -> Context:
     return Context(None, "HEAD:mmp.yaml", "0" * 64, old=old)
 
 
+def without_a_record() -> Context:
+    """Return the context of two revisions whose policy limits a share, and steps in a row."""
+    context = since("main", "live")
+    assert context.old is not None
+    old = replace(context.old, share_unproven=True, per_not_asked=(timedelta(hours=24),))
+    return replace(context, old=old)
+
+
 def hundreds() -> Plan:
     """Return a plan that takes hours, as after a first import of a large desk."""
     wanted = {Family(f"F{number}-USD"): A for number in range(0, 2000, 1)}
@@ -298,6 +306,9 @@ CASES: dict[str, Callable[[], str]] = {
         compare(desired({BTC: A, ETH: A}), desired({BTC: B, SOL: A}, account="spare")),
         since("main", "live"),
         simulator=False,
+    ),
+    "diff-needs-the-record": lambda: plan_text(
+        compare(desired({BTC: A}), desired({BTC: B})), without_a_record(), simulator=False
     ),
     "diff-other-environment": lambda: plan_text(
         compare(desired({BTC: A}), desired({BTC: A}, environment=Environment.DEMO)),

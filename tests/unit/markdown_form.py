@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 from itertools import chain
 
@@ -30,7 +31,15 @@ CHANGE = PolicyChange(
         RuleChange("protected", "yes", "no", looser=True, families=(XAU,), others=False),
     ),
 )
-OLD = OldSide("HEAD~1:mmp.yaml", PolicyFile("HEAD~1:mmp-policy.yaml", "2" * 64), CHANGE, "main", "live")
+OLD = OldSide(
+    "HEAD~1:mmp.yaml",
+    PolicyFile("HEAD~1:mmp-policy.yaml", "2" * 64),
+    CHANGE,
+    "main",
+    "live",
+    share_unproven=True,
+    per_not_asked=(timedelta(hours=24), timedelta(days=7)),
+)
 BETWEEN = Context(None, "HEAD:mmp.yaml", "0" * 64, PolicyFile("HEAD:mmp-policy.yaml", "1" * 64), old=OLD)
 
 BEFORE = {

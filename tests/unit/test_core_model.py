@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from itertools import product
 
 import pytest
 
-from reconciler.core.model import Quantity, Setting, parse_family
+from reconciler.core.model import Quantity, Setting, parse_family, window_text
 from tests.unit.core_builders import setting
 
 EQUALS = [
@@ -88,3 +89,19 @@ def test_a_setting_keeps_its_spelling_on_the_wire_and_loses_it_in_digests() -> N
 )
 def test_the_two_zeroes_mean_opposite_things(text: str, disabled: bool, until_reset: bool) -> None:
     assert (setting(text).disabled, setting(text).until_reset) == (disabled, until_reset)
+
+
+@pytest.mark.parametrize(
+    ("window", "text"),
+    [
+        (timedelta(minutes=1), "1m"),
+        (timedelta(minutes=90), "90m"),
+        (timedelta(minutes=60), "1h"),
+        (timedelta(days=1), "24h"),
+        (timedelta(hours=36), "36h"),
+        (timedelta(days=2), "2d"),
+        (timedelta(days=7), "7d"),
+    ],
+)
+def test_a_time_to_look_back_is_written_as_a_policy_writes_it(window: timedelta, text: str) -> None:
+    assert window_text(window) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,13 @@ from tests.unit.test_core_policy import FREEZE, QTY, TIME, bound, policy
 
 NAME = "mmp-policy.yaml"
 EMPTY = policy()
+
+
+def loosening(factor: str | None, hours: float | None = None, *, unknown_allowed: bool = False) -> Policy:
+    """Return a policy of these limits of a factor; ``hours`` is their window."""
+    per = None if hours is None else timedelta(hours=hours)
+    limits = Loosening(Decimal(factor) if factor else None, per=per, unknown_allowed=unknown_allowed)
+    return replace(policy(), loosening=limits)
 
 
 def changed(old: Policy | None, new: Policy | None, *families: Family) -> PolicyChange | None:
@@ -40,6 +48,25 @@ def lines(old: Policy | None, new: Policy | None) -> list[str]:
         (policy(count=3), policy(count=4), "loosening.maxFamilies 3 → 4: looser"),
         (policy(share="0.5"), policy(share="0.1"), "loosening.maxShare 50% → 10%: tighter"),
         (policy(share="0.5"), EMPTY, "loosening.maxShare 50% → none: looser"),
+        (loosening("2", 24), loosening("2"), "loosening.per 24h → none: looser"),
+        (loosening("2"), loosening("2", 24), "loosening.per none → 24h: tighter"),
+        # The longer the window is, the more steps in a row count together.
+        (loosening("2", 24), loosening("2", 7 * 24), "loosening.per 24h → 7d: tighter"),
+        (loosening("2", 36), loosening("2", 1.5), "loosening.per 36h → 90m: looser"),
+        (
+            loosening("2"),
+            loosening("2", unknown_allowed=True),
+            "loosening.unknown deny → allow: looser",
+        ),
+        (
+            loosening("2", unknown_allowed=True),
+            loosening("2"),
+            "loosening.unknown allow → deny: tighter",
+        ),
+        # Without a factor the unknown is not refused: the rule of the factor says what changes.
+        (EMPTY, loosening("2", unknown_allowed=True), "loosening.maxFactor none → 2: tighter"),
+        (loosening("2", unknown_allowed=True), None, "loosening.maxFactor 2 → none: looser"),
+        (loosening("2"), loosening(None, unknown_allowed=True), "loosening.maxFactor 2 → none: looser"),
         (EMPTY, policy(disable_allowed=True), "disable deny → allow: looser"),
         (policy(disable_allowed=True), None, "disable allow → deny: tighter"),
         (policy(protected=(BTC,)), EMPTY, "protected yes → no: looser for BTC-USD"),
@@ -150,6 +177,18 @@ def test_what_became_of_the_file(
     assert (change.file, change.counts) == (file, counts)
 
 
+def test_a_rule_that_refuses_nothing_is_no_rule_that_changes() -> None:
+    assert lines(EMPTY, loosening(None, unknown_allowed=True)) == []
+    assert lines(None, loosening(None, unknown_allowed=True)) == []
+
+
+def test_a_window_and_its_factor_are_two_rules() -> None:
+    assert lines(loosening("2", 24), None) == [
+        "loosening.maxFactor 2 → none: looser",
+        "loosening.per 24h → none: looser",
+    ]
+
+
 def test_nothing_is_no_change_and_another_name_is_one() -> None:
     assert policy_change(None, None, {BTC}, old_name=None, new_name=None) is None
     assert policy_change(EMPTY, EMPTY, {BTC}, old_name=NAME, new_name=NAME) is None
@@ -175,10 +214,18 @@ def test_every_part_of_a_policy_is_compared() -> None:
     assert {each.name for each in fields(Policy)} - {"path", "sha256"} == DIFFERENT.keys()
     for name, value in DIFFERENT.items():
         assert lines(EMPTY, replace(EMPTY, **{name: value})), name
-    limits: dict[str, Any] = {"max_factor": Decimal(2), "max_families": 1, "max_share": Decimal("0.5")}
+    limits: dict[str, Any] = {
+        "max_factor": Decimal(2),
+        "max_families": 1,
+        "max_share": Decimal("0.5"),
+        "per": timedelta(hours=1),
+        "unknown_allowed": True,
+    }
     assert {each.name for each in fields(Loosening)} == limits.keys()
+    limited = loosening("3")
     for name, limit in limits.items():
-        assert lines(EMPTY, replace(EMPTY, loosening=replace(Loosening(), **{name: limit}))), name
+        other = replace(limited, loosening=replace(limited.loosening, **{name: limit}))
+        assert lines(limited, other), name
     floors: dict[str, Any] = {"time_interval_ms": 50, "factor": Decimal(500)}
     assert {each.name for each in fields(Floor)} == floors.keys()
     for name, limit in floors.items():

@@ -62,6 +62,7 @@ BY_OTHER_MEANS = {
     Code.BAD_FACTOR,
     Code.BAD_COUNT,
     Code.BAD_SHARE,
+    Code.BAD_WINDOW,
     Code.MIN_OVER_MAX,
     Code.POLICY_FLOOR,
     Code.DUPLICATE_FAMILY,

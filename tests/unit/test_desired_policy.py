@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import pytest
 import yaml
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.core.accepted import MAX_WINDOW
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
 from reconciler.core.policy import Bound, Floor, Loosening, Policy
 from reconciler.core.problems import Code
 from reconciler.desired.nodes import MAX_BYTES, Opaque, read_nodes
 from reconciler.desired.policy import SCHEMA, PolicyReading, load_policy, policy_for, read_policy
+from reconciler.desired.policy_values import window_of
 from reconciler.desired.shape import faults, to_document
 from reconciler.schema_files import load_schema
 from tests.unit.test_desired_corpus import NEVER_IN_SCHEMA, expected_codes, name_of
@@ -133,7 +136,7 @@ def test_the_sample_is_read_whole() -> None:
             "BTC-USD": {Field.QTY_LIMIT: Bound(None, Decimal(200), None)},
             "ETH-*": {Field.QTY_LIMIT: Bound(None, Decimal(500), None)},
         },
-        loosening=Loosening(Decimal(2), 3, Decimal("0.5")),
+        loosening=Loosening(Decimal(2), 3, Decimal("0.5"), timedelta(hours=24), True),
         disable_allowed=False,
         protected=frozenset({Family("BTC-USD")}),
         default_exposure={
@@ -159,6 +162,50 @@ def test_a_policy_that_says_nothing_denies_disabling_as_the_guard_does() -> None
 def test_a_share_is_read_from_percent(text: str, share: str) -> None:
     policy = accepted(f"version: 1\nloosening: {{maxShare: {text}}}\n")
     assert policy.loosening.max_share == Decimal(share)
+
+
+@pytest.mark.parametrize(
+    ("text", "window"),
+    [
+        ("1m", timedelta(minutes=1)),
+        ("90m", timedelta(minutes=90)),
+        ("'24h'", timedelta(hours=24)),
+        ("1d", timedelta(days=1)),
+        ("7d", MAX_WINDOW),
+        ("168h", MAX_WINDOW),
+        ("10080m", MAX_WINDOW),
+    ],
+)
+def test_a_window_is_a_number_and_a_unit_up_to_the_longest_that_is_on_record(
+    text: str, window: timedelta
+) -> None:
+    assert accepted(f"version: 1\nloosening: {{maxFactor: 2, per: {text}}}\n").loosening.per == window
+
+
+def test_reader_and_schema_agree_on_every_window_around_the_limits() -> None:
+    pattern = load_schema("policy")["properties"]["loosening"]["properties"]["per"]["pattern"]
+    texts = [f"{number}{unit}" for unit in ("m", "h", "d") for number in range(10_100)]
+    by_schema = {text for text in texts if re.search(pattern, text)}
+    assert by_schema == {text for text in texts if window_of(text) is not None}
+    assert len(by_schema) == 10_080 + 168 + 7
+
+
+def test_the_unknown_is_denied_unless_the_policy_allows_it() -> None:
+    assert accepted("version: 1\n").loosening == Loosening()
+    assert Loosening().unknown_allowed is False
+    for word, allowed in (("deny", False), ("allow", True)):
+        policy = accepted(f"version: 1\nloosening: {{maxFactor: 2, unknown: {word}}}\n")
+        assert policy.loosening == Loosening(Decimal(2), unknown_allowed=allowed)
+
+
+def test_a_window_without_a_factor_is_an_error_that_says_so() -> None:
+    reading = read("version: 1\nloosening:\n  per: 24h\n")
+    (found,) = reading.problems
+    assert reading.policy is None
+    assert found.code is Code.MISSING_KEY
+    assert found.message == "loosening.per limits nothing without loosening.maxFactor"
+    assert found.hint == "add maxFactor: 2, or delete per"
+    assert found.line == 3
 
 
 # ---- what was meant ------------------------------------------------------------------------------
@@ -190,7 +237,25 @@ HINTS = [
     ("loosening: {maxShare: 200}", "write a percentage such as 50% or 12.5%"),
     ("loosening: {maxShare: half}", "write a percentage such as 50% or 12.5%"),
     ("loosening: {maxFactr: 2}", "did you mean maxFactor?"),
-    ("loosening: {x: 2}", "the keys here are: maxFactor, maxFamilies, maxShare"),
+    ("loosening: {x: 2}", "the keys here are: maxFactor, maxFamilies, maxShare, per, unknown"),
+    ("loosening: {unknown: forbid}", "did you mean deny?"),
+    ("loosening: {unknown: []}", "write it as unknown: deny"),
+    ("loosening: {maxFactor: 2, per: []}", "write it as per: 24h"),
+    ("loosening: {maxFactor: 2, per: 24}", "write a number and a unit, such as 90m, 24h or 7d"),
+    ("loosening: {maxFactor: 2, per: day}", "write a number and a unit, such as 90m, 24h or 7d"),
+    ("loosening: {maxFactor: 2, per: 24 h}", "did you mean 24h?"),
+    ("loosening: {maxFactor: 2, per: 24 Hours}", "did you mean 24h?"),
+    ("loosening: {maxFactor: 2, per: 7 days}", "did you mean 7d?"),
+    ("loosening: {maxFactor: 2, per: 1h30m}", "did you mean 90m?"),
+    ("loosening: {maxFactor: 2, per: 1d12h}", "did you mean 36h?"),
+    ("loosening: {maxFactor: 2, per: 86400s}", "did you mean 24h?"),
+    ("loosening: {maxFactor: 2, per: 604800000ms}", "did you mean 7d?"),
+    ("loosening: {maxFactor: 2, per: 0d}", "the shortest is 1m"),
+    ("loosening: {maxFactor: 2, per: 59s}", "the shortest is 1m"),
+    ("loosening: {maxFactor: 2, per: 90s}", "write whole minutes, such as 90m"),
+    ("loosening: {maxFactor: 2, per: 30d}", "the longest is 7d"),
+    ("loosening: {maxFactor: 2, per: 10081m}", "the longest is 7d"),
+    ("loosening: {maxFactor: 2, per: 99999999999d}", "the longest is 7d"),
     ("protected: [BTC-*]", "patterns are not for this: name each family"),
     ("protected: [btc-usd]", "did you mean BTC-USD?"),
     ("protected: [everything!]", "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from reconciler.core.diff import compare, gone, is_share_judged, other_uid, paired
+from reconciler.core.diff import compare, gone, is_share_judged, other_uid, paired, windows_not_asked
 from reconciler.core.direction import Direction, direction
 from reconciler.core.model import Desired, Environment, Family, Field, Setting
 from reconciler.core.pacing import GUARD_S
@@ -202,6 +203,34 @@ def test_a_share_is_judged_where_something_enabled_gets_looser(
     limit = replace(policy(), loosening=Loosening(max_share=Decimal(share) if share else None))
     plan = compare(file_of(BTC=before), file_of(BTC=after), [None, limit])
     assert is_share_judged(plan, [None, limit]) is judged
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_open"),
+    [
+        ("5000/2000/100", "5000/2000/101", True),
+        ("5000/2000/100", "6000/2000/101", True),
+        # An enable is measured from an enabled setting on record, and that may be of this window.
+        ("0/2000/100", "5000/2000/100", True),
+        ("5000/2000/100", "5000/2000/99", False),
+        ("5000/2000/100", "0/2000/100", False),
+        ("5000/2000/100", "5000/2000/100", False),
+        (None, "5000/2000/100", True),
+    ],
+)
+def test_a_window_is_not_asked_where_the_record_may_refuse_the_change(
+    before: str | None, after: str, is_open: bool
+) -> None:
+    day, week = (
+        replace(policy(), loosening=Loosening(Decimal(2), per=timedelta(days=days))) for days in (1, 7)
+    )
+    old = file_of(BTC=before, ETH="1/1/1") if before else file_of(ETH="1/1/1")
+    plan = compare(old, file_of(BTC=after, ETH="1/1/1"))
+    assert windows_not_asked(plan, [None, policy(factor="2")]) == ()
+    assert windows_not_asked(plan, [None, day]) == ((timedelta(days=1),) if is_open else ())
+    both = (timedelta(days=1), timedelta(days=7)) if is_open else ()
+    assert windows_not_asked(plan, [week, day]) == both
+    assert windows_not_asked(plan, [day, day]) == both[:1]
 
 
 def test_a_renamed_account_is_held_to_the_policy_as_any_other() -> None:

@@ -146,6 +146,7 @@ def test_paths_and_places_name_the_revision(two: Desk) -> None:
         "policy_change": None,
         "not_compared": [],
         "share_unproven": False,
+        "per_not_asked": [],
         "identity": [],
     }
     assert document["changes"][0]["source"] == {"path": "HEAD:mmp.yaml", "line": 5, "column": 3}
@@ -874,11 +875,56 @@ def test_a_share_over_what_the_older_file_enables_is_said_to_be_unproven(desk: D
     share = "version: 1\nloosening: {maxShare: 100%}\n"
     desk.commit({"mmp.yaml": config(BTC="100", ETH="1"), POLICY: share})
     desk.commit({"mmp.yaml": config(BTC="101", ETH="1")})
-    says = "maxShare is judged over what the older file enables: whether that is in force is unproven."
+    says = "maxShare is judged over the families that the older file enables: this base is not proven."
     for output in ("text", "markdown"):
         assert says in desk.diff("HEAD~1", "HEAD", output=output).stdout
     assert desk.diff("HEAD~1", "HEAD").document["old"]["share_unproven"]
     assert not desk.diff("HEAD", "HEAD~1").document["old"]["share_unproven"]
+
+
+def test_a_limit_within_a_time_is_said_not_to_be_asked_once_in_every_rendering(desk: Desk) -> None:
+    limit = "version: 1\nloosening: {maxFactor: 2, per: 24h}\n"
+    desk.commit({"mmp.yaml": config(BTC="100", ETH="1"), POLICY: limit})
+    desk.commit({"mmp.yaml": config(BTC="150", ETH="1")})
+    says = (
+        "The limit per 24h was not asked, because mmp diff has no record; mmp plan and mmp apply have one."
+    )
+    for output in ("text", "markdown"):
+        assert desk.diff("HEAD~1", "HEAD", output=output).stdout.count(says) == 1
+    ended = desk.diff("HEAD~1", "HEAD")
+    assert ended.document["old"]["per_not_asked"] == ["24h"]
+    assert ended.stderr.count(says) == 1
+    assert desk.diff("HEAD~1", "HEAD", output="gitlab").stderr.count(says) == 1
+    # A tightening is refused by no record.
+    assert desk.diff("HEAD", "HEAD~1").document["old"]["per_not_asked"] == []
+
+
+def test_the_windows_of_both_policies_are_named(desk: Desk) -> None:
+    limit = "version: 1\nloosening: {maxFactor: 2, per: 7d}\n"
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: limit})
+    desk.commit({"mmp.yaml": config(BTC="150"), POLICY: limit.replace("7d", "24h")})
+    told = desk.diff("HEAD~1", "HEAD", output="markdown").stdout
+    assert "The limits per 24h and 7d were not asked, because mmp diff has no record" in told
+    assert desk.diff("HEAD~1", "HEAD").document["old"]["per_not_asked"] == ["24h", "7d"]
+
+
+def test_a_new_account_may_be_on_record(desk: Desk) -> None:
+    limit = "version: 1\nloosening: {maxFactor: 2, per: 24h}\n"
+    desk.commit({"a/b.yaml": config("b", BTC="1"), f"a/{POLICY}": limit})
+    desk.commit({"a/c.yaml": config("c", BTC="1")})
+    documents = desk.diff("HEAD~1", "HEAD", "-c", "a").document["plans"]
+    assert {one["account"]: one["old"]["per_not_asked"] for one in documents} == {"b": [], "c": ["24h"]}
+
+
+def test_what_needs_a_record_is_said_once_for_all_accounts(desk: Desk) -> None:
+    limit = "version: 1\nloosening: {maxFactor: 2, maxShare: 100%, per: 24h}\n"
+    desk.commit({"a/b.yaml": config("b", BTC="1"), "a/c.yaml": config("c", BTC="1"), f"a/{POLICY}": limit})
+    desk.commit({"a/b.yaml": config("b", BTC="2"), "a/c.yaml": config("c", BTC="2")})
+    for output in ("text", "markdown", "json", "gitlab"):
+        ended = desk.diff("HEAD~1", "HEAD", "-c", "a", output=output)
+        told = ended.stdout if output in ("text", "markdown") else ended.stderr
+        assert told.count("The limit per 24h was not asked") == 1
+        assert told.count("this base is not proven") == 1
 
 
 def test_the_policy_of_a_revision_is_that_of_the_revision(desk: Desk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -233,6 +234,12 @@ def test_a_family_is_told_what_its_policy_allows() -> None:
     (document,) = families_document([term])["families"]
     assert [value["policy"] for value in document["values"]] == [allowed[0], None, allowed[2]]
     assert document["values"][2]["source"] == {"path": "mmp.yaml", "line": 7, "column": 23}
+    limits = Loosening(Decimal(2), per=timedelta(days=7), unknown_allowed=True)
+    assert explained("BTC-USD", Policy("p.yaml", "0" * 64, loosening=limits)).notes[:3] == (
+        "policy: one change may raise its exposure by a factor of 2",
+        "policy: all changes within 7d together may raise it by no more",
+        "policy: it may be changed even where no read and no record shows it (--no-live)",
+    )
     lax = Policy("p.yaml", "0" * 64, disable_allowed=True)
     assert explained("BTC-USD", lax).notes == ()
 

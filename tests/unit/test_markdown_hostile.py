@@ -13,7 +13,7 @@ from markdown_it.token import Token
 from reconciler.core.model import Family
 from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.core.problems import printable
-from reconciler.report.documents import Context, Identity, OldSide, PolicyFile
+from reconciler.report.documents import Context, Identity, PolicyFile
 from reconciler.report.markdown import plans_markdown
 from reconciler.report.markup import MAX_TEXT, cell, code
 from tests.unit.core_builders import setting
@@ -41,8 +41,14 @@ def shown(payload: str) -> str:
 def test_hostile_text_stays_text_wherever_it_comes_from_outside(payload: str) -> None:
     policy = PolicyFile(payload, "1" * 64)
     known = Identity("expect.uid", payload, payload), Identity("credentials.prefix", payload, payload)
-    old = OldSide(
-        payload, policy, PolicyChange(FileChange.RENAMED, payload, payload), f"{payload}x", payload, known
+    old = replace(
+        OLD,
+        path=payload,
+        policy=policy,
+        policy_change=PolicyChange(FileChange.RENAMED, payload, payload),
+        account=f"{payload}x",
+        environment=payload,
+        identity=known,
     )
     context = Context(payload, payload, payload[:64], policy, old=old)
     plan = replace(between(), account=payload)

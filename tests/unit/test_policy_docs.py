@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from reconciler.core.exposure import amount_text, factor
+from reconciler.core.exposure import Amount, amount_text, factor, is_above
+from reconciler.core.model import Setting
 from reconciler.core.policy import Kind, Policy, Proposal, judge
 from reconciler.desired.policy import read_policy
 from tests.tidy.source import ROOT
@@ -24,6 +26,8 @@ def test_the_sample_holds_and_says_everything_a_policy_can_say() -> None:
     assert read.default
     assert read.families
     assert None not in (read.loosening.max_factor, read.loosening.max_families, read.loosening.max_share)
+    assert read.loosening.per == timedelta(hours=24)
+    assert "unknown: deny" in sample
     assert read.protected
     assert read.default_exposure
     assert read.family_exposures
@@ -54,6 +58,23 @@ def refused(changed: int, of: int, under: Policy) -> bool:
     wanted = desired({family: setting(after) for family, (_, after) in changes.items()})
     proposals: list[Proposal] = [proposal(family, *changes[family]) for family in list(changes)[:changed]]
     return bool(judge(proposals, wanted, under, frozenset(), in_force=of).refusals)
+
+
+def test_the_steps_in_a_row_are_what_the_limit_makes_of_them() -> None:
+    """Each row is measured from the accepted setting and from the one at the start of the day."""
+    start = setting("5000/2000/100")
+    for _, change, result, _ in rows("| time | qtyLimit")[1:]:
+        before, after = (setting(f"5000/2000/{value}") for value in change.split(" → "))
+        passes = not is_above(found(start, after), Decimal(1)) or all(
+            not is_above(found(one, after), Decimal(2)) for one in (start, before)
+        )
+        assert (result == "passes") is passes, change
+
+
+def found(before: Setting, after: Setting) -> Amount:
+    amount = factor(before, after)
+    assert amount is not None
+    return amount
 
 
 def test_every_kind_of_override_is_in_the_table_of_rules() -> None:
