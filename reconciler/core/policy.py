@@ -31,7 +31,7 @@ from reconciler.core.exposure import (
     ratio,
     worst,
 )
-from reconciler.core.model import Desired, Family, Field, Setting, interval_text
+from reconciler.core.model import Desired, Family, Field, Setting, interval_text, window_text
 
 
 class Kind(StrEnum):
@@ -482,17 +482,20 @@ def _too_far(proposal: Proposal, factors: Factors, loosening: Loosening) -> Iter
     limit = loosening.max_factor
     if limit is None or proposal.ends_emergency:
         return
-    told = f"×{plainly(limit)}"
-    refusal = _beyond(proposal, factors, limit, told)
+    most = f"×{plainly(limit)}"
+    refusal = _beyond(proposal, factors, limit, "loosening.maxFactor", most)
     if refusal is None and loosening.per is not None and proposal.at_start and not proposal.is_return:
         start = proposal.at_start
-        per = interval_text(int(loosening.per.total_seconds() * 1000))
-        refusal = _beyond(proposal, ((start, factor(start, proposal.after)),), limit, f"{told} per {per}")
+        within = f"{most} within {window_text(loosening.per)}"
+        measured = ((start, factor(start, proposal.after)),)
+        refusal = _beyond(proposal, measured, limit, "loosening.per", within)
     if refusal is not None:
         yield refusal
 
 
-def _beyond(proposal: Proposal, factors: Factors, limit: Decimal, told: str) -> Refusal | None:
+def _beyond(
+    proposal: Proposal, factors: Factors, limit: Decimal, rule: str, limit_words: str
+) -> Refusal | None:
     beyond = [
         (found, kind)
         for before, found in factors
@@ -504,7 +507,7 @@ def _beyond(proposal: Proposal, factors: Factors, limit: Decimal, told: str) -> 
         return None
     most = worst(*(found for found, _ in beyond))
     kind = next(kind for found, kind in beyond if found == most)
-    return Refusal(kind, proposal.family, "loosening.maxFactor", factor_words(most), told)
+    return Refusal(kind, proposal.family, rule, factor_words(most), limit_words)
 
 
 def _unknown(proposal: Proposal, loosening: Loosening) -> Iterator[Refusal]:

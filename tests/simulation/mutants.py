@@ -16,13 +16,14 @@ from unittest import mock
 
 from reconciler import loop, reconcile
 from reconciler.core import comparison, evidence, fight, pacing, plan, planning, retry, step, verdict
+from reconciler.core.accepted import may_be_live
 from reconciler.core.direction import Direction, direction, is_protective
 from reconciler.core.evidence import Absent, Reads
 from reconciler.core.model import Budget, Family, Known, LiveRead, LiveRow, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, Rules
 from reconciler.core.retry import RetryRecord
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target import DriftPolicy, target
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.errors import StateUnavailable
 from reconciler.okx import codes, replies
@@ -316,7 +317,7 @@ def _loosen_first(change: Change) -> Any:
     return _real_rank(replace(change, protective=not change.protective))
 
 
-_real_target = planning.target
+_real_target = target
 
 
 def _mixed_left(wanted: Setting, live: Setting | None, *rest: Any, **more: Any) -> Setting | None:
@@ -334,7 +335,7 @@ def _restored_as_one(
     return wanted if sent != live else sent
 
 
-_real_may_be_live = planning.may_be_live
+_real_may_be_live = may_be_live
 
 
 def _only_the_newest(*facts: Any) -> tuple[Setting, ...]:
