@@ -51,6 +51,12 @@ def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
     return tuple(found)
 
 
+def is_unproven(history: History, known: Known) -> bool:
+    """Tell whether nothing has proved yet that a request of the accepted setting took effect."""
+    proof = last_proof(known)
+    return bool(history) and (proof is None or proof.attempt < history[-1].attempt)
+
+
 def last_enabled(history: History, known: Known) -> Setting | None:
     """Return the newest accepted setting that is enabled: an enable is measured from it."""
     settings = [one.setting for one in history or _implied(known)]

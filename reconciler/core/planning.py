@@ -18,6 +18,7 @@ from reconciler.core.accepted import (
     accepted,
     at_start,
     enabled_throughout,
+    is_unproven,
     last_enabled,
     may_be_live,
 )
@@ -334,7 +335,7 @@ class _Planner:
         aim, drift = self._aim(case, refused=refused), self.rules.drift
         if aim is None or (refused and not self._heals_refused()):
             return None
-        is_change = case.is_change and aim == case.desired
+        is_change = aim == case.desired and (case.is_change or is_unproven(case.history, case.known))
         if isinstance(case.seen, Unconfirmed) and drift is DriftPolicy.WARN and not is_change:
             return None
         return target(aim, case.live, case.may_be_live, drift, is_change=is_change)
@@ -350,7 +351,7 @@ class _Planner:
 
     def _return(self, case: _Case, after: Setting) -> Proposal | None:
         live, before = case.live, case.accepted
-        if live is None or live.disabled or before is None or before.disabled:
+        if live is None or live.disabled or before is None:
             return None
         nearest = tightest(live, before)
         if nearest == before or is_no_looser(nearest, after):
@@ -393,6 +394,9 @@ class _Planner:
                 )
             case Blocked():
                 return _unreadable(case)
+            case Write() if after == case.live != case.desired:
+                # What is left as live has it is not written again: an open request carries no looser value.
+                return replace(self._report(case, by_policy=refused or stays), reason=found.reason)
             case Write():
                 return self._write(case, after, found, known, refused=refused)
             case _:

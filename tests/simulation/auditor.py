@@ -592,6 +592,11 @@ class Auditor:
             self._proved(family, setting, since, process.file_number)
             self._check_settled(known, family)
 
+    def accepted_live(self, families: Iterable[Family]) -> None:
+        """Note that live became the accepted setting of families."""
+        for family in families:
+            self._world.truth.accepted_at.setdefault(family, []).append(self._world.scheduler.now)
+
     def _overtaken(self, process: Process, family: Family, begun_at: float) -> list[float]:
         """Return when other processes reserved something for a family since a read of it began."""
         return [

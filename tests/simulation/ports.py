@@ -280,6 +280,7 @@ class WatchedStore:
             facts = family, proven_at, read_begun_at
             self._world.verify(guard_checkers.as_old_as_its_read, *facts)
         self._world.auditor.adopted(process, recorded, begun_at, known)
+        self._world.auditor.accepted_live(adopted & accepting.keys())
         process.perhaps_die()
         return adopted
 

@@ -482,6 +482,7 @@ class PostgresStore(WatchedStore):
             self._world.verify(checkers.adopted_by_the_holder, process.name, taker)
             recorded = {family: settings[family] for family in settings if family in work.proven()}
             auditor.adopted(process, recorded, begun_at, self._world.on_record(process.account))
+            auditor.accepted_live(recorded.keys() & accepting.keys())
 
         with self._noting(note):
             adopted = await self._store.adopt(

@@ -123,6 +123,8 @@ class Truth:
     files: FileOrder = field(default_factory=FileOrder)
     paused_at: dict[Family, float] = field(default_factory=dict)
     """Since when a family is paused by hand, as long as it is."""
+    accepted_at: dict[Family, list[float]] = field(default_factory=dict)
+    """When live was recorded as the accepted setting, by family."""
     rejected: set[tuple[Family, Setting]] = field(default_factory=set)
     """What a process said that the exchange rejects."""
 
@@ -130,6 +132,25 @@ class Truth:
         """Return the family's setting at the exchange at this moment."""
         log = self.in_force.get(family)
         return log[-1].setting if log else None
+
+    def set_by_others(self, family: Family) -> frozenset[int]:
+        """Return the places of the fields (window, freeze, quantity) that others set as they are now.
+
+        What this program accepted meanwhile counts as its own.
+        """
+        found: set[int] = set()
+        before: tuple[object, ...] = (None, None, None)
+        accepted = self.accepted_at.get(family, [])
+        log = self.in_force.get(family, [])
+        ends = [entry.at for entry in log[1:]] + [float("inf")]
+        for entry, end in zip(log, ends, strict=True):
+            now = _fields(entry.setting)
+            changed = {place for place in range(3) if now[place] != before[place]}
+            found = found - changed if entry.own else found | changed
+            if any(entry.at <= at < end for at in accepted):
+                found = set()
+            before = now
+        return frozenset(found)
 
     def was_in_force(self, family: Family, setting: Setting, since: float) -> bool:
         """Tell whether the setting was in force at any moment from ``since`` on; no row is disabled."""
@@ -172,6 +193,12 @@ class Truth:
         log.append(InForce(at, setting, own, by))
         if not own:
             self.last_change_behind[family] = at
+
+
+def _fields(setting: Setting | None) -> tuple[object, ...]:
+    if setting is None:
+        return (None, None, None)
+    return setting.time_interval_ms, setting.frozen_interval_ms, setting.qty_limit
 
 
 def same_effect(live: Setting | None, setting: Setting) -> bool:

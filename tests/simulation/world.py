@@ -33,7 +33,7 @@ from reconciler.simulator.rules import SimulatedExchange
 from tests.simulation import checkers
 from tests.simulation.auditor import Auditor
 from tests.simulation.features import draw
-from tests.simulation.guard_checkers import as_good_as_off, looser
+from tests.simulation.guard_checkers import as_good_as_off, looser, ranks
 from tests.simulation.host import Host
 from tests.simulation.keeping import Keeping, PostgresKeeping, SqliteKeeping
 from tests.simulation.network import Network, wire
@@ -711,7 +711,13 @@ class World:
                 )
             )
             and not self._waits_for_apply(family)
-            and not ((live := self.truth.now_in_force(family)) and self._stays_refused(family, live))
+            and not (
+                (live := self.truth.now_in_force(family))
+                and (
+                    self._stays_refused(family, live)
+                    or (family not in known and self._may_stay_tighter(family, live))
+                )
+            )
         ]
 
     def on_record(self, account: str) -> Mapping[Family, Known]:
@@ -781,8 +787,15 @@ class World:
         account = owner(self.scenario, family)
         if Role.APPLY in self._roles_for(account) or looser(self.scenario.versions[-1][1][family], setting):
             return False
-        if self.scenario.drift is DriftPolicy.HEAL_LOOSENED and family in self.truth.last_change_behind:
-            return True
+        wanted = self.scenario.versions[-1][1][family]
+        if self.scenario.drift is not DriftPolicy.HEAL:
+            tighter = {
+                place
+                for place, (now, want) in enumerate(zip(ranks(setting), ranks(wanted), strict=True))
+                if now > want
+            }
+            if tighter <= self.truth.set_by_others(family):
+                return True
         proof = self.truth.proofs.get(family)
         numbers = [one.file_number for one in self.processes.values() if one.account == account]
         return proof is not None and all(number < proof.file_number for number in numbers)
