@@ -18,7 +18,7 @@ from reconciler.ports import Reserved, Signed
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ports import Basis
 from tests.simulation.process import Process
-from tests.simulation.scenario import CHECKS, PERMISSIVE, Check, ListFault, Role, owner
+from tests.simulation.scenario import CHECKS, PERMISSIVE, Check, ListFault, PolicyState, Role, owner
 from tests.simulation.truth import Attempt, Proof
 
 if TYPE_CHECKING:
@@ -92,6 +92,10 @@ class Auditor:
         truth.attempts.append(attempt)
         truth.open_by_family.setdefault(request.family, []).append(attempt)
         self.unsettled[process.name] = attempt
+        if basis.accepting is not None:
+            accepted = truth.accepted.setdefault(request.family, [])
+            self._check_accepted(request.family, basis.accepting, basis.policy)
+            accepted.append((basis.accepting, attempt))
         self._check_need(attempt, basis, process.true_time(slot.reserved_at))
         self._check_permission(process, attempt, basis)
         self._check_guards(process, attempt, basis)
@@ -175,7 +179,7 @@ class Auditor:
             ):
                 newer = []  # live became looser still, which is healed
             verify(guard_checkers.stale_file_never_loosens, family, setting, process.file_number, newer)
-        if process.role is Role.RUN and world.scenario.drift is DriftPolicy.HEAL_LOOSENED:
+        if process.role is Role.RUN and world.scenario.drift is not DriftPolicy.HEAL:
             self._check_fields(attempt, basis)
         if world.scenario.live:
             self._check_early(attempt, basis)
@@ -199,12 +203,11 @@ class Auditor:
                 yield other.setting, other.file_number
 
     def _check_fields(self, attempt: Attempt, basis: Basis) -> None:
-        known = basis.known.get(attempt.family)
         live = self._live_for_certain(attempt.family, basis)
-        is_drift = isinstance(known, Confirmed) and known.setting == basis.wanted
-        if Check.FIELD_BY_FIELD in CHECKS and is_drift and live is not None and basis.wanted is not None:
-            facts = attempt.family, attempt.setting, basis.wanted, live
-            self._world.verify(guard_checkers.field_by_field, *facts)
+        if Check.FIELD_BY_FIELD in CHECKS and live is not None and self._world.scenario.lock_works:
+            accepted = [one for one, _ in self._world.truth.accepted.get(attempt.family, ())]
+            facts = attempt.family, attempt.setting, live, accepted
+            self._world.verify(guard_checkers.loosens_only_what_was_accepted, *facts)
 
     def _check_early(self, attempt: Attempt, basis: Basis) -> None:
         """Check what is sent while a read need not show the family's last proof yet."""
@@ -592,10 +595,26 @@ class Auditor:
             self._proved(family, setting, since, process.file_number)
             self._check_settled(known, family)
 
-    def accepted_live(self, families: Iterable[Family]) -> None:
-        """Note that live became the accepted setting of families."""
-        for family in families:
+    def accepted_live(self, process: Process, settings: Mapping[Family, Setting]) -> None:
+        """Check and note that live became the accepted setting of families."""
+        for family, setting in settings.items():
             self._world.truth.accepted_at.setdefault(family, []).append(self._world.scheduler.now)
+            self._check_accepted(family, setting, process.asked_policy)
+            self._world.truth.accepted.setdefault(family, []).append((setting, None))
+
+    def _check_accepted(self, family: Family, setting: Setting, policy: PolicyState | None) -> None:
+        """Check that the accepted setting moves by no more than the policy allows, whatever is live."""
+        world = self._world
+        before = [one for one, _ in world.truth.accepted.get(family, ())]
+        if not before or world.history_lost_at > float("-inf") or not world.scenario.lock_works:
+            return
+        facts = family, before[-1], setting
+        if policy is not None and policy.unreadable:
+            world.verify(guard_checkers.accepts_nothing_looser, *facts)
+        elif policy is not None:
+            world.verify(
+                guard_checkers.factor_within_limit, family, setting, before[-1:], policy.max_factor
+            )
 
     def _overtaken(self, process: Process, family: Family, begun_at: float) -> list[float]:
         """Return when other processes reserved something for a family since a read of it began."""

@@ -88,14 +88,26 @@ def stale_file_never_loosens(
     return None
 
 
-def field_by_field(family: Family, setting: Setting, wanted: Setting, live: Setting) -> str | None:
-    """Drift is healed field by field: what became tighter is not loosened with what became looser."""
-    if live.disabled or setting.disabled:
+def loosens_only_what_was_accepted(
+    family: Family, setting: Setting, live: Setting, accepted: Sequence[Setting]
+) -> str | None:
+    """``run`` makes no field looser than live, unless live is there as it once was accepted.
+
+    A disabled family protects in no field.
+    """
+    if live.disabled:
         return None
-    for now, want, was in zip(ranks(setting), ranks(wanted), ranks(live), strict=True):
-        if was > want and now < was:
-            return f"{family}: healed to {setting}, which loosens a field of {live} tighter than {wanted}"
+    for place, (now, was) in enumerate(zip(ranks(setting), ranks(live), strict=True)):
+        if now < was and not any(ranks(one)[place] == was for one in accepted):
+            return f"{family}: {setting} loosens a field of {live}, which was never accepted"
     return None
+
+
+def accepts_nothing_looser(family: Family, before: Setting, setting: Setting) -> str | None:
+    """While the policy cannot be read no looser setting becomes the accepted one."""
+    if not looser(before, setting):
+        return None
+    return f"{family}: {setting} is accepted after {before} while the policy cannot be read"
 
 
 # -- policies, pauses, reviews ---------------------------------------------------------------------

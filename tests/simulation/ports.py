@@ -117,6 +117,8 @@ class Basis:
     asked_at: float
     file_number: int
     """Of the file that its process last put on record."""
+    accepting: Setting | None = None
+    """What becomes the accepted setting with the request."""
 
     @classmethod
     def of(cls, process: Process, family: Family, known: Mapping[Family, Known]) -> Basis:
@@ -223,7 +225,8 @@ class WatchedStore:
         await process.hold_up()
         if self._world.perhaps_pause(process, request.family):
             await process.held_up_for(BETWEEN_S)
-        basis = replace(basis, asked_at=self._world.scheduler.now)
+        accepts = None if accepting is None else accepting.setting
+        basis = replace(basis, asked_at=self._world.scheduler.now, accepting=accepts)
         process.pauses_between_reads()
         slot = await self._store.reserve(
             request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free, accepting=accepting
@@ -280,7 +283,9 @@ class WatchedStore:
             facts = family, proven_at, read_begun_at
             self._world.verify(guard_checkers.as_old_as_its_read, *facts)
         self._world.auditor.adopted(process, recorded, begun_at, known)
-        self._world.auditor.accepted_live(adopted & accepting.keys())
+        self._world.auditor.accepted_live(
+            process, {family: one.setting for family, one in accepting.items() if family in adopted}
+        )
         process.perhaps_die()
         return adopted
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -410,6 +411,7 @@ class PostgresStore(WatchedStore):
         process.call("store.reserve")
         process.pauses_between_reads()
         basis = Basis.of(process, request.family, self._last_known)
+        basis = replace(basis, accepting=None if accepting is None else accepting.setting)
 
         def note(work: Work) -> None:
             row = work.reservation()
@@ -482,7 +484,8 @@ class PostgresStore(WatchedStore):
             self._world.verify(checkers.adopted_by_the_holder, process.name, taker)
             recorded = {family: settings[family] for family in settings if family in work.proven()}
             auditor.adopted(process, recorded, begun_at, self._world.on_record(process.account))
-            auditor.accepted_live(recorded.keys() & accepting.keys())
+            accepted = {family: one.setting for family, one in accepting.items() if family in recorded}
+            auditor.accepted_live(process, accepted)
 
         with self._noting(note):
             adopted = await self._store.adopt(

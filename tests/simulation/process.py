@@ -20,7 +20,7 @@ from tests.simulation import checkers
 from tests.simulation.host import Host
 from tests.simulation.policies import policy_in_force
 from tests.simulation.ports import ProcessClock, SimulatedClient
-from tests.simulation.scenario import CHECKS, Check, ReviewBy, Role
+from tests.simulation.scenario import CHECKS, Check, PolicyState, ReviewBy, Role
 from tests.simulation.scheduler import Killed, Task, suspend
 from tests.simulation.truth import SeenRead
 
@@ -120,6 +120,7 @@ class Process:
         self.accepted = world.file_of(account, self.version)
         self.told: Desired = self.accepted
         self.file_number = 0  # of the file it last used, in the order of acceptance
+        self.asked_policy: PolicyState | None = None  # the one it decided by last
         self.recorded_number = 0  # the same as the record has it: an unanswered COMMIT may count there
         self.reviewed: Reviewed | None = None
         self.follows = ReadFollower()
@@ -152,6 +153,7 @@ class Process:
 
     def policy(self) -> Any:
         """Return the policy as the production code asks for it."""
+        self.asked_policy = self.world.policy
         return policy_in_force(self.world.policy, self.world.readable_policy)
 
     # -- what it read ----------------------------------------------------------------------------

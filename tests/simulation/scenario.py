@@ -140,8 +140,8 @@ class Check(StrEnum):
     NEWEST_FILE = "newest-file"
 
 
-CHECKS: set[Check] = set(Check) - {Check.FIELD_BY_FIELD}
-"""Those in use. The program still reverts mixed drift completely, not field by field."""
+CHECKS: set[Check] = set(Check)
+"""Those in use."""
 
 
 class ListFault(StrEnum):

@@ -76,7 +76,8 @@ def answered(reserved_at: float) -> Attempt:
 
 OBJECTIONS: list[tuple[Checker, tuple[Any, ...]]] = [
     (guard_checkers.stale_file_never_loosens, (FAMILY, LOOSE, 1, [(TIGHT, 2)])),
-    (guard_checkers.field_by_field, (FAMILY, TIGHT, TIGHT, MIXED)),
+    (guard_checkers.loosens_only_what_was_accepted, (FAMILY, TIGHT, MIXED, [])),
+    (guard_checkers.accepts_nothing_looser, (FAMILY, TIGHT, LOOSE)),
     (guard_checkers.nothing_loosens_under_an_unreadable_policy, (FAMILY, LOOSE, [TIGHT, TIGHT])),
     (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [TIGHT], 2)),
     (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [LOOSE, TIGHT], 2)),
@@ -125,9 +126,11 @@ OBJECTIONS: list[tuple[Checker, tuple[Any, ...]]] = [
 CONSENTS: list[tuple[Checker, tuple[Any, ...]]] = [
     (guard_checkers.stale_file_never_loosens, (FAMILY, TIGHT, 1, [(LOOSE, 2)])),
     (guard_checkers.stale_file_never_loosens, (FAMILY, LOOSE, 2, [(TIGHT, 2)])),
-    (guard_checkers.field_by_field, (FAMILY, HEALED, TIGHT, MIXED)),
-    (guard_checkers.field_by_field, (FAMILY, TIGHT, TIGHT, LOOSE)),
-    (guard_checkers.field_by_field, (FAMILY, TIGHT, TIGHT, DISABLED)),
+    (guard_checkers.loosens_only_what_was_accepted, (FAMILY, HEALED, MIXED, [])),
+    (guard_checkers.loosens_only_what_was_accepted, (FAMILY, TIGHT, MIXED, [MIXED])),
+    (guard_checkers.loosens_only_what_was_accepted, (FAMILY, TIGHT, LOOSE, [])),
+    (guard_checkers.loosens_only_what_was_accepted, (FAMILY, TIGHT, DISABLED, [])),
+    (guard_checkers.accepts_nothing_looser, (FAMILY, LOOSE, TIGHT)),
     (guard_checkers.nothing_loosens_under_an_unreadable_policy, (FAMILY, LOOSE, [LOOSE, TIGHT])),
     (guard_checkers.nothing_loosens_under_an_unreadable_policy, (FAMILY, LOOSE, [])),
     (guard_checkers.factor_within_limit, (FAMILY, LOOSE, [TIGHT], 4)),

@@ -123,6 +123,8 @@ class Truth:
     files: FileOrder = field(default_factory=FileOrder)
     paused_at: dict[Family, float] = field(default_factory=dict)
     """Since when a family is paused by hand, as long as it is."""
+    accepted: dict[Family, list[tuple[Setting, Attempt | None]]] = field(default_factory=dict)
+    """Every setting that became the accepted one, with its request; None: it was live already."""
     accepted_at: dict[Family, list[float]] = field(default_factory=dict)
     """When live was recorded as the accepted setting, by family."""
     rejected: set[tuple[Family, Setting]] = field(default_factory=set)
