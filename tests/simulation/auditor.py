@@ -139,7 +139,8 @@ class Auditor:
         family, setting, known = attempt.family, attempt.setting, basis.known.get(attempt.family)
         proof = last_proof(known or Never())
         may_stay = (basis.last_rows.get(family), proof.setting if proof else None)
-        wanted = (family, setting), basis.wanted, may_stay
+        accepted = [one for one, _ in self._world.truth.accepted.get(family, ())]
+        wanted = (family, setting), basis.wanted, may_stay, accepted
         self._when_written[attempt.number] = [lambda: verify(checkers.only_accepted_settings, *wanted)]
         if scenario.live:
             newest = basis.reads[0] if basis.reads else None
@@ -552,6 +553,7 @@ class Auditor:
         if status is not AttemptStatus.UNKNOWN or attempt.settled_as != SUPERSEDED:
             attempt.settled_as = status.value  # else a read ended the attempt before its process knew more
         self.check_effect(attempt)
+        self._world.truth.take_back_acceptance(attempt)
         if proven:
             self._tries.pop(attempt.family, None)
             self._succeeded_at = max(self._succeeded_at, attempt.reserved_at)

@@ -123,10 +123,14 @@ def only_accepted_settings(
     request: tuple[Family, Setting],
     wanted: Setting | None,
     may_stay: Sequence[Setting | None] = (),
+    accepted: Sequence[Setting] = (),
 ) -> str | None:
-    """Only what the newest accepted file wants is reserved, or in some fields what is tighter already."""
+    """Only what the newest file says is reserved, or what was accepted before while that is refused.
+
+    In some fields it may be what is tighter already.
+    """
     family, setting = request
-    if wanted is not None and (wanted == setting or mixed_of(setting, wanted, may_stay)):
+    if any(wanted == setting or mixed_of(setting, one, may_stay) for one in (wanted, *accepted) if one):
         return None
     return f"{family}: {setting} was reserved, but {wanted} is desired"
 

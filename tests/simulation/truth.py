@@ -140,19 +140,17 @@ class Truth:
 
         What this program accepted meanwhile counts as its own.
         """
-        found: set[int] = set()
-        before: tuple[object, ...] = (None, None, None)
+        theirs: set[tuple[int, object]] = set()
         accepted = self.accepted_at.get(family, [])
         log = self.in_force.get(family, [])
         ends = [entry.at for entry in log[1:]] + [float("inf")]
         for entry, end in zip(log, ends, strict=True):
-            now = _fields(entry.setting)
-            changed = {place for place in range(3) if now[place] != before[place]}
-            found = found - changed if entry.own else found | changed
+            if not entry.own:
+                theirs |= set(enumerate(_fields(entry.setting)))
             if any(entry.at <= at < end for at in accepted):
-                found = set()
-            before = now
-        return frozenset(found)
+                theirs = set()
+        now = set(enumerate(_fields(self.now_in_force(family))))
+        return frozenset(place for place, _ in now & theirs)
 
     def was_in_force(self, family: Family, setting: Setting, since: float) -> bool:
         """Tell whether the setting was in force at any moment from ``since`` on; no row is disabled."""
@@ -184,6 +182,16 @@ class Truth:
             entry.by is not None and entry.by.process != process and entry.by.reserved_at >= since
             for entry in self.in_force.get(family, ())
         )
+
+    def take_back_acceptance(self, attempt: Attempt) -> None:
+        """Forget an accepted setting all of whose requests failed for certain."""
+        accepted = self.accepted.get(attempt.family, [])
+        first = accepted[-1][1] if accepted else None
+        if first is None:
+            return
+        requests = [one for one in self.attempts if one.family == attempt.family]
+        if all(one.settled_as in ("rejected", "not-sent") for one in requests[requests.index(first) :]):
+            accepted.pop()
 
     def put_in_force(
         self, at: float, family: Family, setting: Setting | None, *, own: bool, by: Attempt | None = None

@@ -794,7 +794,8 @@ class World:
                 for place, (now, want) in enumerate(zip(ranks(setting), ranks(wanted), strict=True))
                 if now > want
             }
-            if tighter <= self.truth.set_by_others(family):
+            is_lost = self.history_lost_at > float("-inf")  # and with it what was accepted
+            if is_lost or tighter <= self.truth.set_by_others(family):
                 return True
         proof = self.truth.proofs.get(family)
         numbers = [one.file_number for one in self.processes.values() if one.account == account]
