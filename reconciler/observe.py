@@ -95,6 +95,7 @@ async def _compare(
         controller=options.controller,
         accepted=grounds.accepted,
         wall=clock.wall(),
+        reads_live=options.live,
     )
     plan = make_plan(desired, grounds.known, reads, rules, now)
     plan = with_schedule(plan, grounds.ledger, now, assume_idle=options.assume_idle)

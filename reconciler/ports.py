@@ -162,7 +162,8 @@ class Grounds:
 
     ``pauses``: those in force by their time, by family; they end by themselves. Which of them hold for what
     is desired is ``core.pauses``'s. ``accepted`` are the settings of each family that passed the guard,
-    oldest first."""
+    oldest first.
+    """
 
     known: Mapping[Family, Known]
     pauses: tuple[Pause, ...]
@@ -246,7 +247,8 @@ class Store(Protocol):
         ``keep_free``: how many slots of the window must be left after this one. A pause of the family that
         is in force by now, and of this setting if the breaker set it, is seen in the same transaction.
         ``accepting``: the desired setting that this request makes the accepted one, None: it changes
-        nothing in that."""
+        nothing in that.
+        """
         ...
 
     async def settle(
@@ -269,7 +271,8 @@ class Store(Protocol):
         setting are then no doubt any more while it stays the confirmed one; any attempt is over for good if
         it can last have arrived before this one was reserved. REJECTED and NOT_SENT leave the family as it
         was: the setting that this attempt made the accepted one is that no longer, unless an earlier
-        request of it is open or it was proven in force. An attempt is settled once."""
+        request of it is open or it was proven in force. An attempt is settled once.
+        """
         ...
 
     async def adopt(

@@ -345,7 +345,8 @@ async def survey(
         now = clock.now()
         doubting = exchange is not None and now < began_at + REVIEW_WAIT_S
         doubts = Doubts.LEAVE_OUT if doubting else Doubts.HOLD
-        plan = make_plan(desired, known, reads, replace(rules, doubts=doubts), now)
+        rules = replace(rules, doubts=doubts, reads_live=exchange is not None)
+        plan = make_plan(desired, known, reads, rules, now)
         step = _reading_step(plan, known, reads, now) if doubting else Settled()
         match step:
             case Wait(until):
@@ -634,6 +635,7 @@ class _Pass:
             doubts=self._doubts(now),
             accepted=self.accepted,
             wall=self.clock.wall(),
+            reads_live=self.options.live,
         )
 
     def _included(self) -> frozenset[Family] | None:

@@ -2,7 +2,8 @@
 
 This file decides what is needed so that the target is in force and on record: a request, a record alone, a
 later read, or nothing. An attempt without a definite answer makes a family uncertain, and uncertain is
-never equal to anything. It does not decide what the target is, nor what stops a request."""
+never equal to anything. It does not decide what the target is, nor what stops a request.
+"""
 
 from __future__ import annotations
 

@@ -261,7 +261,8 @@ class Acceptance:
 
     ``attempt`` is the first request that was reserved for it; for one that was not ``requested`` (an
     adoption) the newest attempt of the family at that moment, 0 without one. ``at`` is the time of day of
-    the record, by the clock of the machine that made it."""
+    the record, by the clock of the machine that made it.
+    """
 
     setting: Setting
     attempt: int = 0

@@ -102,7 +102,9 @@ class Rules:
     change is refused, or a newer file says otherwise; else it is of an explicit act, and what a newer
     ``file`` set meanwhile is left as it is. ``doubts``: what becomes of doubtful families. ``accepted``:
     the settings of each family that passed the guard, oldest first. ``wall``: the time of day, by which
-    entries of that record are old; None: not known."""
+    entries of that record are old; None: not known. ``reads_live``: live is read before anything is sent,
+    so what is unknown now will be known then.
+    """
 
     drift: DriftPolicy = DriftPolicy.HEAL
     rejected: Mapping[Family, Rejection] = field(default_factory=dict)
@@ -118,6 +120,7 @@ class Rules:
     doubts: Doubts = Doubts.SEND_PROTECTION
     accepted: Mapping[Family, History] = field(default_factory=dict)
     wall: datetime | None = None
+    reads_live: bool = False
 
     def looks_at(self, family: Family) -> bool:
         """Tell whether a desired family is one this plan is about."""

@@ -4,7 +4,8 @@ Three ways are compared and kept apart: desired against accepted is a *change*, 
 *drift*, and a family with an attempt without a definite answer is *uncertain*. The policy judges a change
 from the accepted setting. Making a field as tight as accepted is judged by no rule, and while a change is
 refused the accepted setting is restored. Undoing what live has tighter is judged from live: what is refused
-there stays as live has it. Nothing here sends, reads or waits."""
+there stays as live has it. Nothing here sends, reads or waits.
+"""
 
 from __future__ import annotations
 
@@ -301,10 +302,15 @@ class _Planner:
             desired,
             _may_be_enabled(case),
             _attempted(case.known),
-            unknown=base is None and self.reads.latest is None and isinstance(case.known, Never),
+            unknown=self._is_unknown(case) and base is None,
             measured_from=None if is_enabled else last_enabled(case.history, case.known),
             at_start=self._at_start(case),
         )
+
+    def _is_unknown(self, case: _Case) -> bool:
+        """Tell whether nothing is known of a family, and nothing will be before something is sent."""
+        is_read = self.rules.reads_live or self.reads.latest is not None
+        return isinstance(case.known, Never) and not is_read
 
     def _at_start(self, case: _Case) -> Setting | None:
         policy = self.rules.policy
@@ -313,7 +319,8 @@ class _Planner:
 
     def _is_left_to_other_file(self, case: _Case) -> bool:
         """Tell whether a change waits for a person, because a newer file of another process says
-        otherwise."""
+        otherwise.
+        """
         return case.other_file and not _only_protects(case.accepted, case.desired, case.known)
 
     # -- what is sent ---------------------------------------------------------------------------
@@ -431,7 +438,8 @@ class _Planner:
 
     def _report(self, case: _Case, *, by_policy: bool) -> Change:
         """Return the change of a family that is left as live has it; before is what was accepted if live is
-        as desired already."""
+        as desired already.
+        """
         because = self._by_policy() if by_policy else Because.DRIFT_POLICY
         if case.family in self.rules.paused:
             because = Because.PAUSED

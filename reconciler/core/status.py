@@ -138,7 +138,7 @@ def make_status(
     pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
     if rules is None:
         paused = frozenset(pause.family for pause in pauses)
-        rules = Rules(paused=paused, policy=policy, accepted=record.accepted, wall=wall)
+        rules = Rules(paused=paused, policy=policy, accepted=record.accepted, wall=wall, reads_live=True)
     plan = make_plan(desired, record.known, reads, rules, now)
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)

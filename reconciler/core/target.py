@@ -45,7 +45,8 @@ def target(
 
     ``wanted`` is the desired setting, or the accepted one while the change is not made. ``accepted`` are
     the accepted settings that may be live without anyone else having set them. ``is_change``: the file
-    changes the family now; without that, ``WARN`` leaves every difference as it is."""
+    changes the family now; without that, ``WARN`` leaves every difference as it is.
+    """
     if drift is DriftPolicy.HEAL:
         return wanted
     leaves = drift is DriftPolicy.WARN and not is_change

@@ -438,6 +438,10 @@ class Auditor:
         newest = max((number for _, number in self.may_be_in_force(family)), default=0)
         if guard_checkers.looser(live, wanted) and (wanted.disabled or newest > basis.file_number):
             return False
+        accepted = [one for one, _ in truth.accepted.get(family, ())]
+        is_left = not guard_checkers.protects_more(live, wanted) and live not in accepted
+        if is_left and self._world.scenario.drift is not DriftPolicy.HEAL:
+            return False  # some fields are tighter outside of what was accepted: they stay
         references = (live, known.setting)
         if self._world.scenario.guarded and any(
             guard_checkers.as_good_as_off(one, wanted) for one in references
