@@ -8,7 +8,6 @@ guard. A change of the file is measured from the accepted setting, never from wh
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from reconciler.core.evidence import last_proof
 from reconciler.core.model import Acceptance, Known, Setting, Uncertain
@@ -42,10 +41,11 @@ def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
     proven = -1 if proof is None else proof.attempt
     unanswered = [one.attempt for one in known.unresolved] if isinstance(known, Uncertain) else []
     found = [entries[-1].setting] if entries else []
-    for one, later in pairwise(entries):
+    for number, one in enumerate(entries[:-1]):
+        later = entries[number + 1]
         is_unproven = later.attempt > proven
         last = later.attempt - 1 if later.requested else later.attempt
-        is_open = any(one.attempt <= number <= last for number in unanswered)
+        is_open = any(one.attempt <= attempt <= last for attempt in unanswered)
         if is_unproven or is_open:
             found.append(one.setting)
     return tuple(found)

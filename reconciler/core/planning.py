@@ -159,7 +159,7 @@ class _Planner:
         self.desired = desired
         self.reads = reads
         self.rules = rules
-        self.now = now
+        self.at = now
         self.cases = {
             family: self._case(family, known.get(family, Never())) for family in sorted(desired.families)
         }
@@ -411,7 +411,7 @@ class _Planner:
 
     def _need(self, case: _Case, after: Setting, known: Known) -> Need:
         """Compare, as :func:`reconciler.core.comparison.need`, and with what was accepted, too."""
-        found = need(after, known, case.seen, self.reads, self.now)
+        found = need(after, known, case.seen, self.reads, self.at)
         if found is None and case.is_change and after == case.desired:
             # It is in force already and another setting was accepted: that has to be recorded.
             seen = isinstance(case.seen, LiveRow | Absent)
@@ -508,7 +508,7 @@ class _Planner:
             return Because.STALE
         if _frozen(case, self.reads):
             return Because.FROZEN
-        if _rejected(change, rules.rejected.get(change.family), self.now):
+        if _rejected(change, rules.rejected.get(change.family), self.at):
             return Because.REJECTED
         if case.other_file and not rules.controller:
             return Because.DRIFT_POLICY  # what a newer file set while this apply waited
