@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from reconciler.core.evidence import last_proof
-from reconciler.core.model import Acceptance, Known, Setting, Uncertain
+from reconciler.core.model import Acceptance, Known, Setting, Uncertain, Unresolved
 
 History = tuple[Acceptance, ...]
 """The accepted settings of one family, oldest first."""
@@ -39,7 +39,7 @@ def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
     """
     entries, proof = history or _implied(known), last_proof(known)
     proven = -1 if proof is None else proof.attempt
-    unanswered = [one.attempt for one in known.unresolved] if isinstance(known, Uncertain) else []
+    unanswered = [one.attempt for one in _unanswered(known)]
     found = [entries[-1].setting] if entries else []
     for number, one in enumerate(entries[:-1]):
         later = entries[number + 1]
@@ -55,6 +55,22 @@ def is_unproven(history: History, known: Known) -> bool:
     """Tell whether nothing has proved yet that a request of the accepted setting took effect."""
     proof = last_proof(known)
     return bool(history) and (proof is None or proof.attempt < history[-1].attempt)
+
+
+def is_sent_later(history: History, known: Known, setting: Setting) -> bool:
+    """Tell whether a request of ``setting`` without a definite answer is newer than the accepted setting.
+
+    So it is after a definite rejection of a later request of the same value took its acceptance back.
+    """
+    entries = history or _implied(known)
+    return bool(entries) and any(
+        one.setting == setting and one.attempt > entries[-1].attempt for one in _unanswered(known)
+    )
+
+
+def was_accepted(history: History, known: Known, setting: Setting) -> bool:
+    """Tell whether a setting is, or was, an accepted one; others are targets that heal parts of live."""
+    return any(one.setting == setting for one in history or _implied(known))
 
 
 def last_enabled(history: History, known: Known) -> Setting | None:
@@ -98,11 +114,16 @@ def _implied(known: Known) -> History:
     So it is with a published status, which names no more.
     """
     proof = last_proof(known)
-    attempts = known.unresolved if isinstance(known, Uncertain) else ()
-    entries = [Acceptance(one.setting, one.attempt) for one in attempts if one.setting is not None]
+    entries = [
+        Acceptance(one.setting, one.attempt) for one in _unanswered(known) if one.setting is not None
+    ]
     if proof is not None:
         entries.append(Acceptance(proof.setting, proof.attempt, requested=False))
     return tuple(sorted(entries, key=lambda one: (one.attempt, not one.requested)))
+
+
+def _unanswered(known: Known) -> tuple[Unresolved, ...]:
+    return known.unresolved if isinstance(known, Uncertain) else ()
 
 
 def _is_older(one: Acceptance, wall: datetime | None, window: timedelta) -> bool:

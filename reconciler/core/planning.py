@@ -19,9 +19,11 @@ from reconciler.core.accepted import (
     accepted,
     at_start,
     enabled_throughout,
+    is_sent_later,
     is_unproven,
     last_enabled,
     may_be_live,
+    was_accepted,
 )
 from reconciler.core.comparison import (
     Adopt,
@@ -98,7 +100,8 @@ class _Case:
     """One family, and all that is known of it.
 
     ``accepted`` is the setting that passed the guard last, None: none is on record. ``live`` is what is in
-    force now as far as is known, None: nothing.
+    force now as far as is known, None: nothing. ``found`` is the same, but where no read counts it is what
+    the newest request carries, answered or not: a target stays until a newer read.
     """
 
     family: Family
@@ -108,6 +111,7 @@ class _Case:
     history: History
     accepted: Setting | None
     live: Setting | None
+    found: Setting | None
     other_file: bool
 
     @property
@@ -172,11 +176,12 @@ class _Planner:
         targets = {
             family: self._target(case, refused=family in refused) for family, case in self.cases.items()
         }
-        returns = self._returns(targets)
-        returned = self._judgement(returns)
-        undone = {one.family for one in returns}
-        left_tighter = tuple(one for one in returned.refusals if one.family in undone)
-        stays = _families(left_tighter)
+        returned = self._judge_returns(targets)
+        stays = _families(returned.refusals)
+        targets = {
+            family: self._left_tighter(family, after) if family in stays else after
+            for family, after in targets.items()
+        }
         every = [
             change
             for family, case in self.cases.items()
@@ -200,10 +205,7 @@ class _Planner:
         changes = [change for change in proposed if change.family in looked_at]
         left_out = set() if rules.doubts is Doubts.HOLD else doubtful
         touched = {change.family for change in changes} | left_out
-        overridden = (
-            *changed.overridden,
-            *(one for one in returned.overridden if one.family in undone),
-        )
+        overridden = (*changed.overridden, *returned.overridden)
         return Plan(
             account=self.desired.account,
             environment=self.desired.environment,
@@ -219,7 +221,7 @@ class _Planner:
                 family for family, case in looked_at.items() if _superseded(case, rules, reads)
             ),
             refusals=_without_removed(changed.refusals, changes, self.desired, rules),
-            left_tighter=left_tighter,
+            left_tighter=returned.refusals,
             overridden=tuple(dict.fromkeys(overridden)),
         )
 
@@ -229,6 +231,7 @@ class _Planner:
         wanted, seen = self.desired.families[family], view(family, known, self.reads)
         history = self.rules.accepted.get(family, ())
         proof = last_proof(known)
+        live = in_force(None if proof is None else proof.setting, seen)
         return _Case(
             family,
             wanted,
@@ -236,7 +239,8 @@ class _Planner:
             seen,
             history,
             accepted(history, known),
-            in_force(None if proof is None else proof.setting, seen),
+            live,
+            live if isinstance(seen, LiveRow | Absent) else _newest_sent(known) or live,
             other_file=_is_other_file(known, self.rules, but=wanted.setting),
         )
 
@@ -280,7 +284,16 @@ class _Planner:
             return case.live != case.desired and not _is_doubtful(case.seen)
         if case.other_file and (not self.rules.controller or self._is_left_to_other_file(case)):
             return False
-        return not (case.live == case.desired and _carries(case.known, case.desired))
+        return not self._is_late_effect(case)
+
+    def _is_late_effect(self, case: _Case) -> bool:
+        """Tell whether live is as desired by a request on record that passed the guard after accepted did.
+
+        Only recording it is not judged again: a new request is a change like any other.
+        """
+        if case.live != case.desired or not is_sent_later(case.history, case.known, case.desired):
+            return False
+        return isinstance(need(case.desired, case.known, case.seen, self.reads, self.at), Adopt | Await)
 
     def _is_stale(self, case: _Case) -> bool:
         """Tell whether live is not as it was reviewed, if there was a review of this family."""
@@ -301,16 +314,12 @@ class _Planner:
             base,
             desired,
             _may_be_enabled(case),
-            _attempted(case.known),
-            unknown=self._is_unknown(case) and base is None,
+            tuple(one for one in _attempted(case.known) if was_accepted(case.history, case.known, one)),
+            unknown=base is None and isinstance(case.seen, NotRead) and not self.rules.reads_live,
             measured_from=None if is_enabled else last_enabled(case.history, case.known),
             at_start=self._at_start(case),
+            is_first=case.base is None and not isinstance(case.seen, NotRead),
         )
-
-    def _is_unknown(self, case: _Case) -> bool:
-        """Tell whether nothing is known of a family, and nothing will be before something is sent."""
-        is_read = self.rules.reads_live or self.reads.latest is not None
-        return isinstance(case.known, Never) and not is_read
 
     def _at_start(self, case: _Case) -> Setting | None:
         policy = self.rules.policy
@@ -345,7 +354,29 @@ class _Planner:
         is_change = aim == case.desired and (case.is_change or is_unproven(case.history, case.known))
         if isinstance(case.seen, Unconfirmed) and drift is DriftPolicy.WARN and not is_change:
             return None
-        return target(aim, case.live, case.may_be_live, drift, is_change=is_change)
+        return target(aim, case.found, case.may_be_live, drift, is_change=is_change)
+
+    def _judge_returns(self, targets: Mapping[Family, Setting | None]) -> Judgement:
+        """Return what is refused, or overridden by name, of the steps that undo what live has tighter."""
+        returns = self._returns(targets)
+        families = {one.family for one in returns}
+        found = self._judgement(returns)
+        return Judgement(
+            tuple(one for one in found.refusals if one.family in families),
+            tuple(one for one in found.overridden if one.family in families),
+        )
+
+    def _left_tighter(self, family: Family, after: Setting | None) -> Setting | None:
+        """Return the target without what undoes something that live has tighter.
+
+        What the file changes in the other fields remains, if that alone passes from live, too.
+        """
+        case = self.cases[family]
+        if after is None or case.found is None:
+            return after
+        others = left_tighter(after, case.found, case.accepted)
+        refused = self._judge_returns({**dict.fromkeys(self.cases), family: others}).refusals
+        return left_tighter(after, case.found) if refused else others
 
     def _returns(self, targets: Mapping[Family, Setting | None]) -> list[Proposal]:
         """Return what undoes something that live has tighter than what was accepted, measured from live."""
@@ -357,7 +388,7 @@ class _Planner:
         ]
 
     def _return(self, case: _Case, after: Setting) -> Proposal | None:
-        live, before = case.live, case.accepted
+        live, before = case.found, case.accepted
         if live is None or live.disabled or before is None:
             return None
         nearest = tightest(live, before)
@@ -374,26 +405,26 @@ class _Planner:
             return _unreadable(case)
         if after is None:
             return self._report(case, by_policy=refused)
-        if stays and case.live is not None:
-            after = left_tighter(after, case.live)
+        # What is desired is in force with it; a setting that is the same by chance is not accepted by that.
+        is_desired = after == case.desired == self._aim(case, refused=refused)
         known = (
             last_proof(case.known) or Never() if _superseded(case, self.rules, self.reads) else case.known
         )
-        found = self._need(case, after, known)
+        found = self._need(case, after, known, is_desired=is_desired)
         match found:
-            case None if after == case.desired:
+            case None if is_desired:
                 return None
             case None:
                 return self._report(case, by_policy=refused or stays)
-            case Adopt() if after != case.desired and (case.other_file or not isinstance(known, Uncertain)):
+            case Adopt() if not is_desired and (case.other_file or not isinstance(known, Uncertain)):
                 return self._report(case, by_policy=refused or stays)
             case Adopt() if isinstance(known, Confirmed) and _is_other_file(known, self.rules):
                 # Recording it would hide what the newer file says.
                 return None if is_no_looser(known.setting, after) else self._report(case, by_policy=False)
             case Adopt(reason):
-                return self._adopt(case, after, reason)
-            case Await() if after != case.desired:
-                return replace(self._report(case, by_policy=refused or stays), reason=Reason.UNCERTAIN)
+                return self._adopt(case, after, reason, is_desired=is_desired)
+            case Await() if not is_desired:
+                return self._report(case, by_policy=refused or stays)
             case Await(until, before):
                 source = case.wanted.source
                 return Change(
@@ -409,18 +440,18 @@ class _Planner:
             case _:
                 assert_never(found)
 
-    def _need(self, case: _Case, after: Setting, known: Known) -> Need:
+    def _need(self, case: _Case, after: Setting, known: Known, *, is_desired: bool) -> Need:
         """Compare, as :func:`reconciler.core.comparison.need`, and with what was accepted, too."""
         found = need(after, known, case.seen, self.reads, self.at)
-        if found is None and case.is_change and after == case.desired:
+        if found is None and case.is_change and is_desired:
             # It is in force already and another setting was accepted: that has to be recorded.
             seen = isinstance(case.seen, LiveRow | Absent)
             return Adopt(Reason.CHANGED) if seen else Write(Reason.CHANGED, case.live)
         return found
 
-    def _adopt(self, case: _Case, after: Setting, reason: Reason) -> Change:
-        accepts = after if after == case.desired and (case.is_change or not case.history) else None
-        is_change = case.is_change and case.accepted is not None and after == case.desired
+    def _adopt(self, case: _Case, after: Setting, reason: Reason, *, is_desired: bool) -> Change:
+        accepts = after if is_desired and (case.is_change or not case.history) else None
+        is_change = case.is_change and case.accepted is not None and is_desired
         before = case.accepted if is_change else after
         return Change(
             case.family,
@@ -431,6 +462,7 @@ class _Planner:
             case.wanted.source,
             direction=direction(before, after),
             fields=() if before is None else changed_fields(before, after),
+            measured_from=_measured_from(case, before, after) if is_change else None,
             accepts=accepts,
             is_live=True,
             desired=None if after == case.desired else case.desired,
@@ -444,10 +476,13 @@ class _Planner:
         if case.family in self.rules.paused:
             because = Because.PAUSED
         before = case.accepted if case.live == case.desired else case.live
+        reason = _reason(case, Reason.CHANGED if case.is_change else Reason.DRIFTED)
+        if isinstance(case.known, Uncertain) and not _superseded(case, self.rules, self.reads):
+            reason = Reason.UNCERTAIN
         return Change(
             case.family,
             Action.HOLD,
-            _reason(case, Reason.CHANGED if case.is_change else Reason.DRIFTED),
+            reason,
             before,
             case.desired,
             case.wanted.source,
@@ -469,8 +504,8 @@ class _Planner:
         return {"other_file": case.other_file, "other_file_at": at}
 
     def _write(self, case: _Case, after: Setting, found: Write, known: Known, *, refused: bool) -> Change:
-        before, retries = found.before, self.rules.retries
-        is_change = case.is_change and self._aim(case, refused=refused) == case.desired
+        before, retries, aim = found.before, self.rules.retries, self._aim(case, refused=refused)
+        is_change = case.is_change and aim == case.desired
         reason = found.reason
         if reason in (Reason.CHANGED, Reason.DRIFTED):
             reason = Reason.CHANGED if is_change else Reason.DRIFTED
@@ -490,7 +525,7 @@ class _Planner:
             not_before=retries.not_before(case.family, after, protective=protective),
             measured_from=_measured_from(case, before, after),
             desired=None if after == case.desired else case.desired,
-            accepts=case.desired if is_change or not case.history else None,
+            accepts=aim if is_change or not case.history else None,
             **self._other_file(case),
         )
         because = self._held(case, change)
@@ -542,9 +577,13 @@ def _attempted(known: Known) -> tuple[Setting, ...]:
     return tuple(attempt.setting for attempt in attempts if attempt.setting is not None)
 
 
-def _carries(known: Known, setting: Setting) -> bool:
-    """Tell whether a request of this program may have made live what it is."""
-    return setting in _attempted(known)
+def _newest_sent(known: Known) -> Setting | None:
+    """Return what the newest request or proof carries; None: nothing is known of that."""
+    proof = last_proof(known)
+    sent = [] if proof is None else [(proof.attempt, proof.setting)]
+    if isinstance(known, Uncertain):
+        sent += [(one.attempt, one.setting) for one in known.unresolved if one.setting is not None]
+    return max(sent, key=lambda one: one[0])[1] if sent else None
 
 
 def _may_be_enabled(case: _Case) -> bool:

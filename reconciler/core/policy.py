@@ -153,6 +153,8 @@ class Proposal:
     of an enable, the last enabled setting that was accepted. ``at_start`` is the setting that was accepted
     at the beginning of the time that ``loosening.per`` names; None: there is no such limit, or no such
     setting. ``is_return``: the change only goes back to what was accepted, so its steps were judged before.
+    ``is_first``: a read showed no row and nothing was ever accepted, so there is no protection that the
+    guard of disabling could keep; ``before`` is the last row seen, if there was one.
     """
 
     family: Family
@@ -164,6 +166,7 @@ class Proposal:
     measured_from: Setting | None = None
     at_start: Setting | None = None
     is_return: bool = False
+    is_first: bool = False
 
     @property
     def direction(self) -> Direction | None:
@@ -384,7 +387,7 @@ def _near_off(
 ) -> Iterator[Refusal]:
     """Refuse changes of enabled families that are as good as disabling: they take the same override."""
     for each in proposals:
-        if each.after.disabled:
+        if each.after.disabled or each.is_first:
             continue
         window, measured = each.after.time_interval_ms, factors[each.family]
         is_unknown = each.unknown and window < floor.time_interval_ms

@@ -41,29 +41,40 @@ def target(
     *,
     is_change: bool,
 ) -> Setting | None:
-    """Return what is to be in force; None: live has no setting, and that is only reported.
+    """Return what is to be in force; None: nothing is sent, and the difference is only reported.
 
     ``wanted`` is the desired setting, or the accepted one while the change is not made. ``accepted`` are
     the accepted settings that may be live without anyone else having set them. ``is_change``: the file
-    changes the family now; without that, ``WARN`` leaves every difference as it is.
+    changes the family now; without that, ``WARN`` leaves a difference as it is. The fields of a disabled
+    setting are not compared with those of an enabled one: they protected nothing.
     """
-    if drift is DriftPolicy.HEAL:
+    if drift is DriftPolicy.HEAL or live == wanted:
         return wanted
     leaves = drift is DriftPolicy.WARN and not is_change
     if live is None or (live.disabled and live not in accepted):
-        return live if leaves else wanted
+        return None if leaves else wanted
+    alike = [one for one in accepted if one.disabled == live.disabled]
+    as_accepted = {field for field in Field if any(same(field, live, one) for one in alike)}
+    if leaves and all(same(field, live, wanted) for field in as_accepted):
+        return None
+    return composed(
+        lambda field: live if field not in as_accepted and is_tighter(field, live, wanted) else wanted
+    )
+
+
+def left_tighter(wanted: Setting, live: Setting, accepted: Setting | None = None) -> Setting:
+    """Return ``wanted``, with each field that live has tighter as live has it.
+
+    ``accepted``: only fields that live has tighter than that, too; None: all.
+    """
 
     def of(field: Field) -> Setting:
-        if any(same(field, live, one) for one in accepted):
-            return wanted
-        return live if leaves or is_tighter(field, live, wanted) else wanted
+        is_left = is_tighter(field, live, wanted) and (
+            accepted is None or is_tighter(field, live, accepted)
+        )
+        return live if is_left else wanted
 
     return composed(of)
-
-
-def left_tighter(wanted: Setting, live: Setting) -> Setting:
-    """Return ``wanted``, with each field that live has tighter as live has it."""
-    return composed(lambda field: live if is_tighter(field, live, wanted) else wanted)
 
 
 def composed(of: Callable[[Field], Setting]) -> Setting:

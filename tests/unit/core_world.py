@@ -1,19 +1,20 @@
 """The small world of one family, and what the contract wants done in each of its situations.
 
-A situation is written in words, not in the core's values: what is desired, what is on record, what
-the reads showed. ``expected`` answers from the words alone, following the contract and rules 2 and 3
-of the architecture; it shares no code with the planner and knows nothing of instants.
+A situation is written in words, not in the core's values: what is desired, accepted and on record,
+and what the reads showed. ``expected`` answers from the words alone, following the contract, rules 2 and 3
+of the architecture, and the rules of issue 12 about accepted settings and targets; it shares no code with the planner and knows nothing of instants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import combinations_with_replacement, product
+from itertools import combinations_with_replacement, permutations, product
 
 from reconciler.core.evidence import MissingRow, Reads
 from reconciler.core.model import (
+    Acceptance,
     Confirmed,
     Family,
     Known,
@@ -37,17 +38,14 @@ SETTINGS = {
 }
 """By name: B is looser than A, D is disabled, C is mixed against A and tighter than B."""
 
-WAY: dict[tuple[str | None, str], str] = {
-    ("A", "B"): "loosen",
-    ("B", "A"): "tighten",
-    ("A", "C"): "mixed",
-    ("C", "A"): "mixed",
-    ("B", "C"): "tighten",
-    ("C", "B"): "loosen",
-    **{(on, "D"): "disable" for on in "ABC"},
-    **{("D", on): "enable" for on in "ABC"},
-    **{(None, on): "enable" for on in "ABC"},
-    (None, "D"): "disable",
+Value = tuple[int, int, int]
+"""A setting as the oracle sees it: window, freeze and quantity. No freeze of this world is until reset."""
+
+VALUES: dict[str, Value] = {
+    "A": (5000, 2000, 100),
+    "B": (5000, 2000, 400),
+    "D": (0, 2000, 100),
+    "C": (9000, 2000, 400),
 }
 
 DESIRED = ("A", "B", "D")
@@ -77,6 +75,9 @@ class Record:
     proof: str | None
     attempts: tuple[Attempt, ...] = ()
     acked_after: bool = False
+    accepted: tuple[str, ...] | None = None
+    """The accepted settings, the second one since the first open attempt; None: only what the proof and the
+    attempts imply is on record."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +118,20 @@ class Situation:
     paused: bool = False
     disable_allowed: bool = False
     parked: str | None = None
+    controller: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the contract wants: ``action`` is nothing, doubtful, adopt, await, set or hold."""
+    """What the contract wants: ``action`` is nothing, doubtful, adopt, await, set or hold.
+
+    ``after`` is what is sent or recorded; of a hold without a request what the file says.
+    """
 
     action: str
     reason: str | None = None
-    before: str | None = None
+    before: Value | None = None
+    after: Value | None = None
     direction: str | None = None
     because: str | None = None
 
@@ -134,6 +140,30 @@ class Answer:
 
 
 PROTECTIVE = ("enable", "tighten")
+
+
+def way(before: Value | None, after: Value) -> str | None:
+    """Return which way a change goes, in words."""
+    if before == after:
+        return None
+    off, on = before is None or before[0] == 0, after[0] > 0
+    if off != (not on) or before is None:
+        return "enable" if on else "disable"
+    gains, losses = _fields_tighter(after, before), _fields_tighter(before, after)
+    if gains and losses:
+        return "mixed"
+    return "tighten" if gains else "loosen"
+
+
+def _fields_tighter(one: Value, other: Value) -> set[int]:
+    """Return in which fields ``one`` is tighter."""
+    signs = (1, 1, -1)  # a longer window and freeze, a smaller quantity
+    return {place for place in range(3) if signs[place] * (one[place] - other[place]) > 0}
+
+
+def _mixed_of(wanted: Value, live: Value, of_live: set[int]) -> Value:
+    window, freeze, quantity = (live[place] if place in of_live else wanted[place] for place in range(3))
+    return window, freeze, quantity
 
 
 def proven(record: Record, sight: Sight) -> str:
@@ -149,118 +179,274 @@ def proven(record: Record, sight: Sight) -> str:
     return shown if shown == "missing" or calm or shown == record.proof else "doubt"
 
 
-def in_force(record: Record, seen: str) -> str | None:
-    """Return live where it was read, else last applied; a missing row after disabled is disabled."""
+@dataclass(frozen=True)
+class Facts:
+    """What follows from a situation before anything is decided."""
+
+    case: Situation
+    seen: str
+    wanted: Value
+    live: Value | None
+    """Live where a read counts, else what was proven last; a missing row after disabled is disabled."""
+    record: tuple[Value, ...]
+    """What the open attempts carry."""
+    accepted: Value | None
+    ours: tuple[Value, ...]
+    """The accepted settings that may be live without anyone else having set them."""
+
+    @property
+    def was_read(self) -> bool:
+        return self.seen not in ("unread", "doubt", "unconfirmed")
+
+    @property
+    def proof(self) -> Value | None:
+        return VALUES[self.case.record.proof] if self.case.record.proof else None
+
+    @property
+    def is_change(self) -> bool:
+        return self.accepted != self.wanted
+
+    @property
+    def superseded(self) -> bool:
+        """Whether no attempt can land any more, and live shows what none of them carries."""
+        attempts = self.case.record.attempts
+        over = bool(attempts) and all(attempt.spent for attempt in attempts)
+        off = any(value[0] == 0 for value in self.record)  # disabled may show no row
+        carried = self.live in self.record or (self.live is None and off)
+        return self.was_read and over and self.live != self.wanted and not carried
+
+    @property
+    def uncertain(self) -> bool:
+        return bool(self.case.record.attempts) and not self.superseded
+
+    @property
+    def last_sent(self) -> Value | None:
+        """What the newest request carries, answered or not."""
+        return self.proof if self.case.record.acked_after or not self.record else self.record[-1]
+
+    @property
+    def basis(self) -> Value | None:
+        """What the target starts from: live, or the newest request until a read counts."""
+        return self.live if self.was_read else self.last_sent
+
+
+def facts(case: Situation) -> Facts:
+    """Return what follows from the record and the reads."""
+    record, seen = case.record, proven(case.record, case.sight)
+    live: str | None = seen
     if seen in ("unread", "doubt", "unconfirmed"):
-        return record.proof
-    if seen == "missing":
-        return "D" if record.proof == "D" else None
-    return seen
+        live = record.proof
+    elif seen == "missing":
+        live = "D" if record.proof == "D" else None
+    attempts = [attempt.value for attempt in record.attempts]
+    if record.accepted is not None:
+        names = list(record.accepted)
+        # The first counts until something proves that a request of the second one took effect.
+        ours = names if not record.acked_after else names[-1:]
+    else:
+        # What was sent or proven must have been accepted, and any of it may take effect yet.
+        proof = [record.proof] if record.proof else []
+        ours = names = attempts + proof if record.acked_after else proof + attempts
+    return Facts(
+        case,
+        seen,
+        VALUES[case.wanted],
+        VALUES[live] if live else None,
+        tuple(VALUES[value] for value in attempts),
+        VALUES[names[-1]] if names else None,
+        tuple(VALUES[name] for name in ours),
+    )
 
 
 def expected(case: Situation) -> Answer:
     """Return what the contract wants done in this situation."""
-    seen = proven(case.record, case.sight)
-    if seen == "unconfirmed":
-        return _unconfirmed(case)
-    before = in_force(case.record, seen)
-    attempts = bool(case.record.attempts) and not _superseded(case, seen, before)
-    action, reason = (_uncertain if attempts else _certain)(case, seen, before)
-    because = _hold(case, before, reason, attempts) if action == "set" else None
-    if (seen == "doubt" or case.sight.how == "overtaken") and not _at_once(case, seen, action, because):
-        return Answer("doubtful")
-    if action != "set":
-        return Answer(action, reason, {"nothing": None, "adopt": case.wanted, "await": before}[action])
-    return Answer("hold" if because else "set", reason, before, WAY.get((before, case.wanted)), because)
+    about = facts(case)
+    refused = _change_refused(about)
+    aim = about.accepted if refused else about.wanted
+    if refused and (not case.controller or aim is None):
+        # An apply sends nothing at all; nothing is accepted that could be restored.
+        return _while_doubtful(about, _report(about, "guard"))
+    assert aim is not None
+    target = _target(about, aim)
+    stays = target is not None and _return_refused(about, target)
+    if stays:
+        assert target is not None and about.basis is not None and about.accepted is not None
+        # What live has tighter than accepted stays; the other fields are sent.
+        tighter = _fields_tighter(about.basis, target) & _fields_tighter(about.basis, about.accepted)
+        target = _mixed_of(target, about.basis, tighter)
+    why = "guard" if refused or stays else "drift-policy"
+    if target is None:
+        return _while_doubtful(about, _report(about, why))
+    settles = target == about.wanted and not refused
+    return _while_doubtful(about, _answer(about, target, why, settles=settles))
 
 
-def _at_once(case: Situation, seen: str, action: str, because: str | None) -> bool:
-    """Tell whether a request need not wait for a doubt to end: it only adds protection."""
-    if action != "set" or because not in (None, "guard"):
+def _change_refused(about: Facts) -> bool:
+    """Tell whether the guard refuses what the file changes: here it can only be that it disables."""
+    case = about.case
+    if case.wanted != "D" or case.disable_allowed or case.paused or not about.is_change:
         return False
-    if seen == "doubt" and case.sight.now is None and case.sight.how in ("calm", "early", "asked-before"):
-        return False  # it is read alone first
-    may_be: set[str | None] = {case.record.proof}
-    if any(attempt.value != case.wanted for attempt in case.record.attempts):
-        may_be.discard(case.wanted)
-    if seen == "doubt" and case.sight.now is not None:
-        may_be.add(case.sight.now.rstrip("*"))
-    if seen == "doubt" and case.sight.how == "gone-early":
+    if about.accepted is None and (about.live == about.wanted or about.seen == "doubt"):
+        return False  # it is recorded as it is, or another read comes first
+    if _was_sent_since(about):
+        return False
+    known = (about.live, about.accepted, about.proof, *about.record)
+    is_known = any(value is not None for value in known)
+    return (not is_known and about.seen == "unread") or any(value and value[0] > 0 for value in known)
+
+
+def _was_sent_since(about: Facts) -> bool:
+    """Tell whether a request, newer than what is accepted, made live as desired: it is only recorded."""
+    record = about.case.record
+    if record.accepted is None or len(record.accepted) > 1 or about.wanted not in about.record:
+        return False
+    if about.live != about.wanted:
+        return False
+    return _uncertain(about, about.wanted)[0] in ("adopt", "await")
+
+
+def _target(about: Facts, aim: Value) -> Value | None:
+    """Return what is to be in force; None: nothing is sent because of a difference alone."""
+    case, live = about.case, about.basis
+    is_change = about.is_change and aim == about.wanted
+    if case.drift is DriftPolicy.HEAL:
+        return aim
+    reports = case.drift is DriftPolicy.WARN and not is_change
+    if about.seen == "unconfirmed" and reports:
+        return None
+    if live == aim:
+        return aim
+    if live is None or (live[0] == 0 and live not in about.ours):
+        return None if reports else aim
+    comparable = [one for one in about.ours if (one[0] == 0) == (live[0] == 0)]
+    as_accepted = {place for place in range(3) if live[place] in [one[place] for one in comparable]}
+    if reports and all(live[place] == aim[place] for place in as_accepted):
+        return None
+    return _mixed_of(aim, live, _fields_tighter(live, aim) - as_accepted)
+
+
+def _return_refused(about: Facts, target: Value) -> bool:
+    """Tell whether the guard refuses to undo what live has tighter than accepted: here, that it is on."""
+    live, accepted = about.basis, about.accepted
+    if about.case.disable_allowed or about.case.paused or live is None or accepted is None:
+        return False
+    is_tighter = live[0] > 0 and bool(_fields_tighter(live, accepted))
+    return is_tighter and target[0] == 0
+
+
+def _report(about: Facts, because: str) -> Answer:
+    """Return the answer of a family that is left as it is, though it is not as the file says."""
+    before = about.accepted if about.live == about.wanted else about.live
+    reason = "changed" if about.is_change else "drifted"
+    if about.accepted is None and about.live is None and about.case.record.proof is None:
+        reason = "new"
+    if about.uncertain:
+        reason = "uncertain"
+    because = "paused" if about.case.paused else because
+    return Answer("hold", reason, before, about.wanted, way(before, about.wanted), because)
+
+
+def _answer(about: Facts, target: Value, why: str, *, settles: bool) -> Answer:
+    """Return what is done so that ``target`` is in force; ``settles``: it is desired, and may be so."""
+    if about.seen == "unconfirmed":
+        return _unconfirmed(about, target)
+    before = about.live
+    action, reason = (_uncertain if about.uncertain else _certain)(about, target)
+    is_change = about.is_change and settles
+    if action == "nothing" and is_change:
+        action, reason = ("adopt" if about.was_read else "set"), "changed"
+    if action == "nothing":
+        return Answer("nothing") if settles else _report(about, why)
+    if not settles and (action == "await" or (action == "adopt" and not about.uncertain)):
+        return _report(about, why)
+    if action == "await":
+        return Answer("await", reason, before, target)
+    if action == "adopt":
+        was = about.accepted if is_change and about.accepted else target
+        return Answer("adopt", reason, was, target, way(was, target))
+    because = _hold(about, target)
+    if reason in ("changed", "drifted"):
+        # While the change is refused, what is sent restores what was accepted.
+        reason = "changed" if about.is_change and why_is_change(about) else "drifted"
+    return Answer("hold" if because else "set", reason, before, target, way(before, target), because)
+
+
+def why_is_change(about: Facts) -> bool:
+    """Tell whether what is sent is for the file's change, and not for what was accepted before."""
+    return not _change_refused(about)
+
+
+def _while_doubtful(about: Facts, answer: Answer) -> Answer:
+    """Return the answer if it need not wait for a doubt to end: then it only adds protection."""
+    if about.seen != "doubt" and about.case.sight.how != "overtaken":
+        return answer
+    case, target = about.case, answer.after
+    if answer.action != "set":
+        return Answer("doubtful")
+    if (
+        about.seen == "doubt"
+        and case.sight.now is None
+        and case.sight.how
+        in (
+            "calm",
+            "early",
+            "asked-before",
+        )
+    ):
+        return Answer("doubtful")  # it is read alone first
+    may_be: set[Value | None] = {about.proof}
+    if any(value != target for value in about.record):
+        may_be.discard(target)
+    if about.seen == "doubt" and case.sight.now is not None:
+        may_be.add(VALUES[case.sight.now.rstrip("*")])
+    if about.seen == "doubt" and case.sight.how == "gone-early":
         may_be.add(None)
-    return bool(may_be) and all(WAY.get((one, case.wanted)) in PROTECTIVE for one in may_be)
+    assert target is not None
+    at_once = bool(may_be) and all(way(one, target) in PROTECTIVE for one in may_be)
+    return answer if at_once else Answer("doubtful")
 
 
-def _unconfirmed(case: Situation) -> Answer:
+def _unconfirmed(about: Facts, target: Value) -> Answer:
     """Whether the row is gone is unknown: only a setting no looser than the last seen is sent, once."""
-    last = case.record.proof
-    way = WAY.get((last, case.wanted))
-    sent_since = last == case.wanted and case.sight.how == "unconfirmed-since"
-    if sent_since or (last != case.wanted and way not in PROTECTIVE):
-        return Answer("hold", "uncertain", last, way, "unreadable")
-    before = None if last == case.wanted else last
-    because = _hold(case, before, "uncertain", False)
-    return Answer("hold" if because else "set", "uncertain", before, way or "enable", because)
+    last = about.proof
+    sent_since = last == target and about.case.sight.how == "unconfirmed-since"
+    if sent_since or (last != target and way(last, target) not in PROTECTIVE):
+        return Answer("hold", "uncertain", last, about.wanted, way(last, about.wanted), "unreadable")
+    before = None if last == target else last
+    because = _hold(about, target)
+    return Answer("hold" if because else "set", "uncertain", before, target, way(before, target), because)
 
 
-def _superseded(case: Situation, seen: str, before: str | None) -> bool:
-    """Tell whether no attempt can land any more, and live shows what none of them carries."""
-    values = {attempt.value for attempt in case.record.attempts}
-    was_read = seen not in ("unread", "doubt")
-    over = all(attempt.spent for attempt in case.record.attempts)
-    carried = before in values or (before is None and "D" in values)  # disabled may show no row
-    return was_read and over and before != case.wanted and not carried
+def _certain(about: Facts, target: Value) -> tuple[str, str | None]:
+    if about.live == target:
+        return ("nothing", None) if about.proof == target else ("adopt", "changed")
+    return "set", "new" if about.proof is None and about.live is None else "changed"
 
 
-def _certain(case: Situation, seen: str, before: str | None) -> tuple[str, str | None]:
-    wanted, applied = case.wanted, case.record.proof
-    if before == wanted:
-        return ("nothing", None) if applied == wanted else ("adopt", "changed")
-    if applied == wanted:
-        return "set", "drifted"
-    return "set", "new" if applied is None and before is None else "changed"
-
-
-def _uncertain(case: Situation, seen: str, before: str | None) -> tuple[str, str | None]:
-    others = [attempt for attempt in case.record.attempts if attempt.value != case.wanted]
+def _uncertain(about: Facts, target: Value) -> tuple[str, str | None]:
+    attempts = about.case.record.attempts
+    others = [attempt for attempt in attempts if VALUES[attempt.value] != target]
     all_spent = all(attempt.spent for attempt in others)
-    was_read = seen not in ("unread", "doubt")
-    shows_wanted = was_read and before == case.wanted
-    if shows_wanted and all_spent:
+    shows_target = about.was_read and about.live == target
+    if shows_target and all_spent:
         return "adopt", "uncertain"
     if not others:
         return "set", "uncertain"
-    if not (case.record.acked_after and case.record.proof == case.wanted):
+    if not (about.case.record.acked_after and about.proof == target):
         return "set", "uncertain"
-    if was_read and not shows_wanted:
+    if about.was_read and not shows_target:
         return "set", "uncertain"
-    if case.sight.how == "none" and all_spent:
+    if about.case.sight.how == "none" and all_spent:
         return "set", "uncertain"
     return "await", "uncertain"
 
 
-def _hold(case: Situation, before: str | None, reason: str | None, attempts: bool) -> str | None:
-    might_be_on = {before}
-    values = {attempt.value for attempt in case.record.attempts}
-    if case.record.attempts:
-        might_be_on |= {case.record.proof, *values}
-    seen = proven(case.record, case.sight)
-    carried = before in {case.wanted, *values} or (before is None and "D" in values)
-    third = attempts and seen not in ("unread", "doubt") and not carried
-    unconfirmed = seen == "unconfirmed" and not case.record.attempts
-    is_drift = reason == "drifted" or ((third or unconfirmed) and case.record.proof == case.wanted)
-    frozen = case.sight.how not in UNREAD and (case.sight.now or "").endswith("*")
-    became = "disable" if before is None else WAY.get((case.wanted, before))
-    left_alone = {
-        DriftPolicy.HEAL: set[str](),
-        DriftPolicy.HEAL_LOOSENED: {"tighten", "enable"},
-        DriftPolicy.WARN: {"tighten", "enable", "loosen", "mixed", "disable"},
-    }[case.drift]
+def _hold(about: Facts, target: Value) -> str | None:
+    case = about.case
     holds = {
         "paused": case.paused,
-        "drift-policy": is_drift and became in left_alone,
-        "guard": case.wanted == "D" and bool(might_be_on & set("ABC")) and not case.disable_allowed,
-        "frozen": frozen,
-        "rejected": case.parked == case.wanted,
+        "frozen": case.sight.how not in UNREAD and (case.sight.now or "").endswith("*"),
+        "rejected": case.parked is not None and VALUES[case.parked] == target,
     }
     return next((name for name, holds_now in holds.items() if holds_now), None)
 
@@ -336,13 +522,28 @@ def last_act(record: Record) -> float:
 
 def rules_of(case: Situation, family: Family = BTC) -> Rules:
     """Return the rules of a situation, for one family."""
-    return _rules(case.drift, case.paused, case.disable_allowed, case.parked, family)
+    of = case.drift, case.paused, case.disable_allowed, case.parked, case.controller
+    return _rules(*of, case.record.accepted, family)
 
 
 @cache
-def _rules(drift: DriftPolicy, paused: bool, allowed: bool, parked: str | None, family: Family) -> Rules:
+def _rules(
+    drift: DriftPolicy,
+    paused: bool,
+    allowed: bool,
+    parked: str | None,
+    controller: bool,
+    accepted: tuple[str, ...] | None,
+    family: Family,
+) -> Rules:
+    numbers = (1, 5)  # of the proof, unless that came later, and of the first open attempt
+    history = tuple(
+        Acceptance(SETTINGS[name], number) for name, number in zip(accepted or (), numbers, strict=False)
+    )
     return Rules(
         drift=drift,
+        controller=controller,
+        accepted={family: history},
         rejected={family: Rejection(SETTINGS[parked], retry_at=float("inf"))} if parked else {},
         paused=frozenset({family} if paused else ()),
         allowed=frozenset({Allow(Kind.DISABLE, family)} if allowed else ()),
@@ -392,6 +593,31 @@ def situations(wanted: str) -> Iterator[Situation]:
             yield Situation(wanted, record, sight)
 
 
+ACCEPTED = [*((name,) for name in DESIRED), *permutations(DESIRED, 2)]
+"""Accepted settings that differ from what the proof and the attempts imply.
+
+One alone: what was sent since was definitely rejected, or is a target that heals parts of live, or was set
+by hand. Two: the second was reserved with the first open attempt, or its request was answered since.
+"""
+
+RUNS = [(DriftPolicy.HEAL_LOOSENED, True), (DriftPolicy.WARN, True), (DriftPolicy.HEAL, True)]
+APPLIES = [(DriftPolicy.HEAL, False)]
+
+
+def accepted_situations(wanted: str) -> Iterator[Situation]:
+    """Yield records of at most one attempt with every accepted setting, under ``run`` and ``apply``."""
+    few = [Sight("none"), Sight("early", "B"), Sight("calm"), Sight("gone"), Sight("unconfirmed")]
+    few += [Sight("calm", shown) for shown in SHOWN if shown]
+    for record in records():
+        if len(record.attempts) > 1:
+            continue
+        seen = [sight for sight in few if record.proof or sight.how not in ("gone", "unconfirmed")]
+        for accepted, sight, mode, allowed in product(ACCEPTED, seen, RUNS + APPLIES, (False, True)):
+            drift, controller = mode
+            of = replace(record, accepted=accepted)
+            yield Situation(wanted, of, sight, drift, disable_allowed=allowed, controller=controller)
+
+
 def held_situations(wanted: str) -> Iterator[Situation]:
     """Yield every record of at most one attempt, seen in few ways, under every combination of rules."""
     few = [Sight("none"), Sight("early", "B")]
@@ -400,12 +626,12 @@ def held_situations(wanted: str) -> Iterator[Situation]:
     few += [Sight("calm", shown) for shown in SHOWN if shown]
     few += [Sight("calm"), Sight("gone"), Sight("unconfirmed")]
     parked = dict.fromkeys((None, "A", wanted))
-    rules = list(product(DriftPolicy, (False, True), (False, True), parked))
+    rules = list(product(RUNS + APPLIES, (False, True), (False, True), parked))
     for record in records():
         if len(record.attempts) > 1:
             continue
         seen = [sight for sight in few if record.proof or sight.how not in ("gone", "unconfirmed")]
         seen += too_old if record != Record(None) else []
         seen += overtaken if record == Record(record.proof) != Record(None) else []
-        for sight, (drift, paused, allowed, parked) in product(seen, rules):
-            yield Situation(wanted, record, sight, drift, paused, allowed, parked)
+        for sight, ((drift, controller), paused, allowed, parked) in product(seen, rules):
+            yield Situation(wanted, record, sight, drift, paused, allowed, parked, controller)

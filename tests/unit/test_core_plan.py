@@ -62,6 +62,8 @@ from tests.unit.core_world import (
     UNREAD,
     Answer,
     Situation,
+    Value,
+    accepted_situations,
     expected,
     held_situations,
     known_of,
@@ -71,8 +73,7 @@ from tests.unit.core_world import (
 )
 
 World = Callable[[str], Iterator[Situation]]
-NAMES = {value: name for name, value in SETTINGS.items()}
-everywhere = pytest.mark.parametrize("world", [situations, held_situations])
+everywhere = pytest.mark.parametrize("world", [situations, held_situations, accepted_situations])
 each_desired = pytest.mark.parametrize("wanted", DESIRED)
 
 
@@ -83,6 +84,10 @@ def plan_for(case: Situation) -> Plan:
         reads_of(case.record, case.sight),
         rules_of(case),
     )
+
+
+def value_of(one: Setting) -> Value:
+    return one.time_interval_ms, one.frozen_interval_ms, int(one.qty_limit.value)
 
 
 def told(plan: Plan) -> Answer:
@@ -98,7 +103,8 @@ def told(plan: Plan) -> Answer:
     return Answer(
         "await" if change.known_at is not None else change.action.value,
         change.reason.value,
-        NAMES[change.before] if change.before else None,
+        value_of(change.before) if change.before else None,
+        value_of(change.after),
         change.direction.value if change.direction else None,
         change.because.value if change.because else None,
     )
@@ -858,15 +864,16 @@ def test_a_missing_row_does_not_lift_the_limit_on_a_change(proof: str, refused: 
     assert (change.because is Because.POLICY) == refused
 
 
-@pytest.mark.parametrize(("attempt", "sent"), [("5000/2000/50", False), ("5000/2000/400", True)])
-def test_under_an_unreadable_policy_nothing_is_sent_that_may_loosen_what_an_open_attempt_sets(
-    attempt: str, sent: bool
+@pytest.mark.parametrize(("attempt", "refused"), [("5000/2000/50", True), ("5000/2000/400", False)])
+def test_under_an_unreadable_policy_what_was_sent_last_is_restored_and_not_loosened(
+    attempt: str, refused: bool
 ) -> None:
+    """What an open attempt carries was accepted: that is sent again, because it is tighter than live."""
     known = {BTC: Uncertain(confirmed("5000/2000/400"), (unresolved(attempt),))}
     reads = Reads(read(950.0, {BTC: row("5000/2000/400")}))
     plan = plan_of({BTC: A}, known, reads, Rules(policy_unreadable=True))
-    assert bool(plan.requests) == sent
-    assert [refusal.rule for refusal in plan.refusals] == ([] if sent else ["policy"])
+    assert [one.after for one in plan.requests] == [setting(attempt) if refused else A]
+    assert [refusal.rule for refusal in plan.refusals] == ["policy"] * refused
 
 
 # ---- what no refusal holds up, and the plan of some families --------------------------------------

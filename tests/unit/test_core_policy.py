@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -11,10 +12,11 @@ from itertools import chain, combinations, combinations_with_replacement, produc
 
 import pytest
 
+from reconciler.core.accepted import History
 from reconciler.core.direction import Direction
 from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.exposure import Figure
-from reconciler.core.model import Family, Field, Known, Uncertain, interval_text
+from reconciler.core.model import Acceptance, Family, Field, Known, Uncertain, interval_text
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Because, Plan, Rules
 from reconciler.core.policy import (
@@ -50,6 +52,7 @@ from tests.unit.core_builders import (
 
 TIME, FREEZE, QTY = Field.TIME_INTERVAL, Field.FROZEN_INTERVAL, Field.QTY_LIMIT
 NOBODY: frozenset[Allow] = frozenset()
+WALL = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def policy(
@@ -222,7 +225,7 @@ def test_restoring_the_accepted_setting_after_drift_is_not_judged_by_the_floor()
     (change,) = plan.changes
     assert (change.action, change.direction) == (Action.SET, Direction.TIGHTEN)
     assert (change.after, change.desired) == (setting("60/2000/0.01"), accepted)
-    assert [one.rule for one in plan.left_tighter] == ["floor.factor"], "10,000 times as many contracts"
+    assert [one.sentence for one in plan.left_tighter] == ["guard: ×10000, limit less than ×1000"]
     loosening = plan_of(
         {BTC: accepted}, {BTC: confirmed("60/2000/100")}, Reads(read(990, {BTC: row("60/2000/0.01")}))
     )
@@ -832,29 +835,49 @@ def test_an_override_is_heard_only_where_its_family_is_about_to_be_changed() -> 
 PADDING = Family("PAD1-USD"), Family("PAD2-USD"), Family("PAD3-USD")
 
 
+def accepted_since(*entries: tuple[str, timedelta | None]) -> History:
+    """Return accepted settings and their ages; None: it is not known when."""
+    return tuple(
+        Acceptance(setting(text), number, None if age is None else WALL - age)
+        for number, (text, age) in enumerate(entries, 1)
+    )
+
+
+A_DAY, AN_HOUR = timedelta(hours=24), timedelta(hours=1)
+OLD = accepted_since(("5000/2000/100", A_DAY))
+
+
 @pytest.mark.parametrize(
-    ("padding", "live", "of"),
+    ("padding", "of"),
     [
-        (None, None, 2),
-        ("0/2000/100", None, 2),
-        ("5000/2000/100", None, 2),
-        ("0/2000/100", "0/2000/100", 2),
-        ("5000/2000/100", "0/2000/100", 2),
-        # What is in force protects, whoever put it there.
-        ("5000/2000/100", "5000/2000/100", 5),
-        ("5000/2000/50", "5000/2000/100", 5),
+        (OLD, 5),
+        (accepted_since(("5000/2000/100", timedelta(days=400)), ("5000/2000/50", AN_HOUR)), 5),
+        ((), 2),
+        (accepted_since(("5000/2000/100", A_DAY - timedelta(seconds=1))), 2),
+        (accepted_since(("5000/2000/100", None)), 2),
+        (accepted_since(("5000/2000/100", -AN_HOUR)), 2),
+        (accepted_since(("0/2000/100", A_DAY)), 2),
+        # Switched off for a moment within the 24 hours, or until within them.
+        (accepted_since(("5000/2000/100", 2 * A_DAY), ("0/2000/9", AN_HOUR), ("5000/2000/1", AN_HOUR)), 2),
+        (accepted_since(("0/2000/100", 2 * A_DAY), ("5000/2000/100", AN_HOUR)), 2),
     ],
 )
-def test_a_share_is_of_what_is_enabled_now_so_padding_does_not_enlarge_it(
-    padding: str | None, live: str | None, of: int
+@pytest.mark.parametrize("live", [None, "5000/2000/100", "0/2000/100"])
+def test_a_share_is_of_what_was_accepted_as_enabled_for_24_hours_so_padding_does_not_enlarge_it(
+    padding: History, of: int, live: str | None
 ) -> None:
     wanted = {BTC: setting("5000/2000/101"), ETH: setting("5000/2000/100")}
-    wanted |= {family: setting(padding) for family in PADDING if padding}
+    wanted |= {family: padding[-1].setting if padding else setting("5000/2000/100") for family in PADDING}
     rows = {BTC: row("5000/2000/100"), ETH: row("5000/2000/100")}
     rows |= {family: row(live) for family in PADDING if live}
-    plan = plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), Rules(policy=policy(share="0.4")))
-    told = [one.measured for one in plan.refusals]
-    assert told == ([f"1 of {of} at once"] if of == 2 else [])
+    history = {BTC: OLD, ETH: OLD, **dict.fromkeys(PADDING, padding)}
+    for share, refused in (("0.4", of == 2), ("0.1", True)):
+        rules = Rules(policy=policy(share=share), accepted=history, wall=WALL, controller=True)
+        told = [one.measured for one in plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), rules).refusals]
+        assert told == [f"1 of {of} at once"] * refused
+    unknown = Rules(policy=policy(share="1"), accepted=history)
+    (refusal,) = plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), unknown).refusals
+    assert refusal.measured == "1 of 0 at once", "without the time of day nothing is proven"
 
 
 def test_a_disabled_family_neither_uses_up_a_share_nor_enlarges_it() -> None:
@@ -877,7 +900,8 @@ def test_a_plan_has_the_digest_it_has_without_overrides() -> None:
     for allowed in chain.from_iterable(combinations(names, size) for size in range(4)):
         plan = plan_of(wanted, IN_FORCE, rules=replace(under, allowed=frozenset(allowed)))
         assert plan.digest == reviewed.digest
-        assert {change.family for change in plan.requests} == {one.family for one in plan.overridden} - {
+        assert {one.family for one in plan.overridden} >= {one.family for one in allowed}
+        assert {change.family for change in plan.requests} == {one.family for one in reviewed.refusals} - {
             one.family for one in plan.refusals
         }
         assert plan.digest_of({BTC}) == reviewed.digest_of({BTC})

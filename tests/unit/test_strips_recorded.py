@@ -53,7 +53,8 @@ def expected(known: str, live: str, frozen: bool, rules: str, refused: bool) -> 
     if not differs:
         return "in-sync" if known == "as desired" else "pending"
     drifted = known == "as desired"
-    held = rules == "paused" or (rules == "only tell" and drifted)
+    # A setting that was made tighter by hand stays, unless everything is restored.
+    held = rules == "paused" or (rules == "only tell" and (drifted or live == "tighter"))
     if refused and not held:
         return FAILED
     if drifted:
