@@ -164,6 +164,8 @@ class WatchedPolicy:
 
     def __init__(self, found: PolicyReading | None, config_path: str, named: str | None) -> None:
         self.policy: Policy | None = None
+        self.document = ""
+        """The text of the file that ``policy`` comes from."""
         self.refused: Rejected | None = None
         """What a newer policy was refused for; None: none is."""
         self._seen = False
@@ -220,6 +222,7 @@ class WatchedPolicy:
             self.refused = Rejected(reading.path, reading.problems, in_force=in_force)
             return self.refused
         self.policy, self.refused, self._looks = reading.policy, None, _Looks()
+        self.document = reading.text
         return PolicyAccepted(reading.path, reading.policy)
 
     def _gone(self) -> PolicyReading:

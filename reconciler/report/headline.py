@@ -13,6 +13,7 @@ from reconciler.core.plan import Plan
 from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.report.accounts import Quote, is_otherwise
 from reconciler.report.documents import Context
+from reconciler.report.refusals import SHA_SHOWN
 from reconciler.report.words import EITHER_POLICY, count
 
 SHARE_UNPROVEN = "maxShare is judged over what the older file enables: whether that is in force is unproven"
@@ -81,16 +82,28 @@ def policy_sentence(change: PolicyChange, quote: Quote) -> str:
 
 
 def policy_lines(context: Context, quote: Quote) -> tuple[str, ...]:
-    """Return the sentences about the policies of two files: what changed, and what is unproven."""
+    """Return the sentences about a policy that is missing, or about those of two files: what changed, and
+    what is unproven."""
     old = context.old
     if old is None:
-        return ()
+        return (f"{missing}.",) if (missing := missing_sentence(context, quote)) else ()
     share = (f"{SHARE_UNPROVEN}.",) if old.share_unproven else ()
     if old.policy_change is None:
         return share
     either = f" {EITHER_POLICY}" if old.policy_change.counts else ""
     rules = (f"  policy: {rule.words}" for rule in old.policy_change.rules)
     return f"{policy_sentence(old.policy_change, quote)}.{either}", *rules, *share
+
+
+def missing_sentence(context: Context, quote: Quote) -> str:
+    """Return that the policy file is missing, without a full stop; empty where it is not."""
+    policy = context.policy
+    if policy is None or not policy.missing:
+        return ""
+    return (
+        f"Policy file {quote(policy.path)} is missing (sha256 {quote(policy.sha256[:SHA_SHOWN])}):"
+        " changes that loosen or disable are refused"
+    )
 
 
 def _headlines(context: Context, quote: Quote) -> Iterator[str]:
