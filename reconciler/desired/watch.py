@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
+from reconciler.core.missing_policy import MIN_DIGITS
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Code, Problem, problem
@@ -228,6 +229,8 @@ class WatchedPolicy:
     def _gone(self) -> PolicyReading:
         """Return the problem to report if there was a policy and none is found now."""
         hint = "put it back; to go on without one, start mmp again"
+        if self.policy is not None:
+            hint += f' with --no-policy {self.policy.sha256[:MIN_DIGITS]} --reason "…"'
         gone = problem(Code.FILE_MISSING, self._path, "the policy is gone", hint)
         return PolicyReading(self._path, "", None, (gone,))
 
