@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -99,6 +100,15 @@ def test_status_shows_what_is_held_and_why(lost: Desk) -> None:
     states = {one["family"]: one["state"] for one in ended.document["families"]}
     assert states == {"BTC-USD": "held", "ETH-USD": "pending"}
     assert MISSING in ended.stderr
+
+
+def test_the_doctor_finds_it(lost: Desk) -> None:
+    ended = lost.mmp("doctor", "--output", "json")
+    assert ended.status == 4
+    (finding,) = [one for one in ended.document["findings"] if one["check"] == "policy"]
+    assert MISSING in json.dumps(finding)
+    assert lost.mmp("apply", *APPLY[1:], *GIVE_UP).status == 0
+    assert lost.mmp("doctor").status == 0
 
 
 def test_a_family_that_the_remembered_policy_protects_cannot_be_paused(
