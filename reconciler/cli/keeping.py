@@ -23,7 +23,6 @@ from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
 from reconciler.core.plan import DriftPolicy
 from reconciler.core.policy import PolicyInForce
-from reconciler.core.problems import Problem
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.sharing import AccountKey, account_key
 from reconciler.desired.attention import Trust
@@ -90,7 +89,7 @@ class Keeper:
         self._timing = timing or ExchangeClock()
         self._turns = turns or Turns()
         self._told: str | None = None
-        self._missing_told: Problem | None = None
+        self._policy_told: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
         self.look_before_sending: Callable[[], bool] = lambda: True
@@ -141,7 +140,7 @@ class Keeper:
 
     async def run(self, begin_at: float = float("-inf")) -> None:
         """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable of a file."""
-        failures, self._let_go, self._told, self._missing_told = 0, False, None, None
+        failures, self._let_go, self._told, self._policy_told = 0, False, None, None
         while self.clock.now() < begin_at and not self.stopping():
             await self._rest(begin_at)
         while not self.stopping():
@@ -229,15 +228,23 @@ class Keeper:
         await self.rules.look_up()
         if writing:
             await self.rules.record()
-        missing, before = self.rules.problem, self._missing_told
-        if missing == before:
+        trouble, before = self._policy_trouble(), self._policy_told
+        if trouble == before:
             return
-        self._missing_told = missing
-        if missing is not None:
-            judged = self.rules.in_force.policy is not None
-            self._tell(PolicyRejected(missing.path, (missing,), in_force=judged))
+        self._policy_told = trouble
+        if trouble is not None:
+            self._tell(trouble)
         elif before is not None and self.rules.in_force == PolicyInForce():
             self._tell(PolicyAccepted(before.path, None))
+
+    def _policy_trouble(self) -> PolicyRejected | None:
+        """Return what the state adds: the policy is missing, or an invalid file has rules on record."""
+        refused, judged = self.policy.refused, self.rules.in_force.policy is not None
+        if (missing := self.rules.problem) is not None:
+            return PolicyRejected(missing.path, (missing,), in_force=judged)
+        if refused is not None and not refused.in_force and judged:
+            return PolicyRejected(refused.path, refused.problems, in_force=True)
+        return None
 
     def _client(self) -> OkxTradingClient:
         """Return a client whose key is looked up again; one in variables cannot change."""
