@@ -92,7 +92,7 @@ def remembered(record: PolicyRecord | None) -> Policy | None:
 
 def missing_error(record: PolicyRecord, held: str = "") -> InvalidInput:
     """Return the failure of a command that found no policy file, naming the families that are ``held``."""
-    refused = f", and changes that loosen or disable were not sent: {held}" if held else ""
+    refused = f", and changes that the policy refuses were not sent: {held}" if held else ""
     hint = missing_hint(record)
     return InvalidInput("policy-missing", missing_message(record) + refused, hint, path=record.path)
 

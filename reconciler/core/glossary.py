@@ -78,8 +78,8 @@ ERRORS: dict[str, Explanation] = {
     ),
     "no-reason": _row(
         "No reason",
-        "What --allow overrides, and which policy --no-policy gives up, is recorded in the history together "
-        "with why, in text that can be seen.",
+        "What --allow overrides, and which policy --no-policy gives up, is recorded in the history with "
+        "the reason, in text that can be seen.",
         'Add --reason "…".',
     ),
     "no-policy-other": _row(

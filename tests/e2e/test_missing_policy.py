@@ -92,6 +92,9 @@ def test_a_saved_plan_says_so_too(lost: Desk) -> None:
     shown = lost.mmp("show", "plan.json")
     assert shown.status == 0, shown.stderr
     assert "is missing (sha256 " in shown.stdout
+    ended = lost.mmp("apply", "plan.json", *APPLY[1:])
+    assert (ended.status, ended.error_code) == (4, "policy-missing"), ended.stderr
+    assert ended.outcomes == {"BTC-USD": "held", "ETH-USD": "applied"}
 
 
 def test_status_shows_what_is_held_and_why(lost: Desk) -> None:
