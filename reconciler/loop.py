@@ -11,7 +11,7 @@ nothing. It takes over within two seconds after the first one ends, and starts w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
@@ -86,6 +86,10 @@ Claim = Callable[[str], AccountProblem | None]
 exchange says; None: nothing is against it."""
 
 
+async def nothing_to_prepare(_writing: bool) -> None:
+    """Prepare nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Identified:
     """The key's account was checked against this ``expect.uid``; another one is checked anew."""
@@ -126,6 +130,8 @@ class Loop:
     """Whether something may be begun: False while the account may be another replica's."""
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """What a pass waits for and holds: so many accounts of a process at once, and no more."""
+    prepare: Callable[[bool], Awaitable[None]] = nothing_to_prepare
+    """Reads what a pass needs besides its store, and writes, if it may: before each pass or comparison."""
     begins_within_s: float = 60.0
     """How long a pass may wait for its turn and for the lock: whoever watches takes no silence before
     that for death."""
@@ -199,6 +205,7 @@ class Loop:
                 return again_at
         self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
         await self._space_out()
+        await self.prepare(False)
         async with self.turn():
             compared = await read_and_compare(
                 self.desired(),
@@ -310,6 +317,7 @@ class Loop:
         self._told = None
         self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
         await self._space_out()
+        await self.prepare(True)
         await self._accept_file_change(memory)
         async with self.turn():
             return await self._pass_in_turn(memory)

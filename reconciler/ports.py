@@ -31,7 +31,14 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.core.pacing import Ledger
-from reconciler.core.records import AttemptRecord, Holder, NameRecord, OverrideRecord, StateSnapshot
+from reconciler.core.records import (
+    AttemptRecord,
+    Holder,
+    NameRecord,
+    OverrideRecord,
+    PolicyRecord,
+    StateSnapshot,
+)
 from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
@@ -384,6 +391,28 @@ class AccountStore(Store, Protocol):
 
     async def overrides(self, limit: int, family: str = "*") -> Sequence[OverrideRecord]:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
+        ...
+
+    async def policy_on_record(self) -> PolicyRecord | None:
+        """Return the policy that was recorded last, given up or not; None where none ever was."""
+        ...
+
+    async def policies(self, limit: int) -> Sequence[PolicyRecord]:
+        """Return at most ``limit`` policies that were in force or given up, newest first."""
+        ...
+
+    async def record_policy(self, sha256: str, path: str, document: str) -> None:
+        """Record, durably, that a policy is in force; ``document`` is the text of its file.
+
+        Writes only if another policy was recorded last, or this one was given up since.
+        """
+        ...
+
+    async def give_up_policy(self, sha256: str, reason: str) -> bool:
+        """Record, durably and once, that a person goes on without the policy on record, and why.
+
+        False, and nothing is recorded, where another policy is on record, or none that counts.
+        """
         ...
 
     async def resume(self, families: Iterable[Family]) -> None:

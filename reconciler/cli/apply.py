@@ -12,6 +12,7 @@ from reconciler.cli.options import (
     config_option,
     exchange_options,
     family_option,
+    no_policy_option,
     output_option,
     policy_option,
     state_options,
@@ -58,6 +59,7 @@ class AllowType(click.ParamType[Allow]):
 @click.argument("plan_file", metavar="[PLAN]", required=False, type=click.Path())
 @config_option
 @policy_option
+@no_policy_option
 @state_options
 @exchange_options
 @family_option
@@ -71,7 +73,7 @@ class AllowType(click.ParamType[Allow]):
     help="Override the policy or guard for one family; may be repeated. Needs --expect or PLAN"
     " unless a person is asked.",
 )
-@click.option("--reason", metavar="TEXT", help="Why it is allowed; kept in the history.")
+@click.option("--reason", metavar="TEXT", help="Why --allow or --no-policy is meant; for the history.")
 @click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
 @click.option("--no-live", is_flag=True, help="Compare with the last applied state alone.")
 @click.option("--timeout", type=Duration(), help="Give up after this long. [default: ETA + 5 min]")
@@ -83,6 +85,7 @@ def apply(
     plan_file: str | None,
     config: tuple[str, ...],
     policy_file: str | None,
+    no_policy: str | None,
     state: str | None,
     lock_timeout: float,
     base_url: str,
@@ -158,8 +161,10 @@ def apply(
         allowed=frozenset(allows),
         reason=reason,
         saved=None if loaded is None else loaded.saved,
+        given_up=doors.given_up(no_policy, reason),
     )
     policies = doors.watched_policies(desired, policy_file, out)
+    doors.refuse_needless_no_policy(no_policy, policy_file, [watched.policy for watched in policies])
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     if loaded is not None:
         made_at = instant(loaded.saved.made_at)

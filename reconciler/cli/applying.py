@@ -19,6 +19,7 @@ import click
 
 from reconciler import logs
 from reconciler.cli import doors
+from reconciler.cli.account_policy import AccountPolicy, missing_error, refuse_other
 from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
 from reconciler.cli.output import Output
 from reconciler.cli.progress import BarProgress, LogProgress
@@ -27,6 +28,7 @@ from reconciler.clock import SystemClock
 from reconciler.core import events
 from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
+from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import SETTLED, Result, exit_status, results
 from reconciler.core.pauses import paused
@@ -50,7 +52,7 @@ from reconciler.errors import (
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
-from reconciler.ports import State, Store
+from reconciler.ports import AccountStore, State
 from reconciler.reads import RetryingReads
 from reconciler.reconcile import (
     Approval,
@@ -105,6 +107,7 @@ class Order:
     allowed: frozenset[Allow]
     reason: str | None
     saved: SavedPlan | None = None
+    given_up: GivenUp | None = None
 
     @property
     def reviewed(self) -> Reviewed | None:
@@ -131,8 +134,9 @@ class Run:
 
     desired: Desired
     policy: WatchedPolicy
+    rules: AccountPolicy
     clock: SystemClock
-    store: Store
+    store: AccountStore
     exchange: OkxTradingClient
     reads: RetryingReads
     only: frozenset[Family] | None
@@ -211,19 +215,21 @@ class Applying:
             raise UsageError("no-family", f"no {of} matches {', '.join(globs)}", NO_FAMILY_HINT)
 
     def _prepared(self, state: State, clients: Sequence[OkxTradingClient]) -> list[Run]:
-        base = self.order.base
-        return [
-            Run(
-                desired,
-                policy,
-                self.stop.clock,
-                state.account(desired.account, desired.environment, base.kind),
-                client,
-                doors.retrying_reads(client, self.stop.clock, timeout_s=self.order.timeout_s),
-                self.order.only(desired),
-            )
-            for desired, policy, client in zip(self.desired, self.policies, clients, strict=True)
-        ]
+        parts = zip(self.desired, self.policies, clients, strict=True)
+        return [self._run(state, *each) for each in parts]
+
+    def _run(self, state: State, desired: Desired, policy: WatchedPolicy, client: OkxTradingClient) -> Run:
+        store = state.account(desired.account, desired.environment, self.order.base.kind)
+        return Run(
+            desired,
+            policy,
+            AccountPolicy(policy, store, self.order.given_up),
+            self.stop.clock,
+            store,
+            client,
+            doors.retrying_reads(client, self.stop.clock, timeout_s=self.order.timeout_s),
+            self.order.only(desired),
+        )
 
     async def _all(self) -> None:
         if not await self._each(self._identify) or self._claimed_twice():
@@ -253,7 +259,7 @@ class Applying:
             run.problem = problem
 
     async def _identify(self, run: Run) -> None:
-        """Ask the exchange which account the key belongs to."""
+        """Ask the exchange which account the key belongs to; then the state which policy it was under."""
         answer = await identify(
             run.desired,
             store=run.store,
@@ -266,10 +272,14 @@ class Applying:
             raise doors.failure("the exchange did not say whose key this is", answer)
         run.uid = answer.uid
         doors.warn_of_clock(run.exchange)
+        await run.rules.look_up()
+        refuse_other(run.rules.missing, self.order.given_up)
+        if run.policy.policy is not None:
+            await run.rules.record()
 
     async def _survey(self, run: Run) -> None:
         """Make one account's plan before any account is written to, and hold it against the order."""
-        grounds = await run.store.grounds()
+        grounds, in_force = await run.store.grounds(), run.rules.in_force
         plan = await survey(
             run.desired,
             known=grounds.known,
@@ -279,7 +289,8 @@ class Applying:
             clock=run.clock,
             rules=Rules(
                 paused=paused(grounds.pauses, run.desired),
-                policy=run.policy.policy,
+                policy=in_force.policy,
+                policy_unreadable=in_force.unreadable,
                 allowed=self.order.allowed,
                 only=run.only,
                 reviewed=self.order.reviewed,
@@ -311,13 +322,15 @@ class Applying:
                 review=lambda plan: self._review(run, plan),
                 stopping=self.stop.asked,
             )
+        if isinstance(run.result.end, Finished):
+            await run.rules.record()
 
     def _options(self, run: Run) -> Options:
         return Options(
             purpose="apply",
             live=self.order.live,
             assume_idle=self.order.assume_idle,
-            policy=lambda: run.policy.in_force,
+            policy=lambda: run.rules.in_force,
             recheck=lambda: self._recheck(run),
             allowed=self.order.allowed,
             reason=self.order.reason or "",
@@ -335,6 +348,7 @@ class Applying:
                 self._observer(run)(events.PolicyAccepted(path, policy.sha256 if policy else None))
             case Rejected(path, problems, in_force):
                 self._observer(run)(events.PolicyRejected(path, problems, in_force))
+        await run.rules.record()
         return not isinstance(seen, Unsure | Rejected)
 
     def _review(self, run: Run, plan: Plan) -> Approval | None:
@@ -360,7 +374,8 @@ class Applying:
         run.first = plan
         if self.out.json and not self._may_ask():
             return
-        context = Context.of(run.desired, self.order.base.host, run.policy.policy)
+        policy, missing = run.rules.in_force.policy, run.rules.missing
+        context = Context.of(run.desired, self.order.base.host, policy, missing)
         write, stream = (self.out.note, sys.stderr) if self.out.json else (self.out.result, sys.stdout)
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
@@ -380,7 +395,7 @@ class Applying:
     def _objections(self, run: Run, plan: Plan, approved: str | None) -> Iterator[MmpError]:
         if plan.overridden and not has_visible_text(self.order.reason or ""):
             yield _reason_missing(plan)
-        if plan.refusals:
+        if plan.refusals and run.rules.missing is None:
             yield _refusal(plan, run.policy.policy, run.desired.path)
         if self.order.expect is not None and plan.digest != self.order.expect:
             yield _unexpected(plan, self.order.expect)
@@ -455,7 +470,8 @@ class Applying:
             self.out.note(f"{banner}{STOPPED.message}, {STOPPED.hint}")
             return self.stop.status
         statuses = [status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)]
-        return combined(statuses, outcomes)
+        missing = all(run.rules.missing for run in self.runs if status_of(run, ()) is Exit.INVALID)
+        return combined(statuses, outcomes, missing=missing)
 
     def _results_text(self, run: Run, told: tuple[Result, ...]) -> str:
         simulator = doors.is_simulator(self.order.base)
@@ -515,13 +531,20 @@ def _terminated(_number: int, _frame: object) -> NoReturn:
 def status_of(run: Run, outcomes: tuple[Result, ...]) -> Exit:
     """Return the exit status of one account's apply."""
     ended = run.told.exit_status if run.told else Exit.DONE
+    if run.finished and run.rules.missing is not None:
+        return Exit.INVALID  # also after some were sent: the policy is what has to be seen to
     return exit_status(outcomes, run.left, ended)
 
 
-def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]]) -> Exit:
-    """Return the status of all accounts: partly, once one settled a family and another is not done."""
+def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missing: bool = False) -> Exit:
+    """Return the status of all accounts: partly, once one settled a family and another is not done.
+
+    ``missing``: a policy is missing, and that is all that is wrong with the accounts that are invalid.
+    """
     if len(statuses) == 1:
         return statuses[0]
+    if missing and set(statuses) <= {Exit.DONE, Exit.INVALID}:
+        return Exit.INVALID
     settled = any(result.outcome in SETTLED for told in outcomes for result in told)
     if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
         return Exit.PARTLY
@@ -557,6 +580,8 @@ def _ending(run: Run) -> MmpError | None:
             return doors.failure("writing was stopped", reply)
         case TimedOut():
             return doors.timed_out(run.result.trouble)
+        case Finished() if (missing := run.rules.missing) is not None:
+            return missing_error(missing, _refused_families(run.result.plan))
         case Finished():
             return _refused_meanwhile(run, run.result.plan)
         case Later() | Vetoed() | Interrupted():
@@ -574,7 +599,7 @@ def _refused_meanwhile(run: Run, left: Plan | None) -> MmpError | None:
             return None  # all that is refused is gone from the file, and that held nothing up here
         return _refusal(left, policy.policy, run.desired.path, "some changes were not sent")
     wrong = policy.refused.problems[0]
-    held = ", ".join(dict.fromkeys(refusal.family for refusal in left.refusals))
+    held = _refused_families(left)
     return InvalidInput(
         wrong.code,
         f"{printable(wrong.path)}:{wrong.line}:{wrong.column}: {wrong.message}; the policy became invalid"
@@ -582,6 +607,11 @@ def _refused_meanwhile(run: Run, left: Plan | None) -> MmpError | None:
         wrong.hint,
         path=wrong.path,
     )
+
+
+def _refused_families(plan: Plan | None) -> str:
+    """Return the names of the families that the policy refuses to change."""
+    return ", ".join(dict.fromkeys(refusal.family for refusal in plan.refusals)) if plan else ""
 
 
 def _requests_digest(plan: Plan) -> str:

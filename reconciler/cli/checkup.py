@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli import doors
+from reconciler.cli.account_policy import missing_error
 from reconciler.cli.options import PostgresUrl, StatePlace
 from reconciler.clock import SystemClock
 from reconciler.core import doctor
@@ -21,7 +22,7 @@ from reconciler.core.pauses import in_force
 from reconciler.core.problems import Problem
 from reconciler.core.verdict import Reply
 from reconciler.desired.config import Reading
-from reconciler.desired.policy import policy_for
+from reconciler.desired.policy import PolicyReading, policy_for
 from reconciler.errors import InvalidInput, MmpError, StateUnusable
 from reconciler.okx.client import OkxClient
 from reconciler.okx.wire import BaseUrl
@@ -74,10 +75,13 @@ class _Patient:
         self.clock = SystemClock()
         self.findings: list[Finding] = []
         self.info: AccountInfo | None = None
+        self._has_policy_file = False
 
     async def examined(self) -> list[Finding]:
         """Make every check that can be made."""
-        self.findings.append(_policy(self.desired, self.asked))
+        policy = policy_for(self.desired.path, self.asked.policy_file)
+        self._has_policy_file = policy is not None
+        self.findings.append(_policy(policy))
         client = self._client()
         if client is not None:
             await self._ask(client, doors.retrying_reads(client, self.clock))
@@ -161,10 +165,18 @@ class _Patient:
             await store.identify(self.info.uid, self.asked.base.host)
         whole = "is whole and can be written" if self._is_to_be_written else "is whole"
         self.findings.append(doctor.ok("state", f"{self.asked.state} {whole}"))
+        await self._policy_on_record(store)
         holder = await store.lock_holder()
         self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
         pauses = in_force(await store.pauses(), self.desired)
         self.findings += doctor.pauses_in_force(pauses, self.clock.wall())
+
+    async def _policy_on_record(self, store: AccountStore) -> None:
+        """Replace the finding that there is no policy file if a policy is missing."""
+        record = None if self._has_policy_file else await store.policy_on_record()
+        if record is not None and record.counts:
+            missing = doctor.failed("policy", missing_error(record))
+            self.findings = [missing if one.check == "policy" else one for one in self.findings]
 
     def _failed(self, check: str, problem: MmpError, why: str = "", unchecked: Sequence[str] = ()) -> None:
         self.findings += [doctor.failed(check, problem), *doctor.skipped(unchecked, why)]
@@ -181,8 +193,7 @@ def _config(reading: Reading) -> Finding:
     return doctor.ok("config", told)
 
 
-def _policy(desired: Desired, asked: Examination) -> Finding:
-    reading = policy_for(desired.path, asked.policy_file)
+def _policy(reading: PolicyReading | None) -> Finding:
     if reading is not None and reading.policy is None:
         return _broken("policy", reading.path, reading.problems)
     return doctor.policy_found(reading.policy if reading else None)

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from reconciler.core.accepted import History
     from reconciler.core.events import ExchangeFailed, RequestSettled
     from reconciler.core.evidence import SeenRow
+    from reconciler.core.missing_policy import GivenUp
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
-    from reconciler.core.records import NameRecord
+    from reconciler.core.records import NameRecord, PolicyRecord
     from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
     from reconciler.desired.watch import WatchedPolicy
@@ -110,6 +111,43 @@ def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[Po
     from reconciler.desired.policy import policy_for
 
     return tuple(policy_for(one.path, named) for one in desired)
+
+
+def given_up(no_policy: str | None, reason: str | None) -> GivenUp | None:
+    """Return the policy that ``--no-policy`` names, with the reason. Raises UsageError without one."""
+    from reconciler.core.missing_policy import GivenUp
+    from reconciler.core.problems import has_visible_text
+
+    if no_policy is None:
+        return None
+    if reason is None or not has_visible_text(reason):
+        raise UsageError(
+            "no-reason",
+            "--no-policy needs a reason",
+            'add --reason "…" with text that people can read; it is recorded in the history',
+        )
+    return GivenUp(no_policy, reason)
+
+
+def refuse_needless_no_policy(
+    no_policy: str | None, named: str | None, found: Sequence[Policy | PolicyReading | None]
+) -> None:
+    """Raise UsageError where ``--no-policy`` is given and there is a policy file, or one is named."""
+    if no_policy is None:
+        return
+    if named is not None:
+        raise UsageError(
+            "no-policy-named",
+            f"--no-policy is for a policy file that is missing, and --policy (or MMP_POLICY) names {named}",
+            "give one of the two",
+        )
+    for reading in found:
+        if reading is not None:
+            raise UsageError(
+                "no-policy-found",
+                f"--no-policy is for a policy file that is missing, and {reading.path} was found",
+                "leave out --no-policy, or remove the file first",
+            )
 
 
 def accounts_under(
@@ -326,7 +364,7 @@ async def recorded_name(state: State, desired: Desired) -> NameRecord | None:
 class OnRecord:
     """What a dry run starts from; ``uid`` None: neither the exchange nor the state has it.
 
-    ``pauses`` are those whose time is not over.
+    ``pauses`` are those whose time is not over. ``policy`` is the one on record, None if none counts.
     """
 
     known: Mapping[Family, Known]
@@ -335,6 +373,7 @@ class OnRecord:
     pauses: tuple[Pause, ...] = ()
     last_rows: Mapping[Family, SeenRow] = field(default_factory=dict)
     accepted: Mapping[Family, History] = field(default_factory=dict)
+    policy: PolicyRecord | None = None
 
 
 async def on_record(
@@ -355,6 +394,7 @@ async def on_record(
         return OnRecord({}, nothing_sent, uid)
     snapshot = await store.snapshot()
     ledger = snapshot.ledger or nothing_sent
+    policy = await store.policy_on_record()
     return OnRecord(
         await store.known(),
         ledger,
@@ -362,6 +402,7 @@ async def on_record(
         await store.pauses(),
         await store.last_rows(),
         snapshot.accepted,
+        policy if policy is not None and policy.counts else None,
     )
 
 

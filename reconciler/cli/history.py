@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
@@ -19,10 +20,10 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
-from reconciler.report.status import HistoryLine, OverrideLine
+from reconciler.report.status import HistoryLine, OverrideLine, PolicyLine
 
 if TYPE_CHECKING:
-    from reconciler.ports import State
+    from reconciler.ports import AccountStore, State
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 10_000
@@ -53,7 +54,8 @@ def history(
 ) -> None:
     """Show every Set MMP attempt on record and what came of it, newest first.
 
-    Refusals of a policy or guard that someone overrode with --allow are shown with their reason.
+    Refusals of a policy or guard that someone overrode with --allow are shown with their reason. So are
+    the policies that came into force, and those that were given up with --no-policy.
 
     Reads the state only: no keys and no network.
 
@@ -74,7 +76,7 @@ def history(
     pairs = list(zip(desired, told_of_all, strict=True))
     if out.json:
         documents = [
-            history_document(one.account, one.environment.value, told.lines, told.overrides)
+            history_document(one.account, one.environment.value, told.lines, told.overrides, told.policies)
             for one, told in pairs
         ]
         out.document(several("history", documents))
@@ -85,6 +87,7 @@ def history(
             one.environment.value,
             told.lines,
             told.overrides,
+            told.policies,
             simulator=told.simulator,
             paint=out.paint(),
         )
@@ -99,6 +102,7 @@ class Told:
 
     lines: list[HistoryLine] = field(default_factory=list)
     overrides: list[OverrideLine] = field(default_factory=list)
+    policies: list[PolicyLine] = field(default_factory=list)
     simulator: bool = False
 
 
@@ -132,4 +136,20 @@ async def _told(desired: Desired, state: State | None, limit: int, glob: str) ->
         OverrideLine(record.family, record.refusal, record.reason, record.at)
         for record in await store.overrides(limit, glob)
     ]
-    return Told(lines, overrides, kind is Kind.SIMULATOR)
+    return Told(lines, overrides, await _policies(store, limit), kind is Kind.SIMULATOR)
+
+
+async def _policies(store: AccountStore, limit: int) -> list[PolicyLine]:
+    """Return at most ``limit`` changes of the policy, newest first."""
+    records = [*await store.policies(limit + 1), None]
+    return [
+        PolicyLine(
+            record.path,
+            record.sha256,
+            before.sha256 if before is not None and before.counts else None,
+            record.given_up,
+            record.at,
+        )
+        for record, before in pairwise(records)
+        if record is not None
+    ][:limit]

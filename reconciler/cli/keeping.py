@@ -13,12 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from reconciler.cli.account_policy import AccountPolicy
 from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import PostgresUrl, StatePlace
 from reconciler.cli.stopping import Stop
 from reconciler.cli.turns import LONGEST_WAIT_S, Turns
-from reconciler.core.events import Event, LoopFailed, WentIdle
+from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
+from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
+from reconciler.core.policy import PolicyInForce
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.sharing import AccountKey, account_key
 from reconciler.core.target import DriftPolicy
@@ -52,6 +55,7 @@ class Standing:
     live: bool
     listen: Listen | None = None
     notify: tuple[Target, ...] = ()
+    given_up: GivenUp | None = None
 
 
 class Keeper:
@@ -76,6 +80,7 @@ class Keeper:
         self.standing = standing
         kind, desired = standing.base.kind, self.desired
         self.store = state.account(desired.account, desired.environment, kind)
+        self.rules = AccountPolicy(policy, self.store, standing.given_up)
         self.clock = stop.new_clock()
         """The account's own: a change of one file hurries nobody else."""
         self._stop = stop
@@ -84,6 +89,7 @@ class Keeper:
         self._timing = timing or ExchangeClock()
         self._turns = turns or Turns()
         self._told: str | None = None
+        self._policy_told: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
         self.look_before_sending: Callable[[], bool] = lambda: True
@@ -134,7 +140,7 @@ class Keeper:
 
     async def run(self, begin_at: float = float("-inf")) -> None:
         """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable of a file."""
-        failures, self._let_go, self._told = 0, False, None
+        failures, self._let_go, self._told, self._policy_told = 0, False, None, None
         while self.clock.now() < begin_at and not self.stopping():
             await self._rest(begin_at)
         while not self.stopping():
@@ -200,7 +206,7 @@ class Keeper:
                 live=standing.live,
                 assume_idle=standing.assume_idle,
                 drift=standing.drift,
-                policy=lambda: self.policy.in_force,
+                policy=lambda: self.rules.in_force,
                 recheck=self._recheck,
             ),
             interval_s=standing.interval_s,
@@ -209,10 +215,36 @@ class Keeper:
             turn=self._turns.turn,
             begins_within_s=LONGEST_WAIT_S + standing.lock_timeout_s,
             claim=lambda uid: self._claims.refusal(uid, self.desired),
+            prepare=self._look_up_policy,
         )
 
     async def _recheck(self) -> bool:
-        return self.look_before_sending()
+        sure = self.look_before_sending()
+        await self.rules.record()
+        return sure
+
+    async def _look_up_policy(self, writing: bool) -> None:
+        """Ask the state for the policy where there is no file; record the one in force if ``writing``."""
+        await self.rules.look_up()
+        if writing:
+            await self.rules.record()
+        trouble, before = self._policy_trouble(), self._policy_told
+        if trouble == before:
+            return
+        self._policy_told = trouble
+        if trouble is not None:
+            self._tell(trouble)
+        elif before is not None and self.rules.in_force == PolicyInForce():
+            self._tell(PolicyAccepted(before.path, None))
+
+    def _policy_trouble(self) -> PolicyRejected | None:
+        """Return what the state adds: the policy is missing, or an invalid file has rules on record."""
+        refused, judged = self.policy.refused, self.rules.in_force.policy is not None
+        if (missing := self.rules.problem) is not None:
+            return PolicyRejected(missing.path, (missing,), in_force=judged)
+        if refused is not None and not refused.in_force and judged:
+            return PolicyRejected(refused.path, refused.problems, in_force=True)
+        return None
 
     def _client(self) -> OkxTradingClient:
         """Return a client whose key is looked up again; one in variables cannot change."""

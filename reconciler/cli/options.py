@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from reconciler.core.missing_policy import parse_sha256
 from reconciler.core.model import Desired, Family
 from reconciler.errors import UsageError
 
@@ -99,6 +100,28 @@ policy_option = click.option(
     envvar="MMP_POLICY",
     type=click.Path(),
     help="Policy file. [default: mmp-policy.yaml beside the config, where there is one]",
+)
+
+
+class PolicyHash(click.ParamType[str]):
+    """The sha256 of a policy, or its first digits."""
+
+    name = "SHA256"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return lower-case hex digits, or fail as a usage error."""
+        try:
+            return parse_sha256(str(value))
+        except ValueError as wrong:
+            self.fail(f"{value!r} does not name a policy by its sha256: {wrong}", param, ctx)
+
+
+no_policy_option = click.option(
+    "--no-policy",
+    "no_policy",
+    type=PolicyHash(),
+    metavar="SHA256",
+    help="Give up the policy on record whose file is missing: its hash, of which 12 digits are enough.",
 )
 
 state_options = together(

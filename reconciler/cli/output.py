@@ -85,16 +85,20 @@ class Output:
         if self.json:
             self.failure_document(problem)
 
-    def tell(self, problem: MmpError) -> None:
-        """Write a failure to stderr, for people; for when the one document is written already."""
+    def tell(self, problem: MmpError, *, warning: bool = False) -> None:
+        """Write a failure to stderr, for people; for when the one document is written already.
+
+        ``warning``: it does not end the command.
+        """
+        level, tone = ("warning", Tone.WARN) if warning else ("error", Tone.BAD)
         message, hint = printable(problem.message), printable(problem.hint)
         if self.told.json_lines:
             exchange = {"exchange": "SIMULATOR"} if self.told.simulator else {}
             with suppress(OSError):
-                _log_line("error", message, code=problem.code, hint=hint or None, **exchange)
+                _log_line(level, message, code=problem.code, hint=hint or None, **exchange)
             return
         banner = "SIMULATOR " if self.told.simulator else ""
-        self.note(f"{self.paint(sys.stderr)('error', Tone.BAD)}[{problem.code}]: {banner}{message}")
+        self.note(f"{self.paint(sys.stderr)(level, tone)}[{problem.code}]: {banner}{message}")
         if hint:
             self.note(f"  help: {hint}")
 

@@ -69,6 +69,9 @@ async def pause_families(
         _refuse_protected(families, policy)
     async with _opened(meant) as state:
         stores = await _stores(meant, state, out)
+        for store, families, policy in zip(stores, matching, policies, strict=True):
+            if policy is None:
+                _refuse_protected(families, await _missing_policy(store))
         until = None if for_s is None else SystemClock().wall() + timedelta(seconds=for_s)
         for store, families in zip(stores, matching, strict=True):
             await store.pause(sorted(families), until=until, reason=reason)
@@ -165,6 +168,14 @@ def _refuse_none(meant: Meant, some: bool) -> None:
             f"no desired family matches {', '.join(meant.globs)}",
             NO_FAMILY_HINT,
         )
+
+
+async def _missing_policy(store: AccountStore) -> Policy | None:
+    """Return the policy on record: there is no file of it, and it counts nevertheless."""
+    from reconciler.cli.account_policy import remembered
+
+    record = await store.policy_on_record()
+    return remembered(record) if record is not None and record.counts else None
 
 
 def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> None:

@@ -18,6 +18,7 @@ from reconciler.cli.options import (
     config_option,
     exchange_options,
     family_option,
+    no_policy_option,
     output_option,
     policy_option,
     state_options,
@@ -26,6 +27,7 @@ from reconciler.cli.options import (
 from reconciler.cli.output import Output
 from reconciler.cli.saving import save_plan
 from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
+from reconciler.core.missing_policy import GivenUp
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, Rules, with_schedule
 from reconciler.errors import MmpError, UsageError, worst
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from reconciler.core.model import Desired
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
+    from reconciler.core.records import PolicyRecord
     from reconciler.core.snapshot import Snapshot
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
@@ -57,6 +60,7 @@ class Question:
     globs: tuple[str, ...]
     against: str | None
     max_age_s: float
+    given_up: GivenUp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,14 @@ class Made:
     plan: Plan
     context: Context
     origin: Origin
+    missing: PolicyRecord | None = None
+    """The policy on record, if its file is missing."""
 
 
 @click.command()
 @config_option
 @policy_option
+@no_policy_option
 @state_options
 @exchange_options
 @family_option
@@ -92,6 +99,7 @@ def plan(
     /,
     config: tuple[str, ...],
     policy_file: str | None,
+    no_policy: str | None,
     state: str | None,
     base_url: str,
     allow_hosts: tuple[str, ...],
@@ -126,6 +134,7 @@ def plan(
       mmp plan --against status.json
     """
     from reconciler import logs
+    from reconciler.cli.account_policy import warn_of_missing
 
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
@@ -135,6 +144,7 @@ def plan(
         against=against is not None,
         max_age=max_age is not None,
         no_live=no_live,
+        no_policy=no_policy is not None,
     )
     asked = Question(
         state=state_place(state, config),
@@ -143,15 +153,20 @@ def plan(
         globs=globs,
         against=against,
         max_age_s=MAX_AGE_S if max_age is None else max_age,
+        given_up=None if no_policy is None else GivenUp(no_policy),
     )
     desired = doors.read_desired(config, out)
     if out_file is not None and len(desired) != 1:
         raise UsageError("out-one", "--out wants exactly one account", "name one file with -c")
-    answers = make_plans(desired, asked, doors.read_policies(desired, policy_file, out))
+    policies = doors.read_policies(desired, policy_file, out)
+    doors.refuse_needless_no_policy(no_policy, policy_file, policies)
+    answers = make_plans(desired, asked, policies)
     made = [one for one in answers if isinstance(one, Made)]
     failed = [one for one in answers if isinstance(one, MmpError)]
     statuses = [problem.exit_status for problem in failed]
     _tell_failures(failed, out, alone=not made)
+    for missing in dict.fromkeys(one.missing for one in made if one.missing is not None):
+        warn_of_missing(missing, out)
     if made:
         plans, contexts = [one.plan for one in made], [one.context for one in made]
         if out_file is not None:
@@ -218,6 +233,7 @@ async def _plan_one(
     desired: Desired, policy: Policy | None, asked: Question, timing: ExchangeClock
 ) -> Made:
     from reconciler import logs
+    from reconciler.cli.account_policy import refuse_other, remembered
     from reconciler.clock import SystemClock
     from reconciler.core.verdict import Reply
     from reconciler.reconcile import survey
@@ -229,6 +245,10 @@ async def _plan_one(
     reads = None if client is None else doors.retrying_reads(client, clock)
     async with doors.existing_state(asked.state, clock) as state:
         record = await doors.on_record(state, desired, asked.base, reads, clock)
+    missing = None if policy is not None else record.policy
+    refuse_other(missing, asked.given_up)
+    if asked.given_up is not None:
+        missing = None
     made = await survey(
         desired,
         known=record.known,
@@ -238,7 +258,8 @@ async def _plan_one(
         clock=clock,
         rules=Rules(
             paused=paused(record.pauses, desired),
-            policy=policy,
+            policy=policy or remembered(missing),
+            policy_unreadable=missing is not None,
             only=chosen(desired, asked.globs),
             accepted=record.accepted,
             wall=clock.wall(),
@@ -254,7 +275,7 @@ async def _plan_one(
     now = clock.now()
     plan = with_schedule(made, _as_of(record.ledger, now), now, assume_idle=False)
     origin = Origin(doors.is_simulator(asked.base), record.uid)
-    return Made(plan, Context.of(desired, asked.base.host, policy), origin)
+    return Made(plan, Context.of(desired, asked.base.host, policy, missing), origin, missing)
 
 
 def _as_of(ledger: Ledger, now: float) -> Ledger:
@@ -296,7 +317,7 @@ def _plan_against(
 
 
 def _check_together(
-    *, out_file: str | None, expires: bool, against: bool, max_age: bool, no_live: bool
+    *, out_file: str | None, expires: bool, against: bool, max_age: bool, no_live: bool, no_policy: bool
 ) -> None:
     """Refuse flags that mean nothing without, or beside, another."""
     if expires and out_file is None:
@@ -305,5 +326,7 @@ def _check_together(
         raise UsageError("max-age-alone", "--max-age is about the status that --against names")
     if out_file == "-":
         raise UsageError("out-stdout", "--out wants a file: stdout has the plan for people", "name a file")
+    if no_policy and against:
+        raise UsageError("no-policy-against", "--no-policy is about the state, and --against asks none")
     if no_live and against:
         raise UsageError("no-live-against", "--no-live and --against contradict each other")

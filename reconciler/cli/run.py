@@ -13,6 +13,7 @@ from reconciler.cli.options import (
     Duration,
     config_option,
     exchange_options,
+    no_policy_option,
     output_option,
     policy_option,
     state_options,
@@ -29,6 +30,8 @@ from reconciler.sidecar.target import Target
 @click.command()
 @config_option
 @policy_option
+@no_policy_option
+@click.option("--reason", metavar="TEXT", help="Why --no-policy is meant; recorded in the history.")
 @state_options
 @exchange_options
 @click.option(
@@ -81,6 +84,8 @@ from reconciler.sidecar.target import Target
 def run(
     config: tuple[str, ...],
     policy_file: str | None,
+    no_policy: str | None,
+    reason: str | None,
     state: str | None,
     lock_timeout: float,
     base_url: str,
@@ -132,10 +137,12 @@ def run(
         live=not no_live,
         listen=_listen(listen, listen_names),
         notify=targets,
+        given_up=doors.given_up(no_policy, reason),
     )
     read = doors.read_present if missing == "wait" else doors.read_desired
     desired = read(config, out)
     policies = doors.read_policy_files(desired, policy_file)
+    doors.refuse_needless_no_policy(no_policy, policy_file, policies)
     doors.tell_warnings([reading for reading in policies if reading and reading.policy], out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     asyncio.run(Supervisor(desired, policies, standing).run())

@@ -24,7 +24,7 @@ from reconciler.core.status import Record, Status, make_status
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
-    from reconciler.core.records import StateSnapshot
+    from reconciler.core.records import PolicyRecord, StateSnapshot
     from reconciler.ports import Clock, State
 
 
@@ -53,6 +53,7 @@ def status(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
+    from reconciler.cli.account_policy import warn_of_missing
     from reconciler.report.documents import several
     from reconciler.report.status import status_document, status_text
 
@@ -60,7 +61,10 @@ def status(
     place = state_place(state, config)
     desired = doors.read_desired(config, out)
     policies = doors.read_policies(desired, policy_file, out)
-    statuses = asyncio.run(_statuses(desired, policies, place))
+    answers = asyncio.run(_statuses(desired, policies, place))
+    statuses = [status for status, _ in answers]
+    for missing in dict.fromkeys(missing for _, missing in answers if missing is not None):
+        warn_of_missing(missing, out)
     if out.json:
         out.document(several("status", [status_document(one) for one in statuses]))
     else:
@@ -69,7 +73,8 @@ def status(
 
 async def _statuses(
     desired: Sequence[Desired], policies: Sequence[Policy | None], place: StatePlace
-) -> list[Status]:
+) -> list[tuple[Status, PolicyRecord | None]]:
+    """Return each account's status, and the policy on record if its file is missing."""
     from reconciler.clock import SystemClock
 
     clock = SystemClock()
@@ -78,7 +83,12 @@ async def _statuses(
         return [await _status(one, policy, state, clock) for one, policy in under]
 
 
-async def _status(desired: Desired, policy: Policy | None, state: State | None, clock: Clock) -> Status:
+async def _status(
+    desired: Desired, policy: Policy | None, state: State | None, clock: Clock
+) -> tuple[Status, PolicyRecord | None]:
+    from reconciler.cli.account_policy import remembered
+
+    missing: PolicyRecord | None = None
     found = await doors.recorded(state, desired)
     record, simulator = Record(None, None, {}, None, {}, None), False
     if found is not None:
@@ -86,9 +96,18 @@ async def _status(desired: Desired, policy: Policy | None, state: State | None, 
         record, simulator = _record(await store.snapshot()), kind is Kind.SIMULATOR
         record = replace(record, owner=await store.owner(), controller=await store.controller())
         record = replace(record, pauses=await store.pauses())
-    return make_status(
-        desired, record, simulator=simulator, now=clock.now(), wall=clock.wall(), policy=policy
+        last = await store.policy_on_record() if policy is None else None
+        missing = last if last is not None and last.counts else None
+    status = make_status(
+        desired,
+        record,
+        simulator=simulator,
+        now=clock.now(),
+        wall=clock.wall(),
+        policy=policy or remembered(missing),
+        policy_unreadable=missing is not None,
     )
+    return status, missing
 
 
 def _record(snapshot: StateSnapshot) -> Record:

@@ -77,9 +77,30 @@ ERRORS: dict[str, Explanation] = {
         "Run mmp plan and pass the digest it prints, or the command that it prints with the refusal.",
     ),
     "no-reason": _row(
-        "An override without a reason",
-        "What --allow overrides is kept in the history together with why, in text that can be seen.",
+        "No reason",
+        "What --allow overrides, and which policy --no-policy gives up, is recorded in the history with "
+        "the reason, in text that can be seen.",
         'Add --reason "…".',
+    ),
+    "no-policy-other": _row(
+        "--no-policy names another policy",
+        "The policy on record, whose file is missing, has another hash. Nothing was sent.",
+        "Put the file back, or name the policy that the message shows.",
+    ),
+    "no-policy-found": _row(
+        "There is a policy file",
+        "--no-policy is for a policy whose file is missing, and a policy file was found.",
+        "Leave out --no-policy, or remove the file first.",
+    ),
+    "no-policy-named": _row(
+        "--no-policy beside --policy",
+        "--policy, or MMP_POLICY, names a policy file, and --no-policy is for one that is missing.",
+        "Give one of the two.",
+    ),
+    "no-policy-against": _row(
+        "--no-policy beside --against",
+        "--no-policy is about the policy that the state has on record, and --against asks no state.",
+        "Leave out one of the two.",
     ),
     "pause-span": _row(
         "Not a span for a pause",
@@ -587,8 +608,9 @@ WORDS: dict[str, Explanation] = {
     ),
     "policy": _row(
         "Refused by the policy",
-        "A rule of mmp-policy.yaml refuses the change; rule, measured value and limit are shown. Or mmp "
-        "run cannot read the policy: until it can, changes that loosen or disable are held.",
+        "A rule of mmp-policy.yaml refuses the change; rule, measured value and limit are shown. Or the "
+        "policy cannot be read, or its file is missing: until it is back, changes that loosen or disable "
+        "are held.",
         "If it is meant: run the command that mmp plan prints with the refusal, and give a reason.",
     ),
     "guard": _row(

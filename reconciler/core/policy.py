@@ -135,10 +135,12 @@ class PolicyInForce:
 
     ``policy`` is the last one that was valid; None: there never was one, and only the guard applies.
     ``unreadable``: a policy file exists, or existed, and it cannot be read or is not valid now.
+    ``missing``: there is no file, and ``policy`` has the rules that the state remembers of the last one.
     """
 
     policy: Policy | None = None
     unreadable: bool = False
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class Code(StrEnum):
     POLICY_PROTECTED = "policy-protected"
     POLICY_UNMATCHED = "policy-unmatched"
     POLICY_FLOOR = "policy-floor"
+    POLICY_MISSING = "policy-missing"
 
 
 WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_FLOOR, Code.POLICY_UNMATCHED})
@@ -452,6 +453,13 @@ CATALOGUE: dict[Code, Explanation] = {
         "A window this short counts as good as disabled: a change to it takes the same override. Once it "
         "is accepted, it stays in force, and drift from it is reverted as usual.",
         "Choose a longer timeInterval, or leave the warning alone if the short one is meant.",
+    ),
+    Code.POLICY_MISSING: Explanation(
+        "The policy file is missing",
+        "A policy was in force for this User ID, and now no policy file is found. Changes that loosen or "
+        "disable are refused; the rules on record judge the others. mmp apply sends those, then exits 4.",
+        "Put the file back or name it with --policy. To go on without a policy: mmp apply or mmp run with "
+        '--no-policy SHA256 --reason "…"; the message has the hash.',
     ),
 }
 """Every code, explained; the documentation shows this table."""

@@ -70,6 +70,26 @@ class OverrideRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyRecord:
+    """A policy on record: its file was valid and in force since ``at``, or a person gave it up then.
+
+    ``document`` is the text of the file. ``given_up`` is the reason of that person, None while the policy
+    counts.
+    """
+
+    sha256: str
+    path: str
+    document: str
+    given_up: str | None
+    at: datetime
+
+    @property
+    def counts(self) -> bool:
+        """Whether the policy still applies: only a person can give it up."""
+        return self.given_up is None
+
+
+@dataclass(frozen=True, slots=True)
 class LiveRecord:
     """The last live read on record."""
 

@@ -126,19 +126,27 @@ def make_status(
     now: float,
     wall: datetime,
     policy: Policy | None = None,
+    policy_unreadable: bool = False,
     rules: Rules | None = None,
     reads: Reads | None = None,
 ) -> Status:
     """Compare the record with the desired settings, as of ``now`` and ``wall``.
 
-    ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``.
+    ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``, whose
+    file may be unreadable or missing.
     ``reads`` is what that pass has read; None: the read on record, as old as the wall clock says.
     """
     reads = reads or _reads(record, now, wall)
     pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
     if rules is None:
-        paused = frozenset(pause.family for pause in pauses)
-        rules = Rules(paused=paused, policy=policy, accepted=record.accepted, wall=wall, reads_live=True)
+        rules = Rules(
+            paused=frozenset(pause.family for pause in pauses),
+            policy=policy,
+            policy_unreadable=policy_unreadable,
+            accepted=record.accepted,
+            wall=wall,
+            reads_live=True,
+        )
     plan = make_plan(desired, record.known, reads, rules, now)
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeVar, assert_never
@@ -104,6 +104,15 @@ def read_policy(content: bytes, path: str) -> PolicyReading:
     problems += [_problem(each, path) for each in dict.fromkeys(found)]
     policy = None if any_error(problems) else _policy(values, path, content)
     return PolicyReading(path, tree.text, policy, _sorted(problems))
+
+
+def recorded_policy(sha256: str, path: str, document: str) -> Policy | None:
+    """Return a policy that is on record, by the text of its file; None where that is not valid any more.
+
+    ``sha256`` is that of the file, whose bytes may differ from its text.
+    """
+    policy = read_policy(document.encode("utf-8", "replace"), path).policy
+    return None if policy is None else replace(policy, sha256=sha256)
 
 
 @dataclass(frozen=True, slots=True)

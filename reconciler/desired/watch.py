@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
+from reconciler.core.missing_policy import MIN_DIGITS
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Code, Problem, problem
@@ -164,6 +165,8 @@ class WatchedPolicy:
 
     def __init__(self, found: PolicyReading | None, config_path: str, named: str | None) -> None:
         self.policy: Policy | None = None
+        self.document = ""
+        """The text of the file that ``policy`` comes from."""
         self.refused: Rejected | None = None
         """What a newer policy was refused for; None: none is."""
         self._seen = False
@@ -220,11 +223,14 @@ class WatchedPolicy:
             self.refused = Rejected(reading.path, reading.problems, in_force=in_force)
             return self.refused
         self.policy, self.refused, self._looks = reading.policy, None, _Looks()
+        self.document = reading.text
         return PolicyAccepted(reading.path, reading.policy)
 
     def _gone(self) -> PolicyReading:
         """Return the problem to report if there was a policy and none is found now."""
         hint = "put it back; to go on without one, start mmp again"
+        if self.policy is not None:
+            hint += f' with --no-policy {self.policy.sha256[:MIN_DIGITS]} --reason "…"'
         gone = problem(Code.FILE_MISSING, self._path, "the policy is gone", hint)
         return PolicyReading(self._path, "", None, (gone,))
 

@@ -17,6 +17,7 @@ from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.policy import Policy, Refusal
 from reconciler.core.policy_change import PolicyChange
+from reconciler.core.records import PolicyRecord
 from reconciler.core.saved import instant
 
 Document = dict[str, Any]
@@ -27,10 +28,11 @@ ETA_DIGITS = 1
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """Which policy a plan was held against."""
+    """Which policy a plan was judged by. ``missing``: there is no such file, its rules are on record."""
 
     path: str
     sha256: str
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,17 @@ class Context:
     kept: Kept | None = None
 
     @classmethod
-    def of(cls, desired: Desired, host: str | None, policy: Policy | None = None) -> Context:
-        """Return the context of ``desired`` at ``host``, under ``policy``."""
+    def of(
+        cls,
+        desired: Desired,
+        host: str | None,
+        policy: Policy | None = None,
+        missing: PolicyRecord | None = None,
+    ) -> Context:
+        """Return the context of ``desired`` at ``host``, under ``policy``, or one whose file is missing."""
         file = PolicyFile(policy.path, policy.sha256) if policy else None
+        if missing is not None:
+            file = PolicyFile(missing.path, missing.sha256, missing=True)
         return cls(host, desired.path, desired.sha256, file)
 
 
@@ -296,7 +306,10 @@ def _policy_change(change: PolicyChange) -> Document:
 
 
 def _policy(policy: PolicyFile | None) -> Document | None:
-    return {"path": policy.path, "sha256": policy.sha256} if policy else None
+    if policy is None:
+        return None
+    missing = {"missing": True} if policy.missing else {}
+    return {"path": policy.path, "sha256": policy.sha256, **missing}
 
 
 def _refusal(refusal: Refusal) -> Document:
@@ -307,7 +320,7 @@ def _refusal(refusal: Refusal) -> Document:
         "field": refusal.field.value if refusal.field else None,
         "measured": refusal.measured,
         "limit": refusal.limit,
-        "allow": str(refusal.override),
+        "allow": str(refusal.override) if refusal.overridable else None,
     }
 
 

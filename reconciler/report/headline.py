@@ -14,6 +14,7 @@ from reconciler.core.plan import Plan
 from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.report.accounts import Quote, is_otherwise
 from reconciler.report.documents import Context
+from reconciler.report.refusals import SHA_SHOWN
 from reconciler.report.words import EITHER_POLICY, count
 
 SHARE_UNPROVEN = "maxShare is judged over the families that the older file enables: this base is not proven"
@@ -82,10 +83,10 @@ def policy_sentence(change: PolicyChange, quote: Quote) -> str:
 
 
 def policy_lines(context: Context, quote: Quote) -> tuple[str, ...]:
-    """Return the sentences about what changes between the policies of two files."""
+    """Return the sentences about a missing policy, or about what changes between those of two files."""
     old = context.old
     if old is None:
-        return ()
+        return (f"{missing}.",) if (missing := missing_sentence(context, quote)) else ()
     if old.policy_change is None:
         return ()
     either = f" {EITHER_POLICY}" if old.policy_change.counts else ""
@@ -105,6 +106,17 @@ def record_sentences(contexts: Iterable[Context]) -> tuple[str, ...]:
             f"The {which} not asked, because mmp diff has no record; mmp plan and mmp apply have one."
         )
     return tuple(told)
+
+
+def missing_sentence(context: Context, quote: Quote) -> str:
+    """Return that the policy file is missing, without a full stop; empty where it is not."""
+    policy = context.policy
+    if policy is None or not policy.missing:
+        return ""
+    return (
+        f"Policy file {quote(policy.path)} is missing (sha256 {quote(policy.sha256[:SHA_SHOWN])}):"
+        " changes that loosen or disable are refused"
+    )
 
 
 def _headlines(context: Context, quote: Quote) -> Iterator[str]:

@@ -26,6 +26,7 @@ from reconciler.report.headline import (
     headlines,
     headlines_of_all,
     is_not_compared,
+    missing_sentence,
     policy_sentence,
     record_sentences,
 )
@@ -261,6 +262,7 @@ def _warnings(plan: Plan, context: Context) -> str:
     if old and old.policy_change:
         told.append(f"{policy_sentence(old.policy_change, code)}.")
         told += [EITHER_POLICY] if old.policy_change.counts else []
+    told += [f"{missing}."] if (missing := missing_sentence(context, code)) else []
     return _quoted(told)
 
 
@@ -344,10 +346,11 @@ def _held(plan: Plan, path: str) -> tuple[Row, ...]:
     for one in plan.refusals:
         rules.setdefault(one.family, []).append(f"- {code(one.family)} {code(one.sentence)}")
     commands = override_commands(plan, path)
-    told = {
-        family: "\n".join(lines) + f"; if that is meant: {code(commands[family])}\n"
-        for family, lines in rules.items()
+    hints = {
+        family: f"; if that is meant: {code(command)}" if command else ""
+        for family, command in commands.items()
     }
+    told = {family: "\n".join(lines) + f"{hints[family]}\n" for family, lines in rules.items()}
     for change in plan.changes:
         if change.because is not None:
             told.setdefault(change.family, f"- {code(change.family)} {hold_words(change)}\n")

@@ -53,7 +53,10 @@ def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
 
 
 def override_commands(plan: Plan, path: str) -> dict[Family, str]:
-    """Return the command of :func:`override_command` for each refused family, looking at the plan once."""
+    """Return the command of :func:`override_command` for each refused family, looking at the plan once.
+
+    Empty for a family that nothing overrides.
+    """
     changes = {change.family: change for change in plan.changes}
     gone = [one for one in plan.refusals if one.family not in changes]
     of_gone = override_command(plan, (), path) if gone else ""
@@ -62,6 +65,9 @@ def override_commands(plan: Plan, path: str) -> dict[Family, str]:
         refused.setdefault(one.family, []).append(one)
     found: dict[Family, str] = {}
     for family, own in refused.items():
+        if not all(one.overridable for one in own):
+            found[family] = ""
+            continue
         if family not in changes:
             found[family] = of_gone  # no change can be named, so one command is for all of them
             continue

@@ -111,7 +111,7 @@ def context_of(document: Document, saved: SavedPlan) -> Context:
         host=document["host"],
         path=document["config"]["path"],
         sha256=document["config"]["sha256"],
-        policy=PolicyFile(policy["path"], policy["sha256"]) if policy else None,
+        policy=PolicyFile(policy["path"], policy["sha256"], "missing" in policy) if policy else None,
         against=Published(
             against["source"], parse_moment(against["live_at"], against["source"]), against["age_seconds"]
         )

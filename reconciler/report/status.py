@@ -20,6 +20,7 @@ from reconciler.core.sharing import Replica
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.verdict import AttemptStatus
 from reconciler.report.documents import ETA_DIGITS, Document
+from reconciler.report.refusals import SHA_SHOWN
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import count, due, duration, families, field_value, head, setting_words
 
@@ -37,6 +38,25 @@ class HistoryLine:
     reserved_at: datetime
     settled_at: datetime | None
     open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLine:
+    """A policy came into force, or was given up: then ``reason`` tells why.
+
+    ``replaces`` is the sha256 of the policy that was in force until then, None where none was.
+    """
+
+    path: str
+    sha256: str
+    replaces: str | None
+    reason: str | None
+    at: datetime
+
+    @property
+    def change(self) -> str:
+        """What happened, in one word."""
+        return "in-force" if self.reason is None else "given-up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +178,9 @@ def history_document(
     environment: str,
     lines: Sequence[HistoryLine],
     overrides: Sequence[OverrideLine] = (),
+    policies: Sequence[PolicyLine] = (),
 ) -> Document:
-    """Return the ``mmp/history/1`` document, newest attempts and overrides first."""
+    """Return the ``mmp/history/1`` document, newest attempts, overrides and policies first."""
     return {
         "format": "mmp/history/1",
         "account": account,
@@ -187,6 +208,17 @@ def history_document(
             }
             for override in overrides
         ],
+        "policies": [
+            {
+                "change": policy.change,
+                "path": policy.path,
+                "sha256": policy.sha256,
+                "replaces": policy.replaces,
+                "reason": policy.reason,
+                "at": moment(policy.at),
+            }
+            for policy in policies
+        ],
     }
 
 
@@ -195,20 +227,23 @@ def history_text(
     environment: str,
     lines: Sequence[HistoryLine],
     overrides: Sequence[OverrideLine] = (),
+    policies: Sequence[PolicyLine] = (),
     *,
     simulator: bool = False,
     paint: Paint = plain,
 ) -> str:
-    """Return one line per attempt and override, newest first."""
+    """Return one line per attempt, override and change of the policy, newest first."""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
     counted = [count(len(lines), "attempt")] if lines else []
     counted += [count(len(overrides), "override")] if overrides else []
+    counted += [count(len(policies), "policy change")] if policies else []
     told = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
     width = max(map(len, (*(line.family for line in lines), *(one.family for one in overrides))), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
-    # An override comes before the requests it let pass; written newest first, after them.
-    told_lines = [(line.reserved_at, 1, _history_line(line, width, paint)) for line in lines]
-    told_lines += [(override.at, 0, _override_line(override, width, paint)) for override in overrides]
+    # Policies and overrides come before the requests they let pass; written newest first, after them.
+    told_lines = [(line.reserved_at, 2, _history_line(line, width, paint)) for line in lines]
+    told_lines += [(override.at, 1, _override_line(override, width, paint)) for override in overrides]
+    told_lines += [(policy.at, 0, _policy_line(policy, width, paint)) for policy in policies]
     told_lines.sort(key=lambda one: one[:2], reverse=True)
     return "\n".join([f"{banner}{place} · {told}", *(line for _, _, line in told_lines)]) + "\n"
 
@@ -407,3 +442,15 @@ def _due_at(eta_s: float | None, asked_at: datetime) -> str | None:
 def _age(age: timedelta) -> str:
     seconds = age.total_seconds()
     return "just now" if seconds < 1 else f"{duration(seconds)} ago"
+
+
+def _policy_line(policy: PolicyLine, width: int, paint: Paint) -> str:
+    what = f"{printable(policy.path)} (sha256 {policy.sha256[:SHA_SHOWN]})"
+    if policy.reason is not None:
+        what = f"given up: {what}: {printable(policy.reason)}"
+    elif policy.replaces is None:
+        what = f"in force: {what}"
+    else:
+        what = f"in force: {what}, replaces sha256 {policy.replaces[:SHA_SHOWN]}"
+    when = f"  {policy.at:%Y-%m-%d %H:%M:%S}Z  {'':<{width}}"
+    return "  ".join([when, paint(f"{'policy':<9}", Tone.WARN), what])

@@ -216,7 +216,8 @@ def _refused_by_policy(
         for refusal in those:
             # Of a saved plan the numbers are whatever its file says.
             yield f"  {family:<{width}}  {printable(refusal.sentence)}"
-        yield f"  {'':<{width}}  if that is meant: {printable(commands[family])}"
+        if commands[family]:
+            yield f"  {'':<{width}}  if that is meant: {printable(commands[family])}"
 
 
 def _change_line(change: Change, width: int, paint: Paint) -> str:

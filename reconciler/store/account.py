@@ -41,6 +41,7 @@ from reconciler.core.records import (
     How,
     NameRecord,
     OverrideRecord,
+    PolicyRecord,
     StateSnapshot,
 )
 from reconciler.core.sharing import Replica, account_key
@@ -55,6 +56,7 @@ from reconciler.store.locks import StoreMisuse
 from reconciler.store.questions import Question, budget_key
 from reconciler.store.rows import (
     LOST,
+    MAX_DOCUMENT,
     AcceptedRow,
     AppliedRow,
     AttemptRow,
@@ -62,12 +64,14 @@ from reconciler.store.rows import (
     IdentityRow,
     LiveDocument,
     OverrideRow,
+    PolicyRow,
     PresenceRow,
     TurnRow,
     clean,
     file_of,
     live_document,
     setting_of,
+    storable,
     verified,
     wall_text,
 )
@@ -79,6 +83,9 @@ PRUNE_STEPS = 100
 KEEP_FILES = 10_000
 """Contents of settings files remembered per User ID: enough for a file edited every minute for a week.
 Forgotten content that returns counts as new."""
+
+KEEP_POLICIES = 100
+"""Policies remembered per User ID: the newest counts, the others are history."""
 
 _SETTLED = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
 """Outcomes that leave the family as it was."""
@@ -422,6 +429,61 @@ class KeptAccount:
         async with self._writing(budget=budget) as tables:
             for family in families:
                 await tables.drop_pause(budget, family)
+
+    # -- the policy -----------------------------------------------------------------------------
+
+    async def policy_on_record(self) -> PolicyRecord | None:
+        """Return the policy that was recorded last, given up or not; None where none ever was."""
+        budget = await self._found(any_kind=False)
+        if budget is None:
+            return None
+        async with self._engine.reading(None, questions.newest_policy(budget)) as tables:
+            row = await tables.newest_policy(budget)
+        return None if row is None else facts.policy_record(row)
+
+    async def policies(self, limit: int) -> list[PolicyRecord]:
+        """Return at most ``limit`` policies that were in force or given up, newest first."""
+        budget = await self._found(any_kind=False)
+        if budget is None:
+            return []
+        async with self._engine.reading(None, questions.policies(budget)) as tables:
+            rows = await tables.policies(budget)
+        return [facts.policy_record(row) for row in rows[:limit]]
+
+    async def record_policy(self, sha256: str, path: str, document: str) -> None:
+        """Record that a policy is in force; writes only if that is new."""
+        newest = await self.policy_on_record()
+        if newest is not None and newest.counts and newest.sha256 == sha256:
+            return
+        asks = questions.newest_policy(self._identified())
+        async with self._writing(asks, numbers=(PolicyRow,)) as tables:
+            row = await tables.newest_policy(self._identified())
+            if row is None or row.given_up is not None or row.sha256 != sha256:
+                await self._record_policy(tables, sha256, path, document, None)
+
+    async def give_up_policy(self, sha256: str, reason: str) -> bool:
+        """Record that a person goes on without the policy on record; False where that is another, or none.
+
+        A policy that was given up is not given up again.
+        """
+        asks = questions.newest_policy(self._identified())
+        async with self._writing(asks, numbers=(PolicyRow,)) as tables:
+            row = await tables.newest_policy(self._identified())
+            if row is None or row.given_up is not None or row.sha256 != sha256:
+                return False
+            await self._record_policy(tables, sha256, row.path, row.document, clean(reason))
+        return True
+
+    async def _record_policy(
+        self, tables: Tables, sha256: str, path: str, document: str, given_up: str | None
+    ) -> None:
+        """Record a policy, and forget the oldest ones."""
+        budget, wall = self._identified(), wall_text(self._engine.clock.wall())
+        text = (clean(sha256), storable(path), storable(document[:MAX_DOCUMENT]))
+        number = await tables.next_id(PolicyRow)
+        key = budget_key(budget)
+        await tables.insert(PolicyRow("", number, *key, self._account, *text, given_up, wall))
+        await tables.prune_policies(budget, KEEP_POLICIES)
 
     # -- what is shown --------------------------------------------------------------------------
 

@@ -29,7 +29,14 @@ from reconciler.core.model import (
     Unresolved,
 )
 from reconciler.core.pacing import BURST, CALM_SENDS, Ledger, Sent, still_counts
-from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, OverrideRecord
+from reconciler.core.records import (
+    AppliedRecord,
+    AttemptRecord,
+    How,
+    LiveRecord,
+    OverrideRecord,
+    PolicyRecord,
+)
 from reconciler.core.retry import RetryRecord, Tries
 from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
@@ -43,6 +50,7 @@ from reconciler.store.rows import (
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PolicyRow,
     PresenceRow,
     TurnRow,
     clean,
@@ -353,6 +361,12 @@ def turn_of(row: TurnRow) -> Turn:
 def override_record(row: OverrideRow) -> OverrideRecord:
     """Return an override row as a record for people."""
     return OverrideRecord(Family(row.family), row.refusal, row.reason, datetime.fromisoformat(row.at_wall))
+
+
+def policy_record(row: PolicyRow) -> PolicyRecord:
+    """Return a policy row as a record."""
+    at = datetime.fromisoformat(row.at_wall)
+    return PolicyRecord(row.sha256, row.path, row.document, row.given_up, at)
 
 
 def seen_rows(

@@ -20,6 +20,9 @@ from reconciler.core.model import Family, FileVersion, LiveRead, LiveRow, Quanti
 MAX_TEXT = 500
 """Longest code, message or purpose kept of what others said; the rest says nothing more."""
 
+MAX_DOCUMENT = 1 << 20
+"""Longest text of a policy file that is recorded, in characters: a longer file is never valid."""
+
 CHECK_DIGITS = 16
 """64 bits: a torn or edited row passes by chance once in 10^19."""
 
@@ -344,7 +347,12 @@ def wall_text(wall: datetime) -> str:
 
 def clean(text: str) -> str:
     """Return text of others in a form every engine can hold: bounded, no NUL, no lone surrogate."""
-    return text[:MAX_TEXT].replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    return storable(text[:MAX_TEXT])
+
+
+def storable(text: str) -> str:
+    """Return text without what no engine can store: NUL and lone surrogates."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def live_document(read: LiveRead, last_seen: Mapping[Family, LiveRow] = MappingProxyType({})) -> str:

@@ -164,6 +164,15 @@ class Tables:
         """Return all policies on record, newest first."""
         return await self._all(PolicyRow, questions.policies(budget))
 
+    async def prune_policies(self, budget: Budget, keep: int) -> None:
+        """Drop policies on record, except the newest ``keep`` of the User ID."""
+        key = budget_key(budget)
+        await self._transaction.run(
+            f"DELETE FROM policies WHERE {_OF_USER}"
+            f" AND id <= (SELECT id FROM policies WHERE {_OF_USER} ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            (*key, *key, keep),
+        )
+
     async def all_open(self, budget: Budget) -> list[AttemptRow]:
         """Return the open attempts, in the order of their ids."""
         return await self._all(AttemptRow, questions.all_open(budget))

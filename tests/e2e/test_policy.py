@@ -176,7 +176,7 @@ def test_with_the_override_it_passes_and_history_shows_the_reason(looser: Desk, 
     refusal = "loosen: loosening.maxFactor: ×4, limit ×2 (qtyLimit 100 → 400)"
     assert overrides(looser) == [("BTC-USD", refusal, "new client, agreed with risk")]
     lines = looser.mmp("history").stdout.splitlines()
-    assert lines[0].endswith("2 attempts, 1 override, newest first")
+    assert lines[0].endswith("2 attempts, 1 override, 1 policy change, newest first")
     # Written before the first request: the oldest of the three.
     assert lines[3].endswith(f"BTC-USD  allowed    {refusal}: new client, agreed with risk")
 

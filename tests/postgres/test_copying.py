@@ -63,6 +63,9 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     await store.pause([ETH], until=None, reason="fought", fought={ETH: setting("1")})
     await store.accept_file("abc", changed=False)
     await store.record_override(BTC, refusal="a rule", reason="because")
+    await store.record_policy("1" * 64, "mmp-policy.yaml", "version: 1\n")
+    await store.give_up_policy("1" * 64, "the desk moved")
+    await store.record_policy("2" * 64, "mmp-policy.yaml", "version: 1\ndisable: allow\n")
     await store.record_states({BTC: "in-sync", ETH: "uncertain"})
 
 
@@ -87,6 +90,7 @@ async def seen(store: KeptAccount) -> list[object]:
         *(snapshot.kind, snapshot.uid, snapshot.host, known, applied, snapshot.live, attempts),
         sorted(sent.hi for sent in snapshot.ledger.sent) if snapshot.ledger else None,
         *(await store.pauses(), await store.overrides(9), await store.strips(NOON)),
+        *(await store.policies(9)),
         *((await store.grounds()).retries.tries, await store.accept_file("abc", changed=True)),
     ]
 

@@ -29,7 +29,13 @@ from reconciler.report.documents import (
     several,
 )
 from reconciler.report.problems import problems_document
-from reconciler.report.status import HistoryLine, OverrideLine, history_document, status_document
+from reconciler.report.status import (
+    HistoryLine,
+    OverrideLine,
+    PolicyLine,
+    history_document,
+    status_document,
+)
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting
 from tests.unit.report_samples import LEDGERS, WALL, XAU
 
@@ -97,6 +103,7 @@ def examples() -> dict[str, Document]:
     override = OverrideLine(
         BTC, "loosening.maxFactor: ×4, limit ×2", "agreed with risk", WALL - timedelta(seconds=1)
     )
+    policy = PolicyLine("mmp-policy.yaml", "1" * 64, None, None, WALL - timedelta(minutes=1))
     wrong = problem(
         Code.UNKNOWN_KEY,
         "mmp.yaml",
@@ -114,7 +121,7 @@ def examples() -> dict[str, Document]:
         "status": status_document(
             make_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL, policy=POLICY)
         ),
-        "history": history_document("main", "live", lines, [override]),
+        "history": history_document("main", "live", lines, [override], [policy]),
         "problems": problems_document([wrong]),
         "several": several(
             "apply",

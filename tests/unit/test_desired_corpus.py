@@ -70,6 +70,7 @@ BY_OTHER_MEANS = {
     Code.POLICY_BOUNDS,
     Code.POLICY_PROTECTED,
     Code.POLICY_UNMATCHED,
+    Code.POLICY_MISSING,
 }
 """Codes that are not about one small file, or about policies; ``test_desired_config.py`` and
 ``test_desired_policy.py`` have them."""

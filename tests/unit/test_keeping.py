@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli.account_policy import AccountPolicy
 from reconciler.cli.claims import Claims
 from reconciler.cli.keeping import Keeper, Standing, WatchedKey
 from reconciler.cli.options import PostgresUrl
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
-from reconciler.core.events import Event, LoopFailed, WentIdle
+from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.policy import PolicyInForce
+from reconciler.core.problems import Code
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
 from reconciler.desired.attention import Trust
@@ -203,3 +205,80 @@ def test_a_key_in_variables_has_no_files(monkeypatch: pytest.MonkeyPatch) -> Non
     for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
         monkeypatch.setenv(f"DESK_{part}", part)
     assert WatchedKey("DESK_").route().directories == frozenset()
+
+
+# ---- a policy that only the state has ------------------------------------------------------------
+
+POLICY = "version: 1\nprotected: [BTC-USD]\n"
+
+
+def under_a_policy(folder: Path, document: str = POLICY) -> Account:
+    """Return an account whose state has a policy on record, in a folder without a policy file."""
+    account = Account([])
+    keeper = account.keeper
+    account.policy = keeper.policy = WatchedPolicy(None, str(folder / "mmp.yaml"), None)
+    keeper.rules = AccountPolicy(account.policy, keeper.store)
+    asyncio.run(keeper.store.identify("1", "host"))
+    asyncio.run(keeper.store.record_policy("1" * 64, "mmp-policy.yaml", document))
+    return account
+
+
+def look_up(account: Account, *, writing: bool = True) -> list[Event]:
+    """Let the loop prepare a pass; returns what is new."""
+    before = len(account.told)
+    asyncio.run(account.keeper._look_up_policy(writing))
+    return account.told[before:]
+
+
+def test_a_missing_policy_is_told_once_and_again_when_it_is_given_up(tmp_path: Path) -> None:
+    account = under_a_policy(tmp_path)
+    (rejected,) = look_up(account)
+    assert isinstance(rejected, PolicyRejected)
+    assert (rejected.path, rejected.in_force) == ("mmp-policy.yaml", True)
+    assert [problem.code for problem in rejected.problems] == [Code.POLICY_MISSING]
+    assert look_up(account) == []
+    asyncio.run(account.keeper.store.give_up_policy("1" * 64, "closed"))
+    assert look_up(account) == [PolicyAccepted("mmp-policy.yaml", None)]
+    assert look_up(account) == []
+
+
+def test_a_missing_policy_without_readable_rules_counts_as_never_valid(tmp_path: Path) -> None:
+    (rejected,) = look_up(under_a_policy(tmp_path, "version: 1\nnewer: 1\n"))
+    assert isinstance(rejected, PolicyRejected)
+    assert not rejected.in_force
+
+
+def test_rules_on_record_count_beside_a_file_that_is_invalid(tmp_path: Path) -> None:
+    account = under_a_policy(tmp_path)
+    look_up(account)
+    (tmp_path / "mmp-policy.yaml").write_text("version: 1\nbroken: 1\n", encoding="utf-8")
+    account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+    (rejected,) = look_up(account)
+    assert isinstance(rejected, PolicyRejected)
+    assert (rejected.path, rejected.in_force) == (str(tmp_path / "mmp-policy.yaml"), True)
+    assert look_up(account) == []
+
+
+def test_a_file_that_is_back_is_the_watcher_s_to_tell(tmp_path: Path) -> None:
+    account = under_a_policy(tmp_path)
+    look_up(account)
+    (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")
+    account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+    assert look_up(account, writing=False) == []
+    assert len(asyncio.run(account.keeper.store.policies(9))) == 1, "a standby records nothing"
+    assert look_up(account) == []
+    assert len(asyncio.run(account.keeper.store.policies(9))) == 2
+
+
+def test_a_policy_that_changes_is_recorded_right_before_a_request(tmp_path: Path) -> None:
+    account = under_a_policy(tmp_path)
+    look_up(account)
+    (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")
+
+    def look() -> bool:
+        account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+        return True
+
+    account.keeper.look_before_sending = look
+    assert asyncio.run(account.keeper._recheck())
+    assert len(asyncio.run(account.keeper.store.policies(9))) == 2

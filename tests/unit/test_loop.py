@@ -7,7 +7,7 @@ real one in memory; the exchange is a small one that behaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -51,6 +51,7 @@ from reconciler.loop import (
     STOPPED_RETRY_S,
     Claim,
     Loop,
+    nothing_to_prepare,
 )
 from reconciler.ports import Connection, Signed
 from reconciler.reconcile import Memory, Options, PassResult, Review, reconcile
@@ -216,6 +217,7 @@ class World:
     claim: Claim = lambda _: None
     owned: Callable[[], bool] = lambda: True
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    prepare: Callable[[bool], Awaitable[None]] = nothing_to_prepare
     lock_timeout_s: float = 0.2
 
     def __post_init__(self) -> None:
@@ -259,6 +261,7 @@ class World:
             claim=self.claim,
             owned=self.owned,
             turn=self.turn,
+            prepare=self.prepare,
             begins_within_s=self.lock_timeout_s,
         )
         asyncio.run(loop.run())

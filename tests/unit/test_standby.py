@@ -272,3 +272,17 @@ def test_it_is_alive_all_the_while() -> None:
     assert vitals.started, "/startupz answers from what it read"
     assert vitals.controller is not None
     assert max(gaps(here.told(WentIdle))) <= CONTROL_RETRY_S + 0.5
+
+
+def test_it_prepares_without_writing_until_it_takes_over() -> None:
+    here, controller = standing_by()
+    asked: list[tuple[float, bool]] = []
+
+    async def prepare(writing: bool) -> None:
+        asked.append((here.clock.now(), writing))
+
+    here.prepare = prepare
+    ends(here, controller, 1050.5)
+    here.run(70.0)
+    assert {writing for at, writing in asked if at < 1050.0} == {False}
+    assert {writing for at, writing in asked if at > 1050.5} == {True}
