@@ -166,7 +166,8 @@ def test_the_remembered_rules_judge_what_enables(lost: Desk, exchange: Exchange)
     exchange.change("ETH-USD", "0/2000/100")
     lost.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/5000"})
     ended = lost.mmp(*APPLY)
-    assert (ended.status, exchange.written()) == (4, [])
+    assert (ended.status, exchange.written()) == (4, ["ETH-USD"])
+    assert exchange.live()["ETH-USD"] == "5000/2000/100", "the accepted setting is restored"
     refused = lost.mmp("plan", "--output", "json").document["refusals"]
     assert [(one["rule"], one["allow"]) for one in refused] == [
         ("bounds.qtyLimit.max", "bounds:ETH-USD"),
@@ -294,7 +295,7 @@ def test_run_without_the_file_holds_what_loosens_until_the_file_is_back(
         time.sleep(2.5)
         assert exchange.written() == ["ETH-USD"]
         exchange.change("BTC-USD", "5000/2000/90000")
-        eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/150", 15.0, "the heal")
+        eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/100", 15.0, "the accepted setting")
         put_in_place(lost.folder / "mmp-policy.yaml", POLICY)
         running.wait_for_log("policy accepted")
         ended = stopped(running)

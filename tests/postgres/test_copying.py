@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from reconciler.cli.main import cli
-from reconciler.core.model import Environment, Family, Kind, LiveRead, LiveRow
+from reconciler.core.model import Accepting, Environment, Family, Kind, LiveRead, LiveRow
 from reconciler.core.pacing import GUARD_S
 from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.verdict import AttemptStatus
@@ -56,8 +56,11 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     slot = await store.reserve(signed("4", ETH), assume_idle=True)
     assert isinstance(slot, Reserved)
     await settle(store, slot.attempt, AttemptStatus.UNKNOWN)
-    await store.reserve(signed("5"), assume_idle=True)
-    await store.adopt({Family("SOL-USD_UM"): setting("7")}, read_begun_at=clock.time)
+    accepting = Accepting(setting("5"), "sha256:1", "loosen:BTC-USD")
+    await store.reserve(signed("5"), assume_idle=True, accepting=accepting)
+    sol = {Family("SOL-USD_UM"): setting("7")}
+    accepted = {family: Accepting(one) for family, one in sol.items()}
+    await store.adopt(sol, read_begun_at=clock.time, accepting=accepted)
     await store.record_live(LiveRead(clock.time, {BTC: LiveRow(setting("3"))}))
     await store.pause([BTC], until=NOON + timedelta(days=1), reason="by hand")
     await store.pause([ETH], until=None, reason="fought", fought={ETH: setting("1")})
@@ -86,11 +89,19 @@ async def seen(store: KeptAccount) -> list[object]:
     attempts = [(one.family, one.setting, one.status, one.is_open) for one in await store.history(99)]
     known = {family: type(one).__name__ for family, one in snapshot.known.items()}
     applied = {family: (one.setting, one.how, one.wall) for family, one in snapshot.applied.items()}
+    places = [one.id for one in await store.history(99)]
+    accepted = {
+        family: [
+            (one.setting, one.at, one.requested, sum(number <= one.attempt for number in places))
+            for one in history
+        ]
+        for family, history in snapshot.accepted.items()
+    }
     return [
         *(snapshot.kind, snapshot.uid, snapshot.host, known, applied, snapshot.live, attempts),
         sorted(sent.hi for sent in snapshot.ledger.sent) if snapshot.ledger else None,
         *(await store.pauses(), await store.overrides(9), await store.strips(NOON)),
-        *(await store.policies(9)),
+        *(await store.policies(9), accepted),
         *((await store.grounds()).retries.tries, await store.accept_file("abc", changed=True)),
     ]
 
