@@ -392,7 +392,7 @@ class _Planner:
         if live is None or live.disabled or before is None:
             return None
         nearest = tightest(live, before)
-        if nearest == before or is_no_looser(nearest, after):
+        if nearest == before or is_no_looser(nearest, after) or is_no_looser(live, after):
             return None
         if isinstance(case.seen, Unreadable) or self._is_stale(case):
             return None

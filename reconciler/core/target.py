@@ -57,9 +57,10 @@ def target(
     as_accepted = {field for field in Field if any(same(field, live, one) for one in alike)}
     if leaves and all(same(field, live, wanted) for field in as_accepted):
         return None
-    return composed(
+    found = composed(
         lambda field: live if field not in as_accepted and is_tighter(field, live, wanted) else wanted
     )
+    return wanted if found.disabled else found
 
 
 def left_tighter(wanted: Setting, live: Setting, accepted: Setting | None = None) -> Setting:

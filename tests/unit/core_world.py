@@ -1,8 +1,9 @@
 """The small world of one family, and what the contract wants done in each of its situations.
 
-A situation is written in words, not in the core's values: what is desired, accepted and on record,
-and what the reads showed. ``expected`` answers from the words alone, following the contract, rules 2 and 3
-of the architecture, and the rules of issue 12 about accepted settings and targets; it shares no code with the planner and knows nothing of instants.
+A situation is written in words, not in the core's values: what is desired, accepted and on record, and
+what the reads showed. ``expected`` answers from the words alone, following the contract, rules 2 and 3 of
+the architecture, and the rules of issue 12 about accepted settings and targets. It shares no code with the
+planner and knows nothing of instants.
 """
 
 from __future__ import annotations
@@ -270,7 +271,9 @@ def expected(case: Situation) -> Answer:
     target = _target(about, aim)
     stays = target is not None and _return_refused(about, target)
     if stays:
-        assert target is not None and about.basis is not None and about.accepted is not None
+        assert target is not None
+        assert about.basis is not None
+        assert about.accepted is not None
         # What live has tighter than accepted stays; the other fields are sent.
         tighter = _fields_tighter(about.basis, target) & _fields_tighter(about.basis, about.accepted)
         target = _mixed_of(target, about.basis, tighter)
@@ -322,7 +325,8 @@ def _target(about: Facts, aim: Value) -> Value | None:
     as_accepted = {place for place in range(3) if live[place] in [one[place] for one in comparable]}
     if reports and all(live[place] == aim[place] for place in as_accepted):
         return None
-    return _mixed_of(aim, live, _fields_tighter(live, aim) - as_accepted)
+    mixed = _mixed_of(aim, live, _fields_tighter(live, aim) - as_accepted)
+    return mixed if mixed[0] else aim  # what is off protects in no field
 
 
 def _return_refused(about: Facts, target: Value) -> bool:
@@ -367,13 +371,8 @@ def _answer(about: Facts, target: Value, why: str, *, settles: bool) -> Answer:
     because = _hold(about, target)
     if reason in ("changed", "drifted"):
         # While the change is refused, what is sent restores what was accepted.
-        reason = "changed" if about.is_change and why_is_change(about) else "drifted"
+        reason = "changed" if about.is_change and not _change_refused(about) else "drifted"
     return Answer("hold" if because else "set", reason, before, target, way(before, target), because)
-
-
-def why_is_change(about: Facts) -> bool:
-    """Tell whether what is sent is for the file's change, and not for what was accepted before."""
-    return not _change_refused(about)
 
 
 def _while_doubtful(about: Facts, answer: Answer) -> Answer:
