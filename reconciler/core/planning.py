@@ -377,13 +377,15 @@ class _Planner:
                 return None
             case None:
                 return self._report(case, by_policy=refused or stays)
-            case Adopt() if after != case.desired and (case.other_file or not isinstance(known, Uncertain)):
+            case Adopt() if (refused or after != case.desired) and (
+                case.other_file or not isinstance(known, Uncertain)
+            ):
                 return self._report(case, by_policy=refused or stays)
             case Adopt() if isinstance(known, Confirmed) and _is_other_file(known, self.rules):
                 # Recording it would hide what the newer file says.
                 return None if is_no_looser(known.setting, after) else self._report(case, by_policy=False)
             case Adopt(reason):
-                return self._adopt(case, after, reason)
+                return self._adopt(case, after, reason, refused=refused)
             case Await() if after != case.desired:
                 return replace(self._report(case, by_policy=refused or stays), reason=Reason.UNCERTAIN)
             case Await(until, before):
@@ -407,9 +409,10 @@ class _Planner:
             return Adopt(Reason.CHANGED) if seen else Write(Reason.CHANGED, case.live)
         return found
 
-    def _adopt(self, case: _Case, after: Setting, reason: Reason) -> Change:
-        accepts = after if after == case.desired and (case.is_change or not case.history) else None
-        is_change = case.is_change and case.accepted is not None and after == case.desired
+    def _adopt(self, case: _Case, after: Setting, reason: Reason, *, refused: bool) -> Change:
+        passes = after == case.desired and not refused
+        accepts = after if passes and (case.is_change or not case.history) else None
+        is_change = passes and case.is_change and case.accepted is not None
         before = case.accepted if is_change else after
         return Change(
             case.family,

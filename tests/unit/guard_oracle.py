@@ -141,7 +141,6 @@ class Model:
     allowed: bool = False
     lost: list[tuple[float, S]] = field(default_factory=list)
     older: list[S] = field(default_factory=list)
-    proven: bool = True
     is_unread: bool = False
     last_sent: S | None = None
     doubt_until: float = float("-inf")
@@ -180,7 +179,7 @@ class Model:
         self.read = self.live
         others = any(one != self.last_sent for one in self._open(now))
         if self.read == self.last_sent and not others:
-            self.proven = True
+            self.older = []
         self.is_unread = False
         if self.file != self.now_accepted:
             self.look_at_record(now)
@@ -189,12 +188,11 @@ class Model:
         """Check a request against the rules, and work out what it makes the accepted setting."""
         self.requests += 1
         mode = self.mode if by_run else "heal"
-        in_doubt = now < self.doubt_until
         if by_run and mode != "heal":
             self._check_c(now, sent)
-        may = [[self.now_accepted], [self.now_accepted, *self._possible(now)]]
-        right: dict[S, set[S]] = {}
-        for aim in self._aims(in_doubt, by_run):
+        may = [[self.now_accepted, *self.older], [self.now_accepted, *self._possible(now)]]
+        right: dict[S | None, set[S]] = {}
+        for aim in self._aims(now, by_run):
             for each in may:
                 right.setdefault(self.goal(aim, each, mode), set()).add(aim)
         if sent not in right:
@@ -204,11 +202,11 @@ class Model:
         if aims == {self.file} and self.file != self.now_accepted:
             self._accept(now, self.file)
         self.look_at_record(now, sent if len(aims) > 1 else None)
-        self.last_sent, self.proven = sent, False
+        self.last_sent = sent
 
     def is_answered(self) -> None:
         """Take note that the newest request was acknowledged."""
-        self.proven, self.older = True, []
+        self.older = []
 
     def is_unanswered(self, now: float, sent: S) -> None:
         """Take note that a request got no answer."""
@@ -234,6 +232,8 @@ class Model:
         elif not (is_adopted or by_doubt):
             self.fail("accepted", now, f"accepted on record is {newest}, expected {before}, file {file}")
         self._accept(now, newest)
+        if is_adopted and sent is None:
+            self.older = []
 
     def is_settled(self, now: float) -> None:
         """Check that nothing is left to do, field by field."""
@@ -243,7 +243,7 @@ class Model:
             return
         self.fixed += 1
         self.read = self.live
-        for aim in self._aims(in_doubt=False, by_run=True):
+        for aim in self._aims(now, by_run=True):
             goal = self.goal(aim, [self.now_accepted], self.mode)
             if self.live != goal:
                 self.fail("end", now, f"live is {self.live}, expected {goal} ({self._words})")
@@ -256,19 +256,31 @@ class Model:
         """Tell whether the policy lets the file's change pass."""
         return passes(self.now_accepted, self.file, self.last_on, self.limits, allowed=self.allowed)
 
-    def _aims(self, in_doubt: bool, by_run: bool) -> tuple[S, ...]:
-        if self.file == self.now_accepted or not (self.step_passes() or not by_run):
-            return (self.now_accepted,)
-        return (self.file, self.now_accepted) if in_doubt and by_run else (self.file,)
+    def _aims(self, now: float, by_run: bool) -> tuple[S, ...]:
+        """Return what the family may be on its way to: the file, or what is accepted while that is refused.
 
-    def goal(self, aim: S, may_be_live: Sequence[S], mode: str) -> S:
-        """Return what is to be in force: the target, field by field."""
+        What a request without an answer carries may be in force, so a change is measured from there, too.
+        It is not certain how long such a request is open.
+        """
+        if self.file == self.now_accepted or (by_run and not self.step_passes()):
+            return (self.now_accepted,)
+        open_passes = all(
+            one.off or passes(one, self.file, None, self.limits, allowed=self.allowed)
+            for one in self._open(now)
+        )
+        return (self.file,) if open_passes or not by_run else (self.file, self.now_accepted)
+
+    def goal(self, aim: S, may_be_live: Sequence[S], mode: str) -> S | None:
+        """Return what is to be in force, field by field; None: the row is missing, and that is only
+        reported."""
         live, accepted = self.read, self.now_accepted
         leaves = mode == "warn" and not (aim == self.file != accepted)
         if mode == "heal":
             goal = aim
         elif live is None or (live.off and live not in may_be_live):
-            goal = live if leaves and live else aim
+            if leaves:
+                return live
+            goal = aim
         else:
             goal = S(*(self._field(place, aim, live, may_be_live, leaves) for place in range(3)))
         if live is None or live.off or accepted.off:
@@ -301,8 +313,7 @@ class Model:
 
     def _possible(self, now: float) -> list[S]:
         """Return the earlier accepted settings that may be live by this program's own requests."""
-        late = [sent for sent in self._open(now) if sent in self.accepted]
-        return late if self.proven else [*self.older, *late]
+        return [*self.older, *(sent for sent in self._open(now) if sent in self.accepted)]
 
     def _accept(self, now: float, setting: S) -> None:
         self.passes_time(now)
