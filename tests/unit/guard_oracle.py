@@ -1,7 +1,9 @@
 """What the guard has to do with one family, by a model that shares no code with the program.
 
-The model sees the events of a test, the reads and the requests that the exchange saw. From these it works out
-which setting is accepted and which request is right. Its arithmetic follows ``docs/policy.md``.
+The model sees the events of a test, and the reads and the requests that reach the exchange. From these it
+works out which setting is accepted and which request is right. Its arithmetic follows ``docs/policy.md``. Only
+what an adoption records, which no request shows, and what may still be open are taken from the record, and
+judged.
 """
 
 from __future__ import annotations
@@ -17,9 +19,6 @@ LOOSE_FOR_S = 75.0
 DOUBT_S = 35.0 + 5.0 + 35.0
 """So long after a request without an answer nothing is certain: it may take effect for 35 s, a read lags by
 5 s, and the next read comes within 35 s."""
-
-EPSILON_S = 1.0
-"""Latencies add up to less than this."""
 
 
 class S(NamedTuple):

@@ -1,7 +1,7 @@
 """A small world that the guard has to get through: events of one family, 40 s apart, then calm.
 
-Loop, pass, planner, store and renderings are the real ones. Time and the exchange are not. Everything that
-the exchange sees goes to the oracle.
+Where a reply was lost, the next events come after 4 s. Loop, pass, planner, store and renderings are the real
+ones; time and the exchange are not. Everything that the exchange sees goes to the oracle.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Renderings:
 
     def claim(self, plan: Plan, policy: Policy | None) -> str:
         changes = tuple((each, each.accepts, each.is_live) for each in plan.changes)
-        key = changes, plan.unchanged, plan.refusals, plan.left_tighter, plan.basis
-        key = (*key, tuple(plan.unmanaged), policy.sha256 if policy else "")
+        under = policy.sha256 if policy else ""
+        key = changes, plan.unchanged, plan.refusals, plan.left_tighter, plan.basis, under
         if key not in self.seen:
             context = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
             text = plan_text(plan, context, simulator=False) + plans_markdown([(plan, context)])
@@ -195,7 +195,7 @@ class World:
     events: Sequence[str]
     mode: DriftPolicy = DriftPolicy.HEAL_LOOSENED
     clock: Clock = field(default_factory=Clock)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     stopped: bool = False
     over: bool = False
     done: int = 0
