@@ -31,7 +31,14 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.core.pacing import Ledger
-from reconciler.core.records import AttemptRecord, Holder, NameRecord, OverrideRecord, StateSnapshot
+from reconciler.core.records import (
+    AcceptedRecord,
+    AttemptRecord,
+    Holder,
+    NameRecord,
+    OverrideRecord,
+    StateSnapshot,
+)
 from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
@@ -381,6 +388,10 @@ class AccountStore(Store, Protocol):
 
     async def overrides(self, limit: int, family: str = "*") -> Sequence[OverrideRecord]:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
+        ...
+
+    async def accepted_log(self, limit: int, family: str = "*") -> Sequence[AcceptedRecord]:
+        """Return at most ``limit`` accepted settings of families matching the glob, newest first."""
         ...
 
     async def resume(self, families: Iterable[Family]) -> None:

@@ -19,7 +19,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
-from reconciler.report.status import HistoryLine, OverrideLine
+from reconciler.report.status import AcceptedLine, HistoryLine, OverrideLine
 
 if TYPE_CHECKING:
     from reconciler.ports import State
@@ -53,7 +53,8 @@ def history(
 ) -> None:
     """Show every Set MMP attempt on record and what came of it, newest first.
 
-    Refusals of a policy or guard that someone overrode with --allow are shown with their reason.
+    Adoptions that changed the accepted setting are shown with the setting accepted before. Refusals of a
+    policy or guard that someone overrode with --allow are shown with their reason.
 
     Reads the state only: no keys and no network.
 
@@ -74,7 +75,7 @@ def history(
     pairs = list(zip(desired, told_of_all, strict=True))
     if out.json:
         documents = [
-            history_document(one.account, one.environment.value, told.lines, told.overrides)
+            history_document(one.account, one.environment.value, told.lines, told.overrides, told.accepted)
             for one, told in pairs
         ]
         out.document(several("history", documents))
@@ -85,6 +86,7 @@ def history(
             one.environment.value,
             told.lines,
             told.overrides,
+            told.accepted,
             simulator=told.simulator,
             paint=out.paint(),
         )
@@ -99,6 +101,7 @@ class Told:
 
     lines: list[HistoryLine] = field(default_factory=list)
     overrides: list[OverrideLine] = field(default_factory=list)
+    accepted: list[AcceptedLine] = field(default_factory=list)
     simulator: bool = False
 
 
@@ -132,4 +135,17 @@ async def _told(desired: Desired, state: State | None, limit: int, glob: str) ->
         OverrideLine(record.family, record.refusal, record.reason, record.at)
         for record in await store.overrides(limit, glob)
     ]
-    return Told(lines, overrides, kind is Kind.SIMULATOR)
+    accepted = [
+        AcceptedLine(
+            family=record.family,
+            before=record.before,
+            setting=record.setting,
+            how=record.how.value,
+            digest=record.digest,
+            override=record.override,
+            file_sha256=record.file_sha256,
+            at=record.at,
+        )
+        for record in await store.accepted_log(limit, glob)
+    ]
+    return Told(lines, overrides, accepted, kind is Kind.SIMULATOR)

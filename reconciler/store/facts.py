@@ -29,7 +29,14 @@ from reconciler.core.model import (
     Unresolved,
 )
 from reconciler.core.pacing import BURST, CALM_SENDS, Ledger, Sent, still_counts
-from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, OverrideRecord
+from reconciler.core.records import (
+    AcceptedRecord,
+    AppliedRecord,
+    AttemptRecord,
+    How,
+    LiveRecord,
+    OverrideRecord,
+)
 from reconciler.core.retry import RetryRecord, Tries
 from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
@@ -353,6 +360,28 @@ def turn_of(row: TurnRow) -> Turn:
 def override_record(row: OverrideRow) -> OverrideRecord:
     """Return an override row as a record for people."""
     return OverrideRecord(Family(row.family), row.refusal, row.reason, datetime.fromisoformat(row.at_wall))
+
+
+def accepted_log(rows: Iterable[AcceptedRow]) -> list[AcceptedRecord]:
+    """Return accepted settings as records for people, newest first; ``rows`` are oldest first."""
+    before: dict[str, Setting] = {}
+    found: list[AcceptedRecord] = []
+    for row in rows:
+        setting = setting_of(row)
+        found.append(
+            AcceptedRecord(
+                Family(row.family),
+                before.get(row.family),
+                setting,
+                How(row.how),
+                row.digest,
+                row.override,
+                row.file_sha256,
+                datetime.fromisoformat(row.at_wall),
+            )
+        )
+        before[row.family] = setting
+    return found[::-1]
 
 
 def seen_rows(
