@@ -383,8 +383,8 @@ class _Planner:
             return _unreadable(case)
         if after is None:
             return self._report(case, by_policy=refused)
-        if stays and case.live is not None:
-            after = left_tighter(after, case.live)
+        if stays and case.live is not None and case.accepted is not None:
+            after = left_tighter(after, case.live, case.accepted)
         known = (
             last_proof(case.known) or Never() if _superseded(case, self.rules, self.reads) else case.known
         )

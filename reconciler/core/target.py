@@ -60,9 +60,16 @@ def target(
     return composed(of)
 
 
-def left_tighter(wanted: Setting, live: Setting) -> Setting:
-    """Return ``wanted``, with each field that live has tighter as live has it."""
-    return composed(lambda field: live if is_tighter(field, live, wanted) else wanted)
+def left_tighter(wanted: Setting, live: Setting, accepted: Setting) -> Setting:
+    """Return ``wanted``, with each field that live has tighter than it and than accepted as live has it.
+
+    A field that live has as it was accepted becomes as wanted: that step was judged from there.
+    """
+
+    def stays(field: Field) -> bool:
+        return is_tighter(field, live, wanted) and is_tighter(field, live, accepted)
+
+    return composed(lambda field: live if stays(field) else wanted)
 
 
 def composed(of: Callable[[Field], Setting]) -> Setting:

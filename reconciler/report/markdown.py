@@ -164,7 +164,9 @@ def _section(plan: Plan, context: Context) -> list[Piece]:
         said += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
         found.append(Rows(f"\n#### Held: not sent\n\n{said}", held))
     if stays := _stays_tighter(plan, context.path):
-        found.append(Rows(f"\n#### Left tighter\n\n{left_tighter_by(context, code)}:\n\n", stays))
+        found.append(
+            Rows(f"\n#### Stays tighter than the file\n\n{left_tighter_by(context, code)}:\n\n", stays)
+        )
     if plan.unmanaged:
         found.append(_unmanaged(plan))
     if diff:

@@ -43,14 +43,10 @@ def refused_by(context: Context, quote: Quote) -> str:
 
 def left_tighter_by(context: Context, quote: Quote) -> str:
     """Return the words that come before what stays tighter than the file says, without a colon."""
-    policy = f" of {quote(context.policy.path)}" if context.policy else ""
+    policy = quote(context.policy.path) if context.policy else "the guard"
     if context.kept is not None:
-        return f"Left tighter, as the plan file says{policy}; mmp apply judges again"
-    return (
-        f"Left tighter, as live has it: the policy{policy} refuses to undo that"
-        if policy
-        else ("Left tighter, as live has it: the guard refuses to undo that")
-    )
+        return f"Stays tighter, as the plan file says of {policy}; mmp apply judges again"
+    return f"Stays tighter, as live has it: {policy} refuses to undo that"
 
 
 def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:

@@ -413,7 +413,9 @@ def _accepted_line(line: AcceptedLine, width: int, paint: Paint) -> str:
     )
     way = direction(line.before, line.setting)
     assert way is not None, "only what differs is shown"
-    return "  ".join([when, word, f"{moves}  ({way.value} since accepted; live was so, no request)"])
+    return "  ".join(
+        [when, word, f"{moves}  ({way.value} from the accepted setting; live was so, no request)"]
+    )
 
 
 def _override_line(override: OverrideLine, width: int, paint: Paint) -> str:

@@ -247,7 +247,7 @@ def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: boo
             why = f"{_REASONS[change.reason]}; request {change.order}, {when}{stays}"
             told = f"{change_words(change)}  ({why})"
         case Action.ADOPT if change.fields:
-            told = f"{change_words(change)}  ({word} since accepted; {LIVE_IS_SO})"
+            told = f"{change_words(change)}  ({word} from the accepted setting; {LIVE_IS_SO})"
             word = "adopt"
         case Action.ADOPT:
             symbol, word, tone = "=", "adopt", Tone.QUIET
@@ -255,7 +255,8 @@ def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: boo
         case Action.HOLD:
             assert change.because is not None
             held = hold_words(change, stays_tighter=stays_tighter)
-            told = f"{change_words(change)}  ({word}{' since accepted' if change.is_live else ''}; {held})"
+            base = " from the accepted setting" if change.is_live else ""
+            told = f"{change_words(change)}  ({word}{base}; {held})"
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)

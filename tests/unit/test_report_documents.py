@@ -409,6 +409,7 @@ def test_a_history_of_nothing_is_a_document_too() -> None:
         "environment": "live",
         "attempts": [],
         "overrides": [],
+        "accepted": [],
     }
 
 
