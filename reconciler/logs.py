@@ -236,7 +236,7 @@ def told(event: Event) -> Told | None:
             }
             return (
                 "warning",
-                "adopted with nothing on record, though the policy refuses such a setting",
+                "adopted with nothing on record: the policy would refuse it",
                 values,
             )
         case Compared() | WentIdle() | WentOn():
