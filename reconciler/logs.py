@@ -227,8 +227,18 @@ def told(event: Event) -> Told | None:
             return "info", "planned", {"plan": plan_sentence(plan), "digest": plan.digest}
         case Waiting(_, cause, family, remaining, _):
             return "debug", "waiting", {"for": cause.value, "family": family, "remaining": remaining}
-        case Adopted(settings):
+        case Adopted(settings, ()):
             return "info", "adopted", {"families": sorted(settings)}
+        case Adopted(settings, unfit):
+            values = {
+                "families": sorted(settings),
+                "breaks": [f"{one.family}: {one.sentence}" for one in unfit],
+            }
+            return (
+                "warning",
+                "adopted with nothing on record: the policy would refuse it",
+                values,
+            )
         case Compared() | WentIdle() | WentOn():
             return None
         case PassEnded(took_s, finished):

@@ -32,6 +32,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger
 from reconciler.core.records import (
+    AcceptedRecord,
     AttemptRecord,
     Holder,
     NameRecord,
@@ -413,6 +414,10 @@ class AccountStore(Store, Protocol):
 
         False, and nothing is recorded, where another policy is on record, or none that counts.
         """
+        ...
+
+    async def accepted_log(self, limit: int, family: str = "*") -> Sequence[AcceptedRecord]:
+        """Return at most ``limit`` accepted settings of families matching the glob, newest first."""
         ...
 
     async def resume(self, families: Iterable[Family]) -> None:

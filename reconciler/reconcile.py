@@ -58,9 +58,9 @@ from reconciler.core.model import (
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.pauses import fought_no_more, in_force
-from reconciler.core.plan import Change, Doubts, Plan, Reason, Rules, with_schedule
+from reconciler.core.plan import Change, Doubts, Plan, Reason, Rules, first_records, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import Allow, PolicyInForce
+from reconciler.core.policy import Allow, PolicyInForce, unfit
 from reconciler.core.retry import (
     NO_TRIES,
     Rejection,
@@ -683,7 +683,8 @@ class _Pass:
         for family in adopted:
             self.memory.done.setdefault(family, Outcome.ADOPTED)
         if adopted:
-            self.observe(Adopted(adopted))
+            first = first_records(one for one in self.plan.changes if one.family in adopted)
+            self.observe(Adopted(adopted, unfit(first, self.options.policy().policy)))
         if len(adopted) < len(settings):
             self._forget_reads()  # another process wrote since: only a new read shows live
 

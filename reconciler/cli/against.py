@@ -18,7 +18,15 @@ from reconciler.core.model import Desired
 from reconciler.core.plan import Plan, Rules, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.problems import printable
-from reconciler.core.snapshot import Snapshot, known_by, ledger_of, paused_by, reads_of, too_old
+from reconciler.core.snapshot import (
+    Snapshot,
+    accepted_by,
+    known_by,
+    ledger_of,
+    paused_by,
+    reads_of,
+    too_old,
+)
 from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError
 from reconciler.report.documents import Published
 from reconciler.report.words import duration
@@ -82,7 +90,8 @@ def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: f
 def plan_against(desired: Desired, snapshot: Snapshot, rules: Rules) -> Plan:
     """Return the plan as the snapshot's record, live read and pauses suggest it, under ``rules``."""
     now = time.monotonic()
-    rules = replace(rules, paused=paused_by(snapshot, desired, datetime.now(UTC)))
+    paused = paused_by(snapshot, desired, datetime.now(UTC))
+    rules = replace(rules, paused=paused, accepted=accepted_by(snapshot))
     plan = make_plan(desired, known_by(snapshot, now), reads_of(snapshot, now), rules, now)
     return with_schedule(plan, ledger_of(snapshot, now), now, assume_idle=False)
 

@@ -70,7 +70,7 @@ from reconciler.reconcile import (
     survey,
 )
 from reconciler.report.documents import Context, apply_document, several
-from reconciler.report.refusals import override_command, protection_command
+from reconciler.report.refusals import override_command, protection_command, tighter_commands
 from reconciler.report.text import plan_text, results_text
 from reconciler.report.words import count
 
@@ -112,7 +112,9 @@ class Order:
     @property
     def reviewed(self) -> Reviewed | None:
         """What the plan file lets through; None when there is none."""
-        return None if self.saved is None else reviewed(self.saved.plan)
+        if self.saved is None:
+            return None
+        return reviewed(self.saved.plan, frozenset(allow.family for allow in self.allowed))
 
     def only(self, desired: Desired) -> frozenset[Family] | None:
         """Return the families to look at; None for all that are desired."""
@@ -463,6 +465,7 @@ class Applying:
         for run, told in zip(self.runs, outcomes, strict=True):
             if run.result is not None and run.problem is None and not self.out.json:
                 self.out.result(self._results_text(run, told))
+                self._tell_left_tighter(run)
             if run.told is not None:
                 self.out.tell(self._placed(run, run.told))
         if self.stop.status is not None:
@@ -472,6 +475,12 @@ class Applying:
         statuses = [status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)]
         missing = all(run.rules.missing for run in self.runs if status_of(run, ()) is Exit.INVALID)
         return combined(statuses, outcomes, missing=missing)
+
+    def _tell_left_tighter(self, run: Run) -> None:
+        """Name the command that sets what the file says where fields stayed tighter."""
+        if run.left is not None:
+            for family, command in tighter_commands(run.left, run.desired.path).items():
+                self.out.note(f"{family} stays tighter than the file; to set what it says: {command}")
 
     def _results_text(self, run: Run, told: tuple[Result, ...]) -> str:
         simulator = doors.is_simulator(self.order.base)
@@ -674,6 +683,8 @@ def _refusal(plan: Plan, policy: Policy | None, path: str, outcome: str = "nothi
     hint = f"if that is meant: {override_command(plan, families, path)}"
     if protection := protection_command(plan, path):
         hint += f"; to send only what adds protection: {protection}"
+    if any(change.is_live and change.family in families for change in plan.changes):
+        hint += "; to put back what was accepted, write it into the file and apply that"
     return Refused(
         "guard-disable" if guard else "policy",
         f"{outcome}, because the {'guard' if guard else 'policy'} refuses {told}",

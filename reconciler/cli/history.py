@@ -20,7 +20,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
-from reconciler.report.status import HistoryLine, OverrideLine, PolicyLine
+from reconciler.report.status import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
 
 if TYPE_CHECKING:
     from reconciler.ports import AccountStore, State
@@ -54,8 +54,9 @@ def history(
 ) -> None:
     """Show every Set MMP attempt on record and what came of it, newest first.
 
-    Refusals of a policy or guard that someone overrode with --allow are shown with their reason. So are
-    the policies that came into force, and those that were given up with --no-policy.
+    Adoptions that changed the accepted setting are shown with the setting accepted before. Refusals of a
+    policy or guard that someone overrode with --allow are shown with their reason. So are the policies that
+    came into force, and those that were given up with --no-policy.
 
     Reads the state only: no keys and no network.
 
@@ -76,7 +77,9 @@ def history(
     pairs = list(zip(desired, told_of_all, strict=True))
     if out.json:
         documents = [
-            history_document(one.account, one.environment.value, told.lines, told.overrides, told.policies)
+            history_document(
+                one.account, one.environment.value, told.lines, told.overrides, told.policies, told.accepted
+            )
             for one, told in pairs
         ]
         out.document(several("history", documents))
@@ -88,6 +91,7 @@ def history(
             told.lines,
             told.overrides,
             told.policies,
+            told.accepted,
             simulator=told.simulator,
             paint=out.paint(),
         )
@@ -103,6 +107,7 @@ class Told:
     lines: list[HistoryLine] = field(default_factory=list)
     overrides: list[OverrideLine] = field(default_factory=list)
     policies: list[PolicyLine] = field(default_factory=list)
+    accepted: list[AcceptedLine] = field(default_factory=list)
     simulator: bool = False
 
 
@@ -136,7 +141,21 @@ async def _told(desired: Desired, state: State | None, limit: int, glob: str) ->
         OverrideLine(record.family, record.refusal, record.reason, record.at)
         for record in await store.overrides(limit, glob)
     ]
-    return Told(lines, overrides, await _policies(store, limit), kind is Kind.SIMULATOR)
+    accepted = [
+        AcceptedLine(
+            family=record.family,
+            before=record.before,
+            setting=record.setting,
+            how=record.how.value,
+            digest=record.digest,
+            override=record.override,
+            file_sha256=record.file_sha256,
+            at=record.at,
+        )
+        for record in await store.accepted_log(limit, glob)
+    ]
+    policies = await _policies(store, limit)
+    return Told(lines, overrides, policies, accepted, kind is Kind.SIMULATOR)
 
 
 async def _policies(store: AccountStore, limit: int) -> list[PolicyLine]:

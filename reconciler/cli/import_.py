@@ -16,10 +16,12 @@ from reconciler.cli.options import (
     StatePlace,
     exchange_options,
     output_option,
+    policy_option,
     state_options,
     state_place,
 )
 from reconciler.cli.output import Output
+from reconciler.cli.showing import warn_of_first_records
 from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, view
 from reconciler.core.model import (
     Accepting,
@@ -33,9 +35,12 @@ from reconciler.core.model import (
     Never,
     Uncertain,
 )
+from reconciler.core.plan import Action, Doubts, Rules
+from reconciler.core.planning import make_plan
+from reconciler.core.policy import GUARD_RULE, unfit
 from reconciler.core.problems import printable
 from reconciler.core.verdict import Reply
-from reconciler.errors import MmpError, UsageError
+from reconciler.errors import Exit, MmpError, Refused, UsageError
 from reconciler.report.starter import DEFAULT_PREFIX, Naming
 from reconciler.report.words import families
 
@@ -43,8 +48,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reconciler.core.model import AccountInfo, Setting
+    from reconciler.core.plan import Plan
+    from reconciler.core.policy import Policy, Refusal
     from reconciler.okx.wire import BaseUrl
-    from reconciler.ports import AccountStore, Clock, Exchange
+    from reconciler.ports import AccountStore, Clock, Exchange, Grounds
     from reconciler.report.starter import Imported
 
 
@@ -77,6 +84,12 @@ class PrefixType(click.ParamType[str]):
     show_default=True,
     help="Where the keys are looked up.",
 )
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Also record what is live for families that have a record; the policy judges that.",
+)
+@policy_option
 @state_options
 @exchange_options
 @output_option("text", "json")
@@ -85,6 +98,8 @@ def import_(
     account: str,
     environment: str,
     prefix: str,
+    adopt: bool,
+    policy_file: str | None,
     state: str | None,
     lock_timeout: float,
     base_url: str,
@@ -99,12 +114,17 @@ def import_(
     Needs a key with Read permission and sends nothing. Families without a record are recorded as
     adopted, so that mmp plan shows no changes for them afterwards. Nothing is overwritten.
 
+    With --adopt the families that have a record are recorded as well, as an adoption in mmp plan: the
+    policy or guard judges live from the accepted setting. If it refuses one, nothing is written or
+    recorded (3); without --adopt the file is written, and mmp plan shows the refusal and its --allow.
+
     A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
 
     \b
     Examples:
       mmp import && mmp plan
       mmp import --environment demo --account paper --out accounts/paper.yaml
+      mmp import --adopt --out new.yaml
       mmp import --out -
     """
     import asyncio  # late: help texts and usage errors need no event loop
@@ -121,7 +141,11 @@ def import_(
         state=state_place(state, () if path == STDOUT else (path,)),
         lock_timeout_s=lock_timeout,
         base=doors.base_url(base_url, allow_hosts),
+        adopt=adopt,
+        policy=None if path == STDOUT else _policy(path, policy_file, out),
     )
+    if adopt and path == STDOUT:
+        raise UsageError("adopt-stdout", "--adopt records what the file says, and --out - writes no file")
     refuse_existing(path)
     _tell(asked, asyncio.run(_import(asked)), out)
 
@@ -135,15 +159,23 @@ class Asked:
     state: StatePlace
     lock_timeout_s: float
     base: BaseUrl
+    adopt: bool
+    policy: Policy | None
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was found, and the file's text; ``differing`` families have another value on record."""
+    """What was found, and the file's text; ``differing`` families have another value on record.
+
+    ``desired`` is what the file says. ``unfit``: what the policy says of what was recorded with nothing on
+    record.
+    """
 
     found: Imported
     text: str
+    desired: Desired
     differing: tuple[Family, ...] = ()
+    unfit: tuple[Refusal, ...] = ()
 
 
 async def _import(asked: Asked) -> Written:
@@ -171,7 +203,8 @@ async def _keep(
     asked: Asked, info: AccountInfo, store: AccountStore, exchange: Exchange, clock: Clock, read: LiveRead
 ) -> Written:
     """Write the file, and record what the read proves, next to what is on record under the lock."""
-    known = await store.known()
+    grounds = await store.grounds()
+    known = grounds.known
     reads = Reads(read)
     for _ in range(SURVEY_READS):
         if _proven(reads, known) == read.rows.keys() | known.keys():
@@ -181,20 +214,61 @@ async def _keep(
         read = await _read(exchange)
         reads = reads.then(read)
     written = _written(asked, info, read, clock)
+    proven = _proven(reads, known)
+    settings = {
+        family: one
+        for family, one in written.found.settings.items()
+        if family in proven and _is_unrecorded(family, grounds)
+    }
+    first, digest = unfit(settings, asked.policy), ""
+    if asked.adopt:
+        plan = _adoptions(written.desired, grounds, reads, asked, clock)
+        digest = plan.digest
+        settings |= {one.family: one.after for one in plan.of(Action.ADOPT) if one.known_at is None}
     write_new(asked.path, written.text)
     last_rows = (await store.last_rows()).items()
     await store.record_live(
         read, last_seen={one: seen.row for one, seen in last_rows if one not in read.rows}
     )
-    proven = _proven(reads, known)
-    settings = {
-        family: one
-        for family, one in written.found.settings.items()
-        if family in proven and isinstance(known.get(family, Never()), Never)
-    }
-    accepting = {family: Accepting(setting) for family, setting in settings.items()}
+    accepting = {family: Accepting(setting, digest) for family, setting in settings.items()}
     await store.adopt(settings, read_begun_at=read.begun_at, accepting=accepting)
-    return replace(written, differing=_differing(written.found.settings, known))
+    others = {family: one for family, one in written.found.settings.items() if family not in settings}
+    return replace(written, differing=_differing(others, known), unfit=first)
+
+
+def _is_unrecorded(family: Family, grounds: Grounds) -> bool:
+    """Tell whether nothing is on record of a family: no request, no proof, no accepted setting."""
+    return isinstance(grounds.known.get(family, Never()), Never) and family not in grounds.accepted
+
+
+def _adoptions(desired: Desired, grounds: Grounds, reads: Reads, asked: Asked, clock: Clock) -> Plan:
+    """Return the plan of a file that says what is live. Raises Refused if an adoption is refused."""
+    rules = Rules(
+        policy=asked.policy, accepted=grounds.accepted, wall=clock.wall(), doubts=Doubts.LEAVE_OUT
+    )
+    plan = make_plan(desired, grounds.known, reads, rules, clock.now())
+    refused = [one for one in plan.refusals if one.family in desired.families]
+    if refused:
+        told = "; ".join(f"{one.family}: {one.sentence}" for one in refused)
+        raise Refused(
+            "guard-disable" if all(one.rule == GUARD_RULE for one in refused) else "policy",
+            f"nothing was written or recorded, because the {'policy' if asked.policy else 'guard'} refuses"
+            f" to accept what is live: {told}",
+            "leave out --adopt: then the file is written, and mmp plan shows each refusal and its --allow",
+            path=asked.policy.path if asked.policy else None,
+        )
+    return plan
+
+
+def _policy(path: str, named: str | None, out: Output) -> Policy | None:
+    """Return the policy that is named, or that is beside the file; None without one."""
+    from reconciler.desired.policy import policy_for
+
+    found = policy_for(path, named)
+    if found is not None and found.policy is None:
+        doors.tell_problems([found], out)
+        raise click.exceptions.Exit(Exit.INVALID)
+    return None if found is None else found.policy
 
 
 def _differing(settings: Mapping[Family, Setting], known: Mapping[Family, Known]) -> tuple[Family, ...]:
@@ -231,18 +305,18 @@ def _written(asked: Asked, info: AccountInfo, read: LiveRead, clock: Clock) -> W
     if not found.settings:
         raise _nothing(found)
     text = import_text(found, asked.naming, info, host=asked.base.host, wall=clock.wall())
-    _check(text, asked, found)
-    return Written(found, text)
+    return Written(found, text, _checked(text, asked, found))
 
 
-def _check(text: str, asked: Asked, found: Imported) -> None:
-    """Hold the file to what was read, before anybody relies on it."""
+def _checked(text: str, asked: Asked, found: Imported) -> Desired:
+    """Return what the file says, after checking that it is what was read."""
     from reconciler.desired.reader import read_config
 
     reading = read_config(text.encode(), asked.path)
     assert reading.desired is not None, reading.problems
     said = {family: wanted.setting for family, wanted in reading.desired.families.items()}
     assert said == found.settings, "the file does not say what was read"
+    return reading.desired
 
 
 def _desired(naming: Naming) -> Desired:
@@ -263,6 +337,7 @@ def _tell(asked: Asked, written: Written, out: Output) -> None:
     found, naming = written.found, asked.naming
     for family, why in found.left_out.items():
         out.note(f"warning[left-out] {family} is not in the file: {printable(why)}")
+    warn_of_first_records(written.unfit, out)
     if asked.path == STDOUT:
         out.result(written.text)
     elif out.json:

@@ -26,16 +26,23 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.cli.saving import save_plan
-from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
+from reconciler.cli.showing import (
+    PLAN_FORMATS,
+    fail_on_option,
+    show_plans,
+    status_of,
+    warn_of_first_records,
+)
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.pauses import paused
-from reconciler.core.plan import Plan, Rules, with_schedule
+from reconciler.core.plan import Plan, Rules, first_records, with_schedule
+from reconciler.core.policy import unfit
 from reconciler.errors import MmpError, UsageError, worst
 
 if TYPE_CHECKING:
     from reconciler.core.model import Desired
     from reconciler.core.pacing import Ledger
-    from reconciler.core.policy import Policy
+    from reconciler.core.policy import Policy, Refusal
     from reconciler.core.records import PolicyRecord
     from reconciler.core.snapshot import Snapshot
     from reconciler.okx.timing import ExchangeClock
@@ -65,13 +72,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One account's plan, and what it is about."""
+    """One account's plan, and what it is about.
+
+    ``unfit``: what the policy says of settings that are recorded as live has them, with nothing on record.
+    """
 
     plan: Plan
     context: Context
     origin: Origin
     missing: PolicyRecord | None = None
     """The policy on record, if its file is missing."""
+    unfit: tuple[Refusal, ...] = ()
 
 
 @click.command()
@@ -171,6 +182,8 @@ def plan(
         plans, contexts = [one.plan for one in made], [one.context for one in made]
         if out_file is not None:
             save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=expires)
+        for each in made:
+            warn_of_first_records(each.unfit, out)
         show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
         statuses.append(status_of(plans, contexts, out, fail_on=fail_on, changes_count=detailed_exitcode))
     ctx.exit(worst(statuses))
@@ -275,7 +288,8 @@ async def _plan_one(
     now = clock.now()
     plan = with_schedule(made, _as_of(record.ledger, now), now, assume_idle=False)
     origin = Origin(doors.is_simulator(asked.base), record.uid)
-    return Made(plan, Context.of(desired, asked.base.host, policy, missing), origin, missing)
+    context = Context.of(desired, asked.base.host, policy, missing)
+    return Made(plan, context, origin, missing, unfit(first_records(plan.changes), policy))
 
 
 def _as_of(ledger: Ledger, now: float) -> Ledger:
@@ -313,7 +327,8 @@ def _plan_against(
     rules = Rules(policy=policy, only=chosen(desired, asked.globs))
     context = replace(Context.of(desired, snapshot.host, policy), against=published(snapshot))
     origin = Origin(snapshot.simulator, snapshot.uid)
-    return Made(plan_against(desired, snapshot, rules), context, origin)
+    plan = plan_against(desired, snapshot, rules)
+    return Made(plan, context, origin, unfit=unfit(first_records(plan.changes), policy))
 
 
 def _check_together(

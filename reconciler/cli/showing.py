@@ -9,11 +9,13 @@ import click
 
 from reconciler.cli.options import together
 from reconciler.cli.output import Output
-from reconciler.core.plan import Action, Basis, Plan, Reason
+from reconciler.core.direction import Direction, direction
+from reconciler.core.plan import Basis, Change, Plan, Reason
 from reconciler.core.problems import printable
 from reconciler.errors import Exit, Refused
 
 if TYPE_CHECKING:
+    from reconciler.core.policy import Refusal
     from reconciler.report.documents import Context
 
 PLAN_FORMATS = ("text", "json", "markdown", "gitlab")
@@ -84,6 +86,15 @@ def show_plans(
             out.result(plans_text(pages, simulator=simulator, paint=out.paint()))
 
 
+def warn_of_first_records(unfit: Sequence[Refusal], out: Output) -> None:
+    """Tell on stderr what the policy says of settings that are recorded with nothing on record."""
+    for one in unfit:
+        out.note(
+            f"warning[first-record] {one.family}: nothing is on record, so live is recorded as it is; "
+            f"the policy would refuse such a change: {printable(one.sentence)}"
+        )
+
+
 def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> None:
     """Tell on stderr what other documents say in fields or not at all: whose settings, which policy."""
     from reconciler.report.accounts import account_sentences
@@ -127,9 +138,15 @@ def _has(kind: str, plan: Plan, context: Context) -> bool:
         case "drift":
             return any(change.reason is Reason.DRIFTED for change in plan.changes)
         case "policy":
-            return bool(plan.refusals)
+            return bool(plan.refusals or plan.left_tighter)
         case _:
-            return any(change.direction == kind for change in plan.changes)
+            return any(kind in _directions(change) for change in plan.changes)
+
+
+def _directions(change: Change) -> tuple[Direction | None, ...]:
+    """Return which way a change goes, and which way from the accepted setting if that is another."""
+    base = change.measured_from
+    return (change.direction, *(() if base is None else (direction(base, change.after),)))
 
 
 def _changes(plan: Plan, context: Context) -> bool:
@@ -141,4 +158,4 @@ def _changes(plan: Plan, context: Context) -> bool:
         return True
     if plan.basis is Basis.FILE and plan.unmanaged:
         return True
-    return any(change.action is not Action.ADOPT for change in plan.changes)
+    return any(change.is_changed for change in plan.changes)

@@ -14,6 +14,7 @@ from reconciler.core.evidence import NO_READS, Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, Reason, Rules
+from reconciler.core.policy import Refusal
 from reconciler.core.problems import Problem
 from reconciler.core.records import Holder
 from reconciler.core.verdict import AttemptStatus, Reply
@@ -159,9 +160,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A read proved settings in force that were not on record; no request was sent."""
+    """A read proved settings in force that were not on record; no request was sent.
+
+    ``unfit``: what the policy says of those of which nothing was on record; it is only reported.
+    """
 
     settings: dict[Family, Setting]
+    unfit: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from reconciler.core.direction import changed_fields
 from reconciler.core.model import Family
 from reconciler.core.plan import Action, Because, Change, Plan
 from reconciler.core.saved import Reviewed, instant, moved
@@ -37,13 +38,17 @@ WAITING_HOLDS = frozenset({Because.FROZEN, Because.PAUSED})
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one family. ``code`` is OKX's where it answered, else a word of ours."""
+    """What came of one family. ``code`` is OKX's where it answered, else a word of ours.
+
+    ``partly``: some of its fields were settled, and what is held are the others.
+    """
 
     family: Family
     outcome: Outcome
     code: str
     message: str
     attempts: int
+    partly: bool = False
 
 
 def results(
@@ -71,7 +76,12 @@ def results(
     }
     for family, change in remaining.items():
         tries = attempts.get(family, 0)
-        if change.because is Because.STALE:
+        stays = _left_tighter(change, left)
+        if stays:
+            assert change.because is not None, "it is held"
+            code, partly = change.because.value, done.get(family) in SETTLED
+            found[family] = Result(family, Outcome.HELD, code, stays, tries, partly)
+        elif change.because is Because.STALE:
             found[family] = Result(family, Outcome.STALE, "stale", moved(change, reviewed or {}), tries)
         else:
             found[family] = _unsettled(change, family in uncertain, refusals.get(family), tries, ended)
@@ -86,13 +96,21 @@ def exit_status(outcomes: tuple[Result, ...], left: Plan | None, ended: Exit = E
     if ended in (Exit.INTERRUPTED, Exit.TERMINATED):
         return ended
     unsettled = [result for result in outcomes if result.outcome not in SETTLED]
-    if unsettled and len(unsettled) < len(outcomes):
+    if unsettled and (len(unsettled) < len(outcomes) or any(result.partly for result in unsettled)):
         return Exit.PARTLY
     waiting = (
         {change.family for change in left.changes if change.because in WAITING_HOLDS} if left else set()
     )
     sent = any(result.attempts for result in outcomes)
     return worst([ended, *(_status_of(result, waiting, sent) for result in unsettled)])
+
+
+def _left_tighter(change: Change, left: Plan | None) -> str:
+    """Return what stays tighter of a family that is held for that alone, and why; empty for any other."""
+    if left is None or change.because not in _REFUSERS:
+        return ""
+    refused = "; ".join(one.sentence for one in left.left_tighter if one.family == change.family)
+    return refused and f"{tighter_words(change)}: refused from live: {refused}"
 
 
 def _in_sync(left: Plan | None) -> set[Family]:
@@ -138,9 +156,34 @@ HOLD_WORDS = {
 """Why a family is held, as people read it; :func:`hold_words` adds details."""
 
 
-def hold_words(change: Change) -> str:
-    """Return why a held change is held, as people read it."""
+_REFUSERS = {Because.POLICY: "policy", Because.GUARD: "guard"}
+
+
+def tighter_words(change: Change) -> str:
+    """Return which fields stay as live has them: ``qtyLimit stays 10 (live), the file says 100``.
+
+    Empty where all fields become as the file says.
+    """
+    now = change.after if change.desired is not None or change.action is not Action.HOLD else change.before
+    if now is None:
+        return ""
+    return ", ".join(
+        f"{name.value} stays {now.field_text(name)} (live), the file says {change.wanted.field_text(name)}"
+        for name in changed_fields(now, change.wanted)
+    )
+
+
+def hold_words(change: Change, *, stays_tighter: bool = False) -> str:
+    """Return why a held change is held, as people read it.
+
+    ``stays_tighter``: what is refused is only to undo what live has tighter.
+    """
     assert change.because is not None, "the change is held"
+    if change.because in _REFUSERS and (stays_tighter or change.is_live):
+        refuser = _REFUSERS[change.because]
+        if stays_tighter:
+            return f"live stays tighter: the {refuser} refuses to undo that"
+        return f"live is so already, and the {refuser} refuses to accept it"
     if change.because is Because.GUARD and not change.after.disabled:
         return "would be as good as switching protection off"
     if change.because is not Because.DRIFT_POLICY or not change.other_file:

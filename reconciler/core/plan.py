@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, StrEnum, auto
@@ -190,10 +190,12 @@ class Change:
 
         It is measured from ``base``, and from what live has tighter than that, and the worse counts.
         """
-        found = [one for one in map(self._factor_from, self._bases()) if one is not None]
+        found = [one for one in map(self._factor_from, self.bases) if one is not None]
         return worst(*found) if found else None
 
-    def _bases(self) -> tuple[Setting | None, ...]:
+    @property
+    def bases(self) -> tuple[Setting | None, ...]:
+        """The settings from which the factor is measured: ``base``, and what live has tighter than that."""
         base, before = self.base, self.before
         if before is None or before.disabled or base is None:
             return (base,)
@@ -201,6 +203,11 @@ class Change:
 
     def _factor_from(self, base: Setting | None) -> Amount | None:
         return factor(base, self.after)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something is sent, held, or adopted that changes the accepted setting."""
+        return self.action is not Action.ADOPT or bool(self.fields)
 
     @property
     def field_words(self) -> str:
@@ -273,6 +280,11 @@ class Plan:
         return tuple(change for change in self.requests if adds_protection(change))
 
     @property
+    def stays_tighter(self) -> frozenset[Family]:
+        """The families of which fields stay tighter than the file says, because undoing that is refused."""
+        return frozenset(refusal.family for refusal in self.left_tighter)
+
+    @property
     def digest(self) -> str:
         """``sha256:…`` over account, environment, and each family's action, before and after.
 
@@ -287,6 +299,18 @@ class Plan:
         changes = self.changes if self.without_overrides is None else self.without_overrides
         of = tuple(change for change in changes if change.family in families)
         return digest(self.account, self.environment, of)
+
+
+def first_records(changes: Iterable[Change]) -> dict[Family, Setting]:
+    """Return the settings that are recorded as live has them, of families with nothing on record.
+
+    No rule judges them, because nothing changes; which bounds they break is only reported.
+    """
+    return {
+        change.family: change.after
+        for change in changes
+        if change.action is Action.ADOPT and change.accepts is not None and not change.fields
+    }
 
 
 def in_order(changes: list[Change]) -> tuple[Change, ...]:

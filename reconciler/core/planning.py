@@ -220,7 +220,7 @@ class _Planner:
             superseded=tuple(
                 family for family, case in looked_at.items() if _superseded(case, rules, reads)
             ),
-            refusals=_without_removed(changed.refusals, changes, self.desired, rules),
+            refusals=_without_removed(self._reviewed(changed.refusals), changes, self.desired, rules),
             left_tighter=returned.refusals,
             overridden=tuple(dict.fromkeys(overridden)),
         )
@@ -253,7 +253,7 @@ class _Planner:
         """
         rules = self.rules
         idle = self.desired.families.keys() - {
-            one.family for one in proposals if rules.looks_at(one.family) and one.family not in rules.paused
+            one.family for one in proposals if rules.looks_at(one.family) and not self._waits(one.family)
         }
         allowed = frozenset(allow for allow in rules.allowed if allow.family not in idle)
         judgement = judge(
@@ -267,6 +267,11 @@ class _Planner:
         refusals = tuple(refusal for refusal in judgement.refusals if refusal.family not in idle)
         return Judgement(refusals, judgement.overridden)
 
+    def _waits(self, family: Family) -> bool:
+        """Tell whether a pause keeps the change of a family from being made; it stops no adoption."""
+        case = self.cases[family]
+        return family in self.rules.paused and case.live != case.desired
+
     def _in_force_long_enough(self) -> int:
         """Return how many families of the file were in force for 24 hours, as far as is on record."""
         wall = self.rules.wall
@@ -278,8 +283,10 @@ class _Planner:
 
     def _is_proposed(self, case: _Case) -> bool:
         """Tell whether the file changes the family, as far as that is known and may be done at all."""
-        if not case.is_change or isinstance(case.seen, Unreadable) or self._is_stale(case):
+        if not case.is_change or isinstance(case.seen, Unreadable):
             return False
+        if self._is_stale(case) and case.live != case.desired:
+            return False  # an adoption is judged whatever was reviewed
         if case.accepted is None:
             return case.live != case.desired and not _is_doubtful(case.seen)
         if case.other_file and (not self.rules.controller or self._is_left_to_other_file(case)):
@@ -295,14 +302,24 @@ class _Planner:
             return False
         return isinstance(need(case.desired, case.known, case.seen, self.reads, self.at), Adopt | Await)
 
+    def _reviewed(self, refusals: tuple[Refusal, ...]) -> tuple[Refusal, ...]:
+        """Return the refusals of what was reviewed: an adoption that was not is stale and stops nothing."""
+        cases = self.cases
+        return tuple(
+            one for one in refusals if one.family not in cases or not self._is_stale(cases[one.family])
+        )
+
     def _is_stale(self, case: _Case) -> bool:
         """Tell whether live is not as it was reviewed, if there was a review of this family."""
         reviewed = self.rules.reviewed if self.rules.looks_at(case.family) else None
         if reviewed is None:
             return False
+        promised = reviewed.get(case.family)
+        if promised is None or not _may_become(promised[1], case.desired):
+            return True
         if isinstance(case.seen, NotRead | Overtaken) and self.reads.latest is not None:
-            return case.family not in reviewed
-        return case.family not in reviewed or case.live not in (*reviewed[case.family], case.desired)
+            return False
+        return case.live not in (*promised, case.desired)
 
     def _step(self, case: _Case) -> Proposal:
         base, desired = case.base, case.desired
@@ -473,6 +490,8 @@ class _Planner:
         as desired already.
         """
         because = self._by_policy() if by_policy else Because.DRIFT_POLICY
+        if by_policy and self._is_stale(case):
+            because = Because.STALE
         if case.family in self.rules.paused:
             because = Because.PAUSED
         before = case.accepted if case.live == case.desired else case.live
@@ -561,6 +580,11 @@ def _without_removed(
     if rules.only is None or not requests or not all(map(adds_protection, requests)):
         return refusals
     return tuple(refusal for refusal in refusals if refusal.family in desired.families)
+
+
+def _may_become(promised: Setting, desired: Setting) -> bool:
+    """Tell whether a reviewed setting is the desired one, or that with fields that stay tighter."""
+    return promised.disabled == desired.disabled and is_no_looser(desired, promised)
 
 
 def _families(refusals: Iterable[Refusal]) -> frozenset[Family]:

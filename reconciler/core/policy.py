@@ -268,8 +268,14 @@ def judge(
 def refused_as_written(desired: Desired, policy: Policy) -> tuple[Refusal, ...]:
     """Return what the policy refuses of the file itself, whatever is in force now; needs no plan."""
     settings = {family: wanted.setting for family, wanted in desired.families.items()}
-    found = [refusal for family in settings for refusal in _unfit(family, None, settings[family], policy)]
-    return _sorted([*found, *_removed(desired, policy)])
+    return _sorted([*unfit(settings, policy), *_removed(desired, policy)])
+
+
+def unfit(settings: Mapping[Family, Setting], policy: Policy | None) -> tuple[Refusal, ...]:
+    """Return what is wrong with settings by themselves, whatever was in force before them."""
+    if policy is None:
+        return ()
+    return _sorted([one for family in settings for one in _unfit(family, None, settings[family], policy)])
 
 
 def effective_bounds(family: Family, policy: Policy) -> dict[Field, Bound]:

@@ -90,6 +90,25 @@ class PolicyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptedRecord:
+    """A setting that passed the guard, by a request (``APPLIED``) or an adoption (``ADOPTED``).
+
+    ``before`` is the setting that was accepted until then; None: none is on record. ``digest`` is the
+    plan's, ``override`` names the refusals that were overridden, ``file_sha256`` is of the settings file;
+    each "" where there is none.
+    """
+
+    family: Family
+    before: Setting | None
+    setting: Setting
+    how: How
+    digest: str
+    override: str
+    file_sha256: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LiveRecord:
     """The last live read on record."""
 

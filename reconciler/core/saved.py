@@ -7,7 +7,7 @@ plan does not name as a change is not made. Files and documents are read elsewhe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -48,12 +48,18 @@ class SavedPlan:
     version: str
 
 
-def reviewed(plan: Plan) -> Reviewed:
-    """Return what a review of ``plan`` approves: requests, and held changes once nothing holds them."""
+def reviewed(plan: Plan, allowed: Set[Family] = frozenset()) -> Reviewed:
+    """Return what a review of ``plan`` approves: requests, adoptions of a changed setting, and held changes
+    once nothing holds them.
+
+    ``allowed``: families of which an override was given. Fields that stay tighter in the plan become as the
+    file says with it.
+    """
+    undone = plan.stays_tighter & allowed
     return {
-        change.family: (change.before, change.after)
+        change.family: (change.before, change.wanted if change.family in undone else change.after)
         for change in plan.changes
-        if change.action is not Action.ADOPT
+        if change.is_changed
     }
 
 

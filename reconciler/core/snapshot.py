@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from reconciler.core.accepted import History
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (
+    Acceptance,
     Confirmed,
     Desired,
     Environment,
@@ -34,13 +36,15 @@ from reconciler.core.saved import CLOCK_TOLERANCE, instant
 class Seen:
     """One family of a snapshot: ``applied`` None: never; ``live`` None: no row, or none that counts.
 
-    ``wanted`` is what was desired when the snapshot was made.
+    ``wanted`` is what was desired when the snapshot was made, ``accepted`` the setting that passed the
+    guard last, None: none is on record.
     """
 
     wanted: Setting
     applied: Setting | None
     live: LiveRow | None
     uncertain: bool
+    accepted: Setting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,12 @@ def known_by(snapshot: Snapshot, now: float) -> dict[Family, Known]:
     """Return what the snapshot's record knows of each family it was asked to keep."""
     known = {family: _known(seen, now) for family, seen in snapshot.families.items()}
     return {family: each for family, each in known.items() if each is not None}
+
+
+def accepted_by(snapshot: Snapshot) -> dict[Family, History]:
+    """Return the accepted setting of each family: earlier ones are not published."""
+    found = ((family, seen.accepted) for family, seen in snapshot.families.items())
+    return {family: (Acceptance(setting),) for family, setting in found if setting is not None}
 
 
 def reads_of(snapshot: Snapshot, now: float) -> Reads:

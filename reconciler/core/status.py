@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from reconciler.core.accepted import History
+from reconciler.core.accepted import History, accepted
 from reconciler.core.evidence import NotRead, Overtaken, Reads, view
 from reconciler.core.model import (
     Confirmed,
@@ -50,6 +50,7 @@ class FamilyState(StrEnum):
 class FamilyStatus:
     """One desired family: desired, applied (None: never), live (None: no row, or not read since).
 
+    ``accepted`` is the setting that passed the guard last, None: none is on record.
     ``change`` is what a plan made from the record alone would do; None when nothing. ``doubtful``:
     every request was answered, but one read differs from what came of them, or began before the record of
     somebody else's was first seen; another has to tell.
@@ -62,6 +63,7 @@ class FamilyStatus:
     live: LiveRow | None
     change: Change | None
     doubtful: bool = False
+    accepted: Setting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ def _family(
         live=live,
         change=change,
         doubtful=doubtful and not isinstance(known, Uncertain),
+        accepted=accepted(record.accepted.get(family, ()), known),
     )
 
 

@@ -159,6 +159,7 @@ def plan_document(plan: Plan, context: Context, *, simulator: bool = False) -> D
         "summary": plan_summary(plan),
         "changes": [_change(change) for change in plan.changes],
         "refusals": [_refusal(refusal) for refusal in plan.refusals],
+        "left_tighter": [_refusal(refusal) for refusal in plan.left_tighter],
         "unchanged": list(plan.unchanged),
         "unmanaged": [
             {"family": family, "live": setting.wire()} for family, setting in plan.unmanaged.items()
@@ -167,7 +168,10 @@ def plan_document(plan: Plan, context: Context, *, simulator: bool = False) -> D
 
 
 def plan_summary(plan: Plan) -> Document:
-    """Return the counts of a plan; directions are counted over requests and held changes."""
+    """Return the counts of a plan; directions are counted over all changes, adoptions as well.
+
+    ``left_tighter`` counts families.
+    """
     actions = {action.value: len(plan.of(action)) for action in Action}
     directions = {
         name.value: sum(change.direction is name for change in plan.changes)
@@ -183,6 +187,7 @@ def plan_summary(plan: Plan) -> Document:
         **actions,
         "unchanged": len(plan.unchanged),
         "unmanaged": len(plan.unmanaged),
+        "left_tighter": len(plan.stays_tighter),
         **directions,
         "eta_seconds": round(plan.eta_s, ETA_DIGITS),
     }
@@ -239,6 +244,8 @@ def _change(change: Change) -> Document:
         "fields": [field.value for field in change.fields],
         "before": _wire(change.before),
         "after": change.after.wire(),
+        "is_live": change.is_live,
+        "desired": _wire(change.desired),
         "measured_from": _wire(change.measured_from),
         "factor": None if change.factor is None else amount_text(change.factor),
         "exposure": {

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from reconciler.core.direction import Direction
 from reconciler.core.model import Family
-from reconciler.core.plan import Change, Plan, Reason
+from reconciler.core.plan import Action, Change, Plan, Reason
 
 
 def plans_gitlab(plans: Sequence[Plan]) -> dict[str, int]:
-    """Return the requests of ``plans`` counted: ``create`` is new or enabled, ``delete`` is disabled.
+    """Return the changes of ``plans`` counted: ``create`` is new or enabled, ``delete`` is disabled.
 
-    ``update`` is every other request. What is held, recorded or not managed is not a request. A family
-    that must not be taken out of the file, and is, counts as ``delete``: no change stands for it.
+    ``update`` is every other one. Counted are requests, and adoptions that change what is accepted; what is
+    held, only recorded or not managed is not counted. A family that must not be taken out of the file, and
+    is, counts as ``delete``: no change stands for it.
     """
-    kinds = [_kind(change) for plan in plans for change in plan.requests]
+    changes = (change for plan in plans for change in plan.changes)
+    kinds = [_kind(one) for one in changes if one.action is not Action.HOLD and one.is_changed]
     kinds += ["delete" for plan in plans for _ in _refused_alone(plan)]
     return {kind: kinds.count(kind) for kind in ("create", "update", "delete")}
 

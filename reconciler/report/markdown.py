@@ -16,7 +16,7 @@ from reconciler import __version__
 from reconciler.core.direction import LESS_SAFE, Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Setting
-from reconciler.core.outcome import hold_words
+from reconciler.core.outcome import hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Change, Plan
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
@@ -31,9 +31,18 @@ from reconciler.report.headline import (
     record_sentences,
 )
 from reconciler.report.markup import Piece, Row, RowRank, Rows, cell, code, fenced, fitted, least, size
-from reconciler.report.refusals import DIGEST_HINT, SHA_SHOWN, override_commands, refused_by
+from reconciler.report.refusals import (
+    DIGEST_HINT,
+    SHA_SHOWN,
+    left_tighter_by,
+    override_commands,
+    refused_by,
+    tighter_commands,
+    tighter_lines,
+)
 from reconciler.report.words import (
     EITHER_POLICY,
+    LIVE_IS_SO,
     age,
     count,
     due,
@@ -133,7 +142,7 @@ _GREAT, _SOME, _NONE = range(3)
 
 def _concern(plan: Plan, context: Context) -> int:
     """Return how much a plan asks for a reviewer: less protection or a refusal, any change, or nothing."""
-    less = any(change.direction in LESS_SAFE for change in plan.changes)
+    less = any(change.direction in LESS_SAFE or raises(change) for change in plan.changes)
     if plan.refusals or less or changes_identity(plan, context):
         return _GREAT
     dropped = plan.basis is Basis.FILE and plan.unmanaged
@@ -156,6 +165,10 @@ def _section(plan: Plan, context: Context) -> list[Piece]:
         said = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
         said += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
         found.append(Rows(f"\n#### Held: not sent\n\n{said}", held))
+    if stays := _stays_tighter(plan, context.path):
+        found.append(
+            Rows(f"\n#### Stays tighter than the file\n\n{left_tighter_by(context, code)}:\n\n", stays)
+        )
     if plan.unmanaged:
         found.append(_unmanaged(plan))
     if diff:
@@ -204,11 +217,15 @@ def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> 
     ``only_settings``: something else changes as well. ``compared``: every account was.
     """
     less = _counted(plans, LESS_SAFE)
-    if less:
-        return f"Less protection: {less}."
     changes = [(plan, change) for plan in plans for change in plan.changes]
-    if more := sum(raises(change) for _, change in changes):
-        return f"Enabled with more exposure than when last enabled: {families(more)}."
+    rising = [change for _, change in changes if raises(change) and change.direction not in LESS_SAFE]
+    enabled = sum(change.direction is Direction.ENABLE for change in rising)
+    told = [f"Less protection: {less}."] if less else []
+    told += [f"Enabled with more exposure than when last enabled: {families(enabled)}."] if enabled else []
+    if others := len(rising) - enabled:
+        told.append(f"More exposure than accepted: {families(others)}.")
+    if told:
+        return " ".join(told)
     if changes:
         nothing = "No setting" if only_settings else "Nothing"
         known = (
@@ -239,6 +256,7 @@ def _others(plans: Sequence[Plan]) -> dict[str, int]:
             change.action is Action.SET and change.direction is None for change in changes
         ),
         "to record without a request": sum(change.action is Action.ADOPT for change in changes),
+        "left tighter": sum(len(plan.stays_tighter) for plan in plans),
         "unchanged": sum(len(plan.unchanged) for plan in plans),
         unmanaged: sum(len(plan.unmanaged) for plan in plans),
     }
@@ -289,7 +307,7 @@ def _worst(plans: Sequence[Plan]) -> list[Piece]:
 
 def _table(plan: Plan) -> Rows:
     rows = tuple(
-        Row(_ranked(_CHANGE_LAYER, plan, change), f"{_cells(change)} {_why(change)} |\n")
+        Row(_ranked(_CHANGE_LAYER, plan, change), f"{_cells(change)} {_why(plan, change)} |\n")
         for _, change in worst_first([plan])
     )
     return Rows(f"\n#### Changes, the worst first\n\n{_TABLE}", rows)
@@ -327,15 +345,20 @@ def _look(change: Change) -> str:
     return "= adopt" if change.action is Action.ADOPT else "? resend"
 
 
-def _why(change: Change) -> str:
+def _why(plan: Plan, change: Change) -> str:
+    stays = f"; {words}" if (words := tighter_words(change)) else ""
     match change.action:
         case Action.SET:
-            return f"{change.reason.value}; request {change.order}, {due(change.eta_s or 0.0)}"
+            return f"{change.reason.value}; request {change.order}, {due(change.eta_s or 0.0)}{stays}"
+        case Action.ADOPT if change.fields:
+            return f"{change.reason.value}; adopt: old is what was accepted, {LIVE_IS_SO}"
         case Action.ADOPT:
-            return f"{change.reason.value}; no request"
+            return f"{change.reason.value}; no request{stays}"
         case Action.HOLD:
             assert change.because is not None
-            return f"{change.reason.value}; held: {hold_words(change)}"
+            held = hold_words(change, stays_tighter=change.family in plan.stays_tighter)
+            old = "; old is what was accepted" if change.is_live else ""
+            return f"{change.reason.value}; held: {held}{old}"
         case _:
             assert_never(change.action)
 
@@ -352,11 +375,26 @@ def _held(plan: Plan, path: str) -> tuple[Row, ...]:
     }
     told = {family: "\n".join(lines) + f"{hints[family]}\n" for family, lines in rules.items()}
     for change in plan.changes:
-        if change.because is not None:
+        if change.because is not None and change.family not in plan.stays_tighter:
             told.setdefault(change.family, f"- {code(change.family)} {hold_words(change)}\n")
     changes = {change.family: change for change in plan.changes}
     rows = (
         Row((_HELD_LAYER, *rank(plan, family, changes.get(family))), text) for family, text in told.items()
+    )
+    return tuple(sorted(rows, key=lambda row: row.rank))
+
+
+def _stays_tighter(plan: Plan, path: str) -> tuple[Row, ...]:
+    """Return which fields stay as live has them, a family a row, and the command that undoes that."""
+    commands = tighter_commands(plan, path)
+    changes = {change.family: change for change in plan.changes}
+    rows = (
+        Row(
+            (_HELD_LAYER, *rank(plan, family, changes.get(family))),
+            "\n".join(f"- {code(family)} {code(line)}" for line in lines)
+            + f"; to set what the file says: {code(commands[family])}\n",
+        )
+        for family, lines in tighter_lines(plan).items()
     )
     return tuple(sorted(rows, key=lambda row: row.rank))
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from reconciler.core.model import Family
+from reconciler.core.outcome import tighter_words
 from reconciler.core.plan import Basis, Plan
 from reconciler.core.policy import Refusal
 from reconciler.report.accounts import Quote
@@ -38,6 +39,14 @@ def refused_by(context: Context, quote: Quote) -> str:
         f"{quote(policy.path)} (sha256 {quote(policy.sha256[:SHA_SHOWN])})" if policy else "no policy file"
     )
     return f"Refused, as the plan file says of {judge}; mmp apply judges again"
+
+
+def left_tighter_by(context: Context, quote: Quote) -> str:
+    """Return the words that come before what stays tighter than the file says, without a colon."""
+    policy = quote(context.policy.path) if context.policy else "the guard"
+    if context.kept is not None:
+        return f"Stays tighter, as the plan file says of {policy}; mmp apply judges again"
+    return f"Stays tighter, as live has it: {policy} refuses to undo that"
 
 
 def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
@@ -75,6 +84,33 @@ def override_commands(plan: Plan, path: str) -> dict[Family, str]:
         narrow = replace(plan, changes=(changes[family],), refusals=tuple(refusals))
         found[family] = override_command(narrow, (family,), path)
     return found
+
+
+def tighter_commands(plan: Plan, path: str) -> dict[Family, str]:
+    """Return the command that undoes what live has tighter, for each family where that is refused.
+
+    A refusal of a family that is not in the file blocks every loosening, so it is overridden as well.
+    """
+    changes = {change.family for change in plan.changes}
+    gone = [one for one in plan.refusals if one.family not in changes]
+    refused: dict[Family, list[Refusal]] = {}
+    for one in plan.left_tighter:
+        refused.setdefault(one.family, []).append(one)
+    return {
+        family: _command(plan, [family], path, f' {allow_flags([*own, *gone])} --reason "…"')
+        for family, own in refused.items()
+    }
+
+
+def tighter_lines(plan: Plan) -> dict[Family, list[str]]:
+    """Return for each family which fields stay tighter than the file says, and each rule that refuses."""
+    changes = {change.family: change for change in plan.changes}
+    lines: dict[Family, list[str]] = {}
+    for one in plan.left_tighter:
+        change = changes.get(one.family)
+        stays = (change and tighter_words(change)) or "stays tighter, as live has it"
+        lines.setdefault(one.family, []).append(f"{stays}: refused from live: {one.sentence}")
+    return lines
 
 
 def protection_command(plan: Plan, path: str) -> str:

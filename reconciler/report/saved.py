@@ -145,6 +145,7 @@ def _plan(document: Document) -> Plan:
         unchanged=tuple(Family(name) for name in document["unchanged"]),
         unmanaged={Family(one["family"]): setting_of(one["live"]) for one in document["unmanaged"]},
         refusals=tuple(_refusal(refusal) for refusal in document["refusals"]),
+        left_tighter=tuple(_refusal(refusal) for refusal in document["left_tighter"]),
     )
 
 
@@ -152,6 +153,7 @@ def _change(row: dict[str, Any]) -> Change:
     source, action = row["source"], Action(row["action"])
     before, after = setting_of(row["before"]) if row["before"] else None, setting_of(row["after"])
     base = setting_of(row["measured_from"]) if row["measured_from"] else None
+    desired = setting_of(row["desired"]) if row["desired"] else None
     moves = action is not Action.ADOPT or before != after
     return Change(
         family=Family(row["family"]),
@@ -166,6 +168,8 @@ def _change(row: dict[str, Any]) -> Change:
         eta_s=row["eta_seconds"],
         known_at=_known_at(row),
         measured_from=None if base == before else base,
+        desired=None if desired == after else desired,
+        is_live=row["is_live"],
     )
 
 

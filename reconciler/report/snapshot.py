@@ -44,6 +44,7 @@ def _seen(row: dict[str, Any]) -> Seen:
         applied=setting_of(row["applied"]) if row["applied"] else None,
         live=_row(row["live"]) if row["live"] else None,
         uncertain=row["state"] == FamilyState.UNCERTAIN,
+        accepted=setting_of(row["accepted"]) if row["accepted"] else None,
     )
 
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler.core.direction import changed_fields
+from reconciler.core.direction import changed_fields, direction
 from reconciler.core.model import LiveRow, Pause, Setting
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import printable
-from reconciler.core.records import AttemptRecord, Holder
+from reconciler.core.records import AttemptRecord, Holder, How
 from reconciler.core.sharing import Replica
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.verdict import AttemptStatus
@@ -67,6 +67,25 @@ class OverrideLine:
     refusal: str
     reason: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedLine:
+    """One setting that passed the guard, as people see it; fields as in ``AcceptedRecord``."""
+
+    family: str
+    before: Setting | None
+    setting: Setting
+    how: str
+    digest: str
+    override: str
+    file_sha256: str
+    at: datetime
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether no attempt shows it: an adoption that recorded another setting than before."""
+        return self.how == How.ADOPTED.value and self.before != self.setting
 
 
 def status_document(status: Status) -> Document:
@@ -179,8 +198,9 @@ def history_document(
     lines: Sequence[HistoryLine],
     overrides: Sequence[OverrideLine] = (),
     policies: Sequence[PolicyLine] = (),
+    accepted: Sequence[AcceptedLine] = (),
 ) -> Document:
-    """Return the ``mmp/history/1`` document, newest attempts, overrides and policies first."""
+    """Return the ``mmp/history/1`` document, the newest of each list first."""
     return {
         "format": "mmp/history/1",
         "account": account,
@@ -219,6 +239,22 @@ def history_document(
             }
             for policy in policies
         ],
+        "accepted": [
+            {
+                "family": line.family,
+                "how": line.how,
+                "direction": None
+                if (moves := direction(line.before, line.setting)) is None
+                else moves.value,
+                "before": line.before.wire() if line.before else None,
+                "after": line.setting.wire(),
+                "override": line.override or None,
+                "digest": line.digest or None,
+                "file_sha256": line.file_sha256 or None,
+                "at": moment(line.at),
+            }
+            for line in accepted
+        ],
     }
 
 
@@ -228,22 +264,27 @@ def history_text(
     lines: Sequence[HistoryLine],
     overrides: Sequence[OverrideLine] = (),
     policies: Sequence[PolicyLine] = (),
+    accepted: Sequence[AcceptedLine] = (),
     *,
     simulator: bool = False,
     paint: Paint = plain,
 ) -> str:
-    """Return one line per attempt, override and change of the policy, newest first."""
+    """Return one line per attempt, adoption, override and change of the policy, newest first."""
+    adopted = [line for line in accepted if line.is_shown]
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
     counted = [count(len(lines), "attempt")] if lines else []
+    counted += [count(len(adopted), "adoption")] if adopted else []
     counted += [count(len(overrides), "override")] if overrides else []
     counted += [count(len(policies), "policy change")] if policies else []
     told = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
-    width = max(map(len, (*(line.family for line in lines), *(one.family for one in overrides))), default=0)
+    named = [one.family for one in lines] + [one.family for one in adopted]
+    width = max(map(len, (*named, *(one.family for one in overrides))), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
     # Policies and overrides come before the requests they let pass; written newest first, after them.
     told_lines = [(line.reserved_at, 2, _history_line(line, width, paint)) for line in lines]
     told_lines += [(override.at, 1, _override_line(override, width, paint)) for override in overrides]
     told_lines += [(policy.at, 0, _policy_line(policy, width, paint)) for policy in policies]
+    told_lines += [(line.at, 2, _accepted_line(line, width, paint)) for line in adopted]
     told_lines.sort(key=lambda one: one[:2], reverse=True)
     return "\n".join([f"{banner}{place} · {told}", *(line for _, _, line in told_lines)]) + "\n"
 
@@ -396,6 +437,22 @@ def _history_line(line: HistoryLine, width: int, paint: Paint) -> str:
     return "  ".join([text, outcome, setting_words(line.setting), *_what_came_of_it(line)])
 
 
+def _accepted_line(line: AcceptedLine, width: int, paint: Paint) -> str:
+    word = paint(f"{'adopted':<9}", Tone.WARN)
+    when = f"  {line.at:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
+    if line.before is None:
+        return "  ".join([when, word, f"{setting_words(line.setting)}  (nothing was accepted before)"])
+    moves = ", ".join(
+        f"{name.value} {field_value(line.before, name)} → {field_value(line.setting, name)}"
+        for name in changed_fields(line.before, line.setting)
+    )
+    way = direction(line.before, line.setting)
+    assert way is not None, "only what differs is shown"
+    return "  ".join(
+        [when, word, f"{moves}  ({way.value} from the accepted setting; live was so, no request)"]
+    )
+
+
 def _override_line(override: OverrideLine, width: int, paint: Paint) -> str:
     word = paint(f"{'allowed':<9}", Tone.WARN)
     when = f"  {override.at:%Y-%m-%d %H:%M:%S}Z  {override.family:<{width}}"
@@ -415,6 +472,7 @@ def _family_document(family: FamilyStatus, asked_at: datetime) -> Document:
         "family": family.family,
         "state": family.state.value,
         "desired": family.desired.wire(),
+        "accepted": family.accepted.wire() if family.accepted else None,
         "applied": family.applied.wire() if family.applied else None,
         "live": _live(family.live),
         "pending": None

@@ -13,17 +13,25 @@ from typing import assert_never
 
 from reconciler.core.direction import Direction
 from reconciler.core.model import Family
-from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words
+from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import GUARD_RULE, Refusal
 from reconciler.core.problems import printable
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context, plan_summary
 from reconciler.report.headline import headlines, policy_lines, record_sentences
-from reconciler.report.refusals import DIGEST_HINT, override_commands, refused_by
+from reconciler.report.refusals import (
+    DIGEST_HINT,
+    left_tighter_by,
+    override_commands,
+    refused_by,
+    tighter_commands,
+    tighter_lines,
+)
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (
     HEAD_WORD_CELLS,
+    LIVE_IS_SO,
     age,
     count,
     due,
@@ -108,11 +116,14 @@ def plan_sentence(plan: Plan, *, only_settings: bool = False) -> str:
     summary = plan_summary(plan)
     if not plan.changes:
         return _without_changes(plan, "No setting changes" if only_settings else "No changes")
-    parts = [f"{summary['set']} to set{_directions(plan)}"]
-    parts += [f"{summary['adopt']} to adopt"] if summary["adopt"] else []
+    parts = [f"{summary['set']} to set{_directions(plan.requests)}"]
+    parts += (
+        [f"{summary['adopt']} to adopt{_directions(plan.of(Action.ADOPT))}"] if summary["adopt"] else []
+    )
     parts += [f"{summary['hold']} held"] if summary["hold"] else []
     parts.append(f"{summary['unchanged']} unchanged")
     parts += [f"{summary['unmanaged']} unmanaged"] if summary["unmanaged"] else []
+    parts += [f"{summary['left_tighter']} left tighter"] if summary["left_tighter"] else []
     return f"Plan: {', '.join(parts)}.{_takes(plan)}"
 
 
@@ -155,13 +166,15 @@ def _plan_lines(
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
     commands = override_commands(plan, context.path)
     for _, change in worst_first([plan]):
-        yield f"  {_change_line(change, width, paint)}"
+        stays = change.family in plan.stays_tighter
+        yield f"  {_change_line(change, width, paint, stays_tighter=stays)}"
         if change.because is Because.GUARD and (command := commands.get(change.family)):
             yield f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}  if that is meant: {printable(command)}"
     for family, live in plan.unmanaged.items():
         told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
     yield from _refused_by_policy(plan, context, commands, paint)
+    yield from _left_tighter(plan, context, paint)
     if plan.refusals and plan.basis is Basis.FILE:
         yield f"  {DIGEST_HINT}"
     if plan.changes or plan.unmanaged or plan.refusals:
@@ -220,19 +233,40 @@ def _refused_by_policy(
             yield f"  {'':<{width}}  if that is meant: {printable(commands[family])}"
 
 
-def _change_line(change: Change, width: int, paint: Paint) -> str:
+def _left_tighter(plan: Plan, context: Context, paint: Paint) -> Iterator[str]:
+    """Name each family of which fields stay as live has them, and the command that undoes that."""
+    lines, commands = tighter_lines(plan), tighter_commands(plan, context.path)
+    if not lines:
+        return
+    width = max(map(len, lines))
+    yield ""
+    yield paint(f"{left_tighter_by(context, printable)}:", Tone.WARN)
+    for family, those in lines.items():
+        for line in those:
+            yield f"  {family:<{width}}  {printable(line)}"
+        yield f"  {'':<{width}}  to set what the file says: {printable(commands[family])}"
+
+
+def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: bool) -> str:
     symbol, word, tone = _look(change)
     family = f"{change.family:<{width}}"
     match change.action:
         case Action.SET:
             when = due(change.eta_s or 0.0)
-            told = f"{change_words(change)}  ({_REASONS[change.reason]}; request {change.order}, {when})"
+            stays = f"; {words}" if (words := tighter_words(change)) else ""
+            why = f"{_REASONS[change.reason]}; request {change.order}, {when}{stays}"
+            told = f"{change_words(change)}  ({why})"
+        case Action.ADOPT if change.fields:
+            told = f"{change_words(change)}  ({word} from the accepted setting; {LIVE_IS_SO})"
+            word = "adopt"
         case Action.ADOPT:
             symbol, word, tone = "=", "adopt", Tone.QUIET
             told = f"{setting_words(change.after)}  ({_why_no_request(change)})"
         case Action.HOLD:
             assert change.because is not None
-            told = f"{change_words(change)}  ({word}; {hold_words(change)})"
+            held = hold_words(change, stays_tighter=stays_tighter)
+            base = " from the accepted setting" if change.is_live else ""
+            told = f"{change_words(change)}  ({word}{base}; {held})"
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)
@@ -240,6 +274,8 @@ def _change_line(change: Change, width: int, paint: Paint) -> str:
 
 
 def _why_no_request(change: Change) -> str:
+    if change.desired is not None:
+        return f"recorded as live has it, no request; {tighter_words(change)}"
     if change.known_at is None:
         return "live is already as desired: recorded, no request"
     return f"an older attempt may still land: known {due(change.eta_s or 0.0)}"
@@ -252,8 +288,8 @@ def _look(change: Change) -> tuple[str, str, Tone]:
     return symbol, change.direction.value, tone
 
 
-def _directions(plan: Plan) -> str:
-    counts = {name: sum(change.direction is name for change in plan.requests) for name in Direction}
+def _directions(changes: Sequence[Change]) -> str:
+    counts = {name: sum(change.direction is name for change in changes) for name in Direction}
     told = [f"{number} {name.value}" for name, number in counts.items() if number]
     return f" ({', '.join(told)})" if told else ""
 
@@ -301,10 +337,7 @@ def _results_summary(outcomes: tuple[Result, ...], finished: bool) -> str:
     counts = {name: sum(result.outcome is name for result in outcomes) for name in Outcome}
     told = ", ".join(f"{number} {name.value}" for name, number in counts.items() if number)
     settled = sum(counts[name] for name in SETTLED)
-    return f"{_how_far(settled, len(outcomes))}: {told}."
-
-
-def _how_far(settled: int, of: int) -> str:
-    if settled == of:
-        return "Done"
-    return "Partly done" if settled else "Nothing done"
+    partly = settled > 0 or any(result.partly for result in outcomes)
+    if settled == len(outcomes):
+        return f"Done: {told}."
+    return f"{'Partly done' if partly else 'Nothing done'}: {told}."

@@ -8,6 +8,9 @@ HEAD_WORD_CELLS = 9
 """As wide as the widest words a line begins with: unmanaged, uncertain."""
 
 
+LIVE_IS_SO = "live is already as the file says: recorded, no request"
+"""What a plan says of an adoption."""
+
 EITHER_POLICY = "What the policy of either side refuses is held."
 """What a comparison of two revisions says when the guard is changed by what it guards."""
 

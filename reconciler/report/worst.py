@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from reconciler.core.direction import Direction
-from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text, exposure, factor
+from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text, exposure, factor, worst
 from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Basis, Because, Change, Plan
 from reconciler.core.policy import factor_words
@@ -72,10 +72,10 @@ def shown_first(plans: Sequence[Plan]) -> list[Ranked]:
 def worst_words(plans: Sequence[Plan], quote: Callable[[str], str]) -> str:
     """Name the worst change that is known to raise the risk; empty if there is none."""
     raising = (each for each in worst_first(plans) if raises(each[1]))
-    worst = next(raising, None)
-    if worst is None:
+    first = next(raising, None)
+    if first is None:
         return ""
-    plan, change = worst
+    plan, change = first
     account = f"{quote(plan.account)} ({plan.environment.value})"
     return f"Worst: {quote(change.family)} of {account}, {factor_of(change)}."
 
@@ -90,7 +90,7 @@ def raises(change: Change) -> bool:
 
 def is_uncompared(plan: Plan, change: Change) -> bool:
     """Tell whether the setting in force is unknown, so the risk of the change is unknown."""
-    return change.before is None and change.measured_from is None and plan.basis is not Basis.LIVE
+    return change.before is None and plan.basis is not Basis.LIVE
 
 
 def factor_of(change: Change) -> str:
@@ -102,8 +102,10 @@ def factor_of(change: Change) -> str:
         return NOT_KNOWN
     if not raises(change):
         return ""
-    base = f" (measured from {setting_words(change.measured_from)})" if change.measured_from else ""
-    return factor_words(found) + base
+    measured = [base for base in change.bases if _factor_between(base, change.after) == found]
+    base = next((one for one in measured if one is not None and one != change.before), None)
+    base = None if change.before in measured else base
+    return factor_words(found) + (f" (measured from {setting_words(base)})" if base else "")
 
 
 def figure_moves(change: Change) -> dict[Figure, str]:
@@ -132,7 +134,10 @@ def _is_risky(plan: Plan, change: Change) -> bool:
 
 
 def _factor(change: Change) -> Amount | None:
-    return _factor_between(change.base, change.after)
+    found = [
+        one for one in (_factor_between(base, change.after) for base in change.bases) if one is not None
+    ]
+    return worst(*found) if found else None
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -36,6 +36,7 @@ from reconciler.core.model import (
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
 from reconciler.core.records import (
+    AcceptedRecord,
     AttemptRecord,
     Holder,
     How,
@@ -504,6 +505,15 @@ class KeptAccount:
             rows = await tables.overrides(budget)
         chosen = (row for row in rows if fnmatchcase(row.family, family))
         return [facts.override_record(row) for row in islice(chosen, limit)]
+
+    async def accepted_log(self, limit: int, family: str = "*") -> list[AcceptedRecord]:
+        """Return at most ``limit`` accepted settings of families matching the glob, newest first."""
+        budget = await self._found()
+        if budget is None:
+            return []
+        async with self._engine.reading(None, questions.all_accepted(budget)) as tables:
+            rows = await tables.all_accepted(budget)
+        return facts.accepted_log([row for row in rows if fnmatchcase(row.family, family)])[:limit]
 
     async def history(self, limit: int, family: str = "*") -> list[AttemptRecord]:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""

@@ -30,6 +30,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import BURST, CALM_SENDS, Ledger, Sent, still_counts
 from reconciler.core.records import (
+    AcceptedRecord,
     AppliedRecord,
     AttemptRecord,
     How,
@@ -367,6 +368,28 @@ def policy_record(row: PolicyRow) -> PolicyRecord:
     """Return a policy row as a record."""
     at = datetime.fromisoformat(row.at_wall)
     return PolicyRecord(row.sha256, row.path, row.document, row.given_up, at)
+
+
+def accepted_log(rows: Iterable[AcceptedRow]) -> list[AcceptedRecord]:
+    """Return accepted settings as records for people, newest first; ``rows`` are oldest first."""
+    before: dict[str, Setting] = {}
+    found: list[AcceptedRecord] = []
+    for row in rows:
+        setting = setting_of(row)
+        found.append(
+            AcceptedRecord(
+                Family(row.family),
+                before.get(row.family),
+                setting,
+                How(row.how),
+                row.digest,
+                row.override,
+                row.file_sha256,
+                datetime.fromisoformat(row.at_wall),
+            )
+        )
+        before[row.family] = setting
+    return found[::-1]
 
 
 def seen_rows(

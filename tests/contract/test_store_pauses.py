@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Environment, Family, Kind, Pause, PausedBy
-from reconciler.core.records import OverrideRecord
+from reconciler.core.model import Accepting, Environment, Family, FileVersion, Kind, Pause, PausedBy
+from reconciler.core.records import AcceptedRecord, How, OverrideRecord
 from reconciler.errors import Exit, MmpError
 from reconciler.ports import AccountStore, PausedMeanwhile, Reserved
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
@@ -244,6 +244,55 @@ def test_overrides_are_of_one_user_id_and_environment(place: Place, clock: Scrip
     assert len(asyncio.run(opened(place, clock, account="renamed").overrides(10))) == 1
     assert asyncio.run(opened(place, clock, account="other", uid="2").overrides(10)) == []
     assert asyncio.run(opened(place, clock, environment="demo").overrides(10)) == []
+
+
+# -- accepted settings ----------------------------------------------------------------------------
+
+
+def test_accepted_settings_are_listed_newest_first_with_what_was_accepted_before(
+    place: Place, clock: ScriptedClock
+) -> None:
+    store = opened(place, clock)
+    asyncio.run(store.identify(UID, HOST))
+
+    def adopt(family: Family, quantity: str, override: str = "") -> None:
+        clock.time += 100
+        accepting = {family: Accepting(setting(quantity), "sha256:1", override)}
+        settings = {family: setting(quantity)}
+        file = FileVersion("f" * 64, 1)
+        asyncio.run(store.adopt(settings, read_begun_at=clock.time, accepting=accepting, file=file))
+
+    def accepted(
+        family: Family, before: str | None, after: str, override: str, seconds: int
+    ) -> AcceptedRecord:
+        was = None if before is None else setting(before)
+        more = (How.ADOPTED, "sha256:1", override, "f" * 64, at(seconds))
+        return AcceptedRecord(family, was, setting(after), *more)
+
+    adopt(BTC, "1")
+    adopt(ETH, "2")
+    adopt(BTC, "3", "loosen:BTC-USD")
+    told = asyncio.run(opened(place, clock).accepted_log(10))
+    assert told == [
+        accepted(BTC, "1", "3", "loosen:BTC-USD", 300),
+        accepted(ETH, None, "2", "", 200),
+        accepted(BTC, None, "1", "", 100),
+    ]
+    assert asyncio.run(store.accepted_log(1)) == told[:1]
+    assert asyncio.run(store.accepted_log(10, "ETH-*")) == told[1:2]
+    assert asyncio.run(opened(place, clock, account="renamed").accepted_log(10)) == told
+    assert asyncio.run(opened(place, clock, account="other", uid="2").accepted_log(10)) == []
+    unused = place.open(clock, account="unused", environment=Environment.DEMO, kind=Kind.OKX)
+    assert asyncio.run(unused.accepted_log(10)) == []
+
+
+def test_a_request_s_setting_is_listed_as_applied(place: Place, clock: ScriptedClock) -> None:
+    store = opened(place, clock)
+    asyncio.run(store.identify(UID, HOST))
+    slot = asyncio.run(store.reserve(signed("5"), assume_idle=True, accepting=Accepting(setting("7"))))
+    assert isinstance(slot, Reserved)
+    (told,) = asyncio.run(store.accepted_log(10))
+    assert (told.family, told.how, told.setting, told.before) == (BTC, How.APPLIED, setting("7"), None)
 
 
 def test_whatever_people_write_can_be_kept(place: Place, clock: ScriptedClock) -> None:

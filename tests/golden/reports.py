@@ -8,12 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from reconciler.core.diff import compare, gone
 from reconciler.core.direction import changed_fields, direction
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Desired, Environment, Family, Known, LiveRow, Setting, Uncertain
+from reconciler.core.model import (
+    Acceptance,
+    Desired,
+    Environment,
+    Family,
+    Known,
+    LiveRow,
+    Setting,
+    Uncertain,
+)
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED, Outcome, Result
 from reconciler.core.plan import (
     Action,
@@ -27,10 +37,11 @@ from reconciler.core.plan import (
     with_schedule,
 )
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import GUARD_RULE, Allow, Kind, Policy, Refusal
+from reconciler.core.policy import GUARD_RULE, Allow, Kind, Loosening, Policy, Refusal
 from reconciler.core.status import Record, Status, make_status
-from reconciler.report.documents import Context, OldSide
-from reconciler.report.status import HistoryLine, history_text, status_text
+from reconciler.report.documents import Context, OldSide, PolicyFile
+from reconciler.report.markdown import plans_markdown
+from reconciler.report.status import AcceptedLine, HistoryLine, history_text, status_text
 from reconciler.report.text import plan_text, results_text
 from reconciler.report.tone import ansi
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting, unresolved
@@ -135,6 +146,32 @@ def protected_gone() -> Plan:
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
     rows = {BTC: row("5000/2000/100")}
     return make_plan(desired({BTC: A}), known, Reads(read(990, rows)), Rules(policy=GUARDED), NOW)
+
+
+AT_MOST_FIVE = Policy("mmp-policy.yaml", "2" * 64, loosening=Loosening(max_factor=Decimal(5)))
+AGAINST_ACCEPTED: Mapping[Family, tuple[str, str, str]] = {
+    BTC: ("5000/2000/100", "5000/2000/300", "5000/2000/300"),
+    ETH: ("5000/2000/100", "5000/2000/10", "5000/1000/100"),
+    SOL: ("5000/2000/100", "5000/2000/10", "5000/2000/100"),
+    XAU: ("5000/2000/100", "5000/2000/99999", "5000/2000/300"),
+}
+"""Accepted, live and desired: an adoption, two returns that are refused, and drift beside a change."""
+
+REFUSED_ADOPTION = {Family("XRP-USD"): ("5000/2000/100", "5000/2000/1000", "5000/2000/1000")}
+
+
+def against_accepted(*, refused: bool = False) -> Plan:
+    """Return the plan of families of which accepted, live and desired differ."""
+    cases = {**AGAINST_ACCEPTED, **(REFUSED_ADOPTION if refused else {})}
+    known: dict[Family, Known] = {family: confirmed(texts[0]) for family, texts in cases.items()}
+    accepted = {family: (Acceptance(setting(texts[0])),) for family, texts in cases.items()}
+    wanted = {family: setting(texts[2]) for family, texts in cases.items()}
+    reads = Reads(read(990, {family: row(texts[1]) for family, texts in cases.items()}))
+    plan = make_plan(desired(wanted), known, reads, Rules(policy=AT_MOST_FIVE, accepted=accepted), NOW)
+    return with_schedule(plan, LEDGERS["free"], NOW, assume_idle=False)
+
+
+POLICED = replace(CONTEXT, policy=PolicyFile(AT_MOST_FIVE.path, AT_MOST_FIVE.sha256))
 
 
 def since(account: str | None, environment: str | None) -> Context:
@@ -277,6 +314,20 @@ def every_attempt() -> list[HistoryLine]:
     ]
 
 
+def every_adoption() -> list[AcceptedLine]:
+    """Return an adoption that loosens, the first of a family, and two that the attempts show already."""
+    rows = [
+        (BTC, A, B, "adopted"),
+        (ETH, None, A, "adopted"),
+        (SOL, A, B, "applied"),
+        (XAU, A, A, "adopted"),
+    ]
+    return [
+        AcceptedLine(family, before, after, how, "", "", "", WALL - timedelta(seconds=3 * place))
+        for place, (family, before, after, how) in enumerate(rows)
+    ]
+
+
 # ---- all of them ---------------------------------------------------------------------------------
 
 CASES: dict[str, Callable[[], str]] = {
@@ -299,6 +350,11 @@ CASES: dict[str, Callable[[], str]] = {
         nothing_to_do(1), replace(CONTEXT, path=HOSTILE), simulator=False
     ),
     "plan-protected-gone": lambda: plan_text(protected_gone(), CONTEXT, simulator=False),
+    "plan-accepted": lambda: plan_text(against_accepted(), POLICED, simulator=False),
+    "plan-accepted-refused": lambda: plan_text(against_accepted(refused=True), POLICED, simulator=False),
+    "plan-accepted-markdown": lambda: plans_markdown([(against_accepted(), POLICED)]),
+    "plan-accepted-refused-markdown": lambda: plans_markdown([(against_accepted(refused=True), POLICED)]),
+    "history-adopted": lambda: history_text("main", "live", every_attempt()[:2], accepted=every_adoption()),
     "plan-nothing-on-record": lambda: plan_text(
         make_plan(desired({BTC: A}), {}, Reads(), Rules(), NOW), CONTEXT, simulator=False
     ),

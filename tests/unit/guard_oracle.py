@@ -1,10 +1,9 @@
 """What the guard has to do with one family, by a model that shares no code with the program.
 
 The model sees the events of a test, and the reads and the requests that reach the exchange. From these it
-works out which setting is accepted and which request is right. Its arithmetic follows ``docs/policy.md``. Only
-what an adoption records, which no request shows, and what may still be open are taken from the record, and
-judged.
-"""
+works out which setting is accepted and which request is right. Its arithmetic follows ``docs/policy.md``.
+Only what an adoption records, which no request shows, and what may still be open are taken from the record,
+and judged."""
 
 from __future__ import annotations
 

@@ -19,8 +19,10 @@ from reconciler.core.outcome import (
     exit_status,
     hold_words,
     results,
+    tighter_words,
 )
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
+from reconciler.core.policy import Kind, Refusal
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import PRECEDENCE, Exit, worst
 from tests.unit.core_builders import BTC, ETH, SOL, setting
@@ -122,6 +124,65 @@ def test_what_was_settled_and_is_left_again_is_not_settled() -> None:
     """Applied, then changed behind our back before the end: applied would be a lie."""
     found = told(left(change(BTC)), done={BTC: Outcome.APPLIED}, ended="too late")
     assert [result.outcome for result in found] == [Outcome.SKIPPED]
+
+
+STAYS = Refusal(Kind.LOOSEN, BTC, "loosening.maxFactor", "×10", "×2")
+
+
+def left_tighter(because: Because = Because.POLICY) -> Plan:
+    """Return the plan of a family whose quantity stays 10, because 100 is refused from there."""
+    tight = setting("5000/2000/10")
+    held = replace(change(BTC, because), before=tight, is_live=False)
+    return replace(left(held), left_tighter=(STAYS, replace(STAYS, family=ETH)))
+
+
+@pytest.mark.parametrize("because", [Because.POLICY, Because.GUARD])
+def test_a_field_that_stays_tighter_is_told_with_the_rule(because: Because) -> None:
+    words = (
+        "qtyLimit stays 10 (live), the file says 100: refused from live: loosening.maxFactor: ×10, limit ×2"
+    )
+    assert told(left_tighter(because)) == (Result(BTC, Outcome.HELD, because.value, words, 2),)
+    paused = left_tighter(Because.PAUSED)
+    assert told(paused)[0].message == HOLD_WORDS[Because.PAUSED]
+
+
+def test_what_stays_tighter_is_a_refusal_alone_and_partly_beside_anything_sent() -> None:
+    plan = left_tighter()
+    assert exit_status(told(plan), plan) is Exit.REFUSED
+    assert exit_status(told(plan, done={ETH: Outcome.APPLIED}), plan) is Exit.PARTLY
+    for settled in sorted(SETTLED):
+        found = told(plan, done={BTC: settled})
+        assert [(one.outcome, one.partly) for one in found] == [(Outcome.HELD, True)]
+        assert exit_status(found, plan) is Exit.PARTLY
+    found = told(plan, done={BTC: Outcome.REJECTED})
+    assert exit_status(found, plan) is Exit.REFUSED
+
+
+def test_words_name_the_fields_that_stay_tighter() -> None:
+    now, then = setting("5000/2000/10"), setting("5000/1000/100")
+    sent = replace(change(BTC), before=now, after=setting("5000/1000/10"), desired=then)
+    words = "qtyLimit stays 10 (live), the file says 100"
+    assert tighter_words(sent) == words
+    assert tighter_words(replace(sent, action=Action.HOLD, because=Because.FROZEN)) == words
+    assert tighter_words(change(BTC)) == tighter_words(change(BTC, Because.POLICY)) == ""
+    held = replace(change(BTC, Because.POLICY), before=now, after=then)
+    assert tighter_words(held) == (
+        "frozenInterval stays 2s (live), the file says 1s, qtyLimit stays 10 (live), the file says 100"
+    )
+
+
+@pytest.mark.parametrize(
+    ("because", "who"), [(Because.POLICY, "policy"), (Because.GUARD, "guard"), (Because.PAUSED, None)]
+)
+def test_a_refused_adoption_and_a_refused_return_have_words_of_their_own(
+    because: Because, who: str | None
+) -> None:
+    held = replace(change(BTC, because), is_live=True)
+    if who is None:
+        assert hold_words(held) == hold_words(held, stays_tighter=True) == "paused"
+        return
+    assert hold_words(held) == f"live is so already, and the {who} refuses to accept it"
+    assert hold_words(held, stays_tighter=True) == f"live stays tighter: the {who} refuses to undo that"
 
 
 def test_without_a_plan_only_what_was_settled_is_told() -> None:

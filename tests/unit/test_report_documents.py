@@ -41,7 +41,10 @@ KINDS = ("plan", "apply", "status")
 FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit", "source"}
 """Keys whose text may be anything but the wrong type."""
 
-NULLABLE = {"before", "measured_from", "live", "applied", "pending", "source", "pacing", "policy"}
+NULLABLE = {
+    *("before", "desired", "measured_from", "live", "accepted", "applied"),
+    *("pending", "source", "pacing", "policy"),
+}
 """Keys whose object may be null as far as a type goes; what null contradicts is tested on its own."""
 
 
@@ -217,7 +220,7 @@ def telling(kind: str) -> Iterator[Document]:
         yield status_document(status("in sync", "frozen"))
 
 
-LISTS = ("changes", "refusals", "results", "families")
+LISTS = ("changes", "refusals", "left_tighter", "results", "families")
 """What documents differ in. No schema looks from one element to another, or to what is around it."""
 
 
@@ -272,7 +275,9 @@ CHANGE_RULES = [
     ("set", {"because": "guard"}),
     ("adopt", {"order": 1}),
     ("adopt", {"because": "frozen"}),
-    ("adopt", {"direction": "tighten"}),
+    ("adopt", {"direction": "tighten", "fields": []}),
+    ("adopt", {"direction": None, "fields": ["qtyLimit"]}),
+    ("adopt", {"is_live": None}),
     ("hold", {"because": None}),
     ("hold", {"order": 1}),
     ("hold", {"eta_seconds": 1.0}),
@@ -330,10 +335,10 @@ def test_a_plan_document_has_the_promised_fields_in_the_promised_order() -> None
     )
     assert list(document) == [
         "format", "account", "environment", "host", "simulator", "basis", "config", "policy", "digest",
-        "summary", "changes", "refusals", "unchanged", "unmanaged",
+        "summary", "changes", "refusals", "left_tighter", "unchanged", "unmanaged",
     ]  # fmt: skip
     assert list(document["summary"]) == [
-        "set", "adopt", "hold", "unchanged", "unmanaged",
+        "set", "adopt", "hold", "unchanged", "unmanaged", "left_tighter",
         "tighten", "loosen", "mixed", "enable", "disable", "eta_seconds",
     ]  # fmt: skip
     assert document["simulator"] is False
@@ -346,6 +351,8 @@ def test_a_plan_document_has_the_promised_fields_in_the_promised_order() -> None
             "fields": ["qtyLimit"],
             "before": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "100.0"},
             "after": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "400"},
+            "is_live": False,
+            "desired": None,
             "measured_from": None,
             "factor": "4",
             "exposure": {
@@ -403,6 +410,7 @@ def test_a_history_of_nothing_is_a_document_too() -> None:
         "attempts": [],
         "overrides": [],
         "policies": [],
+        "accepted": [],
     }
 
 
@@ -452,6 +460,8 @@ def test_a_text_plan_names_what_the_policy_refuses_beneath_the_changes() -> None
     assert len(refused) - len(commands) == len(plan.refusals) > 5
     assert len(commands) == len({refusal.family for refusal in plan.refusals})
     told = "qtyLimit 400, limit 300.5"
+    assert refused[0].split(maxsplit=1)[0] == "ADA-USD"
+    refused, commands = refused[2:], commands[1:]
     assert refused[0].split(maxsplit=1) == ["BTC-USD", f"bounds.qtyLimit.max: {told}"]
     digest, allowed = plan.digest_of(frozenset({BTC})), "--allow bounds:BTC-USD --allow loosen:BTC-USD"
     assert commands[0].endswith(f'mmp apply --family BTC-USD --expect {digest} {allowed} --reason "…"')

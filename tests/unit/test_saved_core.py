@@ -16,6 +16,7 @@ from reconciler.core.model import (
     Confirmed,
     Environment,
     Family,
+    Field,
     Known,
     LiveRow,
     Never,
@@ -27,6 +28,7 @@ from reconciler.core.outcome import Outcome, Result, exit_status, results
 from reconciler.core.pacing import GUARD_S, earliest_slot
 from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules
 from reconciler.core.planning import make_plan
+from reconciler.core.policy import Kind, Refusal
 from reconciler.core.saved import (
     CLOCK_TOLERANCE,
     Place,
@@ -38,7 +40,16 @@ from reconciler.core.saved import (
     out_of_time,
     reviewed,
 )
-from reconciler.core.snapshot import Seen, Snapshot, known_by, ledger_of, paused_by, reads_of, too_old
+from reconciler.core.snapshot import (
+    Seen,
+    Snapshot,
+    accepted_by,
+    known_by,
+    ledger_of,
+    paused_by,
+    reads_of,
+    too_old,
+)
 from reconciler.errors import Exit
 from tests.unit.core_builders import (
     BTC,
@@ -56,7 +67,6 @@ from tests.unit.core_builders import (
 from tests.unit.core_world import (
     DESIRED,
     SETTINGS,
-    Answer,
     Situation,
     expected,
     known_of,
@@ -94,26 +104,28 @@ def simple_situations() -> Iterator[Situation]:
         yield from (case for case in situations(wanted) if len(case.record.attempts) <= 1)
 
 
-def lets_through(case: Situation, answer: Answer, review: Review) -> bool:
-    """Tell from the words whether the change in ``answer`` is the one that was reviewed."""
+def lets_through(case: Situation, change: Change, review: Review) -> bool:
+    """Tell from the words whether ``change`` is the one that was reviewed."""
     if review is None or review[1] != case.wanted:
         return False
     not_read_yet = proven(case.record, case.sight) == "unread" and case.sight.how != "none"
-    return not_read_yet or answer.before in (review[0], case.wanted)
+    if change.is_live:
+        return True  # live is as the file says, wherever it was changed
+    return not_read_yet or change.before in (_setting(review[0]), SETTINGS[case.wanted])
 
 
 @pytest.mark.unmeasured
 def test_a_change_that_was_not_reviewed_is_stale_and_every_other_answer_is_as_ever() -> None:
     seen = set()
     for case in simple_situations():
-        answer = expected(case)
         planned = _planner(case)
         unreviewed = planned(rules_of(case))
+        now = unreviewed.changes[0] if unreviewed.changes else None
         for review in reviews(case):
             promised = {} if review is None else {BTC: (_setting(review[0]), SETTINGS[review[1]])}
             plan = planned(replace(rules_of(case), reviewed=promised))
             because = _because(plan)
-            if answer.action in ("set", "hold") and not lets_through(case, answer, review):
+            if now and now.action is not Action.ADOPT and not lets_through(case, now, review):
                 # what cannot be read is held whatever was reviewed
                 assert because in (Because.STALE, Because.UNREADABLE) or plan.doubtful, (case, review)
             else:
@@ -156,11 +168,25 @@ def test_a_review_approves_requests_and_what_is_held_but_nothing_that_needs_no_r
     )
     assert [one.because for one in plan.changes] == [None, Because.GUARD]
     adopted = replace(
-        plan, changes=(*plan.changes, replace(change(), family=Family("X-Y"), action=Action.ADOPT))
+        plan,
+        changes=(
+            *plan.changes,
+            replace(change(), family=Family("X-Y"), action=Action.ADOPT),
+            replace(change(), family=Family("Y-Z"), action=Action.ADOPT, fields=(Field.QTY_LIMIT,)),
+        ),
     )
-    assert set(reviewed(adopted)) == {BTC, SOL}
+    assert set(reviewed(adopted)) == {BTC, SOL, Family("Y-Z")}
     assert reviewed(adopted)[BTC] == (A, B)
-    assert covered(adopted) == {BTC, ETH, SOL, Family("X-Y")}
+    assert covered(adopted) == {BTC, ETH, SOL, Family("X-Y"), Family("Y-Z")}
+
+
+def test_an_override_approves_what_the_file_says_where_a_field_stays_tighter() -> None:
+    stays = replace(change(A, B), desired=C)
+    refusal = Refusal(Kind.LOOSEN, BTC, "loosening.maxFactor", "×10", "×2")
+    plan = replace(plan_of({BTC: B}), changes=(stays,), left_tighter=(refusal,))
+    assert reviewed(plan) == {BTC: (A, B)}
+    assert reviewed(plan, frozenset({BTC})) == {BTC: (A, C)}
+    assert reviewed(replace(plan, left_tighter=()), frozenset({BTC})) == {BTC: (A, B)}
 
 
 def request(name: str, before: Setting | None, after: Setting, reason: Reason = Reason.CHANGED) -> Change:
@@ -365,7 +391,10 @@ SEEN = {
     # what is published of the family: what a plan that wants B then does, and from what
     "as applied": (Seen(A, A, LiveRow(A), False), ("set", "changed", A)),
     "drifted elsewhere": (Seen(A, A, LiveRow(C), False), ("set", "changed", C)),
-    "as wanted now": (Seen(A, A, LiveRow(B), False), ("adopt", "changed", B)),
+    "as wanted now": (Seen(A, A, LiveRow(B), False), ("adopt", "changed", A)),
+    "accepted, and as wanted now": (Seen(A, A, LiveRow(B), False, B), ("adopt", "changed", B)),
+    "accepted other than applied": (Seen(A, A, LiveRow(B), False, C), ("adopt", "changed", C)),
+    "in sync, and another is accepted": (Seen(B, B, LiveRow(B), False, C), ("adopt", "changed", C)),
     "drifted from what is wanted": (Seen(B, B, LiveRow(A), False), ("set", "drifted", A)),
     "in sync": (Seen(B, B, LiveRow(B), False), None),
     "not read since": (Seen(A, A, None, False), ("set", "changed", A)),
@@ -384,7 +413,8 @@ SEEN = {
 def test_a_snapshot_gives_the_plan_that_its_account_would(name: str) -> None:
     seen, wanted = SEEN[name]
     published = snapshot(families={BTC: seen})
-    plan = make_plan(desired({BTC: B}), known_by(published, NOW), reads_of(published, NOW), Rules(), NOW)
+    rules = Rules(accepted=accepted_by(published))
+    plan = make_plan(desired({BTC: B}), known_by(published, NOW), reads_of(published, NOW), rules, NOW)
     told = [(one.action.value, one.reason.value, one.before) for one in plan.changes]
     assert told == ([] if wanted is None else [wanted])
     assert plan.basis == "live"
