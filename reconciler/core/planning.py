@@ -175,6 +175,7 @@ class _Planner:
         undone = {one.family for one in returns}
         left_tighter = tuple(one for one in returned.refusals if one.family in undone)
         stays = _families(left_tighter)
+        targets = self._without_returns(targets, stays)
         every = [
             change
             for family, case in self.cases.items()
@@ -360,14 +361,31 @@ class _Planner:
         start = self._at_start(case)
         return Proposal(case.family, nearest, after, True, at_start=start, is_return=True)
 
+    def _without_returns(
+        self, targets: Mapping[Family, Setting | None], stays: frozenset[Family]
+    ) -> dict[Family, Setting | None]:
+        """Return the targets, with what live has tighter than accepted as it is where that ``stays``.
+
+        What the file changes beside it is sent, unless that is refused from live as well.
+        """
+        found = dict(targets)
+        for family in stays:
+            case, after = self.cases[family], targets[family]
+            if after is not None and case.live is not None:
+                found[family] = left_tighter(after, case.live, case.accepted)
+        again = _families(self._judgement(self._returns(found)).refusals) if stays else frozenset()
+        for family in stays & again:
+            case, after = self.cases[family], targets[family]
+            if after is not None and case.live is not None:
+                found[family] = left_tighter(after, case.live)
+        return found
+
     def _change(self, case: _Case, after: Setting | None, *, refused: bool, stays: bool) -> Change | None:
         """Return what is done about a family; None: it is in sync."""
         if isinstance(case.seen, Unreadable):
             return _unreadable(case)
         if after is None:
             return self._report(case, by_policy=refused)
-        if stays and case.live is not None:
-            after = left_tighter(after, case.live)
         known = (
             last_proof(case.known) or Never() if _superseded(case, self.rules, self.reads) else case.known
         )

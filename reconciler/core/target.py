@@ -60,9 +60,18 @@ def target(
     return composed(of)
 
 
-def left_tighter(wanted: Setting, live: Setting) -> Setting:
-    """Return ``wanted``, with each field that live has tighter as live has it."""
-    return composed(lambda field: live if is_tighter(field, live, wanted) else wanted)
+def left_tighter(wanted: Setting, live: Setting, accepted: Setting | None = None) -> Setting:
+    """Return ``wanted``, with each field that live has tighter as live has it.
+
+    With ``accepted`` only the fields that live has tighter than that, too: the others are not undone by
+    ``wanted``, but changed.
+    """
+
+    def stays(field: Field) -> bool:
+        is_undone = accepted is None or is_tighter(field, live, accepted)
+        return is_undone and is_tighter(field, live, wanted)
+
+    return composed(lambda field: live if stays(field) else wanted)
 
 
 def composed(of: Callable[[Field], Setting]) -> Setting:

@@ -1,9 +1,8 @@
 """What the guard has to do with one family, by a model that shares no code with the program.
 
 The model sees the events of a test, and the reads and the requests that reach the exchange. From these it
-works out which setting is accepted and which request is right. Its arithmetic follows ``docs/policy.md``. Only
-what an adoption records, which no request shows, and what may still be open are taken from the record, and
-judged.
+works out which setting is accepted and which request is right. Its arithmetic follows ``docs/policy.md``.
+Only that an adoption was made, which no request shows, is taken from the record, and judged.
 """
 
 from __future__ import annotations
@@ -289,7 +288,12 @@ class Model:
             return goal
         if passes(nearest, goal, None, self.limits, allowed=self.allowed):
             return goal
-        return tighter(live, goal) if not goal.off else live
+        if goal.off:
+            return live
+        stays = tighter(live, accepted)
+        parts = zip(goal, live, ranks(live), ranks(accepted), ranks(goal), strict=True)
+        rest = S(*(now if at > max(was, then) else end for end, now, at, was, then in parts))
+        return rest if passes(stays, rest, None, self.limits) else tighter(live, goal)
 
     def _field(self, place: int, aim: S, live: S, may_be_live: Iterable[S], leaves: bool) -> int:
         if any(one[place] == live[place] for one in may_be_live):

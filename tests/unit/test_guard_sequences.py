@@ -114,6 +114,14 @@ def test_what_the_policy_refuses_is_not_adopted_either(events: Events, mode: Dri
     assert here.model.now_accepted == S(2000, 5000, 100)
 
 
+def test_a_return_that_is_refused_does_not_stop_what_the_file_changes_beside_it() -> None:
+    """The quantity stays as it was tightened by hand; the freeze becomes as the file says."""
+    here = World(("hand: tight", "file: freeze"), DriftPolicy.HEAL)
+    assert here.play() == []
+    assert here.model.live == S(2000, 4000, 1)
+    assert here.model.now_accepted == S(2000, 4000, 100)
+
+
 # -- the oracle itself -------------------------------------------------------------------------------------
 
 
