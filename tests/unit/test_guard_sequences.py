@@ -276,7 +276,6 @@ def says_nothing_gets_looser(patch: Patch) -> None:
         (all_may_be_live, ("file: up", "hand: previous"), "c"),
         (heals_judged, ("policy: strict", "hand: off"), "a"),
         (no_heal_while_refused, ("file: far", "hand: open"), "a"),
-        (all_fields_at_once, ("hand: tight", "file: freeze"), "end"),
         (all_fields_at_once, ("policy: none", "hand: mixed"), "c"),
         (adoptions_not_judged, ("file: far", "hand: far"), "b"),
         (enable_resets, ("file: off", "apply --allow", "file: far"), "target"),
