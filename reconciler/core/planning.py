@@ -178,10 +178,7 @@ class _Planner:
         }
         returned = self._judge_returns(targets)
         stays = _families(returned.refusals)
-        targets = {
-            family: self._left_tighter(family, after) if family in stays else after
-            for family, after in targets.items()
-        }
+        targets = self._without_returns(targets, stays)
         every = [
             change
             for family, case in self.cases.items()
@@ -383,18 +380,6 @@ class _Planner:
             tuple(one for one in found.overridden if one.family in families),
         )
 
-    def _left_tighter(self, family: Family, after: Setting | None) -> Setting | None:
-        """Return the target without what undoes something that live has tighter.
-
-        What the file changes in the other fields remains, if that alone passes from live, too.
-        """
-        case = self.cases[family]
-        if after is None or case.found is None:
-            return after
-        others = left_tighter(after, case.found, case.accepted)
-        refused = self._judge_returns({**dict.fromkeys(self.cases), family: others}).refusals
-        return left_tighter(after, case.found) if refused else others
-
     def _returns(self, targets: Mapping[Family, Setting | None]) -> list[Proposal]:
         """Return what undoes something that live has tighter than what was accepted, measured from live."""
         found = ((case, targets[family]) for family, case in self.cases.items())
@@ -415,6 +400,25 @@ class _Planner:
             return None
         start = self._at_start(case)
         return Proposal(case.family, nearest, after, True, at_start=start, is_return=True)
+
+    def _without_returns(
+        self, targets: Mapping[Family, Setting | None], stays: frozenset[Family]
+    ) -> dict[Family, Setting | None]:
+        """Return the targets, where it ``stays`` with what live has tighter than accepted as live has it.
+
+        What the file changes beside it is sent, unless that is refused from live as well.
+        """
+        parts = {family: self._part(family, targets[family], beside=True) for family in stays}
+        again = _families(self._judge_returns({**targets, **parts}).refusals) if stays else frozenset()
+        least = {family: self._part(family, targets[family], beside=False) for family in stays & again}
+        return {**targets, **parts, **least}
+
+    def _part(self, family: Family, after: Setting | None, *, beside: bool) -> Setting | None:
+        """Return a target without what undoes anything tighter; ``beside``: with what the file changes."""
+        case = self.cases[family]
+        if after is None or case.found is None:
+            return after
+        return left_tighter(after, case.found, case.accepted if beside else None)
 
     def _change(self, case: _Case, after: Setting | None, *, refused: bool, stays: bool) -> Change | None:
         """Return what is done about a family; None: it is in sync."""

@@ -2,8 +2,8 @@
 
 The model sees the events of a test, and the reads and the requests that reach the exchange. From these it
 works out which setting is accepted and which request is right. Its arithmetic follows ``docs/policy.md``.
-Only what an adoption records, which no request shows, and what may still be open are taken from the record,
-and judged."""
+Only that an adoption was made, which no request shows, is taken from the record, and judged.
+"""
 
 from __future__ import annotations
 
@@ -240,12 +240,12 @@ class Model:
         if now < self.doubt_until:
             return
         self.fixed += 1
-        self.read = self.live
+        self.read = live = self._in_force(self.live)
         for aim in self._aims(now, by_run=True):
             goal = self.goal(aim, [self.now_accepted], self.mode)
-            if self.live != goal:
-                self.fail("end", now, f"live is {self.live}, expected {goal} ({self._words})")
-            elif aim == self.live and aim != self.now_accepted:
+            if live != goal:
+                self.fail("end", now, f"live is {live}, expected {goal} ({self._words})")
+            elif aim == live and aim != self.now_accepted:
                 self.fail("end", now, f"live {aim} passes and is not accepted ({self._words})")
 
     # -- what is right -------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ class Model:
     def goal(self, aim: S, may_be_live: Sequence[S], mode: str) -> S | None:
         """Return what is to be in force, field by field; None: the row is missing, and that is only
         reported."""
-        live, accepted = self.read, self.now_accepted
+        live, accepted = self._in_force(self.read), self.now_accepted
         leaves = mode == "warn" and not (aim == self.file != accepted)
         if mode == "heal":
             goal = aim
@@ -288,7 +288,16 @@ class Model:
             return goal
         if passes(nearest, goal, None, self.limits, allowed=self.allowed):
             return goal
-        return tighter(live, goal) if not goal.off else live
+        if goal.off:
+            return live
+        stays = tighter(live, accepted)
+        parts = zip(goal, live, ranks(live), ranks(accepted), ranks(goal), strict=True)
+        rest = S(*(now if at > max(was, then) else end for end, now, at, was, then in parts))
+        return rest if passes(stays, rest, None, self.limits) else tighter(live, goal)
+
+    def _in_force(self, live: S | None) -> S | None:
+        """Return what is in force: a missing row where off is accepted is that."""
+        return self.now_accepted if live is None and self.now_accepted.off else live
 
     def _field(self, place: int, aim: S, live: S, may_be_live: Iterable[S], leaves: bool) -> int:
         if any(one[place] == live[place] for one in may_be_live):

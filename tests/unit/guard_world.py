@@ -1,7 +1,8 @@
 """A small world that the guard has to get through: events of one family, 40 s apart, then calm.
 
 Where a reply was lost, the next events come after 4 s. Loop, pass, planner, store and renderings are the
-real ones; time and the exchange are not. Everything that the exchange sees goes to the oracle."""
+real ones; time and the exchange are not. Everything that the exchange sees goes to the oracle.
+"""
 
 from __future__ import annotations
 
