@@ -146,7 +146,7 @@ def _has(kind: str, plan: Plan, context: Context) -> bool:
 def _directions(change: Change) -> tuple[Direction | None, ...]:
     """Return which way a change goes, and which way from the accepted setting if that is another."""
     base = change.measured_from
-    return (change.direction, *(() if base is None else (direction(base, change.after),)))
+    return (change.direction, *(() if base is None else (direction(base, change.wanted),)))
 
 
 def _changes(plan: Plan, context: Context) -> bool:

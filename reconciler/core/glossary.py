@@ -231,6 +231,7 @@ ERRORS: dict[str, Explanation] = {
             "max-age-alone",
             "no-live-against",
             "no-live-plan",
+            "adopt-stdout",
             "one-stdout",
             "out-one",
             "out-stdout",

@@ -113,6 +113,7 @@ def test_before_anything_was_compared_the_families_are_there_and_nothing_is_clai
             "family": family,
             "state": "uncertain",
             "desired": A.wire(),
+            "accepted": None,
             "applied": None,
             "live": None,
             "pending": None,
