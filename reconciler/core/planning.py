@@ -363,14 +363,14 @@ class _Planner:
             tuple(one for one in found.overridden if one.family in families),
         )
 
-    def _left_tighter(self, family: Family, after: Setting | None) -> Setting | None:
+    def _left_tighter(self, family: Family, after: Setting | None) -> Setting:
         """Return the target without what undoes something that live has tighter.
 
         What the file changes in the other fields remains, if that alone passes from live, too.
         """
         case = self.cases[family]
-        if after is None or case.found is None:
-            return after
+        assert after is not None, "what is not sent undoes nothing"
+        assert case.found is not None
         others = left_tighter(after, case.found, case.accepted)
         refused = self._judge_returns({**dict.fromkeys(self.cases), family: others}).refusals
         return left_tighter(after, case.found) if refused else others
@@ -438,9 +438,10 @@ class _Planner:
         """Compare, as :func:`reconciler.core.comparison.need`, and with what was accepted, too."""
         found = need(after, known, case.seen, self.reads, self.now)
         if found is None and case.is_change and is_desired:
-            # It is in force already and another setting was accepted: that has to be recorded.
+            # It is in force already and another setting was accepted: that has to be recorded. Without a
+            # read that shows it, it is sent again.
             seen = isinstance(case.seen, LiveRow | Absent)
-            return Adopt(Reason.CHANGED) if seen else Write(Reason.CHANGED, case.live)
+            return Adopt(Reason.CHANGED) if seen else Write(Reason.UNCERTAIN, case.live)
         return found
 
     def _adopt(self, case: _Case, after: Setting, reason: Reason, *, is_desired: bool) -> Change:
@@ -470,7 +471,8 @@ class _Planner:
             because = Because.PAUSED
         before = case.accepted if case.live == case.desired else case.live
         reason = _reason(case, Reason.CHANGED if case.is_change else Reason.DRIFTED)
-        if isinstance(case.known, Uncertain) and not _superseded(case, self.rules, self.reads):
+        is_open = isinstance(case.known, Uncertain) and not _superseded(case, self.rules, self.reads)
+        if is_open or isinstance(case.seen, Unconfirmed):
             reason = Reason.UNCERTAIN
         return Change(
             case.family,

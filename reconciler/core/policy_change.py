@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -176,6 +177,8 @@ def _rules(family: Family, policy: Policy) -> Mapping[str, _Limit]:
         **dict(_bound_rules(family, policy)),
         **dict(_exposure_rules(family, policy)),
         "loosening.maxFactor": _at_most(policy.loosening.max_factor),
+        "loosening.per": _for_a_time(policy.loosening.per),
+        "loosening.unknown": _word(denied=not policy.loosening.unknown_allowed),
         "loosening.maxFamilies": _at_most(_decimal(policy.loosening.max_families)),
         "loosening.maxShare": _share(policy.loosening.max_share),
         "disable": _word(denied=not policy.disable_allowed),
@@ -215,6 +218,14 @@ def _at_most(limit: Decimal | None, name: Field = Field.QTY_LIMIT) -> _Limit:
 
 def _share(limit: Decimal | None) -> _Limit:
     return _at_most(None) if limit is None else _Limit(f"{plainly(limit * 100)}%", limit)
+
+
+def _for_a_time(per: timedelta | None) -> _Limit:
+    """Return the time of a limit: with a longer one fewer steps pass; without one each is judged alone."""
+    if per is None:
+        return _Limit("none", Decimal("Infinity"))
+    milliseconds = int(per.total_seconds() * 1000)
+    return _Limit(interval_text(milliseconds), Decimal(-milliseconds))
 
 
 def _word(*, denied: bool) -> _Limit:

@@ -344,7 +344,7 @@ def _report(about: Facts, because: str) -> Answer:
     reason = "changed" if about.is_change else "drifted"
     if about.accepted is None and about.live is None and about.case.record.proof is None:
         reason = "new"
-    if about.uncertain:
+    if about.uncertain or about.seen == "unconfirmed":
         reason = "uncertain"
     because = "paused" if about.case.paused else because
     return Answer("hold", reason, before, about.wanted, way(before, about.wanted), because)
@@ -358,7 +358,7 @@ def _answer(about: Facts, target: Value, why: str, *, settles: bool) -> Answer:
     action, reason = (_uncertain if about.uncertain else _certain)(about, target)
     is_change = about.is_change and settles
     if action == "nothing" and is_change:
-        action, reason = ("adopt" if about.was_read else "set"), "changed"
+        action, reason = ("adopt", "changed") if about.was_read else ("set", "uncertain")
     if action == "nothing":
         return Answer("nothing") if settles else _report(about, why)
     if not settles and (action == "await" or (action == "adopt" and not about.uncertain)):

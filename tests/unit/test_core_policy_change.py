@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -175,7 +176,13 @@ def test_every_part_of_a_policy_is_compared() -> None:
     assert {each.name for each in fields(Policy)} - {"path", "sha256"} == DIFFERENT.keys()
     for name, value in DIFFERENT.items():
         assert lines(EMPTY, replace(EMPTY, **{name: value})), name
-    limits: dict[str, Any] = {"max_factor": Decimal(2), "max_families": 1, "max_share": Decimal("0.5")}
+    limits: dict[str, Any] = {
+        "max_factor": Decimal(2),
+        "max_families": 1,
+        "max_share": Decimal("0.5"),
+        "per": timedelta(days=1),
+        "unknown_allowed": True,
+    }
     assert {each.name for each in fields(Loosening)} == limits.keys()
     for name, limit in limits.items():
         assert lines(EMPTY, replace(EMPTY, loosening=replace(Loosening(), **{name: limit}))), name
