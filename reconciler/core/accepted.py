@@ -2,13 +2,13 @@
 
 This file decides what the record of accepted settings means: which one counts now, which of the earlier
 ones may still be what is live, and what was accepted a while ago. It does not decide what passes the
-guard. A change of the file is measured from the accepted setting, never from what somebody made live.
+guard. A change of the file is measured from the accepted setting, never from a value that was set outside
+of this program.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from reconciler.core.evidence import last_proof
 from reconciler.core.model import Acceptance, Known, Setting, Uncertain, Unresolved
@@ -42,10 +42,11 @@ def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
     proven = -1 if proof is None else proof.attempt
     unanswered = [one.attempt for one in _unanswered(known)]
     found = [entries[-1].setting] if entries else []
-    for one, later in pairwise(entries):
+    for number, one in enumerate(entries[:-1]):
+        later = entries[number + 1]
         is_unproven = later.attempt > proven
         last = later.attempt - 1 if later.requested else later.attempt
-        is_open = any(one.attempt <= number <= last for number in unanswered)
+        is_open = any(one.attempt <= attempt <= last for attempt in unanswered)
         if is_unproven or is_open:
             found.append(one.setting)
     return tuple(found)

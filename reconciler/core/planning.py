@@ -161,7 +161,7 @@ class _Planner:
         self.desired = desired
         self.reads = reads
         self.rules = rules
-        self.now = now
+        self.at = now
         self.cases = {
             family: self._case(family, known.get(family, Never())) for family in sorted(desired.families)
         }
@@ -291,7 +291,7 @@ class _Planner:
         """
         if case.live != case.desired or not is_sent_later(case.history, case.known, case.desired):
             return False
-        return isinstance(need(case.desired, case.known, case.seen, self.reads, self.now), Adopt | Await)
+        return isinstance(need(case.desired, case.known, case.seen, self.reads, self.at), Adopt | Await)
 
     def _is_stale(self, case: _Case) -> bool:
         """Tell whether live is not as it was reviewed, if there was a review of this family."""
@@ -436,7 +436,7 @@ class _Planner:
 
     def _need(self, case: _Case, after: Setting, known: Known, *, is_desired: bool) -> Need:
         """Compare, as :func:`reconciler.core.comparison.need`, and with what was accepted, too."""
-        found = need(after, known, case.seen, self.reads, self.now)
+        found = need(after, known, case.seen, self.reads, self.at)
         if found is None and case.is_change and is_desired:
             # It is in force already and another setting was accepted: that has to be recorded. Without a
             # read that shows it, it is sent again.
@@ -538,7 +538,7 @@ class _Planner:
             return Because.STALE
         if _frozen(case, self.reads):
             return Because.FROZEN
-        if _rejected(change, rules.rejected.get(change.family), self.now):
+        if _rejected(change, rules.rejected.get(change.family), self.at):
             return Because.REJECTED
         if case.other_file and not rules.controller:
             return Because.DRIFT_POLICY  # what a newer file set while this apply waited

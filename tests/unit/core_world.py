@@ -603,6 +603,11 @@ RUNS = [(DriftPolicy.HEAL_LOOSENED, True), (DriftPolicy.WARN, True), (DriftPolic
 APPLIES = [(DriftPolicy.HEAL, False)]
 
 
+def allowances(wanted: str) -> tuple[bool, ...]:
+    """Return whether disabling is allowed, as far as it makes a difference for what is desired."""
+    return (False, True) if wanted == "D" else (False,)
+
+
 def accepted_situations(wanted: str) -> Iterator[Situation]:
     """Yield records of at most one attempt with every accepted setting, under ``run`` and ``apply``."""
     few = [Sight("none"), Sight("early", "B"), Sight("calm"), Sight("gone"), Sight("unconfirmed")]
@@ -611,7 +616,7 @@ def accepted_situations(wanted: str) -> Iterator[Situation]:
         if len(record.attempts) > 1:
             continue
         seen = [sight for sight in few if record.proof or sight.how not in ("gone", "unconfirmed")]
-        for accepted, sight, mode, allowed in product(ACCEPTED, seen, RUNS + APPLIES, (False, True)):
+        for accepted, sight, mode, allowed in product(ACCEPTED, seen, RUNS + APPLIES, allowances(wanted)):
             drift, controller = mode
             of = replace(record, accepted=accepted)
             yield Situation(wanted, of, sight, drift, disable_allowed=allowed, controller=controller)
@@ -625,7 +630,7 @@ def held_situations(wanted: str) -> Iterator[Situation]:
     few += [Sight("calm", shown) for shown in SHOWN if shown]
     few += [Sight("calm"), Sight("gone"), Sight("unconfirmed")]
     parked = dict.fromkeys((None, "A", wanted))
-    rules = list(product(RUNS + APPLIES, (False, True), (False, True), parked))
+    rules = list(product(RUNS + APPLIES, (False, True), allowances(wanted), parked))
     for record in records():
         if len(record.attempts) > 1:
             continue
