@@ -719,6 +719,14 @@ def test_of_a_family_that_is_unconfirmed_and_was_never_seen_nothing_is_sent(afte
     assert (change.action, change.because) == (Action.HOLD, Because.UNREADABLE)
 
 
+@pytest.mark.parametrize(("since", "sent"), [(899.0, False), (901.0, True)])
+def test_a_family_that_is_unconfirmed_is_sent_its_setting_once(since: float, sent: bool) -> None:
+    reads = Reads(read(950.0, {}), missing={BTC: MissingRow(since, 30, asked_at=950.5)})
+    plan = plan_of({BTC: A}, {BTC: confirmed("5000/2000/100", at=900.0)}, reads)
+    assert [one.because for one in plan.changes] == [None if sent else Because.UNREADABLE]
+    assert bool(plan.requests) == sent
+
+
 def test_an_older_file_may_repeat_what_is_in_force_while_a_newer_one_s_request_is_open() -> None:
     """Without live reads only one more acknowledged request can settle that."""
     attempt = Unresolved(5, LOOSER, 901.0, 936.0, file=NEW_FILE)
