@@ -418,6 +418,8 @@ class _Planner:
             case Adopt() if isinstance(known, Confirmed) and _is_other_file(known, self.rules):
                 # Recording it would hide what the newer file says.
                 return None if is_no_looser(known.setting, after) else self._report(case, by_policy=False)
+            case Adopt() if case.other_file and case.is_change and not is_no_looser(case.accepted, after):
+                return self._report(case, by_policy=False)  # nor is it judged: a newer file says otherwise
             case Adopt(reason):
                 return self._adopt(case, after, reason, is_desired=is_desired)
             case Await() if not is_desired:

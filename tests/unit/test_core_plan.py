@@ -621,6 +621,7 @@ def test_fewer_tries_go_first_and_a_new_value_starts_at_none() -> None:
 
 OLD_FILE, NEW_FILE = FileVersion("old", 1), FileVersion("new", 2)
 OLDER = Rules(DriftPolicy.HEAL_LOOSENED, file=OLD_FILE, controller=True)
+STRICT = Policy("p", "0" * 64, loosening=Loosening(max_factor=Decimal(2)))
 
 
 @pytest.mark.parametrize(
@@ -755,9 +756,23 @@ def test_an_explicit_act_that_waited_leaves_what_a_newer_file_set(live: str) -> 
     assert (change.action, change.after) == (Action.HOLD, A)
 
 
-# -- what was reviewed ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("effect_until", [902.0, 2000.0])
+def test_an_explicit_act_that_waited_does_not_record_what_a_newer_file_has_tightened(
+    effect_until: float,
+) -> None:
+    """The request of the newer file was not answered, and live is still as the older file says."""
+    attempt = Unresolved(5, TIGHTER, 901.0, effect_until, file=NEW_FILE)
+    known = {BTC: Uncertain(Confirmed(A, 890.0, 1, file=OLD_FILE), (attempt,))}
+    history = (Acceptance(A, 1, file=OLD_FILE), Acceptance(TIGHTER, 5, file=NEW_FILE))
+    rules = Rules(policy=STRICT, file=OLD_FILE, accepted={BTC: history})
+    reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
+    (change,) = plan_of({BTC: A}, known, reads, rules).changes
+    assert (change.action, change.because) == (Action.HOLD, Because.DRIFT_POLICY)
+    (healed,) = plan_of({BTC: A}, known, reads, replace(rules, controller=True)).changes
+    assert (healed.action, healed.after) == (Action.SET, TIGHTER)
 
-STRICT = Policy("p", "0" * 64, loosening=Loosening(max_factor=Decimal(2)))
+
+# -- what was reviewed ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("begun_at", [880.0, 950.0], ids=["too old to count", "counts"])
