@@ -74,7 +74,8 @@ from tests.unit.core_world import (
 )
 
 World = Callable[[str], Iterator[Situation]]
-everywhere = pytest.mark.parametrize("world", [situations, held_situations, accepted_situations])
+WORLDS: list[World] = [situations, held_situations, accepted_situations]
+everywhere = pytest.mark.parametrize("world", WORLDS)
 each_desired = pytest.mark.parametrize("wanted", DESIRED)
 
 
@@ -153,7 +154,7 @@ def assert_sound(change: Change, case: Situation) -> None:
 @pytest.mark.unmeasured
 @each_desired
 def test_the_worlds_are_not_empty_and_reach_every_answer(wanted: str) -> None:
-    answers = [expected(case) for world in (situations, held_situations) for case in world(wanted)]
+    answers = [expected(case) for world in WORLDS for case in world(wanted)]
     reached = {answer.because for answer in answers} | {answer.action for answer in answers}
     guards = {"guard"} if wanted == "D" else set()
     everything = {"nothing", "doubtful", "adopt", "await", "set", "hold"}
