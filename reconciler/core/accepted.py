@@ -2,7 +2,8 @@
 
 This file decides what the record of accepted settings means: which one counts now, which of the earlier
 ones may still be what is live, and what was accepted a while ago. It does not decide what passes the
-guard. A change of the file is measured from the accepted setting, never from what somebody made live.
+guard. A change of the file is measured from the accepted setting, never from a value that was set outside
+of this program.
 """
 
 from __future__ import annotations

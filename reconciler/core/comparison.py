@@ -76,9 +76,7 @@ def shows_no_attempt(known: Uncertain, seen: View) -> bool:
 
 
 def need(after: Setting, known: Known, seen: View, reads: Reads, now: float) -> Need:
-    """Return what is needed so that ``after`` is in force and on record."""
-    if isinstance(seen, Unreadable):
-        return Blocked()
+    """Return what is needed so that ``after`` is in force and on record; ``seen`` can be read."""
     if isinstance(seen, Unconfirmed):
         return _need_unconfirmed(after, known, seen)
     match known:

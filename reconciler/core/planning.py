@@ -442,6 +442,8 @@ class _Planner:
             case Adopt() if isinstance(known, Confirmed) and _is_other_file(known, self.rules):
                 # Recording it would hide what the newer file says.
                 return None if is_no_looser(known.setting, after) else self._report(case, by_policy=False)
+            case Adopt() if case.other_file and case.is_change and not is_no_looser(case.accepted, after):
+                return self._report(case, by_policy=False)  # nor is it judged: a newer file says otherwise
             case Adopt(reason):
                 return self._adopt(case, after, reason, is_desired=is_desired)
             case Await() if not is_desired:
@@ -465,9 +467,10 @@ class _Planner:
         """Compare, as :func:`reconciler.core.comparison.need`, and with what was accepted, too."""
         found = need(after, known, case.seen, self.reads, self.at)
         if found is None and case.is_change and is_desired:
-            # It is in force already and another setting was accepted: that has to be recorded.
+            # It is in force already and another setting was accepted: that has to be recorded. Without a
+            # read that shows it, it is sent again.
             seen = isinstance(case.seen, LiveRow | Absent)
-            return Adopt(Reason.CHANGED) if seen else Write(Reason.CHANGED, case.live)
+            return Adopt(Reason.CHANGED) if seen else Write(Reason.UNCERTAIN, case.live)
         return found
 
     def _adopt(self, case: _Case, after: Setting, reason: Reason, *, is_desired: bool) -> Change:
@@ -500,7 +503,8 @@ class _Planner:
             because = Because.PAUSED
         before = case.accepted if case.live == case.desired else case.live
         reason = _reason(case, Reason.CHANGED if case.is_change else Reason.DRIFTED)
-        if isinstance(case.known, Uncertain) and not _superseded(case, self.rules, self.reads):
+        is_open = isinstance(case.known, Uncertain) and not _superseded(case, self.rules, self.reads)
+        if is_open or isinstance(case.seen, Unconfirmed):
             reason = Reason.UNCERTAIN
         return Change(
             case.family,

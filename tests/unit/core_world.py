@@ -344,7 +344,7 @@ def _report(about: Facts, because: str) -> Answer:
     reason = "changed" if about.is_change else "drifted"
     if about.accepted is None and about.live is None and about.case.record.proof is None:
         reason = "new"
-    if about.uncertain:
+    if about.uncertain or about.seen == "unconfirmed":
         reason = "uncertain"
     because = "paused" if about.case.paused else because
     return Answer("hold", reason, before, about.wanted, way(before, about.wanted), because)
@@ -358,7 +358,7 @@ def _answer(about: Facts, target: Value, why: str, *, settles: bool) -> Answer:
     action, reason = (_uncertain if about.uncertain else _certain)(about, target)
     is_change = about.is_change and settles
     if action == "nothing" and is_change:
-        action, reason = ("adopt" if about.was_read else "set"), "changed"
+        action, reason = ("adopt", "changed") if about.was_read else ("set", "uncertain")
     if action == "nothing":
         return Answer("nothing") if settles else _report(about, why)
     if not settles and (action == "await" or (action == "adopt" and not about.uncertain)):
@@ -603,6 +603,11 @@ RUNS = [(DriftPolicy.HEAL_LOOSENED, True), (DriftPolicy.WARN, True), (DriftPolic
 APPLIES = [(DriftPolicy.HEAL, False)]
 
 
+def allowances(wanted: str) -> tuple[bool, ...]:
+    """Return whether disabling is allowed, as far as it makes a difference for what is desired."""
+    return (False, True) if wanted == "D" else (False,)
+
+
 def accepted_situations(wanted: str) -> Iterator[Situation]:
     """Yield records of at most one attempt with every accepted setting, under ``run`` and ``apply``."""
     few = [Sight("none"), Sight("early", "B"), Sight("calm"), Sight("gone"), Sight("unconfirmed")]
@@ -611,7 +616,7 @@ def accepted_situations(wanted: str) -> Iterator[Situation]:
         if len(record.attempts) > 1:
             continue
         seen = [sight for sight in few if record.proof or sight.how not in ("gone", "unconfirmed")]
-        for accepted, sight, mode, allowed in product(ACCEPTED, seen, RUNS + APPLIES, (False, True)):
+        for accepted, sight, mode, allowed in product(ACCEPTED, seen, RUNS + APPLIES, allowances(wanted)):
             drift, controller = mode
             of = replace(record, accepted=accepted)
             yield Situation(wanted, of, sight, drift, disable_allowed=allowed, controller=controller)
@@ -625,7 +630,7 @@ def held_situations(wanted: str) -> Iterator[Situation]:
     few += [Sight("calm", shown) for shown in SHOWN if shown]
     few += [Sight("calm"), Sight("gone"), Sight("unconfirmed")]
     parked = dict.fromkeys((None, "A", wanted))
-    rules = list(product(RUNS + APPLIES, (False, True), (False, True), parked))
+    rules = list(product(RUNS + APPLIES, (False, True), allowances(wanted), parked))
     for record in records():
         if len(record.attempts) > 1:
             continue

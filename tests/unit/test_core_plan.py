@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
-from itertools import product
+from itertools import islice, product
 
 import pytest
 
@@ -14,6 +14,7 @@ from reconciler.core.direction import Direction, changed_fields
 from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.model import (
     NO_FILE,
+    Acceptance,
     Confirmed,
     Environment,
     Family,
@@ -73,7 +74,8 @@ from tests.unit.core_world import (
 )
 
 World = Callable[[str], Iterator[Situation]]
-everywhere = pytest.mark.parametrize("world", [situations, held_situations, accepted_situations])
+WORLDS: list[World] = [situations, held_situations, accepted_situations]
+everywhere = pytest.mark.parametrize("world", WORLDS)
 each_desired = pytest.mark.parametrize("wanted", DESIRED)
 
 
@@ -127,25 +129,32 @@ def test_every_situation_gets_what_the_contract_wants_and_what_must_hold_holds(
             assert_sound(change, case)
 
 
+@everywhere
+@each_desired
+def test_so_does_every_211th_of_them(world: World, wanted: str) -> None:
+    """Few enough to measure which lines they reach."""
+    for case in islice(world(wanted), 0, None, 211):
+        assert told(plan_for(case)) == expected(case), case
+
+
 def assert_sound(change: Change, case: Situation) -> None:
     """Hold one change against the invariants of its action."""
     assert (change.because is not None) == (change.action is Action.HOLD), case
     assert change.order == (1 if change.action is Action.SET else None), case
-    assert change.after == SETTINGS[case.wanted], case
-    if change.action is Action.ADOPT:
-        assert change.direction is None, case
-        assert change.fields == (), case
-        immediate = change.known_at is None
-        assert not immediate or (case.sight.now or "D").rstrip("*") == case.wanted, case
-    else:
-        assert change.fields == changed_fields(change.before, change.after), case
+    assert change.wanted == SETTINGS[case.wanted], case
+    assert change.fields == changed_fields(change.before, change.after), case
+    if change.action is Action.ADOPT and change.known_at is None:
+        shown = (case.sight.now or "D").rstrip("*")
+        assert change.after == SETTINGS[shown], case
+        assert change.accepts in (None, SETTINGS[case.wanted]), case
+    elif change.action is not Action.ADOPT:
         assert change.reason is Reason.UNCERTAIN or change.direction is not None, case
 
 
 @pytest.mark.unmeasured
 @each_desired
 def test_the_worlds_are_not_empty_and_reach_every_answer(wanted: str) -> None:
-    answers = [expected(case) for world in (situations, held_situations) for case in world(wanted)]
+    answers = [expected(case) for world in WORLDS for case in world(wanted)]
     reached = {answer.because for answer in answers} | {answer.action for answer in answers}
     guards = {"guard"} if wanted == "D" else set()
     everything = {"nothing", "doubtful", "adopt", "await", "set", "hold"}
@@ -613,6 +622,7 @@ def test_fewer_tries_go_first_and_a_new_value_starts_at_none() -> None:
 
 OLD_FILE, NEW_FILE = FileVersion("old", 1), FileVersion("new", 2)
 OLDER = Rules(DriftPolicy.HEAL_LOOSENED, file=OLD_FILE, controller=True)
+STRICT = Policy("p", "0" * 64, loosening=Loosening(max_factor=Decimal(2)))
 
 
 @pytest.mark.parametrize(
@@ -703,6 +713,22 @@ def test_under_an_older_file_what_became_looser_is_healed_to_what_the_newer_file
     assert sent == (setting(healed_to) if healed_to else None)
 
 
+@pytest.mark.parametrize("after", ["5000/2000/100", "0/2000/100", "5000/2000/400"])
+def test_of_a_family_that_is_unconfirmed_and_was_never_seen_nothing_is_sent(after: str) -> None:
+    nameless = LiveRead(950.0, {}, nameless=1)
+    reads = Reads(nameless, missing={BTC: MissingRow(940.0, 3, asked_at=950.5)})
+    (change,) = plan_of({BTC: setting(after)}, {}, reads).changes
+    assert (change.action, change.because) == (Action.HOLD, Because.UNREADABLE)
+
+
+@pytest.mark.parametrize(("since", "sent"), [(899.0, False), (901.0, True)])
+def test_a_family_that_is_unconfirmed_is_sent_its_setting_once(since: float, sent: bool) -> None:
+    reads = Reads(read(950.0, {}), missing={BTC: MissingRow(since, 30, asked_at=950.5)})
+    plan = plan_of({BTC: A}, {BTC: confirmed("5000/2000/100", at=900.0)}, reads)
+    assert [one.because for one in plan.changes] == [None if sent else Because.UNREADABLE]
+    assert bool(plan.requests) == sent
+
+
 def test_an_older_file_may_repeat_what_is_in_force_while_a_newer_one_s_request_is_open() -> None:
     """Without live reads only one more acknowledged request can settle that."""
     attempt = Unresolved(5, LOOSER, 901.0, 936.0, file=NEW_FILE)
@@ -729,6 +755,109 @@ def test_an_explicit_act_that_waited_leaves_what_a_newer_file_set(live: str) -> 
     rules = Rules(file=OLD_FILE)
     (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), rules).changes
     assert (change.action, change.after) == (Action.HOLD, A)
+
+
+@pytest.mark.parametrize("effect_until", [902.0, 2000.0])
+def test_an_explicit_act_that_waited_does_not_record_what_a_newer_file_has_tightened(
+    effect_until: float,
+) -> None:
+    """The request of the newer file was not answered, and live is still as the older file says."""
+    attempt = Unresolved(5, TIGHTER, 901.0, effect_until, file=NEW_FILE)
+    known = {BTC: Uncertain(Confirmed(A, 890.0, 1, file=OLD_FILE), (attempt,))}
+    history = (Acceptance(A, 1, file=OLD_FILE), Acceptance(TIGHTER, 5, file=NEW_FILE))
+    rules = Rules(policy=STRICT, file=OLD_FILE, accepted={BTC: history})
+    reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
+    (change,) = plan_of({BTC: A}, known, reads, rules).changes
+    assert (change.action, change.because) == (Action.HOLD, Because.DRIFT_POLICY)
+    (healed,) = plan_of({BTC: A}, known, reads, replace(rules, controller=True)).changes
+    assert (healed.action, healed.after) == (Action.SET, TIGHTER)
+
+
+# -- what was reviewed ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun_at", [880.0, 950.0], ids=["too old to count", "counts"])
+@pytest.mark.parametrize(
+    ("reviewed", "live", "judged"),
+    [
+        ({BTC: (A, LOOSER)}, "5000/2000/100", True),
+        ({BTC: (A, LOOSER)}, "5000/2000/400", True),
+        ({}, "5000/2000/100", False),
+        ({ETH: (A, LOOSER)}, "5000/2000/100", False),
+        ({BTC: (A, LOOSER)}, "5000/2000/99", None),
+    ],
+)
+def test_only_what_was_reviewed_is_judged_and_sent(
+    begun_at: float,
+    reviewed: dict[Family, tuple[Setting | None, Setting]],
+    live: str,
+    judged: bool | None,
+) -> None:
+    """None: stale only if the read counts. Without one that counts the value alone is compared."""
+    known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
+    reads = Reads(read(begun_at, {BTC: row(live)}))
+    counts = begun_at > 900.0
+    for policy in (STRICT, None):
+        plan = plan_of({BTC: LOOSER}, known, reads, Rules(reviewed=reviewed, policy=policy))
+        expected_to_be_judged = not counts if judged is None else judged
+        assert bool(plan.refusals) == (expected_to_be_judged and policy is not None)
+        is_settled = counts and live == "5000/2000/400"
+        if not expected_to_be_judged:
+            assert plan.requests == ()
+            assert [one.because for one in plan.changes] == [Because.STALE]
+        elif policy is None:
+            assert len(plan.requests) == (not is_settled)
+
+
+@pytest.mark.parametrize("unreadable", [True, False])
+def test_what_live_has_tighter_is_not_judged_where_nothing_is_done_about_it(unreadable: bool) -> None:
+    """Its row cannot be read, or live is not as it was reviewed."""
+    known = {BTC: Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/1"),))}
+    history = {BTC: (Acceptance(A, 1),)}
+    latest = LiveRead(950.0, {}, {BTC: "qtyLimit is missing"})
+    if not unreadable:
+        latest = read(950.0, {BTC: row("5000/2000/1")})
+    reviewed = None if unreadable else {BTC: (LOOSER, A)}
+    rules = Rules(policy=STRICT, accepted=history, reviewed=reviewed)
+    plan = plan_of({BTC: A}, known, Reads(latest), rules)
+    assert (plan.refusals, plan.left_tighter, plan.requests) == ((), (), ())
+    (change,) = plan.changes
+    assert change.because is (Because.UNREADABLE if unreadable else Because.STALE)
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [
+        (Change(BTC, Action.SET, Reason.CHANGED, A, LOOSER), 4),
+        (Change(BTC, Action.SET, Reason.CHANGED, LOOSER, B, measured_from=A), 2),
+        # The worse of accepted, and of what live has tighter.
+        (Change(BTC, Action.SET, Reason.DRIFTED, TIGHTER, B, measured_from=A), 4),
+        (Change(BTC, Action.SET, Reason.DRIFTED, setting("0/2000/1"), LOOSER, measured_from=A), 4),
+        (Change(BTC, Action.SET, Reason.NEW, None, A), None),
+        (Change(BTC, Action.SET, Reason.CHANGED, setting("0/2000/1"), A), None),
+        # Enabled by hand while the accepted setting is off: from live alone.
+        (Change(BTC, Action.SET, Reason.CHANGED, A, LOOSER, measured_from=setting("0/2000/1")), 4),
+    ],
+)
+def test_a_factor_is_measured_from_accepted_and_from_what_live_has_tighter(
+    change: Change, factor: int | None
+) -> None:
+    assert change.factor == factor
+
+
+@pytest.mark.parametrize(
+    ("change", "in_force", "wanted"),
+    [
+        (Change(BTC, Action.SET, Reason.CHANGED, A, LOOSER), A, LOOSER),
+        (Change(BTC, Action.SET, Reason.CHANGED, A, TIGHTER, desired=LOOSER), A, LOOSER),
+        (Change(BTC, Action.ADOPT, Reason.CHANGED, A, LOOSER, is_live=True), LOOSER, LOOSER),
+        (Change(BTC, Action.SET, Reason.NEW, None, A), None, A),
+    ],
+)
+def test_what_is_in_force_and_what_the_file_says_are_known_of_each_change(
+    change: Change, in_force: Setting | None, wanted: Setting
+) -> None:
+    assert (change.in_force, change.wanted) == (in_force, wanted)
 
 
 # -- what the exchange refused --------------------------------------------------------------------------

@@ -1168,6 +1168,21 @@ def test_drift_that_became_looser_is_put_back_under_a_policy_that_cannot_be_read
     assert [(one.action, one.direction) for one in plan.changes] == [(Action.SET, Direction.TIGHTEN)]
 
 
+@pytest.mark.parametrize(("earlier", "refused"), [("5000/2000/50", True), ("5000/2000/100", False)])
+def test_an_unreadable_policy_holds_what_may_loosen_an_earlier_request_that_is_still_open(
+    earlier: str, refused: bool
+) -> None:
+    """An emergency of 50 was sent, then 400 by name: a file of 100 tightens that, and may loosen the 50."""
+    open_one = unresolved(earlier, attempt=5)
+    known = {BTC: Uncertain(confirmed("5000/2000/400", attempt=6), (open_one,))}
+    history = (Acceptance(setting(earlier), 5), Acceptance(setting("5000/2000/400"), 6))
+    rules = Rules(policy_unreadable=True, accepted={BTC: history})
+    reads = Reads(read(990, {BTC: row("5000/2000/400")}))
+    plan = plan_of({BTC: setting("5000/2000/100")}, known, reads, rules)
+    told = "policy: may loosen what an earlier request set while the policy file cannot be read, limit "
+    assert [one.sentence for one in plan.refusals] == [f"{told}enable and tighten"] * refused
+
+
 def test_an_unreadable_policy_holds_what_nothing_is_known_of() -> None:
     now = setting("5000/2000/100")
     unknown = Proposal(BTC, None, now, may_be_enabled=True, unknown=True)

@@ -74,10 +74,10 @@ def test_no_field_gets_looser_than_live_unless_live_was_accepted_there() -> None
         if live.disabled or found.disabled:
             continue
         same = [was == now for was, now in zip(tightness(accepted), tightness(live), strict=True)]
-        kept = no_looser(found, live)
-        assert all(tight or was_accepted for tight, was_accepted in zip(kept, same, strict=True))
+        tight_again = no_looser(found, live)
+        assert all(tight or was_accepted for tight, was_accepted in zip(tight_again, same, strict=True))
         if accepted.disabled:
-            assert all(kept), "the fields of a setting that is off were never reviewed as limits"
+            assert all(tight_again), "the fields of a setting that is off were never reviewed as limits"
 
 
 def test_nothing_is_left_looser_than_wanted_and_accepted_becomes_wanted() -> None:
