@@ -455,9 +455,9 @@ class _Planner:
                 )
             case Blocked():
                 return _unreadable(case)
-            case Write() if after == case.live != case.desired:
-                # What is left as live has it is not written again: an open request carries no looser value.
-                return replace(self._report(case, by_policy=refused or stays), reason=found.reason)
+            case Write() if isinstance(case.seen, LiveRow) and after == case.live != case.desired:
+                # Sending what live shows would not keep an open request of another value from taking effect.
+                return self._report(case, by_policy=refused or stays)
             case Write():
                 return self._write(case, after, found, known, refused=refused)
             case _:

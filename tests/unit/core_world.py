@@ -208,6 +208,14 @@ class Facts:
         return self.accepted != self.wanted
 
     @property
+    def unproven(self) -> bool:
+        """Whether nothing proves that a request of the accepted setting took effect, so it is tried again."""
+        record = self.case.record
+        if record.accepted is None:
+            return False
+        return record.proof is None or (not record.acked_after and len(record.accepted) > 1)
+
+    @property
     def superseded(self) -> bool:
         """Whether no attempt can land any more, and live shows what none of them carries."""
         attempts = self.case.record.attempts
@@ -287,8 +295,10 @@ def expected(case: Situation) -> Answer:
 def _change_refused(about: Facts) -> bool:
     """Tell whether the guard refuses what the file changes: here it can only be that it disables."""
     case = about.case
-    if case.wanted != "D" or case.disable_allowed or case.paused or not about.is_change:
+    if case.wanted != "D" or case.disable_allowed or not about.is_change:
         return False
+    if case.paused and about.live != about.wanted:
+        return False  # a pause stops the request, and no adoption
     if about.accepted is None and (about.live == about.wanted or about.seen == "doubt"):
         return False  # it is recorded as it is, or another read comes first
     if _was_sent_since(about):
@@ -314,7 +324,7 @@ def _target(about: Facts, aim: Value) -> Value | None:
     is_change = about.is_change and aim == about.wanted
     if case.drift is DriftPolicy.HEAL:
         return aim
-    reports = case.drift is DriftPolicy.WARN and not is_change
+    reports = case.drift is DriftPolicy.WARN and not (is_change or (aim == about.wanted and about.unproven))
     if about.seen == "unconfirmed" and reports:
         return None
     if live == aim:
@@ -363,6 +373,8 @@ def _answer(about: Facts, target: Value, why: str, *, settles: bool) -> Answer:
         return Answer("nothing") if settles else _report(about, why)
     if not settles and (action == "await" or (action == "adopt" and not about.uncertain)):
         return _report(about, why)
+    if action == "set" and about.was_read and target == about.live != about.wanted:
+        return _report(about, why)  # what is left as live has it is not sent again
     if action == "await":
         return Answer("await", reason, before, target)
     if action == "adopt":

@@ -242,7 +242,7 @@ class Model:
         self.fixed += 1
         self.read = live = self._in_force(self.live)
         for aim in self._aims(now, by_run=True):
-            goal = self.goal(aim, [self.now_accepted], self.mode)
+            goal = self.goal(aim, [self.now_accepted, *self.older], self.mode)
             if live != goal:
                 self.fail("end", now, f"live is {live}, expected {goal} ({self._words})")
             elif aim == live and aim != self.now_accepted:

@@ -294,7 +294,7 @@ class World:
 
     def observe(self, event: Event) -> None:
         if isinstance(event, Planned):
-            self.look_at(event.plan)
+            self.look_at(event.plan, self.model.live, self.model.read)
 
     def look_at_plan(self) -> None:
         """Look at what ``mmp plan`` shows at this moment."""
@@ -308,10 +308,15 @@ class World:
             doubts=Doubts.HOLD,
         )
         reads = Reads(read, display=True)
-        self.look_at(make_plan(self.desired, grounds.known, reads, rules, self.clock.now()))
+        plan = make_plan(self.desired, grounds.known, reads, rules, self.clock.now())
+        self.look_at(plan, self.model.live)
 
-    def look_at(self, plan: Plan) -> None:
-        """Check invariant (d) of a plan, in text and Markdown."""
+    def look_at(self, plan: Plan, *live: S | None) -> None:
+        """Check invariant (d) of a plan, in text and Markdown.
+
+        ``live`` is what is in force, and what was last read: a request that takes effect late changes the
+        one, and nobody can know it before the next read.
+        """
         claim = RENDERINGS.claim(plan, self.policy.policy)
         if not claim or self.model.is_unread:
             return
@@ -321,8 +326,8 @@ class World:
         model, ends = self.model, {of_setting(each.after) for each in known}
         for end in ends if plan.changes else {model.file}:
             base = model.now_accepted if end.off else model.last_on
-            if rises(base, end) or rises(model.live, end):
-                why = f"{claim!r}, but {model.now_accepted}, live {model.live} -> {end}"
+            if rises(base, end) or all(rises(one, end) for one in live):
+                why = f"{claim!r}, but {model.now_accepted}, live {live[0]} -> {end}"
                 model.fail("d", self.clock.now(), why)
 
     # -- apply ---------------------------------------------------------------------------------------------
@@ -363,7 +368,7 @@ class World:
         model, now = self.model, self.clock.now()
         if now >= model.doubt_until and bool(plan.refusals) == model.step_passes():
             model.fail("apply", now, f"refusals {plan.refusals}, expected passes={model.step_passes()}")
-        self.look_at(plan)
+        self.look_at(plan, model.live, model.read)
         return None if plan.refusals else Approval(now + 100.0)
 
 

@@ -270,9 +270,9 @@ def says_nothing_gets_looser(patch: Patch) -> None:
     ("broken", "events", "rule"),
     [
         (measured_from_live, ("file: far", "hand: open"), "target"),
-        (last_proof_alone, ("file: far", "hand: far"), "b"),
-        (unanswered_does_not_count, ("lost: request", "file: up", "file: far"), "accepted"),
-        (newest_alone_may_be_live, ("lost: request", "file: up"), "target"),
+        (last_proof_alone, ("file: down", "hand: mixed"), "c"),
+        (unanswered_does_not_count, ("lost: request", "file: down", "file: far"), "a"),
+        (newest_alone_may_be_live, ("lost: request", "file: up"), "end"),
         (all_may_be_live, ("file: up", "hand: previous"), "c"),
         (heals_judged, ("policy: strict", "hand: off"), "a"),
         (no_heal_while_refused, ("file: far", "hand: open"), "a"),

@@ -112,6 +112,9 @@ def lets_through(case: Situation, answer: Answer, review: Review) -> bool:
     """Tell from the words whether the change of ``answer`` is the one that was reviewed."""
     if review is None or review[1] != case.wanted:
         return False
+    is_partial = answer.after != VALUES[case.wanted] and answer.because in (None, "frozen", "rejected")
+    if answer.action in ("set", "hold") and is_partial:
+        return False  # some fields stay tighter, which is not what was reviewed
     not_read_yet = proven(case.record, case.sight) == "unread" and case.sight.how != "none"
     before = VALUES[review[0]] if review[0] else None
     return not_read_yet or answer.before in (before, VALUES[case.wanted])

@@ -53,7 +53,7 @@ STATES = [
     (None, None, A, FamilyState.PENDING),
     (None, row(A), A, FamilyState.PENDING),
     (None, row(B), A, FamilyState.PENDING),
-    (None, "unread", D, FamilyState.HELD),  # whether it is enabled is unknown
+    (None, "unread", D, FamilyState.PENDING),
     (None, row(A), D, FamilyState.HELD),
     (None, FROZEN_A, B, FamilyState.FROZEN),
     (confirmed(A), "unread", A, FamilyState.IN_SYNC),
