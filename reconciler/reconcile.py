@@ -433,6 +433,7 @@ class _Pass:
         self.retries: RetryRecord = NO_TRIES
         self.family_reads = 0  # of one family alone, in this pass
         self.released = False  # the lock, since the pass began: others may have written
+        self.applied_here: dict[Family, Setting] = {}  # what this pass sent last, as acknowledged
         self.failed_here: set[Family] = set()  # tried by this pass without success, but for the rate
         self.proved: dict[Family, int] = {}  # by which attempts, acknowledged since the latest read
         self.deadline = clock.now() + options.patience_s
@@ -653,7 +654,8 @@ class _Pass:
 
     def _is_written_by_other(self, family: Family) -> bool:
         """Tell whether the newest proof or attempt of a family applied by this pass has another value."""
-        known, wanted = self.known.get(family, Never()), self.wanted.families[family].setting
+        known = self.known.get(family, Never())
+        wanted = self.applied_here.get(family, self.wanted.families[family].setting)
         proof = last_proof(known)
         if proof is None or proof.setting != wanted:
             return proof is not None
@@ -944,6 +946,7 @@ class _Pass:
         self.memory.wait_until.clear()  # the exchange answers again: every family may be tried
         self.memory.rejected.pop(change.family, None)
         self.memory.done[change.family] = Outcome.APPLIED
+        self.applied_here[change.family] = change.after
         if change.reason is Reason.DRIFTED:
             now = self.clock.now()
             self.memory.heals = healed(self.memory.heals, change.family, change.after, now)

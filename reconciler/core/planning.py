@@ -456,7 +456,7 @@ class _Planner:
             case Blocked():
                 return _unreadable(case)
             case Write() if isinstance(case.seen, LiveRow) and after == case.live != case.desired:
-                # Sending what live shows would not keep an open request of another value from taking effect.
+                # Sending what live shows would not stop an open request of another value.
                 return self._report(case, by_policy=refused or stays)
             case Write():
                 return self._write(case, after, found, known, refused=refused)

@@ -209,7 +209,7 @@ class Facts:
 
     @property
     def unproven(self) -> bool:
-        """Whether nothing proves that a request of the accepted setting took effect, so it is tried again."""
+        """Whether nothing proves that a request of the accepted setting took effect: it is tried again."""
         record = self.case.record
         if record.accepted is None:
             return False
