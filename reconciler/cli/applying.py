@@ -552,7 +552,7 @@ def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missin
     """
     if len(statuses) == 1:
         return statuses[0]
-    if missing and set(statuses) <= {Exit.DONE, Exit.INVALID}:
+    if missing and Exit.INVALID in statuses and set(statuses) <= {Exit.DONE, Exit.INVALID}:
         return Exit.INVALID
     settled = any(result.outcome in SETTLED for told in outcomes for result in told)
     if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):

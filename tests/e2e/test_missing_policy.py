@@ -172,6 +172,7 @@ def test_the_remembered_rules_judge_what_enables(lost: Desk, exchange: Exchange)
     assert [(one["rule"], one["allow"]) for one in refused] == [
         ("bounds.qtyLimit.max", "bounds:ETH-USD"),
         ("loosening.maxFactor", "loosen:ETH-USD"),
+        ("policy", None),
     ]
 
 
