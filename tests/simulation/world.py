@@ -683,6 +683,7 @@ class World:
         before = [
             self.truth.now_in_force(family),
             *(one for one, _ in self.auditor.may_be_in_force(family)),
+            *(one for one, _ in self.truth.accepted.get(family, ())[-1:]),
         ]
         return any(one is not None and as_good_as_off(one, wanted) for one in before)
 
