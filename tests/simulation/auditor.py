@@ -444,6 +444,8 @@ class Auditor:
         is_left = not guard_checkers.protects_more(live, wanted) and live not in accepted
         if is_left and self._world.scenario.drift is not DriftPolicy.HEAL:
             return False  # some fields are tighter outside of what was accepted: they stay
+        if self._world.scenario.drift is DriftPolicy.WARN and accepted[-1:] == [wanted]:
+            return False  # nothing changes, and a difference alone is only reported
         references = (live, known.setting)
         if self._world.scenario.guarded and any(
             guard_checkers.as_good_as_off(one, wanted) for one in references

@@ -93,11 +93,12 @@ def loosens_only_what_was_accepted(
 ) -> str | None:
     """``run`` makes no field looser than live, unless live is there as it once was accepted.
 
-    A disabled family protects in no field.
+    A disabled family protects in no field: of a request that disables only the window counts.
     """
     if live.disabled:
         return None
-    for place, (now, was) in enumerate(zip(ranks(setting), ranks(live), strict=True)):
+    fields = list(zip(ranks(setting), ranks(live), strict=True))
+    for place, (now, was) in enumerate(fields[:1] if setting.disabled else fields):
         if now < was and not any(ranks(one)[place] == was for one in accepted):
             return f"{family}: {setting} loosens a field of {live}, which was never accepted"
     return None
