@@ -25,7 +25,6 @@ class AccountPolicy:
         self._file = file
         self._store = store
         self._given_up = given_up
-        self._looked_up = False
         self._recorded: str | None = None
         self._found: PolicyRecord | None = None
         """The policy on record; None: there is none that counts."""
@@ -54,9 +53,9 @@ class AccountPolicy:
 
     async def look_up(self) -> None:
         """Read the policy on record where there is no file; while that is missing, on each call."""
-        if self._file.policy is not None or (self._looked_up and self._found is None):
+        if self._file.policy is not None:
             return
-        found, self._looked_up = await self._store.policy_on_record(), True
+        found = await self._store.policy_on_record()
         self._found = found if found is not None and found.counts else None
         self._remembered = remembered(self._found)
 

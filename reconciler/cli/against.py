@@ -90,8 +90,9 @@ def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: f
 def plan_against(desired: Desired, snapshot: Snapshot, rules: Rules) -> Plan:
     """Return the plan as the snapshot's record, live read and pauses suggest it, under ``rules``."""
     now = time.monotonic()
-    paused = paused_by(snapshot, desired, datetime.now(UTC))
-    rules = replace(rules, paused=paused, accepted=accepted_by(snapshot))
+    wall = datetime.now(UTC)
+    paused = paused_by(snapshot, desired, wall)
+    rules = replace(rules, paused=paused, accepted=accepted_by(snapshot), wall=wall)
     plan = make_plan(desired, known_by(snapshot, now), reads_of(snapshot, now), rules, now)
     return with_schedule(plan, ledger_of(snapshot, now), now, assume_idle=False)
 

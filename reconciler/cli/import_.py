@@ -220,9 +220,10 @@ async def _keep(
         for family, one in written.found.settings.items()
         if family in proven and _is_unrecorded(family, grounds)
     }
+    asked, missing = await _with_policy_on_record(asked, store)
     first, digest = unfit(settings, asked.policy), ""
     if asked.adopt:
-        plan = _adoptions(written.desired, grounds, reads, asked, clock)
+        plan = _adoptions(written.desired, grounds, reads, asked, clock, missing=missing)
         digest = plan.digest
         settings |= {one.family: one.after for one in plan.of(Action.ADOPT) if one.known_at is None}
     write_new(asked.path, written.text)
@@ -241,10 +242,26 @@ def _is_unrecorded(family: Family, grounds: Grounds) -> bool:
     return isinstance(grounds.known.get(family, Never()), Never) and family not in grounds.accepted
 
 
-def _adoptions(desired: Desired, grounds: Grounds, reads: Reads, asked: Asked, clock: Clock) -> Plan:
+async def _with_policy_on_record(asked: Asked, store: AccountStore) -> tuple[Asked, bool]:
+    """Return the order with the rules on record if no policy file was found, and whether it was missing."""
+    from reconciler.cli.account_policy import remembered
+
+    record = await store.policy_on_record() if asked.policy is None else None
+    if record is None or not record.counts:
+        return asked, False
+    return replace(asked, policy=remembered(record)), True
+
+
+def _adoptions(
+    desired: Desired, grounds: Grounds, reads: Reads, asked: Asked, clock: Clock, *, missing: bool
+) -> Plan:
     """Return the plan of a file that says what is live. Raises Refused if an adoption is refused."""
     rules = Rules(
-        policy=asked.policy, accepted=grounds.accepted, wall=clock.wall(), doubts=Doubts.LEAVE_OUT
+        policy=asked.policy,
+        policy_unreadable=missing,
+        accepted=grounds.accepted,
+        wall=clock.wall(),
+        doubts=Doubts.LEAVE_OUT,
     )
     plan = make_plan(desired, grounds.known, reads, rules, clock.now())
     refused = [one for one in plan.refusals if one.family in desired.families]

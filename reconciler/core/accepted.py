@@ -22,7 +22,7 @@ MAX_WINDOW = timedelta(days=7)
 KEPT_FOR = MAX_WINDOW + timedelta(days=1)
 """For so long every accepted setting stays on record. A day more than is looked back for: clocks differ."""
 
-KEPT = 20
+KEPT = 5
 """So many of a family stay on record whatever their age, for the history."""
 
 

@@ -1,9 +1,9 @@
 """The plan: what it takes to make live equal to desired, family by family.
 
-Three ways are compared and kept apart: desired against last applied is a *change*, live against last
-applied is *drift*, and a family with an unresolved attempt is *uncertain*, which is never equal to
-anything. The plan is a value: it is printed, hashed, held against a review, and applied one request
-at a time, with a fresh plan after every request. Nothing here sends, reads or waits.
+Three ways are compared: desired against accepted is a *change*, live against accepted is *drift*, and a
+family with an unresolved attempt is *uncertain*, which is never equal to anything. The plan is a value: it
+is printed, hashed, compared with a review, and applied one request at a time, with a fresh plan after every
+request. Nothing here sends, reads or waits.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ there stays as live has it. Nothing here sends, reads or waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypedDict, assert_never
@@ -164,6 +164,7 @@ class _Planner:
         self.reads = reads
         self.rules = rules
         self.at = now
+        self.passed: list[Proposal] = []  # the changes of the file that the policy lets pass
         self.cases = {
             family: self._case(family, known.get(family, Never())) for family in sorted(desired.families)
         }
@@ -171,8 +172,10 @@ class _Planner:
     def plan(self) -> Plan:
         """Return the plan: judge, find targets, judge what they undo, then what is done of each family."""
         rules, reads = self.rules, self.reads
-        changed = self._judgement(self._steps())
+        steps = self._steps()
+        changed = self._judgement(steps)
         refused = _families(changed.refusals)
+        self.passed = [one for one in steps if one.family not in refused]
         targets = {
             family: self._target(case, refused=family in refused) for family, case in self.cases.items()
         }
@@ -241,7 +244,7 @@ class _Planner:
             other_file=_is_other_file(known, self.rules, but=wanted.setting),
         )
 
-    def _judgement(self, proposals: list[Proposal]) -> Judgement:
+    def _judgement(self, proposals: list[Proposal], passed: Collection[Proposal] = ()) -> Judgement:
         """Ask the policy about changes. Only what this plan is about to do is refused, or overridden by
         name.
 
@@ -260,6 +263,7 @@ class _Planner:
             allowed,
             in_force=self._in_force_long_enough(),
             unreadable=rules.policy_unreadable,
+            besides=passed,
         )
         refusals = tuple(refusal for refusal in judgement.refusals if refusal.family not in idle)
         return Judgement(refusals, judgement.overridden)
@@ -271,7 +275,9 @@ class _Planner:
 
     def _in_force_long_enough(self) -> int:
         """Return how many families of the file were in force for 24 hours, as far as is on record."""
-        wall = self.rules.wall
+        wall, policy = self.rules.wall, self.rules.policy
+        if policy is None or policy.loosening.max_share is None:
+            return 0  # nothing asks for it
         return sum(enabled_throughout(case.history, wall, IN_FORCE_FOR) for case in self.cases.values())
 
     def _steps(self) -> list[Proposal]:
@@ -328,12 +334,18 @@ class _Planner:
             base,
             desired,
             _may_be_enabled(case),
-            tuple(one for one in _attempted(case.known) if was_accepted(case.history, case.known, one)),
+            self._may_be(case),
             unknown=base is None and isinstance(case.seen, NotRead) and not self.rules.reads_live,
             measured_from=None if is_enabled else last_enabled(case.history, case.known),
             at_start=self._at_start(case),
             is_first=case.base is None and not isinstance(case.seen, NotRead),
         )
+
+    def _may_be(self, case: _Case) -> tuple[Setting, ...]:
+        """Return the settings that may be in force instead of the accepted one."""
+        attempted = [one for one in _attempted(case.known) if was_accepted(case.history, case.known, one)]
+        is_blind = isinstance(case.seen, NotRead) and not self.rules.reads_live
+        return tuple(dict.fromkeys((*attempted, *(case.may_be_live if is_blind else ()))))
 
     def _at_start(self, case: _Case) -> Setting | None:
         policy = self.rules.policy
@@ -374,7 +386,7 @@ class _Planner:
         """Return what is refused, or overridden by name, of the steps that undo what live has tighter."""
         returns = self._returns(targets)
         families = {one.family for one in returns}
-        found = self._judgement(returns)
+        found = self._judgement(returns, self.passed)
         return Judgement(
             tuple(one for one in found.refusals if one.family in families),
             tuple(one for one in found.overridden if one.family in families),

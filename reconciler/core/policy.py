@@ -178,7 +178,8 @@ class Proposal:
     @property
     def ends_emergency(self) -> bool:
         """Whether it is no looser than what was accepted at the beginning of the policy's time."""
-        return self.at_start is not None and is_no_looser(self.at_start, self.after)
+        start = self.at_start
+        return start is not None and not start.disabled and is_no_looser(start, self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,18 +248,21 @@ def judge(
     *,
     in_force: int,
     unreadable: bool = False,
+    besides: Iterable[Proposal] = (),
 ) -> Judgement:
     """Return what is refused of these changes, and what only the overrides let pass.
 
     ``policy`` None is the guard alone. A protected family that the file does not manage is refused
     whether or not anything changes. ``in_force``: how many of the file's families a share is of; families
-    that come into force only now do not enlarge it.
-    ``unreadable``: the policy file cannot be read now, and ``policy`` is the last valid one.
+    that come into force only now do not enlarge it. ``unreadable``: the policy file cannot be read now, and
+    ``policy`` is the last valid one. ``besides`` are changes that passed already: those that loosen count
+    towards the limits of families.
     """
+    passed = tuple(besides)
     listed = tuple(proposals)
     unjudged = tuple(_less_safe(listed)) if unreadable else ()
-    without = _refusals(listed, desired, policy, frozenset(), in_force)
-    refused = _refusals(listed, desired, policy, allowed, in_force) if allowed else without
+    without = _refusals(listed, desired, policy, frozenset(), in_force, passed)
+    refused = _refusals(listed, desired, policy, allowed, in_force, passed) if allowed else without
     return Judgement(
         refusals=_sorted([*(one for one in refused if one.override not in allowed), *unjudged]),
         overridden=tuple(refusal for refusal in without if refusal.override in allowed),
@@ -345,6 +349,7 @@ def _refusals(
     policy: Policy | None,
     allowed: frozenset[Allow],
     in_force: int,
+    passed: tuple[Proposal, ...],
 ) -> tuple[Refusal, ...]:
     """Return all refusals; the overridden ones are among them, but are not counted as loosened."""
     factors = {each.family: _factors(each) for each in proposals}
@@ -360,7 +365,8 @@ def _refusals(
         found += _too_far(each, factors[each.family], policy.loosening)
         found += _unknown(each, policy.loosening)
     looser = [each for each in proposals if _is_looser(each) and _looser_allow(each) not in allowed]
-    found += _too_many(looser, in_force, policy.loosening)
+    others = [each for each in passed if _is_looser(each) and _looser_allow(each) not in allowed]
+    found += _too_many(looser, others, in_force, policy.loosening)
     return _sorted(found)
 
 
@@ -413,7 +419,9 @@ def _near_off(
 def _factors(proposal: Proposal) -> Factors:
     """Return every setting from which the change is measured: it has to pass from each of them."""
     first = proposal.measured_from or proposal.before
-    bases = (*([first] if first else []), *proposal.may_be)
+    # What only tightens the accepted setting is not measured from older requests that may land yet.
+    tightens = first is not None and not first.disabled and is_no_looser(first, proposal.after)
+    bases = (*([first] if first else []), *(() if tightens else proposal.may_be))
     return tuple((before, factor(before, proposal.after)) for before in bases)
 
 
@@ -529,18 +537,22 @@ def _unknown(proposal: Proposal, loosening: Loosening) -> Iterator[Refusal]:
         yield Refusal(Kind.LOOSEN, proposal.family, "loosening.unknown", measured, limit)
 
 
-def _too_many(looser: list[Proposal], in_force: int, limit: Loosening) -> Iterator[Refusal]:
-    """Refuse all loosenings when there are too many at once.
+def _too_many(
+    looser: list[Proposal], passed: list[Proposal], in_force: int, limit: Loosening
+) -> Iterator[Refusal]:
+    """Refuse all loosenings when there are too many at once, together with those that ``passed`` before.
 
-    A share is of what is enabled now, above and below the line: a family that is disabled protects
+    A share is of what was in force, above and below the line: a family that is disabled protects
     nothing, so it neither uses up a share nor enlarges it.
     """
-    if limit.max_families is not None and len(looser) > limit.max_families:
-        told = f"{len(looser)} at once"
+    counted = {each.family for each in (*looser, *passed)}
+    if looser and limit.max_families is not None and len(counted) > limit.max_families:
+        told = f"{len(counted)} at once"
         yield from _each(looser, "loosening.maxFamilies", told, str(limit.max_families))
     enabled = [each for each in looser if each.may_be_enabled]
-    if limit.max_share is not None and len(enabled) > Fraction(limit.max_share) * in_force:
-        told, most = f"{len(enabled)} of {in_force} at once", f"{plainly(limit.max_share * 100)}%"
+    of_all = {each.family for each in (*looser, *passed) if each.may_be_enabled}
+    if enabled and limit.max_share is not None and len(of_all) > Fraction(limit.max_share) * in_force:
+        told, most = f"{len(of_all)} of {in_force} at once", f"{plainly(limit.max_share * 100)}%"
         yield from _each(enabled, "loosening.maxShare", told, most)
 
 

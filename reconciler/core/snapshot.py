@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from reconciler.core.accepted import History
 from reconciler.core.evidence import Reads
@@ -30,6 +30,9 @@ from reconciler.core.model import (
 from reconciler.core.pacing import Ledger
 from reconciler.core.pauses import paused
 from reconciler.core.saved import CLOCK_TOLERANCE, instant
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before every time that a policy looks back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +90,12 @@ def known_by(snapshot: Snapshot, now: float) -> dict[Family, Known]:
 
 
 def accepted_by(snapshot: Snapshot) -> dict[Family, History]:
-    """Return the accepted setting of each family: earlier ones are not published."""
+    """Return the accepted setting of each family, taken as accepted long ago.
+
+    Neither earlier ones nor times are published: a share counts every family that is accepted as enabled.
+    """
     found = ((family, seen.accepted) for family, seen in snapshot.families.items())
-    return {family: (Acceptance(setting),) for family, setting in found if setting is not None}
+    return {family: (Acceptance(setting, at=LONG_AGO),) for family, setting in found if setting is not None}
 
 
 def reads_of(snapshot: Snapshot, now: float) -> Reads:

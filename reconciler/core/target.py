@@ -46,7 +46,8 @@ def target(
     ``wanted`` is the desired setting, or the accepted one while the change is not made. ``accepted`` are
     the accepted settings that may be live without anyone else having set them. ``is_change``: the file
     changes the family now; without that, ``WARN`` leaves a difference as it is. The fields of a disabled
-    setting are not compared with those of an enabled one: they protected nothing.
+    setting are not compared with those of an enabled one: they protected nothing. Where live is enabled and
+    that is not to be undone, it stays as it is.
     """
     if drift is DriftPolicy.HEAL or live == wanted:
         return wanted
@@ -57,17 +58,21 @@ def target(
     as_accepted = {field for field in Field if any(same(field, live, one) for one in alike)}
     if leaves and all(same(field, live, wanted) for field in as_accepted):
         return None
-    found = composed(
+    if wanted.disabled and not live.disabled:
+        return wanted if Field.TIME_INTERVAL in as_accepted else live
+    return composed(
         lambda field: live if field not in as_accepted and is_tighter(field, live, wanted) else wanted
     )
-    return wanted if found.disabled else found
 
 
 def left_tighter(wanted: Setting, live: Setting, accepted: Setting | None = None) -> Setting:
     """Return ``wanted``, with each field that live has tighter as live has it.
 
-    ``accepted``: only fields that live has tighter than that, too; None: all.
+    ``accepted``: only fields that live has tighter than that, too; None: all. If ``wanted`` is disabled and
+    live is not, live stays completely: the other fields of a disabled setting were never meant to protect.
     """
+    if wanted.disabled and not live.disabled:
+        return live
 
     def of(field: Field) -> Setting:
         is_left = is_tighter(field, live, wanted) and (

@@ -392,7 +392,8 @@ def _stays_tighter(plan: Plan, path: str) -> tuple[Row, ...]:
         Row(
             (_HELD_LAYER, *rank(plan, family, changes.get(family))),
             "\n".join(f"- {code(family)} {code(line)}" for line in lines)
-            + f"; to set what the file says: {code(commands[family])}\n",
+            + (f"; to set what the file says: {code(commands[family])}" if family in commands else "")
+            + "\n",
         )
         for family, lines in tighter_lines(plan).items()
     )

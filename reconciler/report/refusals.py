@@ -89,6 +89,8 @@ def override_commands(plan: Plan, path: str) -> dict[Family, str]:
 def tighter_commands(plan: Plan, path: str) -> dict[Family, str]:
     """Return the command that undoes what live has tighter, for each family where that is refused.
 
+    None where nothing overrides the refusal, while the policy cannot be read or is missing.
+
     A refusal of a family that is not in the file blocks every loosening, so it is overridden as well.
     """
     changes = {change.family for change in plan.changes}
@@ -99,6 +101,7 @@ def tighter_commands(plan: Plan, path: str) -> dict[Family, str]:
     return {
         family: _command(plan, [family], path, f' {allow_flags([*own, *gone])} --reason "…"')
         for family, own in refused.items()
+        if all(one.overridable for one in own)
     }
 
 

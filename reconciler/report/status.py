@@ -441,7 +441,9 @@ def _accepted_line(line: AcceptedLine, width: int, paint: Paint) -> str:
     word = paint(f"{'adopted':<9}", Tone.WARN)
     when = f"  {line.at:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
     if line.before is None:
-        return "  ".join([when, word, f"{setting_words(line.setting)}  (nothing was accepted before)"])
+        return "  ".join(
+            [when, word, f"{setting_words(line.setting)}  (no accepted setting before it is on record)"]
+        )
     moves = ", ".join(
         f"{name.value} {field_value(line.before, name)} → {field_value(line.setting, name)}"
         for name in changed_fields(line.before, line.setting)

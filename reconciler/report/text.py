@@ -244,7 +244,8 @@ def _left_tighter(plan: Plan, context: Context, paint: Paint) -> Iterator[str]:
     for family, those in lines.items():
         for line in those:
             yield f"  {family:<{width}}  {printable(line)}"
-        yield f"  {'':<{width}}  to set what the file says: {printable(commands[family])}"
+        if family in commands:
+            yield f"  {'':<{width}}  to set what the file says: {printable(commands[family])}"
 
 
 def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: bool) -> str:

@@ -908,11 +908,10 @@ class KeptAccount:
         """Record accepted settings, and drop older ones that nothing depends on any more."""
         await tables.insert_all(rows)
         wall = self._engine.clock.wall()
-        old = [
-            one
-            for row in rows
-            for one in facts.needless([*(one for one in earlier if one.family == row.family), row], wall)
-        ]
+        of: dict[str, list[AcceptedRow]] = {row.family: [] for row in rows}
+        for one in (*earlier, *rows):
+            of[one.family].append(one)
+        old = [number for of_family in of.values() for number in facts.needless(of_family, wall)]
         if old:
             await tables.drop_accepted(old)
 

@@ -284,7 +284,7 @@ def expected(case: Situation) -> Answer:
         assert about.accepted is not None
         # What live has tighter than accepted stays; the other fields are sent.
         tighter = _fields_tighter(about.basis, target) & _fields_tighter(about.basis, about.accepted)
-        target = _mixed_of(target, about.basis, tighter)
+        target = about.basis if target[0] == 0 else _mixed_of(target, about.basis, tighter)
     why = "guard" if refused or stays else "drift-policy"
     if target is None:
         return _while_doubtful(about, _report(about, why))
@@ -335,8 +335,9 @@ def _target(about: Facts, aim: Value) -> Value | None:
     as_accepted = {place for place in range(3) if live[place] in [one[place] for one in comparable]}
     if reports and all(live[place] == aim[place] for place in as_accepted):
         return None
-    mixed = _mixed_of(aim, live, _fields_tighter(live, aim) - as_accepted)
-    return mixed if mixed[0] else aim  # what is off protects in no field
+    if aim[0] == 0 and live[0] > 0:
+        return aim if 0 in as_accepted else live  # the other fields of what is off protect nothing
+    return _mixed_of(aim, live, _fields_tighter(live, aim) - as_accepted)
 
 
 def _return_refused(about: Facts, target: Value) -> bool:

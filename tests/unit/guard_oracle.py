@@ -279,6 +279,8 @@ class Model:
             if leaves:
                 return live
             goal = aim
+        elif aim.off and not live.off:
+            goal = aim if any(one[0] == live[0] for one in may_be_live) else live
         else:
             goal = S(*(self._field(place, aim, live, may_be_live, leaves) for place in range(3)))
         if live is None or live.off or accepted.off:

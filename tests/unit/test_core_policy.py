@@ -239,9 +239,11 @@ def test_restoring_the_accepted_setting_after_drift_is_not_judged_by_the_floor()
     ("may_be", "refused"), [("50/2000/100", True), ("90/2000/1", False), ("0/2000/100", False)]
 )
 def test_the_floor_counts_from_whatever_an_open_request_may_have_set(may_be: str, refused: bool) -> None:
-    one = replace(proposal(BTC, "20/2000/100", "40/2000/100"), may_be=(setting(may_be),))
+    one = replace(proposal(BTC, "20/2000/100", "40/2000/101"), may_be=(setting(may_be),))
     found = judge([one], desired({BTC: one.after}), None, frozenset(), in_force=1).refusals
     assert bool(found) == (refused or may_be.startswith("90"))
+    tightens = replace(one, after=setting("40/2000/100"))
+    assert judge([tightens], desired({BTC: one.after}), None, frozenset(), in_force=1).refusals == ()
 
 
 # ---- how far: factors ----------------------------------------------------------------------------
@@ -793,7 +795,8 @@ def test_a_drift_that_is_paused_does_not_count() -> None:
     reads = Reads(read(NOW, rows))
     under = Rules(policy=policy(count=2), paused=frozenset({BTC}))
     assert held(plan_of(THREE, drifted, reads, under)) == {BTC: Because.PAUSED}
-    assert held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=2)))) == {}
+    assert held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=3)))) == {}
+    assert held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=2)))) == {BTC: Because.POLICY}
     assert set(held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=1))))) == {ETH, SOL}
     assert set(held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=0))))) == {BTC, ETH, SOL}
 
@@ -1198,8 +1201,10 @@ def test_a_factor_is_judged_against_whatever_an_open_request_may_have_set(
     may_be: str, refused: bool
 ) -> None:
     policy = Policy("mmp-policy.yaml", "", loosening=Loosening(Decimal(2), None, None))
-    one = replace(proposal(BTC, "5000/2000/200", "5000/2000/100"), may_be=(setting(may_be),))
+    one = replace(proposal(BTC, "5000/2000/99", "5000/2000/100"), may_be=(setting(may_be),))
     tighter = replace(one, may_be=(setting("5000/2000/150"), setting(may_be)))
     for each in (one, tighter):
         found = judge([each], desired({BTC: each.after}), policy, frozenset(), in_force=1).refusals
         assert bool(found) == refused
+    tightens = replace(one, before=setting("5000/2000/200"))
+    assert judge([tightens], desired({BTC: one.after}), policy, frozenset(), in_force=1).refusals == ()
