@@ -17,7 +17,7 @@ from reconciler.core.direction import LESS_SAFE, Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Setting
 from reconciler.core.outcome import hold_words, tighter_words
-from reconciler.core.plan import Action, Basis, Change, Plan
+from reconciler.core.plan import Action, Basis, Because, Change, Plan
 from reconciler.report.accounts import account_sentences
 from reconciler.report.documents import Context
 from reconciler.report.headline import (
@@ -228,9 +228,8 @@ def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> 
         return " ".join(told)
     if changes:
         nothing = "No setting" if only_settings else "Nothing"
-        known = (
-            " is known to get looser" if any(is_uncompared(*each) for each in changes) else " gets looser"
-        )
+        unknown = any(is_uncompared(*each) or each[1].because is Because.UNREADABLE for each in changes)
+        known = " is known to get looser" if unknown else " gets looser"
         return f"{nothing}{known}." if compared else ""
     dropped = sum(len(plan.unmanaged) for plan in plans if plan.basis is Basis.FILE)
     gone = f"{families(dropped)} will no longer be managed." if dropped else ""

@@ -234,6 +234,20 @@ def test_an_import_adopts_what_is_on_record_only_if_it_is_asked_and_the_policy_l
     assert accepted.mmp("import", "--adopt", "--out", "-").status == 64
 
 
+def test_an_import_into_another_folder_asks_the_policy_on_record(
+    accepted: Desk, exchange: Exchange
+) -> None:
+    under(accepted, FACTOR_2)
+    assert accepted.mmp(*APPLY).status == 0, "the policy is on record"
+    exchange.change("BTC-USD", "5000/2000/300")
+    (accepted.folder / "elsewhere").mkdir()
+    state = str(accepted.folder / ".mmp" / "state.db")
+    elsewhere = ("import", "--adopt", "--out", "elsewhere/new.yaml", "--state", state)
+    refused = accepted.mmp(*elsewhere)
+    assert (refused.status, refused.error_code) == (3, "policy"), refused.stderr
+    assert not (accepted.folder / "elsewhere" / "new.yaml").exists()
+
+
 def test_an_import_reports_what_the_policy_would_refuse(desk: Desk) -> None:
     under(desk, "version: 1\nbounds: {default: {qtyLimit: {max: 50}}}\n")
     ended = desk.mmp("import")

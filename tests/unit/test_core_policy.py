@@ -1208,3 +1208,20 @@ def test_a_factor_is_judged_against_whatever_an_open_request_may_have_set(
         assert bool(found) == refused
     tightens = replace(one, before=setting("5000/2000/200"))
     assert judge([tightens], desired({BTC: one.after}), policy, frozenset(), in_force=1).refusals == ()
+
+
+def test_what_was_only_ever_off_has_no_setting_that_an_emergency_returns_to() -> None:
+    under = replace(policy(factor="2"), loosening=Loosening(Decimal(2), per=timedelta(hours=24)))
+    one = replace(proposal(BTC, "5000/2000/1", "5000/2000/100000"), at_start=setting("0/2000/1"))
+    found = judge([one], desired({BTC: one.after}), under, frozenset(), in_force=1).refusals
+    assert [refusal.rule for refusal in found] == ["floor.factor", "loosening.maxFactor"]
+
+
+def test_without_live_reads_a_change_is_measured_from_all_that_may_be_in_force() -> None:
+    """A request of 200 got no answer, so 100 may still be in force."""
+    known = {BTC: Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/200"),))}
+    rules = Rules(policy=policy(factor="2"), controller=True)
+    plan = plan_of({BTC: setting("5000/2000/400")}, known, rules=rules)
+    assert [(one.rule, one.measured) for one in plan.refusals] == [("loosening.maxFactor", "×4")]
+    read_first = plan_of({BTC: setting("5000/2000/400")}, known, rules=replace(rules, reads_live=True))
+    assert read_first.refusals == (), "then live tells"
