@@ -350,11 +350,6 @@ def _measured_from_live(self: Any, family: Family, known: Known) -> Any:
     return replace(case, accepted=case.live) if case.accepted is not None else case
 
 
-def _own_requests_are_not_judged(self: Any, case: Any) -> bool:
-    return case.live != case.desired and _real_is_proposed(self, case)
-
-
-_real_is_proposed = planning._Planner._is_proposed
 _real_unconfirmed_target = planning._Planner._target
 
 
@@ -1002,20 +997,6 @@ MUTANTS = (
     _of_feature(
         "measured from live", Feature.POLICIES, Patch(planning._Planner, "_case", _measured_from_live)
     ),
-    _of_feature(
-        "adoptions are not judged",
-        Feature.POLICIES,
-        Patch(planning._Planner, "_is_proposed", _own_requests_are_not_judged),
-    ),
-    _of_feature(
-        "a refused change stops healing",
-        Feature.POLICIES,
-        Patch(planning._Planner, "_heals_refused", lambda self: False),
-    ),
-    Mutant(
-        "a rejected setting stays accepted",
-        (Patch(facts, "is_all_there_was", lambda *_: False),),
-    ),
     Mutant("lock released before settling", (Patch(reconcile._Pass, "_settle", _settled_after_the_lock),)),
     _of_feature(
         "a read is as old as its beginning",
@@ -1133,6 +1114,7 @@ MUTANTS = (
         "decided once only",
         Feature.EDITS_WHILE_OPENING,
         Patch(reconcile._Pass, "_still_next", _decided_before),
+        first_seed=2_700,
     ),
     _of_feature(
         "pauses not seen in reserving",
