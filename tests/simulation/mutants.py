@@ -18,8 +18,8 @@ from reconciler import loop, reconcile
 from reconciler.core import comparison, evidence, fight, pacing, plan, planning, retry, step, verdict
 from reconciler.core.accepted import may_be_live
 from reconciler.core.direction import Direction, direction, is_protective
-from reconciler.core.evidence import Absent, Reads
-from reconciler.core.model import Budget, Family, Known, LiveRead, LiveRow, Setting, Uncertain
+from reconciler.core.evidence import Reads
+from reconciler.core.model import Budget, Family, Known, LiveRead, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, Rules
 from reconciler.core.retry import RetryRecord
@@ -730,13 +730,6 @@ def _suspension_changes_no_step(self: Any) -> bool:
     return False
 
 
-def _missing_row_is_a_third_value(known: Uncertain, seen: Any) -> bool:
-    if not isinstance(seen, LiveRow | Absent):
-        return False
-    live = comparison.in_force(known.last.setting if known.last else None, seen)
-    return live not in {attempt.setting for attempt in known.unresolved if attempt.setting is not None}
-
-
 _real_is_unset = replies._is_unset
 
 
@@ -1051,11 +1044,6 @@ MUTANTS = (
         "an unconfirmed row is no drift",
         (Patch(planning._Planner, "_target", _unconfirmed_is_no_drift),),
         first_seed=6_150,
-    ),
-    Mutant(
-        "a missing row is nobody's disabling",
-        (Patch(planning, "shows_no_attempt", _missing_row_is_a_third_value),),
-        first_seed=4_373,
     ),
     _of_feature(
         "protection off is no row",
