@@ -68,7 +68,7 @@ REGRESSIONS = (
     Regression(
         story="a request could land until 35 s after its reservation, and a read that began later, but not "
         "by as long as a read may lag, ended its doubt",
-        seed=42_774,
+        seed=42_815,
         mutant="reads that lag end doubts",
         kind=WorldKind.POSTGRES,
     ),
@@ -80,7 +80,7 @@ REGRESSIONS = (
     ),
     Regression(
         story="the file changed while the connection was opened, and what it had said before was sent",
-        seed=9,
+        seed=2_730,
         mutant="decided once only",
         feature=Feature.EDITS_WHILE_OPENING,
     ),
@@ -123,12 +123,6 @@ REGRESSIONS = (
         story="a list left out what was in force, and --drift warn wrote it all the same",
         seed=6_150,
         mutant="an unconfirmed row is no drift",
-    ),
-    Regression(
-        story="a disabling was not answered, its missing row counted as a change by another writer, and an "
-        "enabling was only reported",
-        seed=4_373,
-        mutant="a missing row is nobody's disabling",
     ),
     Regression(
         story="suspended before a family's own read, which then had no list to belong to: apply crashed",
