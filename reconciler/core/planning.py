@@ -428,8 +428,8 @@ class _Planner:
     def _part(self, family: Family, after: Setting | None, *, beside: bool) -> Setting | None:
         """Return a target without what undoes anything tighter; ``beside``: with what the file changes."""
         case = self.cases[family]
-        if after is None or case.found is None:
-            return after
+        assert after is not None, "what is not sent undoes nothing"
+        assert case.found is not None
         return left_tighter(after, case.found, case.accepted if beside else None)
 
     def _change(self, case: _Case, after: Setting | None, *, refused: bool, stays: bool) -> Change | None:
