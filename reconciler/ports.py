@@ -410,7 +410,7 @@ class AccountStore(Store, Protocol):
         ...
 
     async def give_up_policy(self, sha256: str, reason: str) -> bool:
-        """Record, durably and once, that a person goes on without the policy on record, and why.
+        """Record, durably and once, that a person gives up the policy on record, and why.
 
         False, and nothing is recorded, where another policy is on record, or none that counts.
         """

@@ -684,7 +684,7 @@ def _refusal(plan: Plan, policy: Policy | None, path: str, outcome: str = "nothi
     if protection := protection_command(plan, path):
         hint += f"; to send only what adds protection: {protection}"
     if any(change.is_live and change.family in families for change in plan.changes):
-        hint += "; to put back what was accepted, write it into the file and apply that"
+        hint += "; to restore what was accepted, write it into the file and apply that"
     return Refused(
         "guard-disable" if guard else "policy",
         f"{outcome}, because the {'guard' if guard else 'policy'} refuses {told}",

@@ -73,14 +73,19 @@ def history(
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
     place = state_place(state, config)
-    told_of_all = asyncio.run(_told_of_all(desired, place, limit, glob))
-    pairs = list(zip(desired, told_of_all, strict=True))
+    histories = asyncio.run(_histories(desired, place, limit, glob))
+    pairs = list(zip(desired, histories, strict=True))
     if out.json:
         documents = [
             history_document(
-                one.account, one.environment.value, told.lines, told.overrides, told.policies, told.accepted
+                one.account,
+                one.environment.value,
+                records_of.lines,
+                records_of.overrides,
+                records_of.policies,
+                records_of.accepted,
             )
-            for one, told in pairs
+            for one, records_of in pairs
         ]
         out.document(several("history", documents))
         return
@@ -88,20 +93,20 @@ def history(
         history_text(
             one.account,
             one.environment.value,
-            told.lines,
-            told.overrides,
-            told.policies,
-            told.accepted,
-            simulator=told.simulator,
+            records_of.lines,
+            records_of.overrides,
+            records_of.policies,
+            records_of.accepted,
+            simulator=records_of.simulator,
             paint=out.paint(),
         )
-        for one, told in pairs
+        for one, records_of in pairs
     ]
     out.result("\n".join(texts))
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AccountHistory:
     """What is on record of one account, and whether it was made at the simulated exchange."""
 
     lines: list[HistoryLine] = field(default_factory=list)
@@ -111,17 +116,19 @@ class Told:
     simulator: bool = False
 
 
-async def _told_of_all(desired: Sequence[Desired], place: StatePlace, limit: int, glob: str) -> list[Told]:
+async def _histories(
+    desired: Sequence[Desired], place: StatePlace, limit: int, glob: str
+) -> list[AccountHistory]:
     from reconciler.clock import SystemClock
 
     async with doors.existing_state(place, SystemClock()) as state:
-        return [await _told(one, state, limit, glob) for one in desired]
+        return [await _account_history(one, state, limit, glob) for one in desired]
 
 
-async def _told(desired: Desired, state: State | None, limit: int, glob: str) -> Told:
+async def _account_history(desired: Desired, state: State | None, limit: int, glob: str) -> AccountHistory:
     found = await doors.recorded(state, desired)
     if found is None:
-        return Told()
+        return AccountHistory()
     store, kind = found
     lines = [
         HistoryLine(
@@ -155,7 +162,7 @@ async def _told(desired: Desired, state: State | None, limit: int, glob: str) ->
         for record in await store.accepted_log(limit, glob)
     ]
     policies = await _policies(store, limit)
-    return Told(lines, overrides, policies, accepted, kind is Kind.SIMULATOR)
+    return AccountHistory(lines, overrides, policies, accepted, kind is Kind.SIMULATOR)
 
 
 async def _policies(store: AccountStore, limit: int) -> list[PolicyLine]:

@@ -266,11 +266,11 @@ def _adoptions(
     plan = make_plan(desired, grounds.known, reads, rules, clock.now())
     refused = [one for one in plan.refusals if one.family in desired.families]
     if refused:
-        told = "; ".join(f"{one.family}: {one.sentence}" for one in refused)
+        refusals = "; ".join(f"{one.family}: {one.sentence}" for one in refused)
         raise Refused(
             "guard-disable" if all(one.rule == GUARD_RULE for one in refused) else "policy",
             f"nothing was written or recorded, because the {'policy' if asked.policy else 'guard'} refuses"
-            f" to accept what is live: {told}",
+            f" to accept what is live: {refusals}",
             "leave out --adopt: then the file is written, and mmp plan shows each refusal and its --allow",
             path=asked.policy.path if asked.policy else None,
         )

@@ -46,9 +46,9 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """As desired as far as is known, but an older attempt may land yet: ``until`` nobody can tell.
+    """As desired as far as is known, but an older attempt may take effect yet, ``until`` then.
 
-    By a read that begins then; where live is not read, by one more write.
+    A read that begins later shows it; where live is not read, one more request settles it.
     """
 
     until: float

@@ -22,7 +22,7 @@ _DIGITS = re.compile(f"[0-9a-f]{{{MIN_DIGITS},64}}")
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """The policy that a person goes on without: its sha256 or the beginning of that, and why."""
+    """The policy that ``--no-policy`` names: its sha256 or the first digits, and the reason."""
 
     sha256: str
     reason: str = ""
@@ -51,7 +51,7 @@ def missing_message(record: PolicyRecord) -> str:
 def missing_hint(record: PolicyRecord) -> str:
     """Return what to do about a missing policy."""
     return (
-        "put the file back, name it with --policy FILE, or go on without a policy:"
+        "restore the file, name it with --policy FILE, or give the policy up:"
         f' --no-policy {record.sha256[:MIN_DIGITS]} --reason "…"'
     )
 

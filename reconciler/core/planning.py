@@ -570,7 +570,7 @@ class _Planner:
         because = self._held(case, change)
         return replace(change, action=Action.HOLD, because=because) if because else change
 
-    # -- what holds it --------------------------------------------------------------------------
+    # -- what stops it --------------------------------------------------------------------------
 
     def _held(self, case: _Case, change: Change) -> Because | None:
         """Return the first hold that applies: what people decided before what the moment decides."""
@@ -760,8 +760,8 @@ def _as_reviewed(
 ) -> bool:
     """Tell whether a change is one that was reviewed.
 
-    After a request of ours that was not answered, or a record of somebody else's, only a new read tells
-    what is in force, so until then nothing is stale; and sending again what is in force by now, because
+    After a request without an answer, or a record of another process, only a new read shows what is in
+    force, so until then nothing is stale; and sending again what is in force by now, because
     an older attempt may still land, is the reviewed change, too.
     """
     promised = reviewed.get(change.family)

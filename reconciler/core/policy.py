@@ -98,8 +98,8 @@ class Loosening:
 
     ``max_factor``: the most that the factor of a change may be. ``max_families``: families made
     looser or disabled in one plan. ``max_share``: of the managed families that were in force for the last
-    24 hours, the share (0 to 1) made looser or disabled. None: no limit. ``per``: the limit of the factor
-    holds against the setting accepted at the beginning of this time, too; None: for each step alone.
+    24 hours, the share (0 to 1) made looser or disabled. None: no limit. ``per``: the factor is
+    limited from the setting accepted at the beginning of this time, too; None: of each step alone.
     ``unknown_allowed``: where neither a read nor the record tells what is in force, changes may loosen it.
     """
 

@@ -458,7 +458,7 @@ CATALOGUE: dict[Code, Explanation] = {
         "The policy file is missing",
         "A policy was in force for this User ID, and now no policy file is found. Changes that loosen or "
         "disable are refused; the rules on record judge the others. mmp apply sends those, then exits 4.",
-        "Put the file back or name it with --policy. To go on without a policy: mmp apply or mmp run with "
+        "Restore the file or name it with --policy. To give the policy up: mmp apply or mmp run with "
         '--no-policy SHA256 --reason "…"; the message has the hash.',
     ),
 }

@@ -50,7 +50,7 @@ class SavedPlan:
 
 def reviewed(plan: Plan, allowed: Set[Family] = frozenset()) -> Reviewed:
     """Return what a review of ``plan`` approves: requests, adoptions of a changed setting, and held changes
-    once nothing holds them.
+    once no hold applies.
 
     ``allowed``: families of which an override was given. Fields that stay tighter in the plan become as the
     file says with it.

@@ -8,7 +8,7 @@ with the file. It does not decide whether the target may be sent.
 =====================  ============  =============  ==================================================
 accepted -> desired    live          target         why
 =====================  ============  =============  ==================================================
-5s 2s 100 -> the same  5s 1s 1       5s 2s 1        the freeze is put back, the quantity stays tighter
+5s 2s 100 -> the same  5s 1s 1       5s 2s 1        the freeze is restored, the quantity stays tighter
 5s 2s 100 -> 5s 1s 100 5s 2s 1       5s 1s 1        the file changes the freeze only
 5s 2s 100 -> 5s 2s 300 5s 2s 99999   5s 2s 300      the quantity was opened by hand
 5s 2s 100 -> the same  disabled      5s 2s 100      what is off protects in no field

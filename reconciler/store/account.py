@@ -463,7 +463,7 @@ class KeptAccount:
                 await self._record_policy(tables, sha256, path, document, None)
 
     async def give_up_policy(self, sha256: str, reason: str) -> bool:
-        """Record that a person goes on without the policy on record; False where that is another, or none.
+        """Record that a person gives up the policy on record; False where that is another, or none.
 
         A policy that was given up is not given up again.
         """

@@ -93,7 +93,7 @@ def test_a_refused_adoption_stops_an_apply_until_it_is_allowed(accepted: Desk, e
     ended = accepted.mmp(*APPLY)
     assert (ended.status, ended.error_code) == (3, "policy")
     assert "BTC-USD: loosening.maxFactor: ×3, limit ×2" in ended.stderr
-    assert "to put back what was accepted" in ended.stderr
+    assert "to restore what was accepted" in ended.stderr
     assert exchange.written() == []
     assert changes(accepted)["BTC-USD"]["because"] == "policy"
     assert accepted.mmp("plan", "--fail-on", "policy").status == 3

@@ -73,7 +73,7 @@ def test_a_plan_refuses_to_loosen_and_says_what_is_missing(lost: Desk) -> None:
     assert refusals(plan) == {"BTC-USD": ("policy", None)}
     assert f"warning[policy-missing]: SIMULATOR {MISSING}" in ended.stderr
     assert f"(sha256 {SHA})" in ended.stderr
-    assert "put the file back, name it with --policy FILE, or go on without a policy:" in ended.stderr
+    assert "restore the file, name it with --policy FILE, or give the policy up:" in ended.stderr
     assert f"--no-policy {SHA[:12]} --reason" in ended.stderr
     assert lost.mmp("plan", "--fail-on", "policy").status == 3
     assert refusals(lost.mmp("plan", "--no-live", "--output", "json").document) == refusals(plan)

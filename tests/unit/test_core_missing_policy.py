@@ -47,7 +47,7 @@ def test_the_problem_says_where_since_when_and_what_to_do() -> None:
         f" (sha256 {SHA})"
     )
     assert problem.hint == (
-        "put the file back, name it with --policy FILE, or go on without a policy:"
+        "restore the file, name it with --policy FILE, or give the policy up:"
         ' --no-policy 0123456789ab --reason "…"'
     )
 
