@@ -19,10 +19,10 @@ History = tuple[Acceptance, ...]
 MAX_WINDOW = timedelta(days=7)
 """The longest time that a policy may look back for."""
 
-KEPT_FOR = MAX_WINDOW + timedelta(days=1)
+RETENTION = MAX_WINDOW + timedelta(days=1)
 """For so long every accepted setting stays on record. A day more than is looked back for: clocks differ."""
 
-KEPT = 5
+MIN_RETAINED = 5
 """So many of a family stay on record whatever their age, for the history."""
 
 
@@ -102,11 +102,11 @@ def enabled_throughout(history: History, wall: datetime | None, window: timedelt
 
 def needed(history: History, wall: datetime) -> frozenset[int]:
     """Return the places in ``history`` that must stay on record; the others can be dropped."""
-    recent = {number for number, one in enumerate(history) if not _is_older(one, wall, KEPT_FOR)}
+    recent = {number for number, one in enumerate(history) if not _is_older(one, wall, RETENTION)}
     older = [number for number in range(len(history)) if number not in recent]
     enabled = [number for number, one in enumerate(history) if not one.setting.disabled]
-    kept = set(range(max(0, len(history) - KEPT), len(history)))
-    return frozenset(recent | kept | set(older[-1:]) | set(enabled[-1:]))
+    retained = set(range(max(0, len(history) - MIN_RETAINED), len(history)))
+    return frozenset(recent | retained | set(older[-1:]) | set(enabled[-1:]))
 
 
 def _implied(known: Known) -> History:

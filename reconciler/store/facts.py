@@ -106,8 +106,8 @@ def accepted_from_rows(rows: Iterable[AcceptedRow]) -> dict[Family, History]:
 
 def needless(rows: Sequence[AcceptedRow], wall: datetime) -> list[int]:
     """Return the ids of accepted settings of one family that nothing depends on; ``rows`` oldest first."""
-    kept = needed(tuple(map(_acceptance, rows)), wall)
-    return [row.id for number, row in enumerate(rows) if number not in kept]
+    retained = needed(tuple(map(_acceptance, rows)), wall)
+    return [row.id for number, row in enumerate(rows) if number not in retained]
 
 
 def is_all_there_was(

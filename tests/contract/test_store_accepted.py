@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.accepted import KEPT, KEPT_FOR, History
+from reconciler.core.accepted import MIN_RETAINED, RETENTION, History
 from reconciler.core.model import Accepting, Environment, Family, FileVersion, Kind
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import AccountStore, Reserved, Signed
@@ -165,9 +165,9 @@ def test_a_rejected_request_from_before_takes_nothing_back(
 
 def test_old_ones_are_dropped_once_nothing_depends_on_them(place: Place, clock: ScriptedClock) -> None:
     store = opened(place, clock)
-    for number in range(1, KEPT + 4):
+    for number in range(1, MIN_RETAINED + 4):
         settle(store, send(store, clock, str(number), accepts=str(number)), AttemptStatus.APPLIED)
-    assert len(history(store)) == KEPT + 3, "all are young"
-    clock.time += (KEPT_FOR + timedelta(hours=1)).total_seconds()
+    assert len(history(store)) == MIN_RETAINED + 3, "all are young"
+    clock.time += (RETENTION + timedelta(hours=1)).total_seconds()
     settle(store, send(store, clock, "99", accepts="99"), AttemptStatus.APPLIED)
-    assert quantities(store) == [str(number) for number in range(5, KEPT + 4)] + ["99"]
+    assert quantities(store) == [str(number) for number in range(5, MIN_RETAINED + 4)] + ["99"]

@@ -8,8 +8,8 @@ from itertools import product
 import pytest
 
 from reconciler.core.accepted import (
-    KEPT,
-    KEPT_FOR,
+    MIN_RETAINED,
+    RETENTION,
     History,
     accepted,
     at_start,
@@ -148,13 +148,15 @@ def test_what_was_accepted_a_day_ago_over_all_short_histories(length: int) -> No
 @pytest.mark.parametrize("length", [0, 1, 2])
 def test_dropping_what_is_not_needed_changes_no_answer(length: int) -> None:
     """Before more entries than the history needs."""
-    recent = tuple(Acceptance(OFF, 100 + number, WALL - timedelta(days=400)) for number in range(KEPT))
+    recent = tuple(
+        Acceptance(OFF, 100 + number, WALL - timedelta(days=400)) for number in range(MIN_RETAINED)
+    )
     for of in histories(length):
         every = (*of, *recent)
         left = tuple(every[number] for number in sorted(needed(every, WALL)))
-        assert len(left) <= KEPT + length
+        assert len(left) <= MIN_RETAINED + length
         assert last_enabled(left, Never()) == last_enabled(every, Never())
         assert accepted(left, Never()) == accepted(every, Never())
-        for window in (DAY, KEPT_FOR):
+        for window in (DAY, RETENTION):
             assert at_start(left, WALL, window) == at_start(every, WALL, window)
             assert enabled_throughout(left, WALL, window) == enabled_throughout(every, WALL, window)
