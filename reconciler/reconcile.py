@@ -38,7 +38,7 @@ from reconciler.core.events import (
     RequestTooLate,
     Waiting,
 )
-from reconciler.core.evidence import Reads, SeenRow, last_proof, newest_file, view
+from reconciler.core.evidence import Reads, SeenRow, last_proof, newest_file, open_attempts, view
 from reconciler.core.fight import Fight, Heals, fights, healed, without
 from reconciler.core.model import (
     Accepting,
@@ -659,8 +659,7 @@ class _Pass:
         proof = last_proof(known)
         if proof is None or proof.setting != wanted:
             return proof is not None
-        attempts = known.unresolved if isinstance(known, Uncertain) else ()
-        return any(one.setting != wanted and one.attempt > proof.attempt for one in attempts)
+        return any(one.setting != wanted and one.attempt > proof.attempt for one in open_attempts(known))
 
     def _doubts(self, now: float) -> Doubts:
         if self.review is not None and now >= self.began_at + REVIEW_WAIT_S:

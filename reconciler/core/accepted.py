@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from reconciler.core.evidence import last_proof
-from reconciler.core.model import Acceptance, Known, Setting, Uncertain, Unresolved
+from reconciler.core.evidence import last_proof, open_attempts
+from reconciler.core.model import Acceptance, Known, Setting
 
 History = tuple[Acceptance, ...]
 """The accepted settings of one family, oldest first."""
@@ -40,7 +40,7 @@ def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
     """
     entries, proof = history or _implied(known), last_proof(known)
     proven = -1 if proof is None else proof.attempt
-    unanswered = [one.attempt for one in _unanswered(known)]
+    unanswered = [one.attempt for one in open_attempts(known)]
     found = [entries[-1].setting] if entries else []
     for number, one in enumerate(entries[:-1]):
         later = entries[number + 1]
@@ -65,7 +65,7 @@ def is_sent_later(history: History, known: Known, setting: Setting) -> bool:
     """
     entries = history or _implied(known)
     return bool(entries) and any(
-        one.setting == setting and one.attempt > entries[-1].attempt for one in _unanswered(known)
+        one.setting == setting and one.attempt > entries[-1].attempt for one in open_attempts(known)
     )
 
 
@@ -116,15 +116,11 @@ def _implied(known: Known) -> History:
     """
     proof = last_proof(known)
     entries = [
-        Acceptance(one.setting, one.attempt) for one in _unanswered(known) if one.setting is not None
+        Acceptance(one.setting, one.attempt) for one in open_attempts(known) if one.setting is not None
     ]
     if proof is not None:
         entries.append(Acceptance(proof.setting, proof.attempt, requested=False))
     return tuple(sorted(entries, key=lambda one: (one.attempt, not one.requested)))
-
-
-def _unanswered(known: Known) -> tuple[Unresolved, ...]:
-    return known.unresolved if isinstance(known, Uncertain) else ()
 
 
 def _is_older(one: Acceptance, wall: datetime | None, window: timedelta) -> bool:

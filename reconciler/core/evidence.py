@@ -32,6 +32,7 @@ from reconciler.core.model import (
     Never,
     Setting,
     Uncertain,
+    Unresolved,
     fold_name,
 )
 
@@ -305,6 +306,11 @@ def last_proof(known: Known) -> Confirmed | None:
             assert_never(known)
 
 
+def open_attempts(known: Known) -> tuple[Unresolved, ...]:
+    """Return the requests without a definite answer."""
+    return known.unresolved if isinstance(known, Uncertain) else ()
+
+
 def newest_file(known: Known, *, but: Setting | None = None) -> FileVersion:
     """Return the newest settings file that a proof or open attempt of the family came from.
 
@@ -312,8 +318,7 @@ def newest_file(known: Known, *, but: Setting | None = None) -> FileVersion:
     """
     proof = last_proof(known)
     records = [] if proof is None else [(proof.file, proof.setting)]
-    if isinstance(known, Uncertain):
-        records += [(attempt.file, attempt.setting) for attempt in known.unresolved if attempt.setting]
+    records += [(attempt.file, attempt.setting) for attempt in open_attempts(known) if attempt.setting]
     files = (file for file, setting in records if setting != but)
     return max(files, key=lambda file: file.number, default=NO_FILE)
 

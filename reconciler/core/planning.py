@@ -56,6 +56,7 @@ from reconciler.core.evidence import (
     last_proof,
     last_seen,
     newest_file,
+    open_attempts,
     shown_until,
     view,
 )
@@ -617,8 +618,7 @@ def _is_doubtful(seen: View) -> bool:
 
 def _attempted(known: Known) -> tuple[Setting, ...]:
     """Return the settings that requests without a definite answer carry."""
-    attempts = known.unresolved if isinstance(known, Uncertain) else ()
-    return tuple(attempt.setting for attempt in attempts if attempt.setting is not None)
+    return tuple(attempt.setting for attempt in open_attempts(known) if attempt.setting is not None)
 
 
 def _newest_sent(known: Known) -> Setting | None:
@@ -665,7 +665,7 @@ def _protects_at_once(change: Change, case: _Case, reads: Reads) -> bool:
     if change.action is not Action.SET:
         return False
     may_be = {change.before}
-    if isinstance(known, Uncertain) and any(one.setting != change.after for one in known.unresolved):
+    if any(one.setting != change.after for one in open_attempts(known)):
         may_be.discard(change.after)
     if isinstance(seen, Doubtful):
         may_be.add(None if seen.row is None else seen.row.setting)
@@ -736,9 +736,8 @@ def _may_be_in_force(before: Setting | None, known: Known, seen: View) -> tuple[
 
 def _only_protects(before: Setting | None, after: Setting, known: Known) -> bool:
     """Tell whether writing ``after`` takes no protection away, from live or from any open attempt."""
-    attempts = known.unresolved if isinstance(known, Uncertain) else ()
     return (before == after or is_protective(before, after)) and all(
-        attempt.setting is None or is_no_looser(attempt.setting, after) for attempt in attempts
+        attempt.setting is None or is_no_looser(attempt.setting, after) for attempt in open_attempts(known)
     )
 
 
