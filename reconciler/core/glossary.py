@@ -367,6 +367,16 @@ ERRORS: dict[str, Explanation] = {
         "Locks do not hold there across hosts, and the rate would not either.",
         "Keep the state on a local disk.",
     ),
+    "state-linked": _row(
+        "The state has another link",
+        "SQLite's log and the locks go by the file's name, so each name would be a ledger of its own.",
+        "Remove the other link (find / -xdev -samefile FILE). To use it from elsewhere, mount its folder.",
+    ),
+    "state-mounted": _row(
+        "The state is mounted by itself, without its folder",
+        "SQLite's log and the locks go by the file's name, so each name would be a ledger of its own.",
+        "Mount the folder that the state is in, not the file; in Kubernetes no subPath that names a file.",
+    ),
     "state-replaced": _row(
         "The state was removed or replaced while in use",
         "Going on would pace by a ledger of one's own.",

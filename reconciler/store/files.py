@@ -1,42 +1,25 @@
 """The state as a file: how it comes into being, and every reason not to believe or use one.
 
 A state file comes into being whole: written aside, synced, then linked to its name, so that a kill at
-any moment leaves none or a good one. An existing file that is empty, cut off, foreign, open to others
-or in a place that cannot hold it is refused with what to do. It is never recreated, repaired or
-tightened silently: whatever happened to it, its owner has to know.
+any moment leaves none or a good one. An existing file that is empty, cut off, foreign, open to others or
+linked to another name is refused with what to do. It is never recreated, repaired or tightened
+silently: whatever happened to it, its owner has to know.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
 from reconciler.errors import StateUnusable
 from reconciler.store.schema import APPLICATION_ID
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
-
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        # Kernel clients of servers: locks and shared memory do not hold across their hosts.
-        "9p", "afs", "ceph", "cifs", "coda", "davfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
-        # Cluster file systems: WAL's shared memory is of one host only.
-        "beegfs", "gfs2", "glusterfs", "gpfs", "lustre", "ocfs2", "orangefs", "panfs", "pvfs2",
-        # The same by way of FUSE, and object stores dressed as files.
-        "fuse.blobfuse", "fuse.ceph", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs",
-        "fuse.goofys", "fuse.juicefs", "fuse.mfs", "fuse.mount-s3", "fuse.rclone", "fuse.s3fs",
-        "fuse.s3ql", "fuse.seaweedfs", "fuse.smbnetfs", "fuse.sshfs",
-    }
-)  # fmt: skip
-"""File systems on which SQLite's locking and shared memory cannot be relied upon
-(https://www.sqlite.org/wal.html: all processes must be on the same host)."""
-
-MOUNTINFO = "/proc/self/mountinfo"
 
 START_ANEW = (
     "keep the file aside (mv), look into what happened, and let a new one be made: that waits out one"
@@ -55,7 +38,7 @@ def create_whole(path: str, image: bytes) -> None:
     """
     directory = os.path.dirname(path)
     _make_directory(directory)
-    aside = os.path.join(directory, f".{os.path.basename(path)}.{secrets.token_hex(8)}.new")
+    aside = os.path.join(directory, _aside_name(os.path.basename(path), secrets.token_hex(8)))
     try:
         _write_synced(aside, image)
         with contextlib.suppress(FileExistsError):
@@ -66,6 +49,32 @@ def create_whole(path: str, image: bytes) -> None:
     _sync_directory(directory)
 
 
+def remove_leftovers(path: str) -> None:
+    """Remove what a kill while ``path`` was made left: a second name of the same file, beside it.
+
+    Raises OSError.
+    """
+    for leftover in _leftovers(path):
+        with contextlib.suppress(FileNotFoundError):  # its maker is alive, and was faster
+            os.unlink(leftover)
+
+
+def refuse_links(path: str) -> None:
+    """Raise StateUnusable if the state or its write-ahead log can be reached by another name.
+
+    A leftover of the state's making does not count. Symbolic links to the state were resolved by the
+    caller; the write-ahead log is never behind one.
+    """
+    names = 1 + len(_leftovers(path))  # counted first: its maker may remove a leftover meanwhile
+    info = _stat(path)
+    if info is not None and info.st_nlink > names:
+        raise linked(path, path)
+    for companion in (f"{path}-wal", f"{path}-shm"):
+        info = _stat(companion)
+        if info is not None and (stat.S_ISLNK(info.st_mode) or info.st_nlink > 1):
+            raise linked(path, companion)
+
+
 def inspect(path: str) -> None:
     """Raise StateUnusable unless ``path`` looks like a whole state of this program, closed to others.
 
@@ -74,6 +83,7 @@ def inspect(path: str) -> None:
     header, size, mode = _look(path)
     if not stat.S_ISREG(mode):
         raise StateUnusable("state-not-a-file", f"{path} is not a file", "name a file with --state")
+    refuse_links(path)
     if size == 0:
         raise StateUnusable("state-empty", f"the state {path} is empty (0 bytes)", START_ANEW)
     if not header.startswith(_MAGIC[: len(header)]):
@@ -90,18 +100,33 @@ def inspect(path: str) -> None:
 
 
 def watch(path: str) -> Callable[[], None]:
-    """Return a check that raises StateUnusable once ``path`` is not the file it is now.
+    """Return a check that raises StateUnusable once ``path`` is another file, or not its only name.
 
-    A process that went on with a removed or replaced file would pace by a ledger of its own.
+    A process that went on with a removed or replaced file would pace by a ledger of its own, and so
+    would one that opens the file by another name.
     """
-    opened = _same_file(path)
+    opened = _identity(_stat(path))
 
     def still_there() -> None:
-        if _same_file(path) != opened:
+        info = _stat(path)
+        if info is None or _identity(info) != opened:
             hint = "start again: the file that is there now, or a new one, is used from then on"
             raise StateUnusable("state-replaced", f"the state {path} was removed or replaced", hint)
+        if info.st_nlink > 1:
+            raise linked(path, path)
 
     return still_there
+
+
+def linked(state: str, file: str) -> StateUnusable:
+    """Return the error for a ``file`` of ``state`` that can be reached by another name as well."""
+    return StateUnusable(
+        "state-linked",
+        f"{file} is a link, or has another hard link: under its other name the state {state} has another"
+        " log and other locks, so there would be two ledgers",
+        f"stop everything that uses the state and remove the other link (find / -xdev -samefile {file}"
+        " shows it); to use the state from elsewhere, mount or link its folder, not the file",
+    )
 
 
 def damaged(path: str, what: str) -> StateUnusable:
@@ -134,38 +159,6 @@ def unwritable(path: str, error: OSError) -> StateUnusable:
     """Return the error for a place that cannot be written to."""
     hint = "give this user the right to write there, or name another file with --state"
     return StateUnusable("state-unwritable", f"cannot write the state {path}: {error.strerror}", hint)
-
-
-def refuse_network(path: str, mountinfo: str) -> None:
-    """Raise StateUnusable if ``path`` (absolute, links resolved) is on a network file system."""
-    found = file_system_of(path, mountinfo)
-    if found in NETWORK_FILE_SYSTEMS:
-        hint = "keep the state on a local disk (--state)"
-        message = f"the state {path} is on a network file system ({found}), where locks do not hold"
-        raise StateUnusable("state-network-fs", message, hint)
-
-
-def file_system_of(path: str, mountinfo: str) -> str | None:
-    """Return the type of the file system ``path`` is on; None if no mount point covers it.
-
-    ``mountinfo`` is the text of /proc/self/mountinfo (proc(5)): the fifth field is the mount point,
-    the first after a lone hyphen the type. The longest mount point wins, then the later line.
-    """
-    best: tuple[int, str] | None = None
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(" - ")
-        point, kind = _unescaped(fields.split(" ")[4]), rest.split(" ")[0]
-        if _covers(point, path) and (best is None or len(point) >= best[0]):
-            best = (len(point), kind)
-    return None if best is None else best[1]
-
-
-def read_mountinfo() -> str:
-    """Return the mounts of this process; empty where the system does not tell (not Linux)."""
-    try:
-        return Path(MOUNTINFO).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""
 
 
 def _make_directory(directory: str) -> None:
@@ -208,19 +201,31 @@ def _look(path: str) -> tuple[bytes, int, int]:
         raise StateUnusable("state-unreadable", message, hint) from None
 
 
-def _same_file(path: str) -> tuple[int, int] | None:
+def _stat(path: str) -> os.stat_result | None:
+    """Return what is at ``path``, not what a symbolic link there leads to; None if it cannot be seen."""
     try:
-        info = os.stat(path)
+        return os.lstat(path)
     except OSError:
         return None
-    return info.st_dev, info.st_ino
 
 
-def _covers(point: str, path: str) -> bool:
-    return point == "/" or path == point or path.startswith(point + "/")
+def _identity(info: os.stat_result | None) -> tuple[int, int] | None:
+    return None if info is None else (info.st_dev, info.st_ino)
 
 
-def _unescaped(field: str) -> str:
-    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(escape, character)
-    return field
+def _aside_name(name: str, token: str) -> str:
+    return f".{name}.{token}.new"
+
+
+def _leftovers(path: str) -> list[str]:
+    """Return the names beside ``path`` that its making gave to the same file, as a kill leaves them."""
+    info = _stat(path)
+    if info is None or info.st_nlink == 1:
+        return []
+    folder, name = os.path.split(path)
+    made = re.compile(_aside_name(re.escape(name), "[0-9a-f]{16}"))
+    try:
+        beside = [os.path.join(folder, each) for each in os.listdir(folder) if made.fullmatch(each)]
+    except OSError:
+        return []
+    return [each for each in beside if _identity(_stat(each)) == _identity(info)]

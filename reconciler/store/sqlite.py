@@ -26,7 +26,7 @@ from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.errors import StateUnusable
 from reconciler.ports import Clock
-from reconciler.store import files, schema
+from reconciler.store import files, mounts, schema
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import FirstSights
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
@@ -57,7 +57,7 @@ def open_state(
     are followed, so that the lock files of all names of one state are the same. Raises StateUnusable.
     """
     real = os.path.realpath(path)
-    files.refuse_network(real, files.read_mountinfo())
+    mounts.refuse_unfit(real, mounts.read_mountinfo())
     _make_if_missing(real)
     files.inspect(real)
     with _remade(real):
@@ -93,7 +93,7 @@ def open_existing(path: str, *, clock: Clock, boot: str) -> SqliteState | None:
     real = os.path.realpath(path)
     if not os.path.lexists(real):
         return None
-    files.refuse_network(real, files.read_mountinfo())
+    mounts.refuse_unfit(real, mounts.read_mountinfo())
     files.inspect(real)
     with _remade(real):
         db = sqlite3.connect(IN_MEMORY, isolation_level=None)
@@ -263,10 +263,11 @@ class _Statements:
 
 
 def _make_if_missing(path: str) -> None:
-    if os.path.lexists(path):
-        return
     try:
-        files.create_whole(path, schema.empty_image())
+        if os.path.lexists(path):
+            files.remove_leftovers(path)
+        else:
+            files.create_whole(path, schema.empty_image())
     except OSError as error:
         raise files.unwritable(path, error) from None
 

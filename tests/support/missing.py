@@ -1,13 +1,15 @@
 """What tests need of a machine beyond Python, whether it is here, and what is left out without it.
 
-``make test`` says so at its end. In a pipeline (CI=true) nothing may be left out: a missing program is
-then a failure before the first test. Tests are chosen when they are collected, never skipped.
+``make test`` says so at its end. In a pipeline (CI=true) nothing may be left out that can be installed: a
+missing program is then a failure before the first test. Rights are another matter: a pipeline in a
+container may have none of the machine's. Tests are chosen when they are collected, never skipped.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +18,17 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A program that some tests need. ``uncovered``: the code that only those tests run."""
+    """What some tests need: a program, or a right (``installable`` is false).
+
+    ``uncovered``: the code that only those tests run.
+    """
 
     name: str
     present: Callable[[], bool]
     tests: str
     remedy: str
     uncovered: tuple[str, ...] = ()
+    installable: bool = True
 
 
 def postgres_programs() -> Path | None:
@@ -45,6 +51,18 @@ def chromium() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
+UNSHARE = ("unshare", "--mount", "--propagation", "private")
+"""Runs a command where what it mounts is seen by nobody else."""
+
+
+def can_mount() -> bool:
+    """Tell whether the kernel lets this process make a mount namespace and mount something there."""
+    if shutil.which("unshare") is None:
+        return False
+    bound = [*UNSHARE, "mount", "--bind", "/tmp", "/tmp"]
+    return subprocess.run(bound, capture_output=True, timeout=10).returncode == 0
+
+
 NEEDS = (
     Need(
         "PostgreSQL",
@@ -65,6 +83,20 @@ NEEDS = (
         "the status page in a real browser",
         "install Chromium (Debian: apt-get install chromium)",
     ),
+    Need(
+        "root",
+        lambda: os.geteuid() == 0,
+        "a state whose files are of several users",
+        "run the tests as root",
+        installable=False,
+    ),
+    Need(
+        "mount namespaces",
+        lambda: os.geteuid() == 0 and can_mount(),
+        "a state file that is mounted by itself",
+        "run the tests as root, in a container with CAP_SYS_ADMIN",
+        installable=False,
+    ),
 )
 
 
@@ -74,12 +106,13 @@ def missing() -> list[Need]:
 
 
 def tried(name: str) -> bool:
-    """Tell whether the tests of a need are to be collected: it is here, or nothing may be left out."""
-    return in_pipeline() or name not in {need.name for need in missing()}
+    """Tell whether the tests of a need are to be collected: it is here, or may not be left out."""
+    (need,) = (need for need in NEEDS if need.name == name)
+    return (in_pipeline() and need.installable) or need.present()
 
 
 def in_pipeline() -> bool:
-    """Tell whether nothing may be left out."""
+    """Tell whether nothing may be left out that can be installed."""
     return os.environ.get("CI", "") == "true"
 
 
@@ -90,9 +123,10 @@ def main(arguments: list[str]) -> int:
         # Coverage wants a pattern even where there is nothing to leave out.
         print(",".join(pattern for need in gone for pattern in need.uncovered) or "-")
     elif arguments == ["--required"]:
-        for need in gone if in_pipeline() else ():
+        required = [need for need in gone if need.installable and in_pipeline()]
+        for need in required:
             print(f"missing: {need.name}; {need.remedy}", file=sys.stderr)
-        return 1 if gone and in_pipeline() else 0
+        return 1 if required else 0
     else:
         for need in gone:
             print(f"Left out, because {need.name} is not here: {need.tests}; {need.remedy}")

@@ -28,6 +28,12 @@ def read(path: Path) -> SqliteState | None:
     return open_existing(str(path), clock=ScriptedClock(), boot="boot-1")
 
 
+def read_whole(path: Path) -> None:
+    state = read(path)
+    assert state is not None
+    state.close_now()
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / ".mmp" / "state.db"
@@ -80,6 +86,10 @@ class Killed(BaseException):
     """The process ended here; nothing of it runs any more."""
 
 
+STEPS = {"open", "write", "fsync", "close", "link", "unlink", "makedirs", "listdir", "lstat"}
+"""What a process asks of the operating system while a state is made and opened."""
+
+
 class MortalOs:
     """The operating system as a process sees it that dies after ``lives`` calls."""
 
@@ -88,7 +98,7 @@ class MortalOs:
 
     def __getattr__(self, name: str) -> object:
         real = getattr(os, name)
-        if name not in {"open", "write", "fsync", "close", "link", "unlink", "makedirs"}:
+        if name not in STEPS:
             return real
 
         def call(*values: object, **named: object) -> object:
@@ -104,7 +114,8 @@ def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    for lives in range(30):
+    links_left = []
+    for lives in range(40):
         path = tmp_path / str(lives) / "state.db"
         with monkeypatch.context() as patched:
             patched.setattr(files, "os", MortalOs(lives))
@@ -114,7 +125,13 @@ def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
             except Killed:
                 completed = False
         found.append((completed, path.exists()))
+        links_left.append(path.exists() and path.stat().st_nlink == 2)
+        if links_left[-1]:
+            read_whole(path)
+            assert path.stat().st_nlink == 2
         opened(path).close_now()
+        assert path.stat().st_nlink == 1
+    assert any(links_left)
     assert found[0] == (False, False)
     assert (False, True) in found
     assert found[-1] == (True, True)
@@ -279,69 +296,131 @@ def test_a_state_that_is_removed_or_replaced_is_not_written_to_any_more(made: Pa
     state.close_now()
 
 
-# -- network file systems -------------------------------------------------------------------------
-
-MOUNTS = """\
-22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 22 0:30 / /home rw shared:2 master:1 - nfs4 server:/home rw,vers=4.2
-31 30 8:2 / /home/desk/local rw - xfs /dev/sdb1 rw
-32 22 0:40 / /mnt/with\\040space rw - fuse.sshfs desk@host:/ rw
-33 22 0:41 / /srv rw - cifs //server/share rw
-34 22 8:3 / /srv rw - ext4 /dev/sdc1 rw
-35 22 0:42 / /odd\\134back\\011tab\\012line rw - 9p none rw
-"""
+# -- one name --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("/state.db", "ext4"),
-        ("/home", "nfs4"),
-        ("/home/desk/.mmp/state.db", "nfs4"),
-        ("/homework/state.db", "ext4"),
-        ("/home/desk/local/state.db", "xfs"),
-        ("/mnt/with space/state.db", "fuse.sshfs"),
-        ("/mnt/with", "ext4"),
-        ("/srv/state.db", "ext4"),
-        ("/odd\\back\ttab\nline/state.db", "9p"),
-    ],
-)
-def test_the_longest_and_latest_mount_point_says_what_a_path_is_on(path: str, expected: str) -> None:
-    assert files.file_system_of(path, MOUNTS) == expected
+def linked(target: Callable[[Path], Path]) -> Callable[[Path], None]:
+    """Give a file a second name, as ``ln`` does; it is made where there is none."""
+
+    def link(path: Path) -> None:
+        file = target(path)
+        file.touch(0o600)
+        os.link(file, path.parent / "another-name")
+
+    return link
 
 
-def test_without_mounts_nothing_is_known() -> None:
-    assert files.file_system_of("/state.db", "") is None
+def beside(suffix: str) -> Callable[[Path], Path]:
+    return lambda path: path.with_name(path.name + suffix)
 
 
-@pytest.mark.parametrize("kind", sorted(files.NETWORK_FILE_SYSTEMS))
-def test_every_network_file_system_is_refused(kind: str) -> None:
-    with pytest.raises(StateUnusable) as refused:
-        files.refuse_network("/net/state.db", f"30 22 0:30 / /net rw - {kind} server rw")
-    assert refused.value.code == "state-network-fs"
-    assert f"({kind})" in refused.value.message
+def linked_symbolically(path: Path) -> None:
+    log = beside("-wal")(path)
+    log.unlink(missing_ok=True)
+    log.symlink_to(path.parent / "elsewhere")
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "apfs", "fuse.ntfs"])
-def test_local_file_systems_are_welcome(kind: str) -> None:
-    files.refuse_network("/net/state.db", f"30 22 0:30 / /net rw - {kind} disk rw")
+def like_a_leftover_of_another_file(path: Path) -> None:
+    linked(lambda path: path)(path)
+    (path.parent / f".{path.name}.0123456789abcdef.new").write_bytes(b"")
+    (path.parent / f".{path.name}.fedcba9876543210.new").symlink_to(path)
 
 
 @pytest.mark.parametrize("opener", [opened, read])
-def test_opening_asks_where_the_file_is(
-    made: Path, monkeypatch: pytest.MonkeyPatch, opener: Callable[[Path], object]
+@pytest.mark.parametrize(
+    "link",
+    [
+        linked(lambda path: path),
+        linked(beside("-wal")),
+        linked(beside("-shm")),
+        linked_symbolically,
+        like_a_leftover_of_another_file,
+    ],
+)
+def test_a_state_with_another_link_is_refused_and_left_as_it_is(
+    made: Path, link: Callable[[Path], None], opener: Callable[[Path], object]
 ) -> None:
-    monkeypatch.setattr(files, "read_mountinfo", lambda: "30 22 0:30 / / rw - nfs server rw")
+    link(made)
+    before = (made.read_bytes(), sorted(os.listdir(made.parent)))
     with pytest.raises(StateUnusable) as refused:
         opener(made)
-    assert refused.value.code == "state-network-fs"
+    assert refused.value.code == "state-linked"
+    assert "two ledgers" in refused.value.message
+    assert "folder" in refused.value.hint
+    assert (made.read_bytes(), sorted(os.listdir(made.parent))) == before
 
 
-def test_a_system_that_does_not_tell_its_mounts_is_not_held_against_anyone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_both_names_of_a_state_are_refused(made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    os.link(made, other)
+    for name in (made, other):
+        with pytest.raises(StateUnusable, match="another hard link"):
+            opened(name)
+
+
+def test_what_a_kill_while_the_state_was_made_left_is_removed_by_the_next_writer(made: Path) -> None:
+    leftover = made.parent / f".{made.name}.0123456789abcdef.new"
+    os.link(made, leftover)
+    read_whole(made)
+    assert leftover.exists()
+    opened(made).close_now()
+    assert [entry.name for entry in made.parent.iterdir()] == ["state.db"]
+
+
+def test_a_leftover_that_its_maker_removes_meanwhile_is_no_error(
+    made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MOUNTINFO", str(tmp_path / "nowhere"))
-    assert files.read_mountinfo() == ""
+    leftover = made.parent / f".{made.name}.0123456789abcdef.new"
+    os.link(made, leftover)
+    real = os.listdir
+
+    def beaten(folder: str) -> list[str]:
+        names = real(folder)
+        leftover.unlink(missing_ok=True)
+        return names
+
+    monkeypatch.setattr(os, "listdir", beaten)
+    read_whole(made)
+    os.link(made, leftover)
+    opened(made).close_now()
+
+
+def test_a_leftover_that_cannot_be_removed_is_told(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    os.link(made, made.parent / f".{made.name}.0123456789abcdef.new")
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(StateUnusable) as refused:
+        opened(made)
+    assert refused.value.code == "state-unwritable"
+
+
+def test_in_a_folder_that_cannot_be_listed_every_other_link_counts(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    os.link(made, made.parent / f".{made.name}.0123456789abcdef.new")
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(StateUnusable) as refused:
+        read(made)
+    assert refused.value.code == "state-linked"
+
+
+def test_a_state_that_gets_another_link_while_it_is_open_is_not_written_to_any_more(made: Path) -> None:
+    state = opened(made)
+    store = state.account("main", Environment.LIVE, Kind.OKX)
+    asyncio.run(store.identify("1", "host"))
+    other = made.with_name("other.db")
+    os.link(made, other)
+    with pytest.raises(StateUnusable) as refused:
+        asyncio.run(store.identify("1", "host"))
+    assert refused.value.code == "state-linked"
+    other.unlink()
+    asyncio.run(store.identify("1", "host"))
+    state.close_now()
 
 
 # -- reading without touching -----------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""What the mount table says of the place of a state: its file system, and what is mounted by itself.
+
+The decisions are functions of the text of /proc/self/mountinfo (proc(5)). Where the system has no such
+file (it is not Linux), nothing is known and nothing is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from reconciler.errors import StateUnusable
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        # Kernel clients of servers: locks and shared memory do not hold across their hosts.
+        "9p", "afs", "ceph", "cifs", "coda", "davfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
+        # Cluster file systems: WAL's shared memory is of one host only.
+        "beegfs", "gfs2", "glusterfs", "gpfs", "lustre", "ocfs2", "orangefs", "panfs", "pvfs2",
+        # The same by way of FUSE, and object stores dressed as files.
+        "fuse.blobfuse", "fuse.ceph", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs",
+        "fuse.goofys", "fuse.juicefs", "fuse.mfs", "fuse.mount-s3", "fuse.rclone", "fuse.s3fs",
+        "fuse.s3ql", "fuse.seaweedfs", "fuse.smbnetfs", "fuse.sshfs",
+    }
+)  # fmt: skip
+"""File systems on which SQLite's locking and shared memory cannot be relied upon
+(https://www.sqlite.org/wal.html: all processes must be on the same host)."""
+
+MOUNTINFO = "/proc/self/mountinfo"
+
+
+class _Mount(NamedTuple):
+    """A line of the mount table: where something is mounted, and the type of its file system."""
+
+    point: str
+    kind: str
+
+
+def refuse_unfit(path: str, mountinfo: str) -> None:
+    """Raise StateUnusable if a state at ``path`` (absolute, links resolved) may not be used there."""
+    refuse_mounted(path, mountinfo)
+    refuse_network(path, mountinfo)
+
+
+def refuse_mounted(path: str, mountinfo: str) -> None:
+    """Raise StateUnusable if the state, its write-ahead log or one of its locks is itself a mount point.
+
+    Such a file has another name elsewhere, and there it has another log and other locks.
+    """
+    for mount in _mounts(mountinfo):
+        if _belongs_to(path, mount.point):
+            raise StateUnusable(
+                "state-mounted",
+                f"{mount.point} of the state {path} is mounted by itself: under its other name it has"
+                " another log and other locks, so there would be two ledgers",
+                "mount the folder that the state is in, not the file (in Kubernetes no subPath that"
+                " names a file); stop everything that uses the state first",
+            )
+
+
+def refuse_network(path: str, mountinfo: str) -> None:
+    """Raise StateUnusable if ``path`` (absolute, links resolved) is on a network file system."""
+    found = file_system_of(path, mountinfo)
+    if found in NETWORK_FILE_SYSTEMS:
+        hint = "keep the state on a local disk (--state)"
+        message = f"the state {path} is on a network file system ({found}), where locks do not hold"
+        raise StateUnusable("state-network-fs", message, hint)
+
+
+def file_system_of(path: str, mountinfo: str) -> str | None:
+    """Return the type of the file system ``path`` is on; None if no mount point covers it.
+
+    The longest mount point wins, then the later line.
+    """
+    best: _Mount | None = None
+    for mount in _mounts(mountinfo):
+        if _covers(mount.point, path) and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return None if best is None else best.kind
+
+
+def read_mountinfo() -> str:
+    """Return the mounts of this process; empty where the system does not tell (not Linux)."""
+    try:
+        return Path(MOUNTINFO).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _mounts(mountinfo: str) -> Iterator[_Mount]:
+    """Yield the mounts: the fifth field is the mount point, the first after a lone hyphen the type."""
+    for line in filter(None, mountinfo.split("\n")):  # splitlines() also splits inside of names
+        fields, _, rest = line.partition(" - ")
+        yield _Mount(_unescaped(fields.split(" ")[4]), rest.split(" ")[0])
+
+
+def _belongs_to(path: str, point: str) -> bool:
+    companions = (path, f"{path}-wal", f"{path}-shm")
+    return point in companions or (point.startswith(f"{path}.") and point.endswith(".lock"))
+
+
+def _covers(point: str, path: str) -> bool:
+    return point == "/" or path == point or path.startswith(point + "/")
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
