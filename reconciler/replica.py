@@ -132,8 +132,13 @@ class Member:
 
     async def _round(self, begun_at: float) -> float:
         self._hold_back(begun_at)
+        believed = self.believed()
         roster = await self.sharing.beat(self._wanted(begun_at), self.accounts.claims_made())
         self.good_until = good_until(begun_at)
+        if believed and not roster.was_alive:
+            # The database's clock was set, and the others' rows have expired by it as this one had: they
+            # are not taken from before they had the time to renew them.
+            self._take_from = max(self._take_from, begun_at + COMING_BACK_S)
         mine = roster.owned_by(self.me.id)
         self._lose(self._owned - mine)
         self.accounts.seen(roster)
@@ -181,7 +186,7 @@ class Member:
 
     async def _take(self, decided: Moves, begun_at: float) -> None:
         """Take what is to be this replica's, and what others have left."""
-        left = {account for account, since in self._free_since.items() if begun_at >= since + LEFT_S}
+        left = {account for account, at in self._left_at().items() if begun_at >= at}
         wanted = [account for account in {*decided.take, *left} if self.accounts.ended(account)]
         if left.difference(decided.take):
             self._give_from = begun_at + LEASE_TTL_S
@@ -190,9 +195,13 @@ class Member:
             for account, before in sorted(taken.items()):
                 self._begin(account, before)
 
+    def _left_at(self) -> Mapping[AccountKey, float]:
+        """Return from when on each free account is anybody's; while nothing is taken, nobody is late."""
+        return {each: max(since, self._take_from) + LEFT_S for each, since in self._free_since.items()}
+
     def _next_round(self, begun_at: float) -> float:
         """Return when to go round next: at the next beat, or when something may be taken before that."""
-        due = (self._take_from, *(since + LEFT_S for since in self._free_since.values()))
+        due = (self._take_from, *self._left_at().values())
         return min((begun_at + BEAT_S, *(at for at in due if at > begun_at)))
 
     def _begin(self, account: AccountKey, before: ReplicaId | None) -> None:

@@ -58,13 +58,15 @@ class Roster:
     """Who lives and who owns what at one moment, by the database.
 
     ``keeps`` and ``owners`` are as in :class:`Shares`. ``rivals`` are the accounts that somebody has
-    settings for and whose User ID another account has too, owned at this moment or not.
+    settings for and whose User ID another account has too, owned at this moment or not. ``was_alive``:
+    whether the database believed the replica that looks alive until then.
     """
 
     replicas: Mapping[ReplicaId, Replica]
     keeps: Mapping[ReplicaId, frozenset[AccountKey]]
     owners: Mapping[AccountKey, ReplicaId]
     rivals: Mapping[AccountKey, Claimed] = field(default_factory=dict)
+    was_alive: bool = True
 
     def owned_by(self, replica: ReplicaId) -> frozenset[AccountKey]:
         """Return the accounts a replica owns."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.core.sharing import Claimed, Replica, account_key
+from reconciler.core.sharing import LEASE_TTL_S, Claimed, Replica, account_key
 from reconciler.errors import StateUnavailable
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
@@ -28,7 +28,7 @@ def replica(url: str, name: str) -> Leases:
 
 
 def fall_silent(name: str, seconds_ago: float = 0.0) -> None:
-    """Let a replica's sign of life have ended; no test waits for that."""
+    """Let a replica's sign of life have ended then, or end later where negative; no test waits for that."""
     ask(f"UPDATE mmp.replicas SET expires_at = now() - interval '{seconds_ago} s' WHERE id = '{name}'")
 
 
@@ -108,19 +108,67 @@ def test_who_leaves_frees_everything_at_once() -> None:
     play(story)
 
 
-def test_the_row_of_a_dead_one_goes_in_time_and_its_leases_with_it() -> None:
+def test_the_row_of_a_dead_one_goes_once_its_accounts_are_anothers() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.beat(ABC, NOTHING)
         await one.take(ABC)
-        fall_silent("1", 59)
+        fall_silent("1", 3600)
         await two.beat(ABC, NOTHING)
-        assert set(owners()) == ABC
-        fall_silent("1", 61)
+        assert set(owners()) == ABC, "one that only seems dead comes back to its own"
+        await two.take(ABC)
         await two.beat(ABC, NOTHING)
-        assert (owners(), ask("SELECT id FROM mmp.replicas")) == ({}, [("2",)])
+        assert ask("SELECT id FROM mmp.replicas") == [("2",)]
         assert (await one.beat(ABC, NOTHING)).owned_by("1") == frozenset()
         await leave(one, two)
+
+    play(story)
+
+
+@pytest.mark.parametrize("ahead_s", [2 * LEASE_TTL_S + 1, 3600.0, 86_400.0])
+def test_a_row_that_expires_too_far_ahead_is_a_dead_ones(ahead_s: float) -> None:
+    """The database's clock was set back by that much at its death: it is taken over as any other."""
+
+    async def story(url: str) -> None:
+        async with desk(url) as state:
+            one, two = replica(url, "1"), replica(url, "2")
+            key = account_key("main", Environment.LIVE, Kind.OKX)
+            await one.beat(frozenset({key}), NOTHING)
+            await one.take([key])
+            fall_silent("1", -ahead_s)
+            seen = await two.beat(frozenset({key}), NOTHING)
+            assert (set(seen.replicas), seen.owners) == ({"2"}, {})
+            assert await state.store.owner() is None
+            assert await one.take([key]) == {}, "who is not alive takes nothing"
+            assert await two.take([key]) == {key: "1"}
+            await two.beat(frozenset({key}), NOTHING)
+            assert ask("SELECT id FROM mmp.replicas") == [("2",)], "and it never comes to life"
+            await leave(one, two)
+
+    play(story)
+
+
+def test_a_row_that_expires_a_little_ahead_is_of_one_that_lives() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        await one.beat(ABC, NOTHING)
+        await one.take(ABC)
+        fall_silent("1", -2 * LEASE_TTL_S + 2)
+        assert (await two.beat(ABC, NOTHING)).owned_by("1") == ABC
+        assert await two.take(ABC) == {}
+        await leave(one, two)
+
+    play(story)
+
+
+def test_who_says_that_it_lives_learns_whether_it_was_believed_alive() -> None:
+    async def story(url: str) -> None:
+        one = replica(url, "1")
+        seen = [(await one.beat(ABC, NOTHING)).was_alive, (await one.beat(ABC, NOTHING)).was_alive]
+        fall_silent("1", -3600)
+        seen += [(await one.beat(ABC, NOTHING)).was_alive, (await one.beat(ABC, NOTHING)).was_alive]
+        assert seen == [False, True, False, True]
+        await leave(one)
 
     play(story)
 

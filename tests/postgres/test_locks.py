@@ -13,6 +13,7 @@ from reconciler.ports import PausedMeanwhile, Reserved
 from reconciler.store.engine import Claim
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import locks
+from reconciler.store.postgres.expiry import FURTHEST
 from tests.contract.stores import BTC, ready_database, setting
 from tests.postgres.desks import desk, play
 from tests.support.postgres import shared
@@ -78,10 +79,12 @@ def test_who_lost_the_lock_adopts_nothing_over_what_another_wrote_since() -> Non
 def test_a_lock_of_the_far_future_is_free_because_only_a_clock_set_back_explains_it() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one, desk(url) as two, one.store.locked("run"):
-            expire_in(locks.FURTHEST_S - 5.0)
+            expire_in(FURTHEST * locks.LEASE_S - 5.0)
             with pytest.raises(StateLocked):
                 await two.store.locked("apply").__aenter__()
+            assert await two.store.lock_holder() is not None
             expire_in(3600.0)
+            assert await two.store.lock_holder() is None, "nor is it shown as held for as long"
             async with two.store.locked("apply"):
                 with pytest.raises(StateLocked):
                     await one.reserve()

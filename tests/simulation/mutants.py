@@ -518,6 +518,9 @@ def _believed(self: LeaseLocks, name: str, found: object) -> None:
     """Believe to have a lock that was taken once."""
 
 
+_UNEXPIRED_AS_BEFORE = leases._TAKE.replace(leases._UNEXPIRED, "(held.expires_at > clock_timestamp())")
+
+
 async def _not_renewed(self: LeaseLocks) -> None:
     """Let the leases end."""
 
@@ -1186,7 +1189,7 @@ MUTANTS = (
     _of_postgres("no generation check", Patch(LeaseLocks, "still_held", _believed)),
     _of_postgres("generations counted by one", Patch(leases, "_stride", _counted_by_one)),
     _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),
-    _of_postgres("locks of the far future kept", Patch(leases, "FURTHEST_S", FOREVER)),
+    _of_postgres("locks of the far future kept", Patch(leases, "_TAKE", _UNEXPIRED_AS_BEFORE)),
     _of_postgres("pass lock instead of row lock", Patch(state, "_LOCKED_HISTORY", state._HISTORY)),
     _of_postgres("another timeline ignored", Patch(KeptAccount, "_record_loss", _loss_ignored)),
     _of_postgres("first requests cannot be lost", Patch(state, "_NEW_BUDGET", _BORN_NOW)),

@@ -446,7 +446,7 @@ _NAMED = re.compile(r"system_identifier::text \|\| '/' \|\| left\(pg_walfile_nam
 _WORDS: tuple[tuple[str, str], ...] = (
     (_NAMED.pattern, "<history>"),
     (r"clock_timestamp\(\)", "<now>"),
-    (r"make_interval\(secs => %s\)", "%s"),
+    (r"make_interval\(secs => (%s|[\d.]+)\)", r"\1"),
     (r" FOR (?:UPDATE|SHARE)(?: OF \w+)?", ""),
     (r", pg_control_system\(\)", ""),
     (r"FROM pg_control_system\(\) WHERE", "WHERE"),

@@ -1,12 +1,15 @@
 """A replica among others, in virtual time: deaths, stops, cuts, restarts and joins, one seed a history.
 
 The database is a table with a clock; each replica is the real one over it. Checked at every step: no two
-replicas act for one account; at the end: everything is owned, evenly, and nothing moves any more.
+replicas act for one account; at the end: everything is owned, evenly, and nothing moves any more. Who
+lives is what the program's own SQL says of a row, by the database's clock, which may be set at any time.
 """
 
 from __future__ import annotations
 
 import heapq
+import re
+import sqlite3
 from collections import Counter
 from collections.abc import Collection, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
@@ -28,11 +31,20 @@ from reconciler.core.sharing import (
 )
 from reconciler.errors import StateUnavailable
 from reconciler.replica import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
+from reconciler.store.postgres import leases
 
 pytestmark = pytest.mark.unmeasured
 
 TAKEN_OVER_S = 15.0
 """The promise: how long after a death its accounts may be without an owner."""
+
+CLOCK_SET_S = 30.0
+"""The same where the database's clock was set since: a row may expire twice the lease time ahead then, and
+may look expired for one more before that."""
+
+OVERLAP_S = LEASE_TTL_S
+"""For so long after a step of the clock one that just began may take what is another's: it has nothing to
+compare with, and the other one trusts its lease. Nothing else rests on that."""
 
 LATENCY_S = 0.01
 DEADLINE_S = 4.0
@@ -53,6 +65,8 @@ class World:
         self.taken: list[tuple[float, AccountKey, ReplicaId]] = []
         self.processes: dict[ReplicaId, Process] = {}
         self.calm_since = float("inf")
+        self.clock_s = 0.0
+        self.clock_set_at = float("-inf")
         self.last_kept: dict[AccountKey, float] = {}
         self._due: list[tuple[float, int, Process]] = []
         self._order = count()
@@ -88,12 +102,14 @@ class World:
     def check(self) -> None:
         """No two replicas may begin anything for one account, or be in the middle of it."""
         acting = Counter(account for process in self.awake() for account in process.may_begin())
-        assert [account for account, number in acting.items() if number > 1] == []
+        if self.time > self.clock_set_at + OVERLAP_S:
+            assert [account for account, number in acting.items() if number > 1] == []
         for one in self.awake():
             self.last_kept |= dict.fromkeys(one.under_way(), self.time)
         for account in set().union(*(one.has for one in self.awake())):
             since = max(self.last_kept.get(account, self.calm_since), self.calm_since)
-            assert self.time - since <= TAKEN_OVER_S, f"nobody keeps {account} since {since}"
+            in_time = self.time - since <= TAKEN_OVER_S or self.time - self.clock_set_at <= CLOCK_SET_S
+            assert in_time, f"nobody keeps {account} since {since}"
 
     def awake(self) -> list[Process]:
         return [one for one in self.processes.values() if not one.dead and one.stopped_until <= self.time]
@@ -107,13 +123,38 @@ class World:
 
     # -- the database ----------------------------------------------------------------------------
 
-    def alive(self, name: ReplicaId) -> bool:
-        return name in self.living and self.living[name][1] > self.time
+    def clock(self) -> float:
+        return self.time + self.clock_s
 
-    def roster(self) -> Roster:
+    def set_clock(self, by_s: float) -> None:
+        self.clock_s += by_s
+        self.clock_set_at = self.time
+
+    def alive(self, name: ReplicaId) -> bool:
+        return name in self.living and is_alive(self.living[name][1], self.clock())
+
+    def bury(self) -> None:
+        """Remove the rows of the dead who own nothing."""
+        for name in tuple(self.living):
+            if not self.alive(name) and name not in self.leases.values():
+                del self.living[name]
+
+    def roster(self, *, was_alive: bool) -> Roster:
         living = {name: keeps for name, (keeps, _) in self.living.items() if self.alive(name)}
         owners = {account: owner for account, owner in self.leases.items() if owner in living}
-        return Roster({name: Replica(name, name, 1) for name in living}, living, owners)
+        every = {name: Replica(name, name, 1) for name in living}
+        return Roster(every, living, owners, was_alive=was_alive)
+
+
+SQL = sqlite3.connect(":memory:")
+
+
+def is_alive(expires_at: float, clock: float) -> bool:
+    """Ask the program's own condition about a row that expires then."""
+    SQL.create_function("clock_timestamp", 0, lambda: clock)
+    condition = re.sub(r"make_interval\(secs => ([\d.]+)\)", r"\1", leases.ALIVE)
+    [(alive,)] = SQL.execute(f"SELECT {condition} FROM (SELECT ? AS expires_at)", (expires_at,))
+    return bool(alive)
 
 
 @dataclass(eq=False)
@@ -193,8 +234,10 @@ class Process:
     async def beat(self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed]) -> Roster:
         del claims
         await self._reach()
-        self.world.living[self.name] = (keeps, self.world.time + LEASE_TTL_S)
-        roster = self.world.roster()
+        was_alive = self.world.alive(self.name)
+        self.world.living[self.name] = (keeps, self.world.clock() + LEASE_TTL_S)
+        roster = self.world.roster(was_alive=was_alive)
+        self.world.bury()
         await self._answer()
         return roster
 
@@ -347,6 +390,53 @@ def test_what_one_does_not_take_is_not_given_to_it_again_and_again(joined_at: fl
     assert len([word for word, _ in one.told if word == "end"]) == 15
 
 
+STEPS = [sign * step for step in (1.0, 6.0, 8.0, 15.9, 16.1, 120.0, 3600.0, 86_400.0) for sign in (-1, 1)]
+
+
+def dies_when_the_clock_is_set(by_s: float, after_s: float) -> World:
+    """Let one of three die and set the database's clock after that; returns the world at the bound."""
+    world = World()
+    for name in "abc":
+        world.start(name, accounts(30))
+    world.run(31.0)
+    world.calm_since = world.time
+    world.processes["b"].dead = True
+    world.run(after_s)
+    world.set_clock(by_s)
+    world.run(CLOCK_SET_S)
+    return world
+
+
+@pytest.mark.parametrize("by_s", STEPS)
+@pytest.mark.parametrize("after_s", [0.0, 2.0, 7.9, 9.0])
+def test_a_dead_one_is_taken_over_in_time_however_the_clock_is_set_then(
+    by_s: float, after_s: float
+) -> None:
+    world = dies_when_the_clock_is_set(by_s, after_s)
+    assert world.unowned() == []
+    assert world.shares() == [15, 15]
+
+
+def test_with_the_condition_of_before_a_clock_set_back_leaves_the_dead_their_accounts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leases, "ALIVE", "expires_at > clock_timestamp()")
+    with pytest.raises(AssertionError, match="nobody keeps desk-"):
+        dies_when_the_clock_is_set(-3600.0, 0.0).run(5.0)
+
+
+@pytest.mark.parametrize("by_s", STEPS)
+@pytest.mark.parametrize("at", [30.0, 31.25, 32.0])
+def test_a_clock_that_is_set_moves_no_account_of_those_that_live(by_s: float, at: float) -> None:
+    world = World()
+    for name in "abc":
+        world.start(name, accounts(30))
+    world.run(at)
+    world.set_clock(by_s)
+    world.run(40.0)
+    assert len(world.taken) == 30
+
+
 def test_one_that_wakes_from_a_long_stop_begins_nothing_that_is_another_s() -> None:
     world = World()
     for name in "abc":
@@ -478,7 +568,7 @@ def test_whatever_happens_no_two_act_and_all_is_owned_once_it_ends(seed: int) ->
 def _disturb(world: World, random: Random, newcomer: ReplicaId, every: set[AccountKey]) -> None:
     """Let one thing happen."""
     living = [one for one in world.processes.values() if not one.dead]
-    match random.randrange(6):
+    match random.randrange(7):
         case 0:
             world.start(newcomer, every, settling_s=random.choice([0.0, 12.0]))
         case 1 if living:
@@ -490,6 +580,8 @@ def _disturb(world: World, random: Random, newcomer: ReplicaId, every: set[Accou
             one.cut = not one.cut
         case 4:
             world.up = not world.up
+        case 5:
+            world.set_clock(random.choice(STEPS))
         case _ if living:
             one = random.choice(living)
             one.has = {account for account in every if random.random() < 0.8}

@@ -13,16 +13,20 @@ from collections.abc import Collection, Mapping
 
 from reconciler.core.model import Family
 from reconciler.core.sharing import LEASE_TTL_S, AccountKey, Claimed, Replica, ReplicaId, Roster
-from reconciler.store.postgres.connections import Connections, Row, Transaction
+from reconciler.store.postgres.connections import Connections, Row, Statement, Transaction
+from reconciler.store.postgres.expiry import unexpired
 
-BURIED_S = 60
-"""How long the row of a silent replica stays: one that was only stopped comes back to its own."""
+ALIVE = unexpired(LEASE_TTL_S)
+"""What makes a row of ``replicas`` one of a replica that lives, in every statement."""
 
-_LIVE = """
+_LIVE = f"""
+WITH before AS (SELECT {ALIVE} AS alive FROM replicas WHERE id = %(id)s)
 INSERT INTO replicas (id, host, pid, keeps, expires_at)
-VALUES (%s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s))
+VALUES (%(id)s, %(host)s, %(pid)s, %(keeps)s, clock_timestamp() + make_interval(secs => %(ttl)s))
 ON CONFLICT (id) DO UPDATE SET keeps = excluded.keeps, expires_at = excluded.expires_at
+RETURNING coalesce((SELECT alive FROM before), false)
 """
+"""Returns whether the replica was believed alive until then, as the statement found its row."""
 
 CLAIM_LOCK = 0x4D4D5043
 """The four bytes ``MMPC``: one replica claims at a time, so that of two that do, one sees the other."""
@@ -40,31 +44,29 @@ SELECT name, uid, families, claimed FROM leases one WHERE uid <> '' AND EXISTS (
   SELECT FROM leases other WHERE other.uid = one.uid AND other.name <> one.name)
 """
 
-_LIVING = """
-SELECT id, host, pid, CASE WHEN expires_at > clock_timestamp() THEN keeps END,
-  expires_at < clock_timestamp() - make_interval(secs => %s)
-FROM replicas
-"""
+_LIVING = f"SELECT id, host, pid, keeps FROM replicas WHERE {ALIVE}"
 
 _LEASES = "SELECT name, replica, generation FROM leases WHERE replica IS NOT NULL"
 
-_BURY = """
-DELETE FROM replicas WHERE id IN (
-  SELECT id FROM replicas WHERE expires_at < clock_timestamp() - make_interval(secs => %s)
-  FOR UPDATE SKIP LOCKED)
+_GONE = f"""
+SELECT id FROM replicas WHERE NOT {ALIVE} AND NOT EXISTS (SELECT FROM leases WHERE replica = replicas.id)
 """
 
-_AM_I_ALIVE = "SELECT 1 FROM replicas WHERE id = %s AND expires_at > clock_timestamp() FOR SHARE"
+_BURY = f"DELETE FROM replicas WHERE id IN ({_GONE} FOR UPDATE SKIP LOCKED)"
+"""A dead replica's row stays until its accounts are another's: who only seems dead, by a clock that was set
+or because it was stopped, comes back to its own; and no row comes to life once the clock gets there."""
+
+_AM_I_ALIVE = f"SELECT 1 FROM replicas WHERE id = %s AND {ALIVE} FOR SHARE"
 
 _MAKE = """
-INSERT INTO leases SELECT name, NULL, 0, '', '{}', 0 FROM unnest(%s::text[]) AS name
-ORDER BY name ON CONFLICT DO NOTHING
+INSERT INTO leases (name, replica, generation, uid, families, claimed)
+SELECT name, NULL, 0, '', '{}', 0 FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING
 """
 
 _LOCK = "SELECT name, replica FROM leases WHERE name = ANY(%s) ORDER BY name FOR UPDATE"
 
-_SILENT = """
-SELECT id FROM replicas WHERE id = ANY(%s) AND expires_at <= clock_timestamp()
+_SILENT = f"""
+SELECT id FROM replicas WHERE id = ANY(%s) AND NOT {ALIVE}
 ORDER BY id FOR SHARE SKIP LOCKED
 """
 
@@ -80,9 +82,9 @@ WHERE replica = %s AND (name, generation) IN (SELECT * FROM unnest(%s::text[], %
 
 _LEAVE = "DELETE FROM replicas WHERE id = %s"
 
-_OWNER = """
+_OWNER = f"""
 SELECT r.id, r.host, r.pid FROM leases l JOIN replicas r ON r.id = l.replica
-WHERE l.name = %s AND r.expires_at > clock_timestamp()
+WHERE l.name = %s AND {ALIVE}
 """
 
 
@@ -100,26 +102,32 @@ class Leases:
         new = {name: claim for name, claim in claims.items() if self._claimed.get(name) != claim}
         self._claimed = {}
         async with self._connections.transaction() as transaction:
-            await self._live(transaction, keeps, new)
-            replicas, leases, rivals = await transaction.answers(
-                (_LIVING, (BURIED_S,)), (_LEASES, ()), (_RIVALS, ())
+            [[(was_alive,)], *_, living, leases, rivals, gone] = await transaction.answers(
+                self._lives(keeps),
+                *self._claim(new),
+                (_LIVING, ()),
+                (_LEASES, ()),
+                (_RIVALS, ()),
+                (_GONE, ()),
             )
-            if any(long_dead for *_, long_dead in replicas):
-                await transaction.run(_BURY, (BURIED_S,))
-        living = {row[0]: row for row in replicas if row[3] is not None}
-        owned = [lease for lease in leases if lease[1] in living]
+            if gone:
+                await transaction.run(_BURY)
+        alive = {row[0] for row in living}
+        owned = [lease for lease in leases if lease[1] in alive]
         self._generations = {name: number for name, owner, number in owned if owner == self._me.id}
         self._claimed = {name: claim for name, claim in claims.items() if name in self._generations}
-        return _roster(list(living.values()), owned, rivals)
+        return _roster(living, owned, rivals, was_alive=was_alive)
 
-    async def _live(
-        self, transaction: Transaction, keeps: frozenset[AccountKey], new: Mapping[AccountKey, Claimed]
-    ) -> None:
+    def _lives(self, keeps: frozenset[AccountKey]) -> Statement:
         me = self._me
-        await transaction.run(_LIVE, (me.id, me.host, me.pid, sorted(keeps), LEASE_TTL_S))
-        if new:
-            await transaction.row(_CLAIM_ALONE, (CLAIM_LOCK,))
-            await transaction.run_each(_CLAIM, [_claim(me, *one) for one in sorted(new.items(), key=str)])
+        said = {"id": me.id, "host": me.host, "pid": me.pid, "keeps": sorted(keeps), "ttl": LEASE_TTL_S}
+        return _LIVE, said
+
+    def _claim(self, new: Mapping[AccountKey, Claimed]) -> list[Statement]:
+        if not new:
+            return []
+        each = [(_CLAIM, _claim(self._me, *one)) for one in sorted(new.items(), key=str)]
+        return [(_CLAIM_ALONE, (CLAIM_LOCK,)), *each]
 
     async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
         """Become the owner of what is free or left behind; returns what it really became the owner of."""
@@ -165,8 +173,8 @@ def _claim(me: Replica, name: AccountKey, claim: Claimed) -> dict[str, object]:
     return {"uid": claim.uid, "families": sorted(claim.families), "name": name, "replica": me.id}
 
 
-def _roster(living: list[Row], owned: list[Row], rivals: list[Row]) -> Roster:
-    keeps = {name: frozenset[AccountKey](kept) for name, _, _, kept, _ in living}
+def _roster(living: list[Row], owned: list[Row], rivals: list[Row], *, was_alive: bool) -> Roster:
+    keeps = {name: frozenset[AccountKey](kept) for name, _, _, kept in living}
     kept = frozenset[AccountKey]().union(*keeps.values())
     return Roster(
         replicas={name: Replica(name, host, pid) for name, host, pid, *_ in living},
@@ -177,4 +185,5 @@ def _roster(living: list[Row], owned: list[Row], rivals: list[Row]) -> Roster:
             for name, uid, families, number in rivals
             if name in kept
         },
+        was_alive=was_alive,
     )

@@ -20,6 +20,7 @@ from reconciler.core.records import Holder
 from reconciler.errors import MmpError, StateLocked
 from reconciler.store.locks import LOCK_POLL_S, StoreMisuse
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement
+from reconciler.store.postgres.expiry import unexpired
 
 LEASE_S = 9.0
 """How long a lock outlives its holder's last word: three renewals may be late or lost."""
@@ -27,24 +28,22 @@ LEASE_S = 9.0
 RENEW_S = 3.0
 """Between two renewals of all locks of the process."""
 
-FURTHEST_S = 2 * LEASE_S
-"""No lock lasts for longer from now, unless the database's clock was set back, perhaps by another server
-that took over. Then it is free: a holder that is alive takes it again. A small step does no harm."""
-
 MAX_STRIDE = 2**32
 """Between two generations: never the same twice, and 2^31 holders fit into a bigint."""
 
 _FREE = ""
 """The holder of a lock that was given back."""
 
-_TAKE = """
+_UNEXPIRED = unexpired(LEASE_S, "held.expires_at")
+"""What makes a lock that was not given back one of somebody who lives, in every statement."""
+
+_TAKE = f"""
 INSERT INTO locks AS held (name, generation, holder, expires_at)
 VALUES (%s, %s, %s, clock_timestamp() + make_interval(secs => %s))
 ON CONFLICT (name) DO UPDATE
 SET generation = held.generation + excluded.generation, holder = excluded.holder,
     expires_at = excluded.expires_at
-WHERE held.holder = '' OR held.expires_at <= clock_timestamp()
-    OR held.expires_at > clock_timestamp() + make_interval(secs => %s)
+WHERE held.holder = '' OR NOT {_UNEXPIRED}
 RETURNING generation
 """
 
@@ -55,7 +54,7 @@ WHERE name = %s AND generation = %s
 
 _RELEASE = "UPDATE locks SET holder = '' WHERE name = %s AND generation = %s"
 
-_HOLDER = "SELECT holder FROM locks WHERE name = %s AND expires_at > clock_timestamp()"
+_HOLDER = f"SELECT holder FROM locks AS held WHERE name = %s AND {_UNEXPIRED}"
 
 _GENERATION = "SELECT generation, holder FROM locks WHERE name = %s FOR SHARE"
 """Shared, so that nobody takes the lock between this look and the commit."""
@@ -80,7 +79,7 @@ class LeaseLocks:
             raise StoreMisuse(f"the lock {name} is already held by this process")
         told = json.dumps({field.name: getattr(holder, field.name) for field in _FIELDS})
         async with self._connections.transaction() as transaction:
-            take = _TAKE, (name, _stride(), told, LEASE_S, FURTHEST_S)
+            take = _TAKE, (name, _stride(), told, LEASE_S)
             [taken] = await transaction.last_answers(take)
         if not taken:
             return False
