@@ -57,9 +57,10 @@ def diff(
 ) -> None:
     """Show what changes from OLD to NEW, each a file, a folder or a git revision.
 
-    A revision is REF (the config at that revision: --config, else mmp.yaml) or REF:path. What exists
-    as a file is taken as that. Needs no keys, no network and no state. Exit status 0 whether or not
-    there are changes, unless --exit-code or --fail-on asks otherwise; 4 when either side does not hold.
+    A revision is REF (the config at that revision: --config, else mmp.yaml) or REF:path. A word that
+    is both a path and a revision is refused: write ./REF for the path, REF:path for the revision.
+    Needs no keys, no network and no state. Exit status 0 whether or not there are changes, unless
+    --exit-code or --fail-on asks otherwise; 4 when either side is invalid.
 
     \b
     Examples:
@@ -132,12 +133,17 @@ class Guard:
 
 
 def side_of(written: str, config: tuple[str, ...]) -> Side:
-    """Return the side ``written`` on the command line. Raises InvalidInput when it names nothing."""
-    if os.path.lexists(written):
-        return _OnDisk(written)
-    from reconciler.cli.revisions import find_revision, split
+    """Return the side ``written`` on the command line.
+
+    Raises InvalidInput when it names nothing, or when it may be a path and a revision: whoever can add
+    files to a branch must not decide which of the two is compared.
+    """
+    from reconciler.cli.revisions import find_revision, is_plainly_a_path, refuse_ambiguous, split
 
     ref, path = split(written)
+    if os.path.lexists(written) and (path is None or is_plainly_a_path(written)):
+        refuse_ambiguous(written)
+        return _OnDisk(written)
     revision = find_revision(ref)
     if path is not None:
         return _InGit(revision, (revision.path(path),))

@@ -1,8 +1,9 @@
 """Git revisions as a place to read files from: read only, without network, prompt or pager.
 
-This file decides what ``REF`` and ``REF:path`` mean. Nothing the user wrote ever begins an argument of
-git: a text that begins with a dash is refused, and all but the first question is about the commit git
-has answered with. Of the environment git is given what says where the repository is, and no key.
+This file decides what ``REF`` and ``REF:path`` mean, and which words may be a path instead. Nothing the
+user wrote ever begins an argument of git: a text that begins with a dash is refused, and all but the first
+question is about the commit git has answered with. Of the environment git is given what says where the
+repository is, and no key.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from reconciler.errors import InvalidInput
 
@@ -92,11 +94,20 @@ class Revision:
         return self._normal(self.prefix + written if relative else written, written)
 
     def path_of_file(self, path: str) -> str:
-        """Return the path from the top of a file or folder as the system names it."""
-        folder, name = os.path.split(os.path.abspath(path))
-        here = os.path.realpath(os.curdir)
-        relative = os.path.relpath(os.path.join(os.path.realpath(folder), name), here)
-        return self._normal(self.prefix + relative.replace(os.sep, "/"), path)
+        """Return the path from the top of a file or folder as the system names it.
+
+        No link within the repository is followed: the working files may have another link than the
+        revision, which then would be asked for another file.
+        """
+        top = Path(os.path.realpath(os.curdir))
+        for _ in range(self.prefix.count("/")):
+            top = top.parent
+        named = Path(os.path.abspath(path))
+        for ancestor in reversed((named, *named.parents)):
+            real = Path(os.path.realpath(ancestor))
+            if real.is_relative_to(top):
+                return self._normal((real.relative_to(top) / named.relative_to(ancestor)).as_posix(), path)
+        raise self._outside(path)
 
     def shown(self, path: str) -> str:
         """Return how a path of this revision is told: ``REF:path``."""
@@ -117,7 +128,19 @@ class Revision:
         """Return what is at ``path`` ("" is the top folder); None when nothing is."""
         if not path:
             return Entry(_FOLDER_MODE, self.commit)
-        return _entries(self.commit, "--", path).get(path)
+        found = _entries(self.commit, "--", path).get(path)
+        if found is None:
+            self._refuse_link_on_the_way(path)
+        return found
+
+    def _refuse_link_on_the_way(self, path: str) -> None:
+        """Raise InvalidInput where a folder of ``path`` is a link: what it leads to is not looked up."""
+        folders = path.split("/")[:-1]
+        ways = ["/".join(folders[:count]) for count in range(1, len(folders) + 1)]
+        found = _entries(self.commit, "--", *ways) if ways else {}
+        for way in ways:
+            if way in found and found[way].mode in _OTHER_MODES:
+                raise _not_a_file(found[way], self.shown(way))
 
     def folder(self, path: str) -> dict[str, Entry]:
         """Return what the folder at ``path`` has, by name; nothing when it is no folder."""
@@ -131,12 +154,15 @@ class Revision:
     def _normal(self, path: str, written: str) -> str:
         normal = posixpath.normpath(path.lstrip("/")) if path else "."
         if normal == ".." or normal.startswith("../"):
-            raise InvalidInput(
-                "outside-repository",
-                f"{written} is not in the git repository here",
-                "a revision holds only what is in its repository; run mmp in there, or name a file instead",
-            )
+            raise self._outside(written)
         return "" if normal == "." else normal
+
+    def _outside(self, written: str) -> InvalidInput:
+        return InvalidInput(
+            "outside-repository",
+            f"{written} is not in the git repository here",
+            "a revision has only what is in its repository; run mmp in there, or name a file instead",
+        )
 
 
 class InRevision:
@@ -153,6 +179,10 @@ class InRevision:
     def names(self, folder: str) -> list[str] | None:
         """Return the names of the files in ``folder``; None if it is none."""
         return self._folders.get(folder)
+
+    def identity(self, path: str) -> str:
+        """Return the path itself: a revision has each file under one name."""
+        return path
 
     def content(self, path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of the file told as ``path``. Raises InvalidInput for a link."""
@@ -180,14 +210,65 @@ def split(text: str) -> tuple[str, str | None]:
     return text, None
 
 
+def is_plainly_a_path(word: str) -> bool:
+    """Tell whether ``word`` is a path by its form: no revision of git begins or ends like it."""
+    return word.startswith(("/", "./", "../")) or word.endswith("/") or word in (".", "..")
+
+
+def refuse_ambiguous(word: str) -> None:
+    """Raise InvalidInput where ``word``, which exists as a path, is or may be a revision, too.
+
+    It may be one that this clone does not have: then it is a path only by its form, or as the name of
+    a YAML file. Where no repository is, it is a path.
+    """
+    if is_plainly_a_path(word) or word == "-":
+        return
+    is_yaml = word.endswith((".yaml", ".yml"))
+    try:
+        commit = _commit(word)
+        is_repository = commit is not None or is_yaml or _is_repository()
+    except InvalidInput:
+        if is_yaml:  # without git there is no revision of this name
+            return
+        raise
+    if commit is not None:
+        raise InvalidInput(
+            "ambiguous-name",
+            f"{word} is both a path here and a git revision; nothing was compared",
+            f"write ./{word} for the path, or {word}:PATH for a file of the revision, "
+            f"such as {word}:mmp.yaml",
+        )
+    if is_repository and not is_yaml:
+        raise InvalidInput(
+            "ambiguous-name",
+            f"{word} is a path here, and may be a git revision that this clone does not have",
+            f"write ./{word} for the path; for the revision, fetch it first and write {word}:PATH",
+        )
+
+
 def find_revision(ref: str) -> Revision:
     """Return the commit ``ref`` names here. Raises InvalidInput, saying what to do about it."""
-    if ref and not ref.startswith(("-", "^")) and "\0" not in ref:
-        answer = _git("rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}")
-        commit = answer.stdout.decode("ascii", "replace").strip()
-        if answer.returncode == 0 and _COMMIT.fullmatch(commit):
-            return Revision(ref, commit)
-    raise _unknown(ref)
+    commit = _commit(ref)
+    if commit is None:
+        raise _unknown(ref)
+    return Revision(ref, commit)
+
+
+def _commit(ref: str) -> str | None:
+    """Return the commit that ``ref`` names here, None where git knows none."""
+    if not ref or ref.startswith(("-", "^")) or "\0" in ref:
+        return None
+    answer = _git("rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}")
+    commit = answer.stdout.decode("ascii", "replace").strip()
+    return commit if answer.returncode == 0 and _COMMIT.fullmatch(commit) else None
+
+
+def _is_repository() -> bool:
+    """Tell whether there is a git repository here. Raises InvalidInput where git does not say."""
+    answer = _git("rev-parse", "--is-shallow-repository")
+    if answer.returncode and b"not a git repository" not in answer.stderr:
+        raise _failed(answer)
+    return answer.returncode == 0
 
 
 def _unknown(named: str) -> InvalidInput:
@@ -198,7 +279,7 @@ def _unknown(named: str) -> InvalidInput:
         return InvalidInput(
             "not-a-repository",
             f"{ref} is no file or folder, and here is no git repository to find it in as a revision",
-            "check the path, or run mmp inside the repository",
+            "check the path (one with a colon is written ./PATH), or run mmp inside the repository",
         )
     if answer.returncode:
         return _failed(answer)
@@ -212,7 +293,8 @@ def _unknown(named: str) -> InvalidInput:
     return InvalidInput(
         "unknown-revision",
         f"{ref} is neither a file or folder nor a revision of the git repository here",
-        "check the name; a branch of the remote is known after git fetch, as origin/NAME",
+        "check the name; a branch of the remote is known after git fetch, as origin/NAME; "
+        "a path with a colon is written ./PATH",
     )
 
 
@@ -244,9 +326,7 @@ def _entries(*arguments: str) -> dict[str, Entry]:
 
 def _content(entry: Entry, shown: str, limit: int) -> bytes:
     if not entry.mode.startswith(_FILE_MODE):
-        what = _OTHER_MODES.get(entry.mode, "a folder")
-        hint = "name the file itself, as REF:path"
-        raise InvalidInput("not-a-file", f"{shown} is {what} there", hint, path=shown)
+        raise _not_a_file(entry, shown)
     with _started("cat-file", "blob", entry.object) as process:
         assert process.stdout is not None
         # What is beyond the limit is not read: git ends on the closed pipe.
@@ -259,6 +339,13 @@ def _content(entry: Entry, shown: str, limit: int) -> bytes:
             path=shown,
         )
     return content
+
+
+def _not_a_file(entry: Entry, shown: str) -> InvalidInput:
+    what = _OTHER_MODES.get(entry.mode, "a folder")
+    return InvalidInput(
+        "not-a-file", f"{shown} is {what} there", "name the file itself, as REF:path", path=shown
+    )
 
 
 def _asked(*arguments: str) -> str:

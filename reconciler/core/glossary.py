@@ -211,6 +211,12 @@ ERRORS: dict[str, Explanation] = {
         "default.",
         "Set the checkout's depth to 0 (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0).",
     ),
+    "ambiguous-name": _row(
+        "A word may be a path and a revision",
+        "A file or folder has the name of a git revision, or of one that this clone may lack. mmp diff "
+        "compares neither: a branch could add such a file to hide what it changes.",
+        "Write ./NAME for the path, or NAME:PATH (such as HEAD:mmp.yaml) for a file of the revision.",
+    ),
     **dict.fromkeys(
         (
             "git-failed",

@@ -32,6 +32,10 @@ class Files(Protocol):
         """Return the names of the files in ``folder``; None if it is none. Raises OSError."""
         ...
 
+    def identity(self, path: str) -> str:
+        """Return what two paths to one file have in common."""
+        ...
+
     def content(self, path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of the file. Raises OSError, or ValueError for its name."""
         ...
@@ -46,6 +50,10 @@ class OnDisk:
             return None
         return [name for name in os.listdir(folder) if not os.path.isdir(os.path.join(folder, name))]
 
+    def identity(self, path: str) -> str:
+        """Return the path with its links resolved."""
+        return identity(path)
+
     def content(self, path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of the file."""
         return read_regular(path, limit)
@@ -58,11 +66,11 @@ def load_configs(paths: Sequence[str], files: Files | None = None) -> tuple[Read
     twice, also through links, is read once. An account named twice is an error of the later file.
     ``files`` is where they are, None: on disk.
     """
-    readings = (reading for path in paths for reading in _load(path, files or OnDisk()))
+    places = files or OnDisk()
     seen: set[str] = set()
     once: list[Reading] = []
-    for reading in readings:
-        found = identity(reading.path)
+    for reading in (reading for path in paths for reading in _load(path, places)):
+        found = places.identity(reading.path)
         if found not in seen:
             seen.add(found)
             once.append(reading)

@@ -101,6 +101,13 @@ def two(desk: Desk) -> Desk:
     return desk
 
 
+def put(desk: Desk, name: str, **families: str) -> None:
+    """Put a file of desired settings among the working files, uncommitted."""
+    path = desk.repository.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(config(**families), encoding="utf-8")
+
+
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Put a git of our own before the real one, which it becomes at its end."""
     fake = tmp_path / "bin" / "git"
@@ -153,10 +160,104 @@ def test_paths_and_places_name_the_revision(two: Desk) -> None:
     assert (document["host"], document["basis"]) == (None, "file")
 
 
-def test_what_exists_as_a_file_is_taken_as_that(two: Desk) -> None:
-    (two.repository.folder / "main").write_text(config(BTC="7", ETH="5"), encoding="utf-8")
-    assert two.diff("main", "HEAD").document["changes"][0]["before"]["qtyLimit"] == "7"
-    assert two.diff("refs/heads/main", "HEAD").changes == {}
+@pytest.mark.parametrize(
+    "name", ["HEAD", "HEAD^1", "HEAD~1", "main", "origin/main", "v1", "@", "release.yaml"]
+)
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_word_that_is_both_a_path_and_a_revision_is_refused(
+    two: Desk, name: str, is_folder: bool
+) -> None:
+    two.repository.git("update-ref", "refs/remotes/origin/main", "HEAD~1")
+    two.repository.git("tag", "v1", "HEAD~1")
+    two.repository.git("branch", "release.yaml", "HEAD~1")
+    put(two, f"{name}/mmp.yaml" if is_folder else name, BTC="7", ETH="5")
+    for arguments in ((name, "HEAD^2~0"), ("HEAD^{}", name), (name, name)):
+        told = two.diff(*arguments)
+        if told.error != "unknown-revision":
+            assert (told.status, told.error) == (Exit.INVALID, "ambiguous-name"), told.stderr
+            assert f"./{name} for the path" in told.stderr
+            assert f"{name}:mmp.yaml" in told.stderr
+    assert two.diff(f"./{name}", "main:mmp.yaml").document["changes"][0]["before"]["qtyLimit"] == "7"
+    assert two.diff(f"{name}:mmp.yaml", "./mmp.yaml").status == 0
+
+
+def test_a_word_that_may_be_a_revision_is_a_path_only_by_its_form(two: Desk) -> None:
+    """A branch that was not fetched must not be the folder of this name that a pull request brings."""
+    put(two, "origin/main/mmp.yaml", BTC="7", ETH="5")
+    told = two.diff("origin/main", "HEAD")
+    assert (told.status, told.error) == (Exit.INVALID, "ambiguous-name")
+    for path in ("./origin/main", "origin/main/", str(two.repository.folder / "origin/main")):
+        assert two.diff(path, "HEAD").document["changes"][0]["before"]["qtyLimit"] == "7"
+
+
+@pytest.mark.parametrize("name", ["HEAD:mmp.yaml", "HEAD^1:mmp.yaml", "nothing:mmp.yaml"])
+def test_a_word_with_a_colon_is_a_revision_whatever_files_there_are(two: Desk, name: str) -> None:
+    put(two, name, BTC="7", ETH="5")
+    told = two.diff(name, "./mmp.yaml")
+    if name.startswith("nothing"):
+        assert (told.error, "./PATH" in told.stderr) == ("unknown-revision", True)
+    else:
+        assert "7" not in {change["before"]["qtyLimit"] for change in told.document["changes"]}
+    assert two.diff(f"./{name}", "./mmp.yaml").document["changes"][0]["before"]["qtyLimit"] == "7"
+
+
+def test_without_git_only_what_can_be_no_revision_is_a_path(
+    two: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    put(two, "HEAD^1", BTC="7", ETH="5")
+    stand_in(tmp_path, monkeypatch, 'echo "fatal: detected dubious ownership in repository" >&2; exit 128')
+    for named, error in (("HEAD^1", "git-failed"), ("./HEAD^1", ""), ("mmp.yaml", "")):
+        assert two.diff(named, "mmp.yaml").error == error
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert two.diff("HEAD^1", "mmp.yaml").error == "git-missing"
+
+
+def test_outside_of_a_repository_a_word_is_a_path(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain" / "accounts").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "plain")
+    Path("accounts/a.yaml").write_text(config(BTC="1"), encoding="utf-8")
+    Path("HEAD").write_text(config(BTC="2"), encoding="utf-8")
+    assert two.diff("accounts", "HEAD").changes == {"BTC-USD": "set"}
+
+
+def test_a_link_among_the_working_files_hides_no_file_of_a_revision(desk: Desk) -> None:
+    """Files of a revision are told as REF:path, and such paths can be links on the disk."""
+    desk.commit({"accounts/a.yaml": config("a", BTC="1"), "accounts/b.yaml": config("b", BTC="1")})
+    desk.commit({"accounts/b.yaml": config("b", BTC="9")})
+    for ref in ("HEAD", "HEAD~1"):
+        folder = desk.repository.folder / f"{ref}:accounts"
+        folder.mkdir()
+        (folder / "b.yaml").symlink_to("a.yaml")
+    assert desk.diff("HEAD~1:accounts", "HEAD:accounts", "--fail-on", "loosen").status == 3
+
+
+def test_a_folder_that_became_a_link_hides_no_change(desk: Desk) -> None:
+    """The deployment follows the link, so comparing what it leads to with itself shows nothing."""
+    desk.commit({"accounts/mmp.yaml": config(BTC="1"), "decoy/mmp.yaml": config(BTC="9")})
+    (desk.repository.folder / "accounts/mmp.yaml").unlink()
+    (desk.repository.folder / "accounts").rmdir()
+    (desk.repository.folder / "accounts").symlink_to("decoy")
+    desk.repository.commit_all()
+    for old, new in (("HEAD~1", "HEAD"), ("HEAD", "HEAD~1"), ("HEAD", "HEAD:decoy/mmp.yaml")):
+        told = desk.diff(old, new, "-c", "accounts/mmp.yaml")
+        assert (told.status, told.error) == (Exit.INVALID, "not-a-file"), told.stderr
+        assert "accounts is a symbolic link there" in told.stderr
+    assert desk.diff("HEAD~1", "./accounts/mmp.yaml", "-c", "accounts/mmp.yaml").changes == {
+        "BTC-USD": "set"
+    }
+
+
+def test_a_config_is_found_where_the_way_to_the_repository_is_a_link(
+    two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(two.repository.folder)
+    assert two.diff("HEAD~1", "HEAD", "-c", str(tmp_path / "link" / "mmp.yaml")).changes == {
+        "BTC-USD": "set"
+    }
+    monkeypatch.chdir(tmp_path / "link")
+    assert two.diff("HEAD~1", "HEAD", "-c", "mmp.yaml").changes == {"BTC-USD": "set"}
 
 
 def test_a_revision_alone_is_the_config_at_that_revision(
