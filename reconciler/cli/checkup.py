@@ -30,6 +30,7 @@ from reconciler.ports import AccountStore
 from reconciler.reads import RetryingReads
 from reconciler.report.doctor import Checkup
 from reconciler.report.words import count, families
+from reconciler.store.access import group_of
 
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
 """What is asked of the exchange, in this order; what fails leaves the rest unchecked."""
@@ -165,6 +166,7 @@ class _Patient:
             await store.identify(self.info.uid, self.asked.base.host)
         whole = "is whole and can be written" if self._is_to_be_written else "is whole"
         self.findings.append(doctor.ok("state", f"{self.asked.state} {whole}"))
+        self.findings += _group_access(self.asked.state)
         await self._policy_on_record(store)
         holder = await store.lock_holder()
         self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
@@ -209,6 +211,12 @@ def _unreachable(host: str, reply: Reply) -> MmpError:
     problem = doors.failure(f"{host} does not answer as OKX does", reply)
     problem.hint = problem.hint or "check the network, its firewalls, and --base-url"
     return problem
+
+
+def _group_access(place: StatePlace) -> Iterator[Finding]:
+    group = group_of(str(place)) if isinstance(place, Path) else None
+    if group is not None:
+        yield doctor.group_access(group)
 
 
 async def _refuse_unwritable(place: StatePlace) -> None:

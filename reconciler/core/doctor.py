@@ -190,6 +190,15 @@ def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[Finding, .
     )
 
 
+def group_access(gid: int) -> Finding:
+    """Report that a group may use the state file beside its owner."""
+    return advice(
+        "state",
+        f"the group {gid} may use it too, as the owner may",
+        f"nothing if group {gid} is the fsGroup of a pod; else chmod 600 the state and the files beside it",
+    )
+
+
 def lock_held(holder: str | None) -> Finding:
     """Tell who holds the account's lock; ``holder`` None: nobody."""
     if holder is None:

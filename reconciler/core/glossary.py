@@ -365,8 +365,17 @@ ERRORS: dict[str, Explanation] = {
     ),
     "state-exposed": _row(
         "The state is open to other users",
-        "Others may have read or changed it, so it is not believed.",
-        "chmod 600 the file, once it is clear that nobody changed it.",
+        "Others may have read or changed it, so it is not believed. A group is accepted if this process is "
+        "in it, the state's folder is of that group, and the folder is closed to all others.",
+        "chmod 600 the file, once it is clear that nobody changed it. In Kubernetes set "
+        "fsGroupChangePolicy: OnRootMismatch, and keep the state in a folder of its own.",
+    ),
+    "state-owner": _row(
+        "The state belongs to another user",
+        "What this user makes beside the state could not be used by its owner, or a file beside the state "
+        "belongs to another user.",
+        "Run mmp as the owner of the state, or change the owner (chown) of the state, its folder and all "
+        "files beside it.",
     ),
     "state-network-fs": _row(
         "The state is on a network file system",

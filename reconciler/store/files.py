@@ -13,13 +13,11 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from reconciler.errors import StateUnusable
+from reconciler.store import access
 from reconciler.store.schema import APPLICATION_ID
-
-FILE_MODE = 0o600
-DIRECTORY_MODE = 0o700
 
 START_ANEW = (
     "keep the file aside (mv), look into what happened, and let a new one be made: that waits out one"
@@ -30,23 +28,46 @@ _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 
 
-def create_whole(path: str, image: bytes) -> None:
-    """Bring the file ``path`` into being with ``image`` in it, durably, unless it already exists.
+def create_state(path: str, image: bytes) -> None:
+    """Bring the state ``path`` into being with ``image`` in it, unless it already exists.
 
-    The directory is made with mode 0700 if need be. Losing a race to another process is no error.
-    Raises OSError.
+    The directory is made with mode 0700 if need be. Raises OSError, StateUnusable.
     """
     directory = os.path.dirname(path)
-    _make_directory(directory)
-    aside = os.path.join(directory, _aside_name(os.path.basename(path), secrets.token_hex(8)))
+    _make_directory(directory, path)
+    create_whole(path, image, access.owner_in(directory), state=path)
+
+
+def create_beside(state: str, path: str) -> None:
+    """Bring the empty file ``path`` of ``state`` into being, unless it already exists.
+
+    It is of the state's owner, or is not made. Raises OSError, StateUnusable.
+    """
+    create_whole(path, b"", access.owner_of(state), state=state)
+
+
+def create_whole(path: str, image: bytes, owner: access.Owner, *, state: str) -> None:
+    """Bring the file ``path`` into being durably, whole and of its owner, unless it already exists.
+
+    Losing a race to another process is no error. Raises OSError, StateUnusable.
+    """
+    aside = _aside(path)
     try:
-        _write_synced(aside, image)
+        _write_synced(aside, image, owner, state)
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
-    _sync_directory(directory)
+    _sync_directory(os.path.dirname(path))
+
+
+def refuse_foreign(path: str) -> None:
+    """Raise StateUnusable unless the owner of the state could use what is made beside it."""
+    try:
+        access.refuse_foreign(path, _aside(path))
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def remove_leftovers(path: str) -> None:
@@ -59,44 +80,48 @@ def remove_leftovers(path: str) -> None:
             os.unlink(leftover)
 
 
-def refuse_links(path: str) -> None:
-    """Raise StateUnusable if the state or its write-ahead log can be reached by another name.
-
-    A leftover of the state's making does not count. Symbolic links to the state were resolved by the
-    caller; the write-ahead log is never behind one.
-    """
-    names = 1 + len(_leftovers(path))  # counted first: its maker may remove a leftover meanwhile
-    info = _stat(path)
-    if info is not None and info.st_nlink > names:
-        raise linked(path, path)
-    for companion in (f"{path}-wal", f"{path}-shm"):
-        info = _stat(companion)
-        if info is not None and (stat.S_ISLNK(info.st_mode) or info.st_nlink > 1):
-            raise linked(path, companion)
-
-
 def inspect(path: str) -> None:
     """Raise StateUnusable unless ``path`` looks like a whole state of this program, closed to others.
 
     Reads the header only and changes nothing, not even of a foreign database.
     """
-    header, size, mode = _look(path)
-    if not stat.S_ISREG(mode):
+    header, info = _look(path)
+    if not stat.S_ISREG(info.st_mode):
         raise StateUnusable("state-not-a-file", f"{path} is not a file", "name a file with --state")
-    refuse_links(path)
-    if size == 0:
+    _refuse_links(path)
+    if info.st_size == 0:
         raise StateUnusable("state-empty", f"the state {path} is empty (0 bytes)", START_ANEW)
     if not header.startswith(_MAGIC[: len(header)]):
         hint = "name another file with --state: this one is left as it is"
         raise StateUnusable("state-not-sqlite", f"{path} is not an SQLite database", hint)
     if len(header) < _HEADER_BYTES:
-        raise truncated(path, size)
+        raise truncated(path, info.st_size)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         hint = "name another file with --state: this one is left as it is"
         raise StateUnusable("state-foreign-file", f"{path} is the database of another program", hint)
-    if mode & 0o077:
-        hint = f"chmod 600 {path}, once it is clear that nobody else changed it"
-        raise StateUnusable("state-exposed", f"the state {path} is open to other users", hint)
+    try:
+        access.refuse_exposed(path, path, info)
+        for companion, beside in _companions(path):
+            access.refuse_exposed(path, companion, beside)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def refuse_unfit_lock(state: str, path: str, descriptor: int) -> None:
+    """Raise StateUnusable unless the open file ``path`` is fit to be a lock of ``state``. Raises OSError.
+
+    Its holder is written into it, so it must be a file that nobody put there for that.
+    """
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise StateUnusable(
+            "state-not-a-file", f"the lock {path} is not a file", "look at it, and move it away"
+        )
+    if os.fstat(descriptor).st_nlink > 1:
+        remove_leftovers(path)
+    info = os.fstat(descriptor)
+    if info.st_nlink > 1:
+        raise linked(state, path)
+    access.refuse_exposed(state, path, info)
 
 
 def watch(path: str) -> Callable[[], None]:
@@ -141,11 +166,11 @@ def truncated(path: str, size: int) -> StateUnusable:
 
 def broken(path: str, what: str) -> StateUnusable:
     """Return the error for a file SQLite calls malformed: cut off, if its header says so."""
-    header, size, _ = _look(path)
+    header, info = _look(path)
     page_size = int.from_bytes(header[16:18], "big") or 1
     page_bytes = 65536 if page_size == 1 else page_size
-    if size < page_bytes * int.from_bytes(header[28:32], "big"):
-        return truncated(path, size)
+    if info.st_size < page_bytes * int.from_bytes(header[28:32], "big"):
+        return truncated(path, info.st_size)
     return damaged(path, what)
 
 
@@ -155,22 +180,35 @@ def missing(path: str) -> StateUnusable:
     return StateUnusable("state-missing", f"there is no state {path}", hint)
 
 
+def unreadable(path: str, error: OSError) -> StateUnusable:
+    """Return the error for a state that cannot be read."""
+    hint = "give this user the right to read it, or name another file with --state"
+    return StateUnusable("state-unreadable", f"cannot read the state {path}: {error.strerror}", hint)
+
+
 def unwritable(path: str, error: OSError) -> StateUnusable:
     """Return the error for a place that cannot be written to."""
     hint = "give this user the right to write there, or name another file with --state"
     return StateUnusable("state-unwritable", f"cannot write the state {path}: {error.strerror}", hint)
 
 
-def _make_directory(directory: str) -> None:
+def _make_directory(directory: str, path: str, mode: int = access.DIRECTORY_MODE) -> None:
     if os.path.isdir(directory):
         return
-    os.makedirs(directory, mode=DIRECTORY_MODE, exist_ok=True)
-    _sync_directory(os.path.dirname(directory))
-
-
-def _write_synced(path: str, image: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    parent = os.path.dirname(directory)
+    _make_directory(parent, path, 0o777)  # as the umask says: what is secret is in the innermost
     try:
+        os.mkdir(directory, mode)
+    except FileExistsError:
+        return
+    access.give_folder(directory, path)
+    _sync_directory(parent)
+
+
+def _write_synced(path: str, image: bytes, owner: access.Owner, state: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, access.FILE_MODE)
+    try:
+        access.give(descriptor, owner, state)
         written = 0
         while written < len(image):
             written += os.write(descriptor, image[written:])
@@ -187,18 +225,39 @@ def _sync_directory(directory: str) -> None:
         os.close(descriptor)
 
 
-def _look(path: str) -> tuple[bytes, int, int]:
-    """Return the first 100 bytes (fewer if there are fewer), the size and the mode of a file."""
+def _look(path: str) -> tuple[bytes, os.stat_result]:
+    """Return the first 100 bytes of ``path`` (none if it is not a file), and what it is."""
     try:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):
-            return b"", info.st_size, info.st_mode
+            return b"", info
         with open(path, "rb") as file:
-            return file.read(_HEADER_BYTES), info.st_size, info.st_mode
+            return file.read(_HEADER_BYTES), info
     except OSError as error:
-        hint = "give this user the right to read it, or name another file with --state"
-        message = f"cannot read the state {path}: {error.strerror}"
-        raise StateUnusable("state-unreadable", message, hint) from None
+        raise unreadable(path, error) from None
+
+
+def _refuse_links(path: str) -> None:
+    """Raise StateUnusable if the state or its write-ahead log can be reached by another name.
+
+    A leftover of the state's making does not count. Symbolic links to the state were resolved by the
+    caller; the write-ahead log is never behind one.
+    """
+    names = 1 + len(_leftovers(path))  # counted first: its maker may remove a leftover meanwhile
+    info = _stat(path)
+    if info is not None and info.st_nlink > names:
+        raise linked(path, path)
+    for companion, beside in _companions(path):
+        if stat.S_ISLNK(beside.st_mode) or beside.st_nlink > 1:
+            raise linked(path, companion)
+
+
+def _companions(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield those files that there are of the two that SQLite makes beside a state."""
+    for companion in (f"{path}-wal", f"{path}-shm"):
+        info = _stat(companion)
+        if info is not None:
+            yield companion, info
 
 
 def _stat(path: str) -> os.stat_result | None:
@@ -213,8 +272,10 @@ def _identity(info: os.stat_result | None) -> tuple[int, int] | None:
     return None if info is None else (info.st_dev, info.st_ino)
 
 
-def _aside_name(name: str, token: str) -> str:
-    return f".{name}.{token}.new"
+def _aside(path: str) -> str:
+    """Return a new name beside ``path`` for making it."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{secrets.token_hex(8)}.new")
 
 
 def _leftovers(path: str) -> list[str]:
@@ -223,9 +284,9 @@ def _leftovers(path: str) -> list[str]:
     if info is None or info.st_nlink == 1:
         return []
     folder, name = os.path.split(path)
-    made = re.compile(_aside_name(re.escape(name), "[0-9a-f]{16}"))
+    aside = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{16}}\.new")
     try:
-        beside = [os.path.join(folder, each) for each in os.listdir(folder) if made.fullmatch(each)]
+        beside = [os.path.join(folder, each) for each in os.listdir(folder) if aside.fullmatch(each)]
     except OSError:
         return []
     return [each for each in beside if _identity(_stat(each)) == _identity(info)]

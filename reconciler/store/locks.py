@@ -7,6 +7,7 @@ it would let two processes hold two files of one name. The kernel ends a dead pr
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -38,7 +39,7 @@ class OwnLocks(Locks, Protocol):
 
 
 class FileLocks:
-    """Locks as ``flock`` on files beside the state, ``<state>.<name>.lock``, mode 0600."""
+    """Locks as ``flock`` on files beside the state, ``<state>.<name>.lock``, of its owner."""
 
     poll_s = LOCK_POLL_S
 
@@ -52,7 +53,7 @@ class FileLocks:
             raise StoreMisuse(f"the lock {name} is already held by this process")
         path = self._path(name)
         try:
-            descriptor = _try_lock(path)
+            descriptor = _try_lock(self._state, path)
         except OSError as error:
             raise files.unwritable(path, error) from None
         if descriptor is None:
@@ -74,7 +75,7 @@ class FileLocks:
     async def holder(self, name: str) -> Holder | None:
         """Return who holds the lock, as its file says; changes nothing."""
         try:
-            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(self._path(name), os.O_RDONLY | _LOCK_FLAGS)
         except OSError:
             return None
         try:
@@ -126,11 +127,15 @@ class MemoryLocks:
             self._release(name)
 
 
-def _try_lock(path: str) -> int | None:
+_LOCK_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""A lock is a file: no link is followed, and a named pipe in its place blocks nobody."""
+
+
+def _try_lock(state: str, path: str) -> int | None:
     """Return the descriptor of the locked file, or None if another has locked it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, files.FILE_MODE)
+    descriptor = _open_lock(state, path)
     try:
+        files.refuse_unfit_lock(state, path, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
@@ -139,6 +144,19 @@ def _try_lock(path: str) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _open_lock(state: str, path: str) -> int:
+    """Open the lock file, which is made where there is none."""
+    try:
+        return os.open(path, os.O_RDWR | _LOCK_FLAGS)
+    except FileNotFoundError:
+        files.create_beside(state, path)
+        return os.open(path, os.O_RDWR | _LOCK_FLAGS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise files.linked(state, path) from None
+        raise
 
 
 def _write_holder(descriptor: int, holder: Holder | None) -> None:

@@ -60,6 +60,7 @@ def open_state(
     mounts.refuse_unfit(real, mounts.read_mountinfo())
     _make_if_missing(real)
     files.inspect(real)
+    files.refuse_foreign(real)
     with _remade(real):
         db = _connect(real, "rw")
         try:
@@ -267,7 +268,7 @@ def _make_if_missing(path: str) -> None:
         if os.path.lexists(path):
             files.remove_leftovers(path)
         else:
-            files.create_whole(path, schema.empty_image())
+            files.create_state(path, schema.empty_image())
     except OSError as error:
         raise files.unwritable(path, error) from None
 

@@ -207,6 +207,25 @@ def test_a_desk_in_good_order_gets_advice_at_most(desk: Desk, exchange: Exchange
     assert text.endswith("\nNothing stands in the way.\n")
 
 
+def test_the_doctor_reports_that_a_group_may_use_the_state(desk: Desk, exchange: Exchange) -> None:
+    desk.wants(BTC)
+    desk.uses_state(exchange)
+    assert marks(desk.mmp("doctor", "--output", "json"))["state"] == {"ok"}
+    desk.state.parent.chmod(0o2770)
+    desk.state.chmod(0o660)
+    ended = desk.mmp("doctor", "--output", "json")
+    assert (ended.status, marks(ended)["state"]) == (0, {"ok", "advice"})
+    (advice,) = (
+        one["message"]
+        for one in ended.document["findings"]
+        if one["mark"] == "advice" and one["check"] == "state"
+    )
+    assert f"group {desk.state.stat().st_gid} " in advice
+    desk.state.parent.chmod(0o2775)
+    ended = desk.mmp("doctor", "--output", "json")
+    assert (ended.status, marks(ended)["state"]) == (1, {"failed"})
+
+
 def test_the_doctor_leaves_no_trace(desk: Desk) -> None:
     desk.wants(BTC)
     ended = desk.mmp("doctor", "--output", "json")

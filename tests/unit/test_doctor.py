@@ -137,6 +137,13 @@ def test_pauses_in_force_are_told_with_what_ends_them() -> None:
     assert exit_status(found) is Exit.DONE
 
 
+def test_a_group_that_may_use_the_state_is_advice() -> None:
+    finding = doctor.group_access(30003)
+    assert (finding.check, finding.mark, finding.status) == ("state", Mark.ADVICE, Exit.DONE)
+    assert "30003" in finding.told
+    assert "chmod 600" in finding.remedy
+
+
 def test_who_holds_the_state_is_told() -> None:
     assert doctor.lock_held(None).mark is Mark.OK
     assert doctor.lock_held("pid 7 on desk").told == "held by pid 7 on desk"

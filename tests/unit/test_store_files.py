@@ -86,7 +86,7 @@ class Killed(BaseException):
     """The process ended here; nothing of it runs any more."""
 
 
-STEPS = {"open", "write", "fsync", "close", "link", "unlink", "makedirs", "listdir", "lstat"}
+STEPS = {"open", "write", "fsync", "close", "link", "unlink", "mkdir", "listdir", "lstat"}
 """What a process asks of the operating system while a state is made and opened."""
 
 
@@ -154,13 +154,25 @@ def test_the_loser_of_a_race_uses_the_winners_state(path: Path, monkeypatch: pyt
     assert [entry.name for entry in path.parent.iterdir()] == ["state.db"]
 
 
+def test_the_loser_of_a_race_uses_the_winners_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.mkdir
+
+    def beaten(folder: str, mode: int) -> None:
+        real(folder, mode)
+        real(folder, mode)
+
+    monkeypatch.setattr(os, "mkdir", beaten)
+    opened(path).close_now()
+    assert [entry.name for entry in path.parent.iterdir()] == ["state.db"]
+
+
 def test_an_image_is_written_to_its_last_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:1000]))
     opened(tmp_path / "state.db").close_now()
 
 
-@pytest.mark.parametrize("call", ["link", "write", "open", "makedirs"])
+@pytest.mark.parametrize("call", ["link", "write", "open", "mkdir"])
 def test_a_place_that_cannot_hold_a_state_is_told(
     path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -232,6 +244,15 @@ def a_directory(path: Path) -> None:
     path.mkdir()
 
 
+def with_a_group_in_a_folder_open_to_others(path: Path) -> None:
+    path.chmod(0o640)
+    path.parent.chmod(0o705)
+
+
+def beside(suffix: str) -> Callable[[Path], Path]:
+    return lambda path: path.with_name(path.name + suffix)
+
+
 REFUSALS: list[tuple[str, Callable[[Path], object]]] = [
     ("state-empty", lambda path: path.write_bytes(b"")),
     ("state-not-sqlite", lambda path: path.write_bytes(b"families: {}\n")),
@@ -248,7 +269,8 @@ REFUSALS: list[tuple[str, Callable[[Path], object]]] = [
     ("state-damaged", with_a_broken_page),
     ("state-damaged", with_an_index_that_lost_a_row),
     ("state-not-a-file", a_directory),
-    ("state-exposed", lambda path: path.chmod(0o640)),
+    ("state-exposed", with_a_group_in_a_folder_open_to_others),
+    ("state-exposed", lambda path: beside("-wal")(path).touch(0o644)),
     ("state-exposed", lambda path: path.chmod(0o602)),
 ]
 
@@ -308,10 +330,6 @@ def linked(target: Callable[[Path], Path]) -> Callable[[Path], None]:
         os.link(file, path.parent / "another-name")
 
     return link
-
-
-def beside(suffix: str) -> Callable[[Path], Path]:
-    return lambda path: path.with_name(path.name + suffix)
 
 
 def linked_symbolically(path: Path) -> None:

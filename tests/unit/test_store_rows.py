@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from asyncio import run
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,10 +124,17 @@ def test_first_sights_are_bounded_and_forgetting_one_only_makes_a_row_younger(
 # -- locks ------------------------------------------------------------------------------------------
 
 
+def file_locks(folder: Path) -> FileLocks:
+    """Return the locks beside a state, of which only its owner and rights matter."""
+    state = folder / "state.db"
+    state.touch(0o600)
+    return FileLocks(str(state))
+
+
 @pytest.fixture(params=["file", "memory"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[OwnLocks, OwnLocks]:
     if request.param == "file":
-        return FileLocks(str(tmp_path / "state.db")), FileLocks(str(tmp_path / "state.db"))
+        return file_locks(tmp_path), file_locks(tmp_path)
     table: dict[str, tuple[object, Holder]] = {}
     return MemoryLocks(table), MemoryLocks(table)
 
@@ -153,7 +161,7 @@ def test_one_process_at_a_time_and_it_is_named(pair: tuple[OwnLocks, OwnLocks]) 
 
 
 def test_a_lock_file_is_closed_to_others_and_stays(tmp_path: Path) -> None:
-    locks = FileLocks(str(tmp_path / "state.db"))
+    locks = file_locks(tmp_path)
     run(locks.take("main.live.okx", HOLDER))
     locks.close()
     path = tmp_path / "state.db.main.live.okx.lock"
@@ -163,7 +171,7 @@ def test_a_lock_file_is_closed_to_others_and_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1, 2]", b"7", b'{"pid": 1}', b"\xff\xfe"])
 def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(tmp_path: Path, text: bytes) -> None:
-    one, two = (FileLocks(str(tmp_path / "state.db")) for _ in range(2))
+    one, two = (file_locks(tmp_path) for _ in range(2))
     run(one.take("main", HOLDER))
     (tmp_path / "state.db.main.lock").write_bytes(text)
     assert run(two.holder("main")) is None
@@ -178,14 +186,66 @@ def test_a_place_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("fcntl.flock", refuse)
     descriptors = len(os.listdir("/proc/self/fd"))
     with pytest.raises(StateUnusable) as refused:
-        run(FileLocks(str(tmp_path / "state.db")).take("main", HOLDER))
+        run(file_locks(tmp_path).take("main", HOLDER))
     assert refused.value.code == "state-unwritable"
     assert "No locks available" in refused.value.message
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_a_lock_is_never_taken_through_a_symbolic_link(tmp_path: Path) -> None:
-    (tmp_path / "state.db.main.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StateUnusable):
-        run(FileLocks(str(tmp_path / "state.db")).take("main", HOLDER))
-    assert not (tmp_path / "elsewhere").exists()
+def lead_elsewhere(lock: Path) -> None:
+    lock.symlink_to(lock.with_name("elsewhere"))
+
+
+def link_to_another_file(lock: Path) -> None:
+    other = lock.with_name("elsewhere")
+    other.write_text("of somebody else")
+    other.chmod(0o600)
+    os.link(other, lock)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lead_elsewhere, "state-linked"),
+        (link_to_another_file, "state-linked"),
+        (os.mkfifo, "state-not-a-file"),
+        (lambda lock: lock.touch(0o606), "state-exposed"),
+        (os.mkdir, "state-unwritable"),
+    ],
+)
+def test_a_lock_that_is_more_than_a_file_beside_the_state_is_refused_and_not_written_to(
+    tmp_path: Path, spoil: Callable[[Path], object], code: str
+) -> None:
+    umask = os.umask(0)
+    spoil(tmp_path / "state.db.main.lock")
+    os.umask(umask)
+    locks = file_locks(tmp_path)
+    assert run(locks.holder("main")) is None
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StateUnusable) as refused:
+        run(locks.take("main", HOLDER))
+    assert refused.value.code == code
+    assert str(tmp_path / "state.db.main.lock") in refused.value.message
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    elsewhere = tmp_path / "elsewhere"
+    assert not elsewhere.exists() or elsewhere.read_text() == "of somebody else"
+
+
+def test_what_a_kill_while_a_lock_was_made_left_is_removed_by_the_next_to_take_it(tmp_path: Path) -> None:
+    locks = file_locks(tmp_path)
+    run(locks.take("main", HOLDER))
+    locks.close()
+    os.link(tmp_path / "state.db.main.lock", tmp_path / ".state.db.main.lock.0123456789abcdef.new")
+    assert run(locks.take("main", HOLDER))
+    locks.close()
+    assert sorted(os.listdir(tmp_path)) == ["state.db", "state.db.main.lock"]
+
+
+def test_a_lock_has_the_rights_of_its_state_whatever_the_umask(tmp_path: Path) -> None:
+    locks = file_locks(tmp_path)
+    (tmp_path / "state.db").chmod(0o660)
+    umask = os.umask(0o077)
+    run(locks.take("main", HOLDER))
+    os.umask(umask)
+    locks.close()
+    assert stat.S_IMODE((tmp_path / "state.db.main.lock").stat().st_mode) == 0o660

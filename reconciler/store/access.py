@@ -1,0 +1,177 @@
+"""Who may use the files of a state, and whose the files are that are made beside it.
+
+The files are their owner's alone, except that a group may use them of which this process is a member too:
+Kubernetes gives a volume to the pod's ``fsGroup`` each time it mounts one. Access of others is never
+accepted, because anybody may then have written there.
+
+Whatever is made beside a state belongs to the state's owner, who could not go on otherwise after root used
+it once. Ownership is only set through the descriptor of a file that this process just created; a path that
+exists is never given away.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from reconciler.errors import StateUnusable
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+
+ROOT = 0
+
+_GROUP = stat.S_IRWXG
+_GROUP_READS_AND_WRITES = stat.S_IRGRP | stat.S_IWGRP
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a file is: user, group, and the rights of both."""
+
+    uid: int
+    gid: int
+    mode: int
+
+    @property
+    def shares(self) -> bool:
+        """Whether the group may read and write the file."""
+        return self.mode & _GROUP_READS_AND_WRITES == _GROUP_READS_AND_WRITES
+
+
+def owner_of(state: str) -> Owner:
+    """Return whose the files beside ``state`` are to be: as the state's own. Raises OSError."""
+    info = os.stat(state)
+    return Owner(info.st_uid, info.st_gid, FILE_MODE | (info.st_mode & _GROUP_READS_AND_WRITES))
+
+
+def owner_in(folder: str) -> Owner:
+    """Return whose a new state in ``folder`` is to be: this user's; if root makes it, the folder's owner's.
+
+    Raises OSError.
+    """
+    info = os.stat(folder)
+    if os.geteuid() == ROOT:
+        return Owner(info.st_uid, info.st_gid, FILE_MODE)
+    return Owner(os.geteuid(), os.getegid(), FILE_MODE)
+
+
+def own_groups() -> frozenset[int]:
+    """Return the groups that this process is a member of."""
+    return frozenset((os.getegid(), *os.getgroups()))
+
+
+def shared_with(state: os.stat_result, folder: os.stat_result, groups: Collection[int]) -> int | None:
+    """Return the group that may use the files of a state beside its owner; None: no such group is accepted.
+
+    It is the group of the file and of its folder, one of ``groups``, and the folder is closed to others.
+    """
+    accepted = (
+        state.st_gid == folder.st_gid and state.st_gid in groups and not folder.st_mode & stat.S_IRWXO
+    )
+    return state.st_gid if accepted else None
+
+
+def is_exposed(file: os.stat_result, group: int | None, groups: Collection[int]) -> bool:
+    """Tell whether others may use a file, or a group although ``group`` (``shared_with``) is None."""
+    if file.st_mode & stat.S_IRWXO:
+        return True
+    return bool(file.st_mode & _GROUP) and (group is None or file.st_gid not in groups)
+
+
+def refuse_exposed(state: str, file: str, info: os.stat_result) -> None:
+    """Raise StateUnusable if ``file``, the state or one beside it, is open to others or is another user's.
+
+    Raises OSError where the state cannot be looked at.
+    """
+    owned, folder, groups = os.stat(state), os.stat(os.path.dirname(state)), own_groups()
+    if is_exposed(info, shared_with(owned, folder, groups), groups):
+        raise StateUnusable(
+            "state-exposed",
+            f"{_named(state, file)} is open to other users",
+            f"chmod 600 {file}, once it is clear that nobody else changed it; in Kubernetes set"
+            " fsGroupChangePolicy: OnRootMismatch, and keep the state in a folder of its own",
+        )
+    if info.st_uid != owned.st_uid and not info.st_mode & _GROUP:
+        raise StateUnusable(
+            "state-owner",
+            f"{_named(state, file)} belongs to user {info.st_uid}, and the state to user {owned.st_uid}",
+            f"chown {owned.st_uid} {file}, once it is clear where it comes from",
+        )
+
+
+def group_of(state: str) -> int | None:
+    """Return the group that may use the state beside its owner; None: the owner alone, or it is gone."""
+    try:
+        info = os.stat(state)
+    except OSError:
+        return None
+    return info.st_gid if info.st_mode & _GROUP else None
+
+
+def give(descriptor: int, owner: Owner, path: str) -> None:
+    """Give a file that this process just created to ``owner``; ``path`` is the state it is made for.
+
+    A member of a group that shares the state stays the owner of what it makes. Raises StateUnusable.
+    """
+    made = os.fstat(descriptor)
+    try:
+        if os.geteuid() == ROOT and made.st_uid != owner.uid:
+            os.fchown(descriptor, owner.uid, owner.gid)
+        elif owner.shares and made.st_gid != owner.gid:
+            os.fchown(descriptor, -1, owner.gid)
+        os.fchmod(descriptor, owner.mode)
+    except OSError:
+        raise foreign(path, owner) from None
+
+
+def give_folder(folder: str, path: str) -> None:
+    """Give a folder that root just made to the owner of the folder it is in. Raises StateUnusable, OSError.
+
+    Only an empty folder of root's is given away: another one was put in its place.
+    """
+    parent = os.stat(os.path.dirname(folder))
+    if os.geteuid() != ROOT or parent.st_uid == ROOT:
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid == ROOT and not os.listdir(descriptor):
+            give(descriptor, Owner(parent.st_uid, parent.st_gid, DIRECTORY_MODE), path)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_foreign(state: str, scratch: str) -> None:
+    """Raise StateUnusable unless the owner of ``state`` could use what is made beside it; before it is.
+
+    It is tried out with the file ``scratch``, which is removed again: SQLite gives its files to the owner
+    if root makes them, and to nobody else. Raises OSError where no file can be made.
+    """
+    owner = owner_of(state)
+    if owner.uid == os.geteuid():
+        return
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    try:
+        is_of_group = owner.shares and os.fstat(descriptor).st_gid == owner.gid
+        if os.geteuid() != ROOT and not is_of_group:
+            raise foreign(state, owner)
+        give(descriptor, owner, state)
+    finally:
+        os.close(descriptor)
+        os.unlink(scratch)
+
+
+def foreign(path: str, owner: Owner) -> StateUnusable:
+    """Return the error for a process that cannot make files as the state's owner."""
+    return StateUnusable(
+        "state-owner",
+        f"user {os.geteuid()} cannot make files beside the state {path} that its owner, user {owner.uid},"
+        " could use; nothing was made",
+        f"run mmp as user {owner.uid}; or give the state and its folder to this user (chown), for good",
+    )
+
+
+def _named(state: str, file: str) -> str:
+    return f"the state {state}" if file == state else f"{file}, a file of the state {state},"

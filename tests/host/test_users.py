@@ -1,0 +1,228 @@
+"""A state that several users of a machine come to: its owner, root, and the members of a group."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.model import Environment, Kind
+from reconciler.errors import StateUnusable
+from reconciler.store.sqlite import SqliteState
+from tests.e2e.rig import MMP, desired_text
+from tests.support.users import as_user, open_folder
+from tests.unit.test_store_files import opened, read
+
+OWNER, OTHER, GROUP = 10001, 10002, 30003
+PRIVATE = stat.S_IFREG | 0o600
+SHARED = stat.S_IFREG | 0o660
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that the owner of the state has."""
+    with open_folder() as folder:
+        own = folder / "own"
+        own.mkdir(0o700)
+        os.chown(own, OWNER, OWNER)
+        yield own
+
+
+async def _use(state: SqliteState) -> None:
+    store = state.account("main", Environment.LIVE, Kind.OKX)
+    await store.identify("1", "openapi.okx.com")
+    async with store.locked("a test"):
+        pass
+
+
+def use(path: Path) -> None:
+    """Open the state, write to it, take its locks and close it."""
+    state = opened(path)
+    asyncio.run(_use(state))
+    state.close_now()
+
+
+def use_and_be_killed(path: Path) -> None:
+    """Leave everything behind that there is beside a state in use."""
+    asyncio.run(_use(opened(path)))
+    os._exit(0)
+
+
+def files_in(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return owner and mode of every file."""
+    return {each.name: (each.stat().st_uid, each.stat().st_mode) for each in folder.iterdir()}
+
+
+LOCK = "state.db.main.live.okx.lock"
+IN_USE = {"state.db", "state.db-wal", "state.db-shm", LOCK}
+
+
+def mmp(folder: Path, *arguments: str) -> None:
+    """Run the installed command as root."""
+    (folder / "mmp.yaml").write_text(desired_text({"BTC-USD": "5s/2s/100"}))
+    subprocess.run([MMP, *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+# -- root used it once ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "once",
+    [
+        lambda path: use(path),
+        lambda path: as_user(0, lambda: use_and_be_killed(path), gid=0),
+        lambda path: mmp(path.parent, "history", "--state", str(path)),
+        lambda path: mmp(
+            path.parent,
+            "pause",
+            "--family",
+            "BTC-USD",
+            "--for",
+            "1m",
+            "--reason",
+            "x",
+            "--state",
+            str(path),
+        ),
+    ],
+    ids=["opened", "killed", "history", "pause"],
+)
+def test_the_owner_goes_on_after_root_used_the_state_once(
+    place: Path, once: Callable[[Path], object]
+) -> None:
+    path = place / "state.db"
+
+    def make() -> None:
+        state = opened(path)
+        asyncio.run(state.account("main", Environment.LIVE, Kind.OKX).identify("1", "openapi.okx.com"))
+        state.close_now()
+
+    as_user(OWNER, make, gid=OWNER)
+    once(path)
+    named = {name: there for name, there in files_in(place).items() if name.startswith("state.db")}
+    assert set(named.values()) == {(OWNER, PRIVATE)}
+    as_user(OWNER, lambda: use(path), gid=OWNER)
+
+
+def test_what_root_makes_beside_a_state_in_use_is_the_owners(place: Path) -> None:
+    path = place / "state.db"
+    as_user(OWNER, lambda: opened(path).close_now(), gid=OWNER)
+    state = opened(path)
+    asyncio.run(_use(state))
+    assert files_in(place) == dict.fromkeys(IN_USE, (OWNER, PRIVATE))
+    as_user(OWNER, lambda: use(path), gid=OWNER)
+    state.close_now()
+
+
+def test_the_owner_of_a_folder_goes_on_after_root_made_the_state_in_it(place: Path) -> None:
+    path = place / "new" / ".mmp" / "state.db"
+    use(path)
+    assert {folder.stat().st_uid for folder in (path.parent, path.parent.parent)} == {OWNER}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    as_user(OWNER, lambda: use(path), gid=OWNER)
+
+
+def test_roots_own_state_stays_roots(place: Path) -> None:
+    path = place.parent / ".mmp" / "state.db"
+    use(path)
+    assert set(files_in(path.parent).values()) == {(0, PRIVATE)}
+
+
+def test_root_never_gives_a_file_away_that_was_there(place: Path) -> None:
+    path = place / "state.db"
+    as_user(OWNER, lambda: use(path), gid=OWNER)
+    lock = place / LOCK
+    lock.unlink()
+    lock.touch(0o600)
+    with pytest.raises(StateUnusable) as refused:
+        use(path)
+    assert refused.value.code == "state-owner"
+    assert lock.stat().st_uid == 0
+
+
+def test_root_writes_into_no_file_that_the_owner_linked_to_the_name_of_a_lock(place: Path) -> None:
+    path = place / "state.db"
+    as_user(OWNER, lambda: use(path), gid=OWNER)
+    victim = place.parent / "victim"
+    victim.write_text("of root")
+    victim.chmod(0o600)
+    (place / LOCK).unlink()
+    os.link(victim, place / LOCK)
+    with pytest.raises(StateUnusable) as refused:
+        use(path)
+    assert refused.value.code == "state-linked"
+    assert victim.read_text() == "of root"
+
+
+# -- the group of a volume ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """The root of a volume as the kubelet leaves it: of root, and of the pod's fsGroup."""
+    with open_folder() as folder:
+        mounted = folder / "state"
+        mounted.mkdir()
+        mount(mounted)
+        yield mounted
+
+
+def mount(volume: Path) -> None:
+    """Set owners and rights as the kubelet does at each mount (``fsGroupChangePolicy: Always``)."""
+    for each in (volume, *volume.rglob("*")):
+        os.lchown(each, -1, GROUP)
+        each.chmod(each.stat().st_mode | (0o2770 if each.is_dir() else 0o660))
+
+
+def in_pod(work: Callable[[], object], uid: int = OWNER) -> None:
+    as_user(uid, work, gid=uid, groups=[GROUP])
+
+
+def test_a_pod_starts_again_on_its_volume_and_again(volume: Path) -> None:
+    path = volume / "mmp" / "state.db"
+    for _ in range(3):
+        in_pod(lambda: use_and_be_killed(path))
+        mount(volume)
+    assert files_in(path.parent) == dict.fromkeys(IN_USE, (OWNER, SHARED))
+    in_pod(lambda: use(path))
+    in_pod(lambda: read(path))
+
+
+def test_another_user_of_the_group_and_the_owner_use_a_state_in_turns(volume: Path) -> None:
+    path = volume / "mmp" / "state.db"
+    in_pod(lambda: opened(path).close_now())
+    mount(volume)
+    for uid in (OTHER, OWNER, OTHER, OWNER):
+        in_pod(lambda: use_and_be_killed(path), uid)
+    assert {mode for _, mode in files_in(path.parent).values()} == {SHARED}
+
+
+def refused_as(code: str, path: Path) -> Callable[[], None]:
+    def open_it() -> None:
+        for opener in (opened, read):
+            with pytest.raises(StateUnusable) as refused:
+                opener(path)
+            assert refused.value.code == code, refused.value.message
+
+    return open_it
+
+
+def test_who_is_not_in_the_group_is_refused(volume: Path) -> None:
+    path = volume / "mmp" / "state.db"
+    in_pod(lambda: use(path))
+    mount(volume)
+    as_user(OWNER, refused_as("state-exposed", path), gid=OWNER)
+
+
+def test_a_state_in_the_root_of_a_volume_is_refused_once_the_group_may_use_it(volume: Path) -> None:
+    """The root of a volume is open to others, and nothing that mmp does closes it."""
+    path = volume / "state.db"
+    in_pod(lambda: use(path))
+    in_pod(lambda: use(path))
+    mount(volume)
+    in_pod(refused_as("state-exposed", path))
