@@ -31,6 +31,7 @@ from reconciler.reads import RetryingReads
 from reconciler.report.doctor import Checkup
 from reconciler.report.words import count, families
 from reconciler.store.access import group_of
+from reconciler.store.files import WRITE_THERE
 
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
 """What is asked of the exchange, in this order; what fails leaves the rest unchecked."""
@@ -234,7 +235,7 @@ def _refuse_unwritable_file(place: Path) -> None:
             raise StateUnusable(
                 "state-unwritable",
                 f"the state {place} cannot be written: no right to write {path}",
-                "give this user the right to write there, or name another file with --state",
+                WRITE_THERE,
             )
 
 

@@ -43,7 +43,7 @@ RUN_AGAIN = "run it again in a while"
 NO_POSTGRES = UsageError(
     "no-postgres",
     "this installation cannot keep a state in PostgreSQL",
-    "install mmp-reconciler[postgres], or give --state the path of a file",
+    "install mmp-reconciler[postgres]",
 )
 """What is told of a ``postgresql://`` address where the extra that it takes is missing."""
 

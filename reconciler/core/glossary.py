@@ -19,7 +19,7 @@ _ANEW = (
     "Keep the file aside, look into what happened, and let a new one be made: that waits one window and "
     "adopts what live already shows. Give the last request a minute first."
 )
-_OTHER_STATE = "Name another file with --state; this one is left as it is."
+_OTHER_STATE = "Correct --state: it names the state of mmp. What is there now is left as it is."
 _COPY = "Copy the value again from where the key was created, without quotes or blanks around it."
 _NETWORK = "Look at the network and its firewalls; the program goes on by itself once it can."
 READ_BACK = "Nothing to fix: a request to set counts as sent and is read back; a read is done again."
@@ -120,7 +120,7 @@ ERRORS: dict[str, Explanation] = {
     "no-postgres": _row(
         "PostgreSQL is not installed",
         "A state in PostgreSQL takes the extra of that name, which is not installed here.",
-        "Install mmp-reconciler[postgres], or give --state the path of a file.",
+        "Install mmp-reconciler[postgres].",
     ),
     "simulator-host": _row(
         "The simulator serves loopback only",
@@ -343,12 +343,12 @@ ERRORS: dict[str, Explanation] = {
     "state-foreign-uid": _row(
         "The state belongs to another User ID",
         "It was stamped with the User ID of the first key that was used with it.",
-        "Use that account's key, or another account name or --state for this one.",
+        "Use that account's key, or give this User ID an account name of its own in its file.",
     ),
     "state-foreign-kind": _row(
         "The state is of the simulator, or of the exchange",
         "What was applied at one of them says nothing about the other.",
-        "Give the simulator and the exchange a state of their own each (--state).",
+        "Name the state that is used with this exchange (--state), and keep the simulator's apart.",
     ),
     "state-missing": _row(
         "There is no state yet", "A command that only reads found none.", "mmp apply and mmp run make it."
@@ -361,7 +361,7 @@ ERRORS: dict[str, Explanation] = {
     "state-newer": _row(
         "The state was written by a newer mmp",
         "Its tables are of a version this program does not know.",
-        "Use that newer version, or another --state.",
+        "Use that newer version.",
     ),
     "state-exposed": _row(
         "The state is open to other users",
@@ -380,7 +380,7 @@ ERRORS: dict[str, Explanation] = {
     "state-network-fs": _row(
         "The state is on a network file system",
         "Locks do not hold there across hosts, and the rate would not either.",
-        "Keep the state on a local disk.",
+        "Move the state to a local disk; for several hosts keep it in PostgreSQL.",
     ),
     "state-linked": _row(
         "The state has another link",
@@ -415,7 +415,7 @@ ERRORS: dict[str, Explanation] = {
         _row(
             "No right to use the state",
             "The file or its folder, or the schema mmp, cannot be read or written by this user.",
-            "Give this user the right, or name another place with --state.",
+            "Run mmp as the user who owns the state, or give this user the right.",
         ),
     ),
     **dict.fromkeys(

@@ -705,11 +705,13 @@ class KeptAccount:
             return None
         whose = f"the state {self._engine.place} of account {self._account} ({self._environment.value})"
         if found.kind != self._kind.value:
-            hint = "give the simulator and the exchange a state of their own each (--state)"
+            hint = f"name the state used with {self._kind.value} (--state), and keep the simulator's apart"
             message = f"{whose} was made with {found.kind}, and this is {self._kind.value}"
             raise StateForeign("state-foreign-kind", message, hint)
         if found.uid != uid:
-            hint = "use the key of that account, or another account name or --state for this one"
+            hint = (
+                "use the key of that account, or give this User ID an account name of its own in its file"
+            )
             message = f"{whose} belongs to User ID {found.uid}, and this key is of {uid}"
             raise StateForeign("state-foreign-uid", message, hint)
         return found

@@ -24,6 +24,10 @@ START_ANEW = (
     " window of unknown history and adopts what live already shows; give the last request a minute first"
 )
 
+WRITE_THERE = (
+    "run mmp as the user who owns the state, or give this user the right to write the file and its folder"
+)
+
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 
@@ -87,17 +91,21 @@ def inspect(path: str) -> None:
     """
     header, info = _look(path)
     if not stat.S_ISREG(info.st_mode):
-        raise StateUnusable("state-not-a-file", f"{path} is not a file", "name a file with --state")
+        raise StateUnusable(
+            "state-not-a-file",
+            f"{path} is not a file",
+            "correct --state: it names the state file itself, such as .mmp/state.db",
+        )
     _refuse_links(path)
     if info.st_size == 0:
         raise StateUnusable("state-empty", f"the state {path} is empty (0 bytes)", START_ANEW)
     if not header.startswith(_MAGIC[: len(header)]):
-        hint = "name another file with --state: this one is left as it is"
+        hint = "correct --state: it names the state of mmp; this file is left as it is"
         raise StateUnusable("state-not-sqlite", f"{path} is not an SQLite database", hint)
     if len(header) < _HEADER_BYTES:
         raise truncated(path, info.st_size)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        hint = "name another file with --state: this one is left as it is"
+        hint = "correct --state: it names the state of mmp; this file is left as it is"
         raise StateUnusable("state-foreign-file", f"{path} is the database of another program", hint)
     try:
         access.refuse_exposed(path, path, info)
@@ -176,20 +184,21 @@ def broken(path: str, what: str) -> StateUnusable:
 
 def missing(path: str) -> StateUnusable:
     """Return the error for a command that only reads a state that is not there."""
-    hint = "mmp apply and mmp run make it; or name another with --state"
+    hint = "mmp apply and mmp run make it; if there should be one already, correct --state"
     return StateUnusable("state-missing", f"there is no state {path}", hint)
 
 
 def unreadable(path: str, error: OSError) -> StateUnusable:
     """Return the error for a state that cannot be read."""
-    hint = "give this user the right to read it, or name another file with --state"
+    hint = "run mmp as the user who owns the state, or give this user the right to read it"
     return StateUnusable("state-unreadable", f"cannot read the state {path}: {error.strerror}", hint)
 
 
 def unwritable(path: str, error: OSError) -> StateUnusable:
     """Return the error for a place that cannot be written to."""
-    hint = "give this user the right to write there, or name another file with --state"
-    return StateUnusable("state-unwritable", f"cannot write the state {path}: {error.strerror}", hint)
+    return StateUnusable(
+        "state-unwritable", f"cannot write the state {path}: {error.strerror}", WRITE_THERE
+    )
 
 
 def _make_directory(directory: str, path: str, mode: int = access.DIRECTORY_MODE) -> None:

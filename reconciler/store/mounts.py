@@ -64,7 +64,7 @@ def refuse_network(path: str, mountinfo: str) -> None:
     """Raise StateUnusable if ``path`` (absolute, links resolved) is on a network file system."""
     found = file_system_of(path, mountinfo)
     if found in NETWORK_FILE_SYSTEMS:
-        hint = "keep the state on a local disk (--state)"
+        hint = "move the state to a local disk of this host; for several hosts keep it in PostgreSQL"
         message = f"the state {path} is on a network file system ({found}), where locks do not hold"
         raise StateUnusable("state-network-fs", message, hint)
 

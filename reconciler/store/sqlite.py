@@ -303,7 +303,7 @@ def _believe(db: sqlite3.Connection, path: str) -> None:
     db.execute("BEGIN")
     version = schema.version_of(db)
     if version > len(schema.MIGRATIONS):
-        hint = "use that newer version, or another state (--state)"
+        hint = "use that newer version"
         raise StateUnusable("state-newer", f"the state {path} was written by a newer mmp", hint)
     (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
@@ -374,7 +374,7 @@ def _told(path: str, error: sqlite3.DatabaseError) -> StateUnusable:
             message = f"the state {path} was kept busy for {BUSY_TIMEOUT_S:g} s by another process"
             return StateUnusable("state-busy", message, "see what has it open (fuser, lsof) and try again")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            hint = "give this user the right to write the file and its directory, or use another --state"
+            hint = files.WRITE_THERE
             return StateUnusable("state-unwritable", f"cannot write the state {path}: {error}", hint)
         case _:
             hint = "see whether the disk is in order; nothing that failed was recorded"

@@ -180,3 +180,34 @@ def test_a_bare_ignore_is_caught(line: str, bare: bool) -> None:
 def test_no_file_names_the_place_it_was_written_in() -> None:
     here = re.compile(re.escape(f"{ROOT}/"))
     assert len(ROOT.parts) < 3 or found(here) == []
+
+
+# ---- no hint offers a second state file ----------------------------------------------------------
+
+SECOND_STATE = re.compile(
+    r"\b(another|other|new|own|different)\b[^.;:]*--state|--state[^.;:]*\b(another|other|new|different)\b"
+)
+
+
+def offers_a_second_state(one: Module) -> list[str]:
+    """Return every text of a module that offers a state file beside the one that is there."""
+    texts = [node.value for node in ast.walk(one.tree) if isinstance(node, ast.Constant)]
+    return [text for text in texts if isinstance(text, str) and SECOND_STATE.search(text)]
+
+
+@pytest.mark.parametrize("one", modules(), ids=lambda one: one.place)
+def test_no_text_offers_a_second_state_file_which_would_be_a_second_ledger(one: Module) -> None:
+    assert offers_a_second_state(one) == []
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        "give this user the right, or name another file with --state",
+        "use that newer version, or another state (--state)",
+        "or use another --state",
+        "give --state another file",
+    ],
+)
+def test_a_hint_that_offers_a_second_state_file_is_caught(hint: str) -> None:
+    assert offers_a_second_state(module(f"hint = {hint!r}"))

@@ -278,7 +278,7 @@ async def version_of(transaction: Transaction, place: str) -> int | None:
     found = await transaction.rows("SELECT migrations FROM mmp.version")
     version = int(found[0][0]) if len(found) == 1 else -1
     if version > len(MIGRATIONS):
-        hint = "use that newer version, or another state (--state)"
+        hint = "use that newer version"
         raise StateUnusable("state-newer", f"the state {place} was written by a newer mmp", hint)
     if version < 0:
         raise incomplete(place, "version")
