@@ -41,6 +41,7 @@ from reconciler.core.records import (
     StateSnapshot,
 )
 from reconciler.core.retry import NO_TRIES, RetryRecord
+from reconciler.core.saved import AppliedChanges
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span
 from reconciler.core.verdict import AttemptStatus, Reply
@@ -165,12 +166,17 @@ class PausedMeanwhile:
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedMeanwhile:
+    """The change of the saved plan is on record as applied by now: nothing was reserved."""
+
+
+@dataclass(frozen=True, slots=True)
 class Grounds:
     """What a plan rests on besides the file and live, as the state has it at one moment.
 
     ``pauses``: those in force by their time, by family; they end by themselves. Which of them hold for what
     is desired is ``core.pauses``'s. ``accepted`` are the settings of each family that passed the guard,
-    oldest first.
+    oldest first. ``applied``: the changes of the saved plan that were applied, none without such a plan.
     """
 
     known: Mapping[Family, Known]
@@ -178,6 +184,7 @@ class Grounds:
     ledger: Ledger
     retries: RetryRecord = NO_TRIES
     accepted: Mapping[Family, History] = field(default_factory=dict)
+    applied: AppliedChanges = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -207,6 +214,10 @@ class Store(Protocol):
 
         After it ``grounds`` may be called, as after ``identify``.
         """
+        ...
+
+    async def record_in_force(self, families: Collection[Family]) -> None:
+        """Record, durably, that changes of the saved plan were found in force, with nothing to be sent."""
         ...
 
     async def try_control(self, purpose: str) -> bool:
@@ -247,7 +258,7 @@ class Store(Protocol):
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
         accepting: Accepting | None = None,
-    ) -> Reserved | NotYet | PausedMeanwhile:
+    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
         """Reserve a slot now and record the attempt, in one durable transaction, or say why not.
 
         ``by``: the last instant at which it may be; where the state took longer, locks of others included,
@@ -255,7 +266,7 @@ class Store(Protocol):
         ``keep_free``: how many slots of the window must be left after this one. A pause of the family that
         is in force by now, and of this setting if the breaker set it, is seen in the same transaction.
         ``accepting``: the desired setting that this request makes the accepted one, None: it changes
-        nothing in that.
+        nothing in that. A change of a saved plan that was applied is not reserved again.
         """
         ...
 
@@ -365,6 +376,15 @@ class Store(Protocol):
 
 class AccountStore(Store, Protocol):
     """All that the state keeps of one account: what a pass needs, and what verbs show and record."""
+
+    def apply_plan(self, plan: str, changes: Mapping[Family, Setting]) -> None:
+        """Apply the saved plan with this id from now on: ``changes`` are the settings it leads to.
+
+        Requests and adoptions are recorded as changes of that plan. Each is recorded as applied together
+        with what proves it: the acknowledgement of the request, a proof of the same setting while the
+        request is open, whichever process records that, or the adoption.
+        """
+        ...
 
     async def known(self) -> Mapping[Family, Known]:
         """Return what is known of every family on record (never Never)."""

@@ -69,7 +69,12 @@ from reconciler.core.retry import (
     rejected_again_after_s,
     retry_after_s,
 )
-from reconciler.core.saved import Reviewed
+from reconciler.core.saved import (
+    AppliedChanges,
+    Reviewed,
+    in_force_already,
+    not_applied_yet,
+)
 from reconciler.core.status import states_seen
 from reconciler.core.step import (
     Adopt,
@@ -138,6 +143,7 @@ class Options:
     loosen anything.
     ``reason``: why ``allowed`` may pass, for the history.
     ``patience_s``: how long a patient pass tries until its review sets a deadline.
+    ``from_saved_plan``: ``reviewed`` are the changes of a saved plan, each of which is applied once.
     ``review_binds``: only what the review shows may be sent, so the plan shown waits for doubtful families.
     ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
     left alone (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what
@@ -153,7 +159,8 @@ class Options:
     recheck: Callable[[], Awaitable[bool]] = unwatched
     allowed: frozenset[Allow] = frozenset()
     reason: str = ""
-    reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
+    reviewed: Reviewed | None = None
+    from_saved_plan: bool = False
     only: frozenset[Family] | None = None
     patience_s: float = float("inf")
     breaks_fights: bool = False
@@ -180,7 +187,8 @@ class Memory:
     ``clock_synced`` tells that the clock was already measured again since the last request whose
     timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
     one whose request failed last, with no success since. ``reads`` remembers rows,
-    ``file`` the version of the settings file that this process last accepted.
+    ``file`` the version of the settings file that this process last accepted. ``applied`` are the changes
+    of the saved plan that are on record as applied.
     """
 
     rejected: dict[Family, RejectedSetting] = field(default_factory=dict)
@@ -198,6 +206,7 @@ class Memory:
     planned: Plan | None = None
     attempts: dict[Family, int] = field(default_factory=dict)
     done: dict[Family, Outcome] = field(default_factory=dict)
+    applied: AppliedChanges = field(default_factory=dict)
     overridden: set[tuple[Allow, str, Field | None, str]] = field(default_factory=set)
     """Overrides on record already, each with the rule it was needed for, the field and the values."""
     heals: Heals = field(default_factory=dict)
@@ -505,6 +514,8 @@ class _Pass:
             return None
         if self.review is not None and self._has_whole_picture(plan):
             return self._ask_for_review(plan)
+        if await self._records_in_force(plan):
+            return None
         step = next_step(
             plan,
             self.known,
@@ -533,6 +544,20 @@ class _Pass:
             case _:
                 assert_never(step)
 
+    async def _records_in_force(self, plan: Plan) -> bool:
+        """Record which changes of the saved plan are in force already; True: plan again.
+
+        None of them is sent by a later apply of the same plan.
+        """
+        if not self.options.from_saved_plan or not self._has_whole_picture(plan):
+            return False
+        families = in_force_already(plan, self.options.reviewed or {}, self.memory.applied)
+        if families:
+            await self.store.record_in_force(families)
+        for family in families:
+            self.memory.done.setdefault(family, Outcome.ADOPTED)
+        return bool(families)
+
     def _ask_for_review(self, plan: Plan) -> End | None:
         """Show the first complete plan; after a review only the reviewed changes may be sent."""
         assert self.review is not None
@@ -549,6 +574,7 @@ class _Pass:
         await self._accept_file()
         grounds = await self.store.grounds()
         self.known, self.accepted = grounds.known, grounds.accepted
+        self.memory.applied = grounds.applied
         pauses, ledger = grounds.pauses, self._trusted(grounds.ledger)
         self.retries = replace(grounds.retries, wait_until=self.memory.wait_until)
         self.reads = self.reads.beside(self.known, self.proved)
@@ -629,7 +655,7 @@ class _Pass:
             policy_unreadable=in_force.unreadable,
             allowed=self.options.allowed,
             only=self._included(),
-            reviewed=self.reviewed,
+            reviewed=self._still_reviewed(),
             retries=self.retries,
             file=self.memory.file if self.options.controller or self.released else None,
             controller=self.options.controller,
@@ -638,6 +664,10 @@ class _Pass:
             wall=self.clock.wall(),
             reads_live=self.options.live,
         )
+
+    def _still_reviewed(self) -> Reviewed | None:
+        """Return what the review lets through; None without a review."""
+        return None if self.reviewed is None else not_applied_yet(self.reviewed, self.memory.applied)
 
     def _included(self) -> frozenset[Family] | None:
         """Return the families this plan is about; None for all that are desired.

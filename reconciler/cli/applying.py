@@ -30,12 +30,20 @@ from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired, Family
-from reconciler.core.outcome import SETTLED, Result, exit_status, results
+from reconciler.core.outcome import Result, exit_status, results
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Because, Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
 from reconciler.core.problems import has_visible_text, printable
-from reconciler.core.saved import Reviewed, SavedPlan, covered, moved, reviewed
+from reconciler.core.saved import (
+    AppliedChanges,
+    Reviewed,
+    SavedPlan,
+    covered,
+    moved,
+    not_applied_yet,
+    reviewed,
+)
 from reconciler.core.verdict import Reply
 from reconciler.desired.attention import Trust
 from reconciler.desired.watch import PolicyAccepted, Rejected, Unsure, WatchedPolicy
@@ -222,6 +230,9 @@ class Applying:
 
     def _run(self, state: State, desired: Desired, policy: WatchedPolicy, client: OkxTradingClient) -> Run:
         store = state.account(desired.account, desired.environment, self.order.base.kind)
+        if self.order.saved is not None:
+            changes = (self.order.reviewed or {}).items()
+            store.apply_plan(self.order.saved.id, {family: after for family, (_, after) in changes})
         return Run(
             desired,
             policy,
@@ -281,7 +292,8 @@ class Applying:
 
     async def _survey(self, run: Run) -> None:
         """Make one account's plan before any account is written to, and hold it against the order."""
-        grounds, in_force = await run.store.grounds(), run.rules.in_force
+        grounds, in_force, promised = await run.store.grounds(), run.rules.in_force, self.order.reviewed
+        run.memory.applied = grounds.applied
         plan = await survey(
             run.desired,
             known=grounds.known,
@@ -295,7 +307,7 @@ class Applying:
                 policy_unreadable=in_force.unreadable,
                 allowed=self.order.allowed,
                 only=run.only,
-                reviewed=self.order.reviewed,
+                reviewed=None if promised is None else not_applied_yet(promised, grounds.applied),
                 retries=grounds.retries,
                 accepted=grounds.accepted,
                 wall=run.clock.wall(),
@@ -337,6 +349,7 @@ class Applying:
             allowed=self.order.allowed,
             reason=self.order.reason or "",
             reviewed=self.order.reviewed,
+            from_saved_plan=self.order.saved is not None,
             only=run.only,
             patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
             review_binds=self.answered or self.order.expect is not None,
@@ -390,7 +403,7 @@ class Applying:
         A family that is stale is a reason only beside others: by itself it is skipped.
         """
         found = list(self._objections(run, plan, approved))
-        if found and (moved_by := _stale(plan, self.order.reviewed or {})):
+        if found and (moved_by := _stale(plan, self.order.reviewed or {}, run.memory.applied)):
             found.append(moved_by)
         return joined(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
@@ -554,7 +567,7 @@ def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missin
         return statuses[0]
     if missing and Exit.INVALID in statuses and set(statuses) <= {Exit.DONE, Exit.INVALID}:
         return Exit.INVALID
-    settled = any(result.outcome in SETTLED for told in outcomes for result in told)
+    settled = any(result.settled_now for told in outcomes for result in told)
     if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
         return Exit.PARTLY
     return worst(statuses)
@@ -571,6 +584,7 @@ def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tu
         ended=_why_not_reached(run, signalled),
         chosen=run.chosen,
         reviewed=promised,
+        applied=memory.applied,
     )
 
 
@@ -638,10 +652,10 @@ def joined(problems: Sequence[MmpError]) -> MmpError | None:
     return type(first)(first.code, message, hint, path=first.path)
 
 
-def _stale(plan: Plan, promised: Reviewed) -> PlanStale | None:
+def _stale(plan: Plan, promised: Reviewed, applied: AppliedChanges) -> PlanStale | None:
     """Name the families that are not as the plan file says any more; None when all are."""
     told = "; ".join(
-        f"{change.family}: {moved(change, promised)}"
+        f"{change.family}: {moved(change, promised, applied)}"
         for change in plan.changes
         if change.because is Because.STALE
     )

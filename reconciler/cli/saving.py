@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from reconciler.core.model import Desired, Kind
 from reconciler.core.plan import Plan
 from reconciler.core.problems import json_text, printable
-from reconciler.core.saved import Place, SavedPlan, elsewhere, out_of_time
+from reconciler.core.saved import MAX_EXPIRY, Place, SavedPlan, elsewhere, out_of_time
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import NotRegularFile, read_regular
@@ -55,14 +55,14 @@ def save_plan(path: Path, plan: Plan, context: Context, origin: Origin, *, expir
     Raises UsageError for a time span that is none, MmpError when the file cannot be written.
     """
     from reconciler.report.documents import plan_document
-    from reconciler.report.saved import DEFAULT_EXPIRY, MAX_EXPIRY, saved_document
+    from reconciler.report.saved import DEFAULT_EXPIRY, new_plan_id, saved_document
 
     span = DEFAULT_EXPIRY if expires_s is None else timedelta(seconds=min(expires_s, 2**31))
     if not timedelta(0) < span <= MAX_EXPIRY:
         raise UsageError("expires", f"--expires is more than 0 and at most {MAX_EXPIRY.days} days")
     now = datetime.now(UTC)
     printed = plan_document(plan, context, simulator=origin.simulator)
-    document = saved_document(printed, origin, made_at=now, expires_at=now + span)
+    document = saved_document(printed, origin, plan_id=new_plan_id(), made_at=now, expires_at=now + span)
     _write(path, document)
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from reconciler.core.direction import changed_fields
 from reconciler.core.model import Family
 from reconciler.core.plan import Action, Because, Change, Plan
-from reconciler.core.saved import Reviewed, instant, moved
+from reconciler.core.saved import NONE_APPLIED, AppliedChanges, Reviewed, instant, moved
 from reconciler.core.verdict import Reply
 from reconciler.errors import Exit, worst
 
@@ -40,7 +40,8 @@ WAITING_HOLDS = frozenset({Because.FROZEN, Because.PAUSED})
 class Result:
     """What came of one family. ``code`` is OKX's where it answered, else a word of ours.
 
-    ``partly``: some of its fields were settled, and what is held are the others.
+    ``partly``: some of its fields were settled, and what is held are the others. ``earlier``: the change
+    was settled by an earlier apply of the same plan file.
     """
 
     family: Family
@@ -49,6 +50,12 @@ class Result:
     message: str
     attempts: int
     partly: bool = False
+    earlier: bool = False
+
+    @property
+    def settled_now(self) -> bool:
+        """Whether this apply settled the family."""
+        return self.outcome in SETTLED and not self.earlier
 
 
 def results(
@@ -61,16 +68,23 @@ def results(
     ended: str,
     chosen: frozenset[Family] = frozenset(),
     reviewed: Reviewed | None = None,
+    applied: AppliedChanges = NONE_APPLIED,
 ) -> tuple[Result, ...]:
     """Return one result for every family touched or left, by name.
 
     ``left`` is the plan at the end, ``refusals`` the exchange's words on parked families, ``ended``
     why the pass ended, for families it did not come to. ``chosen`` are the families looked at: one
     that was neither settled nor shown to be in sync is unknown, never left out. ``reviewed`` is what
-    an applied plan file lets through, None when there is none.
+    an applied plan file lets through, None when there is none, and ``applied`` which of that were applied
+    before.
     """
     remaining = {change.family: change for change in left.changes} if left else {}
     found = {
+        family: Result(family, Outcome(one.how.value), ALREADY_APPLIED, one.sentence, 0, earlier=True)
+        for family, one in applied.items()
+        if family in _in_sync(left) & chosen
+    }
+    found |= {
         family: Result(family, outcome, "0", "", attempts.get(family, 0))
         for family, outcome in done.items()
     }
@@ -82,7 +96,8 @@ def results(
             code, partly = change.because.value, done.get(family) in SETTLED
             found[family] = Result(family, Outcome.HELD, code, stays, tries, partly)
         elif change.because is Because.STALE:
-            found[family] = Result(family, Outcome.STALE, "stale", moved(change, reviewed or {}), tries)
+            why = moved(change, reviewed or {}, applied)
+            found[family] = Result(family, Outcome.STALE, "stale", why, tries)
         else:
             found[family] = _unsettled(change, family in uncertain, refusals.get(family), tries, ended)
     for family in chosen - _in_sync(left) - set(found):
@@ -96,7 +111,7 @@ def exit_status(outcomes: tuple[Result, ...], left: Plan | None, ended: Exit = E
     if ended in (Exit.INTERRUPTED, Exit.TERMINATED):
         return ended
     unsettled = [result for result in outcomes if result.outcome not in SETTLED]
-    if unsettled and (len(unsettled) < len(outcomes) or any(result.partly for result in unsettled)):
+    if unsettled and any(result.settled_now or result.partly for result in outcomes):
         return Exit.PARTLY
     waiting = (
         {change.family for change in left.changes if change.because in WAITING_HOLDS} if left else set()
@@ -138,6 +153,9 @@ def _status_of(result: Result, waiting: set[Family], sent: bool) -> Exit:
     refused = result.outcome is Outcome.HELD and result.code != Because.UNREADABLE.value
     return Exit.REFUSED if refused else Exit.FAILED
 
+
+ALREADY_APPLIED = "already-applied"
+"""Code of a change that an earlier apply of the same plan file settled, and that is in force."""
 
 UNCONFIRMED = "a request has no definite answer, so what is in force is not known for certain"
 

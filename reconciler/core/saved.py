@@ -13,13 +13,45 @@ from datetime import datetime, timedelta
 
 from reconciler.core.direction import changed_fields, is_protective, loosest
 from reconciler.core.model import Environment, Family, Setting
-from reconciler.core.plan import Action, Change, Plan, Reason, in_order
+from reconciler.core.plan import Action, Because, Change, Plan, Reason, in_order
+from reconciler.core.records import How
+
+MAX_EXPIRY = timedelta(days=30)
+"""The longest time for which a plan may be applied: a review older than a month is no review of what is
+live today."""
+
+APPLIED_CHANGES_RETENTION = MAX_EXPIRY + timedelta(days=1)
+"""How long it is recorded that a change of a saved plan was applied: longer than that plan may be applied.
+The day is for clocks that differ between machines."""
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """How far the clock of the machine that made a plan or a snapshot may be ahead of this one's."""
 
 Reviewed = Mapping[Family, tuple[Setting | None, Setting]]
 """Before and after of every change that was reviewed, by family."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedChange:
+    """A change of a saved plan is on record as applied, ``at`` that time of day.
+
+    ``how``: by an acknowledged request of that plan, or because live was found as the plan wants it.
+    """
+
+    how: How
+    at: datetime
+
+    @property
+    def sentence(self) -> str:
+        """What is reported of it."""
+        return f"already {self.how.value} at {instant(self.at)}"
+
+
+AppliedChanges = Mapping[Family, AppliedChange]
+"""The changes of one saved plan that are on record as applied, by family."""
+
+NONE_APPLIED: AppliedChanges = {}
+"""No change is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +70,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """A plan as it was saved. ``uid`` is None when nobody had said whose account it is."""
+    """A plan as it was saved. ``id`` differs between any two saved plans, also of the same changes.
 
+    ``uid`` is None when nobody had said whose account it is.
+    """
+
+    id: str
     plan: Plan
     place: Place
     made_at: datetime
@@ -50,7 +86,7 @@ class SavedPlan:
 
 def reviewed(plan: Plan, allowed: Set[Family] = frozenset()) -> Reviewed:
     """Return what a review of ``plan`` approves: requests, adoptions of a changed setting, and held changes
-    once no hold applies.
+    once no hold applies; a stale change is not approved by a review that shows it as such.
 
     ``allowed``: families of which an override was given. Fields that stay tighter in the plan become as the
     file says with it.
@@ -59,8 +95,22 @@ def reviewed(plan: Plan, allowed: Set[Family] = frozenset()) -> Reviewed:
     return {
         change.family: (change.before, change.wanted if change.family in undone else change.after)
         for change in plan.changes
-        if change.is_changed
+        if change.is_changed and change.because is not Because.STALE
     }
+
+
+def not_applied_yet(promised: Reviewed, applied: AppliedChanges) -> Reviewed:
+    """Return what a saved plan still lets through: each of its changes is applied at most once.
+
+    A family that has moved since its change was applied was moved by somebody, so it is stale.
+    """
+    return {family: change for family, change in promised.items() if family not in applied}
+
+
+def in_force_already(plan: Plan, promised: Reviewed, applied: AppliedChanges) -> frozenset[Family]:
+    """Return the families that ``plan`` finds as the saved plan wants them, with no record of that yet."""
+    in_sync = set(plan.unchanged) - set(plan.doubtful)
+    return frozenset(in_sync & not_applied_yet(promised, applied).keys())
 
 
 def covered(plan: Plan) -> frozenset[Family]:
@@ -108,28 +158,46 @@ def elsewhere(saved: Place, here: Place) -> tuple[str, ...]:
 
 def out_of_time(saved: SavedPlan, wall: datetime) -> str | None:
     """Return why the plan's time is not now; None while it may be applied."""
-    if wall >= saved.expires_at:
-        return f"it expired at {instant(saved.expires_at)}"
+    expires_at = min(saved.expires_at, saved.made_at + MAX_EXPIRY)
+    if wall >= expires_at:
+        return f"it expired at {instant(expires_at)}"
     if saved.made_at > wall + CLOCK_TOLERANCE:
         return f"it was made at {instant(saved.made_at)}, which is in the future by this machine's clock"
     return None
 
 
-def moved(change: Change, promised: Reviewed) -> str:
+def moved(change: Change, promised: Reviewed, applied: AppliedChanges = NONE_APPLIED) -> str:
     """Return in one sentence how the family of a stale ``change`` is not as the plan file says."""
     if change.family not in promised:
         return "not a change of the plan file: skipped"
     before, after = promised[change.family]
+    if change.family in applied:
+        return _moved_since(change.in_force, after, applied[change.family])
     if change.after != after:
         return "the plan file wants another value: skipped"
     if before is None or change.before is None:
         was = "nothing" if before is None else "a setting"
         now = "none is" if change.before is None else "one is"
         return f"the plan file found {was} in force, now {now}: skipped"
-    then, now_ = before.canonical(), change.before.canonical()
-    fields = [name.value for name in changed_fields(before, change.before)]
-    differing = ", ".join(f"{name} is {now_[name]}, not {then[name]}" for name in fields)
-    return f"moved since the plan file was made: {differing}: skipped"
+    return f"moved since the plan file was made: {_differing(before, change.before)}: skipped"
+
+
+def _moved_since(now: Setting | None, after: Setting, applied: AppliedChange) -> str:
+    """Return how a family is not as it was when its change was applied."""
+    if now is None:
+        why = "no setting is in force now"
+    elif now == after:
+        why = "another request may have changed it"
+    else:
+        why = f"moved since: {_differing(after, now)}"
+    return f"{applied.sentence}, {why}: not sent again"
+
+
+def _differing(then: Setting, now: Setting) -> str:
+    """Name the fields that are not as they were: ``qtyLimit is 100, not 400``."""
+    was, is_ = then.canonical(), now.canonical()
+    fields = [name.value for name in changed_fields(then, now)]
+    return ", ".join(f"{name} is {is_[name]}, not {was[name]}" for name in fields)
 
 
 def instant(wall: datetime) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,8 +36,6 @@ from reconciler.report.documents import (
 )
 
 DEFAULT_EXPIRY = timedelta(hours=24)
-MAX_EXPIRY = timedelta(days=30)
-"""A review older than a month is no review of what is live today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +46,17 @@ class Origin:
     uid: str | None
 
 
-def saved_document(plan: Document, origin: Origin, *, made_at: datetime, expires_at: datetime) -> Document:
+def new_plan_id() -> str:
+    """Return an id that no other saved plan has: 128 random bits."""
+    return secrets.token_hex(16)
+
+
+def saved_document(
+    plan: Document, origin: Origin, *, plan_id: str, made_at: datetime, expires_at: datetime
+) -> Document:
     """Return a plan's document with what it takes to apply it later."""
     saved = {
+        "id": plan_id,
         "made_at": moment(made_at),
         "expires_at": moment(expires_at),
         "simulator": origin.simulator,
@@ -79,6 +86,7 @@ def read_saved(document: Document, source: str) -> SavedPlan:
         hint = "save it with mmp plan --out FILE"
         raise InvalidInput("plan-not-saved", f"{source} is a plan that was only printed", hint)
     found = SavedPlan(
+        id=saved["id"],
         plan=_plan(document),
         place=Place(
             document["account"],

@@ -323,6 +323,8 @@ def _results_heading(place: str, simulator: bool, paint: Paint) -> list[str]:
 def _result_line(result: Result, width: int, paint: Paint) -> str:
     symbol, tone = _RESULT_LOOK[result.outcome]
     line = f"{paint(head(symbol, result.outcome.value), tone)}{result.family:<{width}}"
+    if result.earlier:
+        return f"{line}  {result.message}"
     if result.outcome in SETTLED:
         tries = f"  ({count(result.attempts, 'attempt')})" if result.attempts > 1 else ""
         return (line + tries).rstrip()
@@ -335,10 +337,11 @@ def _results_summary(outcomes: tuple[Result, ...], finished: bool) -> str:
         return "Nothing was settled, and live is not known for certain."
     if not outcomes:
         return "Nothing to do: everything is as desired."
-    counts = {name: sum(result.outcome is name for result in outcomes) for name in Outcome}
-    told = ", ".join(f"{number} {name.value}" for name, number in counts.items() if number)
-    settled = sum(counts[name] for name in SETTLED)
-    partly = settled > 0 or any(result.partly for result in outcomes)
-    if settled == len(outcomes):
+    now = [result for result in outcomes if not result.earlier]
+    counts = {name.value: sum(result.outcome is name for result in now) for name in Outcome}
+    counts["already applied"] = len(outcomes) - len(now)
+    told = ", ".join(f"{number} {words}" for words, number in counts.items() if number)
+    partly = any(result.settled_now or result.partly for result in outcomes)
+    if all(result.outcome in SETTLED for result in outcomes):
         return f"Done: {told}."
     return f"{'Partly done' if partly else 'Nothing done'}: {told}."

@@ -45,11 +45,21 @@ from reconciler.core.records import (
     PolicyRecord,
     StateSnapshot,
 )
+from reconciler.core.saved import APPLIED_CHANGES_RETENTION
 from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
-from reconciler.ports import NO_ACCEPTING, NO_ROWS, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import (
+    NO_ACCEPTING,
+    NO_ROWS,
+    AppliedMeanwhile,
+    Grounds,
+    NotYet,
+    PausedMeanwhile,
+    Reserved,
+    Signed,
+)
 from reconciler.store import facts, questions
 from reconciler.store.ageing import Ages
 from reconciler.store.engine import Claim, Engine
@@ -65,6 +75,7 @@ from reconciler.store.rows import (
     IdentityRow,
     LiveDocument,
     OverrideRow,
+    PlanChangeRow,
     PolicyRow,
     PresenceRow,
     TurnRow,
@@ -108,6 +119,8 @@ class KeptAccount:
         self._host: str | None = None
         self._reserved: dict[int, AttemptRow] = {}
         self._watch: int | None = None
+        self._plan = ""
+        self._plan_changes: Mapping[Family, Setting] = {}
 
     # -- who ------------------------------------------------------------------------------------
 
@@ -154,6 +167,10 @@ class KeptAccount:
         await self._identity_read(uid)
         self._budget = Budget(self._kind, self._environment, uid)
 
+    def apply_plan(self, plan: str, changes: Mapping[Family, Setting]) -> None:
+        """Record requests and adoptions as changes of the saved plan with this id from now on."""
+        self._plan, self._plan_changes = plan, changes
+
     # -- who controls it ------------------------------------------------------------------------
 
     async def try_control(self, purpose: str) -> bool:
@@ -187,13 +204,16 @@ class KeptAccount:
         """
         budget, whose = self._identified(), questions.identity(*self._key[:2])
         tried = questions.all_tries(budget), questions.newest_acknowledged(budget)
-        asks = (*_asks_known(budget), questions.all_accepted(budget), questions.pauses(budget), *tried)
+        of_plan = (questions.plan_changes(budget, self._plan),) if self._plan else ()
+        others = questions.all_accepted(budget), questions.pauses(budget), *of_plan
+        asks = (*_asks_known(budget), *others, *tried)
         async with self._deciding(whose, *asks, *questions.rate(budget)) as tables:
             identity = await tables.identity(*self._key[:2])
             applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
             kept, tries = await _pauses_on_record(tables, budget), await tables.all_tries(budget)
             acknowledged = await tables.newest_acknowledged(budget)
             accepted = await tables.all_accepted(budget)
+            applied_changes = await tables.plan_changes(budget, self._plan) if self._plan else []
             history = await tables.rate_history(budget)
         ages = self._ages()
         if identity is None and self._host is not None:
@@ -204,6 +224,7 @@ class KeptAccount:
             ledger=facts.ledger_from_rows(history, ages),
             retries=facts.retries_from_rows(tries, acknowledged, ages),
             accepted=facts.accepted_from_rows(accepted),
+            applied=facts.applied_changes(applied_changes),
         )
 
     async def known(self) -> Mapping[Family, Known]:
@@ -243,13 +264,14 @@ class KeptAccount:
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
         accepting: Accepting | None = None,
-    ) -> Reserved | NotYet | PausedMeanwhile:
+    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
         """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or say why not."""
         budget, family = self._identified(), request.family
         asks = (
             questions.pause(budget, family),
             questions.tries_of(budget, family),
             *((questions.accepted_of(budget, family),) if accepting else ()),
+            *((questions.plan_change(budget, self._plan, family),) if self._plan else ()),
             *questions.rate(budget),
         )
         numbers = (AttemptRow, AcceptedRow) if accepting else (AttemptRow,)
@@ -257,6 +279,8 @@ class KeptAccount:
             pause = await tables.pause(budget, family)
             if facts.pauses_request(pause, request.setting, self._engine.clock.wall()):
                 return PausedMeanwhile()
+            if self._plan and await tables.plan_change(budget, self._plan, family) is not None:
+                return AppliedMeanwhile()
             history = await tables.rate_history(budget)
             ages = self._ages()
             ledger = facts.ledger_from_rows(history, ages)
@@ -356,7 +380,15 @@ class KeptAccount:
                 )
                 await tables.put(proof)
             await self._accept_setting(tables, *accepted)
+            await self._record_plan_changes(tables, budget, attempts, adopted, How.ADOPTED)
         return frozenset(adopted)
+
+    async def record_in_force(self, families: Collection[Family]) -> None:
+        """Record that changes of the saved plan were found in force, with nothing to be sent."""
+        budget = self._identified()
+        found = {family: self._plan_changes[family] for family in families}
+        async with self._writing(held=self._lock_name) as tables:
+            await self._record_plan_changes(tables, budget, [], found, How.ADOPTED)
 
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
         """End the open attempts of families that a live read shows to have been superseded."""
@@ -841,6 +873,7 @@ class KeptAccount:
             tries=facts.tries_after(earlier, setting),
             file_sha256=file.sha256,
             file_number=file.number,
+            plan=self._plan,
         )
         await tables.insert(row)
         for old in earlier[:-1]:  # the last one has the count, should this one never be sent
@@ -922,9 +955,10 @@ class KeptAccount:
         tries = await tables.tries_of(budget, row.family)
         changed = [one._replace(tries=0) for one in tries if one.id != row.id]
         row = row._replace(tries=0)
-        proof = None
+        proof, attempts = None, await tables.open_of(budget, row.family)
+        setting = {Family(row.family): setting_of(row)}
+        await self._record_plan_changes(tables, budget, [row, *attempts], setting, How.APPLIED)
         if facts.proves(row, await tables.applied(budget, row.family)):
-            attempts = await tables.open_of(budget, row.family)
             newest = await tables.newest_attempt(budget, row.family)
             changed += facts.ended_by(attempts, ages.reserved_at(row), ages)
             file = file_of(row)
@@ -935,6 +969,29 @@ class KeptAccount:
             return row
         await tables.put(proof)
         return row._replace(resolved=1)
+
+    async def _record_plan_changes(
+        self,
+        tables: Tables,
+        budget: Budget,
+        attempts: Iterable[AttemptRow],
+        in_force: Mapping[Family, Setting],
+        how: How,
+    ) -> None:
+        """Record the changes of saved plans that what is in force applies: of requests, or adopted."""
+        plans = facts.plan_changes_of(attempts, in_force)
+        if how is How.ADOPTED:
+            for family, setting in in_force.items():
+                if self._plan_changes.get(family) == setting:
+                    plans.setdefault(family, set()).add(self._plan)
+        if not plans:
+            return
+        wall = self._engine.clock.wall()
+        for family, of in plans.items():
+            for plan in sorted(of):
+                told = (plan, family, self._account, how.value, wall_text(wall))
+                await tables.put(PlanChangeRow("", *budget_key(budget), *told))
+        await tables.prune_plan_changes(budget, wall_text(wall - APPLIED_CHANGES_RETENTION))
 
     def _proof(
         self,

@@ -39,6 +39,7 @@ from reconciler.core.records import (
     PolicyRecord,
 )
 from reconciler.core.retry import RetryRecord, Tries
+from reconciler.core.saved import AppliedChange
 from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
@@ -51,6 +52,7 @@ from reconciler.store.rows import (
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PlanChangeRow,
     PolicyRow,
     PresenceRow,
     TurnRow,
@@ -264,6 +266,7 @@ def lost_attempts(
             tries=0,
             file_sha256="",
             file_number=0,
+            plan="",
         )
         for family, retired, resolved in (*[pacing] * BURST, *doubts)
     ]
@@ -283,6 +286,29 @@ def doubt_of_newcomer(
     # The stamp of the loss, not of now; aged anew under its own id it only seems younger.
     newest = max(landing, key=lambda row: row.id)
     return newest._replace(account=account, family=family, retired=1, resolved=0)
+
+
+def plan_changes_of(
+    attempts: Iterable[AttemptRow], in_force: Mapping[Family, Setting]
+) -> dict[Family, set[str]]:
+    """Return the saved plans of which these attempts brought about what is proven in force, by family.
+
+    An attempt without an answer counts when its setting is proven, whoever proved it: the request, or
+    another one of the same setting, took effect.
+    """
+    plans: dict[Family, set[str]] = {}
+    for row in attempts:
+        family = Family(row.family)
+        if row.plan and in_force.get(family) == setting_of(row):
+            plans.setdefault(family, set()).add(row.plan)
+    return plans
+
+
+def applied_changes(rows: Iterable[PlanChangeRow]) -> dict[Family, AppliedChange]:
+    """Return the changes of one saved plan that were applied, by family."""
+    return {
+        Family(row.family): AppliedChange(How(row.how), datetime.fromisoformat(row.at_wall)) for row in rows
+    }
 
 
 def attempt_record(row: AttemptRow) -> AttemptRecord:

@@ -22,6 +22,7 @@ from reconciler.store.rows import (
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PlanChangeRow,
     PolicyRow,
     PresenceRow,
     RowKind,
@@ -62,6 +63,7 @@ _IDENTITY = _select(IdentityRow)
 _ATTEMPTS = _select(AttemptRow)
 _APPLIED = _select(AppliedRow)
 _ACCEPTED = _select(AcceptedRow)
+_PLAN_CHANGES = _select(PlanChangeRow)
 _POLICIES = _select(PolicyRow)
 _FILES = _select(FileRow)
 _LIVE = _select(LiveDocument)
@@ -129,6 +131,17 @@ def accepted_of(budget: Budget, family: str) -> Question:
     """Select those of one family, in the order they passed the guard."""
     text = f"{_ACCEPTED} WHERE {_OF_USER} AND family=? ORDER BY id"
     return Question(text, (*budget_key(budget), family))
+
+
+def plan_changes(budget: Budget, plan: str) -> Question:
+    """Select the changes of a saved plan that were applied."""
+    return Question(f"{_PLAN_CHANGES} WHERE {_OF_USER} AND plan=?", (*budget_key(budget), plan))
+
+
+def plan_change(budget: Budget, plan: str, family: str) -> Question:
+    """Select the change of one family."""
+    key = (*budget_key(budget), plan, family)
+    return Question(f"{_PLAN_CHANGES} WHERE {_OF_USER} AND plan=? AND family=?", key)
 
 
 def newest_policy(budget: Budget) -> Question:

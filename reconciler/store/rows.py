@@ -58,8 +58,8 @@ class AttemptRow(NamedTuple):
     ``limited``: the exchange refused it for its rate. ``retired``: it affects no slot any more.
     ``resolved``: it no longer leaves its family in doubt. ``tries``: the consecutive attempts at this
     setting without a definite success, up to this one; 0 where it does not count, or not any more.
-    ``file_sha256`` and ``file_number``: the version of the settings file it came from. Flags are 0 or 1,
-    walls ISO 8601 UTC.
+    ``file_sha256`` and ``file_number``: the version of the settings file it came from. ``plan``: the id of
+    the saved plan that it is a change of, "" without one. Flags are 0 or 1, walls ISO 8601 UTC.
     """
 
     checksum: str
@@ -89,6 +89,7 @@ class AttemptRow(NamedTuple):
     tries: int
     file_sha256: str
     file_number: int
+    plan: str
 
 
 class AppliedRow(NamedTuple):
@@ -138,6 +139,23 @@ class AcceptedRow(NamedTuple):
     file_number: int
     digest: str
     override: str
+    at_wall: str
+
+
+class PlanChangeRow(NamedTuple):
+    """A change of a saved plan was applied: acknowledged, or found in force. It is never sent again.
+
+    ``how`` says which. ``account`` is the name it was applied under, for people.
+    """
+
+    checksum: str
+    kind: str
+    environment: str
+    uid: str
+    plan: str
+    family: str
+    account: str
+    how: str
     at_wall: str
 
 
@@ -257,6 +275,7 @@ AnyRow = (
     | AttemptRow
     | AppliedRow
     | AcceptedRow
+    | PlanChangeRow
     | PolicyRow
     | FileRow
     | LiveDocument
@@ -276,6 +295,7 @@ TABLES: Mapping[RowKind, str] = {
     AttemptRow: "attempts",
     AppliedRow: "applied",
     AcceptedRow: "accepted",
+    PlanChangeRow: "plan_changes",
     PolicyRow: "policies",
     FileRow: "files",
     LiveDocument: "live",
@@ -401,6 +421,8 @@ def _name(row: AnyRow) -> str:
             return str(number)
         case AppliedRow() | PauseRow():
             return f"{row.uid}/{row.environment}/{row.family}"
+        case PlanChangeRow():
+            return f"{row.uid}/{row.environment}/{row.plan}/{row.family}"
         case FileRow():
             return f"{row.uid}/{row.environment}/{row.sha256}"
         case _:

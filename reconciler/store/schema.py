@@ -53,7 +53,8 @@ _FIRST: Migration = (
         resolved INTEGER NOT NULL,
         tries INTEGER NOT NULL,
         file_sha256 TEXT NOT NULL,
-        file_number INTEGER NOT NULL
+        file_number INTEGER NOT NULL,
+        plan TEXT NOT NULL
     ) STRICT""",
     """CREATE TABLE applied (
         checksum TEXT NOT NULL,
@@ -93,6 +94,18 @@ _FIRST: Migration = (
         override TEXT NOT NULL,
         at_wall TEXT NOT NULL
     ) STRICT""",
+    """CREATE TABLE plan_changes (
+        checksum TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        family TEXT NOT NULL,
+        account TEXT NOT NULL,
+        how TEXT NOT NULL,
+        at_wall TEXT NOT NULL,
+        PRIMARY KEY (kind, environment, uid, plan, family)
+    ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE policies (
         checksum TEXT NOT NULL,
         id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -24,6 +24,7 @@ from reconciler.store.rows import (
     LiveDocument,
     OverrideRow,
     PauseRow,
+    PlanChangeRow,
     PolicyRow,
     PresenceRow,
     Row,
@@ -155,6 +156,20 @@ class Tables:
     async def drop_accepted(self, numbers: Sequence[int]) -> None:
         """Forget settings that passed the guard, by the ids of their rows."""
         await self._transaction.run_each("DELETE FROM accepted WHERE id=?", [(one,) for one in numbers])
+
+    async def plan_changes(self, budget: Budget, plan: str) -> list[PlanChangeRow]:
+        """Return the changes of a saved plan that were applied."""
+        return await self._all(PlanChangeRow, questions.plan_changes(budget, plan))
+
+    async def plan_change(self, budget: Budget, plan: str, family: str) -> PlanChangeRow | None:
+        """Return that of one family; None while it was not applied."""
+        return await self._one(PlanChangeRow, questions.plan_change(budget, plan, family))
+
+    async def prune_plan_changes(self, budget: Budget, before: str) -> None:
+        """Forget changes of saved plans that were applied before a time of day."""
+        await self._transaction.run(
+            f"DELETE FROM plan_changes WHERE {_OF_USER} AND at_wall < ?", (*budget_key(budget), before)
+        )
 
     async def newest_policy(self, budget: Budget) -> PolicyRow | None:
         """Return the policy that was recorded last."""
@@ -386,6 +401,7 @@ _INSERTS = {kind: _insert(kind) for kind in TABLES}
 _PUTS = {
     IdentityRow: _put(IdentityRow, ("account", "environment")),
     AppliedRow: _put(AppliedRow, ("kind", "environment", "uid", "family")),
+    PlanChangeRow: _put(PlanChangeRow, ("kind", "environment", "uid", "plan", "family")),
     FileRow: _put(FileRow, ("kind", "environment", "uid", "sha256")),
     LiveDocument: _put(LiveDocument, ("account", "environment", "kind")),
     PauseRow: _put(PauseRow, ("kind", "environment", "uid", "family")),

@@ -31,7 +31,7 @@ from reconciler.core.pacing import (
 )
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import Exit, StateForeign, StateLocked
-from reconciler.ports import AccountStore, NotYet, PausedMeanwhile, Reserved
+from reconciler.ports import AccountStore, AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.locks import StoreMisuse
 from tests.contract.stores import (
     BTC,
@@ -91,7 +91,7 @@ class Process:
 
     def reserve(
         self, quantity: str = "100", family: Family = BTC, *, assume_idle: bool = True, keep_free: int = 0
-    ) -> Reserved | NotYet | PausedMeanwhile:
+    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
         request = signed(quantity, family)
         return asyncio.run(self.store.reserve(request, assume_idle=assume_idle, keep_free=keep_free))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from reconciler.report.saved import integrity
-from tests.e2e.rig import LIVE, Desk, Exchange, configured, simulator
+from tests.e2e.rig import LIVE, Desk, Ended, Exchange, configured, eventually, simulator
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +37,11 @@ def planned(desk: Desk) -> Desk:
     desk.wants(TIGHTER)
     assert desk.mmp("plan", "--out", "plan.json").status == 0
     return desk
+
+
+def codes(ended: Ended) -> dict[str, str]:
+    """Return the code of each family's result."""
+    return {result["family"]: result["code"] for result in ended.document["results"]}
 
 
 def edit(desk: Desk, change: Callable[[dict[str, Any]], None], *, sealed: bool = False) -> None:
@@ -63,7 +69,12 @@ def test_a_family_that_has_moved_is_skipped_and_the_others_proceed(
     assert sorted(exchange.written()) == ["BTC-USD", "SOL-USD_UM"], "nothing else was written"
     assert exchange.live()["ETH-USD"] == "5000/2000/300"
     again = planned.mmp(*APPLY)
-    assert (again.status, again.outcomes) == (5, {"ETH-USD": "stale"}), "nothing is left but what moved"
+    assert (again.status, again.outcomes) == (5, ended.outcomes), "nothing is left but what moved"
+    assert codes(again) == {
+        "BTC-USD": "already-applied",
+        "ETH-USD": "stale",
+        "SOL-USD_UM": "already-applied",
+    }
 
 
 def test_when_everything_has_moved_nothing_is_sent(planned: Desk, exchange: Exchange) -> None:
@@ -127,6 +138,74 @@ def test_a_reply_of_our_own_that_is_lost_makes_nothing_stale(
     ended = desk.mmp(*APPLY)
     assert (ended.status, ended.outcomes) == (0, {"BTC-USD": outcome}), ended.stderr
     assert exchange.live()["BTC-USD"] == LIVE
+
+
+# ---- applied once -------------------------------------------------------------------------------
+
+
+def test_a_rerun_of_a_plan_never_sends_again_what_the_desk_has_put_back(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/400", "ETH-USD": "5s/2s/90"})
+    assert desk.mmp("plan", "--out", "plan.json").status == 0
+    assert desk.mmp(*APPLY).status == 0
+    sent = exchange.written()
+    rerun = desk.mmp("apply", "plan.json", "--yes")
+    assert (rerun.status, exchange.written()) == (0, sent)
+    assert "BTC-USD  already applied at 20" in rerun.stdout
+    assert "Done: 2 already applied." in rerun.stdout
+    exchange.change("BTC-USD", LIVE)
+    moved = desk.mmp(*APPLY)
+    assert (moved.status, exchange.written()) == (5, sent), moved.stdout
+    assert moved.outcomes == {"BTC-USD": "stale", "ETH-USD": "applied"}
+    told = {result["family"]: result["message"] for result in moved.document["results"]}
+    assert told["BTC-USD"].startswith("already applied at 20")
+    assert told["BTC-USD"].endswith("moved since: qtyLimit is 100, not 400: not sent again")
+    assert exchange.live()["BTC-USD"] == LIVE
+    desk.mmp("plan", "--out", "plan.json")
+    assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "applied"}, "a new plan is a new review"
+
+
+def test_a_rerun_sends_only_what_was_never_acknowledged(planned: Desk, exchange: Exchange) -> None:
+    assert planned.mmp(*APPLY, "--family", "BTC-*").outcomes == {"BTC-USD": "applied"}
+    rest = planned.mmp(*APPLY)
+    assert (rest.status, rest.outcomes) == (0, dict.fromkeys(THREE, "applied")), rest.stderr
+    assert codes(rest) == {"BTC-USD": "already-applied", "ETH-USD": "0", "SOL-USD_UM": "0"}
+    assert sorted(exchange.written()) == sorted(THREE)
+
+
+def test_what_was_found_in_force_is_not_sent_by_a_rerun_either(desk: Desk, exchange: Exchange) -> None:
+    """Once it is adopted, once another apply of the file has applied it before the plan."""
+    desk.wants({"BTC-USD": "5s/2s/400", "ETH-USD": "5s/2s/400"})
+    assert desk.mmp("plan", "--out", "plan.json").status == 0
+    exchange.change("BTC-USD", "5000/2000/400")
+    assert desk.mmp("apply", "--yes", "--assume-idle", "--family", "ETH-*").status == 0
+    ended = desk.mmp(*APPLY)
+    assert (ended.status, set(ended.outcomes.values())) == (0, {"adopted"})
+    sent = exchange.written()
+    for family in ("BTC-USD", "ETH-USD"):
+        exchange.change(family, LIVE)
+    moved = desk.mmp(*APPLY)
+    assert (moved.status, set(moved.outcomes.values())) == (5, {"stale"})
+    assert (sent, exchange.written()) == (["ETH-USD"], ["ETH-USD"])
+
+
+def test_a_controller_that_finds_the_change_of_a_killed_apply_applies_it_for_good(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/400"})
+    assert desk.mmp("plan", "--out", "plan.json").status == 0
+    exchange.tell("fault", fault="set/slow@30")
+    applying = desk.start(*APPLY)
+    eventually(lambda: exchange.live()["BTC-USD"] != LIVE, 30.0, "the request to take effect")
+    applying.kill()
+    running = desk.start("run", "--interval", "1s", "--assume-idle")
+    eventually(lambda: "adopted" in running.err.read_text(), 60.0, "run to find what was applied")
+    running.signal(signal.SIGTERM)
+    running.wait()
+    exchange.change("BTC-USD", LIVE)
+    sent = exchange.written()
+    assert (desk.mmp(*APPLY).status, exchange.written()) == (5, sent)
 
 
 def test_a_plan_of_some_families_says_nothing_about_the_others(desk: Desk, exchange: Exchange) -> None:

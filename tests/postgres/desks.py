@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.core.model import Environment, Family, Kind, Known, Never
 from reconciler.core.verdict import AttemptStatus
-from reconciler.ports import NotYet, PausedMeanwhile, Reserved
+from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.account import KeptAccount
 from reconciler.store.postgres.state import PostgresState, open_state
 from tests.contract.stores import (
@@ -36,7 +36,7 @@ class Desk:
 
     async def reserve(
         self, quantity: str = "100", family: Family = BTC
-    ) -> Reserved | NotYet | PausedMeanwhile:
+    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
         return await self.store.reserve(signed(quantity, family), assume_idle=True)
 
     async def applied(self, quantity: str = "100", family: Family = BTC) -> int:

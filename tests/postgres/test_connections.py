@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from reconciler.errors import StateUnavailable
-from reconciler.ports import NotYet, PausedMeanwhile, Reserved
+from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.engine import Claim
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Transaction
@@ -357,7 +357,7 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
                 waiting.append(asyncio.create_task(b.reserve()))
                 await until_one_waits_for_a_lock()
 
-            waiting: list[asyncio.Task[Reserved | NotYet | PausedMeanwhile]] = []
+            waiting: list[asyncio.Task[Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile]] = []
             monkeypatch.setattr(a.store, "_prune", waited_for)  # the last before its COMMIT
             noted(monkeypatch, said)
             assert isinstance(await a.reserve(), Reserved)

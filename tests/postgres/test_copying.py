@@ -60,6 +60,7 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     await store.reserve(signed("5"), assume_idle=True, accepting=accepting)
     sol = {Family("SOL-USD_UM"): setting("7")}
     accepted = {family: Accepting(one) for family, one in sol.items()}
+    store.apply_plan("a" * 32, sol)
     await store.adopt(sol, read_begun_at=clock.time, accepting=accepted)
     await store.record_live(LiveRead(clock.time, {BTC: LiveRow(setting("3"))}))
     await store.pause([BTC], until=NOON + timedelta(days=1), reason="by hand")
@@ -102,6 +103,7 @@ async def seen(store: KeptAccount) -> list[object]:
         sorted(sent.hi for sent in snapshot.ledger.sent) if snapshot.ledger else None,
         *(await store.pauses(), await store.overrides(9), await store.strips(NOON)),
         *(await store.policies(9), accepted),
+        (await store.grounds()).applied,
         *((await store.grounds()).retries.tries, await store.accept_file("abc", changed=True)),
     ]
 
@@ -121,6 +123,8 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             assert all(counts.values()), counts
             here = other.state.account("main", Environment.LIVE, Kind.OKX)
             await here.identify(UID, HOST)
+            for store in (here, there):
+                store.apply_plan("a" * 32, {})
             assert await seen(here) == await seen(there)
             slots = [await store.reserve(signed("6", ETH), assume_idle=True) for store in (here, there)]
             assert isinstance(slots[0], NotYet)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import MmpError, StateRefused, StateUnavailable
-from reconciler.ports import NotYet, PausedMeanwhile, Reserved
+from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.engine import Claim
 from reconciler.store.postgres import connections, schema
 from reconciler.store.postgres.rights import refuse_unwritable
@@ -157,7 +157,7 @@ def test_what_it_or_the_server_refuses_is_told_as_refused(
     assert said in problem.message
 
 
-async def reserved_in_the_end(one: Desk) -> Reserved | NotYet | PausedMeanwhile:
+async def reserved_in_the_end(one: Desk) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
     """Ask until the state answers: PgBouncer believes for a moment that its server is still away."""
     for _ in range(20):
         with suppress(StateUnavailable):

@@ -27,7 +27,7 @@ from reconciler.core.target import DriftPolicy, target
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.errors import StateUnavailable
 from reconciler.okx import codes, replies
-from reconciler.ports import NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved, Signed
 from reconciler.store import account, ageing, facts
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import Ages, FirstSights, Stamp
@@ -387,8 +387,12 @@ class _MarkingFirst:
     def __init__(self, store: Any) -> None:
         self._store = store
 
-    async def reserve(self, request: Any, **how: Any) -> Reserved | NotYet | PausedMeanwhile:
-        slot: Reserved | NotYet | PausedMeanwhile = await self._store.reserve(request, **how)
+    async def reserve(
+        self, request: Any, **how: Any
+    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+        slot: Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile = await self._store.reserve(
+            request, **how
+        )
         if isinstance(slot, Reserved):
             applied = AttemptStatus.APPLIED
             await self._store.settle(

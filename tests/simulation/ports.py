@@ -30,7 +30,15 @@ from reconciler.core.records import Holder
 from reconciler.core.retry import NO_TRIES
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.okx.codes import fact
-from reconciler.ports import NO_ACCEPTING, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import (
+    NO_ACCEPTING,
+    AppliedMeanwhile,
+    Grounds,
+    NotYet,
+    PausedMeanwhile,
+    Reserved,
+    Signed,
+)
 from reconciler.simulator.messages import Envelope, Said
 from reconciler.store.account import KeptAccount
 from tests.simulation import checkers, guard_checkers
@@ -218,7 +226,7 @@ class WatchedStore:
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
         accepting: Accepting | None = None,
-    ) -> Reserved | NotYet | PausedMeanwhile:
+    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
         process = self._process
         process.call("store.reserve")
         basis = Basis.of(process, request.family, self._last_known)
@@ -288,6 +296,10 @@ class WatchedStore:
         )
         process.perhaps_die()
         return adopted
+
+    async def record_in_force(self, families: Collection[Family]) -> None:
+        self._process.call("store.record_in_force")
+        await self._store.record_in_force(families)
 
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
         process = self._process

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from reconciler.core.model import NO_FILE, Accepting, Family, FileVersion, LiveRead, Setting
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable
-from reconciler.ports import NO_ACCEPTING, Grounds, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import (
+    NO_ACCEPTING,
+    AppliedMeanwhile,
+    Grounds,
+    NotYet,
+    PausedMeanwhile,
+    Reserved,
+    Signed,
+)
 from reconciler.store.account import KeptAccount
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
 from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
@@ -406,7 +414,7 @@ class PostgresStore(WatchedStore):
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
         accepting: Accepting | None = None,
-    ) -> Reserved | NotYet | PausedMeanwhile:
+    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
         process, auditor = self._process, self._world.auditor
         process.call("store.reserve")
         process.pauses_between_reads()

@@ -51,6 +51,7 @@ SAVED_PLAN = saved_document(
         plan_of({BTC: setting("5000/2000/100")}), Context("openapi.okx.com", "mmp.yaml", "0" * 64)
     ),
     Origin(simulator=False, uid=None),
+    plan_id="a" * 32,
     made_at=MADE_AT,
     expires_at=MADE_AT + timedelta(hours=1),
 )

@@ -30,7 +30,9 @@ from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.saved import (
+    APPLIED_CHANGES_RETENTION,
     CLOCK_TOLERANCE,
+    MAX_EXPIRY,
     Place,
     SavedPlan,
     covered,
@@ -180,17 +182,20 @@ def test_a_review_approves_requests_and_what_is_held_but_nothing_that_needs_no_r
         plan,
         changes=(
             *plan.changes,
-            replace(change(), family=Family("X-Y"), action=Action.ADOPT),
-            replace(change(), family=Family("Y-Z"), action=Action.ADOPT, fields=(Field.QTY_LIMIT,)),
+            replace(change(because=None), family=Family("X-Y"), action=Action.ADOPT),
+            replace(
+                change(because=None), family=Family("Y-Z"), action=Action.ADOPT, fields=(Field.QTY_LIMIT,)
+            ),
+            replace(change(), family=Family("Z-A")),
         ),
     )
     assert set(reviewed(adopted)) == {BTC, SOL, Family("Y-Z")}
     assert reviewed(adopted)[BTC] == (A, B)
-    assert covered(adopted) == {BTC, ETH, SOL, Family("X-Y"), Family("Y-Z")}
+    assert covered(adopted) == {BTC, ETH, SOL, Family("X-Y"), Family("Y-Z"), Family("Z-A")}
 
 
 def test_an_override_approves_what_the_file_says_where_a_field_stays_tighter() -> None:
-    stays = replace(change(A, B), desired=C)
+    stays = replace(change(A, B, because=Because.POLICY), desired=C)
     refusal = Refusal(Kind.LOOSEN, BTC, "loosening.maxFactor", "×10", "×2")
     plan = replace(plan_of({BTC: B}), changes=(stays,), left_tighter=(refusal,))
     assert reviewed(plan) == {BTC: (A, B)}
@@ -340,8 +345,15 @@ MOMENT = timedelta(milliseconds=1)
     ],
 )
 def test_a_plan_has_its_time(wall: datetime, says: str | None) -> None:
-    saved = SavedPlan(plan_of({BTC: A}), PLACE, WALL, WALL + timedelta(hours=24), None, "0.1.0")
+    saved = SavedPlan("a" * 32, plan_of({BTC: A}), PLACE, WALL, WALL + timedelta(hours=24), None, "0.1.0")
     assert out_of_time(saved, wall) == says
+
+
+def test_no_plan_may_be_applied_for_longer_than_its_changes_are_remembered() -> None:
+    saved = SavedPlan("a" * 32, plan_of({BTC: A}), PLACE, WALL, WALL + 2 * MAX_EXPIRY, None, "0.1.0")
+    assert out_of_time(saved, WALL + MAX_EXPIRY - MOMENT) is None
+    assert out_of_time(saved, WALL + MAX_EXPIRY) == "it expired at 2026-03-31 03:00:00Z"
+    assert APPLIED_CHANGES_RETENTION > MAX_EXPIRY + CLOCK_TOLERANCE
 
 
 @pytest.mark.parametrize(("uid", "code"), [("7", None), ("8", "wrong-account"), (None, None)])

@@ -64,6 +64,7 @@ def saved(plan: Plan, context: Context = CONTEXTS[0], origin: Origin = Origin(Fa
     document = saved_document(
         plan_document(plan, context, simulator=origin.simulator),
         origin,
+        plan_id="a" * 32,
         made_at=WALL,
         expires_at=WALL + timedelta(hours=24),
     )
@@ -381,6 +382,7 @@ def test_a_plan_is_stale_by_its_config_only_where_that_can_be_read(
     document = saved_document(
         plan_document(SAMPLE, Context(HOST, "mmp.yaml", _sha256(b"as planned"))),
         Origin(False, None),
+        plan_id="a" * 32,
         made_at=made_at,
         expires_at=made_at + timedelta(hours=1),
     )

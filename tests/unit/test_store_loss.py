@@ -12,7 +12,7 @@ from reconciler.core.model import Confirmed, Environment, Family, Kind, Known, N
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateUnavailable
-from reconciler.ports import NotYet, PausedMeanwhile, Reserved
+from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.account import KeptAccount
 from reconciler.store.rows import AttemptRow, IdentityRow
 from reconciler.store.sqlite import MemoryDisk, SqliteState
@@ -42,7 +42,9 @@ class World:
         asyncio.run(noticed())
         self.state._tables.lost = False
 
-    def reserve(self, quantity: str = "1", family: Family = BTC) -> Reserved | NotYet | PausedMeanwhile:
+    def reserve(
+        self, quantity: str = "1", family: Family = BTC
+    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
         return asyncio.run(self.store.reserve(signed(quantity, family), assume_idle=True))
 
     def settle(self, attempt: int, status: AttemptStatus = AttemptStatus.APPLIED) -> None:

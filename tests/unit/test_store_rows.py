@@ -20,6 +20,7 @@ from reconciler.store.rows import (
     AppliedRow,
     IdentityRow,
     LiveDocument,
+    PlanChangeRow,
     PresenceRow,
     RowDamaged,
     check,
@@ -51,6 +52,12 @@ def test_a_sealed_row_is_believed_and_every_other_is_not() -> None:
         with pytest.raises(RowDamaged) as refused:
             verified(good._replace(**{column: "x"}))
         assert refused.value.place.startswith("identity row ")
+
+
+def test_a_damaged_change_of_a_saved_plan_is_named_by_its_plan_and_family() -> None:
+    damaged = PlanChangeRow("", "okx", "live", "7", "a" * 32, "BTC-USD", "main", "applied", "w")
+    with pytest.raises(RowDamaged, match=f"plan_changes row 7/live/{'a' * 32}/BTC-USD"):
+        verified(damaged)
 
 
 def test_what_is_remembered_of_a_row_is_of_its_table_alone() -> None:

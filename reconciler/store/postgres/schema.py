@@ -82,7 +82,8 @@ _FIRST: Migration = (
         resolved bigint NOT NULL,
         tries bigint NOT NULL,
         file_sha256 text NOT NULL,
-        file_number bigint NOT NULL
+        file_number bigint NOT NULL,
+        plan text NOT NULL
     )""",
     """CREATE TABLE mmp.applied (
         checksum text NOT NULL,
@@ -121,6 +122,18 @@ _FIRST: Migration = (
         digest text NOT NULL,
         override text NOT NULL,
         at_wall text NOT NULL
+    )""",
+    """CREATE TABLE mmp.plan_changes (
+        checksum text NOT NULL,
+        kind text NOT NULL,
+        environment text NOT NULL,
+        uid text NOT NULL,
+        plan text NOT NULL,
+        family text NOT NULL,
+        account text NOT NULL,
+        how text NOT NULL,
+        at_wall text NOT NULL,
+        PRIMARY KEY (kind, environment, uid, plan, family)
     )""",
     """CREATE TABLE mmp.policies (
         checksum text NOT NULL,
