@@ -87,6 +87,7 @@ def apply(
     policy_file: str | None,
     no_policy: str | None,
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     lock_timeout: float,
     base_url: str,
     allow_hosts: tuple[str, ...],
@@ -149,7 +150,7 @@ def apply(
     if loaded is not None and no_live and loaded.saved.plan.basis is not Basis.LAST_APPLIED:
         raise UsageError("no-live-plan", "--no-live is only for a plan that was made with it")
     order = Order(
-        state=state_place(state, config),
+        state=state_place(state, config, allow_filesystems),
         base=base,
         lock_timeout_s=lock_timeout,
         live=not no_live,

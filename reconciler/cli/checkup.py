@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reconciler.cli import doors
 from reconciler.cli.account_policy import missing_error
-from reconciler.cli.options import PostgresUrl, StatePlace
+from reconciler.cli.options import PostgresUrl, StateFile, StatePlace
 from reconciler.clock import SystemClock
 from reconciler.core import doctor
 from reconciler.core.doctor import Finding, Purpose
@@ -215,7 +215,7 @@ def _unreachable(host: str, reply: Reply) -> MmpError:
 
 
 def _group_access(place: StatePlace) -> Iterator[Finding]:
-    group = group_of(str(place)) if isinstance(place, Path) else None
+    group = group_of(str(place)) if isinstance(place, StateFile) else None
     if group is not None:
         yield doctor.group_access(group)
 
@@ -225,7 +225,7 @@ async def _refuse_unwritable(place: StatePlace) -> None:
     if isinstance(place, PostgresUrl):
         await doors.refuse_unwritable(place.text)
     else:
-        _refuse_unwritable_file(place)
+        _refuse_unwritable_file(place.path)
 
 
 def _refuse_unwritable_file(place: Path) -> None:

@@ -40,6 +40,7 @@ def doctor(
     config: tuple[str, ...],
     policy_file: str | None,
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     base_url: str,
     allow_hosts: tuple[str, ...],
     purpose: str,
@@ -78,7 +79,7 @@ def doctor(
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     examination = Examination(
         base=doors.base_url(base_url, allow_hosts),
-        state=state_place(state, config),
+        state=state_place(state, config, allow_filesystems),
         policy_file=policy_file,
         purpose=Purpose(purpose),
         allow_withdraw=allow_withdraw,

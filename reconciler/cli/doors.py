@@ -6,13 +6,12 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import PostgresUrl, StatePlace, config_paths
+from reconciler.cli.options import PostgresUrl, StateFile, StatePlace, config_paths
 from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
 from reconciler.core.strips import MAX_GAP_S
@@ -279,11 +278,12 @@ async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float, ma
 
     boot = boot_identity()
     match place:
-        case Path():
+        case StateFile(path, allow_filesystems):
             from reconciler.store.sqlite import open_state as open_sqlite
 
             return open_sqlite(
-                str(place),
+                str(path),
+                allow_filesystems=allow_filesystems,
                 clock=clock,
                 boot=boot,
                 lock_timeout_s=lock_timeout_s,
@@ -302,10 +302,10 @@ async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
 
     boot = boot_identity()
     match place:
-        case Path():
+        case StateFile(path, allow_filesystems):
             from reconciler.store.sqlite import open_existing as open_sqlite
 
-            return open_sqlite(str(place), clock=clock, boot=boot)
+            return open_sqlite(str(path), clock=clock, boot=boot, allow_filesystems=allow_filesystems)
         case PostgresUrl(text):
             state: State | None = await postgres().open_existing(text, clock=clock, boot=boot)
             return state

@@ -46,6 +46,7 @@ MAX_LIMIT = 10_000
 def history(
     config: tuple[str, ...],
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     glob: str,
     limit: int,
     output_format: str,
@@ -72,7 +73,7 @@ def history(
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    place = state_place(state, config)
+    place = state_place(state, config, allow_filesystems)
     histories = asyncio.run(_histories(desired, place, limit, glob))
     pairs = list(zip(desired, histories, strict=True))
     if out.json:

@@ -101,6 +101,7 @@ def import_(
     adopt: bool,
     policy_file: str | None,
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     lock_timeout: float,
     base_url: str,
     allow_hosts: tuple[str, ...],
@@ -138,7 +139,7 @@ def import_(
     asked = Asked(
         path=path,
         naming=Naming(account, Environment(environment), prefix),
-        state=state_place(state, () if path == STDOUT else (path,)),
+        state=state_place(state, () if path == STDOUT else (path,), allow_filesystems),
         lock_timeout_s=lock_timeout,
         base=doors.base_url(base_url, allow_hosts),
         adopt=adopt,

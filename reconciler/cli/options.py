@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,7 +44,19 @@ class PostgresUrl:
         return f"{POSTGRES_SCHEME}://{before.partition('://')[2].rpartition('@')[2]}"
 
 
-StatePlace = Path | PostgresUrl
+@dataclass(frozen=True, slots=True)
+class StateFile:
+    """The path of a state file, and the types of file systems it may be on beside the usual local ones."""
+
+    path: Path
+    allow_filesystems: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        """Return the path."""
+        return str(self.path)
+
+
+StatePlace = StateFile | PostgresUrl
 """Where a state is kept: the form of ``--state`` says which engine keeps it."""
 
 
@@ -124,6 +136,14 @@ no_policy_option = click.option(
     help="Give up the policy on record whose file is missing: its hash, of which 12 digits are enough.",
 )
 
+filesystem_option = click.option(
+    "--allow-filesystem",
+    "allow_filesystems",
+    multiple=True,
+    metavar="TYPE",
+    help="Accept a state file on a file system of this type, beside the usual local ones.",
+)
+
 state_options = together(
     click.option(
         "--state",
@@ -131,6 +151,7 @@ state_options = together(
         metavar="PATH|postgresql://…",
         help="State: a file, or a PostgreSQL database. [default: .mmp/state.db beside the first config]",
     ),
+    filesystem_option,
     click.option(
         "--lock-timeout",
         type=Duration(),
@@ -205,19 +226,22 @@ def config_paths(config: tuple[str, ...]) -> tuple[str, ...]:
     return config or (DEFAULT_CONFIG,)
 
 
-def state_place(state: str | None, config: tuple[str, ...]) -> StatePlace:
+def state_place(
+    state: str | None, config: tuple[str, ...], allow_filesystems: Sequence[str] = ()
+) -> StatePlace:
     """Return where the state is: as given, else ``.mmp/state.db`` beside (or in) the first config."""
+    allowed = frozenset(allow_filesystems)
     if state is not None:
-        return _named_place(state)
+        return _named_place(state, allowed)
     first = Path(config_paths(config)[0])
     folder = first if first.is_dir() else first.parent
-    return folder / ".mmp" / "state.db"
+    return StateFile(folder / ".mmp" / "state.db", allowed)
 
 
-def _named_place(state: str) -> StatePlace:
+def _named_place(state: str, allow_filesystems: frozenset[str]) -> StatePlace:
     scheme, separator, _ = state.partition("://")
     if not separator:
-        return Path(state)
+        return StateFile(Path(state), allow_filesystems)
     if scheme == POSTGRES_SCHEME:
         return PostgresUrl(state)
     raise UsageError(

@@ -40,6 +40,7 @@ def pause(
     config: tuple[str, ...],
     policy_file: str | None,
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     lock_timeout: float,
     globs: tuple[str, ...],
     for_s: float,
@@ -69,7 +70,7 @@ def pause(
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    meant = Meant(desired, state_place(state, config), lock_timeout, globs)
+    meant = Meant(desired, state_place(state, config, allow_filesystems), lock_timeout, globs)
     policies = doors.read_policies(desired, policy_file, out)
     span_s = None if until_resumed else for_s
     asyncio.run(pause_families(meant, for_s=span_s, reason=reason, policies=policies, out=out))

@@ -14,11 +14,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli import doors
-from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
+from reconciler.cli.options import NO_FAMILY_HINT, StateFile, StatePlace, chosen
 from reconciler.cli.output import Output
 from reconciler.clock import SystemClock
 from reconciler.core.model import Desired, Family, Kind
@@ -108,7 +107,7 @@ async def _opened(meant: Meant) -> AsyncIterator[State]:
 
 
 def _is_missing(meant: Meant) -> bool:
-    return isinstance(meant.state, Path) and not os.path.lexists(meant.state)
+    return isinstance(meant.state, StateFile) and not os.path.lexists(meant.state.path)
 
 
 async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[AttemptRecord, ...]:

@@ -112,6 +112,7 @@ def plan(
     policy_file: str | None,
     no_policy: str | None,
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     base_url: str,
     allow_hosts: tuple[str, ...],
     globs: tuple[str, ...],
@@ -158,7 +159,7 @@ def plan(
         no_policy=no_policy is not None,
     )
     asked = Question(
-        state=state_place(state, config),
+        state=state_place(state, config, allow_filesystems),
         base=doors.base_url(base_url, allow_hosts),
         live=not no_live,
         globs=globs,

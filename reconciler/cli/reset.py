@@ -42,6 +42,7 @@ def reset(
     family: str,
     config: tuple[str, ...],
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     base_url: str,
     allow_hosts: tuple[str, ...],
     yes: bool,
@@ -77,7 +78,9 @@ def reset(
     chosen = _family(family)
     base = doors.base_url(base_url, allow_hosts)
     desired = _the_one(doors.read_desired(config, out))
-    resetting = Resetting(desired, chosen, base, state_place(state, config), out, approved=yes)
+    resetting = Resetting(
+        desired, chosen, base, state_place(state, config, allow_filesystems), out, approved=yes
+    )
     ctx.exit(asyncio.run(resetting.run()))
 
 

@@ -24,6 +24,7 @@ from reconciler.cli.output import Output
 def resume(
     config: tuple[str, ...],
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     lock_timeout: float,
     globs: tuple[str, ...],
     output_format: str,
@@ -45,5 +46,5 @@ def resume(
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    meant = Meant(desired, state_place(state, config), lock_timeout, globs)
+    meant = Meant(desired, state_place(state, config, allow_filesystems), lock_timeout, globs)
     asyncio.run(resume_families(meant, out=out))

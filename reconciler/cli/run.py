@@ -87,6 +87,7 @@ def run(
     no_policy: str | None,
     reason: str | None,
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     lock_timeout: float,
     base_url: str,
     allow_hosts: tuple[str, ...],
@@ -128,7 +129,7 @@ def run(
     standing = Standing(
         config=config,
         policy_file=policy_file,
-        state=state_place(state, config),
+        state=state_place(state, config, allow_filesystems),
         base=doors.base_url(base_url, allow_hosts),
         lock_timeout_s=lock_timeout,
         interval_s=interval,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import click
 
 from reconciler.cli import doors
-from reconciler.cli.options import Duration, PostgresUrl, output_option, state_place
+from reconciler.cli.options import (
+    Duration,
+    PostgresUrl,
+    StateFile,
+    filesystem_option,
+    output_option,
+    state_place,
+)
 from reconciler.cli.output import Output
 from reconciler.errors import MmpError, UsageError
 
@@ -32,6 +39,7 @@ def state() -> None:
 @state.command()
 @click.argument("source", metavar="SQLITE")
 @click.argument("target", metavar="POSTGRES")
+@filesystem_option
 @click.option(
     "--lock-timeout",
     type=Duration(),
@@ -41,7 +49,13 @@ def state() -> None:
 )
 @output_option("text", "json")
 def copy(
-    source: str, target: str, lock_timeout: float, output_format: str, color: str, **_logging: str | None
+    source: str,
+    target: str,
+    allow_filesystems: tuple[str, ...],
+    lock_timeout: float,
+    output_format: str,
+    color: str,
+    **_logging: str | None,
 ) -> None:
     """Copy a state file that nobody uses any more into a PostgreSQL state.
 
@@ -57,7 +71,7 @@ def copy(
     import asyncio  # late: help texts and usage errors need no event loop
 
     out = Output(output_format, color)
-    file, database = _places(source, target)
+    file, database = _places(source, target, allow_filesystems)
     counts = asyncio.run(_copy(file, database, lock_timeout))
     if out.json:
         copied = {"source": str(file), "target": str(database), "rows": counts}
@@ -68,11 +82,11 @@ def copy(
     out.note(f"use only the copy from now on, and move {file} away")
 
 
-def _places(source: str, target: str) -> tuple[Path, PostgresUrl]:
+def _places(source: str, target: str, allow_filesystems: Sequence[str]) -> tuple[StateFile, PostgresUrl]:
     """Return the two places, or raise UsageError; MmpError where there is no file to be copied."""
-    match state_place(source, ()), state_place(target, ()):
-        case (Path() as file, PostgresUrl() as database):
-            if not file.exists():
+    match state_place(source, (), allow_filesystems), state_place(target, ()):
+        case (StateFile() as file, PostgresUrl() as database):
+            if not file.path.exists():
                 raise MmpError(
                     "state-missing", f"there is no state at {file}", "name the file to be copied"
                 )
@@ -81,7 +95,7 @@ def _places(source: str, target: str) -> tuple[Path, PostgresUrl]:
             raise WRONG_WAY
 
 
-async def _copy(file: Path, database: PostgresUrl, lock_timeout_s: float) -> dict[str, int]:
+async def _copy(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -> dict[str, int]:
     from reconciler.clock import SystemClock
 
     clock = SystemClock()

@@ -38,6 +38,7 @@ def status(
     config: tuple[str, ...],
     policy_file: str | None,
     state: str | None,
+    allow_filesystems: tuple[str, ...],
     output_format: str,
     color: str,
     **_unused: object,
@@ -58,7 +59,7 @@ def status(
     from reconciler.report.status import status_document, status_text
 
     out = Output(output_format, color)
-    place = state_place(state, config)
+    place = state_place(state, config, allow_filesystems)
     desired = doors.read_desired(config, out)
     policies = doors.read_policies(desired, policy_file, out)
     answers = asyncio.run(_statuses(desired, policies, place))

@@ -377,9 +377,14 @@ ERRORS: dict[str, Explanation] = {
         "Run mmp as the owner of the state, or change the owner (chown) of the state, its folder and all "
         "files beside it.",
     ),
+    "state-unknown-fs": _row(
+        "The state is on a file system of an unknown type",
+        "Only on the usual local ones is it known that SQLite's locks and shared memory work.",
+        "Move the state to a local disk; or add --allow-filesystem TYPE if only this host uses it.",
+    ),
     "state-network-fs": _row(
-        "The state is on a network file system",
-        "Locks do not hold there across hosts, and the rate would not either.",
+        "The state is on a file system that several hosts can use",
+        "Locks and shared memory do not work across hosts, so there would be two ledgers.",
         "Move the state to a local disk; for several hosts keep it in PostgreSQL.",
     ),
     "state-linked": _row(

@@ -7,26 +7,43 @@ file (it is not Linux), nothing is known and nothing is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from reconciler.errors import StateUnusable
 
-NETWORK_FILE_SYSTEMS = frozenset(
+LOCAL_FILE_SYSTEMS = frozenset(
     {
-        # Kernel clients of servers: locks and shared memory do not hold across their hosts.
+        # On disks. Those without hard links or owners (vfat, exfat) could not hold a state.
+        "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "nilfs2",
+        "reiserfs", "ubifs",
+        # In memory.
+        "tmpfs", "ramfs",
+        # A container's own layer above its image.
+        "overlay",
+    }
+)  # fmt: skip
+"""File systems of one host with what SQLite's WAL needs: memory that processes share through a mapped file,
+and locks that all of them see. Every other type is refused unless it is allowed by name."""
+
+SHARED_FILE_SYSTEMS = frozenset(
+    {
+        # Kernel clients of servers.
         "9p", "afs", "ceph", "cifs", "coda", "davfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
-        # Cluster file systems: WAL's shared memory is of one host only.
+        # Cluster file systems.
         "beegfs", "gfs2", "glusterfs", "gpfs", "lustre", "ocfs2", "orangefs", "panfs", "pvfs2",
         # The same by way of FUSE, and object stores dressed as files.
         "fuse.blobfuse", "fuse.ceph", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs",
         "fuse.goofys", "fuse.juicefs", "fuse.mfs", "fuse.mount-s3", "fuse.rclone", "fuse.s3fs",
         "fuse.s3ql", "fuse.seaweedfs", "fuse.smbnetfs", "fuse.sshfs",
+        # Folders that a virtual machine shares with its host.
+        "fakeowner", "fuse.grpcfuse", "fuse.osxfs", "fuse.vmhgfs-fuse", "prl_fs", "vboxsf",
+        "virtiofs", "vmhgfs",
     }
 )  # fmt: skip
-"""File systems on which SQLite's locking and shared memory cannot be relied upon
-(https://www.sqlite.org/wal.html: all processes must be on the same host)."""
+"""File systems that another host can have mounted too. SQLite's WAL wants all its processes on one host
+(https://www.sqlite.org/wal.html), so these cannot be allowed."""
 
 MOUNTINFO = "/proc/self/mountinfo"
 
@@ -38,10 +55,13 @@ class _Mount(NamedTuple):
     kind: str
 
 
-def refuse_unfit(path: str, mountinfo: str) -> None:
-    """Raise StateUnusable if a state at ``path`` (absolute, links resolved) may not be used there."""
+def refuse_unfit(path: str, mountinfo: str, allow_filesystems: Collection[str] = ()) -> None:
+    """Raise StateUnusable if a state at ``path`` (absolute, links resolved) may not be used there.
+
+    ``allow_filesystems`` are types of file systems that are accepted beside the usual local ones.
+    """
     refuse_mounted(path, mountinfo)
-    refuse_network(path, mountinfo)
+    refuse_file_system(path, file_system_of(path, mountinfo), allow_filesystems)
 
 
 def refuse_mounted(path: str, mountinfo: str) -> None:
@@ -60,13 +80,25 @@ def refuse_mounted(path: str, mountinfo: str) -> None:
             )
 
 
-def refuse_network(path: str, mountinfo: str) -> None:
-    """Raise StateUnusable if ``path`` (absolute, links resolved) is on a network file system."""
-    found = file_system_of(path, mountinfo)
-    if found in NETWORK_FILE_SYSTEMS:
-        hint = "move the state to a local disk of this host; for several hosts keep it in PostgreSQL"
-        message = f"the state {path} is on a network file system ({found}), where locks do not hold"
-        raise StateUnusable("state-network-fs", message, hint)
+def refuse_file_system(path: str, kind: str | None, allowed: Collection[str]) -> None:
+    """Raise StateUnusable if a state cannot be the only ledger on a file system of type ``kind``.
+
+    None: the type is not known, and nothing is refused.
+    """
+    if kind in SHARED_FILE_SYSTEMS:
+        raise StateUnusable(
+            "state-network-fs",
+            f"the state {path} is on a file system that several hosts can use ({kind}): locks and shared"
+            " memory do not work across hosts, so there would be two ledgers",
+            "move the state to a local disk of this host; for several hosts keep it in PostgreSQL",
+        )
+    if kind is not None and kind not in LOCAL_FILE_SYSTEMS and kind not in allowed:
+        raise StateUnusable(
+            "state-unknown-fs",
+            f"the state {path} is on a file system of type {kind}, which mmp does not know as a local one",
+            "move the state to a local disk (ext4, xfs and the like); or, if only this host uses it and its"
+            f" locks and shared memory work, add --allow-filesystem {kind}",
+        )
 
 
 def file_system_of(path: str, mountinfo: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -50,14 +50,16 @@ def open_state(
     keep_attempts: int = KEEP_ATTEMPTS,
     keep_turns: int = KEEP_TURNS,
     max_gap_s: float = MAX_GAP_S,
+    allow_filesystems: Collection[str] = (),
 ) -> SqliteState:
     """Open the state file for writing, making it if there is none.
 
-    ``boot`` names this boot of this host, and must differ wherever the clock does. Symbolic links
-    are followed, so that the lock files of all names of one state are the same. Raises StateUnusable.
+    ``boot`` names this boot of this host, and must differ wherever the clock does. ``allow_filesystems``
+    are types of file systems that are accepted beside the usual local ones. Symbolic links are followed,
+    so that the lock files of all names of one state are the same. Raises StateUnusable.
     """
     real = os.path.realpath(path)
-    mounts.refuse_unfit(real, mounts.read_mountinfo())
+    mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     _make_if_missing(real)
     files.inspect(real)
     files.refuse_foreign(real)
@@ -84,7 +86,9 @@ def open_state(
     )
 
 
-def open_existing(path: str, *, clock: Clock, boot: str) -> SqliteState | None:
+def open_existing(
+    path: str, *, clock: Clock, boot: str, allow_filesystems: Collection[str] = ()
+) -> SqliteState | None:
     """Return the state as it is at this moment, for reading; None when there is no file.
 
     The rows are copied into memory: the file, its directory and whoever is writing are left alone.
@@ -94,7 +98,7 @@ def open_existing(path: str, *, clock: Clock, boot: str) -> SqliteState | None:
     real = os.path.realpath(path)
     if not os.path.lexists(real):
         return None
-    mounts.refuse_unfit(real, mounts.read_mountinfo())
+    mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     files.inspect(real)
     with _remade(real):
         db = sqlite3.connect(IN_MEMORY, isolation_level=None)

@@ -73,3 +73,25 @@ def test_a_state_in_a_folder_that_is_mounted_is_used(desk: Path, verb: str) -> N
     where = ("--state", "other/state.db")
     ended = bound(desk, ".mmp", "other", verb, *where, *VERBS[verb])
     assert ended.returncode == 0, ended.stderr
+
+
+# -- file systems ---------------------------------------------------------------------------------
+
+LOCAL = {
+    "tmpfs": "mount -t tmpfs none other",
+    "ramfs": "mount -t ramfs none other",
+    "overlay": "mount -t tmpfs none layers && mkdir layers/upper layers/work"
+    " && mount -t overlay -o lowerdir=.mmp,upperdir=layers/upper,workdir=layers/work none other",
+}
+
+
+@pytest.mark.parametrize("kind", LOCAL)
+def test_a_state_on_a_local_file_system_is_used(desk: Path, kind: str) -> None:
+    (desk / "other").mkdir()
+    (desk / "layers").mkdir()
+    script = f'{LOCAL[kind]} && cp -p .mmp/state.db other && exec "$@"'
+    where = ("--state", "other/state.db", "--output", "json")
+    command = [*UNSHARE, "sh", "-c", script, "sh", MMP, "pause", *VERBS["pause"], *where]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(desk)}
+    ended = subprocess.run(command, cwd=desk, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stdout + ended.stderr

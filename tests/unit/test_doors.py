@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from reconciler.cli import doors
-from reconciler.cli.options import PostgresUrl, StatePlace, state_place
+from reconciler.cli.options import PostgresUrl, StateFile, StatePlace, state_place
 from reconciler.core.model import Environment, Kind
 from reconciler.errors import Exit, MmpError, StateUnusable, UsageError
 from reconciler.ports import State
+from reconciler.store import mounts
 from tests.contract.stores import ScriptedClock
 
 URL = "postgresql://desk:hunter2@db.internal/mmp"
@@ -23,10 +25,10 @@ URL = "postgresql://desk:hunter2@db.internal/mmp"
 @pytest.mark.parametrize(
     ("state", "config", "place"),
     [
-        (None, (), Path(".mmp/state.db")),
-        (None, ("a/mmp.yaml", "b/mmp.yaml"), Path("a/.mmp/state.db")),
-        ("here.db", ("a/mmp.yaml",), Path("here.db")),
-        ("postgresql:", (), Path("postgresql:")),
+        (None, (), StateFile(Path(".mmp/state.db"))),
+        (None, ("a/mmp.yaml", "b/mmp.yaml"), StateFile(Path("a/.mmp/state.db"))),
+        ("here.db", ("a/mmp.yaml",), StateFile(Path("here.db"))),
+        ("postgresql:", (), StateFile(Path("postgresql:"))),
         (URL, (), PostgresUrl(URL)),
         ("postgresql://", (), PostgresUrl("postgresql://")),
     ],
@@ -38,7 +40,31 @@ def test_the_form_of_the_state_says_who_keeps_it(
 
 
 def test_a_folder_of_configs_has_its_state_inside(tmp_path: Path) -> None:
-    assert state_place(None, (str(tmp_path),)) == tmp_path / ".mmp" / "state.db"
+    assert state_place(None, (str(tmp_path),)) == StateFile(tmp_path / ".mmp" / "state.db")
+
+
+def test_file_systems_that_are_allowed_go_with_the_file() -> None:
+    allowed = frozenset({"fuse.mergerfs", "ntfs3"})
+    for state in ("here.db", None):
+        place = state_place(state, (), ("fuse.mergerfs", "ntfs3"))
+        assert isinstance(place, StateFile)
+        assert place.allow_filesystems == allowed
+    assert state_place(URL, (), ("ntfs3",)) == PostgresUrl(URL)
+
+
+@pytest.mark.parametrize("door", [lambda place: opened(place), lambda place: existing(place)])
+def test_both_doors_allow_the_file_systems_that_were_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    door: Callable[[StatePlace], Coroutine[None, None, object]],
+) -> None:
+    path = tmp_path / "state.db"
+    asyncio.run(opened(StateFile(path)))
+    monkeypatch.setattr(mounts, "read_mountinfo", lambda: "30 22 0:30 / / rw - fuse.mergerfs pool rw")
+    with pytest.raises(StateUnusable) as refused:
+        asyncio.run(door(StateFile(path)))
+    assert refused.value.code == "state-unknown-fs"
+    asyncio.run(door(StateFile(path, frozenset({"fuse.mergerfs"}))))
 
 
 @pytest.mark.parametrize("state", ["mysql://u:hunter2@here", "postgres+x://u:hunter2@here", "://hunter2"])
@@ -99,14 +125,14 @@ def test_what_is_shown_of_an_address_holds_no_password(text: str, shown: str) ->
 
 
 def test_a_file_comes_into_being_by_writing_only(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+    path = StateFile(tmp_path / "state.db")
     assert not asyncio.run(existing(path))
     asyncio.run(opened(path))
     assert asyncio.run(existing(path))
 
 
 def test_a_door_closes_the_state_whatever_happens(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+    path = StateFile(tmp_path / "state.db")
     asyncio.run(opened(path))
     through: list[State] = []
 

@@ -12,7 +12,7 @@ import pytest
 from reconciler.cli.account_policy import AccountPolicy
 from reconciler.cli.claims import Claims
 from reconciler.cli.keeping import Keeper, Standing, WatchedKey
-from reconciler.cli.options import PostgresUrl
+from reconciler.cli.options import PostgresUrl, StateFile
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
 from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
@@ -32,7 +32,7 @@ from tests.unit.core_builders import BTC, desired, setting
 STANDING = Standing(
     config=(),
     policy_file=None,
-    state=Path("state.db"),
+    state=StateFile(Path("state.db")),
     base=parse_base_url("http://127.0.0.1:1", frozenset()),
     lock_timeout_s=0.0,
     interval_s=30.0,

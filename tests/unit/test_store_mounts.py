@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.errors import StateUnusable
 from reconciler.store import mounts
+from tests.tidy.source import ROOT
 from tests.unit.test_store_files import opened, read
 
 
@@ -52,17 +53,52 @@ def test_without_mounts_nothing_is_known() -> None:
     assert mounts.file_system_of("/state.db", "") is None
 
 
-@pytest.mark.parametrize("kind", sorted(mounts.NETWORK_FILE_SYSTEMS))
-def test_every_network_file_system_is_refused(kind: str) -> None:
+def on(kind: str, *allowed: str) -> None:
+    """Hold a state on a file system of this type against the rules."""
+    mounts.refuse_unfit("/net/state.db", f"30 22 0:30 / /net rw - {kind} disk rw", allowed)
+
+
+@pytest.mark.parametrize("kind", sorted(mounts.SHARED_FILE_SYSTEMS))
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_a_file_system_that_several_hosts_can_use_is_refused_and_cannot_be_allowed(
+    kind: str, is_allowed: bool
+) -> None:
     with pytest.raises(StateUnusable) as refused:
-        mounts.refuse_network("/net/state.db", f"30 22 0:30 / /net rw - {kind} server rw")
+        on(kind, *([kind] if is_allowed else []))
     assert refused.value.code == "state-network-fs"
     assert f"({kind})" in refused.value.message
+    assert "--allow-filesystem" not in refused.value.hint
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "apfs", "fuse.ntfs"])
-def test_local_file_systems_are_welcome(kind: str) -> None:
-    mounts.refuse_network("/net/state.db", f"30 22 0:30 / /net rw - {kind} disk rw")
+@pytest.mark.parametrize(
+    "kind", ["ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay", "tmpfs"]
+)
+def test_local_file_systems_are_accepted(kind: str) -> None:
+    on(kind)
+
+
+def test_the_documentation_names_every_local_type() -> None:
+    text = (ROOT / "docs" / "state.md").read_text()
+    assert [kind for kind in sorted(mounts.LOCAL_FILE_SYSTEMS) if f"`{kind}`" not in text] == []
+
+
+def test_no_type_is_both_local_and_shared() -> None:
+    assert not mounts.LOCAL_FILE_SYSTEMS & mounts.SHARED_FILE_SYSTEMS
+
+
+@pytest.mark.parametrize(
+    "kind", ["fuse.mergerfs", "fuseblk", "fuse", "vfat", "aufs", "nfs5", "ext5", "madeup"]
+)
+def test_a_file_system_of_an_unknown_type_is_refused_unless_it_is_allowed(kind: str) -> None:
+    with pytest.raises(StateUnusable) as refused:
+        on(kind, "ext4", "fuse.other")
+    assert refused.value.code == "state-unknown-fs"
+    assert refused.value.hint.endswith(f"add --allow-filesystem {kind}")
+    on(kind, "ext4", kind)
+
+
+def test_where_the_mounts_say_nothing_of_the_path_nothing_is_refused() -> None:
+    mounts.refuse_unfit("/state.db", "")
 
 
 @pytest.mark.parametrize("opener", [opened, read])
