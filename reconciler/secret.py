@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import hmac
+import re
+from collections.abc import Iterable
 from typing import NoReturn, final
 
 MASK = "***"
+
+_ADDRESS = re.compile(r"[^\s'\"(]*(?:://|:[^\s'\"@]*@)[^\s'\")]*")
+"""What has the form of an address with a scheme, or of ``user:password@host`` without one."""
+
+
+def without_addresses(text: str) -> str:
+    """Return ``text`` with each address masked: it may be a webhook's, or hold a password."""
+    return _ADDRESS.sub(MASK, text)
+
+
+def without_arguments(text: str, arguments: Iterable[str]) -> str:
+    """Return ``text`` with each argument of the command line masked that has an address, blanks included."""
+    for argument in arguments:
+        value = argument.partition("=")[2] if argument.startswith("-") else argument
+        if _ADDRESS.search(value):
+            for form in (repr(value)[1:-1], value, " ".join(value.split())):
+                text = text.replace(form, MASK)
+    return text
 
 
 @final

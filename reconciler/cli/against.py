@@ -6,6 +6,7 @@ and that it is of the right account. No key is ever sent there: the request carr
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -53,7 +54,7 @@ def load_snapshots(source: str) -> tuple[Snapshot, ...]:
     from reconciler.desired.documents import read_document
     from reconciler.report.snapshot import read_snapshots
 
-    if "://" in source:
+    if "://" in source or _has_password(source):
         address = _address(source)
         named = address._replace(query="", fragment="").geturl()
         content = _fetch(source, named)
@@ -113,7 +114,7 @@ def _address(source: str) -> SplitResult:
         raise _not_asked("it cannot be read") from None
     if not source.isascii() or not source.isprintable() or " " in source:
         raise _not_asked("it has blanks, control characters or characters that are not ASCII")
-    if parts.username is not None or parts.password is not None:
+    if "@" in source.partition("?")[0]:
         # Said without the address: it holds a password.
         raise _not_asked("it has a user name or password in it")
     if parts.scheme not in ("http", "https") or not host:
@@ -121,6 +122,11 @@ def _address(source: str) -> SplitResult:
     if parts.scheme == "http" and not _is_loopback(host):
         raise _not_asked(f"plain http is for loopback addresses only, and {host} is not one")
     return parts
+
+
+def _has_password(source: str) -> bool:
+    """Tell whether a source has the form ``user:password@host``; a path of this form begins with ``./``."""
+    return re.match(r"[^/]+:[^@]*@", source) is not None
 
 
 def _is_loopback(host: str) -> bool:

@@ -25,6 +25,7 @@ from reconciler.cli.output import (
     wanted,
 )
 from reconciler.errors import Exit, MmpError, UsageError
+from reconciler.secret import without_addresses, without_arguments
 
 VERBS = {
     "init": "Write a commented starter file.",
@@ -136,7 +137,10 @@ def _status(argv: list[str], told: Told) -> int:
         Output().note(bare.format_message())
         return Exit.USAGE
     except click.ClickException as mistake:
-        return _fail(out, UsageError("usage", _in_one_line(mistake), _usage_hint(mistake)))
+        message = without_addresses(without_arguments(_in_one_line(mistake), argv))
+        return _fail(out, UsageError("usage", message, _usage_hint(mistake)))
+    except UsageError as mistake:
+        return _fail(out, UsageError(mistake.code, without_arguments(mistake.message, argv), mistake.hint))
     except MmpError as problem:
         return _fail(out, problem)
     except (KeyboardInterrupt, click.Abort):

@@ -15,6 +15,7 @@ import click
 from reconciler.core.missing_policy import parse_sha256
 from reconciler.core.model import Desired, Family
 from reconciler.errors import UsageError
+from reconciler.store.postgres.url import SCHEME, check_address, may_be_an_address
 
 DEFAULT_CONFIG = "mmp.yaml"
 DEFAULT_BASE_URL = "https://openapi.okx.com"
@@ -25,23 +26,25 @@ MIN_INTERVAL_S = 1.0
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 
-POSTGRES_SCHEME = "postgresql"
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresUrl:
-    """The address of a state in PostgreSQL; it may hold a password, so it is never shown."""
+    """The address of a state in PostgreSQL; it may hold a password, so it is never shown.
+
+    Raises UsageError unless each of its pieces can be told from a password.
+    """
 
     text: str = field(repr=False)
 
+    def __post_init__(self) -> None:
+        check_address(self.text)
+
     def __str__(self) -> str:
-        """Return host and database: nothing of what stands before the last @, nor of the parameters."""
-        before, _, parameters = self.text.partition("?")
-        if "@" in parameters:
-            return f"{POSTGRES_SCHEME}://…"
-        return f"{POSTGRES_SCHEME}://{before.partition('://')[2].rpartition('@')[2]}"
+        """Return host and database, without user, password and parameters."""
+        before, _, _ = self.text.partition("?")
+        return f"{SCHEME}://{before.partition('://')[2].rpartition('@')[2]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +242,15 @@ def state_place(
 
 
 def _named_place(state: str, allow_filesystems: frozenset[str]) -> StatePlace:
-    scheme, separator, _ = state.partition("://")
-    if not separator:
-        return StateFile(Path(state), allow_filesystems)
-    if scheme == POSTGRES_SCHEME:
+    if state.startswith(f"{SCHEME}://"):
         return PostgresUrl(state)
+    if "://" not in state and not may_be_an_address(state):
+        return StateFile(Path(state), allow_filesystems)
     raise UsageError(
         "unknown-state",
-        f"--state {scheme}://… is no place a state can be kept in",
-        f"give the path of a file, or {POSTGRES_SCHEME}://…",
+        f"what --state names is neither the path of a file nor {SCHEME}://…; it is not shown here, as it may "
+        "hold a password",
+        f"give the path of a file (without : and @), or {SCHEME}://user@host/database",
     )
 
 

@@ -28,7 +28,8 @@ URL = "postgresql://desk:hunter2@db.internal/mmp"
         (None, (), StateFile(Path(".mmp/state.db"))),
         (None, ("a/mmp.yaml", "b/mmp.yaml"), StateFile(Path("a/.mmp/state.db"))),
         ("here.db", ("a/mmp.yaml",), StateFile(Path("here.db"))),
-        ("postgresql:", (), StateFile(Path("postgresql:"))),
+        ("postgresql/state.db", (), StateFile(Path("postgresql/state.db"))),
+        ("a=b/c:d.db", (), StateFile(Path("a=b/c:d.db"))),
         (URL, (), PostgresUrl(URL)),
         ("postgresql://", (), PostgresUrl("postgresql://")),
     ],
@@ -67,7 +68,27 @@ def test_both_doors_allow_the_file_systems_that_were_named(
     asyncio.run(door(StateFile(path, frozenset({"fuse.mergerfs"}))))
 
 
-@pytest.mark.parametrize("state", ["mysql://u:hunter2@here", "postgres+x://u:hunter2@here", "://hunter2"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "mysql://u:hunter2@here",
+        "postgres+x://u:hunter2@here",
+        "://hunter2",
+        "postgresql:",
+        "postgresql:/u:hunter2@here/db",
+        "postgresql:u:hunter2",
+        "POSTGRESQL://u:hunter2@here/db",
+        "postgres://u:hunter2@here/db",
+        " postgresql://u:hunter2@here/db",
+        "'postgresql://u:hunter2@here/db'",
+        "jdbc:postgresql://here/db?user=u&password=hunter2",
+        "postgresql//u:hunter2@here/db",
+        "u:hunter2@here/db",
+        "u:hun/ter2@here/db",
+        "host=here password=hunter2",
+        "password = hunter2",
+    ],
+)
 def test_any_other_address_is_a_usage_error_that_repeats_no_password(state: str) -> None:
     with pytest.raises(UsageError) as refused:
         state_place(state, ())
@@ -114,14 +135,41 @@ def test_another_module_that_is_missing_is_a_bug_and_not_an_extra(monkeypatch: p
     [
         (URL, "postgresql://db.internal/mmp"),
         ("postgresql://db.internal:5432/mmp?password=hunter2", "postgresql://db.internal:5432/mmp"),
-        ("postgresql:///mmp?user=desk&password=hun@ter2", "postgresql://…"),
-        ("postgresql://desk:hun?ter2@db.internal/mmp", "postgresql://…"),
-        ("postgresql://desk:h@nter2@db.internal/mmp", "postgresql://db.internal/mmp"),
+        ("postgresql://desk:hun%2Fter2@a:1,[::1]:2,c/mmp?sslmode=require&x=/y", "postgresql://a:1,[::1]:2,c/mmp"),
         ("postgresql://", "postgresql://"),
+        ("postgresql:///mmp?host=/tmp", "postgresql:///mmp"),
+        ("postgresql://hün ter".replace(" ", ":") + "@db/mmp", "postgresql://db/mmp"),
     ],
 )
 def test_what_is_shown_of_an_address_holds_no_password(text: str, shown: str) -> None:
     assert str(PostgresUrl(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://desk:hun/ter2@db.internal/mmp",
+        "postgresql://desk:hun/hunter2@db.internal/mmp",
+        "postgresql:///mmp?user=desk&password=hun@ter2",
+        "postgresql://desk:hun?ter2@db.internal/mmp",
+        "postgresql://desk:1234?hun=ter2@db.internal/mmp",
+        "postgresql://desk:h@nter2@db.internal/mmp",
+        "postgresql://desk:hunter2",
+        "postgresql://desk:hunter2/mmp",
+        "postgresql://db/mmp/hunter2",
+        "postgresql://db/mmp?a=b?hunter2",
+        "postgresql://[::1/hunter2",
+        "postgresql://desk:hun ter2@db/mmp",
+        "postgresql://desk:hun\nter2@db/mmp",
+    ],
+)
+def test_an_address_whose_pieces_cannot_be_told_from_a_password_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        state_place(text, ())
+    assert (refused.value.code, refused.value.exit_status) == ("bad-postgres-address", Exit.USAGE)
+    shown = "".join(traceback.format_exception(refused.value)) + refused.value.hint
+    assert "ter2" not in shown
+    assert "%2F for /" in refused.value.hint
 
 
 def test_a_file_comes_into_being_by_writing_only(tmp_path: Path) -> None:

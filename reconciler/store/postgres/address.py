@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from reconciler.errors import UsageError
+from reconciler.store.postgres.url import bad_address, check_address
 
 DEFAULTS: Mapping[str, str] = {
     "application_name": "mmp",
@@ -50,12 +50,11 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """Read ``postgresql://…``. Raises UsageError, which quotes nothing of it: it may hold a password."""
+    check_address(text)
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(text).items()}
     except psycopg.Error:
-        hint = "write it like postgresql://user@host:5432/database?sslmode=verify-full"
-        message = "the address given to --state is not one that PostgreSQL understands"
-        raise UsageError("bad-postgres-address", message, hint) from None
+        raise bad_address() from None
     unless = {name for name, variable in _ENVIRONMENT.items() if variable in os.environ}
     chosen = {name: value for name, value in DEFAULTS.items() if name not in unless} | given
     # Texts of ours are UTF-8 whatever the environment says.

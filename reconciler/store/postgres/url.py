@@ -1,0 +1,48 @@
+"""The form of an address ``postgresql://…``, checked before anything is made of it or shown.
+
+libpq takes a password with an unescaped ``/``, ``?`` or ``@`` apart: a piece of it becomes the port, the
+database or the host, which errors and results name. So an address passes only if each piece can be nothing
+else. This file knows no password and imports no library of PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import re
+
+from reconciler.errors import UsageError
+
+SCHEME = "postgresql"
+
+HINT = (
+    "write it like postgresql://user@host:5432/database?sslmode=verify-full, and inside of a name or password "
+    "%2F for /, %3F for ?, %40 for @, %3A for :, %25 for %; or leave the password out and set PGPASSWORD"
+)
+
+_HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^\[\]:,/?@]*)(?::[0-9]{0,5})?"
+_ADDRESS = re.compile(
+    rf"{SCHEME}://(?:[^/?@]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?@]*)?(?:\?[^?@]*)?",
+)
+
+_MAY_BE_ONE = re.compile(
+    r"[\s'\"]*(?:[a-z]+:)?p(?:ost)?g(?:res(?:ql)?)?(?:\+[a-z0-9]+)?\s*:"  # the scheme, however it is mistyped
+    r"|.*:[^@]*@"  # user:password@host
+    r"|(?:.*\s)?(?:host|hostaddr|port|dbname|user|password|service)\s*=",  # the other form that libpq takes
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def check_address(text: str) -> None:
+    """Raise UsageError, which repeats nothing of ``text``, unless it has the form of an address."""
+    if not _ADDRESS.fullmatch(text) or not text.isprintable() or " " in text:
+        raise bad_address()
+
+
+def bad_address() -> UsageError:
+    """Return the failure of an address that cannot be read. It quotes nothing: there may be a password."""
+    message = "the address given to --state is not one that PostgreSQL understands; it is not shown here"
+    return UsageError("bad-postgres-address", message, HINT)
+
+
+def may_be_an_address(text: str) -> bool:
+    """Tell whether ``text`` may be meant as an address, so that no file is made of it and no error shows it."""
+    return _MAY_BE_ONE.match(text) is not None
