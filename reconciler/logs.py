@@ -28,6 +28,7 @@ from reconciler.core.events import (
     FilesPolled,
     FilesUndecided,
     Identified,
+    KeyMayWithdraw,
     KeyReplaced,
     LeaseEnded,
     LeaseTaken,
@@ -205,6 +206,8 @@ def told(event: Event) -> Told | None:
             if previous_host:
                 return "warning", "host changed", {"uid": uid, "previous_host": previous_host}
             return "info", "account identified", {"uid": uid}
+        case KeyMayWithdraw(uid):
+            return "warning", "the key may withdraw: use one without the Withdraw permission", {"uid": uid}
         case LiveReadDone(read):
             frozen = sorted(family for family, row in read.rows.items() if row.frozen)
             return "debug", "live read", {"families": len(read.rows), "frozen": frozen}

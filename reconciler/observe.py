@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler.core import account as accounts
-from reconciler.core.events import Compared, Identified, LiveReadDone, Observe
+from reconciler.core.events import Compared, Identified, KeyMayWithdraw, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
 from reconciler.core.model import AccountInfo, Desired
 from reconciler.core.pauses import in_force
@@ -44,6 +44,8 @@ async def check_account(
         raise problem
     await store.check_identity(info.uid)
     observe(Identified(info.uid, None))
+    if accounts.may_withdraw(info):
+        observe(KeyMayWithdraw(info.uid))
     return info
 
 

@@ -26,6 +26,7 @@ from reconciler.core.events import (
     FightBroken,
     FilesUndecided,
     Identified,
+    KeyMayWithdraw,
     LiveReadDone,
     LockAwaited,
     Observe,
@@ -329,6 +330,8 @@ async def identify(
         raise problem
     previous = await store.identify(info.uid, host)
     observe(Identified(info.uid, previous))
+    if accounts.may_withdraw(info):
+        observe(KeyMayWithdraw(info.uid))
     return info
 
 

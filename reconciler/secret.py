@@ -19,7 +19,7 @@ def without_addresses(text: str) -> str:
 
 
 def without_arguments(text: str, arguments: Iterable[str]) -> str:
-    """Return ``text`` with each argument of the command line masked that has an address, blanks included."""
+    """Return ``text`` with each argument of a command line masked that has an address."""
     for argument in arguments:
         value = argument.partition("=")[2] if argument.startswith("-") else argument
         if _ADDRESS.search(value):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 TIMEOUT_S = 10.0
-"""For the whole of a fetch: the same patience as for the exchange."""
+"""For the whole of a fetch, from the lookup of the name to the last byte: as long as for the exchange."""
 
 MAX_HEADERS = 1000
 """Bound on the number of headers of a reply: gateways add more than the 100 of Python's library. Its bound
@@ -137,7 +137,22 @@ def _is_loopback(host: str) -> bool:
 
 
 def _fetch(source: str, named: str) -> bytes:
-    """Return what an address answers with, of bounded size and in bounded time."""
+    """Return what an address answers with, of bounded size and within TIMEOUT_S.
+
+    The library bounds only each single read: with a byte now and then, or with endless ``100 Continue``, a
+    server could hold it for ever. So it reads in a thread, which is left behind when the time is over.
+    """
+    from reconciler.unjoined import UnjoinedThreads
+
+    reading = UnjoinedThreads(1).submit(_request, source, named)
+    try:
+        return reading.result(TIMEOUT_S)
+    except TimeoutError:
+        raise _no_answer(named, f"no complete reply within {TIMEOUT_S:g} s") from None
+
+
+def _request(source: str, named: str) -> bytes:
+    """Return what an address answers with, of bounded size."""
     import http.client
     from http.client import HTTPException
     from urllib.error import HTTPError
@@ -152,23 +167,20 @@ def _fetch(source: str, named: str) -> bytes:
     vars(http.client)["_MAXHEADERS"] = MAX_HEADERS  # the library offers no other way to set it
     opener = build_opener(ProxyHandler({}), _NoRedirect)
     request = Request(source, headers={"Accept": "application/json"})  # noqa: S310 the scheme was checked
-    give_up_at = time.monotonic() + TIMEOUT_S
     try:
         with opener.open(request, timeout=TIMEOUT_S) as reply:
-            return _read(reply, give_up_at)
+            return _read(reply)
     except HTTPError as error:
         raise _no_answer(named, f"it answered with status {error.code}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise _no_answer(named, str(getattr(error, "reason", error)) or type(error).__name__) from None
 
 
-def _read(reply: HTTPResponse, give_up_at: float) -> bytes:
+def _read(reply: HTTPResponse) -> bytes:
     from reconciler.desired.documents import MAX_DOCUMENT_BYTES
 
     content = b""
     while len(content) <= MAX_DOCUMENT_BYTES:
-        if time.monotonic() >= give_up_at:
-            raise TimeoutError(f"no whole reply within {TIMEOUT_S:g} s")
         chunk = reply.read1(_CHUNK_BYTES)
         if not chunk:
             break

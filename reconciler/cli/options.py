@@ -15,7 +15,7 @@ import click
 from reconciler.core.missing_policy import parse_sha256
 from reconciler.core.model import Desired, Family
 from reconciler.errors import UsageError
-from reconciler.store.postgres.url import SCHEME, check_address, may_be_an_address
+from reconciler.postgres_url import SCHEME, check_address, may_be_an_address
 
 DEFAULT_CONFIG = "mmp.yaml"
 DEFAULT_BASE_URL = "https://openapi.okx.com"
@@ -248,8 +248,8 @@ def _named_place(state: str, allow_filesystems: frozenset[str]) -> StatePlace:
         return StateFile(Path(state), allow_filesystems)
     raise UsageError(
         "unknown-state",
-        f"what --state names is neither the path of a file nor {SCHEME}://…; it is not shown here, as it may "
-        "hold a password",
+        f"what --state names is neither the path of a file nor {SCHEME}://…; it is not shown "
+        "here, as it may hold a password",
         f"give the path of a file (without : and @), or {SCHEME}://user@host/database",
     )
 

@@ -48,6 +48,11 @@ def refusal(
     return None
 
 
+def may_withdraw(info: AccountInfo) -> bool:
+    """Tell whether the key may withdraw funds: nothing here needs that, and a stolen one could."""
+    return "withdraw" in info.permissions
+
+
 def claimed_elsewhere(
     uid: str, desired: Desired, rivals: Sequence[tuple[str, frozenset[Family], str]]
 ) -> AccountProblem | None:

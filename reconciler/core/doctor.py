@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core import evidence
-from reconciler.core.account import PORTFOLIO_MARGIN, refusal
+from reconciler.core.account import PORTFOLIO_MARGIN, may_withdraw, refusal
 from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy
 from reconciler.core.policy import Policy
 from reconciler.errors import Exit, MmpError, worst
@@ -122,7 +122,7 @@ def permissions(info: AccountInfo, *, purpose: Purpose, allow_withdraw: bool) ->
             if purpose is Purpose.APPLY
             else ()
         ),
-        _withdrawal("withdraw" in info.permissions, allow_withdraw),
+        _withdrawal(may_withdraw(info), allow_withdraw),
     )
 
 

@@ -46,6 +46,13 @@ class Identified:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyMayWithdraw:
+    """The key of the account may withdraw funds, which nothing here needs."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class LiveReadDone:
     """Live settings were read."""
 
@@ -387,6 +394,7 @@ class StateAwaited:
 
 Event = (
     Identified
+    | KeyMayWithdraw
     | LiveReadDone
     | ExchangeFailed
     | ReadFailed

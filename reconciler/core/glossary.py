@@ -114,8 +114,9 @@ ERRORS: dict[str, Explanation] = {
     ),
     "unknown-state": _row(
         "Not a place for the state",
-        "The state is a file or a database of PostgreSQL; this address is of neither kind.",
-        "Give --state the path of a file, or postgresql://…",
+        "The state is a file or a database of PostgreSQL; this is of neither kind. It is not repeated, "
+        "since it may be a mistyped address with a password.",
+        "Give --state the path of a file (without : and @), or postgresql://user@host/database.",
     ),
     "no-postgres": _row(
         "PostgreSQL is not installed",
@@ -439,8 +440,10 @@ ERRORS: dict[str, Explanation] = {
     # State in PostgreSQL
     "bad-postgres-address": _row(
         "Not an address that PostgreSQL understands",
-        "What was given is not repeated: it may hold a password.",
-        "Write it like postgresql://user@host:5432/database?sslmode=verify-full.",
+        "What was given is not repeated: it may hold a password. With an unescaped / ? or @ in it, a piece "
+        "of the password would be taken for the port, the database or the host.",
+        "Write it like postgresql://user@host:5432/database?sslmode=verify-full, with %2F for /, %3F for ? "
+        "and %40 for @ in a password; or set PGPASSWORD.",
     ),
     "copy-direction": _row(
         "A state is copied from a file into PostgreSQL",

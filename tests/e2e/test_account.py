@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,3 +165,33 @@ def test_addresses_that_are_not_okx_are_refused_before_any_key_is_used(
     ended = desk.mmp("plan", "--base-url", url)
     assert ended.status == 64
     assert says in ended.stderr
+
+
+MAY_WITHDRAW = "the key may withdraw: use one without the Withdraw permission"
+
+
+def test_apply_and_run_warn_once_of_a_key_that_may_withdraw(tmp_path: Path) -> None:
+    with simulator("--permissions", "read_only,trade,withdraw") as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants(BTC)
+        applied = desk.mmp(*APPLY, "--log-format", "json")
+        assert applied.status == 0
+        (warning,) = [line for line in applied.log if line["event"] == MAY_WITHDRAW]
+        assert (warning["level"], warning["account"]) == ("warning", "main")
+        sidecar = desk.start("run", "--interval", "1s", "--log-format", "json")
+        sidecar.wait_for_log(MAY_WITHDRAW)
+        exchange.tell("accounts", permissions=["read_only", "trade"])
+        eventually(lambda: len(exchange.arrivals("get")) > 4, 20.0, "some rounds")
+        sidecar.signal(signal.SIGTERM)
+        ended = sidecar.wait()
+        assert ended.status == 0
+        assert len([line for line in ended.log if line["event"] == MAY_WITHDRAW]) == 1
+        desk.close()
+
+
+def test_no_warning_of_a_key_that_may_not_withdraw(tmp_path: Path) -> None:
+    with simulator() as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants(BTC)
+        assert MAY_WITHDRAW not in desk.mmp(*APPLY, "--log-format", "json").stderr
+        desk.close()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconciler.cli import against
 from reconciler.report.saved import integrity
 from tests.e2e.rig import LIVE, Desk, Ended, Exchange, configured, eventually, simulator
 
@@ -570,3 +573,71 @@ def test_a_status_can_be_fetched_and_nothing_but_what_was_named_is_asked(publish
     assert (other.status, other.error_code) == (4, "status-foreign")
     nobody = published.mmp("plan", "--against", f"{url}/status", env=env)
     assert (nobody.status, nobody.error_code) == (1, "status-unreachable")
+
+
+Drip = Callable[[socket.socket], None]
+"""Writes to a client for as long as that listens; raises OSError when it has gone."""
+
+
+def slow_headers(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while True:
+        client.sendall(b"a")
+        time.sleep(0.2)
+
+
+def endless_continue(client: socket.socket) -> None:
+    while True:
+        client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        time.sleep(0.01)
+
+
+def slow_body(client: socket.socket) -> None:
+    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    while True:
+        client.sendall(b" ")
+        time.sleep(0.2)
+
+
+def silence(client: socket.socket) -> None:
+    while client.recv(1024):
+        pass
+
+
+@contextmanager
+def dripping(drip: Drip) -> Iterator[str]:
+    """Serve one client after the other as ``drip`` does."""
+
+    def serve(client: socket.socket) -> None:
+        with client, suppress(OSError):
+            client.recv(65536)
+            drip(client)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/status"
+
+
+@pytest.mark.parametrize("drip", [slow_headers, endless_continue, slow_body, silence])
+def test_a_fetch_has_one_deadline_whatever_the_server_sends(published: Desk, drip: Drip) -> None:
+    with dripping(drip) as url:
+        begun = time.monotonic()
+        ended = published.mmp("plan", "--against", url, env=without_keys(published))
+        took_s = time.monotonic() - begun
+    assert (ended.status, ended.error_code) == (1, "status-unreachable")
+    assert against.TIMEOUT_S <= took_s < against.TIMEOUT_S + 5.0
+
+
+def test_a_fetch_can_be_interrupted(published: Desk) -> None:
+    with dripping(slow_headers) as url:
+        running = published.start("plan", "--against", url, env=without_keys(published))
+        time.sleep(3.0)
+        begun = time.monotonic()
+        running.signal(signal.SIGINT)
+        assert running.wait().status == 130
+        assert time.monotonic() - begun < 2.0

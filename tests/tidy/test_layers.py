@@ -10,6 +10,7 @@ from tests.tidy.source import Module, module, modules
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "postgres_url": {"errors"},
     "regular_file": set(),
     "schema_files": set(),
     "secret": set(),
@@ -19,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": {"ports"},
     "desired": {"core", "errors", "regular_file", "schema_files"},
     "okx": {"core", "errors", "ports", "regular_file", "secret"},
-    "store": {"core", "errors", "ports"},
+    "store": {"core", "errors", "ports", "postgres_url"},
     "reads": {"core", "ports"},
     "reconcile": {"core", "errors", "ports"},
     "observe": {"core", "errors", "ports", "reconcile"},

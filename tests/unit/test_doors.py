@@ -135,7 +135,10 @@ def test_another_module_that_is_missing_is_a_bug_and_not_an_extra(monkeypatch: p
     [
         (URL, "postgresql://db.internal/mmp"),
         ("postgresql://db.internal:5432/mmp?password=hunter2", "postgresql://db.internal:5432/mmp"),
-        ("postgresql://desk:hun%2Fter2@a:1,[::1]:2,c/mmp?sslmode=require&x=/y", "postgresql://a:1,[::1]:2,c/mmp"),
+        (
+            "postgresql://desk:hun%2Fter2@a:1,[::1]:2,c/mmp?sslmode=require&x=/y",
+            "postgresql://a:1,[::1]:2,c/mmp",
+        ),
         ("postgresql://", "postgresql://"),
         ("postgresql:///mmp?host=/tmp", "postgresql:///mmp"),
         ("postgresql://hün ter".replace(" ", ":") + "@db/mmp", "postgresql://db/mmp"),
@@ -163,7 +166,9 @@ def test_what_is_shown_of_an_address_holds_no_password(text: str, shown: str) ->
         "postgresql://desk:hun\nter2@db/mmp",
     ],
 )
-def test_an_address_whose_pieces_cannot_be_told_from_a_password_is_refused_and_not_repeated(text: str) -> None:
+def test_an_address_whose_pieces_cannot_be_told_from_a_password_is_refused_and_not_repeated(
+    text: str,
+) -> None:
     with pytest.raises(UsageError) as refused:
         state_place(text, ())
     assert (refused.value.code, refused.value.exit_status) == ("bad-postgres-address", Exit.USAGE)

@@ -35,6 +35,7 @@ from reconciler.core.events import (
     FilesPolled,
     FilesUndecided,
     Identified,
+    KeyMayWithdraw,
     KeyReplaced,
     LeaseEnded,
     LeaseTaken,
@@ -73,6 +74,12 @@ PLAN = plan_of({BTC: A, ETH: A}, {BTC: confirmed("5000/2000/400"), ETH: confirme
 
 ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (Identified("446556540", None), "info", "account identified", {"uid": "446556540"}),
+    (
+        KeyMayWithdraw("446556540"),
+        "warning",
+        "the key may withdraw: use one without the Withdraw permission",
+        {"uid": "446556540"},
+    ),
     (
         Identified("446556540", "www.okx.com"),
         "warning",

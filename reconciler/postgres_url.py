@@ -14,8 +14,8 @@ from reconciler.errors import UsageError
 SCHEME = "postgresql"
 
 HINT = (
-    "write it like postgresql://user@host:5432/database?sslmode=verify-full, and inside of a name or password "
-    "%2F for /, %3F for ?, %40 for @, %3A for :, %25 for %; or leave the password out and set PGPASSWORD"
+    "write it like postgresql://user@host:5432/database?sslmode=verify-full, and inside of a name or "
+    "password %2F for /, %3F for ?, %40 for @, %3A for :, %25 for %; or set PGPASSWORD instead"
 )
 
 _HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^\[\]:,/?@]*)(?::[0-9]{0,5})?"
@@ -24,7 +24,8 @@ _ADDRESS = re.compile(
 )
 
 _MAY_BE_ONE = re.compile(
-    r"[\s'\"]*(?:[a-z]+:)?p(?:ost)?g(?:res(?:ql)?)?(?:\+[a-z0-9]+)?\s*:"  # the scheme, however it is mistyped
+    # the scheme, however it is mistyped
+    r"[\s'\"]*(?:[a-z]+:)?p(?:ost)?g(?:res(?:ql)?)?(?:\+[a-z0-9]+)?\s*:"
     r"|.*:[^@]*@"  # user:password@host
     r"|(?:.*\s)?(?:host|hostaddr|port|dbname|user|password|service)\s*=",  # the other form that libpq takes
     re.IGNORECASE | re.DOTALL,
@@ -44,5 +45,5 @@ def bad_address() -> UsageError:
 
 
 def may_be_an_address(text: str) -> bool:
-    """Tell whether ``text`` may be meant as an address, so that no file is made of it and no error shows it."""
+    """Tell whether ``text`` may be meant as an address: then no file is made of it, no error shows it."""
     return _MAY_BE_ONE.match(text) is not None
