@@ -9,8 +9,8 @@
     ├── Refused                   3  policy, guard or --fail-on
     ├── StateUnusable             1  the state is damaged, foreign, or in a bad place
     │   (StateForeign             8  it belongs to another account)
-    └── StateUnavailable          1  the state cannot be reached now: `run` tries again by itself
-        └── StateRefused          1  its server says no to us: nothing to wait for at a start
+    └── StateUnavailable          1  the state cannot be used now: `run` tries again by itself
+        └── StateRefused          1  access to it is denied: nothing to wait for at a start
 
 An error says what is wrong, whose fault it is and what to do next; its ``code`` is stable. Messages
 never contain secrets: errors of libraries are remade before they get here.
@@ -116,17 +116,17 @@ class StateUnusable(MmpError):
 
 
 class StateUnavailable(MmpError):
-    """The state cannot be reached or used at the moment: a lost connection, a failover, a timeout.
+    """The state cannot be reached or used at the moment: a lost connection, a failover, a full disk.
 
     Nothing was sent that is not on record; what was being recorded may be on record or not.
     """
 
 
 class StateRefused(StateUnavailable):
-    """The server of the state lets us not in: a password, a name, TLS or its own rules are not right.
+    """Access to the state is denied: by its server (password, name, TLS, rules), or by the file system.
 
-    At a start that is a mistake of whoever set it up. Once it worked, a password may be changing: what
-    has begun waits for it as for any other trouble.
+    At a start that is a mistake of whoever set it up. Once it worked, a password may be changing, or a disk
+    be read-only for a while: what has begun waits for it as for any other trouble.
     """
 
 

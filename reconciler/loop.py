@@ -170,7 +170,7 @@ class Loop:
                 wait_until = self._await_state(problem, memory)
             if wait_until is not None and not self.stopping():
                 self.observe(WentIdle(wait_until))
-                await self._record()
+                await self._record(wait_until)
                 await self.clock.pause(wait_until)
                 self._nudged = self.clock.now() < wait_until
                 self.observe(WentOn(self.clock.now()))
@@ -303,14 +303,17 @@ class Loop:
     def _failing(self) -> Mapping[Family, str]:
         return dict.fromkeys(self.desired().families, FAILED)
 
-    async def _record(self) -> None:
-        """Record for the 24-hour strips what was seen; the next pass reports a failure of the state.
+    async def _record(self, wait_until: float) -> None:
+        """Record for the 24-hour strips what was seen, and report where the state cannot be used.
 
-        Only the controller records.
+        Another failure of the state is the next pass's to report. Only the controller records.
         """
         if self._seen is not None and self._standby is None:
             with suppress(MmpError):
-                await self.store.record_states(self._seen)
+                try:
+                    await self.store.record_states(self._seen)
+                except StateUnavailable as problem:
+                    self.observe(StateAwaited(problem.code, problem.message, wait_until))
 
     async def _one_pass(self, memory: Memory) -> float | None:
         """Run one pass. Returns when the next is due, None: at once."""

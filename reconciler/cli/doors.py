@@ -279,9 +279,9 @@ async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float, ma
     boot = boot_identity()
     match place:
         case StateFile(path, allow_filesystems):
-            from reconciler.store.sqlite import open_state as open_sqlite
+            from reconciler.store.sqlite import open_waiting
 
-            return open_sqlite(
+            return await open_waiting(
                 str(path),
                 allow_filesystems=allow_filesystems,
                 clock=clock,

@@ -404,23 +404,32 @@ ERRORS: dict[str, Explanation] = {
         "Start again: the file that is there now, or a new one, is used from then on.",
     ),
     "state-disk-full": _row(
-        "No space left for the state", "What was recorded before is safe.", "Free some space."
+        "No space left for the state",
+        "Space, inodes or a quota are used up. Nothing is sent; what was recorded before is safe.",
+        "Free some space. mmp run tries again by itself.",
+    ),
+    "state-io-error": _row(
+        "The disk of the state failed",
+        "The system could not read or write. Nothing is sent; what was recorded before is safe.",
+        "See whether the disk is in order. mmp run opens the file again and continues.",
     ),
     "state-busy": _row(
         "The state was kept busy",
-        "Another process's transaction did not end in time; they take milliseconds.",
+        "Another process's transaction did not end in time; they take milliseconds. mmp run tries again "
+        "by itself.",
         "See what has the file open (fuser, lsof), or what keeps the server busy, and try again.",
     ),
     "state-failed": _row(
         "The state could not be used",
-        "The disk or the file system failed; nothing that failed was recorded.",
-        "See whether the disk is in order.",
+        "SQLite or the server failed in a way that is not expected; nothing that failed was recorded.",
+        "See what the message says, and whether the disk is in order.",
     ),
     **dict.fromkeys(
         ("state-unreadable", "state-unwritable"),
         _row(
             "No right to use the state",
-            "The file or its folder, or the schema mmp, cannot be read or written by this user.",
+            "The file or its folder, or the schema mmp, cannot be read or written by this user. Of a file, "
+            "mmp run ends with it at its start; later it waits, since a disk may be read-only for a while.",
             "Run mmp as the user who owns the state, or give this user the right.",
         ),
     ),
@@ -462,9 +471,9 @@ ERRORS: dict[str, Explanation] = {
     ),
     "state-unavailable": _row(
         "The state cannot be reached now",
-        "A lost connection, a restart, a failover or a server that is not there. Nothing was sent that "
-        "is not on record.",
-        "See that the server is up and reachable. mmp run tries again by itself.",
+        "A lost connection, a restart, a failover or a server that is not there; of a file: the system "
+        "lacks something, such as file descriptors. Nothing was sent that is not on record.",
+        "See what the message says. mmp run tries again by itself.",
     ),
     "state-refused": _row(
         "The server of the state does not let us in",

@@ -63,6 +63,7 @@ from reconciler.ports import (
 from reconciler.store import facts, questions
 from reconciler.store.ageing import Ages
 from reconciler.store.engine import Claim, Engine
+from reconciler.store.facts import RateHistory
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.questions import Question, budget_key
 from reconciler.store.rows import (
@@ -214,7 +215,7 @@ class KeptAccount:
             acknowledged = await tables.newest_acknowledged(budget)
             accepted = await tables.all_accepted(budget)
             applied_changes = await tables.plan_changes(budget, self._plan) if self._plan else []
-            history = await tables.rate_history(budget)
+            history = self._with_uncommitted(await tables.rate_history(budget))
         ages = self._ages()
         if identity is None and self._host is not None:
             await self.identify(budget.uid, self._host)
@@ -240,7 +241,7 @@ class KeptAccount:
         """Return the pacing ledger of this account's User ID."""
         budget = self._identified()
         async with self._deciding(*questions.rate(budget)) as tables:
-            history = await tables.rate_history(budget)
+            history = self._with_uncommitted(await tables.rate_history(budget))
         return facts.ledger_from_rows(history, self._ages())
 
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
@@ -265,7 +266,10 @@ class KeptAccount:
         keep_free: int = 0,
         accepting: Accepting | None = None,
     ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
-        """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or say why not."""
+        """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or say why not.
+
+        Where its COMMIT fails, it may be on record: nothing is sent on it, and it counts for the rate.
+        """
         budget, family = self._identified(), request.family
         asks = (
             questions.pause(budget, family),
@@ -275,7 +279,7 @@ class KeptAccount:
             *questions.rate(budget),
         )
         numbers = (AttemptRow, AcceptedRow) if accepting else (AttemptRow,)
-        async with self._writing(*asks, held=self._lock_name, numbers=numbers) as tables:
+        async with self._reserving(*asks, numbers=numbers) as (tables, recorded):
             pause = await tables.pause(budget, family)
             if facts.pauses_request(pause, request.setting, self._engine.clock.wall()):
                 return PausedMeanwhile()
@@ -283,7 +287,7 @@ class KeptAccount:
                 return AppliedMeanwhile()
             history = await tables.rate_history(budget)
             ages = self._ages()
-            ledger = facts.ledger_from_rows(history, ages)
+            ledger = facts.ledger_from_rows(self._with_uncommitted(history), ages)
             slot = earliest_slot(ledger, ages.now, assume_idle=assume_idle, keep_free=keep_free)
             if slot > ages.now or ages.now > by:
                 return NotYet(slot)
@@ -297,6 +301,7 @@ class KeptAccount:
             for row in facts.no_longer_counting(history, ages):
                 await tables.update_attempt(row)
             await self._prune(tables, budget, attempt.id)
+            recorded.append(attempt)
         self._reserved[attempt.id] = attempt
         return Reserved(attempt.id, ages.now)
 
@@ -575,7 +580,7 @@ class KeptAccount:
             if budget is None and identity is not None and identity.kind == self._kind.value:
                 budget = self._budget_of(identity)
             if budget is not None:
-                history = await tables.rate_history(budget)
+                history = self._with_uncommitted(await tables.rate_history(budget))
                 applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
                 accepted = await tables.all_accepted(budget)
             live = await tables.live(self._key)
@@ -771,6 +776,23 @@ class KeptAccount:
             if tables.lost and of is not None:
                 await self._record_loss(tables, of)
             yield tables
+
+    @asynccontextmanager
+    async def _reserving(
+        self, *ahead: Question, numbers: tuple[type[Numbered], ...]
+    ) -> AsyncIterator[tuple[Tables, list[AttemptRow]]]:
+        """Write reservations; those put in the list count for the rate even if their COMMIT fails."""
+        recorded: list[AttemptRow] = []
+        try:
+            async with self._writing(*ahead, held=self._lock_name, numbers=numbers) as tables:
+                yield tables, recorded
+        except BaseException:
+            for row in recorded:
+                self._engine.sights.remember_uncommitted(row, float(self._engine.clock.now()))
+            raise
+
+    def _with_uncommitted(self, history: RateHistory) -> RateHistory:
+        return facts.with_uncommitted(history, self._engine.sights.uncommitted)
 
     @asynccontextmanager
     async def _deciding(self, *only: Question) -> AsyncIterator[Tables]:

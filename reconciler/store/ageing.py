@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reconciler.core.model import Budget
-from reconciler.core.pacing import latest_arrival
+from reconciler.core.pacing import latest_arrival, still_counts
 from reconciler.store.rows import AppliedRow, AttemptRow
 
 MAX_SIGHTS = 100_000
@@ -27,10 +27,14 @@ class Stamp(NamedTuple):
 
 
 class FirstSights:
-    """What one process remembers of when it first saw rows that are not of its own boot."""
+    """What one process remembers of when it first saw rows that are not of its own boot.
+
+    And its own reservations whose COMMIT failed, as long as they count: they may be on record or not.
+    """
 
     def __init__(self, boot: str) -> None:
         self.boot = boot
+        self.uncommitted: tuple[AttemptRow, ...] = ()
         self._seen: dict[object, float] = {}
 
     def local(self, what: object, stamp: Stamp, now: float) -> float:
@@ -51,6 +55,12 @@ class FirstSights:
         if what not in self._seen and len(self._seen) >= MAX_SIGHTS:
             del self._seen[next(iter(self._seen))]
         return self._seen.setdefault(what, now)
+
+    def remember_uncommitted(self, row: AttemptRow, now: float) -> None:
+        """Remember a reservation whose COMMIT failed, and forget those that count no more."""
+        ages = Ages(self, now)
+        counting = (one for one in self.uncommitted if still_counts(ages.hi(one), now))
+        self.uncommitted = (*counting, row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from reconciler.core.saved import AppliedChange
 from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
 from reconciler.store.ageing import Ages
+from reconciler.store.questions import budget_key
 from reconciler.store.rows import (
     ANY_FAMILY,
     LOST,
@@ -120,6 +121,21 @@ def is_all_there_was(
         return False
     proven = proof is not None and proof.attempt >= accepted.attempt
     return not proven and not any(one.id >= accepted.attempt for one in open_others)
+
+
+def with_uncommitted(history: RateHistory, uncommitted: Iterable[AttemptRow]) -> RateHistory:
+    """Return the history with reservations of this process added whose COMMIT failed.
+
+    Each may be on record or not, and another reading may show what this one does not: it counts.
+    """
+    key = budget_key(history.budget)
+    missing = tuple(
+        row
+        for row in uncommitted
+        if (row.kind, row.environment, row.uid) == key
+        and not any(same_attempt(one, row) for one in history.counting)
+    )
+    return replace(history, counting=(*history.counting, *missing)) if missing else history
 
 
 def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:

@@ -9,13 +9,14 @@ silently: whatever happened to it, its owner has to know.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
 
-from reconciler.errors import StateUnusable
+from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
 from reconciler.store import access
 from reconciler.store.schema import APPLICATION_ID
 
@@ -27,6 +28,14 @@ START_ANEW = (
 WRITE_THERE = (
     "run mmp as the user who owns the state, or give this user the right to write the file and its folder"
 )
+
+NEEDED_BYTES = 64 * 1024
+"""At least as much as SQLite writes to begin: 32 KiB of shared memory, and the first pages of a log."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EBUSY, errno.ESTALE})
+"""What a system says that lacks something for a while: descriptors, memory, a mount."""
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
@@ -136,16 +145,21 @@ def watch(path: str) -> Callable[[], None]:
     """Return a check that raises StateUnusable once ``path`` is another file, or not its only name.
 
     A process that went on with a removed or replaced file would pace by a ledger of its own, and so
-    would one that opens the file by another name.
+    would one that opens the file by another name. A file that is missing because its folder is (it may be
+    unmounted) is not removed: raises StateUnavailable.
     """
-    opened = _identity(_stat(path))
+    folder = os.path.dirname(path)
+    opened, opened_folder = _identity(_stat(path)), _identity(_stat(folder))
 
     def still_there() -> None:
-        info = _stat(path)
-        if info is None or _identity(info) != opened:
+        info = _found(path, path)
+        if info is None and _identity(_found(folder, path)) != opened_folder:
+            hint = "mount it again, or start again: the file that is there then is used"
+            raise StateUnavailable("state-unreadable", f"the folder of the state {path} is gone", hint)
+        if _identity(info) != opened:
             hint = "start again: the file that is there now, or a new one, is used from then on"
             raise StateUnusable("state-replaced", f"the state {path} was removed or replaced", hint)
-        if info.st_nlink > 1:
+        if info is not None and info.st_nlink > 1:
             raise linked(path, path)
 
     return still_there
@@ -188,17 +202,44 @@ def missing(path: str) -> StateUnusable:
     return StateUnusable("state-missing", f"there is no state {path}", hint)
 
 
-def unreadable(path: str, error: OSError) -> StateUnusable:
-    """Return the error for a state that cannot be read."""
+def unwritable(path: str, error: OSError) -> StateUnavailable:
+    """Return the error for a place that cannot be written to: full, failing, or not ours to write."""
+    message = f"cannot write the state {path}: {error.strerror}"
+    return _passing(path, error) or StateRefused("state-unwritable", message, WRITE_THERE)
+
+
+def unreadable(path: str, error: OSError) -> StateUnavailable:
+    """Return the error for a place that cannot be read: failing, or not ours to read."""
     hint = "run mmp as the user who owns the state, or give this user the right to read it"
-    return StateUnusable("state-unreadable", f"cannot read the state {path}: {error.strerror}", hint)
+    denied = StateRefused("state-unreadable", f"cannot read the state {path}: {error.strerror}", hint)
+    return _passing(path, error) or denied
 
 
-def unwritable(path: str, error: OSError) -> StateUnusable:
-    """Return the error for a place that cannot be written to."""
-    return StateUnusable(
-        "state-unwritable", f"cannot write the state {path}: {error.strerror}", WRITE_THERE
-    )
+def disk_full(path: str) -> StateUnavailable:
+    """Return the error for a file system without space, or without inodes, for the state."""
+    hint = "free some space; what was recorded before is safe"
+    return StateUnavailable("state-disk-full", f"no space left for the state {path}", hint)
+
+
+def disk_failed(path: str, said: str) -> StateUnavailable:
+    """Return the error for a disk that does not read or write; ``said`` is what the system says."""
+    hint = "see whether the disk is in order; what was recorded before is safe"
+    return StateUnavailable("state-io-error", f"the disk of the state {path} failed: {said}", hint)
+
+
+def is_full(path: str) -> bool:
+    """Tell whether the file system of ``path`` has no room for what SQLite keeps beside a state.
+
+    SQLite says that such a file cannot be opened, and not why. So this is tried with a file that is gone
+    afterwards: only that counts a quota, what is reserved for root, and inodes.
+    """
+    from tempfile import TemporaryFile
+
+    try:
+        with TemporaryFile(dir=os.path.dirname(path), buffering=0) as file:
+            return file.write(bytes(NEEDED_BYTES)) < NEEDED_BYTES
+    except OSError as error:
+        return error.errno in _FULL
 
 
 def _make_directory(directory: str, path: str, mode: int = access.DIRECTORY_MODE) -> None:
@@ -267,6 +308,32 @@ def _companions(path: str) -> Iterator[tuple[str, os.stat_result]]:
         info = _stat(companion)
         if info is not None:
             yield companion, info
+
+
+def _passing(path: str, error: OSError) -> StateUnavailable | None:
+    """Return the error for what may pass by itself; None for what a person has to change."""
+    said = error.strerror or str(error)
+    if error.errno in _FULL:
+        return disk_full(path)
+    if error.errno == errno.EIO:
+        return disk_failed(path, said)
+    if error.errno in _LACKING:
+        hint = "see what the system lacks (ulimit -n, free memory, mounts); it is safe to try again"
+        return StateUnavailable("state-unavailable", f"the state {path} cannot be used now: {said}", hint)
+    return None
+
+
+def _found(place: str, path: str) -> os.stat_result | None:
+    """Return what is at ``place``, None where nothing is.
+
+    Raises StateUnavailable, about the state ``path``, where that cannot be asked.
+    """
+    try:
+        return os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def _stat(path: str) -> os.stat_result | None:

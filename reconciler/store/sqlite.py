@@ -1,12 +1,15 @@
 """The state in SQLite: opening it, and its transactions; what is done in them is ``account``'s.
 
 A write is one BEGIN IMMEDIATE … COMMIT with ``synchronous=FULL``, so it is on disk when the transaction
-is over, and those of all processes are in one order. SQLite's own errors never leave this file.
+is over, and those of all processes are in one order. A file that another process keeps busy is waited for
+without blocking the event loop. After any other failure the connection is closed, and the file is opened
+anew, with every check, before anything else is read or written. SQLite's own errors never leave this file.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import (
@@ -14,8 +17,8 @@ from contextlib import (
     AbstractContextManager,
     asynccontextmanager,
     contextmanager,
-    suppress,
 )
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -24,7 +27,7 @@ from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.records import Holder
 from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
-from reconciler.errors import StateUnusable
+from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
 from reconciler.store import files, mounts, schema
 from reconciler.store.account import KeptAccount
@@ -35,10 +38,29 @@ from reconciler.store.questions import Question, Value
 from reconciler.store.rows import RowDamaged
 from reconciler.store.tables import Tables
 
-BUSY_TIMEOUT_S = 5.0
-"""How long a statement waits for another process's transaction, which take milliseconds."""
+BUSY_WAIT_S = 5.0
+"""How long a transaction waits for those of other processes, which take milliseconds."""
+
+BUSY_POLLS_S = (0.001, 0.005, 0.02, 0.05)
+"""Between two tries to begin a transaction; the last repeats. Nothing blocks meanwhile: other accounts
+and probes continue."""
+
+OPEN_POLL_S = 0.5
+"""Between two tries to open a file, each of which checks it as a whole."""
+
+BUSY = "state-busy"
+"""The code of a state that another process keeps busy."""
 
 IN_MEMORY = ":memory:"
+
+_WRITE = ("BEGIN IMMEDIATE",)
+_READ = ("BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1")
+"""What begins a transaction. SQLite takes the view of a reading one with the first question only, and that
+is where a busy file shows."""
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_NOT_OPENED = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite says also when a file beside the state cannot be made for lack of space."""
 
 
 def open_state(
@@ -51,26 +73,26 @@ def open_state(
     keep_turns: int = KEEP_TURNS,
     max_gap_s: float = MAX_GAP_S,
     allow_filesystems: Collection[str] = (),
+    busy_wait_s: float = BUSY_WAIT_S,
 ) -> SqliteState:
     """Open the state file for writing, making it if there is none.
 
     ``boot`` names this boot of this host, and must differ wherever the clock does. ``allow_filesystems``
     are types of file systems that are accepted beside the usual local ones. Symbolic links are followed,
-    so that the lock files of all names of one state are the same. Raises StateUnusable.
+    so that the lock files of all names of one state are the same. ``busy_wait_s``: how long to block while
+    another process keeps the file busy. Raises StateUnusable, StateUnavailable.
     """
     real = os.path.realpath(path)
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     _make_if_missing(real)
-    files.inspect(real)
-    files.refuse_foreign(real)
-    with _remade(real):
-        db = _connect(real, "rw")
-        try:
-            _believe(db, real)
-            _prepare(db)
-        except BaseException:
-            db.close()
-            raise
+    db = _opened(real, busy_wait_s)
+    still_there = files.watch(real)
+
+    def reopen() -> sqlite3.Connection:
+        still_there()
+        mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
+        return _opened(real, busy_wait_s=0.0)
+
     return SqliteState(
         db,
         place=real,
@@ -81,9 +103,40 @@ def open_state(
         keep_attempts=keep_attempts,
         keep_turns=keep_turns,
         max_gap_s=max_gap_s,
-        still_there=files.watch(real),
-        close=db.close,
+        still_there=still_there,
+        reopen=reopen,
     )
+
+
+async def open_waiting(
+    path: str,
+    *,
+    clock: Clock,
+    boot: str,
+    lock_timeout_s: float,
+    max_gap_s: float = MAX_GAP_S,
+    allow_filesystems: Collection[str] = (),
+) -> SqliteState:
+    """Open the state as ``open_state`` does, waiting for one that is busy up to the lock timeout.
+
+    Nothing is blocked meanwhile. Raises StateUnusable, StateUnavailable.
+    """
+    deadline = clock.now() + lock_timeout_s
+    while True:
+        try:
+            return open_state(
+                path,
+                clock=clock,
+                boot=boot,
+                lock_timeout_s=lock_timeout_s,
+                max_gap_s=max_gap_s,
+                allow_filesystems=allow_filesystems,
+                busy_wait_s=0.0,
+            )
+        except StateUnavailable as problem:
+            if problem.code != BUSY or clock.now() >= deadline:
+                raise
+        await clock.pause(min(deadline, clock.now() + OPEN_POLL_S))
 
 
 def open_existing(
@@ -93,7 +146,7 @@ def open_existing(
 
     The rows are copied into memory: the file, its directory and whoever is writing are left alone.
     Whatever reserves or records is refused as misuse; ``identify`` checks but stamps the copy only.
-    Raises StateUnusable.
+    Raises StateUnusable, StateUnavailable.
     """
     real = os.path.realpath(path)
     if not os.path.lexists(real):
@@ -116,7 +169,6 @@ def open_existing(
         locks=FileLocks(real),
         lock_timeout_s=0.0,
         frozen=True,
-        close=db.close,
     )
 
 
@@ -149,6 +201,7 @@ class MemoryDisk:
             keep_attempts=keep_attempts,
             keep_turns=keep_turns,
             max_gap_s=max_gap_s,
+            is_shared=True,
         )
 
     def close(self) -> None:
@@ -175,8 +228,13 @@ class SqliteState:
         max_gap_s: float = MAX_GAP_S,
         frozen: bool = False,
         still_there: Callable[[], None] = lambda: None,
-        close: Callable[[], None] = lambda: None,
+        reopen: Callable[[], sqlite3.Connection] | None = None,
+        is_shared: bool = False,
     ) -> None:
+        """Take an open connection. ``reopen``: returns a new one after a failure; None: this one stays.
+
+        ``is_shared``: the connection is used by others, too, and is not closed here.
+        """
         self.place = place
         self.clock = clock
         self.sights = sights
@@ -185,11 +243,16 @@ class SqliteState:
         self.keep_attempts = keep_attempts
         self.keep_turns = keep_turns
         self.max_gap_s = max_gap_s
-        self._db = db
-        self._tables = Tables(_Statements(db))
         self.frozen = frozen
+        self._use(db)
         self._still_there = still_there
-        self._close = close
+        self._reopen = reopen
+        self._is_shared = is_shared
+
+    def _use(self, db: sqlite3.Connection) -> None:
+        self._db, self._tables = db, Tables(_Statements(db))
+        self._has_failed = False
+        """Whether the connection was closed after a failure, and has to be opened again."""
 
     def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
         """Return the store of one account; those of one state share connection and first sights."""
@@ -208,38 +271,78 @@ class SqliteState:
     def close_now(self) -> None:
         """Close at once, as a death does; closing a file never waits for anybody."""
         self.locks.close()
-        self._close()
+        if not self._is_shared:
+            self._db.close()
 
     def telling_damage(self) -> AbstractContextManager[None]:
         """Turn what a row's check says into StateUnusable."""
         return _remade(self.place)
 
     def reading(self, _: Budget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
-        """Give one consistent view of all rows. Raises StateUnusable."""
+        """Give one consistent view of all rows. Raises StateUnusable, StateUnavailable."""
         del only  # nothing here is far away
-        return self._transaction("BEGIN")
+        return self._transaction(_READ)
 
     def writing(self, _: Claim, /) -> AbstractAsyncContextManager[Tables]:
-        """Give the view of the only writer of the whole file; durable at the end. Raises StateUnusable.
+        """Give the view of the only writer of the whole file; durable at the end.
 
-        A lock that was taken is held until it is given back, so there is none to be lost.
+        A lock that was taken is held until it is given back, so there is none to be lost. Raises
+        StateUnusable and StateUnavailable: what was written may be on record all the same then.
         """
         if self.frozen:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
-        return self._transaction("BEGIN IMMEDIATE")
+        return self._transaction(_WRITE)
 
     @asynccontextmanager
-    async def _transaction(self, begin: str) -> AsyncIterator[Tables]:
+    async def _transaction(self, begin: tuple[str, ...]) -> AsyncIterator[Tables]:
+        await self._begin(begin)
         # Nothing waits inside: one connection serves all, so another transaction must not begin here.
         try:
-            self._db.execute(begin)
             self._still_there()
             yield self._tables
             self._db.execute("COMMIT")
         except BaseException as error:
-            with suppress(sqlite3.Error):  # the failure that brought us here is the one to tell
-                self._db.rollback()
+            self._undo(error)
             _raise_remade(self.place, error)
+
+    async def _begin(self, begin: tuple[str, ...]) -> None:
+        """Begin a transaction; waits while other processes keep the file busy."""
+        deadline: float | None = None
+        polls_s = chain(BUSY_POLLS_S, repeat(BUSY_POLLS_S[-1]))
+        while (busy := self._try_to_begin(begin)) is not None:
+            now = self.clock.now()
+            deadline = now + BUSY_WAIT_S if deadline is None else deadline
+            if now >= deadline:
+                _raise_remade(self.place, busy)
+            await self.clock.pause(min(deadline, now + next(polls_s)))
+
+    def _try_to_begin(self, begin: tuple[str, ...]) -> sqlite3.DatabaseError | None:
+        """Begin a transaction; returns what SQLite says where another process has the file."""
+        if self._has_failed and self._reopen is not None:
+            self._use(self._reopen())
+        try:
+            for statement in begin:
+                self._db.execute(statement)
+        except BaseException as error:
+            self._undo(error)
+            if isinstance(error, sqlite3.DatabaseError) and _code(error) in _BUSY:
+                return error
+            _raise_remade(self.place, error)
+        return None
+
+    def _undo(self, error: BaseException) -> None:
+        """Leave a transaction: roll it back, and close the connection if SQLite failed.
+
+        After a failed write or sync nothing that the connection knows of the file can be relied on.
+        """
+        try:
+            self._db.rollback()
+        except sqlite3.DatabaseError as another:
+            error = another
+        failed = isinstance(error, sqlite3.DatabaseError) and _code(error) not in _BUSY
+        if failed and self._reopen is not None:
+            self._has_failed = True
+            self._db.close()
 
 
 class _Statements:
@@ -277,12 +380,27 @@ def _make_if_missing(path: str) -> None:
         raise files.unwritable(path, error) from None
 
 
-def _connect(path: str, mode: str) -> sqlite3.Connection:
-    """Open an existing file; SQLite must never make one."""
+def _opened(path: str, busy_wait_s: float) -> sqlite3.Connection:
+    """Open an existing file with every check; afterwards no statement blocks because it is busy."""
+    files.inspect(path)
+    files.refuse_foreign(path)
+    with _remade(path):
+        db = _connect(path, "rw", busy_wait_s)
+        try:
+            _believe(db, path)
+            _prepare(db)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _connect(path: str, mode: str, busy_wait_s: float) -> sqlite3.Connection:
+    """Open an existing file; SQLite must never make one. ``busy_wait_s``: how long a statement blocks."""
     return sqlite3.connect(
         f"file:{quote(path)}?mode={mode}",
         uri=True,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=busy_wait_s,
         isolation_level=None,
     )
 
@@ -295,6 +413,7 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("BEGIN IMMEDIATE")
     db.execute("ROLLBACK")
+    db.execute("PRAGMA busy_timeout = 0")
 
 
 def _believe(db: sqlite3.Connection, path: str) -> None:
@@ -311,12 +430,20 @@ def _believe(db: sqlite3.Connection, path: str) -> None:
         raise StateUnusable("state-newer", f"the state {path} was written by a newer mmp", hint)
     (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
-        raise files.broken(path, verdict)
+        raise _not_whole(path, verdict)
     if schema.as_found(db) != schema.as_made(version):
         message = f"the state {path} does not have the tables of its version {version}"
         raise StateUnusable("state-incomplete", message, files.START_ANEW)
     db.execute("COMMIT")
     schema.migrate(db)
+
+
+def _not_whole(path: str, verdict: str) -> MmpError:
+    """Return the error for what the integrity check found; a page that could not be read is no damage."""
+    unread = re.search(r"unable to get the page\. error code=(\d+)", verdict)
+    if unread is not None and int(unread[1]) & 0xFF != sqlite3.SQLITE_CORRUPT:
+        return files.disk_failed(path, verdict)
+    return files.broken(path, verdict)
 
 
 def _image(path: str) -> bytes:
@@ -330,7 +457,7 @@ def _image(path: str) -> bytes:
         image = Path(path).read_bytes()
         if _mark(path) == before:
             return image
-    db = _connect(path, "ro")
+    db = _connect(path, "ro", BUSY_WAIT_S)
     try:
         db.execute("BEGIN")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -349,15 +476,17 @@ def _mark(path: str) -> tuple[int, int, int] | None:
 
 @contextmanager
 def _remade(path: str) -> Iterator[None]:
-    """Turn what SQLite or a row's check says inside into StateUnusable."""
+    """Turn what SQLite, a row's check or the system says inside into an error of ours."""
     try:
         yield
+    except OSError as error:
+        raise files.unreadable(path, error) from None
     except (sqlite3.DatabaseError, RowDamaged) as error:
         _raise_remade(path, error)
 
 
 def _raise_remade(path: str, error: BaseException) -> NoReturn:
-    """Raise ``error``, as StateUnusable if SQLite or a row's check says so."""
+    """Raise ``error``, as one of ours if SQLite or a row's check says it."""
     match error:
         case RowDamaged():
             raise files.damaged(path, f"{error.place} does not fit its check") from None
@@ -367,19 +496,27 @@ def _raise_remade(path: str, error: BaseException) -> NoReturn:
             raise error
 
 
-def _told(path: str, error: sqlite3.DatabaseError) -> StateUnusable:
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+def _code(error: sqlite3.DatabaseError) -> int:
+    """Return SQLite's primary code, as in sqlite3.SQLITE_FULL; 0 where it is the module's own error."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _told(path: str, error: sqlite3.DatabaseError) -> MmpError:
+    """Return ``error`` as an error of ours: what may pass by itself, and what a person has to see to."""
+    code = _code(error)
+    if code in _BUSY:
+        message = f"the state {path} was kept busy for {BUSY_WAIT_S:g} s by another process"
+        return StateUnavailable(BUSY, message, "see what has it open (fuser, lsof) and try again")
+    if code == sqlite3.SQLITE_FULL or (code in _NOT_OPENED and files.is_full(path)):
+        return files.disk_full(path)
+    match code:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return files.broken(path, str(error))
-        case sqlite3.SQLITE_FULL:
-            hint = "free some space; what was recorded before is safe"
-            return StateUnusable("state-disk-full", f"no space left for the state {path}", hint)
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            message = f"the state {path} was kept busy for {BUSY_TIMEOUT_S:g} s by another process"
-            return StateUnusable("state-busy", message, "see what has it open (fuser, lsof) and try again")
+        case sqlite3.SQLITE_IOERR:
+            return files.disk_failed(path, str(error))
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            hint = files.WRITE_THERE
-            return StateUnusable("state-unwritable", f"cannot write the state {path}: {error}", hint)
+            message = f"cannot write the state {path}: {error}"
+            return StateRefused("state-unwritable", message, files.WRITE_THERE)
         case _:
             hint = "see whether the disk is in order; nothing that failed was recorded"
             return StateUnusable("state-failed", f"the state {path} cannot be used: {error}", hint)

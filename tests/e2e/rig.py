@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -251,13 +251,18 @@ class Desk:
         """Write a file of desired settings, each ``timeInterval/frozenInterval/qtyLimit`` of the file."""
         put_in_place(self.folder / name, desired_text(families, **top))
 
-    def start(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> Running:
-        """Start ``mmp`` with ``arguments``; ``env`` adds variables, None takes one away."""
+    def start(
+        self, *arguments: str, env: Mapping[str, str | None] | None = None, under: Sequence[str] = ()
+    ) -> Running:
+        """Start ``mmp`` with ``arguments``; ``env`` adds variables, None takes one away.
+
+        ``under``: a command before it that becomes ``mmp`` in the end, such as ``unshare``.
+        """
         number = len(self.started)
         out, err = self._written / f"{number}.out", self._written / f"{number}.err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [MMP, *arguments],
+                [*under, MMP, *arguments],
                 cwd=self.folder,
                 env=self.environment_with(env),
                 stdin=subprocess.DEVNULL,

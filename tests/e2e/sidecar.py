@@ -7,6 +7,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +59,9 @@ class Sidecar:
         ]
 
 
-def started(desk: Desk, *flags: str) -> Sidecar:
-    """Start a sidecar on a free port."""
-    process = desk.start("run", "--assume-idle", "--listen", "127.0.0.1:0", *flags)
+def started(desk: Desk, *flags: str, under: Sequence[str] = ()) -> Sidecar:
+    """Start a sidecar on a free port; ``under``: a command before it that becomes ``mmp`` in the end."""
+    process = desk.start("run", "--assume-idle", "--listen", "127.0.0.1:0", *flags, under=under)
     return Sidecar(process, process.wait_for_log("listening")["url"])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import StateUnusable
+from reconciler.errors import StateRefused, StateUnusable
 from reconciler.store import files, schema
 from reconciler.store.schema import APPLICATION_ID
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
@@ -180,7 +180,7 @@ def test_a_place_that_cannot_hold_a_state_is_told(
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, call, refuse)
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         opened(path)
     assert refused.value.code == "state-unwritable"
     assert "Operation not permitted" in refused.value.message
@@ -298,7 +298,7 @@ def test_a_file_that_cannot_be_read_is_told(made: Path, monkeypatch: pytest.Monk
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         opened(made)
     monkeypatch.undo()
     assert refused.value.code == "state-unreadable"
@@ -409,7 +409,7 @@ def test_a_leftover_that_cannot_be_removed_is_told(made: Path, monkeypatch: pyte
 
     os.link(made, made.parent / f".{made.name}.0123456789abcdef.new")
     monkeypatch.setattr(os, "unlink", refuse)
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         opened(made)
     assert refused.value.code == "state-unwritable"
 

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.records import Holder
-from reconciler.errors import StateUnusable
+from reconciler.errors import MmpError, StateRefused
 from reconciler.store import ageing
 from reconciler.store.ageing import FirstSights, Stamp
 from reconciler.store.locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
@@ -192,7 +192,7 @@ def test_a_place_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("fcntl.flock", refuse)
     descriptors = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         run(file_locks(tmp_path).take("main", HOLDER))
     assert refused.value.code == "state-unwritable"
     assert "No locks available" in refused.value.message
@@ -229,7 +229,7 @@ def test_a_lock_that_is_more_than_a_file_beside_the_state_is_refused_and_not_wri
     locks = file_locks(tmp_path)
     assert run(locks.holder("main")) is None
     descriptors = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(MmpError) as refused:
         run(locks.take("main", HOLDER))
     assert refused.value.code == code
     assert str(tmp_path / "state.db.main.lock") in refused.value.message

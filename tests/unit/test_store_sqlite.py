@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from reconciler.core.sharing import Replica
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved
-from reconciler.store import sqlite
 from reconciler.store.account import KeptAccount
 from reconciler.store.engine import Claim
 from reconciler.store.locks import StoreMisuse
@@ -281,67 +280,7 @@ def test_a_step_that_meets_damage_changes_nothing(store: KeptAccount, clock: Scr
     assert not db.in_transaction
 
 
-# -- failures of the engine -------------------------------------------------------------------------
-
-
-def fill_the_disk(db: sqlite3.Connection) -> None:
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    db.execute(f"PRAGMA max_page_count = {pages}")
-
-
-def forbid_writing(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA query_only = ON")
-
-
-def close(db: sqlite3.Connection) -> None:
-    db.close()
-
-
-@pytest.mark.parametrize(
-    ("code", "spoil"),
-    [("state-disk-full", fill_the_disk), ("state-unwritable", forbid_writing), ("state-failed", close)],
-)
-def test_a_failing_engine_is_told_and_nothing_half_done_is_kept(
-    store: KeptAccount,
-    path: str,
-    clock: ScriptedClock,
-    code: str,
-    spoil: Callable[[sqlite3.Connection], None],
-) -> None:
-    rows = {BTC: LiveRow(setting("9"), frozen_until="x" * 100_000)}
-    write(store, "1", AttemptStatus.PENDING)
-    known = asyncio.run(store.known())
-    spoil(database(store))
-    for _ in range(2):
-        with pytest.raises(StateUnusable) as refused:
-            asyncio.run(store.record_live(LiveRead(START, rows)))
-        assert refused.value.code == code
-        assert refused.value.hint
-    again = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
-    same = again.account("main", Environment.LIVE, Kind.OKX)
-    assert asyncio.run(same.known()) == known
-    assert asyncio.run(same.snapshot()).live is None
-    again.close_now()
-
-
-def test_a_state_kept_busy_is_told_after_a_bounded_wait(
-    path: str, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.01)
-    one = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
-    two = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
-    store = two.account("main", Environment.LIVE, Kind.OKX)
-
-    async def while_another_writes() -> None:
-        async with one.writing(Claim(("other", "live", "okx"))):
-            await store.identify(UID, HOST)
-
-    with pytest.raises(StateUnusable) as refused:
-        asyncio.run(while_another_writes())
-    assert refused.value.code == "state-busy"
-    assert asyncio.run(store.identify(UID, HOST)) is None
-    one.close_now()
-    two.close_now()
+# -- failures of the engine: those that pass are in test_store_trouble -----------------------------
 
 
 def test_a_file_broken_under_an_open_state_is_told_as_damage(store: KeptAccount, path: str) -> None:

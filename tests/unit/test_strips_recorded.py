@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 
+from reconciler.core.events import StateAwaited
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Confirmed, Family, Known, LiveRow, Never, Uncertain
 from reconciler.core.plan import Rules
@@ -18,7 +19,7 @@ from reconciler.core.status import states_seen
 from reconciler.core.strips import FAILED, UNMANAGED
 from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.errors import StateUnusable
+from reconciler.errors import StateUnavailable, StateUnusable
 from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
@@ -197,6 +198,21 @@ def test_a_death_of_less_than_a_gap_is_not_drawn_as_watched() -> None:
     unwatched = spans(here)[2]
     assert unwatched[0] is None
     assert unwatched[2] - unwatched[1] >= 80.0
+
+
+def test_a_state_that_cannot_be_used_while_recording_is_told_and_stops_no_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = calm()
+
+    async def busy(_self: KeptAccount, _: Mapping[Family, str]) -> None:
+        raise StateUnavailable("state-busy", "kept busy")
+
+    monkeypatch.setattr(KeptAccount, "record_states", busy)
+    here.clock.at(1050.0, lambda: here.want({BTC: B}))
+    here.run(200.0)
+    assert here.exchange.live[BTC].setting == B
+    assert len(here.told(StateAwaited)) > 3
 
 
 def test_a_state_that_cannot_be_written_stops_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
