@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, assert_never
+from functools import partial
+from typing import TYPE_CHECKING, Any, assert_never
 
+from reconciler.background_writer import BackgroundText
 from reconciler.core.events import (
     Adopted,
     AttemptsEnded,
@@ -58,6 +60,9 @@ from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
 
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
 LAST_GOOD = "the last good one stays in force"
 
 NO_VALID_VERSION = "no valid version yet"
@@ -67,6 +72,8 @@ STANDING_BY = "standing by: another process controls the account, nothing is wri
 LET_CLOCK_BE_MEASURED = (
     "let this machine reach GET /api/v5/public/time; one hour after the last measurement mmp only reads"
 )
+
+LINES_DROPPED = "lines dropped: stderr could not be written"
 
 UNREADABLE_POLICY = "changes that loosen or disable are held"
 
@@ -97,16 +104,32 @@ def configure(*, log_format: str | None, level: str, color: bool) -> None:
         if as_json
         else structlog.dev.ConsoleRenderer(colors=color, pad_event_to=0)
     )
+    processors = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        renderer,
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
-        ],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+    if isinstance(sys.stderr, BackgroundText):
+        sys.stderr.writer.describe_dropped = partial(_describe_dropped, processors)
+
+
+def _describe_dropped(processors: Sequence[Processor], lines: int) -> str:
+    """Return the line that stands for lines that could not be written."""
+    values: Any = {"event": LINES_DROPPED, "lines": lines}
+    for process in processors:
+        values = process(None, "warning", values)
+    return str(values)
+
+
+def dropped_lines() -> int:
+    """Return how many lines could not be written to stderr so far."""
+    return sys.stderr.writer.dropped_lines if isinstance(sys.stderr, BackgroundText) else 0
 
 
 def hush(library: str) -> None:

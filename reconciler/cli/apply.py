@@ -172,4 +172,6 @@ def apply(
         logs.log("info", "applying a reviewed plan", made_at=made_at, digest=loaded.saved.plan.digest)
     if allows:
         logs.log("warning", "overrides given", allow=[str(each) for each in allows], reason=reason)
-    ctx.exit(asyncio.run(Applying(desired, policies, order, out).run()))
+    applying = Applying(desired, policies, order, out)
+    asyncio.run(applying.run())
+    ctx.exit(applying.report())

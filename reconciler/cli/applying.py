@@ -21,7 +21,7 @@ from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.account_policy import AccountPolicy, missing_error, refuse_other
 from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
-from reconciler.cli.output import Output
+from reconciler.cli.output import Output, ShownResults
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
@@ -61,6 +61,7 @@ from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore, State
+from reconciler.process_signals import SIGNALS
 from reconciler.reads import RetryingReads
 from reconciler.reconcile import (
     Approval,
@@ -197,6 +198,7 @@ class Applying:
     ) -> None:
         self.order = order
         self.out = out
+        self.shown = ShownResults()
         self.stop = Stop()
         self.desired = desired
         self.policies = policies
@@ -205,8 +207,8 @@ class Applying:
         self.answered = False
         """Whether a person was asked and said yes."""
 
-    async def run(self) -> Exit:
-        """Apply everything and report; returns the exit status."""
+    async def run(self) -> None:
+        """Apply everything; ``report`` tells what came of it."""
         self._refuse_no_family()
         order, clock = self.order, self.stop.clock
         log = logs.shielded(logs.observer(simulator=doors.is_simulator(order.base)))
@@ -216,7 +218,6 @@ class Applying:
                 self.runs = self._prepared(state, clients)
                 self.stop.install()
                 await self.stop.run(self._all())
-        return self._report()
 
     def _refuse_no_family(self) -> None:
         globs = self.order.globs
@@ -391,7 +392,7 @@ class Applying:
             return
         policy, missing = run.rules.in_force.policy, run.rules.missing
         context = Context.of(run.desired, self.order.base.host, policy, missing)
-        write, stream = (self.out.note, sys.stderr) if self.out.json else (self.out.result, sys.stdout)
+        write, stream = (self.out.note, sys.stderr) if self.out.json else (self.shown.write, sys.stdout)
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
@@ -429,7 +430,7 @@ class Applying:
         requests = sum(len(run.first.requests) for run in self.runs if run.first)
         if requests and not self.approved:
             try:
-                self.approved = self.answered = _confirmed(
+                self.approved = self.answered = self._confirmed(
                     f"Send {count(requests, 'request')} to {self._where()}?"
                 )
             finally:
@@ -438,6 +439,24 @@ class Applying:
             if not self.approved:
                 raise click.exceptions.Exit(Exit.FAILED)
         self.approved = True
+
+    def _confirmed(self, question: str) -> bool:
+        """Ask on the terminal; a signal is an answer here, not a request to finish what is in flight.
+
+        The question blocks the event loop, so its own handlers would not run before the answer.
+        """
+        loops = {
+            signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
+        }
+        try:
+            self.shown.finish()  # what is asked about was seen
+            return click.confirm(question, err=True)
+        except KeyboardInterrupt:
+            raise click.Abort from None
+        finally:
+            for number, handler in loops.items():
+                signal.signal(number, handler)
 
     def _where(self) -> str:
         host = self.order.base.host
@@ -470,8 +489,13 @@ class Applying:
 
         return watch
 
-    def _report(self) -> Exit:
-        """Write every account's results and failures; returns the exit status of the whole."""
+    def report(self) -> Exit:
+        """Write every account's results and failures; returns the exit status of the whole.
+
+        Outside of the event loop: the result may have to wait for its reader, and a signal ends that.
+        """
+        SIGNALS.limit_the_rest()
+        self.shown.finish()
         outcomes = [_outcomes(run, self.stop.status, self.order.reviewed) for run in self.runs]
         if self.out.json:
             self._report_documents(outcomes)
@@ -528,22 +552,6 @@ class Applying:
     def _digest(self, first: Plan) -> str:
         """Return the digest of what was reviewed: the plan file's, else the plan's this began with."""
         return first.digest if self.order.saved is None else self.order.saved.plan.digest
-
-
-def _confirmed(question: str) -> bool:
-    """Ask on the terminal; a signal is an answer here, not a request to finish what is in flight.
-
-    The question blocks the event loop, so its own handlers would not run before the answer.
-    """
-    loops = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
-    }
-    try:
-        return click.confirm(question, err=True)
-    finally:
-        for number, handler in loops.items():
-            signal.signal(number, handler)
 
 
 def _terminated(_number: int, _frame: object) -> NoReturn:

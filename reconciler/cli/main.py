@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from importlib import import_module
 from io import TextIOWrapper
 from keyword import iskeyword
@@ -15,16 +16,18 @@ from keyword import iskeyword
 import click
 
 from reconciler import __version__
+from reconciler.background_writer import LAST_WAIT_S
 from reconciler.cli.output import (
     Output,
     Told,
-    give_up_lost_stderr,
     output_lost,
     silence_stdout,
     stdout_is_lost,
+    take_stderr,
     wanted,
 )
 from reconciler.errors import Exit, MmpError, UsageError
+from reconciler.process_signals import SIGNALS
 from reconciler.secret import without_addresses, without_arguments
 
 VERBS = {
@@ -50,6 +53,10 @@ VERBS = {
     "completion": "Print the completion script of a shell.",
 }
 """Every verb, in the order of use, with its line in ``mmp --help``."""
+
+NOT_HELD_UP = {"run", "apply", "reset"}
+"""Verbs that write to the exchange: they end although nobody reads their stderr. The others wait for its
+reader, as commands in a pipeline do: what they say there may be all that they have to say."""
 
 
 class Verbs(click.Group):
@@ -112,6 +119,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. Never returns."""
     argv = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
+    last_wait_s = LAST_WAIT_S if NOT_HELD_UP & set(argv[:1]) else None
+    stderr = take_stderr(waits_for_reader=last_wait_s is None)
+    if stderr is not None:
+        SIGNALS.before_end = partial(stderr.writer.drain, LAST_WAIT_S)
     told = Told(json_lines=wanted("--log-format", argv, os.environ.get("MMP_LOG_FORMAT", "")) == "json")
     try:
         status = _status(argv, told)
@@ -122,7 +133,12 @@ def main(arguments: list[str] | None = None) -> None:
     except MmpError as lost:  # the failure's own document could not be written
         Output(told=told).tell(lost)
         status = lost.exit_status
-    give_up_lost_stderr()
+    try:
+        if stderr is not None:
+            stderr.writer.close(last_wait_s)
+    except KeyboardInterrupt:
+        status = Exit.INTERRUPTED
+    SIGNALS.finish()
     sys.exit(int(status))
 
 
@@ -155,6 +171,7 @@ def _status(argv: list[str], told: Told) -> int:
 
 
 def _fail(out: Output, problem: MmpError) -> Exit:
+    SIGNALS.limit_the_rest()
     out.failure(problem)
     return problem.exit_status
 

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from io import TextIOWrapper, UnsupportedOperation
+from typing import Any, TextIO, cast
 
 import click
 
+from reconciler.background_writer import LAST_WAIT_S, MAX_LOG_BYTES, BackgroundText, BackgroundWriter
 from reconciler.core.problems import Problem, json_text, printable
 from reconciler.errors import MmpError
 from reconciler.report.tone import Paint, Tone, ansi, plain
@@ -48,7 +50,11 @@ class Output:
         return self.format == "json"
 
     def result(self, text: str) -> None:
-        """Write result text to stdout as it is. Raises MmpError where it cannot be written."""
+        """Write result text to stdout as it is, after what stderr has to say by now.
+
+        Raises MmpError where it cannot be written.
+        """
+        wait_for_stderr()
         try:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -62,20 +68,17 @@ class Output:
         self.result(json_text(document, indent=2) + "\n")
 
     def note(self, text: str) -> None:
-        """Write one line to stderr; where that cannot be written there is nowhere left to say it."""
-        with suppress(OSError):
-            if self.told.json_lines:
-                _log_line("info", text)
-                return
+        """Write one line to stderr."""
+        if self.told.json_lines:
+            _log_line("info", text)
+        else:
             sys.stderr.write(text + "\n")
-            sys.stderr.flush()
 
     def point_out(self, problem: Problem) -> None:
         """Write what is wrong with a file to stderr, as one line."""
         place, message = f"{printable(problem.path)}:{problem.line}", printable(problem.message)
         if self.told.json_lines:
-            with suppress(OSError):
-                _log_line(problem.severity.value, message, code=problem.code, at=place)
+            _log_line(problem.severity.value, message, code=problem.code, at=place)
             return
         self.note(f"{problem.severity}[{problem.code}] {place}: {message}")
 
@@ -94,8 +97,7 @@ class Output:
         message, hint = printable(problem.message), printable(problem.hint)
         if self.told.json_lines:
             exchange = {"exchange": "SIMULATOR"} if self.told.simulator else {}
-            with suppress(OSError):
-                _log_line(level, message, code=problem.code, hint=hint or None, **exchange)
+            _log_line(level, message, code=problem.code, hint=hint or None, **exchange)
             return
         banner = "SIMULATOR " if self.told.simulator else ""
         self.note(f"{self.paint(sys.stderr)(level, tone)}[{problem.code}]: {banner}{message}")
@@ -153,12 +155,65 @@ def silence_stdout() -> None:
     sys.stdout = _silenced(sys.stdout)
 
 
-def give_up_lost_stderr() -> None:
-    """Point stderr at nothing where it cannot be written: the interpreter's last flush would end in 120."""
+def take_stderr(*, waits_for_reader: bool) -> BackgroundText | None:
+    """Let a thread write what goes to stderr from now on; None where it is no descriptor, as in a test.
+
+    ``waits_for_reader``: nothing is dropped, for a command whose end may wait for who reads it.
+    """
     try:
-        sys.stderr.flush()
+        fd = sys.stderr.fileno()
     except OSError:
-        sys.stderr = _silenced(sys.stderr)
+        return None
+    writer = BackgroundWriter(fd, max_bytes=None if waits_for_reader else MAX_LOG_BYTES)
+    writer.describe_dropped = lambda lines: f"warning: {lines} lines could not be written here"
+    text = BackgroundText(writer, sys.stderr)
+    sys.stderr = cast(TextIO, text)
+    return text
+
+
+def wait_for_stderr() -> None:
+    """Wait, for a bounded time, until what was written to stderr is out."""
+    if isinstance(sys.stderr, BackgroundText):
+        sys.stderr.writer.drain(LAST_WAIT_S)
+
+
+class ShownResults:
+    """Result text that is written while the work goes on: a reader that stops does not stop the work."""
+
+    def __init__(self) -> None:
+        self._writer: BackgroundWriter | None = None
+
+    def write(self, text: str) -> None:
+        """Write text to stdout, waiting for its reader for a bounded time only."""
+        wait_for_stderr()
+        if self._writer is None:
+            self._writer = _writer_of(sys.stdout)
+        if self._writer is None:
+            sys.stdout.write(text)
+        else:
+            self._writer.write(text.encode(sys.stdout.encoding, "backslashreplace"))
+            self._writer.drain(LAST_WAIT_S)
+
+    def finish(self) -> None:
+        """Wait for the reader. Raises BrokenPipeError and MmpError as ``Output.result`` does."""
+        if self._writer is None:
+            return
+        self._writer.drain(None)
+        error = self._writer.error
+        if isinstance(error, BrokenPipeError):
+            raise error
+        if error is not None:
+            raise output_lost(error if sys.stdout.writable() else UnsupportedOperation())
+
+
+def _writer_of(stream: TextIO) -> BackgroundWriter | None:
+    """Return a writer for a stream; None where it is no descriptor: a progress bar's, or a test's."""
+    if not isinstance(stream, TextIOWrapper):
+        return None
+    try:
+        return BackgroundWriter(stream.fileno(), max_bytes=None)
+    except OSError:
+        return None
 
 
 def _silenced(stream: TextIO) -> TextIO:

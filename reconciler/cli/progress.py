@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -71,6 +72,8 @@ class BarProgress:
                 stderr=True, color_system="standard" if colored else None, no_color=not colored
             ),
             transient=True,
+            # Of a terminal: what is written there goes above the bar. A file gets its text itself.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._task: TaskID | None = None
         self._total = 0

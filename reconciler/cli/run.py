@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-
 import click
 
 from reconciler.cli import doors
@@ -118,7 +115,6 @@ def run(
       mmp run -c accounts/ --interval 10s --drift warn
       mmp run --listen 127.0.0.1:9464
     """
-    _leave_when_told_to_stop()
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
@@ -157,12 +153,3 @@ def _listen(text: str | None, names: tuple[str, ...]) -> Listen | None:
     if names:
         raise UsageError("listen-address", "--listen-name is of use with --listen only", "add --listen")
     return None
-
-
-def _leave_when_told_to_stop() -> None:
-    """Until the loop takes signals itself: SIGTERM ends with 0, since nothing is in flight; SIGHUP is moot.
-
-    A supervisor that stops a sidecar while it starts must not see a failure.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)

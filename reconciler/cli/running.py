@@ -52,6 +52,7 @@ from reconciler.desired.watch import (
 from reconciler.errors import StateRefused, StateUnavailable
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.timing import ExchangeClock
+from reconciler.process_signals import SIGNALS
 from reconciler.sidecar.board import Together
 
 BEGIN_EVERY_S = 0.02
@@ -148,7 +149,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = loop.create_future()
         self.lookout = Lookout(self.stop.clock, lambda reason: self.tell(events.FilesPolled(reason)))
-        loop.add_signal_handler(signal.SIGHUP, self._reread)
+        SIGNALS.receive(signal.SIGHUP, self._reread)
         self._look_out()
         watching = self._start(self.lookout.run())
         if self.shared is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from reconciler.clock import SystemClock
@@ -17,6 +18,7 @@ from reconciler.core.events import (
     WentIdle,
 )
 from reconciler.errors import Exit
+from reconciler.process_signals import SIGNALS
 from reconciler.unjoined import leave_lookups_behind
 
 POLITE_S = 0.5
@@ -41,7 +43,8 @@ class Stop:
         loop = asyncio.get_running_loop()
         leave_lookups_behind(loop)
         for number in _STATUS:
-            loop.add_signal_handler(number, self._ask, number)
+            SIGNALS.receive(number, partial(self._ask, number))
+        SIGNALS.deliver_to(loop)
 
     def new_clock(self) -> SystemClock:
         """Return one more clock whose pauses end when this process is asked to stop."""

@@ -35,7 +35,7 @@ class Watching:
     def __init__(self, listen: Listen, clock: Clock) -> None:
         self._clock = clock
         self._listen = listen
-        self._board = Board(__version__, clock.wall())
+        self._board = Board(__version__, clock.wall(), dropped_log_lines=logs.dropped_lines)
         self._metrics = Metrics(self._board, now=clock.now, wall=clock.wall)
         self._server: Server | None = None
         self._keepers: dict[str, Keeper] = {}

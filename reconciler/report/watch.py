@@ -17,13 +17,17 @@ from reconciler.report.problems import problems_document
 from reconciler.report.status import moment, status_document
 
 
-def watched_document(status: Status, vitals: Vitals, judged: Judged, *, now: float) -> Document:
+def watched_document(
+    status: Status, vitals: Vitals, judged: Judged, *, now: float, dropped_log_lines: int
+) -> Document:
     """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made.
 
-    Where nobody can say how the account stands, it is not said to be in sync.
+    Where nobody can say how the account stands, it is not said to be in sync. ``dropped_log_lines`` are
+    those of the whole process.
     """
     in_sync = status.in_sync and judged.standing is not Standing.UNKNOWN
-    return {**status_document(status), "in_sync": in_sync, "watch": _watch(status, vitals, judged, now)}
+    watch = {**_watch(status, vitals, judged, now), "dropped_log_lines": dropped_log_lines}
+    return {**status_document(status), "in_sync": in_sync, "watch": watch}
 
 
 def file_document(file: FileState) -> Document:

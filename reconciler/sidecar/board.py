@@ -6,7 +6,7 @@ Replacing one reference is atomic, so there is no lock, and a reader can never m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -57,7 +57,8 @@ class Board:
 
     ``unkept`` are the settings no account is kept by. ``together`` None: this process keeps
     all its accounts. ``trouble``: why the state could not be opened so far. ``strips`` are by account, as
-    they were when somebody last asked for them; whoever serves them replaces them.
+    they were when somebody last asked for them; whoever serves them replaces them. ``dropped_log_lines``
+    returns how many lines of the log could not be written so far.
     """
 
     version: str
@@ -66,6 +67,7 @@ class Board:
     strips: Mapping[str, Strips] = field(default_factory=dict)
     together: Together | None = None
     trouble: str = ""
+    dropped_log_lines: Callable[[], int] = lambda: 0
     _accounts: Mapping[str, Watched] = field(default_factory=dict)
 
     def put(self, name: str, watched: Watched) -> None:

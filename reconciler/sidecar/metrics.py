@@ -14,7 +14,7 @@ from datetime import datetime
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconciler.core.events import (
@@ -202,6 +202,9 @@ class _Gauges(Collector):
             "mmp_build_info", "The program's version.", ("version",), [((self._board.version,), 1.0)]
         )
         yield _family("mmp_start_timestamp_seconds", "When the process began.", (), [((), began)])
+        dropped = CounterMetricFamily("mmp_log_lines_dropped", "Log lines that could not be written.")
+        dropped.add_metric((), self._board.dropped_log_lines())
+        yield dropped
         yield from _shared(self._board)
         yield from _unkept(self._board)
         for gauge in GAUGES:

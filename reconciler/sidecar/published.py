@@ -49,7 +49,8 @@ def status_answer(board: Board, *, now: float, wall: datetime) -> Answer:
     shared = together is not None and together.roster is not None
     if not accounts and not shared:
         return json_answer(503, _nothing_yet(board))
-    documents = [_document(watched, now=now, wall=wall) for watched in accounts]
+    dropped = board.dropped_log_lines()
+    documents = [_document(watched, dropped, now=now, wall=wall) for watched in accounts]
     beside: Document = {}
     if shared:
         beside["elsewhere"] = _elsewhere(board)
@@ -68,9 +69,11 @@ def _elsewhere(board: Board) -> list[Document]:
     ]
 
 
-def _document(watched: Watched, *, now: float, wall: datetime) -> Document:
+def _document(watched: Watched, dropped_log_lines: int, *, now: float, wall: datetime) -> Document:
     seen = look(watched, now=now, wall=wall)
-    return watched_document(seen.status, watched.vitals, seen.judged, now=now)
+    return watched_document(
+        seen.status, watched.vitals, seen.judged, now=now, dropped_log_lines=dropped_log_lines
+    )
 
 
 def _nothing_known(vitals: Vitals, wall: datetime) -> Status:

@@ -252,22 +252,28 @@ class Desk:
         put_in_place(self.folder / name, desired_text(families, **top))
 
     def start(
-        self, *arguments: str, env: Mapping[str, str | None] | None = None, under: Sequence[str] = ()
+        self,
+        *arguments: str,
+        env: Mapping[str, str | None] | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        under: Sequence[str] = (),
     ) -> Running:
         """Start ``mmp`` with ``arguments``; ``env`` adds variables, None takes one away.
 
-        ``under``: a command before it that becomes ``mmp`` in the end, such as ``unshare``.
+        ``stdout`` and ``stderr`` are descriptors to write to instead of files. ``under``: a command
+        before it that becomes ``mmp`` in the end, such as ``unshare``.
         """
         number = len(self.started)
         out, err = self._written / f"{number}.out", self._written / f"{number}.err"
-        with out.open("wb") as stdout, err.open("wb") as stderr:
+        with out.open("wb") as to_out, err.open("wb") as to_err:
             process = subprocess.Popen(
                 [*under, MMP, *arguments],
                 cwd=self.folder,
                 env=self.environment_with(env),
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=to_out if stdout is None else stdout,
+                stderr=to_err if stderr is None else stderr,
             )
         running = Running(process, out, err, self.secrets + secrets_of(env or {}))
         self.started.append(running)

@@ -9,8 +9,10 @@ import pytest
 from tests.tidy.source import Module, module, modules
 
 MAY_IMPORT: dict[str, set[str]] = {
+    "background_writer": set(),
     "errors": set(),
     "postgres_url": {"errors"},
+    "process_signals": set(),
     "regular_file": set(),
     "schema_files": set(),
     "secret": set(),
@@ -27,10 +29,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loop": {"core", "errors", "observe", "ports", "reconcile"},
     "replica": {"core", "errors", "ports"},
     "report": {"core", "errors"},
-    "logs": {"core", "report"},
+    "logs": {"background_writer", "core", "report"},
     "simulator": {"okx"},
     "sidecar": {"core", "errors", "report", "secret", "unjoined"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "process_signals"},
     "__init__": set(),
 }
 """By place; ``cli`` alone may import everything, because wiring happens there and nowhere else."""

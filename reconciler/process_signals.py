@@ -1,0 +1,106 @@
+"""What a signal does to this process, from its first moment to its last; imported before all else.
+
+Before an event loop takes signals, nothing is in flight: the process ends at once, with the status that
+being stopped has for the command. While the loop runs, it is told. After it, only the result is left to
+be written: its reader has a second. The handlers are set once and stay: at no moment does a signal have
+its default action, which kills a process in the middle of things and which the kernel withholds from
+process 1 of a container.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+REST_S = 1.0
+"""How long a process that was told to stop may still take to write its result; a pipe takes far less."""
+
+_STATUSES: Mapping[signal.Signals, int | None] = {signal.SIGTERM: 143, signal.SIGINT: 130}
+_STATUSES_OF_RUN: Mapping[signal.Signals, int | None] = {
+    signal.SIGTERM: 0,
+    signal.SIGINT: 0,
+    signal.SIGHUP: None,
+}
+"""The status of a process that a signal ended; None: it ends nothing. ``run`` ends by being stopped."""
+
+
+class ProcessSignals:
+    """The signals of this process; there is one, ``SIGNALS``."""
+
+    def __init__(self) -> None:
+        self.before_end: Callable[[], object] = lambda: None
+        """Called before a signal ends the process; it must not take long."""
+        self._installed = False
+        self._statuses: Mapping[signal.Signals, int | None] = _STATUSES
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._receivers: dict[signal.Signals, Callable[[], None]] = {}
+        self._received: signal.Signals | None = None
+
+    def install(self, command: str) -> None:
+        """Take the signals from now on; ``command`` is the verb of the command line."""
+        self._statuses = _STATUSES_OF_RUN if command == "run" else _STATUSES
+        self._installed = True
+        for number in self._statuses:
+            signal.signal(number, self._handle)
+
+    def let_interrupts_raise(self) -> None:
+        """Let SIGINT raise KeyboardInterrupt, which tells what was interrupted; ``run`` just ends."""
+        if self._statuses is _STATUSES and self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def deliver_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call the receivers in ``loop`` from now on, until the loop is closed."""
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        # Wakes the loop from its wait: the handler runs in this thread, and only between two steps of it.
+        loop.add_reader(reading, os.read, reading, 4096)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._loop = loop
+
+    def receive(self, number: signal.Signals, receiver: Callable[[], None]) -> None:
+        """Call ``receiver`` in the loop for a signal from now on."""
+        self._receivers[number] = receiver
+        signal.signal(number, self._handle)
+
+    def limit_the_rest(self) -> None:
+        """Give what is left a second, if this process was told to stop: call it after the loop."""
+        if self._received is not None:
+            self._end_later(self._received)
+
+    def finish(self) -> None:
+        """Let no signal change the status any more: all is written, and the interpreter goes down."""
+        if self._installed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number in self._statuses:
+                signal.signal(number, signal.SIG_IGN)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        received, loop = signal.Signals(number), self._loop
+        receiver, ends = self._receivers.get(received), self._statuses.get(received) is not None
+        if ends:
+            self._received = self._received or received
+        if loop is not None and not loop.is_closed() and receiver is not None:
+            loop.call_soon_threadsafe(receiver)
+        elif ends and loop is None:
+            self.before_end()
+            self._end(received)
+        elif ends:
+            self._end_later(received)
+
+    def _end_later(self, received: signal.Signals) -> None:
+        """End the process in a second, unless it ends by itself. A handler could not start a thread."""
+        if signal.getitimer(signal.ITIMER_REAL)[0] == 0.0:
+            signal.signal(signal.SIGALRM, lambda *_: self._end(received))
+            signal.setitimer(signal.ITIMER_REAL, REST_S)
+
+    def _end(self, received: signal.Signals) -> None:
+        os._exit(self._statuses.get(received) or 0)
+
+
+SIGNALS = ProcessSignals()
