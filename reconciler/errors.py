@@ -10,7 +10,7 @@
     ├── StateUnusable             1  the state is damaged, foreign, or in a bad place
     │   (StateForeign             8  it belongs to another account)
     └── StateUnavailable          1  the state cannot be used now: `run` tries again by itself
-        └── StateRefused          1  access to it is denied: nothing to wait for at a start
+        └── StateRefused          1  a person has to mend it: no reason to wait at a start
 
 An error says what is wrong, whose fault it is and what to do next; its ``code`` is stable. Messages
 never contain secrets: errors of libraries are remade before they get here.
@@ -123,10 +123,11 @@ class StateUnavailable(MmpError):
 
 
 class StateRefused(StateUnavailable):
-    """Access to the state is denied: by its server (password, name, TLS, rules), or by the file system.
+    """Access to the state is denied, or what is there is not usable: a person has to mend that.
 
-    At a start that is a mistake of whoever set it up. Once it worked, a password may be changing, or a disk
-    be read-only for a while: what has begun waits for it as for any other trouble.
+    A wrong password, TLS or access rules, a right that was revoked, tables that are not there, a file
+    system that refuses. At a start the command ends with it. Once the state was usable, somebody may be
+    changing it: ``run`` waits for it as for any other trouble.
     """
 
 

@@ -27,7 +27,7 @@ from reconciler.core.sharing import (
     good_until,
     moves,
 )
-from reconciler.errors import StateUnavailable
+from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import Clock, Sharing
 
 BEGINNING_S = 1.5
@@ -76,6 +76,10 @@ class Accounts(Protocol):
         """Take who lives and who owns what."""
         ...
 
+    def state_recovered(self) -> None:
+        """Try again now what waits for the state: it is usable again."""
+        ...
+
 
 @dataclass(slots=True)
 class Member:
@@ -91,6 +95,8 @@ class Member:
     good_until: float = float("-inf")
     """Until when this replica may think that its accounts are its own."""
     _begun: bool = False
+    _failed: bool = False
+    """Whether the last round failed."""
     _take_from: float = float("-inf")
     """From when on accounts may be taken."""
     _back_at: float = float("-inf")
@@ -109,7 +115,7 @@ class Member:
         return self.clock.now() < self.good_until
 
     async def run(self) -> None:
-        """Go round until asked to stop. Raises StateUnusable when the state cannot be relied on."""
+        """Go round until asked to stop. Raises StateRefused and StateUnusable if it never was usable."""
         while not self.stopping():
             begun_at = self.clock.now()
             next_at = await self._round_or_retry(begun_at)
@@ -124,11 +130,18 @@ class Member:
     async def _round_or_retry(self, begun_at: float) -> float:
         """Go one round; returns when the next is due."""
         try:
-            return await self._round(begun_at)
-        except StateUnavailable as problem:
+            next_at = await self._round(begun_at)
+        except (StateUnavailable, StateUnusable) as problem:
+            if isinstance(problem, StateUnusable | StateRefused) and self.good_until == float("-inf"):
+                raise
+            self._failed = True
             retry_at = self.clock.now() + RETRY_S
             self.observe(StateAwaited(problem.code, problem.message, retry_at))
             return retry_at
+        if self._failed:
+            self._failed = False
+            self.accounts.state_recovered()
+        return next_at
 
     async def _round(self, begun_at: float) -> float:
         self._hold_back(begun_at)

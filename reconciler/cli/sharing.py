@@ -124,6 +124,10 @@ class SharedAccounts:
         # Who is held asks again whether it still is, at most once a beat.
         self.hands.hurry(*(keeper for keeper in waiting if keeper.held or not self._waits(keeper)))
 
+    def state_recovered(self) -> None:
+        """Let every account go round now: those that back off would find that out up to 30 s later."""
+        self.hands.hurry(*self.hands.keepers.values())
+
     def _waits(self, keeper: Keeper) -> bool:
         return keeper.held or not self.claims.on_record(keeper.owner)
 

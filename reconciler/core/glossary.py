@@ -482,6 +482,12 @@ ERRORS: dict[str, Explanation] = {
         "since a password may be about to be replaced.",
         "See that role, password, database and TLS are those that the server takes.",
     ),
+    "state-tables-missing": _row(
+        "Tables of the state are missing or hidden",
+        "The schema mmp, one of its tables or a column was dropped or renamed, or the role has no USAGE on "
+        "the schema. mmp run ends with it at its start; later it waits until they are back.",
+        "Restore the schema from a backup, or GRANT USAGE ON SCHEMA mmp to the role.",
+    ),
     "state-standby": _row(
         "The server is a standby",
         "A standby cannot be written, and what it shows may be old.",

@@ -1,7 +1,8 @@
 """Whether the record of a User ID's requests may lack some, from the histories its server had.
 
 A history names a server's past: the cluster, and its timeline as eight hexadecimal digits, which a
-promotion raises. What a standby had not received when it was promoted is on no record.
+promotion raises. What a standby had not received when it was promoted is on no record. Nor is what came
+after the backup that a dropped table was restored from, which makes another table of the same name.
 """
 
 from __future__ import annotations
@@ -13,28 +14,34 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 
 @dataclass(frozen=True, slots=True)
 class HistorySight:
-    """The history a process last saw a User ID's record in, and when by its own clock (seconds)."""
+    """The server's history, and the table, that a process saw a User ID's record in; when, in seconds."""
 
     history: str
     at: float
+    table: int = 0
 
 
-def may_have_lost(recorded: str, current: str, seen: HistorySight | None, now: float) -> bool:
+def may_have_lost(recorded: str, current: HistorySight, seen: HistorySight | None) -> bool:
     """Tell whether requests may be missing that nobody has counted as lost yet.
 
-    ``recorded``: the history that the record names, written by whoever counts a loss; ``current``: the
-    server's; ``seen``: this process's last sight, None without one; ``now``: seconds, of the same clock.
+    ``recorded``: the history that the record names, written by whoever counts a loss; ``current``: what is
+    seen now; ``seen``: this process's last sight, None without one, by the same clock.
 
     Where the record names another history than the server's, nobody has. Where they agree, somebody has,
     unless an old primary came back, which agrees with its own record: whoever saw a later timeline knows.
     Who saw an earlier one may have reserved there after that timeline had ended, unseen by whoever
-    counted; that matters for as long as such a request counts.
+    counted; that matters for as long as such a request counts. Another table says nothing of that.
     """
-    if recorded != current:
+    if recorded != current.history:
         return True
-    if seen is None or seen.history == current:
+    if seen is None:
         return False
-    return not _follows(current, seen.history) or now < seen.at + LATEST_ARRIVAL_S + GUARD_S
+    if seen.table != current.table:
+        return True
+    if seen.history == current.history:
+        return False
+    counts_until = seen.at + LATEST_ARRIVAL_S + GUARD_S
+    return not _follows(current.history, seen.history) or current.at < counts_until
 
 
 def _follows(history: str, earlier: str) -> bool:

@@ -50,6 +50,10 @@ class FirstSights:
         """Return since when this process knows that ``budget`` has no request on record."""
         return self.first(budget, now)
 
+    def not_empty(self, budget: Budget) -> None:
+        """Note that ``budget`` has a request on record: if it has none later, that is news again."""
+        self._seen.pop(budget, None)
+
     def first(self, what: object, now: float) -> float:
         """Return the instant of the first call for ``what``; ``now`` if this is it."""
         if what not in self._seen and len(self._seen) >= MAX_SIGHTS:

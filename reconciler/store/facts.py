@@ -142,12 +142,19 @@ def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
     """Return the pacing ledger: what still counts, as instants of this process."""
     aged = ((row.id, ages.hi(row)) for row in history.counting)
     sent = tuple(Sent(number, hi) for number, hi in aged if still_counts(hi, ages.now))
-    empty_since = ages.sights.empty_since(history.budget, ages.now) if history.empty else None
+    empty_since = _empty_since(history, ages)
     limited = history.limited
     if limited is None or history.sends_since >= CALM_SENDS:
         return Ledger(sent, empty_since=empty_since)
     limited_hi = None if limited.retired else ages.hi(limited)
     return Ledger(sent, history.sends_since, limited_hi, empty_since)
+
+
+def _empty_since(history: RateHistory, ages: Ages) -> float | None:
+    if history.empty:
+        return ages.sights.empty_since(history.budget, ages.now)
+    ages.sights.not_empty(history.budget)
+    return None
 
 
 def retries_from_rows(

@@ -17,7 +17,7 @@ from reconciler.errors import StateUnavailable
 from reconciler.ports import NotYet, Reserved
 from tests.contract.stores import BTC, ETH, ready_database, setting
 from tests.postgres.desks import Desk, desk, made_in_another_history, play
-from tests.support.postgres import Server, server, shared, until
+from tests.support.postgres import ROLE, Server, server, shared, until
 
 L = LATEST_ARRIVAL_S
 T = TypeVar("T")
@@ -273,6 +273,62 @@ async def _take_over_later(primary: Server, name: str) -> None:
             assert isinstance(await again(two.known), Confirmed)
             assert isinstance(await two.reserve("2"), Reserved)
             assert standby.ask("SELECT count(*) FROM mmp.attempts WHERE status = 'lost'", name) == [(3,)]
+
+
+MADE_ANEW = {
+    "the schema made anew": (
+        "DROP SCHEMA mmp CASCADE",
+        "MIGRATIONS",
+    ),
+    "the rows of User IDs gone": ("DELETE FROM mmp.budgets", ""),
+    "a table restored": (
+        "ALTER TABLE mmp.budgets RENAME TO before",
+        "CREATE TABLE mmp.budgets (LIKE mmp.before INCLUDING ALL)",
+        "INSERT INTO mmp.budgets SELECT * FROM mmp.before",
+        "DROP TABLE mmp.before",
+        f"ALTER TABLE mmp.budgets OWNER TO {ROLE}",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", MADE_ANEW)
+def test_what_was_on_record_before_the_tables_were_made_anew_counts_as_lost(how: str) -> None:
+    """The same server, so the same history: only who saw the record knows that there was more."""
+
+    async def story(url: str, name: str) -> None:
+        async with desk(url) as one:
+            await one.applied("1")
+            one.clock.time = 2000.0
+            for statement in MADE_ANEW[how]:
+                if statement == "MIGRATIONS":
+                    async with desk(url, account="other", uid="2"):
+                        pass
+                elif statement:
+                    shared().ask(statement, name)
+            due = NotYet(2000.0 + L + GUARD_S)
+            assert await one.reserve() == due
+            one.clock.time = due.until
+            assert isinstance(await one.reserve(), Reserved)
+            one.clock.time = 9000.0
+            await one.applied("1")
+            one.clock.time = 9100.0
+            assert isinstance(await one.reserve(), Reserved), "counted once"
+
+    with shared().database() as name:
+        asyncio.run(story(shared().url(name), name))
+
+
+def test_a_record_that_is_emptied_is_an_unknown_history_again() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            assert (await one.store.ledger()).empty_since == 1000.0
+            await one.applied("1")
+            one.clock.time = 2000.0
+            assert (await one.store.ledger()).empty_since is None
+            shared().ask("DELETE FROM mmp.attempts", ready_database())
+            assert (await one.store.ledger()).empty_since == 2000.0
+
+    play(story)
 
 
 async def again(ask: Callable[[], Coroutine[object, object, T]]) -> T:

@@ -328,7 +328,13 @@ def test_what_the_address_or_the_environment_says_goes_before_our_defaults(
         (psycopg.errors.IdleInTransactionSessionTimeout("terminating"), "state-unavailable"),
         (psycopg.errors.TransactionTimeout("terminating"), "state-unavailable"),
         (psycopg.errors.DeadlockDetected("deadlock"), "state-busy"),
-        (psycopg.errors.UndefinedTable("no such table"), "state-failed"),
+        (psycopg.errors.InsufficientPrivilege("permission denied"), "state-unwritable"),
+        (psycopg.errors.UndefinedTable("no such table"), "state-tables-missing"),
+        (psycopg.errors.UndefinedColumn("no such column"), "state-tables-missing"),
+        (psycopg.errors.InvalidSchemaName("no such schema"), "state-tables-missing"),
+        (psycopg.errors.UndefinedObject("no such thing"), "state-tables-missing"),
+        (psycopg.errors.InternalError_("cache lookup failed"), "state-failed"),
+        (psycopg.errors.UniqueViolation("duplicate key"), "state-failed"),
         (psycopg.OperationalError(""), "state-unavailable"),
         (psycopg.InterfaceError("the connection is closed"), "state-unavailable"),
     ],
@@ -336,8 +342,9 @@ def test_what_the_address_or_the_environment_says_goes_before_our_defaults(
 def test_what_may_pass_is_told_from_what_a_person_has_to_mend(error: Exception, code: str) -> None:
     problem = told(parse_address("postgresql://desk:hunter2@here/db"), error)
     assert problem.code == code
-    passes = code in ("state-unavailable", "state-busy", "state-disk-full")
-    assert isinstance(problem, StateUnavailable) == passes
+    mended = code in ("state-unwritable", "state-tables-missing", "state-failed")
+    assert isinstance(problem, StateRefused) == mended
+    assert isinstance(problem, StateUnusable) == (code == "state-damaged")
 
 
 FATAL = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: FATAL:  '
@@ -482,7 +489,7 @@ def test_a_budget_that_cannot_be_put_on_record_is_told_of_and_not_tried_for_ever
             [made] = shared().ask("DELETE FROM mmp.version RETURNING migrations, history", ready_database())
             try:
                 for _ in range(2):
-                    with pytest.raises(StateUnusable) as refused:
+                    with pytest.raises(StateRefused) as refused:
                         await one.reserve()
                     assert refused.value.code == "state-incomplete"
             finally:

@@ -608,9 +608,9 @@ _real_claim = PostgresState._claim
 async def _asked_before_locked(self: PostgresState, transaction: Any, claim: Claim, **how: Any) -> Any:
     """Ask what is asked ahead, and only then wait for the locks."""
     found = await transaction.answers(*map(state._statement, claim.ahead))
-    statements, histories = await _real_claim(self, transaction, replace(claim, ahead=()), **how)
+    statements, *rest = await _real_claim(self, transaction, replace(claim, ahead=()), **how)
     statements._answers.update(zip(claim.ahead, found, strict=True))
-    return statements, histories
+    return statements, *rest
 
 
 async def _run_and_remembered(self: Any, query: str, values: Any) -> None:

@@ -29,7 +29,7 @@ from reconciler.core.sharing import (
     ReplicaId,
     Roster,
 )
-from reconciler.errors import StateUnavailable
+from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.replica import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
 from reconciler.store.postgres import leases
 
@@ -173,6 +173,9 @@ class Process:
     """Until when something of the account is under way; infinite while it is kept."""
     told: list[tuple[str, AccountKey]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    recovered: int = 0
+    unusable: MmpError | None = None
+    """What the database says instead of an answer."""
 
     def __post_init__(self) -> None:
         me = Replica(self.name, "host", 1)
@@ -229,6 +232,9 @@ class Process:
     def seen(self, roster: Roster) -> None:
         assert self.name in roster.replicas
 
+    def state_recovered(self) -> None:
+        self.recovered += 1
+
     # -- ports.Sharing ---------------------------------------------------------------------------
 
     async def beat(self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed]) -> Roster:
@@ -273,6 +279,8 @@ class Process:
         await self._fail_if_away()
 
     async def _fail_if_away(self) -> None:
+        if self.unusable is not None:
+            raise self.unusable
         if self.cut or not self.world.up:
             await Until(self.world.time + self.world.random.choice([0.0, DEADLINE_S]))
             raise AWAY
@@ -479,6 +487,36 @@ def test_a_database_that_is_away_stops_everybody_and_moves_nothing() -> None:
     assert [one.may_begin() for one in world.awake()] == shares
     assert len(world.taken) == 30
     assert {type(event) for event in world.awake()[0].events} == {StateAwaited}
+
+
+DAMAGED = StateUnusable("state-damaged", "a page is damaged")
+HIDDEN = StateRefused("state-tables-missing", "tables are missing")
+
+
+@pytest.mark.parametrize("problem", [DAMAGED, HIDDEN])
+def test_what_a_person_has_to_mend_is_waited_out_once_the_state_was_usable(problem: MmpError) -> None:
+    world = World()
+    one = world.start("a", accounts(3))
+    world.run(10.0)
+    one.unusable = problem
+    world.run(30.0)
+    assert one.may_begin() == []
+    assert {type(event) for event in one.events} == {StateAwaited}
+    assert one.recovered == 0
+    one.unusable = None
+    world.run(RETRY_S + 0.1)
+    assert (len(one.may_begin()), one.recovered) == (3, 1)
+    world.run(30.0)
+    assert one.recovered == 1
+
+
+@pytest.mark.parametrize("problem", [DAMAGED, HIDDEN])
+def test_a_state_that_never_was_usable_ends_the_replica(problem: MmpError) -> None:
+    world = World()
+    one = world.start("a", accounts(3))
+    one.unusable = problem
+    with pytest.raises(type(problem)):
+        world.run(1.0)
 
 
 def test_one_that_is_cut_off_lets_others_have_its_accounts_and_comes_back() -> None:

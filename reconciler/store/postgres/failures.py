@@ -1,7 +1,8 @@
 """What PostgreSQL and its library say, told as errors of ours: what may pass, and what will not.
 
 No text gets out that holds a secret of the address. What may pass is StateUnavailable, which ``run``
-waits out; what a person has to mend is StateUnusable.
+waits out. What a person has to mend is StateRefused, which ends a command at its start only: rights and
+tables come back as a server does. Only a damaged row or page is StateUnusable.
 """
 
 from __future__ import annotations
@@ -73,7 +74,13 @@ def told(address: Address, error: Exception) -> MmpError:
             return StateUnavailable("state-standby", f"{place} cannot be written there: {said}", hint)
         case pg.InsufficientPrivilege():
             hint = "let a role use it that owns the schema mmp, or may create it (GRANT CREATE ON DATABASE)"
-            return StateUnusable("state-unwritable", f"{place} is not ours to use: {said}", hint)
+            return StateRefused("state-unwritable", f"access to {place} is denied: {said}", hint)
+        case pg.UndefinedTable() | pg.UndefinedColumn() | pg.InvalidSchemaName() | pg.UndefinedObject():
+            hint = (
+                "restore the schema mmp or the role's USAGE on it; a backup of the database is the way back"
+            )
+            message = f"{place} has tables missing, or hidden from this role: {said}"
+            return StateRefused("state-tables-missing", message, hint)
         case pg.DiskFull():
             hint = "free some space on the server; what was recorded before is safe"
             return StateUnavailable("state-disk-full", f"no space left for {place}", hint)
@@ -92,7 +99,7 @@ def told(address: Address, error: Exception) -> MmpError:
             return StateUnavailable("state-unavailable", f"{place} gave us up: {said}", hint)
         case _:
             hint = "see what the server's log says; nothing that failed was recorded"
-            return StateUnusable("state-failed", f"{place} cannot be used: {said}", hint)
+            return StateRefused("state-failed", f"{place} cannot be used: {said}", hint)
 
 
 def _damaged(message: str) -> StateUnusable:

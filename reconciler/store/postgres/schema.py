@@ -8,7 +8,7 @@ order. Nothing is asked of the database's collation: order is made where it matt
 
 from __future__ import annotations
 
-from reconciler.errors import StateUnavailable, StateUnusable
+from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
 from reconciler.store.postgres.connections import Transaction
 from reconciler.store.rows import TABLES, fields
 
@@ -327,11 +327,11 @@ def expected_columns() -> dict[str, list[str]]:
     return {name: list(fields(row)) for row, name in TABLES.items()}
 
 
-def incomplete(place: str, table: str) -> StateUnusable:
+def incomplete(place: str, table: str) -> StateRefused:
     """Return the failure of a state whose tables are not those of its version."""
     hint = "look into what happened to it; a backup of the whole database is the way back"
     message = f"the state {place} does not have the table {table} as its version makes it"
-    return StateUnusable("state-incomplete", message, hint)
+    return StateRefused("state-incomplete", message, hint)
 
 
 async def _columns(transaction: Transaction) -> dict[str, list[str]]:

@@ -34,7 +34,7 @@ from reconciler.store.tables import Tables
 
 _HISTORY = " ".join(
     (
-        f"SELECT history, {schema.HISTORY}",
+        f"SELECT history, {schema.HISTORY}, budgets.tableoid::bigint",
         "FROM budgets, pg_control_system() WHERE kind=%s AND environment=%s AND uid=%s",
     )
 )
@@ -192,8 +192,8 @@ class PostgresState:
         if self.frozen:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
-            statements, found = await self._claim(transaction, claim)
-            lost = claim.budget is not None and self._is_other(claim.budget, found)
+            statements, found, missing = await self._claim(transaction, claim)
+            lost = missing or (claim.budget is not None and self._is_other(claim.budget, found))
             if lost and claim.budget is not None:
                 await transaction.run(_SAW_HISTORY, budget_key(claim.budget))
             yield Tables(statements, lost=lost)
@@ -220,16 +220,20 @@ class PostgresState:
         seen = self._seen.get(budget)
         if not found:
             return seen is not None
-        [(recorded, current)] = found
-        return may_have_lost(recorded, current, seen, self.clock.now())
+        [(recorded, current, table)] = found
+        return may_have_lost(recorded, HistorySight(current, self.clock.now(), table), seen)
 
     def _saw(self, budget: Budget, found: Sequence[Row]) -> None:
-        self._seen.update((budget, HistorySight(current, self.clock.now())) for _, current in found)
+        now = self.clock.now()
+        self._seen.update((budget, HistorySight(current, now, table)) for _, current, table in found)
 
     async def _claim(
         self, transaction: Transaction, claim: Claim, *, again: bool = False
-    ) -> tuple[_Statements, list[Row]]:
-        """Become the only writer of what is claimed; returns the histories of a budget: its row's, and now.
+    ) -> tuple[_Statements, list[Row], bool]:
+        """Become the only writer of what is claimed.
+
+        Returns besides the view the histories of a budget: its row's, and now; and whether that row, which
+        this process saw before, was missing, and the requests with it.
 
         The server does it in this order: lock the budget's row, the account, the row of the lock that was
         taken; and only then read what is asked ahead. All of it is one round trip.
@@ -243,18 +247,20 @@ class PostgresState:
         claims, ahead = (*rows, account, *whose), (*claim.ahead, *numbers)
         if claims == (account,) and not ahead:
             await transaction.run(*account)
-            return _Statements(transaction, {}), []
+            return _Statements(transaction, {}), [], False
         found = await transaction.answers(*claims, *map(_statement, ahead))
         if budget is not None and not found[0]:
             if again:
                 raise schema.incomplete(self.place, "version")
-            # The server that the row was made on is not the one that is asked now. The account is locked
-            # before the row here: where that meets the usual order, the server ends one of the two.
+            # The row was made on another server than is asked now, or in tables that were there before.
+            # The account is locked before the row here: where that meets the usual order, the server
+            # ends one of the two.
             return await self._claim(transaction, claim, again=True)
         if held is not None and whose:
             self.locks.still_held(held, found[len(claims) - 1])
         answers = dict(zip(ahead, found[len(claims) :], strict=True))
-        return _Statements(transaction, answers), [] if budget is None else found[0]
+        histories = [] if budget is None else found[0]
+        return _Statements(transaction, answers), histories, again and budget in self._seen
 
     async def _row_of(
         self, transaction: Transaction, budget: Budget, *, make: bool
