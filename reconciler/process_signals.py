@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as type checkers know it, without the time that importing ``typing`` takes
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Mapping
 
 REST_S = 1.0
 """How long a process that was told to stop may still take to write its result; a pipe takes far less."""

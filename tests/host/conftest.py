@@ -6,4 +6,9 @@ from tests.support.missing import tried
 
 collect_ignore_glob = [] if tried("root") else ["test_*.py"]
 if not tried("mount namespaces"):
-    collect_ignore_glob += ["test_mounts.py", "test_full_disk.py"]
+    collect_ignore_glob += [
+        "test_mounts.py",
+        "test_full_disk.py",
+        "test_log_disk.py",
+        "test_process_one.py",
+    ]

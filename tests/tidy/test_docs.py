@@ -85,6 +85,9 @@ def flags(verb: str) -> set[str]:
 
 EVERY_FLAG = {flag for verb in VERBS for flag in flags(verb)} | {"--help", "--version"}
 
+FLAGS_OF_OTHERS = {"--init"}
+"""Flags of other programs: of ``docker run``."""
+
 
 # ---- commands ------------------------------------------------------------------------------------
 
@@ -328,9 +331,19 @@ def test_only_flags_and_commands_that_exist_are_named(name: str) -> None:
     ours = "\n".join(
         line for line in prose.splitlines() if "mmp" in line or not line.startswith((" ", "$"))
     )
-    assert set(FLAG.findall(ours)) - EVERY_FLAG == set()
+    assert set(FLAG.findall(ours)) - EVERY_FLAG - FLAGS_OF_OTHERS == set()
     commands = re.findall(r"(?:`|\$ |run: )mmp ([a-z]+)\b", prose)
     assert set(commands) - set(VERBS) == set()
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_every_unit_starts_run_again_and_every_image_has_an_init(name: str) -> None:
+    """A usage error is the one end that starting again cannot mend."""
+    prose = text(name)
+    for unit in re.findall(r"^\[Service\]\n.*?```", prose, re.DOTALL | re.MULTILINE):
+        assert f"\nRestart=always\nRestartPreventExitStatus={Exit.USAGE:d}\n" in unit
+    if re.search(r"^ +image: \S+/mmp$", prose, re.MULTILINE):
+        assert "an init](operating.md#2-sidecar)" in prose or '"tini", "--", "mmp"' in prose
 
 
 def test_every_file_of_the_core_is_told_in_the_architecture() -> None:
