@@ -57,7 +57,7 @@ class Watching:
             advise=_advise,
             ask_strips=ask_strips,
         )
-        self._server = start_server(self._listen, site.routes(), broken=_broken)
+        self._server = start_server(self._listen, site.routes(), on_error=_broken)
         logs.log("info", "listening", url=self._server.url)
 
     def stop(self) -> None:

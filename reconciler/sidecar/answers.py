@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.core.problems import json_text
 from reconciler.report.documents import Document
+from reconciler.sidecar.guard import METHODS, Refusal
 
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json; charset=utf-8"
@@ -58,6 +59,12 @@ Route = Callable[[Query], Awaitable[Answer]]
 def text_answer(status: int, text: str, **headers: str) -> Answer:
     """Return ``text``, a line or several without the last line break, as plain text."""
     return Answer(status, f"{text}\n".encode("utf-8", "backslashreplace"), headers=headers or None)
+
+
+def refusal_answer(refusal: Refusal) -> Answer:
+    """Return why a request is not answered."""
+    allow = {"Allow": ", ".join(METHODS)} if refusal.status == 405 else {}
+    return text_answer(refusal.status, refusal.why, **allow)
 
 
 def json_answer(status: int, document: Document) -> Answer:

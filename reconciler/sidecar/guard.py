@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from reconciler.errors import UsageError
@@ -37,7 +38,7 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestInfo:
     """A request as far as it decides whether it is answered. ``hosts``: every Host header it has."""
 
     method: str
@@ -83,16 +84,16 @@ class Guard:
         everywhere = (machine.lower(),) if self._everywhere else ()
         self._names = {LOCALHOST, *(name.lower() for name in names), *everywhere}
 
-    def refusal(self, asked: Asked) -> Refusal | None:
+    def refusal(self, request: RequestInfo) -> Refusal | None:
         """Return why a request is not answered; None when it is."""
-        if not self.is_ours(asked.hosts):
+        if not self.is_ours(request.hosts):
             told = "this is not a name of this server"
             return Refusal(421, f"{told}; mmp run --listen-name NAME adds one")
-        if asked.method not in METHODS:
+        if request.method not in METHODS:
             return Refusal(405, "everything here is for reading: GET or HEAD")
-        if not asked.target.startswith("/"):
+        if not request.target.startswith("/"):
             return Refusal(400, "the target is a path")
-        if asked.has_body:
+        if request.has_body:
             return Refusal(413, "a request here has no body")
         return None
 
@@ -126,6 +127,7 @@ def _own_name(name: str) -> str:
     return name.lower()
 
 
+@lru_cache(maxsize=64)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """Return ``text`` as an address, None when it is none; one with a zone is of no use here."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.sidecar.guard import Asked, Guard, Listen, parse_listen
+from reconciler.sidecar.guard import Guard, Listen, RequestInfo, parse_listen
 
 LISTEN = [
     ("127.0.0.1:9464", "127.0.0.1", 9464),
@@ -139,22 +139,34 @@ def test_one_host_header_and_no_other_number(hosts: list[str]) -> None:
     assert not guard("0.0.0.0").is_ours(hosts)
 
 
-GOOD = Asked("GET", "/livez", ["127.0.0.1:9464"], has_body=False)
+def asking(method: str, target: str) -> RequestInfo:
+    return RequestInfo(method, target, ["localhost"], has_body=False)
+
+
+GOOD = RequestInfo("GET", "/livez", ["127.0.0.1:9464"], has_body=False)
 
 
 @pytest.mark.parametrize(
     ("asked", "status"),
     [
         (GOOD, None),
-        (Asked("HEAD", "/?verbose", ["localhost"], has_body=False), None),
-        *((Asked(method, "/", ["localhost"], has_body=False), 405) for method in ("POST", "PUT", "get")),
-        *((Asked(method, "*", ["localhost"], has_body=False), 405) for method in ("OPTIONS", "TRACE")),
-        (Asked("GET", "http://localhost/livez", ["localhost"], has_body=False), 400),
-        (Asked("GET", "/livez", ["localhost"], has_body=True), 413),
-        (Asked("POST", "http://x/", ["evil.example"], has_body=True), 421),
+        (RequestInfo("HEAD", "/?verbose", ["localhost"], has_body=False), None),
+        *(
+            (RequestInfo(method, "/", ["localhost"], has_body=False), 405)
+            for method in ("POST", "PUT", "get")
+        ),
+        *(
+            (RequestInfo(method, "*", ["localhost"], has_body=False), 405)
+            for method in ("OPTIONS", "TRACE")
+        ),
+        (RequestInfo("GET", "http://localhost/livez", ["localhost"], has_body=False), 400),
+        (RequestInfo("GET", "/livez", ["localhost"], has_body=True), 413),
+        (RequestInfo("POST", "http://x/", ["evil.example"], has_body=True), 421),
     ],
 )
-def test_a_request_is_refused_for_the_first_thing_that_is_wrong(asked: Asked, status: int | None) -> None:
+def test_a_request_is_refused_for_the_first_thing_that_is_wrong(
+    asked: RequestInfo, status: int | None
+) -> None:
     refusal = guard("127.0.0.1").refusal(asked)
     assert (refusal.status if refusal else None) == status
     assert refusal is None or ("\n" not in refusal.why and refusal.why)

@@ -1,0 +1,172 @@
+"""One connection of a client: the head of its request is read, answered, and the connection closed.
+
+Whatever the client does, a connection costs little: at most MAX_HEAD_BYTES are kept of what it sends,
+nothing is read while it is answered, a body belongs to all who asked for it and is copied into the
+system's buffer only as fast as the client reads, and one deadline ends everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from reconciler.sidecar.answers import Answer, refusal_answer
+from reconciler.sidecar.guard import Refusal, RequestInfo
+from reconciler.sidecar.http_head import MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
+
+DEADLINE_S = 15.0
+"""From the connection to its end: the page of 10,000 families takes seconds to make and to read."""
+
+DISCARD_BYTES = 64 * 1024
+"""How much of what follows a head is read and thrown away after the answer. A connection that is closed
+with bytes unread is reset, and the client may lose the answer. Who sends more than this loses it."""
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: close at once, and let the system forget what the client has not read."""
+
+Handle = Callable[[RequestInfo], Awaitable[Answer]]
+"""Answers a request; never raises."""
+
+
+class Connection:
+    """A client's connection, from :meth:`start` until ``on_close`` is called with it."""
+
+    def __init__(
+        self, client: socket.socket, handle: Handle, on_close: Callable[[Connection], None]
+    ) -> None:
+        self._client = client
+        self._fd = client.fileno()  # the event loop is several times faster with it than with the socket
+        self._handle = handle
+        self._on_close = on_close
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.call_later(DEADLINE_S, self.reset)
+        self._waiting = False
+        self._received = bytearray()
+        self._handling: asyncio.Task[None] | None = None
+        self._unsent: list[memoryview] = []
+        self._lingers = False
+        self._discarded = 0
+
+    @property
+    def handled(self) -> bool:
+        """Whether its answer is being made: the client waits for us, not we for the client."""
+        return self._handling is not None
+
+    def start(self) -> None:
+        """Serve the client from now on."""
+        self._read()  # what it asks has often arrived with the connection
+
+    def reset(self) -> None:
+        """Close at once, whatever was not read or sent yet."""
+        with suppress(OSError):
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self._close()
+
+    def _read(self) -> None:
+        """Read as much of the head as is there, and answer it once it is complete or refused."""
+        received = self._receive(MAX_HEAD_BYTES - len(self._received))
+        if received == b"":
+            self._close()
+            return
+        self._received += received or b""
+        request = read_head(self._received)
+        if request is None:
+            self._wait(self._loop.add_reader, self._read)
+            return
+        self._stop_waiting()
+        self._lingers = _has_more(request, self._received)
+        self._received.clear()
+        if isinstance(request, Refusal):
+            self._send(refusal_answer(request))
+        else:
+            self._handling = self._loop.create_task(self._answer(request))
+
+    async def _answer(self, request: RequestInfo) -> None:
+        answer = await self._handle(request)
+        self._handling = None
+        self._send(answer, with_body=request.method != "HEAD")
+
+    def _send(self, answer: Answer, *, with_body: bool = True) -> None:
+        head = response_head(answer, int(time.time()))
+        self._unsent = [memoryview(head), memoryview(answer.body if with_body else b"")]
+        self._write()
+
+    def _write(self) -> None:
+        """Hand the system as much as it has room for; it has more once the client reads."""
+        try:
+            self._sent(self._client.sendmsg(self._unsent, (), socket.MSG_DONTWAIT))
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self._close()
+            return
+        if any(self._unsent):
+            self._wait(self._loop.add_writer, self._write)
+        else:
+            self._stop_waiting()
+            self._end_answer()
+
+    def _sent(self, number: int) -> None:
+        """Drop the bytes that the system has taken."""
+        for place, part in enumerate(self._unsent):
+            self._unsent[place] = part[number:]
+            number = max(0, number - len(part))
+
+    def _end_answer(self) -> None:
+        """Close; where the client sends more, tell it that this was all and wait until it closes."""
+        if not self._lingers:
+            self._close()
+            return
+        with suppress(OSError):  # it is gone: the next read says so
+            self._client.shutdown(socket.SHUT_WR)
+        self._wait(self._loop.add_reader, self._discard)
+
+    def _discard(self) -> None:
+        received = self._receive(DISCARD_BYTES)
+        if received is not None:
+            self._discarded += len(received)
+            if not received or self._discarded >= DISCARD_BYTES:
+                self._close()
+
+    def _receive(self, most: int) -> bytes | None:
+        """Return what has arrived, at most so much: None nothing, b"" that the client has closed."""
+        try:
+            return self._client.recv(most, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return b""
+
+    def _wait(self, add: Callable[[int, Callable[[], None]], None], then: Callable[[], None]) -> None:
+        """Do ``then`` whenever the system has bytes of the client, or room for more of the answer."""
+        if not self._waiting:
+            add(self._fd, then)
+            self._waiting = True
+
+    def _stop_waiting(self) -> None:
+        if self._waiting:
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
+            self._waiting = False
+
+    def _close(self) -> None:
+        if self._client.fileno() < 0:
+            return
+        self._deadline.cancel()
+        self._stop_waiting()
+        self._client.close()
+        self._unsent = []
+        if self._handling is not None:
+            self._handling.cancel()
+        self._on_close(self)
+
+
+def _has_more(request: RequestInfo | Refusal, received: bytearray) -> bool:
+    """Tell whether the client sends anything beside one whole head; junk has been read already."""
+    if isinstance(request, Refusal):
+        return request is TOO_LARGE
+    return request.has_body or not received.endswith(b"\r\n\r\n")

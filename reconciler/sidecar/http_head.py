@@ -1,0 +1,81 @@
+"""The head of an HTTP/1 request, read strictly, and the head of the response.
+
+A request here never has a body, and a connection serves one request. So nothing after the head is ever
+parsed, and no reading of a head can be a disagreement with a proxy about where the next request begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from reconciler.sidecar.answers import HEADERS, Answer
+from reconciler.sidecar.guard import Refusal, RequestInfo
+
+MAX_HEAD_BYTES = 16 * 1024
+"""A browser sends one or two KiB, and more of cookies: those of every server on its localhost."""
+
+_BEGINNING = re.compile(rb"[A-Za-z]{1,20}(?: |\Z)")
+"""How a request begins, as far as it has arrived."""
+
+_END = re.compile(rb"\r?\n\r?\n")
+_REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) ([!-~]+) HTTP/1\.([01])")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+
+TOO_LARGE = Refusal(431, "the head of the request is too large")
+MALFORMED = Refusal(400, "this is no HTTP request")
+
+
+def read_head(received: bytes | bytearray) -> RequestInfo | Refusal | None:
+    """Return what the head at the beginning of ``received`` asks; None while its end has not arrived."""
+    if not _BEGINNING.match(received):
+        return MALFORMED if received else None
+    end = _END.search(received, 0, MAX_HEAD_BYTES)
+    if end is None:
+        return TOO_LARGE if len(received) >= MAX_HEAD_BYTES else None
+    request_line, *fields = bytes(received[: end.start()]).split(b"\r\n")
+    return _parsed(request_line, fields) or MALFORMED
+
+
+def response_head(answer: Answer, at: int) -> bytes:
+    """Return the status line and the headers of ``answer``, given ``at``, in seconds since 1970."""
+    own = {
+        "Date": _date(at),
+        "Content-Type": answer.content_type,
+        "Content-Length": str(len(answer.body)),
+        **(answer.headers or {}),
+    }
+    status_line = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
+    return f"{status_line}{_HEADERS}{_lines(own)}\r\n".encode("ascii")
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+
+_HEADERS = _lines({**HEADERS, "Connection": "close"})
+
+
+@lru_cache(maxsize=1)
+def _date(at: int) -> str:
+    return formatdate(at, usegmt=True)
+
+
+def _parsed(request_line: bytes, lines: list[bytes]) -> RequestInfo | None:
+    """Return what a whole head asks; None where it is malformed."""
+    request, fields = _REQUEST_LINE.fullmatch(request_line), [_FIELD.fullmatch(line) for line in lines]
+    if request is None:
+        return None
+    values: dict[bytes, list[str]] = {}
+    for field in fields:
+        if field is None:
+            return None
+        values.setdefault(field[1].lower(), []).append(field[2].decode("latin-1"))
+    hosts = values.get(b"host", [])
+    if request[3] == b"1" and len(hosts) != 1:
+        return None
+    has_body = b"transfer-encoding" in values or values.get(b"content-length", ["0"]) != ["0"]
+    return RequestInfo(request[1].decode(), request[2].decode(), hosts, has_body)
