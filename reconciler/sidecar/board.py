@@ -86,6 +86,10 @@ class Board:
             for name, watched in sorted(self._accounts.items())
         )
 
+    def values(self) -> tuple[object, ...]:
+        """Return what is on the board but the strips: the same objects as before if nothing has changed."""
+        return (self._accounts, self.unkept, self.together, self.trouble)
+
     def elsewhere(self) -> tuple[tuple[str, str, Replica | None], ...]:
         """Return every account this process does not keep: name, environment, who does (None: nobody)."""
         together = self.together

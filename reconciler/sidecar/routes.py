@@ -1,16 +1,21 @@
 """What is at which path, and the pulse: whether the program's own event loop still answers.
 
-Probes are answered in the server's own thread. What takes longer for many families (metrics, status) is
-made beside it, once at a time however many ask, so that a scrape never makes a probe late.
+Probes are answered in the server's own thread. What takes longer for many families (page, metrics, status)
+is made in a thread beside it, one at a time, and shared by whoever asks until something has changed. So
+nobody who asks makes a probe late, or the loops slow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from functools import partial
+from operator import is_
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HTML, Answer, Query, Route
@@ -20,12 +25,32 @@ from reconciler.sidecar.page import Asset, assets, page_html
 from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
 from reconciler.sidecar.published import status_answer
 from reconciler.sidecar.view import Advise, advise_of_ours
+from reconciler.unjoined import UnjoinedThreads
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 PULSE_WITHIN_S = 2.0
 """How long the program's event loop may take to answer: it does its steps in milliseconds."""
 
+ANSWER_COUNTS_S = 1.0
+"""How long an answer of that loop is an answer to other probes."""
+
+ASK_AGAIN_S = 0.2
+"""How often it is asked at most."""
+
+REUSE_S = 1.0
+"""How old an answer may be while nothing on the board has changed: ages are shown in whole seconds."""
+
+RENDER_SHARE = 0.2
+"""Of a core, the most that making one kind of answer may use for long, although something has changed: it
+shares an interpreter with the loops. 3,000 families take a second."""
+
+CHEAP_S = 0.025
+"""What takes less than this to make is made whenever something has changed: some 200 families."""
+
+MAX_REUSE_S = 5.0
+"""How old an answer may be at most, after something has changed."""
 
 STRIPS_EVERY_S = 10.0
 """How old strips may be: a column of theirs is of minutes, and each asking is a look into the state."""
@@ -37,18 +62,22 @@ AskStrips = Callable[[], Awaitable[Mapping[str, Callable[[], Strips]]]]
 """Asks the state for what draws every account's strips of the last 24 hours. Both may raise MmpError."""
 
 
-class Shared(Generic[T]):
-    """Asks one question at a time: whoever asks meanwhile gets the same answer."""
+class SingleFlight(Generic[T]):
+    """Runs one task at a time: whoever asks meanwhile gets the same result."""
 
-    def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._ask = ask
-        self._asking: asyncio.Task[T] | None = None
+    def __init__(self, run: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._run = run
+        self._running: asyncio.Task[T] | None = None
+
+    def start(self) -> asyncio.Task[T]:
+        """Return the task under way, or one that begins now."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run())
+        return self._running
 
     async def __call__(self) -> T:
-        """Return the answer that is under way, or to a question asked now."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        return await asyncio.shield(self._asking)
+        """Return the result of the task under way, or of one that begins now."""
+        return await asyncio.shield(self.start())
 
 
 class Pulse:
@@ -56,8 +85,18 @@ class Pulse:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.beats = Shared(self._ask)
-        """Tells whether the loop answers in time."""
+        self._asking = SingleFlight(self._ask)
+        self._answered_at = float("-inf")
+
+    async def beats(self) -> bool:
+        """Tell whether the loop has answered a moment ago, or else whether it answers in time.
+
+        While a flood of probes is answered nobody waits, and the loop is asked a few times a second.
+        """
+        since_s = asyncio.get_running_loop().time() - self._answered_at
+        if since_s > ASK_AGAIN_S:
+            asking = self._asking.start()
+        return since_s < ANSWER_COUNTS_S or await asyncio.shield(asking)
 
     async def _ask(self) -> bool:
         here, answered = asyncio.get_running_loop(), asyncio.Event()
@@ -71,10 +110,78 @@ class Pulse:
             await asyncio.wait_for(answered.wait(), PULSE_WITHIN_S)
         except (RuntimeError, TimeoutError):  # closed, or too slow
             return False
+        self._answered_at = here.time()
         return True
 
 
 Beats = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An answer that was made: of which values, when, and what that cost of a core."""
+
+    answer: Answer
+    values: tuple[object, ...]
+    began: float
+    ended: float
+    cost_s: float
+
+    def reusable(self, values: tuple[object, ...], now: float) -> bool:
+        """Tell whether whoever asks ``now`` may have it, with ``values`` on the board.
+
+        Values are replaced, never changed, so the same objects mean that nothing has changed.
+        """
+        if all(map(is_, self.values, values)) and now < self.began + REUSE_S:
+            return True
+        pause_s = self.cost_s / RENDER_SHARE - self.cost_s if self.cost_s > CHEAP_S else 0.0
+        return now < self.ended + min(pause_s, MAX_REUSE_S)
+
+
+class Renderer:
+    """Makes answers beside the server, in one thread: one at a time, whatever is asked how often."""
+
+    def __init__(self, board: Board, now: Callable[[], float]) -> None:
+        self._board = board
+        self._now = now
+        self._thread = UnjoinedThreads(at_once=1)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of ``work``, done in the thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(work, *args, **kwargs))
+
+    def route(
+        self, make: Callable[[], Answer], before: Callable[[], Awaitable[None]] | None = None
+    ) -> Route:
+        """Return the route whose answer ``make`` makes, after ``before``; made once for many who ask."""
+        last: Rendered | None = None
+
+        async def render() -> Rendered:
+            nonlocal last
+            if before is not None:
+                await before()
+            values, began = self._board.values(), self._now()
+            answer, cost_s = await self.run(_with_cost, make)
+            last = Rendered(answer, values, began, self._now(), cost_s)
+            return last
+
+        rendering = SingleFlight(render)
+
+        async def answer(query: Query) -> Answer:
+            del query
+            if last is not None and last.reusable(self._board.values(), self._now()):
+                return last.answer
+            return (await rendering()).answer
+
+        return answer
+
+
+def _with_cost(make: Callable[[], Answer]) -> tuple[Answer, float]:
+    """Return the answer, and how long this thread was on a core for it."""
+    began = time.thread_time()
+    answer = make()
+    return answer, time.thread_time() - began
 
 
 class Site:
@@ -97,9 +204,13 @@ class Site:
         self._beats = beats
         self._now = now
         self._started = False
-        self._metrics = aside(metrics.answer)
-        self._status = aside(lambda: status_answer(board, now=now(), wall=wall()))
-        self._render = aside(lambda: page_answer(page_html(board, now=now(), wall=wall(), advise=advise)))
+        self._renderer = Renderer(board, now)
+        self._metrics = self._renderer.route(metrics.answer)
+        self._status = self._renderer.route(lambda: status_answer(board, now=now(), wall=wall()))
+        self._page = self._renderer.route(
+            lambda: page_answer(page_html(board, now=now(), wall=wall(), advise=advise)),
+            before=self._renew_strips,
+        )
 
     def routes(self) -> Mapping[str, Route]:
         """Return what is at each path."""
@@ -124,29 +235,24 @@ class Site:
         checks = ready_checks(self._board, answers=answers, now=self._now())
         return probe_answer(checks, verbose=query.verbose)
 
-    async def _page(self, query: Query) -> Answer:
-        await self._renew_strips()
-        return await self._render(query)
-
     async def _renew_strips(self) -> None:
         """Ask for the strips again once they are old; where they cannot be had, the old ones stay."""
         if self._ask_strips is None or self._now() < self._strips_at + STRIPS_EVERY_S:
             return
         self._strips_at = self._now()
         with suppress(TimeoutError, MmpError):
-            drawn = await asyncio.wait_for(_drawn(self._ask_strips), STRIPS_WITHIN_S)
+            drawn = await asyncio.wait_for(self._drawn(self._ask_strips), STRIPS_WITHIN_S)
             self._board.strips = {**self._board.strips, **drawn}
+
+    async def _drawn(self, ask: AskStrips) -> Mapping[str, Strips]:
+        """Draw, beside the loops and the server: ten thousand families take half a second."""
+        return await self._renderer.run(_draw, await ask())
 
     async def _startup(self, query: Query) -> Answer:
         """Answer 200 for good once it was: a file added later does not undo a start."""
         checks = startup_checks(self._board, now=self._now())
         self._started = self._started or all(check.passed for check in checks)
         return probe_answer(() if self._started else checks, verbose=query.verbose)
-
-
-async def _drawn(ask: AskStrips) -> Mapping[str, Strips]:
-    """Draw, beside the loops and the server: ten thousand families take half a second."""
-    return await asyncio.to_thread(_draw, await ask())
 
 
 def _draw(undrawn: Mapping[str, Callable[[], Strips]]) -> Mapping[str, Strips]:
@@ -169,20 +275,5 @@ def asset_route(asset: Asset) -> Route:
     async def answer(query: Query) -> Answer:
         del query
         return Answer(200, asset.content, asset.media_type)
-
-    return answer
-
-
-def aside(make: Callable[[], Answer]) -> Route:
-    """Return a route whose answer is made in a thread beside the server's, once at a time."""
-
-    async def make_aside() -> Answer:
-        return await asyncio.to_thread(make)
-
-    shared = Shared(make_aside)
-
-    async def answer(query: Query) -> Answer:
-        del query
-        return await shared()
 
     return answer

@@ -30,7 +30,7 @@ from reconciler.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.report.documents import several
 from reconciler.report.text import _LOOK
 from reconciler.schema_files import load_schema, schema_text
-from reconciler.sidecar.routes import PULSE_WITHIN_S
+from reconciler.sidecar.routes import ANSWER_COUNTS_S, PULSE_WITHIN_S
 from tests.tidy.document_examples import BLOCK, examples, written
 from tests.unit.test_logs import ROWS as LOG_ROWS
 
@@ -307,7 +307,7 @@ def test_the_bounds_of_a_hang_are_the_code_s() -> None:
     assert f"`/livez` fails {SILENCE_S:.0f} s after that" in told
     assert f"`--lock-timeout` and {BURST_S + LONGEST_WAIT_S:.0f} s later" in told
     assert f"a retry of at most {max(STOPPED_RETRY_S, LONG_BACK_OFF_S):.0f} s" in told
-    assert f"the whole program hangs is seen within {PULSE_WITHIN_S:.0f} s" in told
+    assert f"the whole program hangs is seen within {ANSWER_COUNTS_S + PULSE_WITHIN_S:.0f} s" in told
 
 
 def log_table() -> list[list[str]]:

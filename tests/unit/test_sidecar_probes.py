@@ -20,7 +20,18 @@ from reconciler.sidecar.answers import Answer, Query, text_answer
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
-from reconciler.sidecar.routes import PULSE_WITHIN_S, Pulse, Site, aside
+from reconciler.sidecar.routes import (
+    ANSWER_COUNTS_S,
+    CHEAP_S,
+    MAX_REUSE_S,
+    PULSE_WITHIN_S,
+    RENDER_SHARE,
+    REUSE_S,
+    Pulse,
+    Rendered,
+    Renderer,
+    Site,
+)
 from tests.unit.core_builders import NOW
 from tests.unit.watch_world import WALL, board, fresh, having
 
@@ -174,7 +185,21 @@ def test_askers_at_once_share_one_question() -> None:
         return [*found, await pulse.beats()]
 
     assert asyncio.run(ask_often()) == [True] * 101
-    assert len(questions) == 2
+    assert len(questions) == 1, "it has just answered"
+
+
+def test_a_loop_that_hangs_after_an_answer_is_soon_found_out() -> None:
+    def ask_hang_and_ask(other: asyncio.AbstractEventLoop) -> bool:
+        async def ask_again() -> bool:
+            pulse = Pulse(other)
+            assert await pulse.beats()
+            other.call_soon_threadsafe(time.sleep, ANSWER_COUNTS_S + PULSE_WITHIN_S + 0.5)
+            await asyncio.sleep(ANSWER_COUNTS_S + 0.1)
+            return await pulse.beats()
+
+        return asyncio.run(ask_again())
+
+    assert not with_other_loop(ask_hang_and_ask)
 
 
 # ---- startup stays ---------------------------------------------------------------------------------
@@ -229,14 +254,78 @@ def test_what_takes_long_is_made_once_for_all_who_ask_meanwhile_and_makes_no_pro
         return text_answer(200, f"{len(made)}")
 
     async def ask_all() -> list[bytes]:
-        route = aside(make)
+        shown = board(ALIVE)
+        route = Renderer(shown, lambda: NOW).route(make)
         asking = [asyncio.ensure_future(route(Query())) for _ in range(20)]
         assert await asyncio.to_thread(begun.wait, 5.0)
         assert (await site(board(ALIVE)).routes()["/livez"](Query())).status == 200
         released.set()
-        return [one.body for one in [*(await asyncio.gather(*asking)), await route(Query())]]
+        answers = [*(await asyncio.gather(*asking)), await route(Query())]
+        shown.trouble = "something has changed"
+        return [one.body for one in [*answers, await route(Query())]]
 
-    assert asyncio.run(ask_all()) == [b"1\n"] * 20 + [b"2\n"]
+    assert asyncio.run(ask_all()) == [b"1\n"] * 21 + [b"2\n"]
+
+
+def test_answers_of_all_kinds_are_made_one_at_a_time() -> None:
+    making, most = [], []
+
+    def make() -> Answer:
+        making.append(1)
+        most.append(len(making))
+        time.sleep(0.02)
+        making.pop()
+        return text_answer(200, "ok")
+
+    async def ask_all() -> None:
+        renderer = Renderer(board(ALIVE), lambda: NOW)
+        await asyncio.gather(*(renderer.route(make)(Query()) for _ in range(5)))
+
+    asyncio.run(ask_all())
+    assert most == [1] * 5
+
+
+def test_an_answer_that_could_not_be_made_is_made_by_whoever_asks_next() -> None:
+    failures = [RuntimeError("a bug")]
+
+    def make() -> Answer:
+        if failures:
+            raise failures.pop()
+        return text_answer(200, "ok")
+
+    async def ask_twice() -> bytes:
+        route = Renderer(board(ALIVE), lambda: NOW).route(make)
+        with pytest.raises(RuntimeError, match="a bug"):
+            await route(Query())
+        return (await route(Query())).body
+
+    assert asyncio.run(ask_twice()) == b"ok\n"
+
+
+OLD, NEW = object(), object()
+PAUSE_S = 0.2 / RENDER_SHARE - 0.2
+"""After an answer that cost 0.2 s of a core; made from 9.5 to 10 here."""
+
+
+@pytest.mark.parametrize(
+    ("cost_s", "value", "now", "reusable"),
+    [
+        (CHEAP_S, OLD, 9.5 + REUSE_S - 0.01, True),
+        (CHEAP_S, OLD, 9.5 + REUSE_S, False),
+        (CHEAP_S, NEW, 10.0, False),
+        (0.2, OLD, 9.5 + REUSE_S, True),
+        (0.2, NEW, 10.0 + PAUSE_S - 0.01, True),
+        (0.2, NEW, 10.0 + PAUSE_S, False),
+        (0.2, OLD, 10.0 + max(PAUSE_S, REUSE_S), False),
+        (100.0, NEW, 10.0 + MAX_REUSE_S - 0.01, True),
+        (100.0, NEW, 10.0 + MAX_REUSE_S, False),
+    ],
+)
+def test_an_answer_is_shared_while_nothing_changed_and_while_making_it_again_would_cost_too_much(
+    cost_s: float, value: object, now: float, reusable: bool
+) -> None:
+    made = Rendered(text_answer(200, "ok"), (OLD,), began=9.5, ended=10.0, cost_s=cost_s)
+    assert made.reusable((value,), now) == reusable
 
 
 def test_a_process_that_stands_by_is_ready_and_says_so() -> None:
