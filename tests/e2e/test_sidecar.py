@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.rig import LIVE, Desk, Exchange, configured, eventually, simulator
 from tests.e2e.sidecar import Sidecar, ends_well, started
+from tests.support.hostile_clients import attacked
 
 pytestmark = pytest.mark.e2e
 
@@ -166,6 +167,42 @@ def test_three_hundred_slow_connections_keep_neither_a_probe_nor_a_request_waiti
             assert sidecar.ask("/livez")[0] == 200
     assert exchange.written() == ["BTC-USD", "BTC-USD"]
     ends_well(sidecar)
+
+
+def peak_kb(pid: int) -> int:
+    """Return the most resident memory of a process since ``forget_peak``."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+@pytest.mark.parametrize("kind", ["chunks", "bytes-after", "upgrade", "requests", "pages"])
+def test_hostile_clients_take_no_memory_and_keep_neither_a_probe_nor_a_request_waiting(
+    desk: Desk, exchange: Exchange, kind: str
+) -> None:
+    desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
+    sidecar = started(desk, "--interval", "1s")
+    sidecar.wait_for("/startupz", 15.0)
+    sidecar.ask("/")
+    forget_peak(sidecar.process.pid)
+    idle_kb = peak_kb(sidecar.process.pid)
+    with attacked(kind, urlsplit(sidecar.url).port or 0):
+        time.sleep(1.0)
+        desk.wants({"BTC-USD": "5s/2s/90", "ETH-USD": "5s/2s/100"})
+        in_force(exchange, "5000/2000/90")
+        took = [seconds_to_answer(sidecar) for _ in range(6)]
+    assert sorted(took)[3] < 1.0
+    assert peak_kb(sidecar.process.pid) < 2 * idle_kb
+    ends_well(sidecar)
+
+
+def seconds_to_answer(sidecar: Sidecar) -> float:
+    began = time.monotonic()
+    assert sidecar.ask("/livez")[0] == 200
+    return time.monotonic() - began
 
 
 # ---- the address -----------------------------------------------------------------------------------

@@ -1,0 +1,278 @@
+"""What hostile clients of ``run --listen`` do to a probe, to memory, and to a send of the loop beside them.
+
+The server is a process of its own: the pages of 3,000 families, and a loop that sends. A send is made of
+what a real one is: a durable reservation, a fresh connection, a round trip to another process, a durable
+verdict; it replaces the account's snapshot, as the events of a real one do. It is due at a moment, and
+what counts is how long after that moment it is over. Each kind of client is a process of its own. Probes
+are asked from here, ten a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import median
+from threading import Event, Thread
+
+from bench.state import REQUEST, LeapingClock
+from reconciler.cli.run import SWITCH_INTERVAL_S
+from reconciler.core.model import Environment, Kind
+from reconciler.core.verdict import AttemptStatus
+from reconciler.ports import Reserved
+from reconciler.sidecar.answers import Route
+from reconciler.sidecar.board import Board, Strips
+from reconciler.sidecar.guard import Listen
+from reconciler.sidecar.metrics import Metrics
+from reconciler.sidecar.routes import Pulse, Site
+from reconciler.sidecar.server import start_server
+from reconciler.store.account import KeptAccount
+from reconciler.store.sqlite import open_state
+from tests.support.boards import NOW, WALL, large
+from tests.support.hostile_clients import CLIENTS, attacked
+
+FAMILIES = 3_000
+ACCOUNT = "main/live"
+SEND_EVERY_S = 0.02
+PROBE_EVERY_S = 0.1
+PROBE_TIMEOUT_S = 5.0
+SETTLED_S = 2.0
+"""After which every client of a kind is at work."""
+
+FAR_END = """
+import socket
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+while True:
+    connection, _ = listening.accept()
+    connection.recv(1000)
+    connection.sendall(b"ok")
+    connection.close()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What was seen: lateness of sends and time of probes in seconds, a failed probe as 5 s; memory in kB.
+
+    Of several rounds the calmest counts: what others do on the machine shows in some, a client in all.
+    """
+
+    send_median_s: float
+    send_worst_s: float
+    probe_median_s: float
+    probe_worst_s: float
+    peak_kb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The effects of nobody, and of each kind of client; ``idle_kb``: resident with nothing asked yet."""
+
+    idle_kb: int
+    alone: Effects
+    kinds: Mapping[str, Effects]
+
+
+def beside_hostile_clients(folder: Path, *, sends: int, rounds: int) -> Beside:
+    """Measure ``sends`` sends alone and beside each kind of client in turn, on one server."""
+    with _server(folder) as server:
+        idle_kb = server.peak_kb()
+        alone, kinds = [], {kind: list[Effects]() for kind in CLIENTS}
+        for _ in range(rounds):
+            alone.append(server.effects(sends))
+            for kind, seen in kinds.items():
+                with attacked(kind, server.port):
+                    time.sleep(SETTLED_S)
+                    seen.append(server.effects(sends))
+                time.sleep(SETTLED_S)
+    return Beside(idle_kb, _calmest(alone), {kind: _calmest(seen) for kind, seen in kinds.items()})
+
+
+def _calmest(rounds: list[Effects]) -> Effects:
+    return Effects(
+        min(one.send_median_s for one in rounds),
+        min(one.send_worst_s for one in rounds),
+        min(one.probe_median_s for one in rounds),
+        min(one.probe_worst_s for one in rounds),
+        max(one.peak_kb for one in rounds),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """The process with the server, from outside."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def effects(self, sends: int) -> Effects:
+        """Let it send, and probe meanwhile."""
+        self._forget_peak()
+        with _probing(self.port) as took:
+            late = self._told(sends)
+        return Effects(median(late), max(late), median(took), max(took), self.peak_kb())
+
+    def peak_kb(self) -> int:
+        """Return the most resident memory it had since that was last forgotten."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+    def _forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="utf-8")
+
+    def _told(self, sends: int) -> list[float]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{sends}\n")
+        self.process.stdin.flush()
+        late: list[float] = json.loads(self.process.stdout.readline())
+        return late
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[_Served]:
+    arguments = (sys.executable, "-m", __name__, str(folder))
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield _Served(process, int(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _probing(port: int) -> Iterator[list[float]]:
+    """Ask a probe again and again; what it took is known at the end of the block."""
+    took: list[float] = []
+    over = Event()
+
+    def probe() -> None:
+        while not over.wait(PROBE_EVERY_S):
+            took.append(_probe_s(port))
+
+    thread = Thread(target=probe)
+    thread.start()
+    try:
+        yield took
+    finally:
+        over.set()
+        thread.join()
+
+
+def _probe_s(port: int) -> float:
+    began = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", "/livez")
+        answered = connection.getresponse().read() != b""
+    except (OSError, http.client.HTTPException):
+        answered = False
+    finally:
+        connection.close()
+    return time.perf_counter() - began if answered else PROBE_TIMEOUT_S
+
+
+# ---- the process with the server -----------------------------------------------------------------
+
+
+async def _serve(folder: Path) -> None:
+    """Print the port; then, for each number on standard input, send so often and print how late it was."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with ExitStack() as stack:
+        far_end = stack.enter_context(_far_end())
+        state = open_state(str(folder / "state.db"), clock=LeapingClock(), boot="bench", lock_timeout_s=1.0)
+        stack.callback(state.close_now)
+        store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+        await store.identify("1", "localhost")
+        board = large(FAMILIES, restless=True)
+        await _record_day(board, store)
+        server = start_server(Listen("127.0.0.1", 0), _routes(board, store), on_error=print)
+        stack.callback(server.stop)
+        await _sends(board, store, far_end, 10)
+        print(server.url.rpartition(":")[2], flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            late = await _sends(board, store, far_end, int(line))
+            print(json.dumps(late), flush=True)
+
+
+def _routes(board: Board, store: KeptAccount) -> Mapping[str, Route]:
+    began = time.monotonic()
+
+    def now() -> float:
+        return NOW + time.monotonic() - began
+
+    def wall() -> datetime:
+        return WALL + timedelta(seconds=time.monotonic() - began)
+
+    async def read_strips() -> Mapping[str, Callable[[], Strips]]:
+        draw = await store.undrawn_strips(LeapingClock().wall() - timedelta(hours=24))
+        return {ACCOUNT: draw}
+
+    loop = asyncio.get_running_loop()
+
+    async def ask_strips() -> Mapping[str, Callable[[], Strips]]:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read_strips(), loop))
+
+    site = Site(
+        board,
+        Metrics(board, now=now, wall=wall),
+        beats=Pulse(loop).beats,
+        now=now,
+        wall=wall,
+        ask_strips=ask_strips,
+    )
+    return site.routes()
+
+
+async def _record_day(board: Board, store: KeptAccount) -> None:
+    """Record what the strips of the page are drawn from: every family in one state and another."""
+    (watched,) = board.accounts()
+    for state in ("in-sync", "drifted", "in-sync", "frozen"):
+        await store.record_states(dict.fromkeys(watched.vitals.desired.families, state))
+
+
+@contextmanager
+def _far_end() -> Iterator[int]:
+    with subprocess.Popen([sys.executable, "-c", FAR_END], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+async def _sends(board: Board, store: KeptAccount, port: int, number: int) -> list[float]:
+    late = []
+    for _ in range(number):
+        due = time.perf_counter() + SEND_EVERY_S
+        await asyncio.sleep(SEND_EVERY_S)
+        await _send(store, port)
+        late.append(time.perf_counter() - due)
+        (watched,) = board.accounts()
+        board.put(ACCOUNT, replace(watched))
+    return late
+
+
+async def _send(store: KeptAccount, port: int) -> None:
+    slot = await store.reserve(REQUEST, assume_idle=True)
+    assert isinstance(slot, Reserved)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"x" * 300)
+    await reader.read()
+    writer.close()
+    await store.settle(
+        slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))
