@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import suppress
@@ -11,6 +12,15 @@ from reconciler.errors import InvalidInput, MmpError
 
 STDOUT = "-"
 """The path that means: to stdout instead."""
+
+_HINTS = {
+    errno.ENOENT: "make the folder first",
+    errno.ENOTDIR: "name a file in a folder",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EROFS: "name a file on a file system that can be written to",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+}
 
 
 def refuse_existing(path: str) -> None:
@@ -24,29 +34,37 @@ def write_new(path: str, text: str) -> None:
 
     Raises InvalidInput if there is something already, MmpError where it cannot be written.
     """
-    aside = f"{path}.{secrets.token_hex(8)}.new"
+    refuse_existing(path)
+    aside = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.new")
     try:
-        with open(aside, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_aside(aside, text)
         os.link(aside, path)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
         message = f"{printable(path)} cannot be written: {error.strerror}"
-        raise MmpError(
-            "file-unwritable", message, "check the folder, and that you may write to it", path=path
-        ) from None
+        raise MmpError("file-unwritable", message, write_hint(error), path=path) from None
     finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):  # where nothing can be written, nothing can be removed either
             os.unlink(aside)
+
+
+def write_hint(error: OSError) -> str:
+    """Return what to do where a file could not be written."""
+    return _HINTS.get(error.errno or 0, "check the folder, and that you may write to it")
+
+
+def _write_aside(path: str, text: str) -> None:
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _exists(path: str) -> InvalidInput:
     return InvalidInput(
         "file-exists",
         f"{printable(path)} is there already, and is never overwritten",
-        "name another file, or move that one away",
+        "name a file in that folder" if os.path.isdir(path) else "name another file, or move that one away",
         path=path,
     )

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.cli.newfile import write_hint
 from reconciler.core.model import Desired, Kind
 from reconciler.core.plan import Plan
 from reconciler.core.problems import json_text, printable
@@ -155,13 +156,13 @@ def _write(path: Path, document: Document) -> None:
     aside = path.parent / f".{path.name}.{secrets.token_hex(4)}.new"
     try:
         if path.exists() and not path.is_file():
-            raise _unwritable(path, "there is something there that is not a file")
+            raise _unwritable(path, "there is something there that is not a file", "name a file with --out")
         _write_aside(aside, text.encode())
         aside.replace(path)
     except OSError as error:
         with suppress(OSError):
             aside.unlink()
-        raise _unwritable(path, error.strerror or "it cannot be written") from None
+        raise _unwritable(path, error.strerror or "it cannot be written", write_hint(error)) from None
 
 
 def _write_aside(path: Path, content: bytes) -> None:
@@ -173,6 +174,6 @@ def _write_aside(path: Path, content: bytes) -> None:
         os.fsync(descriptor)
 
 
-def _unwritable(path: Path, why: str) -> MmpError:
+def _unwritable(path: Path, why: str, hint: str) -> MmpError:
     message = f"the plan was not saved to {printable(str(path))}: {why}"
-    return MmpError("out-unwritable", message, path=str(path))
+    return MmpError("out-unwritable", message, hint, path=str(path))

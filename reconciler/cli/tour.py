@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.cli.output import Output
-from reconciler.errors import Exit
+from reconciler.errors import Exit, MmpError
 from reconciler.report.tone import Tone
 from reconciler.report.words import count
 
@@ -134,11 +134,10 @@ class Tour:
 
     def run(self) -> Exit:
         """Run every step; DONE when all of them came out as expected."""
-        with tempfile.TemporaryDirectory(prefix="mmp-demo-") as folder, _simulator() as exchange:
-            (Path(folder) / "mmp.yaml").write_text(CONFIG, encoding="utf-8")
+        with _temporary_folder() as folder, _simulator() as exchange:
             self._say(f"SIMULATOR at {exchange.url}. Nothing here reaches OKX. mmp.yaml:\n\n{CONFIG}")
             for number, step in enumerate(STEPS, 1):
-                self._step(number, step, Path(folder), exchange)
+                self._step(number, step, folder, exchange)
             self._check(not exchange.violations(), "the exchange saw no violation of the pace")
         return self._end()
 
@@ -244,6 +243,19 @@ class _Exchange:
         with urllib.request.urlopen(f"{self._control}/{endpoint}", timeout=5) as reply:  # noqa: S310  # as above
             answer = json.load(reply)
         return answer[endpoint] if isinstance(answer, dict) else answer
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Give a folder with the tour's file, gone afterwards. Raises MmpError where none can be written."""
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="mmp-demo-")
+        (Path(temporary.name) / "mmp.yaml").write_text(CONFIG, encoding="utf-8")
+    except OSError as error:
+        message = f"no temporary folder can be written to: {error.strerror}"
+        raise MmpError("file-unwritable", message, "set TMPDIR to a folder with space in it") from None
+    with temporary as folder:
+        yield Path(folder)
 
 
 @contextmanager

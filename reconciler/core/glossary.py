@@ -252,7 +252,9 @@ ERRORS: dict[str, Explanation] = {
         "Name another file, or move that one away.",
     ),
     "file-unwritable": _row(
-        "The file cannot be written", "The operating system refuses.", "Check the folder and your rights."
+        "The file cannot be written",
+        "The operating system refuses: no such folder, no right, no space, or a read-only file system.",
+        "Check the folder, your rights and the space that is left.",
     ),
     "nothing-live": _row(
         "Nothing to import",

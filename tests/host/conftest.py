@@ -10,5 +10,6 @@ if not tried("mount namespaces"):
         "test_mounts.py",
         "test_full_disk.py",
         "test_log_disk.py",
+        "test_new_files.py",
         "test_process_one.py",
     ]
