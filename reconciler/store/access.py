@@ -11,6 +11,7 @@ exists is never given away.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection
@@ -25,6 +26,10 @@ ROOT = 0
 
 _GROUP = stat.S_IRWXG
 _GROUP_READS_AND_WRITES = stat.S_IRGRP | stat.S_IWGRP
+
+
+_MAY_NOT_GIVE = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
+"""What is said where the right to give files away is missing, or the owner is of no known user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,8 @@ def group_of(state: str) -> int | None:
 def give(descriptor: int, owner: Owner, path: str) -> None:
     """Give a file that this process just created to ``owner``; ``path`` is the state it is made for.
 
-    A member of a group that shares the state stays the owner of what it makes. Raises StateUnusable.
+    A member of a group that shares the state stays the owner of what it makes. Raises StateUnusable,
+    OSError.
     """
     made = os.fstat(descriptor)
     try:
@@ -123,8 +129,10 @@ def give(descriptor: int, owner: Owner, path: str) -> None:
         elif owner.shares and made.st_gid != owner.gid:
             os.fchown(descriptor, -1, owner.gid)
         os.fchmod(descriptor, owner.mode)
-    except OSError:
-        raise foreign(path, owner) from None
+    except OSError as error:
+        if error.errno in _MAY_NOT_GIVE:
+            raise foreign(path, owner) from None
+        raise
 
 
 def give_folder(folder: str, path: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import StateUnusable
+from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
 from reconciler.store import access, files
 from reconciler.store.access import Owner
 from tests.unit.test_store_files import opened, read
@@ -187,6 +187,19 @@ def test_who_cannot_make_files_that_the_owner_can_use_is_refused_before_any_is_m
     opened(made).close_now()
 
 
+def test_a_disk_that_fails_while_root_gives_a_file_away_says_nothing_of_its_rights(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    as_root_without_the_right_to_give(made, monkeypatch)
+    monkeypatch.setattr(os, "fchown", fail)
+    with pytest.raises(StateUnavailable) as failed:
+        opened(made)
+    assert failed.value.code == "state-io-error"
+
+
 def test_a_member_of_the_group_makes_files_that_the_owner_can_use(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +214,7 @@ def test_another_user_who_may_make_no_file_beside_the_state_is_told(
 ) -> None:
     as_another_user(made, monkeypatch)
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         files.refuse_foreign(str(made))
     assert refused.value.code == "state-unwritable"
 
@@ -219,7 +232,7 @@ def test_a_state_that_disappears_while_it_is_looked_at_is_told(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "own_groups", refuse)
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         read(made)
     assert refused.value.code == "state-unreadable"
 
