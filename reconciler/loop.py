@@ -351,6 +351,9 @@ class Loop:
             self._seen = None
             self.observe(LockAwaited(locked.message))
             return self.clock.now() + LOCKED_RETRY_S
+        except AccountProblem as problem:
+            self._identified = None
+            return self._tell(problem, STOPPED_RETRY_S)
         self._seen, self._failure = result.states, result.trouble
         self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Finished)))
         if isinstance(result.end, Stopped):

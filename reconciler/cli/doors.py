@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from reconciler.ports import AccountStore, Clock, Exchange, State, Store
     from reconciler.reads import RetryingReads
     from reconciler.report.problems import Excerptable
+    from reconciler.store.registry import StateRegistry
 
 RUN_AGAIN = "run it again in a while"
 """The advice when a command ends because the exchange did not answer for a while."""
@@ -277,6 +278,7 @@ async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float, ma
     from reconciler.clock import boot_identity
 
     boot = boot_identity()
+    registry = _state_registry(clock, boot)
     match place:
         case StateFile(path, allow_filesystems):
             from reconciler.store.sqlite import open_waiting
@@ -288,13 +290,28 @@ async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float, ma
                 boot=boot,
                 lock_timeout_s=lock_timeout_s,
                 max_gap_s=max_gap_s,
+                registry=registry,
             )
         case PostgresUrl(text):
             engine = postgres()
             state: State = await engine.open_state(
-                text, clock=clock, boot=boot, lock_timeout_s=lock_timeout_s, max_gap_s=max_gap_s
+                text,
+                clock=clock,
+                boot=boot,
+                lock_timeout_s=lock_timeout_s,
+                max_gap_s=max_gap_s,
+                registry=registry,
             )
             return state
+
+
+def _state_registry(clock: Clock, boot: str) -> StateRegistry:
+    """Return the registry of the states that this user writes with on this machine."""
+    from reconciler import logs
+    from reconciler.store.registry import StateRegistry, runtime_folder
+
+    folder = runtime_folder(os.geteuid(), os.environ)
+    return StateRegistry(folder, clock, boot, lambda text: logs.log("warning", text))
 
 
 async def _open_existing(place: StatePlace, clock: Clock) -> State | None:

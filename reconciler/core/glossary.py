@@ -361,6 +361,13 @@ ERRORS: dict[str, Explanation] = {
         "Pauses are stored by User ID, which the state knows only after mmp apply or mmp run.",
         "Run mmp apply or mmp run first. Nothing is written for the account until then.",
     ),
+    "state-second": _row(
+        "Another state is in use for this User ID on this machine",
+        "Two states do not know each other's requests, so together they would exceed the rate. A state is "
+        "in use while a process that may write with it is running, and for 45 s after its last request.",
+        "Use the state that the message names (--state, MMP_STATE). To use the new one, end what uses the "
+        "other and wait 45 s.",
+    ),
     "state-newer": _row(
         "The state was written by a newer mmp",
         "Its tables are of a version this program does not know.",

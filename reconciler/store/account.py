@@ -120,6 +120,7 @@ class KeptAccount:
         self._host: str | None = None
         self._reserved: dict[int, AttemptRow] = {}
         self._watch: int | None = None
+        self._state_id: str | None = None
         self._plan = ""
         self._plan_changes: Mapping[Family, Setting] = {}
 
@@ -154,6 +155,7 @@ class KeptAccount:
         if self._engine.frozen:
             found = await self._identity_read(uid)
         else:
+            await self._register(Budget(self._kind, self._environment, uid))
             asks = questions.identity(*self._key[:2])
             async with self._engine.writing(Claim(self._key, ahead=(asks,))) as tables:
                 found = await self._checked_identity(tables, uid)
@@ -186,7 +188,9 @@ class KeptAccount:
         return self._controls
 
     async def release_control(self) -> None:
-        """Stop being the account's controller."""
+        """Stop being the account's controller, and using the state for it on this machine."""
+        if self._engine.registry is not None and self._budget is not None:
+            self._engine.registry.release(self._budget, self._lock_name)
         if self._controls:
             self._controls = False
             await self._engine.locks.release(self._controller_lock)
@@ -271,6 +275,7 @@ class KeptAccount:
         Where its COMMIT fails, it may be on record: nothing is sent on it, and it counts for the rate.
         """
         budget, family = self._identified(), request.family
+        await self._register(budget)
         asks = (
             questions.pause(budget, family),
             questions.tries_of(budget, family),
@@ -303,6 +308,8 @@ class KeptAccount:
             await self._prune(tables, budget, attempt.id)
             recorded.append(attempt)
         self._reserved[attempt.id] = attempt
+        if self._engine.registry is not None and self._state_id is not None:
+            await self._engine.registry.reserved(budget, self._state_id)
         return Reserved(attempt.id, ages.now)
 
     async def settle(
@@ -729,6 +736,22 @@ class KeptAccount:
 
     def _budget_of(self, identity: IdentityRow) -> Budget:
         return Budget(Kind(identity.kind), self._environment, identity.uid)
+
+    async def _register(self, budget: Budget) -> None:
+        """Register the state on this machine, before it is written with for a User ID.
+
+        Raises AccountProblem while another state is in use for it, StateForeign for the wrong account.
+        """
+        registry, engine = self._engine.registry, self._engine
+        if registry is None:
+            return
+        if self._state_id is None:
+            async with engine.reading(None, questions.state()) as tables:
+                self._state_id = (await tables.state()).id
+        if self._budget is None:
+            await self._identity_read(budget.uid)
+        is_file = not engine.has_leases
+        await registry.claim(budget, self._lock_name, self._state_id, engine.place, is_file=is_file)
 
     async def _identity_read(self, uid: str) -> IdentityRow | None:
         """Return whose account it is, without writing to the state; raises StateForeign."""

@@ -23,6 +23,8 @@ from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
     IdentityRow,
+    RowKind,
+    StateRow,
     fields,
     sealed,
 )
@@ -35,8 +37,11 @@ PURPOSE = "state copy"
 PIECE = 1_000
 """Rows that are numbered, written or read back at once: a fraction of a second's work for either side."""
 
+COPIED: Mapping[RowKind, str] = {kind: name for kind, name in TABLES.items() if kind is not StateRow}
+"""The tables whose rows are copied: each state has its own row of itself."""
+
 Rows = Mapping[type[Any], Sequence[Any]]
-"""All rows of a state, by kind, in the order of TABLES."""
+"""All rows of a state, by kind, in the order of COPIED."""
 
 
 async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
@@ -52,7 +57,7 @@ async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
             account = source.account(one.account, Environment(one.environment), Kind(one.kind))
             await locks.enter_async_context(account.locked(PURPOSE))
         async with source.reading(None) as tables:
-            rows: Rows = {kind: await tables.every(kind) for kind in TABLES}
+            rows: Rows = {kind: await tables.every(kind) for kind in COPIED}
         async with target.filling(_claims(rows)) as tables:
             await _refuse_taken(tables, rows, target.place)
             renumbered = await _renumbered(tables, rows)

@@ -13,6 +13,7 @@ from reconciler.core.sharing import Replica
 from reconciler.ports import Clock
 from reconciler.store.ageing import FirstSights
 from reconciler.store.questions import AccountKey, Question
+from reconciler.store.registry import StateRegistry
 from reconciler.store.tables import Numbered, Tables
 
 KEEP_ATTEMPTS = 10_000
@@ -64,7 +65,8 @@ class Engine(Protocol):
     """An open state of some engine, which all accounts of a process share.
 
     ``frozen``: opened for reading. All that is kept is bounded by the ``keep_…`` numbers. ``has_leases``:
-    replicas share the accounts out, so no account has a controller lock.
+    replicas share the accounts out, so no account has a controller lock. ``registry``: where the state is
+    registered on this machine before it is written with; None: nowhere.
     """
 
     place: str
@@ -76,6 +78,7 @@ class Engine(Protocol):
     max_gap_s: float
     frozen: bool
     has_leases: bool
+    registry: StateRegistry | None
 
     @property
     def locks(self) -> Locks:

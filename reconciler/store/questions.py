@@ -26,6 +26,7 @@ from reconciler.store.rows import (
     PolicyRow,
     PresenceRow,
     RowKind,
+    StateRow,
     TurnRow,
     fields,
 )
@@ -74,6 +75,11 @@ _TURNS = _select(TurnRow)
 
 _OF_ACCOUNT = "account=? AND environment=? AND kind=?"
 _OF_USER = "kind=? AND environment=? AND uid=?"
+
+
+def state() -> Question:
+    """Select the one row of the state itself."""
+    return Question(_select(StateRow), ())
 
 
 # -- one account -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ and nothing here touches an engine.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -35,6 +36,21 @@ LOST = "lost"
 
 ANY_FAMILY = "*"
 """The family of the two such attempts that count against the rate, and stand for families not on record."""
+
+
+class StateRow(NamedTuple):
+    """The state itself, in one row: its id, and where its rows were copied to, if they were.
+
+    ``id`` is random and made with the state. ``moved_to`` is the place of the copy, without a password, and
+    ``moved_to_id`` its id: both are "" while this state is in use. ``moved_wall`` is when that was
+    recorded, before the copy was complete.
+    """
+
+    checksum: str
+    id: str
+    moved_to: str
+    moved_to_id: str
+    moved_wall: str
 
 
 class IdentityRow(NamedTuple):
@@ -271,7 +287,8 @@ class TurnRow(NamedTuple):
 
 
 AnyRow = (
-    IdentityRow
+    StateRow
+    | IdentityRow
     | AttemptRow
     | AppliedRow
     | AcceptedRow
@@ -291,6 +308,7 @@ RowKind = type[tuple[Any, ...]]
 """One of the classes above, where typing cannot say so."""
 
 TABLES: Mapping[RowKind, str] = {
+    StateRow: "state",
     IdentityRow: "identity",
     AttemptRow: "attempts",
     AppliedRow: "applied",
@@ -304,6 +322,16 @@ TABLES: Mapping[RowKind, str] = {
     PresenceRow: "presence",
     TurnRow: "turns",
 }
+
+
+def new_state_id() -> str:
+    """Return an id that no other state has: 128 random bits."""
+    return secrets.token_hex(16)
+
+
+def new_state(state_id: str) -> StateRow:
+    """Return the row of a state that was just made."""
+    return sealed(StateRow("", state_id, "", "", ""))
 
 
 def fields(kind: RowKind) -> tuple[str, ...]:
@@ -423,6 +451,8 @@ def _name(row: AnyRow) -> str:
             return f"{row.uid}/{row.environment}/{row.family}"
         case PlanChangeRow():
             return f"{row.uid}/{row.environment}/{row.plan}/{row.family}"
+        case StateRow(id=name):
+            return name
         case FileRow():
             return f"{row.uid}/{row.environment}/{row.sha256}"
         case _:

@@ -10,12 +10,21 @@ from __future__ import annotations
 import sqlite3
 from functools import lru_cache
 
+from reconciler.store.rows import new_state
+
 APPLICATION_ID = 0x4D4D5053
 """The four bytes ``MMPS`` in the file's header: this program's state and nobody else's."""
 
 Migration = tuple[str, ...]
 
 _FIRST: Migration = (
+    """CREATE TABLE state (
+        checksum TEXT NOT NULL,
+        id TEXT NOT NULL PRIMARY KEY,
+        moved_to TEXT NOT NULL,
+        moved_to_id TEXT NOT NULL,
+        moved_wall TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE identity (
         checksum TEXT NOT NULL,
         account TEXT NOT NULL,
@@ -242,15 +251,25 @@ def as_found(db: sqlite3.Connection) -> dict[str, str]:
     return dict(found.fetchall())
 
 
+def new_image(state_id: str) -> bytes:
+    """Return the bytes of a new state file: all tables, the row of itself, write-ahead logging."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.deserialize(_tables_image())
+    db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?)", new_state(state_id))
+    image = db.serialize()
+    db.close()
+    return with_wal(image, on=True)
+
+
 @lru_cache(maxsize=1)
-def empty_image() -> bytes:
-    """Return the bytes of a new state file: all tables, no row, write-ahead logging."""
+def _tables_image() -> bytes:
+    """Return the bytes of a database with all tables and no row."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     migrate(db)
     image = db.serialize()
     db.close()
-    return with_wal(image, on=True)
+    return image
 
 
 def with_wal(image: bytes, *, on: bool) -> bytes:

@@ -35,7 +35,8 @@ from reconciler.store.ageing import FirstSights
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
 from reconciler.store.locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
 from reconciler.store.questions import Question, Value
-from reconciler.store.rows import RowDamaged
+from reconciler.store.registry import StateRegistry
+from reconciler.store.rows import RowDamaged, new_state_id
 from reconciler.store.tables import Tables
 
 BUSY_WAIT_S = 5.0
@@ -52,6 +53,9 @@ BUSY = "state-busy"
 """The code of a state that another process keeps busy."""
 
 IN_MEMORY = ":memory:"
+
+SIMULATED_ID = "0" * 32
+"""The id of a state without a file: simulations have no chance of their own."""
 
 _WRITE = ("BEGIN IMMEDIATE",)
 _READ = ("BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1")
@@ -74,6 +78,7 @@ def open_state(
     max_gap_s: float = MAX_GAP_S,
     allow_filesystems: Collection[str] = (),
     busy_wait_s: float = BUSY_WAIT_S,
+    registry: StateRegistry | None = None,
 ) -> SqliteState:
     """Open the state file for writing, making it if there is none.
 
@@ -103,6 +108,7 @@ def open_state(
         keep_attempts=keep_attempts,
         keep_turns=keep_turns,
         max_gap_s=max_gap_s,
+        registry=registry,
         still_there=still_there,
         reopen=reopen,
     )
@@ -116,6 +122,7 @@ async def open_waiting(
     lock_timeout_s: float,
     max_gap_s: float = MAX_GAP_S,
     allow_filesystems: Collection[str] = (),
+    registry: StateRegistry | None = None,
 ) -> SqliteState:
     """Open the state as ``open_state`` does, waiting for one that is busy up to the lock timeout.
 
@@ -131,6 +138,7 @@ async def open_waiting(
                 lock_timeout_s=lock_timeout_s,
                 max_gap_s=max_gap_s,
                 allow_filesystems=allow_filesystems,
+                registry=registry,
                 busy_wait_s=0.0,
             )
         except StateUnavailable as problem:
@@ -177,7 +185,7 @@ class MemoryDisk:
 
     def __init__(self, db: sqlite3.Connection | None = None) -> None:
         self._db = db or sqlite3.connect(IN_MEMORY, isolation_level=None, cached_statements=256)
-        self._db.deserialize(schema.with_wal(schema.empty_image(), on=False))
+        self._db.deserialize(schema.with_wal(schema.new_image(SIMULATED_ID), on=False))
         self._locks: dict[str, tuple[object, Holder]] = {}
 
     def open(
@@ -227,6 +235,7 @@ class SqliteState:
         keep_turns: int = KEEP_TURNS,
         max_gap_s: float = MAX_GAP_S,
         frozen: bool = False,
+        registry: StateRegistry | None = None,
         still_there: Callable[[], None] = lambda: None,
         reopen: Callable[[], sqlite3.Connection] | None = None,
         is_shared: bool = False,
@@ -244,6 +253,7 @@ class SqliteState:
         self.keep_turns = keep_turns
         self.max_gap_s = max_gap_s
         self.frozen = frozen
+        self.registry = registry
         self._use(db)
         self._still_there = still_there
         self._reopen = reopen
@@ -271,6 +281,8 @@ class SqliteState:
     def close_now(self) -> None:
         """Close at once, as a death does; closing a file never waits for anybody."""
         self.locks.close()
+        if self.registry is not None:
+            self.registry.close()
         if not self._is_shared:
             self._db.close()
 
@@ -375,7 +387,7 @@ def _make_if_missing(path: str) -> None:
         if os.path.lexists(path):
             files.remove_leftovers(path)
         else:
-            files.create_state(path, schema.empty_image())
+            files.create_state(path, schema.new_image(new_state_id()))
     except OSError as error:
         raise files.unwritable(path, error) from None
 

@@ -28,7 +28,9 @@ from reconciler.store.rows import (
     PolicyRow,
     PresenceRow,
     Row,
+    RowDamaged,
     RowKind,
+    StateRow,
     TurnRow,
     fields,
     sealed,
@@ -115,6 +117,15 @@ class Tables:
     async def _one(self, kind: type[Row], question: Question) -> Row | None:
         found = await self._all(kind, question)
         return found[0] if found else None
+
+    # -- the state itself ----------------------------------------------------------------------
+
+    async def state(self) -> StateRow:
+        """Return the row of the state itself. Raises RowDamaged where it is missing, or not alone."""
+        rows = await self._all(StateRow, questions.state())
+        if len(rows) != 1:
+            raise RowDamaged("the one row of the table state")
+        return rows[0]
 
     # -- one account ---------------------------------------------------------------------------
 
@@ -399,6 +410,7 @@ def _put(kind: RowKind, key: Sequence[str]) -> str:
 _INSERTS = {kind: _insert(kind) for kind in TABLES}
 
 _PUTS = {
+    StateRow: _put(StateRow, ("id",)),
     IdentityRow: _put(IdentityRow, ("account", "environment")),
     AppliedRow: _put(AppliedRow, ("kind", "environment", "uid", "family")),
     PlanChangeRow: _put(PlanChangeRow, ("kind", "environment", "uid", "plan", "family")),

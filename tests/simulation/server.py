@@ -467,7 +467,7 @@ def _dialect(query: str) -> tuple[str, tuple[str, ...] | None]:
 @lru_cache(maxsize=1)
 def _empty() -> bytes:
     rows = sqlite3.connect(":memory:", isolation_level=None)
-    rows.deserialize(schema.with_wal(schema.empty_image(), on=False))
+    rows.deserialize(schema.with_wal(schema.new_image("0" * 32), on=False))
     for statement in _OWN_TABLES:
         rows.execute(statement)
     return rows.serialize()

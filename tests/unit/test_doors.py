@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.options import PostgresUrl, StateFile, StatePlace, state_place
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import Exit, MmpError, StateUnusable, UsageError
+from reconciler.errors import AccountProblem, Exit, MmpError, StateForeign, StateUnusable, UsageError
 from reconciler.ports import State
-from reconciler.store import mounts
+from reconciler.store import mounts, registry
 from tests.contract.stores import ScriptedClock
 
 URL = "postgresql://desk:hunter2@db.internal/mmp"
@@ -182,6 +183,37 @@ def test_a_file_comes_into_being_by_writing_only(tmp_path: Path) -> None:
     assert not asyncio.run(existing(path))
     asyncio.run(opened(path))
     assert asyncio.run(existing(path))
+
+
+def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "ROOTS_FOLDER", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    said: list[str] = []
+    monkeypatch.setattr(logs, "log", lambda _, text: said.append(text))
+
+    async def identified(state: State, account: str = "main", kind: Kind = Kind.OKX) -> None:
+        await state.account(account, Environment.LIVE, kind).identify("7", "openapi.okx.com")
+
+    async def story() -> None:
+        first, second = (
+            doors.opened_state(StateFile(tmp_path / name), ScriptedClock(), 0.0) for name in "ab"
+        )
+        async with second as other:
+            async with first as state:
+                await identified(state)
+                await identified(other, "simulated", Kind.SIMULATOR)
+                with pytest.raises(AccountProblem, match=f"{tmp_path}/a is in use for User ID 7"):
+                    await identified(other)
+                with pytest.raises(StateForeign):
+                    await identified(other, "simulated")
+            assert said == []
+            await identified(other)
+
+    asyncio.run(story())
+    assert [f"{tmp_path}/b takes its place" in text for text in said] == [True]
+    assert (tmp_path / "mmp" / "okx.live.7").is_file()
 
 
 def test_a_door_closes_the_state_whatever_happens(tmp_path: Path) -> None:

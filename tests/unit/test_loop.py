@@ -29,6 +29,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import (
     AccountInfo,
+    Budget,
     Desired,
     Environment,
     Family,
@@ -607,6 +608,25 @@ def test_a_key_of_another_account_writes_nothing_and_is_told_once() -> None:
     (told,) = (event for _, event in here.failures())
     assert (told.reply.code, told.retry_at) == ("state-foreign-uid", None)  # it is asked on, untold
     assert "live" not in {what for time, what in here.exchange.asked if time > 1021.0}
+
+
+def test_another_state_in_use_on_this_machine_is_told_once_and_asked_about_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It took this one's place after this loop had been identified."""
+    asked, until = [], 1200.0
+
+    async def register(_: KeptAccount, __: Budget) -> None:
+        asked.append(here.clock.now())
+        if len(asked) > 1 and asked[-1] < until:
+            raise AccountProblem("state-second", "another state is in use", "use that one")
+
+    monkeypatch.setattr(KeptAccount, "_register", register)
+    here = world()
+    here.run(300.0)
+    [(_, told)] = here.failures()
+    assert (told.reply.code, told.retry_at) == ("state-second", None)
+    assert [time >= until for time, _, _ in here.exchange.sent] == [True]
 
 
 def test_a_key_that_cannot_be_read_is_told_once_and_used_soon_after_it_can() -> None:

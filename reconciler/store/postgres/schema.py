@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
 from reconciler.store.postgres.connections import Transaction
-from reconciler.store.rows import TABLES, fields
+from reconciler.store.rows import TABLES, fields, new_state, new_state_id
 
 SCHEMA = "mmp"
 
@@ -44,6 +44,13 @@ _FIRST: Migration = (
         generation bigint NOT NULL,
         holder text NOT NULL,
         expires_at timestamptz NOT NULL
+    )""",
+    """CREATE TABLE mmp.state (
+        checksum text NOT NULL,
+        id text PRIMARY KEY,
+        moved_to text NOT NULL,
+        moved_to_id text NOT NULL,
+        moved_wall text NOT NULL
     )""",
     """CREATE TABLE mmp.identity (
         checksum text NOT NULL,
@@ -267,6 +274,10 @@ async def migrate(transaction: Transaction, place: str) -> None:
         await transaction.run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
     for statement in (s for migration in MIGRATIONS[version or 0 :] for s in migration):
         await transaction.run(statement)
+    if version is None:
+        await transaction.run(
+            "INSERT INTO mmp.state VALUES (%s, %s, %s, %s, %s)", new_state(new_state_id())
+        )
     await transaction.run("UPDATE mmp.version SET migrations = %s", (len(MIGRATIONS),))
 
 

@@ -29,6 +29,7 @@ from reconciler.store.postgres.failures import remade
 from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.questions import Question, Value, budget_key
+from reconciler.store.registry import StateRegistry
 from reconciler.store.rows import TABLES
 from reconciler.store.tables import Tables
 
@@ -75,6 +76,7 @@ async def open_state(
     keep_attempts: int = KEEP_ATTEMPTS,
     keep_turns: int = KEEP_TURNS,
     max_gap_s: float = MAX_GAP_S,
+    registry: StateRegistry | None = None,
 ) -> PostgresState:
     """Open the state for writing, making or migrating its schema if need be.
 
@@ -96,6 +98,7 @@ async def open_state(
         keep_attempts=keep_attempts,
         keep_turns=keep_turns,
         max_gap_s=max_gap_s,
+        registry=registry,
     )
 
 
@@ -136,6 +139,7 @@ class PostgresState:
         keep_turns: int = KEEP_TURNS,
         max_gap_s: float = MAX_GAP_S,
         frozen: bool = False,
+        registry: StateRegistry | None = None,
     ) -> None:
         self.place = connections.address.shown
         self.clock = clock
@@ -146,6 +150,7 @@ class PostgresState:
         self.keep_turns = keep_turns
         self.max_gap_s = max_gap_s
         self.frozen = frozen
+        self.registry = registry
         self._connections = connections
         self._seen: dict[Budget, HistorySight] = {}
         """Of each budget with a row. An old primary that comes back agrees with its own rows, so those
@@ -167,6 +172,8 @@ class PostgresState:
     async def close(self) -> None:
         """Give back all locks and close; harmless when done before."""
         await self.locks.close()
+        if self.registry is not None:
+            self.registry.close()
         await self._connections.close()
 
     def telling_damage(self) -> AbstractContextManager[None]:

@@ -1,0 +1,326 @@
+"""The registry of this machine: which state was used last for each User ID of the exchange.
+
+It is a folder of small files in the runtime directory of the user, which lives as long as the boot. The
+entry of a User ID is one file: whoever reads or changes it has locked it. Beside it each state has a file
+that is locked by every process that may write with that state. ``core.registered_state`` decides.
+
+A folder or file that belongs to somebody else, or that others may write to, is not trusted. Whatever is
+wrong with the registry is reported, and the work goes on without it: protection must not depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from urllib.parse import quote
+
+from reconciler.core.model import Budget, Kind
+from reconciler.core.registered_state import IN_USE_S, RegisteredState, Registration, Sighting, register
+from reconciler.errors import AccountProblem
+from reconciler.ports import Clock
+
+ROOTS_FOLDER = "/run"
+FOLDER = "mmp"
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - what is in it has to be this user's alone
+"""Where there is no runtime directory, such as for a service without a login: it lives as long as the boot
+and is the same in every session of the user."""
+
+MAX_ENTRY_BYTES = 8192
+"""More than an entry takes with the longest path there can be; bounds what is read of a damaged file."""
+
+LOCK_TRIES = 50
+LOCK_TRY_S = 0.02
+"""An entry is locked for microseconds; whoever has it for a second is stopped, and is not waited for."""
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+Notice = Callable[[str], None]
+"""Reports something to people."""
+
+
+def runtime_folder(user: int, environment: Mapping[str, str]) -> str:
+    """Return the folder of the registry of a user, whether or not it exists.
+
+    Root has one for all sessions. Anybody else's is in the runtime directory; in shared memory without one.
+    """
+    if user == 0:
+        return f"{ROOTS_FOLDER}/{FOLDER}"
+    named = environment.get("XDG_RUNTIME_DIR", "")
+    for folder in (named if os.path.isabs(named) else "", f"{ROOTS_FOLDER}/user/{user}"):
+        if folder and os.path.isdir(folder):
+            return f"{folder}/{FOLDER}"
+    return f"{SHARED_MEMORY}/{FOLDER}-{user}"
+
+
+@dataclass(slots=True)
+class StateRegistry:
+    """The registry as one process sees it. ``boot`` names the monotonic clock that ``clock`` shows."""
+
+    folder: str
+    clock: Clock
+    boot: str
+    notice: Notice
+    _held: dict[Budget, int] = field(default_factory=dict)
+    _users: set[tuple[Budget, str]] = field(default_factory=set)
+    _reported: set[str] = field(default_factory=set)
+
+    async def claim(self, budget: Budget, user: str, state_id: str, place: str, *, is_file: bool) -> None:
+        """Register a state for a User ID before it is written with, or refuse that.
+
+        From then on it is in use until :meth:`release` of every ``user`` in this process, or its end.
+        Raises AccountProblem while another state is in use for this User ID.
+        """
+        if budget.kind is not Kind.OKX:
+            return
+        with self._carrying_on():
+            async with self._entry(budget) as entry:
+                self._claim(entry, RegisteredState(state_id, place, is_file, self.boot))
+                self._users.add((budget, user))
+
+    async def reserved(self, budget: Budget, state_id: str) -> None:
+        """Record that a request was just reserved in the registered state."""
+        if budget.kind is not Kind.OKX:
+            return
+        with self._carrying_on():
+            async with self._entry(budget) as entry:
+                registered = entry.read()
+                if registered is not None and registered.id == state_id:
+                    entry.write(replace(registered, boot=self.boot, reserved_at=self.clock.now()))
+
+    async def hand_over(self, budget: Budget, before: str, state_id: str, place: str) -> None:
+        """Register the database to which the rows of the state with the id ``before`` were copied.
+
+        Nothing changes where that state is not the one registered: its copy is registered when it is used.
+        """
+        if budget.kind is not Kind.OKX:
+            return
+        with self._carrying_on():
+            async with self._entry(budget) as entry:
+                registered = entry.read()
+                if registered is not None and registered.id == before:
+                    entry.write(RegisteredState(state_id, place, False, self.boot))
+
+    def release(self, budget: Budget, user: str) -> None:
+        """Stop using the registered state; harmless where it is not used."""
+        self._users.discard((budget, user))
+        if budget in self._held and budget not in {one for one, _ in self._users}:
+            os.close(self._held.pop(budget))
+
+    def close(self) -> None:
+        """Stop using every state that this process registered; harmless when done before."""
+        for budget, user in tuple(self._users):
+            self.release(budget, user)
+
+    def _claim(self, entry: _Entry, ours: RegisteredState) -> None:
+        registered = entry.read()
+        found = Registration.NEW if registered is None else self._decide(entry, ours, registered)
+        if found is Registration.REFUSED and registered is not None:
+            raise _in_use(entry.budget, registered, ours)
+        if found is Registration.REPLACED and registered is not None:
+            entry.forget_holders(registered)
+            self._report(
+                f"the state {registered.place} was used on this machine for User ID {entry.budget.uid};"
+                f" it is not in use, and {ours.place} takes its place"
+            )
+        self._hold(entry, ours)
+        if registered is not None and registered.id == ours.id:
+            ours = replace(ours, boot=registered.boot, reserved_at=registered.reserved_at)
+        if ours != registered:
+            entry.write(ours)
+
+    def _decide(self, entry: _Entry, ours: RegisteredState, registered: RegisteredState) -> Registration:
+        is_same = _is_same(ours, registered)
+        seen = Sighting(
+            exists=not registered.is_file or os.path.lexists(registered.place),
+            is_same=is_same,
+            is_held=not is_same and entry.is_held(registered),
+        )
+        return register(ours, registered, seen, self.clock.now())
+
+    def _hold(self, entry: _Entry, ours: RegisteredState) -> None:
+        """Keep the state's file locked; the folder may have been removed and made again since."""
+        descriptor, before = entry.open(entry.holders(ours)), self._held.get(entry.budget)
+        if before is not None and os.path.sameopenfile(before, descriptor):
+            os.close(descriptor)
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        self._held[entry.budget] = descriptor
+        if before is not None:
+            os.close(before)
+
+    @asynccontextmanager
+    async def _entry(self, budget: Budget) -> AsyncIterator[_Entry]:
+        """Give the locked entry of a User ID."""
+        folder = _open_folder(self.folder)
+        try:
+            entry = _Entry(folder, budget, self._report)
+            try:
+                await entry.lock()
+                yield entry
+            finally:
+                entry.close()
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _carrying_on(self) -> Iterator[None]:
+        """Report what is wrong with the registry, and go on without it."""
+        try:
+            yield
+        except OSError as problem:
+            why = problem.strerror or str(problem)
+            self._report(
+                f"the registry of states in {self.folder} cannot be used ({why}): a second state for the"
+                " same User ID on this machine would not be noticed"
+            )
+
+    def _report(self, text: str) -> None:
+        """Report something, once while this process runs."""
+        if text not in self._reported:
+            self._reported.add(text)
+            self.notice(text)
+
+
+class _Entry:
+    """The files of one User ID in the open folder of the registry."""
+
+    def __init__(self, folder: int, budget: Budget, report: Notice) -> None:
+        self.budget = budget
+        self._folder = folder
+        self._report = report
+        self._name = ".".join((budget.kind.value, budget.environment.value, quote(budget.uid, safe="")))
+        self._descriptor = self.open(self._name)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    async def lock(self) -> None:
+        """Become the only one who reads or changes the entry. Raises OSError."""
+        for _ in range(LOCK_TRIES):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_TRY_S)
+            else:
+                return
+        raise OSError(f"{self._name} is locked by another process")
+
+    def open(self, name: str) -> int:
+        """Open a file of the folder, making it if there is none. Raises OSError where it is not trusted."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
+        try:
+            _check_trust(descriptor, name, stat.S_ISREG)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def read(self) -> RegisteredState | None:
+        """Return what is registered; a damaged entry is reported and counts as none."""
+        text = os.pread(self._descriptor, MAX_ENTRY_BYTES, 0)
+        if not text:
+            return None
+        try:
+            return _parsed(json.loads(text))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self._report(f"the entry {self._name} of the registry of states is damaged: it is made again")
+            return None
+
+    def write(self, registered: RegisteredState) -> None:
+        """Register a state."""
+        text = json.dumps(asdict(registered)).encode("ascii")
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
+
+    def holders(self, registered: RegisteredState) -> str:
+        """Return the name of the file that is locked by the processes that may write with a state."""
+        return f"{self._name}.{_file_id(registered)}.used"
+
+    def is_held(self, registered: RegisteredState) -> bool:
+        """Tell whether a process that may write with a state is running."""
+        descriptor = self.open(self.holders(registered))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def forget_holders(self, registered: RegisteredState) -> None:
+        """Remove the file of a state that is not in use."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.holders(registered), dir_fd=self._folder)
+
+
+def _open_folder(path: str) -> int:
+    """Open the folder of the registry, made if there is none. Raises OSError where it is not trusted."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check_trust(descriptor, path, stat.S_ISDIR)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_trust(descriptor: int, name: str, is_kind: Callable[[int], bool]) -> None:
+    """Raise OSError unless a file or folder is this user's, and nobody else may write to it."""
+    info = os.fstat(descriptor)
+    if not is_kind(info.st_mode):
+        raise OSError(f"{name} is not what it should be")
+    if info.st_uid != os.geteuid():
+        raise OSError(f"{name} belongs to another user")
+    if info.st_mode & _OTHERS_MAY_WRITE:
+        raise OSError(f"others may write to {name}")
+
+
+def _file_id(registered: RegisteredState) -> str:
+    """Return what names a state whatever its path: its file, or its database."""
+    if not registered.is_file:
+        return registered.id
+    with suppress(OSError):
+        info = os.stat(registered.place)
+        return f"{info.st_dev}-{info.st_ino}"
+    return "missing"
+
+
+def _is_same(ours: RegisteredState, registered: RegisteredState) -> bool:
+    """Tell whether two names are of one state: one file, or one database, which has many addresses."""
+    if not ours.is_file or not registered.is_file:
+        return ours.is_file == registered.is_file and ours.id == registered.id
+    try:
+        return os.path.samefile(ours.place, registered.place)
+    except OSError:
+        return False
+
+
+def _parsed(entry: Mapping[str, object]) -> RegisteredState:
+    """Return an entry as it was written. Raises ValueError, TypeError or KeyError."""
+    texts = [entry[name] for name in ("id", "place", "boot")]
+    at = entry["reserved_at"]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(at, float | int | None):
+        raise ValueError("not an entry")
+    state_id, place, boot = map(str, texts)
+    return RegisteredState(state_id, place, bool(entry["is_file"]), boot, None if at is None else float(at))
+
+
+def _in_use(budget: Budget, registered: RegisteredState, ours: RegisteredState) -> AccountProblem:
+    whose = f"User ID {budget.uid} ({budget.environment.value})"
+    message = (
+        f"nothing is written with the state {ours.place}: {registered.place} is in use for {whose} on this"
+        " machine, and two states do not know each other's requests"
+    )
+    until = f"{IN_USE_S:.0f} s after its last request"
+    hint = f"use --state {registered.place}; or end what uses it and wait {until}"
+    return AccountProblem("state-second", message, hint)

@@ -1,0 +1,417 @@
+"""The registry of a machine: real folders, real locks, real processes, two states for one User ID."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.registered_state import IN_USE_S
+from reconciler.errors import AccountProblem
+from reconciler.ports import Reserved
+from reconciler.store import registry as registries
+from reconciler.store.account import KeptAccount
+from reconciler.store.registry import StateRegistry, runtime_folder
+from reconciler.store.sqlite import SqliteState, open_state
+from tests.contract.stores import HOST, UID, ScriptedClock, signed
+
+BUDGET = Budget(Kind.OKX, Environment.LIVE, UID)
+ENTRY = f"okx.live.{UID}"
+
+
+@dataclass
+class Machine:
+    """One machine with one user; its processes share the folder of the registry and the clock."""
+
+    folder: Path
+    clock: ScriptedClock = field(default_factory=ScriptedClock)
+    notices: list[str] = field(default_factory=list)
+    states: list[SqliteState] = field(default_factory=list)
+
+    def registry(self) -> StateRegistry:
+        """Return the registry as a process sees it that was not there before."""
+        return StateRegistry(str(self.folder), self.clock, "boot-1", self.notices.append)
+
+    def state(self, name: str) -> SqliteState:
+        """Return a state file as a process opens it."""
+        path = str(self.folder.parent / name / "state.db")
+        state = open_state(
+            path, clock=self.clock, boot="boot-1", lock_timeout_s=0.0, registry=self.registry()
+        )
+        self.states.append(state)
+        return state
+
+    def account(self, name: str, *, kind: Kind = Kind.OKX, account: str = "main") -> KeptAccount:
+        return self.state(name).account(account, Environment.LIVE, kind)
+
+    @property
+    def entry(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads((self.folder / ENTRY).read_text())
+        return found
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "run")
+
+
+def identify(store: KeptAccount, uid: str = UID) -> None:
+    asyncio.run(store.identify(uid, HOST))
+
+
+def reserve(store: KeptAccount) -> None:
+    assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), Reserved)
+
+
+def refused(work: Callable[[], object]) -> AccountProblem:
+    with pytest.raises(AccountProblem) as problem:
+        work()
+    assert (problem.value.code, problem.value.exit_status) == ("state-second", 8)
+    return problem.value
+
+
+# ---- two states ---------------------------------------------------------------------------------
+
+
+def test_a_second_state_is_refused_while_the_first_is_in_use_and_names_it(machine: Machine) -> None:
+    first = machine.account("first")
+    identify(first)
+    second = machine.account("second")
+    problem = refused(lambda: identify(second))
+    assert f"{machine.folder.parent}/first/state.db is in use for User ID {UID} (live)" in problem.message
+    assert f"use --state {machine.folder.parent}/first/state.db" in problem.hint
+    assert asyncio.run(second.snapshot()).uid is None, "nothing was written to it"
+    identify(machine.account("first", account="another.name"))
+    identify(machine.account("third"), uid="7")
+    identify(machine.account("fourth", kind=Kind.SIMULATOR))
+    assert machine.notices == []
+
+
+def test_a_state_that_is_not_in_use_is_replaced_with_a_notice(machine: Machine) -> None:
+    first = machine.account("first")
+    identify(first)
+    reserve(first)
+    asyncio.run(first.release_control())
+    second = machine.account("second")
+    machine.clock.time += IN_USE_S - 0.001
+    refused(lambda: identify(second))
+    machine.clock.time += 0.002
+    identify(second)
+    [notice] = machine.notices
+    assert "first/state.db was used on this machine" in notice
+    assert "second/state.db takes its place" in notice
+    refused(lambda: reserve(first))
+    assert machine.entry["place"] == f"{machine.folder.parent}/second/state.db"
+    assert len(list(machine.folder.iterdir())) == 2, "the entry, and the lock of the state in use"
+
+
+def test_a_state_is_in_use_until_every_account_of_its_process_has_released_it(machine: Machine) -> None:
+    state = machine.state("first")
+    accounts = [state.account(name, Environment.LIVE, Kind.OKX) for name in ("main", "other")]
+    for one in accounts:
+        identify(one)
+    asyncio.run(accounts[0].release_control())
+    refused(lambda: identify(machine.account("second")))
+    for _ in range(2):
+        asyncio.run(accounts[1].release_control())
+    identify(machine.account("second"))
+
+
+def test_another_process_of_the_same_state_keeps_it_in_use(machine: Machine) -> None:
+    stores = [machine.account("first") for _ in range(2)]
+    for store in stores:
+        identify(store)
+    asyncio.run(stores[0].release_control())
+    refused(lambda: identify(machine.account("second")))
+
+
+def test_a_reservation_in_the_registered_state_is_recorded_and_survives_a_look(machine: Machine) -> None:
+    first = machine.account("first")
+    identify(first)
+    before = machine.entry
+    reserve(first)
+    after = machine.entry
+    identify(machine.account("first"))
+    assert (before["reserved_at"], after["reserved_at"]) == (None, machine.clock.time)
+    assert machine.entry == after
+
+
+def test_a_moved_state_is_itself_and_a_copy_is_another(machine: Machine) -> None:
+    first = machine.account("first")
+    identify(first)
+    reserve(first)
+    for state in machine.states:
+        state.close_now()
+    asyncio.run(first.release_control())
+    home = machine.folder.parent
+    (home / "first").rename(home / "moved")
+    moved = machine.account("moved")
+    identify(moved)
+    assert machine.notices == []
+    assert machine.entry["place"] == f"{home}/moved/state.db"
+    assert machine.entry["reserved_at"] == machine.clock.time
+    (home / "copy").mkdir(mode=0o700)
+    content = (home / "moved" / "state.db").read_bytes()
+    (home / "copy" / "state.db").write_bytes(content)
+    (home / "copy" / "state.db").chmod(0o600)
+    refused(lambda: identify(machine.account("copy")))
+
+
+def test_another_name_of_the_same_file_is_the_same_state(machine: Machine, tmp_path: Path) -> None:
+    async def claim(registry: StateRegistry, path: Path) -> None:
+        await registry.claim(BUDGET, "main", "a" * 32, str(path), is_file=True)
+
+    (tmp_path / "state.db").touch()
+    (tmp_path / "link.db").hardlink_to(tmp_path / "state.db")
+    first, second, third = (machine.registry() for _ in range(3))
+    asyncio.run(claim(first, tmp_path / "state.db"))
+    asyncio.run(claim(second, tmp_path / "link.db"))
+    (tmp_path / "other.db").touch()
+    first.release(BUDGET, "main")
+    refused(lambda: asyncio.run(claim(third, tmp_path / "other.db")))
+    second.close()
+    (tmp_path / "link.db").unlink()
+    asyncio.run(claim(third, tmp_path / "state.db"))
+    assert machine.notices == [], "the other name is gone, and the state is not"
+    third.close()
+    asyncio.run(claim(first, tmp_path / "other.db"))
+    assert len(machine.notices) == 1
+
+
+def test_a_database_is_known_by_its_id_whatever_its_address(machine: Machine) -> None:
+    async def claim(state_id: str, place: str, *, is_file: bool = False) -> StateRegistry:
+        registry = machine.registry()
+        await registry.claim(BUDGET, "main", state_id, place, is_file=is_file)
+        return registry
+
+    first = asyncio.run(claim("a" * 32, "postgresql://db/mmp"))
+    second = asyncio.run(claim("a" * 32, "postgresql://10.0.0.1/mmp"))
+    refused(lambda: asyncio.run(claim("b" * 32, "postgresql://db/other")))
+    refused(lambda: asyncio.run(claim("a" * 32, "postgresql://db/mmp", is_file=True)))
+    first.release(BUDGET, "main")
+    second.release(BUDGET, "main")
+    asyncio.run(claim("b" * 32, "postgresql://db/other"))
+    assert "postgresql://10.0.0.1/mmp was used" in machine.notices[0]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_copy_of_a_state_takes_the_place_of_the_one_that_is_registered(
+    machine: Machine, kind: Kind
+) -> None:
+    store = machine.account("first", kind=kind)
+    identify(store)
+    budget, registry = Budget(kind, Environment.LIVE, UID), machine.registry()
+    asyncio.run(registry.hand_over(budget, "c" * 32, "b" * 32, "postgresql://db/mmp"))
+    if kind is Kind.SIMULATOR:
+        assert not machine.folder.exists()
+        return
+    assert machine.entry["place"] == f"{machine.folder.parent}/first/state.db", "another one is registered"
+    before = str(machine.entry["id"])
+    asyncio.run(registry.hand_over(budget, before, "b" * 32, "postgresql://db/mmp"))
+    asyncio.run(registry.claim(budget, "main", "b" * 32, "postgresql://db/mmp", is_file=False))
+    refused(lambda: identify(store))
+
+
+def test_a_reservation_says_nothing_about_the_state_that_took_its_place(machine: Machine) -> None:
+    registry = machine.registry()
+    asyncio.run(registry.reserved(BUDGET, "a" * 32))
+    asyncio.run(registry.claim(BUDGET, "main", "b" * 32, "postgresql://db/mmp", is_file=False))
+    asyncio.run(registry.reserved(BUDGET, "a" * 32))
+    assert machine.entry["reserved_at"] is None
+    asyncio.run(registry.reserved(Budget(Kind.SIMULATOR, Environment.LIVE, UID), "b" * 32))
+
+
+# ---- what cannot be trusted never stops protection ----------------------------------------------
+
+
+def damaged(text: bytes) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        (folder / ENTRY).write_bytes(text)
+        (folder / ENTRY).chmod(0o600)
+
+    return damage
+
+
+DAMAGE = {
+    "no json": damaged(b"{"),
+    "too deep": damaged(b"[" * 8000),
+    "a list": damaged(b"[]"),
+    "a name missing": damaged(b'{"id": "a", "place": "/x", "is_file": true, "reserved_at": null}'),
+    "a number": damaged(b'{"id": 1, "place": "/x", "boot": "b", "is_file": true, "reserved_at": null}'),
+    "a time": damaged(b'{"id": "a", "place": "/x", "boot": "b", "is_file": true, "reserved_at": "x"}'),
+    "no text": damaged(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_entry_is_reported_and_made_again(machine: Machine, name: str) -> None:
+    DAMAGE[name](machine.folder)
+    first = machine.account("first")
+    identify(first)
+    reserve(first)
+    [notice] = machine.notices
+    assert "is damaged: it is made again" in notice
+    refused(lambda: identify(machine.account("second")))
+
+
+def a_file(folder: Path) -> None:
+    folder.touch(mode=0o600)
+
+
+def a_link(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+def open_to_others(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+def of_somebody_else(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, 12345)
+
+
+def with_a_pipe(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    os.mkfifo(folder / ENTRY, 0o600)
+
+
+def with_a_link(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / ENTRY).symlink_to(folder.parent / "elsewhere")
+
+
+def in_no_folder(folder: Path) -> None:
+    folder.parent.rmdir()
+
+
+UNTRUSTED: dict[str, Callable[[Path], None]] = {
+    "a file": a_file,
+    "a link": a_link,
+    "open to others": open_to_others,
+    "with a pipe": with_a_pipe,
+    "with a link": with_a_link,
+    "in no folder": in_no_folder,
+}
+if os.geteuid() == 0:
+    UNTRUSTED["of somebody else"] = of_somebody_else
+
+
+@pytest.mark.parametrize("name", UNTRUSTED)
+def test_a_registry_that_cannot_be_used_is_reported_once_and_stops_nothing(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "runtime").mkdir()
+    machine = Machine(tmp_path / "runtime" / "mmp")
+    UNTRUSTED[name](machine.folder)
+    registry = machine.registry()
+    for _ in range(2):
+        asyncio.run(registry.claim(BUDGET, "main", "a" * 32, "/x", is_file=True))
+        asyncio.run(registry.reserved(BUDGET, "a" * 32))
+        asyncio.run(registry.hand_over(BUDGET, "a" * 32, "b" * 32, "postgresql://db/mmp"))
+        registry.release(BUDGET, "main")
+    [notice] = machine.notices
+    assert notice.startswith(f"the registry of states in {machine.folder} cannot be used (")
+    assert "would not be noticed" in notice
+    assert not (tmp_path / "runtime" / "elsewhere" / ENTRY).exists()
+
+
+def test_an_entry_that_a_stopped_process_has_locked_is_not_waited_for_without_end(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registries, "LOCK_TRY_S", 0.0)
+    identify(machine.account("first"))
+    with (machine.folder / ENTRY).open() as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        identify(machine.account("second"))
+    assert "is locked by another process" in machine.notices[0]
+
+
+def test_a_registry_that_was_removed_meanwhile_is_made_again(machine: Machine) -> None:
+    """The runtime directory of a user is removed when the last session ends."""
+    first = machine.account("first")
+    identify(first)
+    for one in machine.folder.iterdir():
+        one.unlink()
+    machine.folder.rmdir()
+    reserve(first)
+    refused(lambda: identify(machine.account("second")))
+    assert stat.S_IMODE(machine.folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(one.stat().st_mode) for one in machine.folder.iterdir()} == {0o600}
+
+
+# ---- where it is ---------------------------------------------------------------------------------
+
+
+def test_the_folder_is_in_the_runtime_directory_of_the_user(tmp_path: Path) -> None:
+    named = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    assert runtime_folder(0, named) == "/run/mmp", "one for all sessions of root"
+    assert runtime_folder(4711, named) == f"{tmp_path}/mmp"
+    for nothing in ({}, {"XDG_RUNTIME_DIR": "relative"}, {"XDG_RUNTIME_DIR": "/no/such/folder"}):
+        assert runtime_folder(4711, nothing) == "/dev/shm/mmp-4711"
+
+
+# ---- real processes ------------------------------------------------------------------------------
+
+CLAIM = """
+import asyncio, sys
+from reconciler.clock import SystemClock
+from reconciler.core.model import Budget, Environment, Kind
+from reconciler.errors import AccountProblem
+from reconciler.store.registry import StateRegistry
+
+folder, state, place = sys.argv[1:]
+registry = StateRegistry(folder, SystemClock(), "boot-1", lambda text: print(text, file=sys.stderr))
+sys.stdin.readline()
+try:
+    asyncio.run(
+        registry.claim(Budget(Kind.OKX, Environment.LIVE, "1"), "main", state, place, is_file=True)
+    )
+except AccountProblem as problem:
+    print(problem.code, flush=True)
+else:
+    print("registered", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_of_many_processes_with_states_of_their_own_exactly_one_registers(tmp_path: Path) -> None:
+    places = [tmp_path / f"{number}.db" for number in range(6)]
+    for place in places:
+        place.touch()
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIM, str(tmp_path / "mmp"), f"{number:032}", str(place)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number, place in enumerate(places)
+    ]
+    told = []
+    try:
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in started:
+            assert process.stdout is not None
+            told.append(process.stdout.readline().strip())
+    finally:
+        errors = [process.communicate("end\n", timeout=30)[1] for process in started]
+    assert sorted(told) == ["registered", *["state-second"] * 5]
+    assert "".join(errors) == ""
