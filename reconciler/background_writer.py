@@ -63,10 +63,11 @@ class BackgroundWriter:
 
     def write(self, data: bytes) -> None:
         """Queue ``data``, or drop and count it where it would exceed the bound. Never waits."""
+        if self._closed:  # without the lock: the interpreter may have stopped the thread while it held it
+            self._write_if_possible(data)
+            return
         with self._changed:
-            if self._closed:
-                self._write_if_possible(data)
-            elif self._is_full(len(data)):
+            if self._is_full(len(data)):
                 self._drop(data)
             else:
                 self._waiting += data
@@ -87,14 +88,16 @@ class BackgroundWriter:
     def close(self, timeout_s: float | None) -> None:
         """Drain. What is written later goes out at once, or not at all where it would have to wait."""
         self.drain(timeout_s)
-        with self._changed:
-            self._closed = True
+        self._closed = True
 
     def _is_full(self, more: int) -> bool:
-        """Tell whether ``more`` bytes do not fit. Once full, until the thread takes what is queued:
-        so what is missing is missing in one place, which the line about it can name."""
-        over = self._max_bytes is not None and len(self._waiting) + more > self._max_bytes
-        self._full = self._full or over
+        """Tell whether ``more`` bytes do not fit; into an empty queue everything does, a long plan too.
+
+        Once full, until the thread takes what is queued: so what is missing is missing in one place.
+        """
+        queued, most = len(self._waiting), self._max_bytes
+        if queued and most is not None and queued + more > most:
+            self._full = True
         return self._full
 
     def _is_idle(self) -> bool:

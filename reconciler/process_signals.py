@@ -42,15 +42,19 @@ class ProcessSignals:
         self._received: signal.Signals | None = None
 
     def install(self, command: str) -> None:
-        """Take the signals from now on; ``command`` is the verb of the command line."""
+        """Take the signals from now on; ``command`` is the verb of the command line.
+
+        What the caller ignores, as sh does with SIGINT for a job in the background, stays ignored.
+        """
         self._statuses = _STATUSES_OF_RUN if command == "run" else _STATUSES
         self._installed = True
         for number in self._statuses:
-            signal.signal(number, self._handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
 
     def let_interrupts_raise(self) -> None:
         """Let SIGINT raise KeyboardInterrupt, which tells what was interrupted; ``run`` just ends."""
-        if self._statuses is _STATUSES and self._installed:
+        if self._statuses is _STATUSES and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def deliver_to(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -21,7 +21,7 @@ from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.account_policy import AccountPolicy, missing_error, refuse_other
 from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
-from reconciler.cli.output import Output, ShownResults
+from reconciler.cli.output import Output, ShownResults, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
@@ -394,6 +394,7 @@ class Applying:
         context = Context.of(run.desired, self.order.base.host, policy, missing)
         write, stream = (self.out.note, sys.stderr) if self.out.json else (self.shown.write, sys.stdout)
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
+        wait_for_stderr()  # a long plan takes all the room that the log has
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
     def _veto(self, run: Run, plan: Plan, approved: str | None = None) -> MmpError | None:

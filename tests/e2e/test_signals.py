@@ -85,10 +85,30 @@ def test_a_signal_at_any_moment_ends_it_with_its_status(
         running.signal(number)
         ended = running.wait(5.0)
         assert ended.status == status or (ended.status == -number and not taken), moment
-    recorded = desk.mmp("history", "--output", "json")
-    attempts = [] if recorded.status else recorded.document["attempts"]
+    exchange.tell("fault", fault="set/slow@0.3")
+    before = len(exchange.arrivals())
+    desk.wants({"BTC-USD": "5s/2s/50", "ETH-USD": "5s/2s/50"})
+    running = desk.start(*command)
+    exchange.wait_for_requests(before + 1)
+    running.signal(number)
+    assert running.wait(5.0).status == status
+    attempts = desk.mmp("history", "--output", "json").document["attempts"]
     assert len(attempts) == len(exchange.arrivals())
-    assert {attempt["outcome"] for attempt in attempts} <= {"applied"}
+    assert {attempt["outcome"] for attempt in attempts} == {"applied"}
+
+
+def test_an_interrupt_that_the_caller_ignores_stays_ignored(desk: Desk, exchange: Exchange) -> None:
+    """As sh does for a job in the background."""
+    exchange.tell("outage", seconds=60)
+    desk.wants({"BTC-USD": "5s/2s/100"})
+    running = desk.start("plan", under=("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"))
+    eventually(lambda: takes(running.pid, signal.SIGTERM), 10.0, "its signals to be taken")
+    for _ in range(4):
+        running.signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert running.process.poll() is None
+    running.signal(signal.SIGTERM)
+    assert running.wait(3.0).status == 143
 
 
 def test_a_signal_while_the_state_is_awaited_ends_an_apply(desk: Desk, exchange: Exchange) -> None:

@@ -135,3 +135,14 @@ def test_what_is_printed_after_the_end_goes_out_only_where_nothing_waits(pipe: t
     blocked.start()
     blocked.join(5.0)
     assert not blocked.is_alive(), "the pipe is full, and nobody reads"
+
+
+def test_a_text_that_is_longer_than_the_bound_goes_through_where_nothing_waits(
+    pipe: tuple[int, int],
+) -> None:
+    reading, writing = pipe
+    writer = writer_of(writing)
+    assert writer.drain(1.0)
+    writer.write(LINE * 1000)
+    assert len(read_lines(reading, 1000)) == 1000
+    assert writer.dropped_lines == 0
