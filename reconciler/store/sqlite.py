@@ -17,10 +17,11 @@ from contextlib import (
     AbstractContextManager,
     asynccontextmanager,
     contextmanager,
+    suppress,
 )
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 from reconciler.core.model import Budget, Environment, Kind
@@ -45,6 +46,10 @@ BUSY_WAIT_S = 5.0
 BUSY_POLLS_S = (0.001, 0.005, 0.02, 0.05)
 """Between two tries to begin a transaction; the last repeats. Nothing blocks meanwhile: other accounts
 and probes continue."""
+
+REOPEN_AFTER_S = 1.0
+"""Between two tries to open a file that failed more than once in a row: each checks it as a whole, and
+all accounts of a process ask for it."""
 
 OPEN_POLL_S = 0.5
 """Between two tries to open a file, each of which checks it as a whole."""
@@ -254,6 +259,8 @@ class SqliteState:
         self.max_gap_s = max_gap_s
         self.frozen = frozen
         self.registry = registry
+        self._failures = 0  # in a row, since something was last written
+        self._failed_at = float("-inf")
         self._use(db)
         self._still_there = still_there
         self._reopen = reopen
@@ -261,8 +268,8 @@ class SqliteState:
 
     def _use(self, db: sqlite3.Connection) -> None:
         self._db, self._tables = db, Tables(_Statements(db))
-        self._has_failed = False
-        """Whether the connection was closed after a failure, and has to be opened again."""
+        self._failed: MmpError | None = None
+        """Why the connection is closed and has to be opened again; None: it is open."""
 
     def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
         """Return the store of one account; those of one state share connection and first sights."""
@@ -315,7 +322,9 @@ class SqliteState:
             self._db.execute("COMMIT")
         except BaseException as error:
             self._undo(error)
-            _raise_remade(self.place, error)
+            raise
+        if begin is _WRITE:
+            self._failures = 0
 
     async def _begin(self, begin: tuple[str, ...]) -> None:
         """Begin a transaction; waits while other processes keep the file busy."""
@@ -325,36 +334,55 @@ class SqliteState:
             now = self.clock.now()
             deadline = now + BUSY_WAIT_S if deadline is None else deadline
             if now >= deadline:
-                _raise_remade(self.place, busy)
+                raise _told(self.place, busy)
             await self.clock.pause(min(deadline, now + next(polls_s)))
 
     def _try_to_begin(self, begin: tuple[str, ...]) -> sqlite3.DatabaseError | None:
         """Begin a transaction; returns what SQLite says where another process has the file."""
-        if self._has_failed and self._reopen is not None:
-            self._use(self._reopen())
+        if self._failed is not None:
+            self._open_again(self._failed)
         try:
             for statement in begin:
                 self._db.execute(statement)
-        except BaseException as error:
-            self._undo(error)
-            if isinstance(error, sqlite3.DatabaseError) and _code(error) in _BUSY:
-                return error
-            _raise_remade(self.place, error)
+        except sqlite3.DatabaseError as error:
+            if _code(error) not in _BUSY:
+                self._undo(error)
+            with suppress(sqlite3.DatabaseError):  # what is left of it is found by the next try
+                self._db.rollback()
+            return error
         return None
 
     def _undo(self, error: BaseException) -> None:
-        """Leave a transaction: roll it back, and close the connection if SQLite failed.
+        """Leave a transaction that failed, and raise what it means; returns where the state did not fail.
 
-        After a failed write or sync nothing that the connection knows of the file can be relied on.
+        After a failed write, sync or COMMIT nothing that the connection knows of the file can be relied on,
+        so it is closed.
         """
+        failed = error if isinstance(error, sqlite3.DatabaseError) else None
         try:
             self._db.rollback()
         except sqlite3.DatabaseError as another:
-            error = another
-        failed = isinstance(error, sqlite3.DatabaseError) and _code(error) not in _BUSY
-        if failed and self._reopen is not None:
-            self._has_failed = True
+            failed = failed or another
+        problem = _ours(self.place, error)
+        if failed is not None and self._reopen is not None:
+            self._note_failure(problem or _told(self.place, failed))
             self._db.close()
+        if problem is not None:
+            raise problem from None
+
+    def _open_again(self, before: MmpError) -> None:
+        """Open the file again after a failure; while one follows another, a second after the last."""
+        assert self._reopen is not None, "else the connection is never closed"
+        if self._failures > 1 and self.clock.now() < self._failed_at + REOPEN_AFTER_S:
+            raise before.with_traceback(None)
+        try:
+            self._use(self._reopen())
+        except MmpError as problem:
+            self._note_failure(problem)
+            raise
+
+    def _note_failure(self, problem: MmpError) -> None:
+        self._failed, self._failures, self._failed_at = problem, self._failures + 1, self.clock.now()
 
 
 class _Statements:
@@ -491,21 +519,21 @@ def _remade(path: str) -> Iterator[None]:
     """Turn what SQLite, a row's check or the system says inside into an error of ours."""
     try:
         yield
-    except OSError as error:
-        raise files.unreadable(path, error) from None
-    except (sqlite3.DatabaseError, RowDamaged) as error:
-        _raise_remade(path, error)
+    except (sqlite3.DatabaseError, RowDamaged, OSError) as error:
+        raise _ours(path, error) or error from None
 
 
-def _raise_remade(path: str, error: BaseException) -> NoReturn:
-    """Raise ``error``, as one of ours if SQLite or a row's check says it."""
+def _ours(path: str, error: BaseException) -> MmpError | None:
+    """Return what SQLite, a row's check or the system says as an error of ours; None for any other."""
     match error:
         case RowDamaged():
-            raise files.damaged(path, f"{error.place} does not fit its check") from None
+            return files.damaged(path, f"{error.place} does not fit its check")
         case sqlite3.DatabaseError():
-            raise _told(path, error) from None
+            return _told(path, error)
+        case OSError():
+            return files.unreadable(path, error)
         case _:
-            raise error
+            return None
 
 
 def _code(error: sqlite3.DatabaseError) -> int:

@@ -71,6 +71,7 @@ class Auditor:
         self._when_written: dict[int, list[Callable[[], object]]] = {}
         # checks of reservations that are taken back where the file or the policy changed meanwhile
         self.unsettled: dict[str, Attempt] = {}
+        self._in_vain: dict[str, list[float]] = {}
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -110,6 +111,7 @@ class Auditor:
     ) -> None:
         """Check and note a reservation that the server made durable; its process may not know it yet."""
         attempt = self.reserved(process, request, slot, basis)
+        self._check_in_vain(process, attempt)
         attempt.reserved_at = min(attempt.reserved_at, process.true_time(slot.reserved_at))
         if process.name not in self._awaiting:
             del self.unsettled[process.name]  # it was told that this failed, before it happened
@@ -128,6 +130,20 @@ class Auditor:
             raise
         finally:
             self._awaiting.discard(process.name)
+
+    def reserved_in_vain(self, process: Process) -> None:
+        """Note that a process was told that the COMMIT of its reservation failed."""
+        self._in_vain.setdefault(process.name, []).append(self._world.scheduler.now)
+
+    def _check_in_vain(self, process: Process, attempt: Attempt) -> None:
+        """Check that reservations of the same process count whose COMMIT failed."""
+        others = [
+            one.arrived_by if one.arrived_by is not None else one.reserved_at + checkers.LANDS_WITHIN_S
+            for one in self._world.truth.attempts[-12:]
+            if one is not attempt and one.written
+        ]
+        facts = attempt.reserved_at, self._in_vain.get(process.name, ()), others
+        self._world.verify(checkers.failed_commits_count, *facts)
 
     def answered(self, process: Process) -> None:
         """Note that a process was told that its reservation is durable."""
@@ -752,7 +768,8 @@ class Auditor:
 
 def scenario_is_simple(world: World) -> bool:
     """Tell whether the state is one file with a lock that works: its records are then certain."""
-    return world.scenario.database is None and world.scenario.lock_works
+    scenario = world.scenario
+    return scenario.database is None and scenario.extras.file is None and scenario.lock_works
 
 
 def _boot(process: Process) -> tuple[str, int]:

@@ -31,6 +31,9 @@ GONE_FOR_S = 30.0
 VALID_S = 30.0
 """The exchange refuses a signature that is older."""
 
+CLOCKS_DIFFER_S = 0.1
+"""By how much a time of this world and one of a process's clock may differ within a minute."""
+
 MAX_CALLS_IN_A_SECOND = 80
 MAX_ASKS_IN_TEN_SECONDS = 32
 """Twice the most that any of 20,000 histories needed."""
@@ -81,6 +84,33 @@ def sent_once_durable(attempt: Attempt | None) -> str | None:
     if attempt is None or attempt.answered:
         return None
     return f"attempt {attempt.number} was written before the COMMIT of its reservation was answered"
+
+
+def failed_commits_count(
+    reserved_at: float, failed_at: Sequence[float], others: Sequence[float]
+) -> str | None:
+    """A reservation whose COMMIT failed counts for its process as one without an answer.
+
+    ``failed_at``: when that happened. ``others``: when other requests had arrived at the latest.
+    """
+    latest = [at + LANDS_WITHIN_S for at in failed_at]
+    counting = [one for one in latest if one + WINDOW_S - CLOCKS_DIFFER_S > reserved_at]
+    if not counting:
+        return None
+    counting += [one for one in others if one + WINDOW_S - CLOCKS_DIFFER_S > reserved_at]
+    return (
+        f"reserved while {len(counting)} count, one by a COMMIT that failed" if len(counting) > 1 else None
+    )
+
+
+def opened_again_after_a_failure(process: str, has_failed: bool) -> str | None:
+    """Nothing is read or written on a connection whose write or sync failed."""
+    return f"{process} goes on with a connection that failed" if has_failed else None
+
+
+def nothing_ends_a_run(process: str, error: BaseException) -> str | None:
+    """Neither the exchange nor a state in trouble ends a ``run``."""
+    return f"{process} ended: {error}"
 
 
 def one_reservation_per_request(request: Signed, before: Iterable[Attempt]) -> str | None:

@@ -22,6 +22,7 @@ from tests.simulation.scenario import (
     Extras,
     Fate,
     Feature,
+    FileTroubles,
     LastingFate,
     ListFault,
     PolicyState,
@@ -38,6 +39,9 @@ FEATURED_REMAINDERS = (0, 3)
 
 ROUND_TRIPS_S = (2.5, 5.0)
 
+FILE_TROUBLE_CHANCE = 0.25
+"""How many of the seeds with features have trouble with the state file, besides or alone."""
+
 MEASURED_S = 100.0
 """How long the troubles of a measured history last: longer than two tries of a failing family."""
 
@@ -52,9 +56,12 @@ def draw(seed: int, kind: WorldKind = WorldKind.SQLITE, only: Feature | None = N
         return scenario
     rng = Random(f"features {seed} {kind}")
     count = rng.choice((1, 1, 1, 2, 2, 3))
-    every = sorted(set(Feature) - scenarios.HUNTED_ONLY)
-    drawn = [feature for feature in rng.sample(every, count) if feature in scenarios.FEATURES]
-    drawn = drawn if only is None else [only]
+    every = sorted(set(Feature) - scenarios.HUNTED_ONLY - {Feature.FILE_TROUBLE})
+    drawn = rng.sample(every, count)
+    # Drawn by itself, so that the histories of before there was this feature stay what they were.
+    if Random(f"file trouble {seed} {kind}").random() < FILE_TROUBLE_CHANCE:
+        drawn.append(Feature.FILE_TROUBLE)
+    drawn = [feature for feature in drawn if feature in scenarios.FEATURES] if only is None else [only]
     if not drawn:
         return scenario
     if rng.random() < 0.5:
@@ -248,6 +255,26 @@ def _cancellation(rng: Random, scenario: Scenario) -> Scenario:
     return _with(scenario, cancel_chance=rng.choice((0.005, 0.02, 0.05)))
 
 
+def _file_trouble(rng: Random, scenario: Scenario) -> Scenario:
+    """Return the scenario with one or two kinds of trouble; in PostgreSQL there is no file."""
+    if scenario.database is not None:
+        return scenario
+
+    def periods(longest_s: float) -> tuple[tuple[float, float], ...]:
+        begins = (rng.uniform(0.0, scenario.trouble_s) for _ in range(rng.randint(1, 3)))
+        return tuple((at, at + rng.uniform(0.5, longest_s)) for at in begins)
+
+    kinds = rng.sample(("busy", "full", "statement", "commit", "commit"), rng.choice((1, 1, 2)))
+    troubles = FileTroubles(
+        busy=periods(25.0) if "busy" in kinds else (),
+        full=periods(20.0) if "full" in kinds else (),
+        statement_trouble=rng.choice((0.01, 0.05)) if "statement" in kinds else 0.0,
+        commit_trouble=rng.choice((0.05, 0.2, 0.5)) if "commit" in kinds else 0.0,
+        open_trouble=rng.choice((0.0, 0.0, 0.3)),
+    )
+    return _with(replace(scenario, lock_works=True), file=troubles)
+
+
 def _drift_in_doubt(rng: Random, scenario: Scenario) -> Scenario:
     unanswered = (Fate.LOST, Fate.REPLY_LOST, Fate.LATE, Fate.PAGE_AFTER, Fate.TIMEOUT_CODE_AFTER)
     trouble_s = rng.uniform(90.0, 180.0)
@@ -283,5 +310,6 @@ _DRAWN: dict[Feature, Callable[[Random, Scenario], Scenario]] = {
     Feature.ODD_LISTS: _odd_lists,
     Feature.RAISING_OBSERVERS: _raising_observers,
     Feature.CANCELLATION: _cancellation,
+    Feature.FILE_TROUBLE: _file_trouble,
     Feature.DRIFT_IN_DOUBT: _drift_in_doubt,
 }

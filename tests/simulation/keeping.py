@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import sqlite3
+from typing import TYPE_CHECKING, Protocol, cast
 
 from reconciler.core.model import Environment, Family, Kind
+from reconciler.core.records import Holder
 from reconciler.ports import AccountStore
 from reconciler.store.ageing import FirstSights
 from reconciler.store.locks import MemoryLocks
 from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.simulation import checkers
+from tests.simulation.file import PLACE, TroubledFile
 from tests.simulation.host import ObserverClock
 from tests.simulation.ports import WatchedStore
-from tests.simulation.postgres import PostgresStore, SimulatedState
+from tests.simulation.postgres import CommitsToldStore, SimulatedState
 from tests.simulation.rows import Rows
 from tests.simulation.server import SEQUENCES_SKIP, Image, Server
 from tests.simulation.truth import Recollection
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
+    from tests.simulation.scenario import FileTroubles
     from tests.simulation.world import World
 
 
@@ -79,15 +83,19 @@ class Keeping(Protocol):
 
 
 class SqliteKeeping:
-    """A file that all processes have open; nothing ever happens to it."""
+    """A file that all processes have open; nothing happens to it but what its feature says."""
 
     def __init__(self, world: World) -> None:
+        self._troubles = world.scenario.extras.file
+        self._locks: dict[str, tuple[object, Holder]] = {}
         self._rows = Rows.in_memory()
         self._disk = MemoryDisk(self._rows)
         outside = self._disk.open(clock=ObserverClock(world.scheduler), boot="observer")
         self._observers = _Observers(world, outside)
 
     def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
+        if self._troubles is not None:
+            return self._open_troubled(process, self._troubles, lock_timeout_s)
         state = self._disk.open(
             clock=process.clock, boot=process.host.boot_id, lock_timeout_s=lock_timeout_s
         )
@@ -95,11 +103,27 @@ class SqliteKeeping:
             process, state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
         )
 
+    def _open_troubled(
+        self, process: Process, troubles: FileTroubles, lock_timeout_s: float
+    ) -> tuple[OpenState, WatchedStore]:
+        file = TroubledFile(process, self._rows, troubles)
+        state = SqliteState(
+            cast("sqlite3.Connection", file.open()),
+            place=PLACE,
+            clock=process.clock,
+            sights=FirstSights(process.host.boot_id),
+            locks=MemoryLocks(self._locks),
+            lock_timeout_s=lock_timeout_s,
+            reopen=lambda: cast("sqlite3.Connection", file.reopen()),
+        )
+        account = state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
+        return state, CommitsToldStore(process, account, file)
+
     def observer(self, account: str) -> AccountStore:
         return self._observers.of(account)
 
     def schedule(self) -> None:
-        """Have nothing happen."""
+        """Have nothing happen that a process does not meet by itself."""
 
     def fell_silent(self, process: Process) -> None:
         """Do nothing: a file has no timeout."""
@@ -151,7 +175,7 @@ class PostgresKeeping:
         state = SimulatedState(process, self.server, lock_timeout_s=lock_timeout_s)
         account = state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
         self._states[process.name] = state
-        return state, PostgresStore(process, account, state.connections)
+        return state, CommitsToldStore(process, account, state.connections)
 
     def observer(self, account: str) -> AccountStore:
         self.server.committed()

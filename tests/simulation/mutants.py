@@ -25,10 +25,10 @@ from reconciler.core.plan import Change, Rules
 from reconciler.core.retry import RetryRecord
 from reconciler.core.target import DriftPolicy, target
 from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
-from reconciler.errors import StateUnavailable
+from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, replies
 from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved, Signed
-from reconciler.store import account, ageing, facts
+from reconciler.store import account, ageing, facts, files, sqlite
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import Ages, FirstSights, Stamp
 from reconciler.store.engine import Claim
@@ -39,6 +39,7 @@ from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.questions import Question
 from reconciler.store.rows import AttemptRow
+from reconciler.store.sqlite import SqliteState
 from reconciler.store.tables import Tables
 from tests.simulation.checkers import no_slip
 from tests.simulation.host import Host
@@ -592,6 +593,25 @@ async def _reserved_if_unanswered(self: KeptAccount, request: Signed, **how: Any
             if not rows:
                 raise
             return Reserved(rows[-1].id, rows[-1].reserved_at)
+
+
+_real_told = sqlite._told
+
+
+def _busy_is_unusable(path: str, error: Any) -> MmpError:
+    told = _real_told(path, error)
+    return StateUnusable(told.code, told.message) if told.code == sqlite.BUSY else told
+
+
+def _unusable(path: str) -> MmpError:
+    return StateUnusable("state-disk-full", f"no space left for the state {path}")
+
+
+def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
+    """Leave a transaction without closing the connection that failed."""
+    self._db.rollback()
+    if (problem := sqlite._ours(self.place, error)) is not None:
+        raise problem
 
 
 async def _reserved_again(self: KeptAccount, request: Signed, **how: Any) -> Any:
@@ -1189,6 +1209,31 @@ MUTANTS = (
         "reads outlive a clock error",
         (Patch(reconcile._Pass, "_sync_clock", _synced_and_remembered),),
         first_seed=1_165,
+    ),
+    _of_feature(
+        "a failed COMMIT is forgotten by the rate",
+        Feature.FILE_TROUBLE,
+        Patch(FirstSights, "remember_uncommitted", lambda *_: None),
+    ),
+    _of_feature(
+        "a failed COMMIT is a yes",
+        Feature.FILE_TROUBLE,
+        Patch(KeptAccount, "reserve", _reserved_if_unanswered),
+    ),
+    _of_feature(
+        "a busy file ends the loop",
+        Feature.FILE_TROUBLE,
+        Patch(sqlite, "_told", _busy_is_unusable),
+    ),
+    _of_feature(
+        "a full disk ends the loop",
+        Feature.FILE_TROUBLE,
+        Patch(files, "disk_full", _unusable),
+    ),
+    _of_feature(
+        "a connection is used on after a failure",
+        Feature.FILE_TROUBLE,
+        Patch(SqliteState, "_undo", _only_rolled_back),
     ),
     _of_postgres("no generation check", Patch(LeaseLocks, "still_held", _believed)),
     _of_postgres("generations counted by one", Patch(leases, "_stride", _counted_by_one)),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.core.model import NO_FILE, Accepting, Family, FileVersion, LiveRead, Setting
 from reconciler.core.verdict import AttemptStatus
@@ -388,17 +388,25 @@ class SimulatedTransaction:
             raise answer
 
 
-class PostgresStore(WatchedStore):
-    """The real store over the simulated server; what is recorded is told when the server commits it."""
+class Commits(Protocol):
+    """The connections of one process: what it last read, and who is told of what is committed."""
 
-    def __init__(self, process: Process, store: KeptAccount, connections: SimulatedConnections) -> None:
+    note: Callable[[Work], None] | None
+    saw: int
+    began_at: float
+
+
+class CommitsToldStore(WatchedStore):
+    """The real store over connections that fail; what is recorded is told when it is committed."""
+
+    def __init__(self, process: Process, store: KeptAccount, connections: Commits) -> None:
         super().__init__(process, store)
         self._connections = connections
         self._in_full = process.world.scenario.seed % IN_FULL_ONE_IN == 0
 
     @contextmanager
     def _noting(self, note: Callable[[Work], None]) -> Iterator[None]:
-        """Have the server call ``note`` when it commits what is written meanwhile."""
+        """Have ``note`` called when what is written meanwhile is committed."""
         self._connections.note = note
         try:
             yield

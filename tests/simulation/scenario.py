@@ -117,6 +117,8 @@ class Feature(StrEnum):
     RAISING_OBSERVERS = "raising-observers"
     CANCELLATION = "cancellation"
     """Processes are cancelled at an await instead of killed."""
+    FILE_TROUBLE = "file-trouble"
+    """The state file is busy, its disk full, or a write or a COMMIT fails; of SQLite worlds only."""
     DRIFT_IN_DOUBT = "drift-in-doubt"
     """Many requests are not answered, and live is changed from outside meanwhile."""
 
@@ -205,6 +207,18 @@ class DatabaseTroubles:
         return not (chances or self.failovers or self.restarts or self.clock_steps)
 
 
+@dataclass(frozen=True, slots=True)
+class FileTroubles:
+    """What happens to the state file. ``busy``, ``full``: from when to when. Chances are per statement,
+    COMMIT, or opening after a failure."""
+
+    busy: tuple[tuple[float, float], ...]
+    full: tuple[tuple[float, float], ...]
+    statement_trouble: float
+    commit_trouble: float
+    open_trouble: float
+
+
 NO_TROUBLES = DatabaseTroubles(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
 
 
@@ -260,6 +274,7 @@ class Extras:
     list_faults_last: bool = False
     observer_raises: float = 0.0
     cancel_chance: float = 0.0
+    file: FileTroubles | None = None
 
 
 NO_EXTRAS = Extras()

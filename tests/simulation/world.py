@@ -69,6 +69,10 @@ POSTGRES_CONVERGES_WITHIN_S = CONVERGES_WITHIN_S + 9.0 + 30.0 + 45.06 + 40.0
 """The lease of a dead holder, backed off from a state that was away, and a failover: its two requests
 count, and then its doubts are to be proven."""
 
+FILE_HEALS_WITHIN_S = 30.0 + 45.06 + 40.0
+"""Backed off from a file that could not be used; two reservations count whose COMMIT failed, or what they
+left on record is to be proven."""
+
 LOOK_EVERY_S = 1.0
 
 LONGEST_PAUSE_S = 45.0
@@ -242,6 +246,7 @@ class World:
         """Let everything happen until all is in sync, or a promise is broken."""
         bound = CONVERGES_WITHIN_S if self.scenario.database is None else POSTGRES_CONVERGES_WITHIN_S
         bound += 4 * len(self.scenario.families) * PER_REQUEST_S + self._slowness_s()
+        bound += FILE_HEALS_WITHIN_S if self.scenario.extras.file is not None else 0.0
         while self.violation is None and not self.done:
             self.scheduler.step()
             late = self.scheduler.now - self.scenario.trouble_s
@@ -398,6 +403,8 @@ class World:
         unsettled.pop(process.name, None)
         if isinstance(error, MmpError):
             self.auditor.spoken(process, f"{error} {error.hint}")
+            if process.role is Role.RUN:
+                self.verify(checkers.nothing_ends_a_run, process.name, error)
         elif (
             error is not None
             and not isinstance(error, Killed | CancelledError | ObserverFailed)

@@ -168,12 +168,13 @@ def test_what_is_wrong_otherwise_is_not_waited_for_at_the_start(path: str, clock
 class Fault:
     """What SQLite says at the ``at``-th statement from now on, or at the first COMMIT.
 
-    ``done``: it did it all the same. The others count and collect what happens.
+    ``always``: whenever a row is inserted. ``done``: it did it all the same. The others count what happens.
     """
 
     code: int = 0
     at: int = 0
     at_commit: bool = False
+    always: bool = False
     done: bool = False
     opened: int = 0
     closed: int = 0
@@ -183,6 +184,8 @@ class Fault:
         """Count one more statement; tell whether this one fails."""
         word = statement.split(maxsplit=1)[0]
         self.said.append(word)
+        if self.always:
+            return word == "INSERT"
         if self.at_commit:
             return word == "COMMIT" and self.said.count(word) == 1
         return len(self.said) == self.at
@@ -355,6 +358,44 @@ def test_nothing_is_read_or_written_before_the_file_was_checked_again(
     with pytest.raises(StateUnusable) as refused:
         asyncio.run(store.known())
     assert refused.value.code == "state-truncated"
+
+
+def test_a_file_that_fails_again_and_again_is_opened_once_a_second_for_all_accounts(
+    tmp_path: Path, failing: type[FailingConnection]
+) -> None:
+    desk = desk_in(tmp_path / "desk")
+    failing.fault = Fault(sqlite3.SQLITE_FULL, always=True)
+    problems = []
+    for _ in range(100):
+        desk.clock.time += 0.1
+        with pytest.raises(StateUnavailable) as refused:
+            asyncio.run(STEPS["record_states"](desk.store, 0))
+        problems.append(refused.value)
+    assert {problem.code for problem in problems} == {"state-disk-full"}
+    assert failing.fault.opened <= 12
+    failing.fault = Fault()
+    desk.clock.time += sqlite.REOPEN_AFTER_S
+    for _ in range(3):
+        asyncio.run(STEPS["record_states"](desk.store, 0))
+    assert failing.fault.opened == 1
+    desk.state.close_now()
+
+
+def test_a_file_that_cannot_be_opened_again_is_tried_again(
+    tmp_path: Path, failing: type[FailingConnection]
+) -> None:
+    desk = desk_in(tmp_path / "desk")
+    failing.fault = Fault(sqlite3.SQLITE_IOERR_WRITE, 1)
+    with pytest.raises(StateUnavailable):
+        asyncio.run(STEPS["record_states"](desk.store, 0))
+    os.chmod(desk.path, 0o606)
+    with pytest.raises(StateUnusable) as refused:
+        asyncio.run(STEPS["record_states"](desk.store, 0))
+    assert refused.value.code == "state-exposed"
+    os.chmod(desk.path, 0o600)
+    desk.clock.time += sqlite.REOPEN_AFTER_S
+    asyncio.run(STEPS["record_states"](desk.store, 0))
+    desk.state.close_now()
 
 
 def test_a_file_that_is_another_one_now_is_not_opened_again(
