@@ -4,8 +4,8 @@ The files are their owner's alone, except that a group may use them of which thi
 Kubernetes gives a volume to the pod's ``fsGroup`` each time it mounts one. Access of others is never
 accepted, because anybody may then have written there.
 
-Whatever is made beside a state belongs to the state's owner, who could not go on otherwise after root used
-it once. Ownership is only set through the descriptor of a file that this process just created; a path that
+Whatever is made beside a state belongs to the state's owner, who could not use it otherwise after root did
+once. Ownership is only set through the descriptor of a file that this process just created; a path that
 exists is never given away.
 """
 

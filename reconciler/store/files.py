@@ -48,7 +48,7 @@ def create_state(path: str, image: bytes) -> None:
     """
     directory = os.path.dirname(path)
     _make_directory(directory, path)
-    create_whole(path, image, access.owner_in(directory), state=path)
+    create_atomically(path, image, access.owner_in(directory), state=path)
 
 
 def create_beside(state: str, path: str) -> None:
@@ -56,10 +56,10 @@ def create_beside(state: str, path: str) -> None:
 
     It is of the state's owner, or is not made. Raises OSError, StateUnusable.
     """
-    create_whole(path, b"", access.owner_of(state), state=state)
+    create_atomically(path, b"", access.owner_of(state), state=state)
 
 
-def create_whole(path: str, image: bytes, owner: access.Owner, *, state: str) -> None:
+def create_atomically(path: str, image: bytes, owner: access.Owner, *, state: str) -> None:
     """Bring the file ``path`` into being durably, whole and of its owner, unless it already exists.
 
     Losing a race to another process is no error. Raises OSError, StateUnusable.

@@ -209,7 +209,7 @@ def test_a_member_of_the_group_makes_files_that_the_owner_can_use(
     assert os.listdir(made.parent) == [made.name]
 
 
-def test_another_user_who_may_make_no_file_beside_the_state_is_told(
+def test_another_user_who_may_make_no_file_beside_the_state_is_refused(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_another_user(made, monkeypatch)
@@ -228,7 +228,7 @@ def test_a_file_of_another_user_beside_the_state_is_refused(made: Path) -> None:
     assert f"{path}-wal" in refused.value.message
 
 
-def test_a_state_that_disappears_while_it_is_looked_at_is_told(
+def test_a_state_that_disappears_while_it_is_checked_is_unreadable(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "own_groups", refuse)

@@ -402,7 +402,7 @@ def test_a_leftover_that_its_maker_removes_meanwhile_is_no_error(
     opened(made).close_now()
 
 
-def test_a_leftover_that_cannot_be_removed_is_told(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leftover_that_cannot_be_removed_is_an_error(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: str) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
