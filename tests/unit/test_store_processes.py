@@ -212,13 +212,14 @@ def test_kills_while_states_are_made_leave_none_or_good_ones(tmp_path: Path) -> 
     for kill in range(5):
         victim = child("make_for_ever", str(tmp_path / str(kill)), "")
         assert victim.stdout is not None
-        paths.append(victim.stdout.readline().strip())
+        paths += [victim.stdout.readline().strip() for _ in range(1 + kill)]
         time.sleep(moments.uniform(0.0, 0.03))
         os.killpg(victim.pid, signal.SIGKILL)
         paths += victim.communicate(timeout=10)[0].splitlines()
     assert len(paths) > 5
     for path in paths[-50:]:
         opened(path, RealClock()).close_now()
+        assert os.stat(path).st_nlink == 1
 
 
 if __name__ == "__main__":
