@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
 
 from bench.state import REQUEST, LeapingClock
 from reconciler.cli.run import SWITCH_INTERVAL_S
+from reconciler.cli.watching import STRIPS_PAUSE_S
 from reconciler.core.model import Environment, Kind
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved
@@ -214,7 +216,8 @@ def _routes(board: Board, store: KeptAccount) -> Mapping[str, Route]:
         return WALL + timedelta(seconds=time.monotonic() - began)
 
     async def read_strips() -> Mapping[str, Callable[[], Strips]]:
-        draw = await store.undrawn_strips(LeapingClock().wall() - timedelta(hours=24))
+        since = LeapingClock().wall() - timedelta(hours=24)
+        draw = await store.undrawn_strips(since, partial(asyncio.sleep, STRIPS_PAUSE_S))
         return {ACCOUNT: draw}
 
     loop = asyncio.get_running_loop()

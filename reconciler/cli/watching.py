@@ -28,6 +28,9 @@ from reconciler.sidecar.view import advise_of_ours
 DAY = timedelta(hours=24)
 """How far back the strips of the page go."""
 
+STRIPS_PAUSE_S = 0.02
+"""Between two pieces of what they are drawn from: a request to the exchange takes less."""
+
 
 class Watching:
     """What is seen of this process over HTTP: the board, the counters and the server."""
@@ -110,13 +113,18 @@ class Watching:
     async def _undrawn(self) -> Mapping[str, Callable[[], Strips]]:
         """Read every account's strips in the loops' thread, where the state is at home; draw none there."""
         since, keepers = self._clock.wall() - DAY, list(self._keepers.items())
-        return {name: await keeper.store.undrawn_strips(since) for name, keeper in keepers}
+        return {name: await keeper.store.undrawn_strips(since, _pause) for name, keeper in keepers}
 
     def _put(self, keeper: Keeper, vitals: Vitals) -> None:
         offset_s = keeper.client.clock_offset_s if keeper.client else None
         owner = self._board.together.me if self._board.together else None
         watched = Watched(vitals, keeper.standing.interval_s, offset_s, owner=owner)
         self._board.put(keeper.name, watched)
+
+
+async def _pause() -> None:
+    """Let the loops do what they have to do."""
+    await asyncio.sleep(STRIPS_PAUSE_S)
 
 
 def _advise(trouble: Trouble) -> str:

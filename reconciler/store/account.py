@@ -12,7 +12,7 @@ all processes are in one order. The clock is read inside the transaction, after 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -99,6 +99,9 @@ Forgotten content that returns counts as new."""
 
 KEEP_POLICIES = 100
 """Policies remembered per User ID: the newest counts, the others are history."""
+
+TURNS_AT_ONCE = 1000
+"""Turns that are read without a pause: some 5 ms."""
 
 _SETTLED = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
 """Outcomes that leave the family as it was."""
@@ -631,13 +634,22 @@ class KeptAccount:
         draw = await self.undrawn_strips(since)
         return draw()
 
-    async def undrawn_strips(self, since: datetime) -> Callable[[], Mapping[Family, tuple[Span, ...]]]:
+    async def undrawn_strips(
+        self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
+    ) -> Callable[[], Mapping[Family, tuple[Span, ...]]]:
         """Read what strips are drawn from, and return what draws them, in whatever thread."""
-        asks = (questions.presence(self._key), questions.turns(self._key))
+        asks = (questions.presence(self._key), questions.turns_after(self._key, "", 0, TURNS_AT_ONCE))
         async with self._engine.reading(None, *asks) as tables:
             presence = await tables.presence(self._key)
-            turns = await tables.unverified_turns(self._key)
+            newest = turns = await tables.unverified_turns(asks[1])
         now, watching = self._engine.clock.wall(), bool(presence) and presence[-1].id == self._watch
+        while len(newest) == TURNS_AT_ONCE:
+            if pause is not None:
+                await pause()
+            ask = questions.turns_after(self._key, newest[-1].family, newest[-1].id, TURNS_AT_ONCE)
+            async with self._engine.reading(None, ask) as tables:
+                newest = await tables.unverified_turns(ask)
+            turns = turns + newest
 
         def draw() -> Mapping[Family, tuple[Span, ...]]:
             with self._engine.telling_damage():

@@ -313,9 +313,10 @@ def newest_presence(key: AccountKey) -> Question:
     return Question(f"{_PRESENCE} WHERE {_OF_ACCOUNT} ORDER BY id DESC LIMIT 1", key)
 
 
-def turns(key: AccountKey) -> Question:
-    """Ask for all turns, in the order they were recorded in."""
-    return Question(f"{_TURNS} WHERE {_OF_ACCOUNT} ORDER BY id", key)
+def turns_after(key: AccountKey, family: str, number: int, most: int) -> Question:
+    """Ask for the next turns, by family and then by id, at most so many."""
+    text = f"{_TURNS} WHERE {_OF_ACCOUNT} AND (family, id) > (?, ?) ORDER BY family, id LIMIT ?"
+    return Question(text, (*key, family, number, most))
 
 
 def last_turns(key: AccountKey) -> Question:

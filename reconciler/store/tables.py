@@ -344,9 +344,9 @@ class Tables:
         await self._transaction.run(query, (changed.checksum, until, changed.id))
         return changed
 
-    async def unverified_turns(self, key: AccountKey) -> list[TurnRow]:
-        """Return all turns, in the order they were recorded in; whoever uses them has to verify them."""
-        return [TurnRow._make(found) for found in await self._transaction.fetch(questions.turns(key))]
+    async def unverified_turns(self, asked: questions.Question) -> list[TurnRow]:
+        """Return the turns that were asked for; whoever uses them has to verify them."""
+        return [TurnRow._make(found) for found in await self._transaction.fetch(asked)]
 
     async def last_turns(self, key: AccountKey) -> list[TurnRow]:
         """Return the newest turn of each family."""

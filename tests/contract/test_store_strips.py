@@ -213,6 +213,26 @@ def test_strips_are_drawn_by_any_thread_and_show_the_moment_they_were_read(
     assert strips[BTC][-1] == Span("held", at(30), at(40))
 
 
+def test_strips_are_read_in_pieces_with_a_pause_between_them(
+    store: AccountStore, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds, state in ((0, "in-sync"), (30, "held"), (60, "in-sync")):
+        look(store, clock, seconds, BTC=state, ETH=state, SOL="in-sync")
+    at_once = asyncio.run(store.strips(at(0)))
+    pauses = []
+
+    async def pause() -> None:
+        pauses.append(clock.time)
+        clock.time += 10
+        await store.record_states({BTC: "frozen", ETH: "in-sync", Family("SOL-USD"): "in-sync"})
+
+    monkeypatch.setattr("reconciler.store.account.TURNS_AT_ONCE", 2)
+    assert asyncio.run(store.strips(at(0))) == at_once
+    draw = asyncio.run(store.undrawn_strips(at(0), pause))
+    assert len(pauses) == 4, "seven turns, and one more of BTC that was there before it was read"
+    assert draw() == at_once, "what happens meanwhile is not shown"
+
+
 # -- bounds ---------------------------------------------------------------------------------------
 
 
