@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -283,6 +284,22 @@ def test_answers_of_all_kinds_are_made_one_at_a_time() -> None:
 
     asyncio.run(ask_all())
     assert most == [1] * 5
+
+
+def test_making_an_answer_starts_no_garbage_collection_that_would_stop_the_loops() -> None:
+    seen = []
+
+    def make() -> Answer:
+        seen.append(gc.isenabled())
+        raise RuntimeError("a bug")
+
+    async def ask() -> None:
+        await Renderer(board(ALIVE), lambda: NOW).route(make)(Query())
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        asyncio.run(ask())
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 def test_an_answer_that_could_not_be_made_is_made_by_whoever_asks_next() -> None:
