@@ -7,7 +7,7 @@ because something before it failed is said to be unchecked.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from reconciler.ports import AccountStore
 from reconciler.reads import RetryingReads
 from reconciler.report.doctor import Checkup
 from reconciler.report.words import count, families
+from reconciler.store import mounts
 from reconciler.store.access import group_of
 from reconciler.store.files import WRITE_THERE
 
@@ -225,12 +226,14 @@ async def _refuse_unwritable(place: StatePlace) -> None:
     if isinstance(place, PostgresUrl):
         await doors.refuse_unwritable(place.text)
     else:
-        _refuse_unwritable_file(place.path)
+        _refuse_unwritable_file(place.path, place.allow_filesystems)
 
 
-def _refuse_unwritable_file(place: Path) -> None:
+def _refuse_unwritable_file(place: Path, allow_filesystems: Collection[str]) -> None:
     """Raise StateUnusable unless a state file, and files beside it, could be written; tries nothing."""
-    for path in _must_be_writable(Path(os.path.realpath(place))):
+    real = os.path.realpath(place)
+    mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
+    for path in _must_be_writable(Path(real)):
         if not os.access(path, os.W_OK):
             raise StateUnusable(
                 "state-unwritable",

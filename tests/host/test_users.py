@@ -109,6 +109,17 @@ def test_the_owner_goes_on_after_root_used_the_state_once(
     as_user(OWNER, lambda: use(path), gid=OWNER)
 
 
+def test_the_owner_goes_on_after_root_read_what_a_kill_left(place: Path) -> None:
+    path = place / "state.db"
+    as_user(OWNER, lambda: use_and_be_killed(path), gid=OWNER)
+    (place / "state.db-shm").unlink()
+    state = read(path)
+    assert state is not None
+    state.close_now()
+    assert set(files_in(place).values()) == {(OWNER, PRIVATE)}
+    as_user(OWNER, lambda: use(path), gid=OWNER)
+
+
 def test_what_root_makes_beside_a_state_in_use_is_the_owners(place: Path) -> None:
     path = place / "state.db"
     as_user(OWNER, lambda: opened(path).close_now(), gid=OWNER)

@@ -59,8 +59,17 @@ def can_mount() -> bool:
     """Tell whether the kernel lets this process make a mount namespace and mount something there."""
     if shutil.which("unshare") is None:
         return False
-    bound = [*UNSHARE, "mount", "--bind", "/tmp", "/tmp"]
-    return subprocess.run(bound, capture_output=True, timeout=10).returncode == 0
+    mounted = [*UNSHARE, "sh", "-c", "mount --bind /tmp /tmp && mount -t tmpfs none /tmp"]
+    return subprocess.run(mounted, capture_output=True, timeout=10).returncode == 0
+
+
+def can_change_user() -> bool:
+    """Tell whether this process is root, and may do work as another user and group."""
+    try:
+        subprocess.run(["true"], user=10001, group=10001, extra_groups=[30003], check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return os.geteuid() == 0
 
 
 NEEDS = (
@@ -85,14 +94,14 @@ NEEDS = (
     ),
     Need(
         "root",
-        lambda: os.geteuid() == 0,
+        can_change_user,
         "a state whose files are of several users",
         "run the tests as root",
         installable=False,
     ),
     Need(
         "mount namespaces",
-        lambda: os.geteuid() == 0 and can_mount(),
+        lambda: can_change_user() and can_mount(),
         "a state file that is mounted by itself",
         "run the tests as root, in a container with CAP_SYS_ADMIN",
         installable=False,

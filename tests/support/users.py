@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 
 def as_user(uid: int, work: Callable[[], object], *, gid: int, groups: Sequence[int] = ()) -> None:
     """Do ``work`` in a child process that is this user for good; it has to end without an exception."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a worker's other thread only waits for news
+        child = os.fork()
     if child == 0:
         status = 1
         try:

@@ -65,3 +65,22 @@ def test_an_unknown_file_system_is_refused_until_it_is_allowed(
     assert "state-unknown-fs" not in codes(
         "--allow-filesystem", "ntfs3", "--allow-filesystem", "fuse.mergerfs"
     )
+
+
+def test_the_doctor_looks_at_the_file_system_before_there_is_a_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mmp.yaml").write_text(desired_text({"BTC-USD": "5s/2s/100"}))
+    monkeypatch.setattr(mounts, "read_mountinfo", lambda: UNKNOWN)
+
+    def mark_of_the_state(*more: str) -> str:
+        with pytest.raises(SystemExit):
+            main(["doctor", *more, "--output", "json"])
+        findings = json.loads(capsys.readouterr().out)["findings"]
+        (mark,) = (one["mark"] for one in findings if one["check"] == "state")
+        return str(mark)
+
+    assert mark_of_the_state() == "failed"
+    assert mark_of_the_state("--allow-filesystem", "fuse.mergerfs") == "ok"
+    assert mark_of_the_state("--for", "plan") == "ok"
