@@ -26,6 +26,9 @@ UNREACHABLE_AFTER_S = 60.0
 LOCKED_AFTER_S = 60.0
 """A pipeline holds the state for as long as its requests take; longer, and somebody should look."""
 
+STATE_LOST_AFTER_S = 60.0
+"""A failover takes seconds, and so does what keeps a file busy; a full disk stays full."""
+
 STANDBY_AFTER_S = 60.0
 """In a restart two processes overlap until the first one ends. After a longer time two were started."""
 
@@ -48,6 +51,7 @@ class Kind(StrEnum):
     CONFIG_REJECTED = "config-rejected"
     POLICY_REJECTED = "policy-rejected"
     STATE_LOCKED = "state-locked"
+    STATE_UNAVAILABLE = "state-unavailable"
     STANDBY = "standby"
     PROTECTED = "protected"
 
@@ -80,9 +84,29 @@ class Key:
     family: str = ""
 
 
-About = Change | LiveRow | Parked | Pause | Outage | Reply | FileState | ControlledElsewhere | str | int
+@dataclass(frozen=True, slots=True)
+class StateTrouble:
+    """Why the state cannot be used now."""
+
+    message: str
+
+
+About = (
+    Change
+    | LiveRow
+    | Parked
+    | Pause
+    | Outage
+    | Reply
+    | FileState
+    | ControlledElsewhere
+    | StateTrouble
+    | str
+    | int
+)
 """What is to be said of a condition: its change, its live row, the exchange's words, the fight's pause,
-the file that does not hold, who controls the account, who holds the state, how many families there are."""
+the file that does not hold, who controls the account, why the state cannot be used, who holds the state,
+how many families there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +230,14 @@ def _file(topic: Topic, kind: Kind, file: FileState | None) -> dict[Key, Conditi
 
 
 def _state(vitals: Vitals) -> dict[Key, Condition]:
-    if not vitals.locked_out:
-        return {}
-    locked = Condition(
-        Kind.STATE_LOCKED, Severity.WARNING, "locked", vitals.locked_out, patience_s=LOCKED_AFTER_S
-    )
-    return {Key(Topic.STATE): locked}
+    key = Key(Topic.STATE)
+    if vitals.state_lost:
+        trouble, after = StateTrouble(vitals.state_lost), STATE_LOST_AFTER_S
+        return {key: Condition(Kind.STATE_UNAVAILABLE, Severity.CRITICAL, "unavailable", trouble, after)}
+    if vitals.locked_out:
+        holder, after = vitals.locked_out, LOCKED_AFTER_S
+        return {key: Condition(Kind.STATE_LOCKED, Severity.WARNING, "locked", holder, after)}
+    return {}
 
 
 def _standby(vitals: Vitals) -> dict[Key, Condition]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
-from reconciler.core.conditions import Condition, Kind, less_protected
+from reconciler.core.conditions import Condition, Kind, StateTrouble, less_protected
 from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import LiveRow, Pause
 from reconciler.core.notices import Notice, Turn
@@ -173,6 +173,8 @@ def _over(notice: Notice, vitals: Vitals) -> Said:
             return Said("The policy is valid again and in force.")
         case Kind.STATE_LOCKED:
             return Said("The state is not held by another process any more.")
+        case Kind.STATE_UNAVAILABLE:
+            return Said("The state can be used again.")
         case Kind.STANDBY:
             return Said("This process does not stand by any more.")
         case Kind.PROTECTED:
@@ -218,6 +220,10 @@ def _began(notice: Notice, advice: Advice) -> Said:
             sentence = f"Another process has controlled this account for more than a minute: {about.who}."
             hint = "This process writes nothing until the other one ends. Stop one of the two."
             return Said(sentence, about.who, hint)
+        case StateTrouble():
+            sentence = "Nothing is sent, because the state could not be used for a minute"
+            hint = "Free space, or see to the disk or the server. It is tried again by itself."
+            return Said(f"{sentence}: {about.message}.", about.message, hint)
         case str():
             return Said(f"Another process has held the state for more than a minute: {about}.", about)
         case int():

@@ -11,6 +11,7 @@ from jsonschema.validators import Draft202012Validator
 from reconciler.core.conditions import (
     LATE_AFTER_S,
     LOCKED_AFTER_S,
+    STATE_LOST_AFTER_S,
     UNREACHABLE_AFTER_S,
     Kind,
     Severity,
@@ -91,6 +92,7 @@ def test_the_bounds_that_are_told_are_the_code_s() -> None:
         f"{LATE_AFTER_S:.0f} s after it should",
         f"not answered for {UNREACHABLE_AFTER_S:.0f} s",
         f"held the state for {LOCKED_AFTER_S:.0f} s",
+        f"could not be used for {STATE_LOST_AFTER_S:.0f} s",
         f"More than {APART} families",
         f"within {CALM_S / 60:.0f} minutes",
     ):

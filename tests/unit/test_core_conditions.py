@@ -12,11 +12,13 @@ from reconciler.core.conditions import (
     LATE_AFTER_S,
     LOCKED_AFTER_S,
     STANDBY_AFTER_S,
+    STATE_LOST_AFTER_S,
     UNREACHABLE_AFTER_S,
     Condition,
     Key,
     Kind,
     Severity,
+    StateTrouble,
     Topic,
     conditions,
 )
@@ -32,6 +34,7 @@ from reconciler.core.events import (
     Parked,
     PassEnded,
     RequestSettled,
+    StateAwaited,
 )
 from reconciler.core.model import Pause, Uncertain
 from reconciler.core.pacing import Ledger, Sent
@@ -194,6 +197,15 @@ def test_an_outage_is_told_of_after_a_minute_and_a_key_problem_at_once() -> None
 def test_a_state_held_by_another_process_is_told_of_after_a_minute() -> None:
     found = conditions(replace(CALM, locked_out="pid 7"))[Key(Topic.STATE)]
     assert found == Condition(Kind.STATE_LOCKED, WARNING, "locked", "pid 7", LOCKED_AFTER_S)
+
+
+def test_a_state_that_cannot_be_used_is_told_of_after_a_minute_until_it_can() -> None:
+    lost = after(CALM, StateAwaited("state-disk-full", "no space left", NOW + 1), now=NOW, wall=WALL)
+    found = conditions(replace(lost, locked_out="pid 7"))[Key(Topic.STATE)]
+    trouble = StateTrouble("no space left")
+    assert found == Condition(Kind.STATE_UNAVAILABLE, CRITICAL, "unavailable", trouble, STATE_LOST_AFTER_S)
+    again = after(lost, LockAwaited("pid 7"), now=NOW, wall=WALL)
+    assert conditions(again)[Key(Topic.STATE)].kind is Kind.STATE_LOCKED
 
 
 def test_standing_by_is_told_of_after_a_minute() -> None:

@@ -163,6 +163,12 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
         "The state is not held by another process any more.",
     ),
     (
+        replace(CALM, state_lost="no space left for the state .mmp/state.db"),
+        "Nothing is sent, because the state could not be used for a minute: no space left for the state "
+        ".mmp/state.db. → Free space, or see to the disk or the server. It is tried again by itself.",
+        "The state can be used again.",
+    ),
+    (
         replace(CALM, controller=ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))),
         "Another process has controlled this account for more than a minute: pid 7 on desk-1 (run, since "
         "2026-03-01T02:00:00Z). → This process writes nothing until the other one ends. Stop one of the "
