@@ -8,13 +8,16 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from reconciler.core.model import Environment, Kind
+from reconciler.core.records import Holder
 from reconciler.errors import StateRefused, StateUnusable
-from reconciler.store import files, schema
+from reconciler.store import access, files, locks, schema
+from reconciler.store.locks import FileLocks
 from reconciler.store.schema import APPLICATION_ID
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import ScriptedClock
@@ -86,7 +89,10 @@ class Killed(BaseException):
     """The process ended here; nothing of it runs any more."""
 
 
-STEPS = {"open", "write", "fsync", "close", "link", "unlink", "mkdir", "listdir", "lstat"}
+STEPS = {
+    *("open", "write", "fsync", "fstat", "fchown", "fchmod", "close", "link", "unlink"),
+    *("mkdir", "listdir", "lstat", "stat"),
+}
 """What a process asks of the operating system while a state is made and opened."""
 
 
@@ -115,10 +121,12 @@ def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
 ) -> None:
     found = []
     links_left = []
-    for lives in range(40):
+    for lives in range(60):
         path = tmp_path / str(lives) / "state.db"
         with monkeypatch.context() as patched:
-            patched.setattr(files, "os", MortalOs(lives))
+            mortal = MortalOs(lives)
+            patched.setattr(files, "os", mortal)
+            patched.setattr(access, "os", mortal)
             try:
                 opened(path).close_now()
                 completed = True
@@ -136,6 +144,40 @@ def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
     assert (False, True) in found
     assert found[-1] == (True, True)
     assert found == sorted(found)
+
+
+def end_of_the_process(folder: Path) -> None:
+    """Close what the kernel closes for a process that was killed."""
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(folder)):
+                os.close(int(descriptor))
+
+
+def test_a_kill_at_any_moment_of_making_a_lock_leaves_none_or_one_that_can_be_taken(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = Holder(1, "here", "a test", "2026-03-01")
+    completed, links_left = [], []
+    for lives in range(40):
+        lock = made.with_name(f"{made.name}.{lives}.lock")
+        with monkeypatch.context() as patched:
+            mortal = MortalOs(lives)
+            for module in (files, access, locks):
+                patched.setattr(module, "os", mortal)
+            try:
+                completed.append(asyncio.run(FileLocks(str(made)).take(str(lives), holder)))
+            except Killed:
+                completed.append(False)
+        end_of_the_process(made.parent)
+        links_left.append(lock.exists() and lock.stat().st_nlink == 2)
+        after = FileLocks(str(made))
+        assert asyncio.run(after.take(str(lives), holder))
+        after.close()
+        assert (lock.stat().st_nlink, stat.S_IMODE(lock.stat().st_mode)) == (1, 0o600)
+    assert any(links_left)
+    assert (completed[0], completed[-1]) == (False, True)
+    assert completed == sorted(completed)
 
 
 def test_the_loser_of_a_race_uses_the_winners_state(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
