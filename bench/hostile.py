@@ -28,10 +28,11 @@ from bench.state import REQUEST, LeapingClock
 from reconciler.cli.run import SWITCH_INTERVAL_S
 from reconciler.cli.watching import STRIPS_PAUSE_S
 from reconciler.core.model import Environment, Kind
+from reconciler.core.strips import Timeline
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved
 from reconciler.sidecar.answers import Route
-from reconciler.sidecar.board import Board, Strips
+from reconciler.sidecar.board import Board
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.routes import Pulse, Site
@@ -215,14 +216,14 @@ def _routes(board: Board, store: KeptAccount) -> Mapping[str, Route]:
     def wall() -> datetime:
         return WALL + timedelta(seconds=time.monotonic() - began)
 
-    async def read_strips() -> Mapping[str, Callable[[], Strips]]:
+    async def read_strips() -> Mapping[str, Callable[[], Timeline]]:
         since = LeapingClock().wall() - timedelta(hours=24)
         draw = await store.undrawn_strips(since, partial(asyncio.sleep, STRIPS_PAUSE_S))
         return {ACCOUNT: draw}
 
     loop = asyncio.get_running_loop()
 
-    async def ask_strips() -> Mapping[str, Callable[[], Strips]]:
+    async def ask_strips() -> Mapping[str, Callable[[], Timeline]]:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read_strips(), loop))
 
     site = Site(

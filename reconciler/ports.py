@@ -33,17 +33,18 @@ from reconciler.core.model import (
 from reconciler.core.pacing import Ledger
 from reconciler.core.records import (
     AcceptedRecord,
-    AttemptRecord,
+    AttemptLog,
     Holder,
     NameRecord,
     OverrideRecord,
     PolicyRecord,
+    StateCheck,
     StateSnapshot,
 )
 from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.saved import AppliedChanges
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
-from reconciler.core.strips import Span
+from reconciler.core.strips import Span, Timeline
 from reconciler.core.verdict import AttemptStatus, Reply
 
 NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})
@@ -406,7 +407,7 @@ class AccountStore(Store, Protocol):
         """Return every account of this environment that is on record, by name."""
         ...
 
-    async def history(self, limit: int, family: str = "*") -> Sequence[AttemptRecord]:
+    async def history(self, limit: int, family: str = "*") -> AttemptLog:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
         ...
 
@@ -450,14 +451,13 @@ class AccountStore(Store, Protocol):
 
     async def undrawn_strips(
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
-    ) -> Callable[[], Mapping[Family, tuple[Span, ...]]]:
+    ) -> Callable[[], Timeline]:
         """Read what the strips from ``since`` to this moment are drawn from; return what draws them.
 
         It is read piece by piece, with ``pause`` awaited between two, so that a request never waits for
         the whole: 12,000 rows take 50 ms.
 
-        Drawing is most of the work, touches nothing of the state, and may be done by any thread. It
-        raises StateUnusable where a row is damaged.
+        Drawing is most of the work, touches nothing of the state, and may be done by any thread.
         """
         ...
 
@@ -511,6 +511,10 @@ class State(Protocol):
 
     def sharing(self, replica: Replica) -> Sharing | None:
         """Return the leases as ``replica`` sees them; None where a state has none: all is its own."""
+        ...
+
+    async def check(self) -> StateCheck:
+        """Verify every row of all accounts; changes nothing."""
         ...
 
     async def close(self) -> None:

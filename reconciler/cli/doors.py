@@ -264,9 +264,14 @@ async def opened_state(
 
 
 @asynccontextmanager
-async def existing_state(place: StatePlace, clock: Clock) -> AsyncIterator[State | None]:
-    """Give the state for reading only, leaving it alone; None when there is none."""
-    state = await _open_existing(place, clock)
+async def existing_state(
+    place: StatePlace, clock: Clock, *, verify_rows: bool = True
+) -> AsyncIterator[State | None]:
+    """Give the state for reading only, leaving it alone; None when there is none.
+
+    ``verify_rows=False`` opens one with damaged rows as well, for the check that reports them.
+    """
+    state = await _open_existing(place, clock, verify_rows=verify_rows)
     try:
         yield state
     finally:
@@ -314,7 +319,7 @@ def _state_registry(clock: Clock, boot: str) -> StateRegistry:
     return StateRegistry(folder, clock, boot, lambda text: logs.log("warning", text))
 
 
-async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
+async def _open_existing(place: StatePlace, clock: Clock, *, verify_rows: bool) -> State | None:
     from reconciler.clock import boot_identity
 
     boot = boot_identity()
@@ -322,7 +327,13 @@ async def _open_existing(place: StatePlace, clock: Clock) -> State | None:
         case StateFile(path, allow_filesystems):
             from reconciler.store.sqlite import open_existing as open_sqlite
 
-            return open_sqlite(str(path), clock=clock, boot=boot, allow_filesystems=allow_filesystems)
+            return open_sqlite(
+                str(path),
+                clock=clock,
+                boot=boot,
+                allow_filesystems=allow_filesystems,
+                verify_rows=verify_rows,
+            )
         case PostgresUrl(text):
             state: State | None = await postgres().open_existing(text, clock=clock, boot=boot)
             return state

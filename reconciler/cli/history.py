@@ -85,6 +85,7 @@ def history(
                 records_of.overrides,
                 records_of.policies,
                 records_of.accepted,
+                records_of.damaged,
             )
             for one, records_of in pairs
         ]
@@ -98,6 +99,7 @@ def history(
             records_of.overrides,
             records_of.policies,
             records_of.accepted,
+            damaged=records_of.damaged,
             simulator=records_of.simulator,
             paint=out.paint(),
         )
@@ -108,13 +110,17 @@ def history(
 
 @dataclass(frozen=True, slots=True)
 class AccountHistory:
-    """What is on record of one account, and whether it was made at the simulated exchange."""
+    """What is on record of one account, and whether it was made at the simulated exchange.
+
+    ``damaged`` records of attempts are left out.
+    """
 
     lines: list[HistoryLine] = field(default_factory=list)
     overrides: list[OverrideLine] = field(default_factory=list)
     policies: list[PolicyLine] = field(default_factory=list)
     accepted: list[AcceptedLine] = field(default_factory=list)
     simulator: bool = False
+    damaged: int = 0
 
 
 async def _histories(
@@ -131,6 +137,7 @@ async def _account_history(desired: Desired, state: State | None, limit: int, gl
     if found is None:
         return AccountHistory()
     store, kind = found
+    log = await store.history(limit, glob)
     lines = [
         HistoryLine(
             attempt=record.id,
@@ -143,7 +150,7 @@ async def _account_history(desired: Desired, state: State | None, limit: int, gl
             settled_at=record.settled_wall,
             open=record.is_open,
         )
-        for record in await store.history(limit, glob)
+        for record in log.attempts
     ]
     overrides = [
         OverrideLine(record.family, record.refusal, record.reason, record.at)
@@ -163,7 +170,7 @@ async def _account_history(desired: Desired, state: State | None, limit: int, gl
         for record in await store.accepted_log(limit, glob)
     ]
     policies = await _policies(store, limit)
-    return AccountHistory(lines, overrides, policies, accepted, kind is Kind.SIMULATOR)
+    return AccountHistory(lines, overrides, policies, accepted, kind is Kind.SIMULATOR, log.damaged)
 
 
 async def _policies(store: AccountStore, limit: int) -> list[PolicyLine]:

@@ -120,4 +120,5 @@ def _record(snapshot: StateSnapshot) -> Record:
         live_rows=snapshot.live.rows if snapshot.live else {},
         live_at=snapshot.live.wall if snapshot.live else None,
         accepted=snapshot.accepted,
+        damaged=snapshot.damaged,
     )

@@ -14,11 +14,12 @@ from reconciler import __version__, logs
 from reconciler.cli.keeping import Keeper
 from reconciler.core.events import Event, StateAwaited
 from reconciler.core.sharing import AccountKey
+from reconciler.core.strips import Timeline
 from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import Trouble, Vitals
 from reconciler.okx.codes import fact
 from reconciler.ports import Clock
-from reconciler.sidecar.board import Board, Strips, Together, Watched
+from reconciler.sidecar.board import Board, Together, Watched
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.routes import Pulse, Site
@@ -48,7 +49,7 @@ class Watching:
         loop = asyncio.get_running_loop()
         pulse = Pulse(loop)
 
-        async def ask_strips() -> Mapping[str, Callable[[], Strips]]:
+        async def ask_strips() -> Mapping[str, Callable[[], Timeline]]:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._undrawn(), loop))
 
         site = Site(
@@ -110,7 +111,7 @@ class Watching:
         else:
             self._board.trouble = event.message
 
-    async def _undrawn(self) -> Mapping[str, Callable[[], Strips]]:
+    async def _undrawn(self) -> Mapping[str, Callable[[], Timeline]]:
         """Read every account's strips in the loops' thread, where the state is at home; draw none there."""
         since, keepers = self._clock.wall() - DAY, list(self._keepers.items())
         return {name: await keeper.store.undrawn_strips(since, _pause) for name, keeper in keepers}

@@ -41,6 +41,14 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptLog:
+    """Attempts, newest first; ``damaged`` more records of attempts are damaged and left out."""
+
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    damaged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AppliedRecord:
     """The last proven setting of a family."""
 
@@ -122,7 +130,8 @@ class StateSnapshot:
     """All that is on record of one account, at one moment.
 
     ``kind``, ``uid`` and ``host`` are None while nobody identified the account, ``ledger`` likewise;
-    ``live`` is None while live was never read. The identity is told whatever kind was asked with.
+    ``live`` is None while live was never read, and if the record of it is damaged: then ``damaged`` is 1.
+    The identity is given whatever kind was asked with.
     """
 
     kind: Kind | None
@@ -134,6 +143,15 @@ class StateSnapshot:
     ledger: Ledger | None
     live: LiveRecord | None
     accepted: Mapping[Family, History] = field(default_factory=dict)
+    damaged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateCheck:
+    """How many rows each table of a state has, and what is damaged, one sentence each."""
+
+    rows: Mapping[str, int]
+    damaged: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ class Status:
 
     ``pauses`` are those in force, by family, of families the file no longer names as well. ``owner`` is
     the replica that runs the account; None: no replica does, or the state has no leases. ``controller`` is
-    the process that controls it on a state file; None: no process does, or this process does.
+    the process that controls it on a state file; None: no process does, or this process does. ``damaged``
+    records of the account are left out.
     """
 
     desired: Desired
@@ -97,6 +98,7 @@ class Status:
     pauses: tuple[Pause, ...] = ()
     owner: Replica | None = None
     controller: Holder | None = None
+    damaged: int = 0
 
     @property
     def in_sync(self) -> bool:
@@ -118,6 +120,7 @@ class Record:
     owner: Replica | None = None
     controller: Holder | None = None
     accepted: Mapping[Family, History] = field(default_factory=dict)
+    damaged: int = 0
 
 
 def make_status(
@@ -174,6 +177,7 @@ def make_status(
         pauses=pauses,
         owner=record.owner,
         controller=record.controller,
+        damaged=record.damaged,
     )
 
 

@@ -11,7 +11,7 @@ forgotten.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from reconciler.core.model import Family
@@ -58,6 +58,14 @@ class Span:
     state: str | None
     since: datetime
     until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The spans of each family, oldest first; ``damaged`` records are not readable and were left out."""
+
+    spans: Mapping[Family, tuple[Span, ...]] = field(default_factory=dict)
+    damaged: int = 0
 
 
 def gap_s(interval_s: float) -> float:

@@ -15,14 +15,23 @@ from reconciler.core.model import LiveRow, Pause, Setting
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import printable
-from reconciler.core.records import AttemptRecord, Holder, How
+from reconciler.core.records import AttemptRecord, Holder, How, StateCheck
 from reconciler.core.sharing import Replica
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.verdict import AttemptStatus
 from reconciler.report.documents import ETA_DIGITS, Document
 from reconciler.report.refusals import SHA_SHOWN
 from reconciler.report.tone import Paint, Tone, plain
-from reconciler.report.words import count, due, duration, families, field_value, head, setting_words
+from reconciler.report.words import (
+    count,
+    damaged_records,
+    due,
+    duration,
+    families,
+    field_value,
+    head,
+    setting_words,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,7 @@ def status_text(status: Status, *, paint: Paint = plain) -> str:
         for family, row in status.unmanaged.items()
     ]
     lines += [_pause_line(pause, status.asked_at, width, paint) for pause in status.pauses]
-    return "\n".join([*lines, "", _pacing_line(status)]) + "\n"
+    return "\n".join([*lines, "", *_damaged_line(status.damaged, paint), _pacing_line(status)]) + "\n"
 
 
 def pauses_document(
@@ -199,12 +208,17 @@ def history_document(
     overrides: Sequence[OverrideLine] = (),
     policies: Sequence[PolicyLine] = (),
     accepted: Sequence[AcceptedLine] = (),
+    damaged: int = 0,
 ) -> Document:
-    """Return the ``mmp/history/1`` document, the newest of each list first."""
+    """Return the ``mmp/history/1`` document, the newest of each list first.
+
+    ``damaged`` records of attempts could not be read and are left out.
+    """
     return {
         "format": "mmp/history/1",
         "account": account,
         "environment": environment,
+        "damaged": damaged,
         "attempts": [
             {
                 "attempt": line.attempt,
@@ -266,6 +280,7 @@ def history_text(
     policies: Sequence[PolicyLine] = (),
     accepted: Sequence[AcceptedLine] = (),
     *,
+    damaged: int = 0,
     simulator: bool = False,
     paint: Paint = plain,
 ) -> str:
@@ -286,7 +301,20 @@ def history_text(
     told_lines += [(policy.at, 0, _policy_line(policy, width, paint)) for policy in policies]
     told_lines += [(line.at, 2, _accepted_line(line, width, paint)) for line in adopted]
     told_lines.sort(key=lambda one: one[:2], reverse=True)
-    return "\n".join([f"{banner}{place} · {told}", *(line for _, _, line in told_lines)]) + "\n"
+    lines_of = [f"{banner}{place} · {told}", *(line for _, _, line in told_lines)]
+    return "\n".join([*lines_of, *_damaged_line(damaged, paint)]) + "\n"
+
+
+def _damaged_line(damaged: int, paint: Paint) -> list[str]:
+    return [paint(f"! {damaged_records(damaged)}", Tone.BAD)] if damaged else []
+
+
+def check_text(state: str, found: StateCheck, *, paint: Paint = plain) -> str:
+    """Return one line per damaged record of a state, then how many records there are."""
+    lines = [paint(f"! {printable(sentence)}", Tone.BAD) for sentence in found.damaged]
+    rows = count(sum(found.rows.values()), "record")
+    damaged = f"{len(found.damaged)} damaged" if found.damaged else "all as they were written"
+    return "\n".join([*lines, f"{printable(state)} · {rows}, {damaged}"]) + "\n"
 
 
 def frozen_words(live: LiveRow) -> str:

@@ -55,6 +55,12 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def damaged_records(number: int) -> str:
+    """Write how many records could not be read and were left out, and what to do."""
+    verb = "is" if number == 1 else "are"
+    return f"{count(number, 'damaged record')} {verb} left out: see mmp state check"
+
+
 def families(number: int) -> str:
     """Write ``1 family``, ``2 families``."""
     return "1 family" if number == 1 else f"{number} families"

@@ -10,14 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from reconciler.core.model import Family
 from reconciler.core.sharing import AccountKey, Replica, Roster, account_of
-from reconciler.core.strips import Span
+from reconciler.core.strips import Timeline
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
-
-Strips = Mapping[Family, tuple[Span, ...]]
-"""The spans of each family of one account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +21,14 @@ class Watched:
     """One account as it is on the board.
 
     ``clock_offset_s``: how far the exchange's clock is ahead of ours; None until it was measured.
-    ``strips`` are the spans of the last 24 hours by family, oldest first; none where none is kept.
+    ``timeline`` is of the last 24 hours; empty where none is recorded.
     ``owner`` is this process where it shares accounts out, else None.
     """
 
     vitals: Vitals
     interval_s: float
     clock_offset_s: float | None = None
-    strips: Strips = field(default_factory=dict)
+    timeline: Timeline = field(default_factory=Timeline)
     owner: Replica | None = None
 
 
@@ -56,15 +52,15 @@ class Board:
     """What is known of every account of this process.
 
     ``unkept`` are the settings no account is kept by. ``together`` None: this process keeps
-    all its accounts. ``trouble``: why the state could not be opened so far. ``strips`` are by account, as
-    they were when somebody last asked for them; whoever serves them replaces them. ``dropped_log_lines``
+    all its accounts. ``trouble``: why the state could not be opened so far. ``timelines`` are by account,
+    as they were when a client last asked for the page; the server replaces them. ``dropped_log_lines``
     returns how many lines of the log could not be written so far.
     """
 
     version: str
     began_at: datetime
     unkept: Unkept = NOTHING
-    strips: Mapping[str, Strips] = field(default_factory=dict)
+    timelines: Mapping[str, Timeline] = field(default_factory=dict)
     together: Together | None = None
     trouble: str = ""
     dropped_log_lines: Callable[[], int] = lambda: 0
@@ -80,9 +76,9 @@ class Board:
 
     def accounts(self) -> tuple[Watched, ...]:
         """Return every account, by name, as of this moment."""
-        strips = self.strips
+        timelines = self.timelines
         return tuple(
-            replace(watched, strips=strips[name]) if name in strips else watched
+            replace(watched, timeline=timelines[name]) if name in timelines else watched
             for name, watched in sorted(self._accounts.items())
         )
 

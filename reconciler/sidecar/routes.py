@@ -18,9 +18,10 @@ from functools import partial
 from operator import is_
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from reconciler.core.strips import Timeline
 from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HTML, Answer, Query, Route
-from reconciler.sidecar.board import Board, Strips
+from reconciler.sidecar.board import Board
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.page import Asset, assets, page_html
 from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
@@ -59,8 +60,8 @@ STRIPS_EVERY_S = 10.0
 STRIPS_WITHIN_S = 2.0
 """How long the page waits for them: it is of use without."""
 
-AskStrips = Callable[[], Awaitable[Mapping[str, Callable[[], Strips]]]]
-"""Asks the state for what draws every account's strips of the last 24 hours. Both may raise MmpError."""
+AskStrips = Callable[[], Awaitable[Mapping[str, Callable[[], Timeline]]]]
+"""Asks the state for what draws every account's strips of the last 24 hours. Asking may raise MmpError."""
 
 
 class SingleFlight(Generic[T]):
@@ -256,9 +257,9 @@ class Site:
         self._strips_at = self._now()
         with suppress(TimeoutError, MmpError):
             drawn = await asyncio.wait_for(self._drawn(self._ask_strips), STRIPS_WITHIN_S)
-            self._board.strips = {**self._board.strips, **drawn}
+            self._board.timelines = {**self._board.timelines, **drawn}
 
-    async def _drawn(self, ask: AskStrips) -> Mapping[str, Strips]:
+    async def _drawn(self, ask: AskStrips) -> Mapping[str, Timeline]:
         """Draw, beside the loops and the server: ten thousand families take half a second."""
         return await self._renderer.run(_draw, await ask())
 
@@ -269,13 +270,8 @@ class Site:
         return probe_answer(() if self._started else checks, verbose=query.verbose)
 
 
-def _draw(undrawn: Mapping[str, Callable[[], Strips]]) -> Mapping[str, Strips]:
-    """Draw every account's strips but of those whose rows are damaged."""
-    drawn = {}
-    for name, draw in undrawn.items():
-        with suppress(MmpError):
-            drawn[name] = draw()
-    return drawn
+def _draw(undrawn: Mapping[str, Callable[[], Timeline]]) -> Mapping[str, Timeline]:
+    return {name: draw() for name, draw in undrawn.items()}
 
 
 def page_answer(html: str) -> Answer:

@@ -30,7 +30,7 @@ from reconciler.core.vitals import (
     is_judged,
     status_of,
 )
-from reconciler.report.words import count, due, families
+from reconciler.report.words import count, damaged_records, due, families
 from reconciler.sidecar.board import Board, Watched
 from reconciler.sidecar.families import (
     STRETCH_WORDS,
@@ -368,7 +368,7 @@ def _account(
     account, environment = vitals.desired.account, vitals.desired.environment.value
     frozen = frozen_lines(status) if status else ()
     differing = differing_lines(status, vitals, moment) if status else ()
-    days = day_lines(status, watched.strips, wall) if status else ()
+    days = day_lines(status, watched.timeline.spans, wall) if status else ()
     shown_days, folded = _folded(days)
     return AccountView(
         anchor=anchor(account, environment),
@@ -386,12 +386,19 @@ def _account(
         files=tuple(_files(vitals, wall)),
         no_policy=vitals.policy is None,
         pacing=_pacing(vitals, status, moment),
-        days_told=f"State and settings{_as_of(status)}." if status else "Not known yet.",
+        days_told=_days_sentence(status, watched.timeline.damaged),
         days=shown_days,
         calm_days=folded,
         calm_told=_calm_told(len(folded)),
         troubles=tuple(_trouble(trouble, wall, advise) for trouble in vitals.troubles),
     )
+
+
+def _days_sentence(status: Status | None, damaged: int) -> str:
+    if status is None:
+        return "Not known yet."
+    left_out = f" {damaged_records(damaged)}." if damaged else ""
+    return f"State and settings{_as_of(status)}.{left_out}"
 
 
 def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLine, ...]]:

@@ -37,7 +37,7 @@ from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
 from reconciler.core.records import (
     AcceptedRecord,
-    AttemptRecord,
+    AttemptLog,
     Holder,
     How,
     NameRecord,
@@ -47,7 +47,7 @@ from reconciler.core.records import (
 )
 from reconciler.core.saved import APPLIED_CHANGES_RETENTION
 from reconciler.core.sharing import Replica, account_key
-from reconciler.core.strips import KEEP_S, UNMANAGED, Span, goes_on, stamp, strips, turned
+from reconciler.core.strips import KEEP_S, UNMANAGED, Span, Timeline, goes_on, stamp, strips, turned
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
 from reconciler.ports import (
@@ -85,10 +85,9 @@ from reconciler.store.rows import (
     live_document,
     setting_of,
     storable,
-    verified,
     wall_text,
 )
-from reconciler.store.tables import Numbered, Tables
+from reconciler.store.tables import Numbered, Tables, readable
 
 PRUNE_STEPS = 100
 """Pruning is done once for every hundredth part of what is kept."""
@@ -562,15 +561,15 @@ class KeptAccount:
             rows = await tables.all_accepted(budget)
         return facts.accepted_log([row for row in rows if fnmatchcase(row.family, family)])[:limit]
 
-    async def history(self, limit: int, family: str = "*") -> list[AttemptRecord]:
+    async def history(self, limit: int, family: str = "*") -> AttemptLog:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
         budget = await self._found(any_kind=False)
         if budget is None:
-            return []
+            return AttemptLog()
         async with self._engine.reading(None, questions.history(budget)) as tables:
-            rows = await tables.history(budget)
-            chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
-            return [facts.attempt_record(row) for row in islice(chosen, limit)]
+            rows, damaged = await tables.history(budget)
+        chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
+        return AttemptLog([facts.attempt_record(row) for row in islice(chosen, limit)], damaged)
 
     async def names(self) -> tuple[NameRecord, ...]:
         """Return every account of this environment that is on record, by name."""
@@ -593,7 +592,7 @@ class KeptAccount:
                 history = self._with_uncommitted(await tables.rate_history(budget))
                 applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
                 accepted = await tables.all_accepted(budget)
-            live = await tables.live(self._key)
+            live, damaged = await tables.live(self._key)
         ages = self._ages()
         return StateSnapshot(
             kind=None if identity is None else Kind(identity.kind),
@@ -603,8 +602,9 @@ class KeptAccount:
             applied={Family(row.family): facts.applied_record(row) for row in applied},
             open_attempts=tuple(facts.attempt_record(row) for row in attempts if row.status != LOST),
             ledger=None if history is None else facts.ledger_from_rows(history, ages),
-            live=None if live is None else facts.live_record(live),
+            live=facts.live_record(live[0]) if live else None,
             accepted=facts.accepted_from_rows(accepted),
+            damaged=damaged,
         )
 
     # -- strips ---------------------------------------------------------------------------------
@@ -632,15 +632,15 @@ class KeptAccount:
     async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
         """Return the strip of each family from ``since`` to this moment."""
         draw = await self.undrawn_strips(since)
-        return draw()
+        return draw().spans
 
     async def undrawn_strips(
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
-    ) -> Callable[[], Mapping[Family, tuple[Span, ...]]]:
+    ) -> Callable[[], Timeline]:
         """Read what strips are drawn from, and return what draws them, in whatever thread."""
         asks = (questions.presence(self._key), questions.turns_after(self._key, "", 0, TURNS_AT_ONCE))
         async with self._engine.reading(None, *asks) as tables:
-            presence = await tables.presence(self._key)
+            presence, damaged = await tables.presence(self._key)
             newest = turns = await tables.unverified_turns(asks[1])
         now, watching = self._engine.clock.wall(), bool(presence) and presence[-1].id == self._watch
         while len(newest) == TURNS_AT_ONCE:
@@ -651,16 +651,17 @@ class KeptAccount:
                 newest = await tables.unverified_turns(ask)
             turns = turns + newest
 
-        def draw() -> Mapping[Family, tuple[Span, ...]]:
-            with self._engine.telling_damage():
-                return strips(
-                    [facts.watch_of(row) for row in presence],
-                    [facts.turn_of(verified(row)) for row in turns],
-                    since=since,
-                    now=now,
-                    watching=watching,
-                    max_gap_s=self._engine.max_gap_s,
-                )
+        def draw() -> Timeline:
+            changes = readable(turns)
+            spans = strips(
+                [facts.watch_of(row) for row in presence],
+                [facts.turn_of(row) for row in changes.rows],
+                since=since,
+                now=now,
+                watching=watching,
+                max_gap_s=self._engine.max_gap_s,
+            )
+            return Timeline(spans, damaged + changes.damaged)
 
         return draw
 
@@ -759,7 +760,7 @@ class KeptAccount:
             return
         if self._state_id is None:
             async with engine.reading(None, questions.state()) as tables:
-                self._state_id = (await tables.state()).id
+                self._state_id = (await tables.state()).state_id
         if self._budget is None:
             await self._identity_read(budget.uid)
         is_file = not engine.has_leases

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,10 +87,6 @@ class Engine(Protocol):
 
     async def owner(self, name: str, /) -> Replica | None:
         """Return the living replica that keeps the account with this lock; None when none does."""
-        ...
-
-    def telling_damage(self) -> AbstractContextManager[None]:
-        """Turn what a row's check says into StateUnusable, in whatever thread."""
         ...
 
     def reading(self, budget: Budget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:

@@ -49,6 +49,11 @@ def every(kind: RowKind) -> Question:
     return Question(_select(kind), ())
 
 
+def newest_id(kind: RowKind) -> Question:
+    """Ask for the highest id of a kind of rows that has ids, of all accounts."""
+    return Question(f"SELECT coalesce(max(id), 0) FROM {TABLES[kind]}", ())
+
+
 def between(kind: RowKind, first: int, last: int) -> Question:
     """Ask for the rows of a kind that has ids, from one id to another."""
     return Question(f"{_select(kind)} WHERE id BETWEEN ? AND ?", (first, last))

@@ -41,13 +41,13 @@ ANY_FAMILY = "*"
 class StateRow(NamedTuple):
     """The state itself, in one row: its id, and where its rows were copied to, if they were.
 
-    ``id`` is random and made with the state. ``moved_to`` is the place of the copy, without a password, and
-    ``moved_to_id`` its id: both are "" while this state is in use. ``moved_wall`` is when that was
-    recorded, before the copy was complete.
+    ``state_id`` is random and made with the state. ``moved_to`` is the place of the copy, without a
+    password, and ``moved_to_id`` its id: both are "" while this state is in use. ``moved_wall`` is when
+    that was recorded, before the copy was complete.
     """
 
     checksum: str
-    id: str
+    state_id: str
     moved_to: str
     moved_to_id: str
     moved_wall: str
@@ -340,11 +340,7 @@ def fields(kind: RowKind) -> tuple[str, ...]:
 
 
 class RowDamaged(Exception):
-    """A row does not fit its check; ``place`` names the table and the row."""
-
-    def __init__(self, place: str) -> None:
-        super().__init__(place)
-        self.place = place
+    """A row is not as it was written, or not there any more; the text says which."""
 
 
 def check(row: AnyRow) -> str:
@@ -365,8 +361,20 @@ def sealed(row: Row) -> Row:
 def verified(row: Row) -> Row:
     """Return ``row``, or raise RowDamaged if its check does not fit."""
     if not _fits(row):
-        raise RowDamaged(f"{TABLES[type(row)]} row {_name(row)}")
+        raise RowDamaged(f"{TABLES[type(row)]} row {_name(row)} does not fit its check")
     return row
+
+
+def combined(sum_of_rows: str, checksum: str) -> str:
+    """Return the sum of some rows' checksums with one more, or with one of them taken out again.
+
+    Neither the order nor the grouping matters: an exclusive or of their 16 hex digits.
+    """
+    return f"{int(sum_of_rows, 16) ^ int(checksum, 16):0{CHECK_DIGITS}x}"
+
+
+NO_ROWS_SUM = "0" * CHECK_DIGITS
+"""The sum of no rows."""
 
 
 @lru_cache(maxsize=FITTING_KEPT, typed=True)
@@ -451,7 +459,7 @@ def _name(row: AnyRow) -> str:
             return f"{row.uid}/{row.environment}/{row.family}"
         case PlanChangeRow():
             return f"{row.uid}/{row.environment}/{row.plan}/{row.family}"
-        case StateRow(id=name):
+        case StateRow(state_id=name):
             return name
         case FileRow():
             return f"{row.uid}/{row.environment}/{row.sha256}"

@@ -8,6 +8,7 @@ are in the order of the row types in ``rows``; later ones are appended.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from reconciler.store.rows import new_state
@@ -15,12 +16,49 @@ from reconciler.store.rows import new_state
 APPLICATION_ID = 0x4D4D5053
 """The four bytes ``MMPS`` in the file's header: this program's state and nobody else's."""
 
+DECIDING: Mapping[str, str] = {
+    "identity": "true",
+    # What counts against the rate, is without a definite answer, was a try without success or was limited.
+    "attempts": "{row}retired = 0 OR {row}resolved = 0 OR {row}tries > 0 OR {row}limited = 1",
+    "applied": "true",
+    "accepted": "true",
+    "plan_changes": "true",
+    "policies": "true",
+    "files": "true",
+    "pauses": "true",
+    "overrides": "true",
+}
+"""The tables whose rows decide what is written, and which of their rows do; ``{row}`` is "" or "NEW." and
+the like. All of them name a User ID (kind, environment, uid) and have a checksum."""
+
+COMBINE = "mmp_combine"
+"""The SQL function that takes the checksum of one more row into a sum, or out of it again. Only connections
+of this program have it, so SQLite refuses what another program writes to a deciding table."""
+
 Migration = tuple[str, ...]
+
+
+def _sum_triggers(table: str, decides: str) -> Iterator[str]:
+    """Return what keeps count and sum of a table's deciding rows, whatever is written to it."""
+    add = (
+        "INSERT INTO row_sums SELECT NEW.kind, NEW.environment, NEW.uid, 1, NEW.checksum"
+        f" WHERE {decides.format(row='NEW.')} ON CONFLICT (kind, environment, uid)"
+        f" DO UPDATE SET number = number + 1, sum = {COMBINE}(sum, excluded.sum);"
+    )
+    remove = (
+        f"UPDATE row_sums SET number = number - 1, sum = {COMBINE}(sum, OLD.checksum)"
+        " WHERE kind = OLD.kind AND environment = OLD.environment AND uid = OLD.uid"
+        f" AND ({decides.format(row='OLD.')});"
+    )
+    for event, body in (("INSERT", add), ("DELETE", remove), ("UPDATE", f"{remove} {add}")):
+        name = f"{table}_summed_at_{event.lower()}"
+        yield f"CREATE TRIGGER {name} AFTER {event} ON {table} BEGIN {body} END"
+
 
 _FIRST: Migration = (
     """CREATE TABLE state (
         checksum TEXT NOT NULL,
-        id TEXT NOT NULL PRIMARY KEY,
+        state_id TEXT NOT NULL PRIMARY KEY,
         moved_to TEXT NOT NULL,
         moved_to_id TEXT NOT NULL,
         moved_wall TEXT NOT NULL
@@ -194,6 +232,17 @@ _FIRST: Migration = (
         state TEXT NOT NULL,
         at_wall TEXT NOT NULL
     ) STRICT""",
+    # How many rows of a User ID decide, and their checksums combined: a row that is gone, or that no query
+    # finds any more because its key is damaged, is missed when the file is opened.
+    """CREATE TABLE row_sums (
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        sum TEXT NOT NULL,
+        PRIMARY KEY (kind, environment, uid)
+    ) STRICT, WITHOUT ROWID""",
+    *(trigger for table, decides in DECIDING.items() for trigger in _sum_triggers(table, decides)),
     # Partial indexes, so that a slot, a family's open attempts and its failed tries are found without
     # reading the history; the queries name them, because without statistics SQLite takes a wider one.
     "CREATE INDEX attempts_counting ON attempts (kind, environment, uid) WHERE retired = 0",
@@ -236,7 +285,7 @@ def migrate(db: sqlite3.Connection) -> None:
 
 @lru_cache(maxsize=1)
 def as_made(version: int) -> dict[str, str]:
-    """Return the tables and indexes, name to SQL, that the first ``version`` migrations make."""
+    """Return the tables, indexes and triggers, name to SQL, that the first ``version`` migrations make."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     for statement in (s for migration in MIGRATIONS[:version] for s in migration):
         db.execute(statement)
@@ -246,7 +295,7 @@ def as_made(version: int) -> dict[str, str]:
 
 
 def as_found(db: sqlite3.Connection) -> dict[str, str]:
-    """Return the tables and indexes, name to SQL, of the open database; SQLite's own left out."""
+    """Return the tables, indexes and triggers, name to SQL, of the open database; SQLite's own left out."""
     found = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
     return dict(found.fetchall())
 

@@ -14,18 +14,18 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    AbstractContextManager,
     asynccontextmanager,
     contextmanager,
     suppress,
 )
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from reconciler.core.model import Budget, Environment, Kind
-from reconciler.core.records import Holder
+from reconciler.core.records import Holder, StateCheck
 from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
@@ -37,8 +37,9 @@ from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
 from reconciler.store.locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
 from reconciler.store.questions import Question, Value
 from reconciler.store.registry import StateRegistry
-from reconciler.store.rows import RowDamaged, new_state_id
+from reconciler.store.rows import RowDamaged, combined, new_state_id
 from reconciler.store.tables import Tables
+from reconciler.store.verification import check_rows, fetch_all, verify_deciding_rows
 
 BUSY_WAIT_S = 5.0
 """How long a transaction waits for those of other processes, which take milliseconds."""
@@ -70,6 +71,8 @@ is where a busy file shows."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _NOT_OPENED = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 """What SQLite says also when a file beside the state cannot be made for lack of space."""
+
+NOT_TEXT = "a text in it is not UTF-8"
 
 
 def open_state(
@@ -153,12 +156,18 @@ async def open_waiting(
 
 
 def open_existing(
-    path: str, *, clock: Clock, boot: str, allow_filesystems: Collection[str] = ()
+    path: str,
+    *,
+    clock: Clock,
+    boot: str,
+    allow_filesystems: Collection[str] = (),
+    verify_rows: bool = True,
 ) -> SqliteState | None:
     """Return the state as it is at this moment, for reading; None when there is no file.
 
     The rows are copied into memory: the file, its directory and whoever is writing are left alone.
     Whatever reserves or records is refused as misuse; ``identify`` checks but stamps the copy only.
+    ``verify_rows=False`` is for ``SqliteState.check``, which reports damaged rows instead of refusing them.
     Raises StateUnusable, StateUnavailable.
     """
     real = os.path.realpath(path)
@@ -167,10 +176,10 @@ def open_existing(
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     files.inspect(real)
     with _remade(real):
-        db = sqlite3.connect(IN_MEMORY, isolation_level=None)
+        db = _in_memory()
         try:
             db.deserialize(schema.with_wal(_image(real), on=False))
-            _believe(db, real)
+            _believe(db, real, verify_rows=verify_rows)
         except BaseException:
             db.close()
             raise
@@ -189,7 +198,7 @@ class MemoryDisk:
     """A state without a file, for simulations: it outlives the simulated processes that open it."""
 
     def __init__(self, db: sqlite3.Connection | None = None) -> None:
-        self._db = db or sqlite3.connect(IN_MEMORY, isolation_level=None, cached_statements=256)
+        self._db = db or _in_memory()
         self._db.deserialize(schema.with_wal(schema.new_image(SIMULATED_ID), on=False))
         self._locks: dict[str, tuple[object, Holder]] = {}
 
@@ -278,6 +287,16 @@ class SqliteState:
     def sharing(self, replica: Replica) -> None:
         """Return None: a file is of one host, and every process keeps all its accounts."""
 
+    async def check(self) -> StateCheck:
+        """Verify every row, and that none is missing."""
+        async with self.reading(None) as tables:
+            found = await check_rows(tables)
+            try:
+                verify_deciding_rows(self._db)
+            except RowDamaged as error:
+                return replace(found, damaged=tuple(dict.fromkeys((*found.damaged, str(error)))))
+        return found
+
     async def owner(self, name: str, /) -> None:
         """Return None: nobody owns an account."""
 
@@ -292,10 +311,6 @@ class SqliteState:
             self.registry.close()
         if not self._is_shared:
             self._db.close()
-
-    def telling_damage(self) -> AbstractContextManager[None]:
-        """Turn what a row's check says into StateUnusable."""
-        return _remade(self.place)
 
     def reading(self, _: Budget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows. Raises StateUnusable, StateUnavailable."""
@@ -393,7 +408,7 @@ class _Statements:
 
     async def fetch(self, question: Question) -> list[tuple[Any, ...]]:
         """Return the rows that answer a question."""
-        return self._db.execute(*question).fetchall()
+        return fetch_all(self._db, *question)
 
     async def run(self, query: str, values: Sequence[Value]) -> None:
         """Run a statement that returns no rows."""
@@ -427,7 +442,7 @@ def _opened(path: str, busy_wait_s: float) -> sqlite3.Connection:
     with _remade(path):
         db = _connect(path, "rw", busy_wait_s)
         try:
-            _believe(db, path)
+            _believe(db, path, verify_rows=True)
             _prepare(db)
         except BaseException:
             db.close()
@@ -437,12 +452,24 @@ def _opened(path: str, busy_wait_s: float) -> sqlite3.Connection:
 
 def _connect(path: str, mode: str, busy_wait_s: float) -> sqlite3.Connection:
     """Open an existing file; SQLite must never make one. ``busy_wait_s``: how long a statement blocks."""
-    return sqlite3.connect(
+    db = sqlite3.connect(
         f"file:{quote(path)}?mode={mode}",
         uri=True,
         timeout=busy_wait_s,
         isolation_level=None,
     )
+    return _with_functions(db)
+
+
+def _in_memory() -> sqlite3.Connection:
+    return _with_functions(sqlite3.connect(IN_MEMORY, isolation_level=None, cached_statements=256))
+
+
+def _with_functions(db: sqlite3.Connection) -> sqlite3.Connection:
+    """Give a connection the function that the triggers of the tables call."""
+    db.create_function(schema.COMBINE, 2, combined, deterministic=True)
+    db.execute("PRAGMA trusted_schema = ON")  # else a hardened SQLite lets no trigger call it
+    return db
 
 
 def _prepare(db: sqlite3.Connection) -> None:
@@ -456,8 +483,8 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA busy_timeout = 0")
 
 
-def _believe(db: sqlite3.Connection, path: str) -> None:
-    """Raise StateUnusable unless the database is whole, known and as this program makes it.
+def _believe(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
+    """Raise StateUnusable unless the database is whole, known, as this program makes it, and lacks nothing.
 
     One read transaction, so that another process's migration is seen whole or not at all. The whole
     check, not the quick one: that does not hold indexes against rows, and a request that an index has
@@ -474,6 +501,8 @@ def _believe(db: sqlite3.Connection, path: str) -> None:
     if schema.as_found(db) != schema.as_made(version):
         message = f"the state {path} does not have the tables of its version {version}"
         raise StateUnusable("state-incomplete", message, files.START_ANEW)
+    if verify_rows:
+        verify_deciding_rows(db)
     db.execute("COMMIT")
     schema.migrate(db)
 
@@ -519,7 +548,7 @@ def _remade(path: str) -> Iterator[None]:
     """Turn what SQLite, a row's check or the system says inside into an error of ours."""
     try:
         yield
-    except (sqlite3.DatabaseError, RowDamaged, OSError) as error:
+    except (sqlite3.DatabaseError, RowDamaged, UnicodeDecodeError, OSError) as error:
         raise _ours(path, error) or error from None
 
 
@@ -527,7 +556,10 @@ def _ours(path: str, error: BaseException) -> MmpError | None:
     """Return what SQLite, a row's check or the system says as an error of ours; None for any other."""
     match error:
         case RowDamaged():
-            return files.damaged(path, f"{error.place} does not fit its check")
+            return files.damaged(path, str(error))
+        case UnicodeDecodeError():
+            # SQLite's message quotes what it found in the file.
+            return files.damaged(path, NOT_TEXT)
         case sqlite3.DatabaseError():
             return _told(path, error)
         case OSError():
@@ -541,6 +573,21 @@ def _code(error: sqlite3.DatabaseError) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
+_ONLY_BY_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_INTERNAL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_FORMAT,
+    }
+)
+"""What SQLite answers to a statement that is right, on tables that are as they were made: something in the
+file is not. (A length that is damaged asks for more memory than there is.)"""
+
+
 def _told(path: str, error: sqlite3.DatabaseError) -> MmpError:
     """Return ``error`` as an error of ours: what may pass by itself, and what a person has to see to."""
     code = _code(error)
@@ -552,6 +599,11 @@ def _told(path: str, error: sqlite3.DatabaseError) -> MmpError:
     match code:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return files.broken(path, str(error))
+        case code if code in _ONLY_BY_DAMAGE:
+            return files.damaged(path, str(error))
+        case 0 if isinstance(error, sqlite3.OperationalError):
+            # The module's own error, and it has one only: of text that it cannot decode.
+            return files.damaged(path, NOT_TEXT)
         case sqlite3.SQLITE_IOERR:
             return files.disk_failed(path, str(error))
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:

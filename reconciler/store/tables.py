@@ -7,8 +7,8 @@ when it is read. Nothing is decided here: meaning is ``facts``', order of steps 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, cast
 
 from reconciler.core.model import Budget
 from reconciler.store import questions
@@ -41,6 +41,10 @@ Numbered = AttemptRow | AcceptedRow | PolicyRow | OverrideRow | PresenceRow | Tu
 """Rows with an id."""
 
 
+PIECE = 10_000
+"""Ids that are read at once when a whole table is verified: far from what a server calls slow."""
+
+
 class Transaction(Protocol):
     """One open transaction of an engine. It sees one state of all rows, or is the only writer of its."""
 
@@ -59,6 +63,24 @@ class Transaction(Protocol):
     async def next_ids(self, table: str, count: int) -> Sequence[int]:
         """Return the ids the table's next rows get; they have to be known before: the check covers them."""
         ...
+
+
+class Readable(NamedTuple, Generic[Row]):
+    """The rows that are as they were written, and how many are not and were left out."""
+
+    rows: list[Row]
+    damaged: int
+
+
+def readable(rows: Iterable[Row]) -> Readable[Row]:
+    """Leave out the rows that do not fit their checksums: of records that nothing is decided by."""
+    good, damaged = [], 0
+    for row in rows:
+        try:
+            good.append(verified(row))
+        except RowDamaged:
+            damaged += 1
+    return Readable(good, damaged)
 
 
 class Tables:
@@ -102,6 +124,25 @@ class Tables:
         """Return the rows of a kind that has ids, of all accounts, from one id to another, in any order."""
         return await self._all(kind, questions.between(kind, first, last))
 
+    async def damaged(self, kind: type[Row]) -> tuple[int, list[str]]:
+        """Return how many rows of a kind there are, and what is wrong with those that are damaged."""
+        number, damaged = 0, []
+        for question in await self._pieces(kind):
+            for row in await self._unverified(kind, question):
+                number += 1
+                try:
+                    verified(row)
+                except RowDamaged as error:
+                    damaged.append(str(error))
+        return number, damaged
+
+    async def _pieces(self, kind: RowKind) -> list[Question]:
+        """Return what asks for all rows of a kind, some at a time if the table grows."""
+        if "id" not in fields(kind):
+            return [questions.every(kind)]
+        [(newest,)] = await self._transaction.fetch(questions.newest_id(kind))
+        return [questions.between(kind, first, first + PIECE - 1) for first in range(1, newest + 1, PIECE)]
+
     async def next_ids(self, kind: RowKind, count: int) -> Sequence[int]:
         """Return the ids of the next rows of ``kind``, rising."""
         return await self._transaction.next_ids(TABLES[kind], count)
@@ -111,8 +152,14 @@ class Tables:
         await self._transaction.run(_PUTS[type(row)], sealed(row))
 
     async def _all(self, kind: type[Row], question: Question) -> list[Row]:
+        return [verified(row) for row in await self._unverified(kind, question)]
+
+    async def _readable(self, kind: type[Row], question: Question) -> Readable[Row]:
+        return readable(await self._unverified(kind, question))
+
+    async def _unverified(self, kind: type[Row], question: Question) -> list[Row]:
         make = cast("Callable[[tuple[Any, ...]], Row]", kind._make)
-        return [verified(make(found)) for found in await self._transaction.fetch(question)]
+        return [make(found) for found in await self._transaction.fetch(question)]
 
     async def _one(self, kind: type[Row], question: Question) -> Row | None:
         found = await self._all(kind, question)
@@ -124,7 +171,7 @@ class Tables:
         """Return the row of the state itself. Raises RowDamaged where it is missing, or not alone."""
         rows = await self._all(StateRow, questions.state())
         if len(rows) != 1:
-            raise RowDamaged("the one row of the table state")
+            raise RowDamaged("the row with the id of the state is missing, or there is another")
         return rows[0]
 
     # -- one account ---------------------------------------------------------------------------
@@ -137,15 +184,15 @@ class Tables:
         """Return all accounts of one environment, by name."""
         return await self._all(IdentityRow, questions.identities(environment))
 
-    async def live(self, key: AccountKey) -> LiveDocument | None:
-        """Return the last live read on record."""
-        return await self._one(LiveDocument, questions.live(key))
+    async def live(self, key: AccountKey) -> Readable[LiveDocument]:
+        """Return the last live read on record, if there is one."""
+        return await self._readable(LiveDocument, questions.live(key))
 
     # -- one User ID ---------------------------------------------------------------------------
 
     async def live_reads(self, budget: Budget) -> list[LiveDocument]:
         """Return the last live read of every account name of the User ID, the newest one last."""
-        return await self._all(LiveDocument, questions.live_reads(budget))
+        return (await self._readable(LiveDocument, questions.live_reads(budget))).rows
 
     async def all_applied(self, budget: Budget) -> list[AppliedRow]:
         """Return the last proofs, by family."""
@@ -232,9 +279,9 @@ class Tables:
         """Return the id of the newest attempt of each family that has one."""
         return dict(await self._transaction.fetch(questions.newest_attempts(budget)))
 
-    async def history(self, budget: Budget) -> list[AttemptRow]:
+    async def history(self, budget: Budget) -> Readable[AttemptRow]:
         """Return all attempts on record, newest first."""
-        return await self._all(AttemptRow, questions.history(budget))
+        return await self._readable(AttemptRow, questions.history(budget))
 
     async def overrides(self, budget: Budget) -> list[OverrideRow]:
         """Return all overrides on record, newest first."""
@@ -329,13 +376,14 @@ class Tables:
 
     # -- strips --------------------------------------------------------------------------------
 
-    async def presence(self, key: AccountKey) -> list[PresenceRow]:
+    async def presence(self, key: AccountKey) -> Readable[PresenceRow]:
         """Return all watches, in the order they were recorded in."""
-        return await self._all(PresenceRow, questions.presence(key))
+        return await self._readable(PresenceRow, questions.presence(key))
 
     async def newest_presence(self, key: AccountKey) -> PresenceRow | None:
-        """Return the newest watch."""
-        return await self._one(PresenceRow, questions.newest_presence(key))
+        """Return the newest watch; None if there is none, or it is damaged."""
+        found = await self._readable(PresenceRow, questions.newest_presence(key))
+        return found.rows[0] if found.rows else None
 
     async def watched_until(self, row: PresenceRow, until: str) -> PresenceRow:
         """Let a watch last until another time; returns it so."""
@@ -346,11 +394,11 @@ class Tables:
 
     async def unverified_turns(self, asked: questions.Question) -> list[TurnRow]:
         """Return the turns that were asked for; whoever uses them has to verify them."""
-        return [TurnRow._make(found) for found in await self._transaction.fetch(asked)]
+        return await self._unverified(TurnRow, asked)
 
     async def last_turns(self, key: AccountKey) -> list[TurnRow]:
-        """Return the newest turn of each family."""
-        return await self._all(TurnRow, questions.last_turns(key))
+        """Return the newest turn of each family, if it is not damaged."""
+        return (await self._readable(TurnRow, questions.last_turns(key))).rows
 
     async def forget_after(self, key: AccountKey, at: str) -> None:
         """Forget the watches that began, and the turns that were seen, later than ``at``."""
@@ -410,7 +458,7 @@ def _put(kind: RowKind, key: Sequence[str]) -> str:
 _INSERTS = {kind: _insert(kind) for kind in TABLES}
 
 _PUTS = {
-    StateRow: _put(StateRow, ("id",)),
+    StateRow: _put(StateRow, ("state_id",)),
     IdentityRow: _put(IdentityRow, ("account", "environment")),
     AppliedRow: _put(AppliedRow, ("kind", "environment", "uid", "family")),
     PlanChangeRow: _put(PlanChangeRow, ("kind", "environment", "uid", "plan", "family")),

@@ -60,7 +60,7 @@ def test_nothing_is_paused_at_first(place: Place, clock: ScriptedClock) -> None:
     assert (asyncio.run(store.pauses()), asyncio.run(store.overrides(10))) == ((), [])
     unused = place.open(clock, account="unused")
     assert (asyncio.run(unused.pauses()), asyncio.run(unused.overrides(10))) == ((), [])
-    assert asyncio.run(unused.history(10)) == []
+    assert asyncio.run(unused.history(10)).attempts == []
 
 
 def test_a_pause_is_seen_by_every_process_until_its_time_is_over(
@@ -142,7 +142,7 @@ def test_no_request_of_a_paused_family_is_reserved(place: Place, clock: Scripted
         return asyncio.run(running.reserve(signed("100", family), assume_idle=True))
 
     assert reserve(BTC) == PausedMeanwhile()
-    assert asyncio.run(running.history(10)) == []
+    assert asyncio.run(running.history(10)).attempts == []
     assert isinstance(reserve(ETH), Reserved)
     clock.time = 59.999
     assert reserve(BTC) == PausedMeanwhile()

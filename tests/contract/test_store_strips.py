@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.core.model import Environment, Family, Kind
 from reconciler.core.status import FamilyState
-from reconciler.core.strips import UNMANAGED, Span
+from reconciler.core.strips import UNMANAGED, Span, Timeline
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock
 
@@ -209,7 +209,7 @@ def test_strips_are_drawn_by_any_thread_and_show_the_moment_they_were_read(
     strips, draw = asyncio.run(store.strips(at(0))), asyncio.run(store.undrawn_strips(at(0)))
     look(store, clock, 60, BTC="in-sync")
     with ThreadPoolExecutor() as aside:
-        assert aside.submit(draw).result() == strips
+        assert aside.submit(draw).result() == Timeline(strips)
     assert strips[BTC][-1] == Span("held", at(30), at(40))
 
 
@@ -230,7 +230,7 @@ def test_strips_are_read_in_pieces_with_a_pause_between_them(
     assert asyncio.run(store.strips(at(0))) == at_once
     draw = asyncio.run(store.undrawn_strips(at(0), pause))
     assert len(pauses) == 4, "seven turns, and one more of BTC that was there before it was read"
-    assert draw() == at_once, "what happens meanwhile is not shown"
+    assert draw() == Timeline(at_once), "what happens meanwhile is not shown"
 
 
 # -- bounds ---------------------------------------------------------------------------------------

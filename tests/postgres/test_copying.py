@@ -87,10 +87,12 @@ def told(tmp_path: Path, story: Story) -> None:
 async def seen(store: KeptAccount) -> list[object]:
     """Return all that the port tells of an account, without the ids, which are given anew."""
     snapshot = await store.snapshot()
-    attempts = [(one.family, one.setting, one.status, one.is_open) for one in await store.history(99)]
+    attempts = [
+        (one.family, one.setting, one.status, one.is_open) for one in (await store.history(99)).attempts
+    ]
     known = {family: type(one).__name__ for family, one in snapshot.known.items()}
     applied = {family: (one.setting, one.how, one.wall) for family, one in snapshot.applied.items()}
-    places = [one.id for one in await store.history(99)]
+    places = [one.id for one in (await store.history(99)).attempts]
     accepted = {
         family: [
             (one.setting, one.at, one.requested, sum(number <= one.attempt for number in places))
@@ -129,7 +131,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             slots = [await store.reserve(signed("6", ETH), assume_idle=True) for store in (here, there)]
             assert isinstance(slots[0], NotYet)
             assert slots[0] == slots[1]
-            assert len(await other.store.history(9)) == 1
+            assert len((await other.store.history(9)).attempts) == 1
 
     told(tmp_path, story)
 

@@ -86,7 +86,7 @@ def test_a_loss_is_recorded_once_and_every_account_of_the_user_id_is_told() -> N
             counted = "SELECT count(*) FROM mmp.attempts WHERE status = 'lost'"
             assert shared().ask(counted, ready_database()) == [(2 + 2,)]
             assert doubted(await one.known(ETH)), "a lost attempt of one name may be a write of the other"
-            assert [one.family for one in await one.store.history(10)] == [ETH, BTC]
+            assert [one.family for one in (await one.store.history(10)).attempts] == [ETH, BTC]
             assert (await one.store.snapshot()).open_attempts == ()
 
     play(story)

@@ -44,7 +44,7 @@ from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.core.retry import Rejection
 from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
-from reconciler.core.strips import Span
+from reconciler.core.strips import Span, Timeline
 from reconciler.core.target import DriftPolicy
 from reconciler.core.unkept import Unkept
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
@@ -226,7 +226,7 @@ def board_of(*accounts: Vitals, days: Sequence[str] = ("calm", "eventful", "youn
         families = list(one.desired.families)
         strips = {family: DAYS[days[place % len(days)]] for place, family in enumerate(families)}
         name = f"{one.desired.account}/{one.desired.environment.value}"
-        board.put(name, Watched(one, 30.0, strips=strips if days else {}))
+        board.put(name, Watched(one, 30.0, timeline=Timeline(strips if days else {})))
     return board
 
 
@@ -348,7 +348,7 @@ def large(count: int = 200, *, seed: int = 1, differing: float = 0.1, restless: 
         return board_of(one, days=("calm", "calm", "young"))
     board = board_of(one)
     flicker = day_of(*(((15, ("in-sync", "drifted", "frozen", None)[place % 4])) for place in range(96)))
-    board.put("main/live", Watched(one, 30.0, strips=dict.fromkeys(families, flicker)))
+    board.put("main/live", Watched(one, 30.0, timeline=Timeline(dict.fromkeys(families, flicker))))
     return board
 
 

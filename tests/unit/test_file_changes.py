@@ -75,7 +75,7 @@ def test_what_was_reserved_for_an_older_file_is_taken_back_and_the_newer_one_goe
     go(here, 3.0)
     assert [wanted for _, _, wanted in odd.sent] == [TIGHTER]
     assert odd.sent[0][0] < 1002.0, "none of the reservations before it counts"
-    *_, first = records = at_once(here.store.history(9))
+    *_, first = records = at_once(here.store.history(9)).attempts
     assert [record.code for record in records] == ["0", *["changed"] * times]
     assert (first.setting, first.status) == (B, AttemptStatus.NOT_SENT)
     assert first.message == "file or policy changed, or the machine was suspended, before it was sent"
@@ -98,7 +98,7 @@ def test_what_was_taken_back_counts_neither_against_the_rate_nor_as_a_try(
     go(here, 3.0)
     after, now = at_once(here.store.grounds()), here.clock.now()
     assert odd.sent == []
-    assert [record.code for record in at_once(here.store.history(9))] == ["changed"]
+    assert [record.code for record in at_once(here.store.history(9)).attempts] == ["changed"]
     assert dict(after.retries.tries) == {}
     ledgers = [replace(one.ledger, empty_since=None) for one in (before, after)]
     assert [earliest_slot(ledger, now, keep_free=1) for ledger in ledgers] == [now, now]
@@ -111,7 +111,7 @@ def test_a_file_rewritten_with_the_same_content_takes_nothing_back(monkeypatch: 
     while_reserving(monkeypatch, edit(here, B, "1"))
     go(here, 3.0)
     assert [wanted for _, _, wanted in odd.sent] == [B]
-    assert [record.code for record in at_once(here.store.history(9))] == ["0"]
+    assert [record.code for record in at_once(here.store.history(9)).attempts] == ["0"]
 
 
 # -- what changes while a connection opens -----------------------------------------------------------------

@@ -407,6 +407,7 @@ def test_a_history_of_nothing_is_a_document_too() -> None:
         "format": "mmp/history/1",
         "account": "main",
         "environment": "live",
+        "damaged": 0,
         "attempts": [],
         "overrides": [],
         "policies": [],

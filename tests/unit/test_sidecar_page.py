@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
-from reconciler.core.strips import Span
+from reconciler.core.model import Family
+from reconciler.core.strips import Span, Timeline
 from reconciler.errors import StateUnusable
 from reconciler.sidecar import routes
 from reconciler.sidecar.answers import Answer, Query
-from reconciler.sidecar.board import Strips
 from reconciler.sidecar.metrics import Metrics
 from reconciler.sidecar.routes import STRIPS_EVERY_S, Site
 from tests.unit.core_builders import BTC, NOW
 from tests.unit.watch_world import WALL, board, compared, fresh, having
 
-DAY: Mapping[str, Strips] = {
+DAY: Mapping[str, Mapping[Family, tuple[Span, ...]]] = {
     "main/live": {BTC: (Span("frozen", WALL - timedelta(hours=2), WALL - timedelta(hours=1)),)}
 }
 SHOWN = "frozen 1 h"
@@ -31,25 +31,22 @@ class State:
         self.asked = 0
         self.now = NOW
         self.broken: Exception | None = None
-        self.damaged: Exception | None = None
+        self.damaged = 0
         self.slow = False
         self.threads: list[int] = []
 
-    async def strips(self) -> Mapping[str, Callable[[], Strips]]:
+    async def strips(self) -> Mapping[str, Callable[[], Timeline]]:
         self.asked += 1
         self.threads.append(threading.get_ident())
         if self.slow:
             await asyncio.sleep(60)
         if self.broken is not None:
             raise self.broken
-        damaged = {} if self.damaged is None else {"first/live": partial(self.draw, {}, self.damaged)}
-        return damaged | {name: partial(self.draw, strips) for name, strips in DAY.items()}
+        return {name: partial(self.draw, spans) for name, spans in DAY.items()}
 
-    def draw(self, strips: Strips, problem: Exception | None = None) -> Strips:
+    def draw(self, spans: Mapping[Family, tuple[Span, ...]]) -> Timeline:
         self.threads.append(threading.get_ident())
-        if problem is not None:
-            raise problem
-        return strips
+        return Timeline(spans, self.damaged)
 
     def site(self) -> Site:
         shown = board(having(fresh(), compared()))
@@ -107,12 +104,13 @@ def test_strips_are_drawn_in_no_thread_that_answers_others() -> None:
     assert asking == threading.get_ident() != drawing
 
 
-def test_strips_of_one_account_that_turn_out_damaged_keep_back_no_other() -> None:
+def test_the_page_counts_the_damaged_records_that_it_leaves_out() -> None:
     state = State()
-    state.damaged = StateUnusable("state-damaged", "damaged", "")
-    answer = page(state.site())
-    assert answer.status == 200
-    assert SHOWN in answer.body.decode()
+    state.damaged = 3
+    text = page(state.site()).body.decode()
+    assert SHOWN in text
+    assert "3 damaged records are left out: see mmp state check." in text
+    assert "damaged" not in page(State().site()).body.decode()
 
 
 def test_a_slow_state_does_not_keep_the_page() -> None:

@@ -267,11 +267,10 @@ def with_a_broken_page(path: Path) -> None:
 
 def with_an_index_that_lost_a_row(path: Path) -> None:
     """Every page is readable, but the page of one index is that of another, empty one."""
-    db = sqlite3.connect(path)
+    db = sqlite._connect(str(path), "rw", 0.0)
     columns = db.execute("SELECT name, type FROM pragma_table_info('attempts')").fetchall()
-    blank = [1 if name == "id" else "" if kind == "TEXT" else 0 for name, kind in columns]
+    blank = [1 if name == "id" else "0" if kind == "TEXT" else 0 for name, kind in columns]
     db.execute(f"INSERT INTO attempts VALUES ({','.join('?' * len(blank))})", blank)
-    db.commit()
     roots = dict(db.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0").fetchall())
     db.close()
     image = bytearray(path.read_bytes())
@@ -550,5 +549,5 @@ def test_a_migration_that_fails_changes_nothing(made: Path, monkeypatch: pytest.
         patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
         with pytest.raises(StateUnusable) as refused:
             opened(made)
-    assert refused.value.code == "state-failed"
+    assert refused.value.code == "state-damaged"
     opened(made).close_now()

@@ -83,7 +83,7 @@ def test_two_requests_count_as_reserved_at_the_loss_and_every_family_is_doubted(
     assert world.doubted(ETH)
     snapshot = asyncio.run(world.store.snapshot())
     assert snapshot.open_attempts == ()
-    assert [one.family for one in asyncio.run(world.store.history(9))] == [BTC]
+    assert [one.family for one in asyncio.run(world.store.history(9)).attempts] == [BTC]
 
 
 def test_a_doubt_ends_by_a_read_that_shows_or_a_write_after_the_last_that_can_land(world: World) -> None:

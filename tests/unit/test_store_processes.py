@@ -189,7 +189,7 @@ def _check_against(path: str, now: float, told: str) -> int:
     steps = [line.split() for line in told.splitlines(keepends=True) if line.endswith("\n")]
     state = opened(path, LeapingClock(now + 5_000_000.0))
     store = asyncio.run(identified(state))
-    attempts = {attempt.id: attempt for attempt in asyncio.run(store.history(1_000_000))}
+    attempts = {attempt.id: attempt for attempt in asyncio.run(store.history(1_000_000)).attempts}
     for verb, attempt, number in steps:
         record = attempts[int(attempt)]
         assert record.setting == setting(number)

@@ -51,7 +51,7 @@ def test_a_sealed_row_is_believed_and_every_other_is_not() -> None:
     for column in IdentityRow._fields:
         with pytest.raises(RowDamaged) as refused:
             verified(good._replace(**{column: "x"}))
-        assert refused.value.place.startswith("identity row ")
+        assert str(refused.value).startswith("identity row ")
 
 
 def test_a_damaged_change_of_a_saved_plan_is_named_by_its_plan_and_family() -> None:

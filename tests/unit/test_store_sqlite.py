@@ -6,11 +6,13 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from reconciler.core.model import (
+    Accepting,
     Confirmed,
     Environment,
     Kind,
@@ -25,9 +27,11 @@ from reconciler.core.sharing import Replica
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved
+from reconciler.store import schema
 from reconciler.store.account import KeptAccount
 from reconciler.store.engine import Claim
 from reconciler.store.locks import StoreMisuse
+from reconciler.store.rows import AttemptRow, sealed
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
@@ -105,7 +109,7 @@ def fill(store: KeptAccount, clock: ScriptedClock) -> None:
 
 def test_history_tells_every_attempt_newest_first(store: KeptAccount, clock: ScriptedClock) -> None:
     fill(store, clock)
-    pending, applied = asyncio.run(store.history(10))
+    pending, applied = asyncio.run(store.history(10)).attempts
     assert applied == AttemptRecord(
         id=1,
         family=BTC,
@@ -138,7 +142,7 @@ def test_history_is_bounded_and_chosen_by_a_glob(
     store: KeptAccount, clock: ScriptedClock, limit: int, family: str, ids: list[int]
 ) -> None:
     fill(store, clock)
-    assert [attempt.id for attempt in asyncio.run(store.history(limit, family))] == ids
+    assert [attempt.id for attempt in asyncio.run(store.history(limit, family)).attempts] == ids
 
 
 def test_an_empty_state_has_an_empty_snapshot(state: SqliteState) -> None:
@@ -167,7 +171,7 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
             ETH: Uncertain(None, (doubt,)),
         },
         applied={BTC: AppliedRecord(setting("100"), How.APPLIED, 1, NOON + timedelta(seconds=START))},
-        open_attempts=tuple(asyncio.run(store.history(1))),
+        open_attempts=tuple(asyncio.run(store.history(1)).attempts),
         ledger=Ledger(sent=(Sent(1, START), Sent(2, START + 1 + LATEST_ARRIVAL_S))),
         live=LiveRecord(
             {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")},
@@ -187,7 +191,7 @@ def test_a_snapshot_for_another_kind_has_no_ledger(store: KeptAccount, state: Sq
     other = state.account("main", Environment.LIVE, Kind.SIMULATOR)
     told = asyncio.run(other.snapshot())
     assert (told.uid, told.ledger, told.known) == (UID, None, {})
-    assert (asyncio.run(other.known()), asyncio.run(other.history(10))) == ({}, [])
+    assert (asyncio.run(other.known()), asyncio.run(other.history(10)).attempts) == ({}, [])
 
 
 def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
@@ -236,12 +240,9 @@ TAMPERED = [
     ("applied", "how", "'adopted'", f"{UID}/live/BTC-USD"),
     ("applied", "attempt", "0", f"{UID}/live/BTC-USD"),
     ("applied", "family", "'BTC-USC'", f"{UID}/live/BTC-USC"),
-    ("live", "document", "'{}'", "main/live"),
     ("pauses", "reason", "''", f"{UID}/live/BTC-USD"),
     ("pauses", "qty_limit", "'2'", f"{UID}/live/BTC-USD"),
     ("files", "number", "9", f"{UID}/live/abc"),
-    ("presence", "until_wall", "from_wall || ' '", "1"),
-    ("turns", "state", "'drifted'", "1"),
 ]
 
 
@@ -264,6 +265,129 @@ def test_a_changed_row_is_not_believed_and_named(
     assert refused.value.code == "state-damaged"
     assert f"{table} row {row} " in refused.value.message
     assert refused.value.hint
+
+
+LEFT_OUT = [
+    ("live", "document", "'{}'", 0, 1, 0),
+    ("live", "read_wall", "CAST(x'ff' AS TEXT)", 0, 1, 0),
+    ("presence", "until_wall", "from_wall || ' '", 0, 0, 1),
+    ("turns", "state", "'drifted'", 0, 0, 1),
+    ("attempts", "message", "''", 1, 0, 0),
+    ("attempts", "message", "CAST(x'ff' AS TEXT)", 1, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "value", "history", "live", "timeline"), LEFT_OUT)
+def test_a_damaged_record_that_nothing_is_decided_by_is_left_out_and_counted(
+    store: KeptAccount,
+    path: str,
+    clock: ScriptedClock,
+    table: str,
+    column: str,
+    value: str,
+    history: int,
+    live: int,
+    timeline: int,
+) -> None:
+    write(store, "100.0", AttemptStatus.APPLIED)
+    clock.time += 60
+    fill(store, clock)
+    where = "id = 1" if table == "attempts" else "true"
+    database(store).execute("UPDATE attempts SET retired = 1 WHERE id = 1")
+    reseal_attempt(store)
+    database(store).execute(f"UPDATE {table} SET {column} = {value} WHERE {where}")
+    opened_by(store).close_now()
+    reader = copy_of(path, clock)
+    log = asyncio.run(reader.history(10))
+    assert (len(log.attempts), log.damaged) == (3 - history, history)
+    snapshot = asyncio.run(reader.snapshot())
+    assert (snapshot.live is None, snapshot.damaged) == (bool(live), live)
+    assert asyncio.run(reader.undrawn_strips(NOON))().damaged == timeline
+    opened_by(reader).close_now()
+
+
+def reseal_attempt(store: KeptAccount) -> None:
+    """Let the first attempt fit its checksum again, as a step of ours leaves it."""
+    db = database(store)
+    row = AttemptRow(*db.execute("SELECT * FROM attempts WHERE id = 1").fetchone())
+    db.execute("UPDATE attempts SET checksum = ? WHERE id = 1", (sealed(row).checksum,))
+
+
+@pytest.mark.parametrize("table", sorted(schema.DECIDING))
+def test_a_deciding_row_that_is_gone_is_missed_at_opening(
+    store: KeptAccount, path: str, clock: ScriptedClock, table: str
+) -> None:
+    fill_all(store, clock)
+    db = database(store)
+    named = (f"{table}_summed_at_delete",)
+    (of_delete,) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", named).fetchone()
+    db.execute(f"DROP TRIGGER {table}_summed_at_delete")
+    db.execute(f"DELETE FROM {table}" + (" WHERE id = 2" if table == "attempts" else ""))
+    db.execute(of_delete)
+    opened_by(store).close_now()
+    for opener in (open_existing, partial(open_state, lock_timeout_s=0.0)):
+        with pytest.raises(StateUnusable) as refused:
+            opener(path, clock=clock, boot="boot-1")
+        assert refused.value.code == "state-damaged"
+        assert f"records of User ID {UID} (okx, live) are missing or were replaced" in refused.value.message
+
+
+def fill_all(store: KeptAccount, clock: ScriptedClock) -> None:
+    """Leave a row in each table that decides."""
+    fill(store, clock)
+    asyncio.run(store.record_policy("a" * 64, "mmp-policy.yaml", "version: 1\n"))
+    asyncio.run(store.record_override(BTC, refusal="disable", reason="agreed"))
+    accepting = Accepting(setting("8"), "sha256:1", "")
+    clock.time += 60
+    slot = asyncio.run(store.reserve(signed("8", BTC), assume_idle=True, accepting=accepting))
+    assert isinstance(slot, Reserved)
+    store.apply_plan("plan-1", {BTC: setting("8")})
+    asyncio.run(store.record_in_force([BTC]))
+
+
+def test_another_program_cannot_write_to_a_deciding_table(
+    store: KeptAccount, path: str, clock: ScriptedClock
+) -> None:
+    fill(store, clock)
+    theirs = sqlite3.connect(path)
+    with pytest.raises(sqlite3.OperationalError, match="mmp_combine"):
+        theirs.execute("DELETE FROM pauses")
+    theirs.close()
+
+
+def test_an_id_is_never_given_twice_whatever_became_of_the_counter(
+    store: KeptAccount, path: str, clock: ScriptedClock
+) -> None:
+    fill(store, clock)
+    database(store).execute("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'attempts'")
+    opened_by(store).close_now()
+    with pytest.raises(StateUnusable, match="the newest id of attempts is not on record"):
+        open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+
+
+def test_text_that_is_not_utf8_is_damage_wherever_it_is(
+    store: KeptAccount, path: str, clock: ScriptedClock
+) -> None:
+    fill(store, clock)
+    database(store).execute("UPDATE row_sums SET sum = CAST(x'ff' AS TEXT)")
+    opened_by(store).close_now()
+    with pytest.raises(StateUnusable) as refused:
+        open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    assert refused.value.code == "state-damaged"
+
+
+def test_damage_leaves_no_trace_in_the_watch_that_comes_after(
+    store: KeptAccount, clock: ScriptedClock
+) -> None:
+    fill(store, clock)
+    database(store).execute("UPDATE presence SET until_wall = 'x'")
+    database(store).execute("UPDATE turns SET state = 'x'")
+    clock.time += 10
+    asyncio.run(store.record_states({BTC: "in-sync"}))
+    clock.time += 10
+    timeline = asyncio.run(store.undrawn_strips(NOON))()
+    assert timeline.damaged == 2
+    assert timeline.spans[BTC][-1].state == "in-sync"
 
 
 def test_a_step_that_meets_damage_changes_nothing(store: KeptAccount, clock: ScriptedClock) -> None:

@@ -66,7 +66,7 @@ def told(address: Address, error: Exception) -> MmpError:
     place, said = f"the state {address.shown}", _said(address, error)
     match error:
         case RowDamaged():
-            return _damaged(f"{place} is damaged: {error.place} does not fit its check")
+            return _damaged(f"{place} is damaged: {error}")
         case pg.DataCorrupted() | pg.IndexCorrupted():
             return _damaged(f"{place} is damaged: {said}")
         case pg.ReadOnlySqlTransaction() | pg.FeatureNotSupported():

@@ -47,7 +47,7 @@ _FIRST: Migration = (
     )""",
     """CREATE TABLE mmp.state (
         checksum text NOT NULL,
-        id text PRIMARY KEY,
+        state_id text PRIMARY KEY,
         moved_to text NOT NULL,
         moved_to_id text NOT NULL,
         moved_wall text NOT NULL

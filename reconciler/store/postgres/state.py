@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import lru_cache
 
 from reconciler.core.loss import HistorySight, may_have_lost
 from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.records import StateCheck
 from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.ports import Clock
@@ -25,13 +26,13 @@ from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement, Transaction
-from reconciler.store.postgres.failures import remade
 from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.questions import Question, Value, budget_key
 from reconciler.store.registry import StateRegistry
 from reconciler.store.rows import TABLES
 from reconciler.store.tables import Tables
+from reconciler.store.verification import check_rows
 
 _HISTORY = " ".join(
     (
@@ -164,6 +165,11 @@ class PostgresState:
         """Return the leases as ``replica`` sees them, over a connection of their own."""
         return Leases(Connections(self._connections.address), replica)
 
+    async def check(self) -> StateCheck:
+        """Verify every row of all accounts, as of one moment."""
+        async with self.reading(None) as tables:
+            return await check_rows(tables)
+
     async def owner(self, name: str, /) -> Replica | None:
         """Return the living replica that keeps the account with this lock."""
         async with self._connections.transaction(Mode.READ) as transaction:
@@ -175,10 +181,6 @@ class PostgresState:
         if self.registry is not None:
             self.registry.close()
         await self._connections.close()
-
-    def telling_damage(self) -> AbstractContextManager[None]:
-        """Turn what a row's check says into StateUnusable."""
-        return remade(self._connections.address)
 
     @asynccontextmanager
     async def reading(self, budget: Budget | None, /, *only: Question) -> AsyncIterator[Tables]:
