@@ -16,7 +16,7 @@ import pytest
 from reconciler.core.model import Environment, Kind
 from reconciler.core.records import Holder
 from reconciler.errors import StateRefused, StateUnusable
-from reconciler.store import access, files, locks, schema
+from reconciler.store import access, files, locks, schema, sqlite
 from reconciler.store.locks import FileLocks
 from reconciler.store.schema import APPLICATION_ID
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
