@@ -32,7 +32,7 @@ from reconciler.report.doctor import Checkup
 from reconciler.report.words import count, families
 from reconciler.store import mounts
 from reconciler.store.access import group_of
-from reconciler.store.files import WRITE_THERE
+from reconciler.store.files import WRITE_THERE, trouble_beside
 
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
 """What is asked of the exchange, in this order; what fails leaves the rest unchecked."""
@@ -230,7 +230,7 @@ async def _refuse_unwritable(place: StatePlace) -> None:
 
 
 def _refuse_unwritable_file(place: Path, allow_filesystems: Collection[str]) -> None:
-    """Raise StateUnusable unless a state file, and files beside it, could be written; tries nothing."""
+    """Raise MmpError unless a state file, and files beside it, could be written; leaves no trace."""
     real = os.path.realpath(place)
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     for path in _must_be_writable(Path(real)):
@@ -240,6 +240,9 @@ def _refuse_unwritable_file(place: Path, allow_filesystems: Collection[str]) -> 
                 f"the state {place} cannot be written: no right to write {path}",
                 WRITE_THERE,
             )
+    *_, folder = _must_be_writable(Path(real))
+    if (trouble := trouble_beside(str(folder / Path(real).name))) is not None:
+        raise trouble
 
 
 def _must_be_writable(path: Path) -> Iterator[Path]:

@@ -227,19 +227,20 @@ def disk_failed(path: str, said: str) -> StateUnavailable:
     return StateUnavailable("state-io-error", f"the disk of the state {path} failed: {said}", hint)
 
 
-def is_full(path: str) -> bool:
-    """Tell whether the file system of ``path`` has no room for what SQLite keeps beside a state.
+def trouble_beside(path: str) -> StateUnavailable | None:
+    """Return why no file can be made beside a state for now; None where one can, or rights are missing.
 
-    SQLite says that such a file cannot be opened, and not why. So this is tried with a file that is gone
-    afterwards: only that counts a quota, what is reserved for root, and inodes.
+    SQLite says that a file cannot be opened, and not why. So this is tried with a file that is gone
+    afterwards: only that counts a quota, what is reserved for root, inodes and open files.
     """
     from tempfile import TemporaryFile
 
     try:
         with TemporaryFile(dir=os.path.dirname(path), buffering=0) as file:
-            return file.write(bytes(NEEDED_BYTES)) < NEEDED_BYTES
+            written = file.write(bytes(NEEDED_BYTES))
     except OSError as error:
-        return error.errno in _FULL
+        return _passing(path, error)
+    return disk_full(path) if written < NEEDED_BYTES else None
 
 
 def _make_directory(directory: str, path: str, mode: int = access.DIRECTORY_MODE) -> None:

@@ -70,7 +70,7 @@ is where a busy file shows."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _NOT_OPENED = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
-"""What SQLite says also when a file beside the state cannot be made for lack of space."""
+"""What SQLite says also when a file beside the state cannot be made, for lack of space or descriptors."""
 
 NOT_TEXT = "a text in it is not UTF-8"
 
@@ -134,9 +134,10 @@ async def open_waiting(
 ) -> SqliteState:
     """Open the state as ``open_state`` does, waiting for one that is busy up to the lock timeout.
 
-    Nothing is blocked meanwhile. Raises StateUnusable, StateUnavailable.
+    It waits at least as long as a transaction does, and nothing is blocked meanwhile. Raises StateUnusable,
+    StateUnavailable.
     """
-    deadline = clock.now() + lock_timeout_s
+    deadline = clock.now() + max(lock_timeout_s, BUSY_WAIT_S)
     while True:
         try:
             return open_state(
@@ -594,9 +595,11 @@ def _told(path: str, error: sqlite3.DatabaseError) -> MmpError:
     if code in _BUSY:
         message = f"the state {path} was kept busy for {BUSY_WAIT_S:g} s by another process"
         return StateUnavailable(BUSY, message, "see what has it open (fuser, lsof) and try again")
-    if code == sqlite3.SQLITE_FULL or (code in _NOT_OPENED and files.is_full(path)):
-        return files.disk_full(path)
+    if code in _NOT_OPENED and (trouble := files.trouble_beside(path)) is not None:
+        return trouble
     match code:
+        case sqlite3.SQLITE_FULL:
+            return files.disk_full(path)
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return files.broken(path, str(error))
         case code if code in _ONLY_BY_DAMAGE:

@@ -82,6 +82,9 @@ def test_a_disk_that_is_full_at_the_start_is_waited_out(desk: Desk, exchange: Ex
     desk.state.rename(desk.folder / "made.db")
     ended = desk.start("apply", "--yes", under=on_a_small_disk(desk, FULL_AT_ONCE)).wait()
     assert (ended.status, ended.error_code) == (1, "state-disk-full")
+    doctor = desk.start("doctor", under=on_a_small_disk(desk, FULL_AT_ONCE)).wait()
+    assert doctor.status == 1
+    assert "no space left for the state" in doctor.stdout
     run = started(desk, *RUN, under=on_a_small_disk(desk, FULL_AT_ONCE))
     assert run.process.wait_for_log("state cannot be used", 30.0)["code"] == "state-disk-full"
     assert run.ask("/livez")[0] == 200

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
+import resource
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -151,6 +153,14 @@ def test_a_busy_file_is_waited_for_at_the_start_up_to_the_lock_timeout(path: str
     with pytest.raises(StateUnavailable) as refused:
         asyncio.run(open_waiting(path, clock=ScriptedClock(), boot="boot-1", lock_timeout_s=2.0))
     assert refused.value.code == "state-busy"
+    patient = ScriptedClock(START)
+    with pytest.raises(StateUnavailable):
+        asyncio.run(open_waiting(path, clock=patient, boot="boot-1", lock_timeout_s=30.0))
+    assert patient.time == START + 30.0
+    hasty = ScriptedClock(START)
+    with pytest.raises(StateUnavailable):
+        asyncio.run(open_waiting(path, clock=hasty, boot="boot-1", lock_timeout_s=0.0))
+    assert hasty.time == START + sqlite.BUSY_WAIT_S
     holder.let_go()
 
 
@@ -567,6 +577,30 @@ def test_what_the_system_says_is_what_passes_or_what_is_denied(
     ):
         assert (told.code, type(told)) == (code or denied, kind)
         assert told.hint
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_SHMSIZE])
+def test_a_process_without_a_descriptor_left_lacks_nothing_but_that(path: str, code: int) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    sqlite._told(path, failure(code))  # what it imports is there
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        told = sqlite._told(path, failure(code))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert told.code == "state-unavailable"
+    assert "Too many open files" in told.message
+
+
+def test_a_disk_that_takes_a_part_of_what_is_needed_is_full(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AlmostFull(io.BytesIO):
+        def write(self, _: object) -> int:
+            return files.NEEDED_BYTES - 1
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: AlmostFull())
+    assert sqlite._told(path, failure(sqlite3.SQLITE_CANTOPEN)).code == "state-disk-full"
 
 
 def test_a_state_that_cannot_be_made_on_a_full_disk_may_be_made_later(
