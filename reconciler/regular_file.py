@@ -1,7 +1,8 @@
 """Opens files whose path the user gives: settings, policies, documents and secrets.
 
 To open a named pipe is to wait until another process writes to it, and a device may never end. So a file is
-opened without waiting, and anything but a regular file is refused. Symbolic links are followed.
+opened without waiting, and anything but a regular file is refused. Symbolic links are followed, but no file
+of the kernel's own file systems is read: one shows a process's environment, another one never ends.
 """
 
 from __future__ import annotations
@@ -9,16 +10,36 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 
 HINT = "name a regular file; to use what another program writes, save it to a file first"
 """What to do about NotRegularFile."""
 
 
-class NotRegularFile(OSError):
-    """What is at the path is not a regular file: a named pipe, a socket or a device."""
+_OF_THE_KERNEL = frozenset(
+    {
+        0x9FA0,  # proc
+        0x62656572,  # sysfs
+        0x64626720,  # debugfs
+        0x74726163,  # tracefs
+        0x73636673,  # securityfs
+        0x27E0EB,  # cgroup
+        0x63677270,  # cgroup2
+        0x62656570,  # configfs
+        0xCAFE4A11,  # bpf
+    }
+)
+"""Types of file systems, as statfs(2) names them, whose files the kernel makes up while they are read."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(errno.EINVAL, "it is not a regular file", path)
+_STATFS_BYTES = 256
+"""More than the structure that fstatfs fills has on any machine; its first word is the type."""
+
+
+class NotRegularFile(OSError):
+    """What is at the path is no regular file of a disk: a named pipe, a socket, a device or the like."""
+
+    def __init__(self, path: str, why: str = "it is not a regular file") -> None:
+        super().__init__(errno.EINVAL, why, path)
 
 
 def read_regular(path: str, limit: int) -> bytes:
@@ -43,7 +64,21 @@ def read_with_status(path: str, limit: int) -> tuple[os.stat_result, bytes]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(status.st_mode):
             raise NotRegularFile(path)
+        if _is_of_the_kernel(descriptor):
+            raise NotRegularFile(path, "it is a file of the kernel's own, as in /proc and /sys")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return status, file.read(limit)
     finally:
         os.close(descriptor)
+
+
+def _is_of_the_kernel(descriptor: int) -> bool:
+    """Tell whether an open file is on a file system whose files the kernel makes up."""
+    if sys.platform != "linux":
+        return False
+    import ctypes  # late: it is needed only where a file is read
+
+    found = ctypes.create_string_buffer(_STATFS_BYTES)
+    if ctypes.CDLL(None).fstatfs(descriptor, found) != 0:
+        return False
+    return ctypes.c_ulong.from_buffer(found).value & 0xFFFFFFFF in _OF_THE_KERNEL

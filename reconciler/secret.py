@@ -4,13 +4,52 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn, final
 
 MASK = "***"
 
 _ADDRESS = re.compile(r"[^\s'\"(]*(?:://|:[^\s'\"@]*@)[^\s'\")]*")
 """What has the form of an address with a scheme, or of ``user:password@host`` without one."""
+
+
+MIN_MASKED_CHARS = 6
+"""Shorter values are not looked for: they would be found everywhere, and OKX has none."""
+
+_configured: list[str] = []
+"""What this process was given to keep; longest first, so that nothing is left of one within another."""
+
+
+def configure(secrets: Iterable[str]) -> None:
+    """Look for these secrets from now on, instead of those before."""
+    del _configured[:]
+    remember(secrets)
+
+
+def remember(secrets: Iterable[str]) -> None:
+    """Look for these secrets as well."""
+    found = {secret for secret in secrets if len(secret) >= MIN_MASKED_CHARS} | {*_configured}
+    _configured[:] = sorted(found, key=lambda secret: (-len(secret), secret))
+
+
+def has_secret(text: str) -> bool:
+    """Tell whether a configured secret is in ``text``, in whatever case."""
+    folded = text.casefold()
+    return any(secret.casefold() in folded for secret in _configured)
+
+
+def masked(text: str) -> str:
+    """Return ``text`` with each configured secret as ``***``."""
+    return _replaced(text, lambda _: MASK) if has_secret(text) else text
+
+
+def blanked(text: str) -> str:
+    """Return ``text`` with each character of a configured secret as ``*``: places in it stay the same."""
+    return _replaced(text, lambda found: "*" * len(found[0])) if has_secret(text) else text
+
+
+def _replaced(text: str, by: Callable[[re.Match[str]], str]) -> str:
+    return re.sub("|".join(map(re.escape, _configured)), by, text, flags=re.IGNORECASE)
 
 
 def without_addresses(text: str) -> str:

@@ -18,6 +18,7 @@ from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import PostgresUrl, StatePlace
 from reconciler.cli.stopping import Stop
 from reconciler.cli.turns import LONGEST_WAIT_S, Turns
+from reconciler.configured_secrets import configured_secrets
 from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
@@ -36,6 +37,7 @@ from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
 from reconciler.reconcile import Options
+from reconciler.secret import remember
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.target import Target
 
@@ -274,6 +276,7 @@ class WatchedKey:
 
     def read(self) -> Credentials | str:
         """Return the key as it is now, or what is wrong with it."""
+        remember(configured_secrets(os.environ))
         try:
             return load_credentials(self._prefix, os.environ)
         except AccountProblem as problem:

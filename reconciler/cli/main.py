@@ -26,9 +26,10 @@ from reconciler.cli.output import (
     take_stderr,
     wanted,
 )
+from reconciler.configured_secrets import configured_secrets
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.process_signals import SIGNALS
-from reconciler.secret import without_addresses, without_arguments
+from reconciler.secret import configure, without_addresses, without_arguments
 
 VERBS = {
     "init": "Write a commented starter file.",
@@ -119,6 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. Never returns."""
     argv = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
+    configure(configured_secrets(os.environ, wanted("--state", argv, os.environ.get("MMP_STATE", ""))))
     last_wait_s = LAST_WAIT_S if NOT_HELD_UP & set(argv[:1]) else None
     stderr = take_stderr(waits_for_reader=last_wait_s is None)
     if stderr is not None:

@@ -16,6 +16,7 @@ from reconciler.background_writer import LAST_WAIT_S, MAX_LOG_BYTES, BackgroundT
 from reconciler.core.problems import Problem, json_text, printable
 from reconciler.errors import MmpError
 from reconciler.report.tone import Paint, Tone, ansi, plain
+from reconciler.secret import masked
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class Output:
 
     def point_out(self, problem: Problem) -> None:
         """Write what is wrong with a file to stderr, as one line."""
-        place, message = f"{printable(problem.path)}:{problem.line}", printable(problem.message)
+        place, message = f"{printable(problem.path)}:{problem.line}", printable(masked(problem.message))
         if self.told.json_lines:
             _log_line(problem.severity.value, message, code=problem.code, at=place)
             return
@@ -94,7 +95,7 @@ class Output:
         ``warning``: it does not end the command.
         """
         level, tone = ("warning", Tone.WARN) if warning else ("error", Tone.BAD)
-        message, hint = printable(problem.message), printable(problem.hint)
+        message, hint = printable(masked(problem.message)), printable(masked(problem.hint))
         if self.told.json_lines:
             exchange = {"exchange": "SIMULATOR"} if self.told.simulator else {}
             _log_line(level, message, code=problem.code, hint=hint or None, **exchange)
@@ -250,8 +251,8 @@ def _problems_document(problems: Sequence[MmpError]) -> dict[str, Any]:
                 "path": problem.path,
                 "line": 1 if problem.path else None,
                 "column": 1 if problem.path else None,
-                "message": problem.message,
-                "hint": problem.hint or None,
+                "message": masked(problem.message),
+                "hint": masked(problem.hint) or None,
             }
             for problem in problems
         ],

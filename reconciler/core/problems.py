@@ -18,6 +18,12 @@ from unicodedata import category
 MAX_SHOWN = 60
 """Characters of a user's value repeated in a message; a whole file as one value must not be."""
 
+MAX_PROBLEMS = 100
+"""Problems collected of one file: nobody corrects more at a time, and a file may have half a million."""
+
+MAX_MESSAGE_CHARS = 400
+"""Bound on a message and on a hint; those of a file that is merely wrong are far shorter."""
+
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 """How Python keeps the bytes of a file name that are no UTF-8; no document can hold them."""
 
@@ -81,9 +87,12 @@ class Code(StrEnum):
     POLICY_UNMATCHED = "policy-unmatched"
     POLICY_FLOOR = "policy-floor"
     POLICY_MISSING = "policy-missing"
+    MORE_PROBLEMS = "more-problems"
 
 
-WARNINGS = frozenset({Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_FLOOR, Code.POLICY_UNMATCHED})
+WARNINGS = frozenset(
+    {Code.BARE_ZERO, Code.SHORT_INTERVAL, Code.POLICY_FLOOR, Code.POLICY_UNMATCHED, Code.MORE_PROBLEMS}
+)
 """The codes that do not refuse a file; every other one does."""
 
 
@@ -122,7 +131,51 @@ def problem(
 ) -> Problem:
     """Return a problem of ``code`` with the severity that code always has."""
     severity = Severity.WARNING if code in WARNINGS else Severity.ERROR
-    return Problem(code, severity, path, line, column, message, hint)
+    return Problem(code, severity, path, line, column, _bounded(message), _bounded(hint))
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+class Collected:
+    """The problems of one file as they are found, each once: at most MAX_PROBLEMS, errors before warnings.
+
+    Once it ``is_full``, the file is refused whatever else is found, so whoever looks for more should stop.
+    """
+
+    def __init__(self, problems: Iterable[Problem] = ()) -> None:
+        self._errors: dict[Problem, None] = {}
+        self._warnings: dict[Problem, None] = {}
+        self._has_more = False
+        for each in problems:
+            self.add(each)
+
+    def is_full(self) -> bool:
+        """Tell whether more errors were found than are told."""
+        return self._has_more and len(self._errors) == MAX_PROBLEMS
+
+    def add(self, found: Problem) -> None:
+        """Take one more; what is beyond the bound is only known to be there."""
+        kind = self._errors if found.is_error else self._warnings
+        if found.code is Code.MORE_PROBLEMS or (len(kind) == MAX_PROBLEMS and found not in kind):
+            self._has_more = True
+        else:
+            kind[found] = None
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return what was found, from top to bottom; the last one says so where there are more."""
+        kept = [*self._errors, *self._warnings][:MAX_PROBLEMS]
+        kept.sort(key=lambda each: (each.line, each.column, each.code, each.message))
+        if not self._has_more and len(self._errors) + len(self._warnings) <= MAX_PROBLEMS:
+            return tuple(kept)
+        last = kept[-1]
+        more = f"and more: only {MAX_PROBLEMS} problems of a file are listed"
+        hint = "correct these first, then run mmp validate again"
+        return (
+            *kept,
+            problem(Code.MORE_PROBLEMS, last.path, more, hint, line=last.line, column=last.column),
+        )
 
 
 def any_error(problems: Iterable[Problem]) -> bool:
@@ -199,8 +252,9 @@ CATALOGUE: dict[Code, Explanation] = {
         "Restore the file from version control.",
     ),
     Code.TOO_LARGE: Explanation(
-        "The file is larger than 1 MiB",
-        "No desired settings need that much; 10,000 families fit with room to spare.",
+        "The file is larger than 1 MiB, or has too many values",
+        "No desired settings need that much; 10,000 families fit with room to spare. More than 120,000 "
+        "keys, values and lists are not read either.",
         "Check that the right file was named.",
     ),
     Code.NOT_UTF8: Explanation(
@@ -460,6 +514,12 @@ CATALOGUE: dict[Code, Explanation] = {
         "disable are refused; the rules on record judge the others. mmp apply sends those, then exits 4.",
         "Restore the file or name it with --policy. To give the policy up: mmp apply or mmp run with "
         '--no-policy SHA256 --reason "…"; the message has the hash.',
+    ),
+    Code.MORE_PROBLEMS: Explanation(
+        "There are more problems (warning)",
+        "At most 100 problems of a file are listed, errors first. After so many errors the rest of the "
+        "file is not looked at.",
+        "Correct what is listed, then run mmp validate again.",
     ),
 }
 """Every code, explained; the documentation shows this table."""

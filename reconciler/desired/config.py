@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from reconciler.core.model import Environment
-from reconciler.core.problems import Code, Problem, printable, problem
+from reconciler.core.problems import Code, Collected, Problem, printable, problem
 from reconciler.desired.nodes import MAX_BYTES
 from reconciler.desired.reader import Reading, read_config
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
@@ -124,8 +124,9 @@ def _one_file_an_account(readings: Sequence[Reading]) -> Iterator[Reading]:
 
 
 def _refused(reading: Reading, other: str) -> Reading:
-    problems = sorted((*reading.problems, taken(reading, other)), key=lambda each: (each.line, each.column))
-    return replace(reading, desired=None, problems=tuple(problems))
+    return replace(
+        reading, desired=None, problems=Collected((taken(reading, other), *reading.problems)).problems()
+    )
 
 
 def taken(reading: Reading, other: str) -> Problem:

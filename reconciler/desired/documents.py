@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Any, NoReturn
 
-from reconciler.core.problems import MAX_SHOWN, printable
+from reconciler.core.problems import MAX_PROBLEMS, MAX_SHOWN, printable
 from reconciler.errors import InvalidInput
 from reconciler.schema_files import load_schema
+from reconciler.secret import has_secret
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 """A plan of 10,000 changed families, written for people, takes 5.5 MiB."""
@@ -28,6 +30,19 @@ def read_document(content: bytes, source: str, *kinds: str) -> dict[str, Any]:
     The schema is that of the first kind. ``source`` names it in messages. Raises InvalidInput:
     ``<kind>-too-large``, ``-not-json``, ``-foreign`` (another format), ``-too-new``, ``-malformed``.
     """
+    try:
+        return _read(content, source, kinds)
+    except InvalidInput as refused:
+        if has_secret(content.decode("utf-8", "replace")):
+            raise InvalidInput(
+                refused.code,
+                f"{source} is refused; nothing of it is quoted, because a configured secret is in it",
+                "remove the secret from the file, and replace the key",
+            ) from None
+        raise
+
+
+def _read(content: bytes, source: str, kinds: tuple[str, ...]) -> dict[str, Any]:
     kind = kinds[0]
     if len(content) > MAX_DOCUMENT_BYTES:
         raise _refused(kind, "too-large", source, f"is larger than {MAX_DOCUMENT_BYTES >> 20} MiB")
@@ -60,7 +75,8 @@ def _check_schema(document: object, source: str, kind: str) -> None:
     from jsonschema.exceptions import best_match  # late: it costs more than all the rest
     from jsonschema.validators import Draft202012Validator
 
-    error = best_match(Draft202012Validator(load_schema(kind)).iter_errors(document))
+    errors = Draft202012Validator(load_schema(kind)).iter_errors(document)
+    error = best_match(islice(errors, MAX_PROBLEMS))
     if error is not None:
         place = "".join(
             f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path

@@ -17,6 +17,9 @@ from reconciler.desired.values import Complaint, Interval, read_interval, read_q
 from reconciler.desired.wording import field_surprise, null_value
 from reconciler.desired.yaml11 import Surprise, resolve
 
+MOST_UNKNOWN = 20
+"""Unknown keys of one table that are compared with the fields; beyond, any of them may be meant."""
+
 FIELD_NAMES = frozenset(each.value for each in Field)
 
 
@@ -54,9 +57,11 @@ def read_fields(table: Table) -> Fields:
 
     An unknown key that looks like a slip of a field makes that field broken, not missing.
     """
-    values: dict[Field, Value] = {} if table.whole else dict(ALL_BROKEN.values)
+    unknown = [key for key in table.entries if key not in FIELD_NAMES]
+    is_readable = table.whole and len(unknown) <= MOST_UNKNOWN
+    values: dict[Field, Value] = {} if is_readable else dict(ALL_BROKEN.values)
     complaints: list[tuple[Field, Place, Complaint]] = []
-    for key in table.entries.keys() - FIELD_NAMES:
+    for key in unknown[:MOST_UNKNOWN]:
         if meant := nearest_key(key, Field):
             values[Field(meant)] = Broken.BROKEN
     for name in Field:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from reconciler.core.problems import Code, Problem, printable, problem, shown
+from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, printable, problem, shown
 from reconciler.desired.yaml11 import is_text
 
 MAX_BYTES = 1024 * 1024
@@ -23,6 +23,9 @@ MAX_BYTES = 1024 * 1024
 
 MAX_DEPTH = 16
 """Levels of nesting; the formats have at most five, and walking them recurses."""
+
+MAX_NODES = 120_000
+"""Keys, values, lists and mappings of a file; 10,000 families with all of their fields have 80,000."""
 
 MAX_BAD_CHARACTERS = 20
 """Bad characters reported of one file: a binary file has a million of them."""
@@ -127,6 +130,8 @@ def read_nodes(content: bytes, path: str) -> Tree:
     except yaml.YAMLError as error:
         builder.problems.append(_syntax_problem(error, text, path))
         root = None
+    except _Enough:
+        root = None
     return Tree(text, root, tuple(builder.problems))
 
 
@@ -148,6 +153,10 @@ class _Open:
         )
 
 
+class _Enough(Exception):
+    """More problems were met than are told: the rest of the file is not looked at."""
+
+
 class _Builder:
     """Builds the tree from events, collecting problems as they are met."""
 
@@ -156,12 +165,23 @@ class _Builder:
         self.problems: list[Problem] = []
         self._open: list[_Open] = []
         self._tainted: list[bool] = []
+        self._nodes = 0
         self._root: Node | None = None
 
     def build(self, text: str) -> Node | None:
-        """Return the first document's root, or None when there is none or reading had to end."""
+        """Return the first document's root, or None when there is none or reading had to end.
+
+        Raises _Enough after more problems than are told.
+        """
         documents = 0
         for event in yaml.parse(text, Loader=_LOADER):
+            self._nodes += 1
+            if self._nodes > MAX_NODES:
+                hint = "check that the right file was named"
+                self._complain(
+                    Code.TOO_LARGE, _place(event), f"more than {MAX_NODES:,} keys and values", hint
+                )
+                return None
             if isinstance(event, yaml.ScalarEvent):
                 self._add(self._scalar(event))
             elif isinstance(event, yaml.CollectionStartEvent):
@@ -194,9 +214,7 @@ class _Builder:
     def _alias(self, event: yaml.AliasEvent) -> Node:
         at = _place(event)
         hint = "write the value out, or use defaults for what families have in common"
-        self._complain(
-            Code.YAML_ANCHOR, at, f"the alias {printable(f'*{event.anchor}')} is not allowed", hint
-        )
+        self._complain(Code.YAML_ANCHOR, at, f"the alias {_named('*', event.anchor)} is not allowed", hint)
         return Opaque(at)
 
     def _start(self, event: yaml.CollectionStartEvent) -> None:
@@ -254,7 +272,7 @@ class _Builder:
         if event.anchor is not None:
             hint = "remove it; what families have in common goes under defaults"
             self._complain(
-                Code.YAML_ANCHOR, at, f"the anchor {printable(f'&{event.anchor}')} is not allowed", hint
+                Code.YAML_ANCHOR, at, f"the anchor {_named('&', event.anchor)} is not allowed", hint
             )
         tag = getattr(event, "tag", None)
         if tag is not None:
@@ -280,6 +298,13 @@ class _Builder:
 
     def _complain(self, code: Code, at: Place, message: str, hint: str = "") -> None:
         self.problems.append(problem(code, self.path, message, hint, line=at.line, column=at.column))
+        if len(self.problems) > MAX_PROBLEMS:
+            raise _Enough
+
+
+def _named(sign: str, name: str | None) -> str:
+    """Return an anchor or alias as it was written, cut as any value is."""
+    return sign + shown(name or "")[1:-1]
 
 
 def _place(event: yaml.Event) -> Place:

@@ -14,17 +14,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any, TypeVar, assert_never
 
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, interval_text
 from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, plainly
-from reconciler.core.problems import Code, Problem, any_error, printable, problem, shown
+from reconciler.core.problems import Code, Collected, Problem, any_error, printable, problem, shown
 from reconciler.desired.config import POLICY_NAMES, unreadable
 from reconciler.desired.nodes import MAX_BYTES, Node, Opaque, Place, Scalar, Sequence, Table, read_nodes
 from reconciler.desired.policy_values import Value, bad_family, example_of, reader_of
 from reconciler.desired.shape import Fault, Path, fault_place, faults, node_at, place_of, to_document
 from reconciler.desired.suggest import nearest_key
+from reconciler.desired.unquoted import unquoted
 from reconciler.desired.values import Complaint
 from reconciler.desired.wording import null_value, surprise_complaint
 from reconciler.desired.yaml11 import Surprise, resolve
@@ -94,16 +96,25 @@ def load_policy(path: str, read: Callable[[bytes, str], PolicyReading] | None = 
 
 def read_policy(content: bytes, path: str) -> PolicyReading:
     """Read one policy's ``content``; ``path`` names it in problems. Never raises for content."""
+    reading = _read(content, path)
+    text, problems = unquoted(reading.text, reading.problems)
+    return replace(reading, text=text, problems=problems)
+
+
+def _read(content: bytes, path: str) -> PolicyReading:
     tree = read_nodes(content, path)
-    problems = [_in_words_of_a_policy(each) for each in tree.problems]
+    collected = Collected(_in_words_of_a_policy(each) for each in tree.problems)
     if tree.root is None or isinstance(tree.root, Opaque):
-        return PolicyReading(path, tree.text, None, _sorted(problems))
-    values, found = _read_values(tree.root)
-    found += [*_crossed(tree.root, values), *_twice(tree.root, values)]
-    found += _schema_findings(tree.root, found)
-    problems += [_problem(each, path) for each in dict.fromkeys(found)]
+        return PolicyReading(path, tree.text, None, collected.problems())
+    values: dict[Path, Value] = {}
+    explained: set[Path | None] = set()
+    for each in _findings(tree.root, values, explained):
+        collected.add(_problem(each, path))
+        if collected.is_full():
+            break
+    problems = collected.problems()
     policy = None if any_error(problems) else _policy(values, path, content)
-    return PolicyReading(path, tree.text, policy, _sorted(problems))
+    return PolicyReading(path, tree.text, policy, problems)
 
 
 def recorded_policy(sha256: str, path: str, document: str) -> Policy | None:
@@ -128,9 +139,15 @@ Values = Mapping[Path, Value]
 """The single values of the file that hold, by where they are."""
 
 
-def _read_values(root: Node) -> tuple[dict[Path, Value], list[_Found]]:
-    values: dict[Path, Value] = {}
-    found: list[_Found] = []
+def _findings(root: Node, values: dict[Path, Value], explained: set[Path | None]) -> Iterator[_Found]:
+    """Yield everything that is wrong; ``values`` are filled on the way, as are the paths ``explained``."""
+    for found in chain(_read_values(root, values), _crossed(root, values), _twice(root, values)):
+        explained.add(found.path)
+        yield found
+    yield from _schema_findings(root, explained)
+
+
+def _read_values(root: Node, values: dict[Path, Value]) -> Iterator[_Found]:
     for path, node in _scalars(root, ()):
         reader = reader_of(path)
         if reader is None:
@@ -141,8 +158,7 @@ def _read_values(root: Node) -> tuple[dict[Path, Value], list[_Found]]:
             values[path] = value
         if complaint is not None:
             at = place_of(root, path) if complaint.code is Code.NULL_VALUE else node.at
-            found.append(_Found(at, complaint, path))
-    return values, found
+            yield _Found(at, complaint, path)
 
 
 def _scalars(node: Node, path: Path) -> Iterator[tuple[Path, Scalar]]:
@@ -202,22 +218,15 @@ def _twice(root: Node, values: Values) -> Iterator[_Found]:
             seen.add(value)
 
 
-def _schema_findings(root: Node, found: list[_Found]) -> list[_Found]:
-    """Return what the schema refuses, and surprises, except of values already complained about."""
-    explained = {each.path for each in found}
+def _schema_findings(root: Node, explained: set[Path | None]) -> Iterator[_Found]:
+    """Yield what the schema refuses, and surprises, except of values already complained about."""
     document = to_document(root)
-    surprises = [
-        _Found(scalar.at, surprise_complaint(path, scalar.text, surprise))
-        for path, scalar, surprise in document.surprises
-        if path not in explained
-    ]
-    refused = [
-        _Found(fault_place(root, fault), _fault_complaint(fault, node_at(root, fault.path)))
-        for fault in faults(root, document, SCHEMA)
-        # That items are unique is said better of the one that is not.
-        if fault.keyword != "uniqueItems" and (fault.key is not None or fault.path not in explained)
-    ]
-    return surprises + refused
+    for path, scalar, surprise in document.surprises:
+        if path not in explained:
+            yield _Found(scalar.at, surprise_complaint(path, scalar.text, surprise))
+    for fault in faults(root, document, SCHEMA):
+        if fault.key is not None or fault.path not in explained:
+            yield _Found(fault_place(root, fault), _fault_complaint(fault, node_at(root, fault.path)))
 
 
 def _fault_complaint(fault: Fault, node: Node | None) -> Complaint:
@@ -341,10 +350,6 @@ def _in_words_of_a_policy(found: Problem) -> Problem:
 def _problem(found: _Found, path: str) -> Problem:
     complaint, at = found.complaint, found.at
     return problem(complaint.code, path, complaint.message, complaint.hint, line=at.line, column=at.column)
-
-
-def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(problems, key=lambda each: (each.line, each.column, each.code, each.message)))
 
 
 def _failed(found: Problem) -> PolicyReading:

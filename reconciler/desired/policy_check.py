@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from reconciler.core.model import Desired, Family, Field, interval_text
 from reconciler.core.policy import Kind, Policy, Refusal, refused_as_written, unmatched_entries
-from reconciler.core.problems import Code, Problem, printable, problem
-from reconciler.desired.nodes import START, Node, Place, read_nodes
+from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, printable, problem
+from reconciler.desired.nodes import START, Node, Opaque, Place, read_nodes
 from reconciler.desired.policy import PolicyReading
 from reconciler.desired.reader import Reading
 from reconciler.desired.shape import Path, node_at, place_of
@@ -33,12 +34,15 @@ def held_to(policy: Policy | None, reading: Reading) -> Reading:
     short = _below_floor(reading.desired, policy)
     if not refusals and not short:
         return reading
-    root = read_nodes(reading.text.encode(), reading.path).root
-    assert root is not None
-    found = [_problem(refusal, root, reading.desired, policy) for refusal in refusals]
-    found += [_warning(family, ms, root, reading.path, policy) for family, ms in short.items()]
-    problems = sorted((*reading.problems, *found), key=lambda each: (each.line, each.column))
-    return replace(reading, problems=tuple(problems))
+    root = _root(reading)
+    collected = Collected(reading.problems)
+    for refusal in refusals:
+        collected.add(_problem(refusal, root, reading.desired, policy))
+        if collected.is_full():
+            break
+    for family, ms in islice(short.items(), MAX_PROBLEMS + 1):
+        collected.add(_warning(family, ms, root, reading.path, policy))
+    return replace(reading, problems=collected.problems())
 
 
 def _below_floor(desired: Desired, policy: Policy) -> dict[Family, int]:
@@ -72,14 +76,17 @@ def with_unmatched(reading: PolicyReading, accounts: Sequence[Desired]) -> Polic
     unmatched = unmatched_entries(reading.policy, families)
     if not unmatched:
         return reading
-    root = read_nodes(reading.text.encode(), reading.path).root
-    assert root is not None
+    root = _root(reading)
     of = f"account {accounts[0].account}" if len(accounts) == 1 else f"any of {len(accounts)} accounts"
-    found = [
-        _unmatched(name, of, place_of(root, (*FAMILY_BOUNDS, name)), reading.path) for name in unmatched
-    ]
-    problems = sorted((*reading.problems, *found), key=lambda each: (each.line, each.column))
-    return replace(reading, problems=tuple(problems))
+    collected = Collected(reading.problems)
+    for name in islice(unmatched, MAX_PROBLEMS + 1):
+        collected.add(_unmatched(name, of, place_of(root, (*FAMILY_BOUNDS, name)), reading.path))
+    return replace(reading, problems=collected.problems())
+
+
+def _root(reading: Reading | PolicyReading) -> Node:
+    """Return the nodes of an accepted file; nothing where a blanked secret was part of its structure."""
+    return read_nodes(reading.text.encode(), reading.path).root or Opaque(START)
 
 
 FAMILY_BOUNDS: Path = ("bounds", "families")

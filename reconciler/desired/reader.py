@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.core.model import (
@@ -23,10 +23,11 @@ from reconciler.core.model import (
     Setting,
     Source,
 )
-from reconciler.core.problems import Problem, any_error, problem
+from reconciler.core.problems import MAX_PROBLEMS, Collected, Problem, any_error, problem
 from reconciler.desired.fields import ALL_BROKEN, FIELD_NAMES, Fields, merged, read_fields
 from reconciler.desired.nodes import Entry, Node, Opaque, Place, Table, read_nodes
 from reconciler.desired.shape import Document, Path, fault_place, faults, node_at, place_of, to_document
+from reconciler.desired.unquoted import unquoted
 from reconciler.desired.values import Complaint
 from reconciler.desired.wording import fault_complaint, missing_fields, surprise_complaint
 
@@ -52,8 +53,8 @@ class Owner:
 class Reading:
     """What came of one file. ``desired`` is None exactly when one of ``problems`` is an error.
 
-    ``problems`` go from top to bottom. ``text`` is the file's content for excerpts ("" if it could
-    not be read). ``owner`` is None when account or environment are not readable.
+    ``problems`` go from top to bottom. ``text`` is the file's content for excerpts, without configured
+    secrets ("" if it could not be read). ``owner`` is None when account or environment are not readable.
     """
 
     path: str
@@ -74,40 +75,64 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Families:
-    """The families section as read: complete settings, what was found, and who needs no schema."""
+    """The families section as read: complete settings, what was found, and who needs no schema.
+
+    Not ``whole``: reading it ended early, because what the schema will refuse is more than is told.
+    """
 
     settings: dict[Family, DesiredFamily]
     found: tuple[_Found, ...]
     accepted: frozenset[str]
+    whole: bool
 
 
 def read_config(content: bytes, path: str) -> Reading:
     """Read one file's ``content``; ``path`` names it in problems and sources. Never raises for content."""
+    reading = _read(content, path)
+    text, problems = unquoted(reading.text, reading.problems)
+    return replace(reading, text=text, problems=problems)
+
+
+def _read(content: bytes, path: str) -> Reading:
     tree = read_nodes(content, path)
+    found = Collected(tree.problems)
     if tree.root is None or isinstance(tree.root, Opaque):
-        return Reading(path, tree.text, None, _sorted(tree.problems))
-    families = _read_families(tree.root, path)
+        return Reading(path, tree.text, None, found.problems())
+    families = _read_families(tree.root, path, found)
+    if found.is_full():
+        return Reading(path, tree.text, None, found.problems())
     rest = _without(tree.root, families.accepted)
     document = to_document(rest)
     # Of one value the schema may refuse two things that are said in the same words.
-    found = dict.fromkeys((*families.found, *_schema_findings(rest, document, families.found)))
-    problems = _sorted((*tree.problems, *(_problem(each, path) for each in found)))
+    for each in _schema_findings(rest, document, families.found):
+        found.add(_problem(each, path))
+        if found.is_full():
+            break
+    problems = found.problems()
     owner = _owner(tree.root, document.value)
-    if any_error(problems) or owner is None:
+    if any_error(problems) or not families.whole or owner is None:
         return Reading(path, tree.text, None, problems, owner)
     desired = _desired(document.value, families.settings, owner, path, content)
     return Reading(path, tree.text, desired, problems, owner)
 
 
-def _read_families(root: Node, path: str) -> _Families:
+def _read_families(root: Node, path: str, collected: Collected) -> _Families:
+    """Read the families, adding what is wrong to ``collected``, until that is full."""
     defaults, found = _read_defaults(root)
     table = node_at(root, ("families",))
     settings: dict[Family, DesiredFamily] = {}
     accepted: set[str] = set()
+    told = refused = 0
     for name, entry in table.entries.items() if isinstance(table, Table) else ():
+        for each in found[told:]:
+            collected.add(_problem(each, path))
+        told = len(found)
+        if collected.is_full() or refused > MAX_PROBLEMS:
+            break
         if not isinstance(entry.value, Table):
             continue
         own = read_fields(entry.value)
+        refused += not entry.value.entries.keys() <= FIELD_NAMES
         found.extend(_of_fields(own, ("families", name)))
         match merged(own, defaults):
             case Setting() as setting:
@@ -118,7 +143,9 @@ def _read_families(root: Node, path: str) -> _Families:
                 found.append(_Found(entry.key.at, missing_fields(name, missing)))
         if own.accepted and _FAMILY.fullmatch(name) and entry.value.entries.keys() <= FIELD_NAMES:
             accepted.add(name)
-    return _Families(settings, tuple(found), frozenset(accepted))
+    for each in found[told:]:
+        collected.add(_problem(each, path))
+    return _Families(settings, tuple(found), frozenset(accepted), refused <= MAX_PROBLEMS)
 
 
 def _read_defaults(root: Node) -> tuple[Fields, list[_Found]]:
@@ -200,7 +227,3 @@ def _desired(
 def _problem(found: _Found, path: str) -> Problem:
     complaint, at = found.complaint, found.at
     return problem(complaint.code, path, complaint.message, complaint.hint, line=at.line, column=at.column)
-
-
-def _sorted(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
-    return tuple(sorted(problems, key=lambda each: (each.line, each.column, each.code, each.message)))

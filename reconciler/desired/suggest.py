@@ -55,6 +55,8 @@ def nearest_environment(word: str) -> str | None:
 def nearest_family(name: str) -> str | None:
     """Return the family ``name`` was probably meant to be (``btc-usd`` and ``BTCUSD`` are BTC-USD)."""
     upper = name.strip().upper()
+    if len(upper) > _LONGEST_WORD:
+        return None
     if instrument := _INSTRUMENT.fullmatch(upper):
         return instrument[1]
     if _FAMILY.fullmatch(upper):
@@ -79,7 +81,8 @@ def _nearest(word: str, choices: Mapping[str, tuple[str, ...]]) -> str | None:
 
 
 _LONGEST_WORD = 40
-"""Comparing is quadratic in the length; nobody mistypes a short word into a longer one than this."""
+"""Comparing is quadratic in the length; nobody mistypes a short word into a longer one than this, and no
+family has a longer name."""
 
 
 def _bare(word: str) -> str:

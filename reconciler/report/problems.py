@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from reconciler.core.problems import Problem, Severity, printable
+from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, Severity, printable
 from reconciler.report.tone import Paint, Tone, plain
 
 FORMAT = "mmp/problems/1"
@@ -23,8 +23,11 @@ EXCERPT_CELLS = 100
 BEFORE_CARET_CELLS = 60
 """How much of a cut line is kept before the caret: context reads from the left."""
 
-MAX_LOOKED_AT = 2 * EXCERPT_CELLS
-"""Characters looked at on either side of a caret: one line can be the whole MiB, ten thousand times."""
+MAX_LOOKED_AT = EXCERPT_CELLS
+"""Characters looked at on either side of a caret: one line can be the whole MiB."""
+
+MAX_EXCERPT_CHARS = 200
+"""Characters of an excerpt: those that take no cell count, too."""
 
 MAX_ANNOTATIONS = 10
 """GitHub shows ten errors and ten warnings of a step and silently drops the rest."""
@@ -74,7 +77,8 @@ def summary(readings: Sequence[Excerptable]) -> str:
     problems = [each for reading in readings for each in reading.problems]
     counted = ", ".join(filter(None, (_count(problems, severity) for severity in Severity)))
     where = printable(readings[0].path) if len(readings) == 1 else f"{len(readings)} files"
-    return f"{counted or 'no problems'} in {where}"
+    more = " and more" if _has_more(problems) else ""
+    return f"{counted or 'no problems'}{more} in {where}"
 
 
 def problems_document(problems: Sequence[Problem]) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def _block(problem: Problem, lines: Sequence[str], paint: Paint) -> Iterator[str
     yield f"{paint(problem.severity, tone)}[{problem.code}] {paint(place, Tone.STRONG)}"
     line = lines[problem.line - 1].rstrip("\r") if problem.line <= len(lines) else ""
     margin = " "
-    if line.strip():
+    if line.strip() and problem.code is not Code.MORE_PROBLEMS:
         margin = " " * len(str(problem.line))
         excerpt, offset, width = _excerpt(line, problem.column)
         yield f"  {paint(f'{problem.line} |', Tone.QUIET)} {excerpt}"
@@ -117,7 +121,7 @@ def _excerpt(line: str, column: int) -> tuple[str, int, int]:
     before = before if fits else _cut_left(before, BEFORE_CARET_CELLS)
     room = EXCERPT_CELLS - _width(before)
     rest = _cut_right([*token, *after], room)
-    return "".join((*before, *rest)), _width(before), max(min(_width(token), room), 1)
+    return "".join((*before, *rest))[:MAX_EXCERPT_CHARS], _width(before), max(min(_width(token), room), 1)
 
 
 def _token_end(line: str, start: int) -> int:
@@ -168,8 +172,12 @@ def _character_cells(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
+def _has_more(problems: Sequence[Problem]) -> bool:
+    return any(each.code is Code.MORE_PROBLEMS for each in problems)
+
+
 def _count(problems: Sequence[Problem], severity: Severity) -> str:
-    count = sum(each.severity is severity for each in problems)
+    count = sum(each.severity is severity and each.code is not Code.MORE_PROBLEMS for each in problems)
     return f"{count} {severity}{'' if count == 1 else 's'}" if count else ""
 
 
@@ -190,7 +198,8 @@ def _annotations(problems: Sequence[Problem], severity: Severity) -> Iterator[st
     yield from map(_annotation, chosen[:MAX_ANNOTATIONS])
     left = len(chosen) - MAX_ANNOTATIONS
     if left > 0:
-        yield f"and {left} more {severity}{'' if left == 1 else 's'}; mmp validate shows them all"
+        shown = f"the first {MAX_PROBLEMS} problems" if _has_more(problems) else "them all"
+        yield f"and {left} more {severity}{'' if left == 1 else 's'}; mmp validate shows {shown}"
 
 
 def _annotation(problem: Problem) -> str:

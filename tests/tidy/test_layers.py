@@ -10,6 +10,7 @@ from tests.tidy.source import Module, module, modules
 
 MAY_IMPORT: dict[str, set[str]] = {
     "background_writer": set(),
+    "configured_secrets": {"regular_file"},
     "errors": set(),
     "postgres_url": {"errors"},
     "process_signals": set(),
@@ -20,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": {"errors"},
     "ports": {"core", "errors"},
     "clock": {"ports"},
-    "desired": {"core", "errors", "regular_file", "schema_files"},
+    "desired": {"core", "errors", "regular_file", "schema_files", "secret"},
     "okx": {"core", "errors", "ports", "regular_file", "secret"},
     "store": {"core", "errors", "ports", "postgres_url"},
     "reads": {"core", "ports"},
