@@ -350,7 +350,7 @@ class SqliteState:
             now = self.clock.now()
             deadline = now + BUSY_WAIT_S if deadline is None else deadline
             if now >= deadline:
-                raise _told(self.place, busy)
+                raise _sqlite_error(self.place, busy)
             await self.clock.pause(min(deadline, now + next(polls_s)))
 
     def _try_to_begin(self, begin: tuple[str, ...]) -> sqlite3.DatabaseError | None:
@@ -379,9 +379,9 @@ class SqliteState:
             self._db.rollback()
         except sqlite3.DatabaseError as another:
             failed = failed or another
-        problem = _ours(self.place, error)
+        problem = _state_error(self.place, error)
         if failed is not None and self._reopen is not None:
-            self._note_failure(problem or _told(self.place, failed))
+            self._note_failure(problem or _sqlite_error(self.place, failed))
             self._db.close()
         if problem is not None:
             raise problem from None
@@ -550,10 +550,10 @@ def _remade(path: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.DatabaseError, RowDamaged, UnicodeDecodeError, OSError) as error:
-        raise _ours(path, error) or error from None
+        raise _state_error(path, error) or error from None
 
 
-def _ours(path: str, error: BaseException) -> MmpError | None:
+def _state_error(path: str, error: BaseException) -> MmpError | None:
     """Return what SQLite, a row's check or the system says as an error of ours; None for any other."""
     match error:
         case RowDamaged():
@@ -562,7 +562,7 @@ def _ours(path: str, error: BaseException) -> MmpError | None:
             # SQLite's message quotes what it found in the file.
             return files.damaged(path, NOT_TEXT)
         case sqlite3.DatabaseError():
-            return _told(path, error)
+            return _sqlite_error(path, error)
         case OSError():
             return files.unreadable(path, error)
         case _:
@@ -589,7 +589,7 @@ _ONLY_BY_DAMAGE = frozenset(
 file is not. (A length that is damaged asks for more memory than there is.)"""
 
 
-def _told(path: str, error: sqlite3.DatabaseError) -> MmpError:
+def _sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
     """Return ``error`` as an error of ours: what may pass by itself, and what a person has to see to."""
     code = _code(error)
     if code in _BUSY:

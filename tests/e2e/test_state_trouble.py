@@ -71,8 +71,8 @@ def test_a_run_waits_out_a_state_that_is_busy(desk: Desk, exchange: Exchange, ru
     with held(desk):
         exchange.change("BTC-USD", LOOSE)
         asked = probes_until(run, time.monotonic() + BUSY_S)
-        told = run.process.wait_for_log("state cannot be used", 5.0)
-        assert told["code"] == "state-busy"
+        line = run.process.wait_for_log("state cannot be used", 5.0)
+        assert line["code"] == "state-busy"
         assert exchange.written() == []
         assert run.metric("mmp_state_failures_total") >= 1
     assert max(took for took, _ in asked) < PROBED_WITHIN_S

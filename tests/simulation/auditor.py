@@ -71,7 +71,7 @@ class Auditor:
         self._when_written: dict[int, list[Callable[[], object]]] = {}
         # checks of reservations that are taken back where the file or the policy changed meanwhile
         self.unsettled: dict[str, Attempt] = {}
-        self._in_vain: dict[str, list[float]] = {}
+        self._failed_commits: dict[str, list[float]] = {}
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Auditor:
     ) -> None:
         """Check and note a reservation that the server made durable; its process may not know it yet."""
         attempt = self.reserved(process, request, slot, basis)
-        self._check_in_vain(process, attempt)
+        self._check_failed_commits(process, attempt)
         attempt.reserved_at = min(attempt.reserved_at, process.true_time(slot.reserved_at))
         if process.name not in self._awaiting:
             del self.unsettled[process.name]  # it was told that this failed, before it happened
@@ -131,18 +131,18 @@ class Auditor:
         finally:
             self._awaiting.discard(process.name)
 
-    def reserved_in_vain(self, process: Process) -> None:
+    def commit_failed(self, process: Process) -> None:
         """Note that a process was told that the COMMIT of its reservation failed."""
-        self._in_vain.setdefault(process.name, []).append(self._world.scheduler.now)
+        self._failed_commits.setdefault(process.name, []).append(self._world.scheduler.now)
 
-    def _check_in_vain(self, process: Process, attempt: Attempt) -> None:
+    def _check_failed_commits(self, process: Process, attempt: Attempt) -> None:
         """Check that reservations of the same process count whose COMMIT failed."""
         others = [
             one.arrived_by if one.arrived_by is not None else one.reserved_at + checkers.LANDS_WITHIN_S
             for one in self._world.truth.attempts[-12:]
             if one is not attempt and one.written
         ]
-        facts = attempt.reserved_at, self._in_vain.get(process.name, ()), others
+        facts = attempt.reserved_at, self._failed_commits.get(process.name, ()), others
         self._world.verify(checkers.failed_commits_count, *facts)
 
     def answered(self, process: Process) -> None:

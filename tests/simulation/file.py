@@ -123,7 +123,7 @@ class FailingConnection:
         self._process.perhaps_die()
         if file.is_in(file.troubles.full):
             file.rows.rollback()
-            self._not_committed(work)
+            self._note_failed_commit(work)
             raise self._failed(sqlite3.SQLITE_FULL)
         fails = file.fails(file.troubles.commit_trouble)
         if fails and file.rng.random() < 0.5:
@@ -133,16 +133,16 @@ class FailingConnection:
             if file.note is not None:
                 file.note(work)
         if fails:
-            self._not_committed(work)
+            self._note_failed_commit(work)
             raise self._failed(sqlite3.SQLITE_IOERR_FSYNC)
         if work.reservation() is not None:
             self._process.world.auditor.answered(self._process)
         self._process.perhaps_die()
         return None
 
-    def _not_committed(self, work: Work) -> None:
+    def _note_failed_commit(self, work: Work) -> None:
         if work.reservation() is not None:
-            self._process.world.auditor.reserved_in_vain(self._process)
+            self._process.world.auditor.commit_failed(self._process)
 
     def _failed(self, code: int) -> sqlite3.OperationalError:
         self._has_failed = True

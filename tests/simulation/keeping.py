@@ -15,7 +15,7 @@ from tests.simulation import checkers
 from tests.simulation.file import PLACE, TroubledFile
 from tests.simulation.host import ObserverClock
 from tests.simulation.ports import WatchedStore
-from tests.simulation.postgres import CommitsToldStore, SimulatedState
+from tests.simulation.postgres import CommitWatchedStore, SimulatedState
 from tests.simulation.rows import Rows
 from tests.simulation.server import SEQUENCES_SKIP, Image, Server
 from tests.simulation.truth import Recollection
@@ -117,7 +117,7 @@ class SqliteKeeping:
             reopen=lambda: cast("sqlite3.Connection", file.reopen()),
         )
         account = state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
-        return state, CommitsToldStore(process, account, file)
+        return state, CommitWatchedStore(process, account, file)
 
     def observer(self, account: str) -> AccountStore:
         return self._observers.of(account)
@@ -175,7 +175,7 @@ class PostgresKeeping:
         state = SimulatedState(process, self.server, lock_timeout_s=lock_timeout_s)
         account = state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
         self._states[process.name] = state
-        return state, CommitsToldStore(process, account, state.connections)
+        return state, CommitWatchedStore(process, account, state.connections)
 
     def observer(self, account: str) -> AccountStore:
         self.server.committed()

@@ -595,12 +595,12 @@ async def _reserved_if_unanswered(self: KeptAccount, request: Signed, **how: Any
             return Reserved(rows[-1].id, rows[-1].reserved_at)
 
 
-_real_told = sqlite._told
+_real_sqlite_error = sqlite._sqlite_error
 
 
 def _busy_is_unusable(path: str, error: Any) -> MmpError:
-    told = _real_told(path, error)
-    return StateUnusable(told.code, told.message) if told.code == sqlite.BUSY else told
+    problem = _real_sqlite_error(path, error)
+    return StateUnusable(problem.code, problem.message) if problem.code == sqlite.BUSY else problem
 
 
 def _unusable(path: str) -> MmpError:
@@ -610,7 +610,7 @@ def _unusable(path: str) -> MmpError:
 def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
     """Leave a transaction without closing the connection that failed."""
     self._db.rollback()
-    if (problem := sqlite._ours(self.place, error)) is not None:
+    if (problem := sqlite._state_error(self.place, error)) is not None:
         raise problem
 
 
@@ -1223,7 +1223,7 @@ MUTANTS = (
     _of_feature(
         "a busy file ends the loop",
         Feature.FILE_TROUBLE,
-        Patch(sqlite, "_told", _busy_is_unusable),
+        Patch(sqlite, "_sqlite_error", _busy_is_unusable),
     ),
     _of_feature(
         "a full disk ends the loop",

@@ -389,15 +389,15 @@ class SimulatedTransaction:
 
 
 class Commits(Protocol):
-    """The connections of one process: what it last read, and who is told of what is committed."""
+    """The connections of one process: what it last read, and what is called at a commit."""
 
     note: Callable[[Work], None] | None
     saw: int
     began_at: float
 
 
-class CommitsToldStore(WatchedStore):
-    """The real store over connections that fail; what is recorded is told when it is committed."""
+class CommitWatchedStore(WatchedStore):
+    """The real store over connections that fail; what is recorded is noted when it is committed."""
 
     def __init__(self, process: Process, store: KeptAccount, connections: Commits) -> None:
         super().__init__(process, store)

@@ -113,7 +113,7 @@ def test_two_writers_of_one_process_wait_and_each_is_alone(path: str) -> None:
     state.close_now()
 
 
-def test_a_file_that_stays_busy_is_told_after_a_bounded_wait(path: str, clock: ScriptedClock) -> None:
+def test_a_file_that_stays_busy_is_reported_after_a_bounded_wait(path: str, clock: ScriptedClock) -> None:
     state = opened(path, clock)
     store = account_of(state)
     holder, began = Holder(path), clock.time
@@ -535,11 +535,11 @@ def test_a_full_disk_is_called_full_where_sqlite_cannot_open_or_grow_a_file(
         raise OSError(said, "as injected")
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    assert sqlite._told(path, failure(code)).code == "state-disk-full"
+    assert sqlite._sqlite_error(path, failure(code)).code == "state-disk-full"
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "expected"),
     [
         (sqlite3.SQLITE_CANTOPEN, "state-unwritable"),
         (sqlite3.SQLITE_IOERR_SHMSIZE, "state-io-error"),
@@ -547,11 +547,11 @@ def test_a_full_disk_is_called_full_where_sqlite_cannot_open_or_grow_a_file(
         (sqlite3.SQLITE_LOCKED, "state-busy"),
     ],
 )
-def test_a_disk_that_is_not_full_is_not_called_full(tmp_path: Path, code: int, told: str) -> None:
-    problem = sqlite._told(str(tmp_path / "state.db"), failure(code))
-    assert (type(problem) is StateRefused) == (told == "state-unwritable")
-    assert (problem.code, isinstance(problem, StateUnavailable)) == (told, True)
-    assert sqlite._told(str(tmp_path / "gone" / "state.db"), failure(code)).code == told
+def test_a_disk_that_is_not_full_is_not_called_full(tmp_path: Path, code: int, expected: str) -> None:
+    problem = sqlite._sqlite_error(str(tmp_path / "state.db"), failure(code))
+    assert (type(problem) is StateRefused) == (expected == "state-unwritable")
+    assert (problem.code, isinstance(problem, StateUnavailable)) == (expected, True)
+    assert sqlite._sqlite_error(str(tmp_path / "gone" / "state.db"), failure(code)).code == expected
     assert list(tmp_path.iterdir()) == []
 
 
@@ -571,25 +571,25 @@ def test_what_the_system_says_is_what_passes_or_what_is_denied(
     number: int, code: str | None, kind: type[MmpError]
 ) -> None:
     error = OSError(number, os.strerror(number))
-    for told, denied in (
+    for found, denied in (
         (files.unwritable("state.db", error), "state-unwritable"),
         (files.unreadable("state.db", error), "state-unreadable"),
     ):
-        assert (told.code, type(told)) == (code or denied, kind)
-        assert told.hint
+        assert (found.code, type(found)) == (code or denied, kind)
+        assert found.hint
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_SHMSIZE])
 def test_a_process_without_a_descriptor_left_lacks_nothing_but_that(path: str, code: int) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    sqlite._told(path, failure(code))  # what it imports is there
+    sqlite._sqlite_error(path, failure(code))  # what it imports is there
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
-        told = sqlite._told(path, failure(code))
+        found = sqlite._sqlite_error(path, failure(code))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert told.code == "state-unavailable"
-    assert "Too many open files" in told.message
+    assert found.code == "state-unavailable"
+    assert "Too many open files" in found.message
 
 
 def test_a_disk_that_takes_a_part_of_what_is_needed_is_full(
@@ -600,7 +600,7 @@ def test_a_disk_that_takes_a_part_of_what_is_needed_is_full(
             return files.NEEDED_BYTES - 1
 
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: AlmostFull())
-    assert sqlite._told(path, failure(sqlite3.SQLITE_CANTOPEN)).code == "state-disk-full"
+    assert sqlite._sqlite_error(path, failure(sqlite3.SQLITE_CANTOPEN)).code == "state-disk-full"
 
 
 def test_a_state_that_cannot_be_made_on_a_full_disk_may_be_made_later(
@@ -633,16 +633,16 @@ def test_a_lock_that_cannot_be_made_for_now_ends_nothing(
 
 
 def test_a_page_that_cannot_be_read_is_a_failing_disk_and_no_damage(path: str) -> None:
-    told = sqlite._not_whole(
+    found = sqlite._not_whole(
         path, "*** in database main ***\nPage 7: unable to get the page. error code=266"
     )
-    assert told.code == "state-io-error"
+    assert found.code == "state-io-error"
     Path(path).write_bytes(b"")
     for verdict in ("Page 7: unable to get the page. error code=11", "row 1 missing from index"):
         assert sqlite._not_whole(path, verdict).code == "state-damaged"
 
 
-def test_a_state_that_cannot_be_read_at_the_moment_is_told_to_a_reading_command(
+def test_a_state_that_cannot_be_read_at_the_moment_is_reported_to_a_reading_command(
     path: str, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(path, clock).close_now()
