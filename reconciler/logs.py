@@ -327,6 +327,12 @@ def told(event: Event) -> Told | None:
             if before:
                 return "info", "taken over from a replica that fell silent", {"from": before}
             return "info", "kept by this replica", {}
+        case LeaseEnded(unable=True):
+            return (
+                "warning",
+                "left to another replica: it cannot be served here",
+                {},
+            )
         case LeaseEnded(lost):
             left = "taken over by another replica" if lost else "left to another replica"
             return "warning" if lost else "info", left, {}

@@ -43,7 +43,7 @@ from reconciler.core.records import (
 )
 from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.saved import AppliedChanges
-from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster
+from reconciler.core.sharing import ABLE, Ability, AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span, Timeline
 from reconciler.core.verdict import AttemptStatus, Reply
 
@@ -477,11 +477,13 @@ class Sharing(Protocol):
     the rate. Methods raise StateUnavailable and StateUnusable, and may be in force all the same then.
     """
 
-    async def beat(self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed]) -> Roster:
+    async def beat(
+        self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed], ability: Ability = ABLE
+    ) -> Roster:
         """Say that this replica lives and what it has settings for; returns who lives and owns what.
 
-        ``claims``: what it writes for the accounts it owns. It is believed alive for LEASE_TTL_S from
-        some moment after the call on.
+        ``claims``: what it writes for the accounts it owns; ``ability``: how well it can serve accounts.
+        It is believed alive for LEASE_TTL_S from some moment after the call on.
         """
         ...
 

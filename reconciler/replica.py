@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from reconciler.core.ability import Experience, Reading, ability, gave_up, learned
 from reconciler.core.events import Observe, StateAwaited
 from reconciler.core.sharing import (
     BEAT_S,
@@ -24,7 +25,9 @@ from reconciler.core.sharing import (
     ReplicaId,
     Roster,
     Shares,
+    could_show,
     good_until,
+    may_take_left,
     moves,
 )
 from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
@@ -60,12 +63,23 @@ class Accounts(Protocol):
         """Return what is written for those that are kept."""
         ...
 
+    def readings(self) -> Mapping[AccountKey, Reading]:
+        """Return how the live reads of the accounts go that run here."""
+        ...
+
+    def read_soon(self) -> None:
+        """Read an account live now: another replica waits for a sign that this one can."""
+        ...
+
     def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
         """Keep an account from now on; ``before``: the silent one it was taken over from, if any."""
         ...
 
-    def end(self, account: AccountKey, *, lost: bool) -> None:
-        """Let go of an account as soon as nothing is in flight; ``lost``: it is another's already."""
+    def end(self, account: AccountKey, *, lost: bool, unable: bool = False) -> None:
+        """Let go of an account as soon as nothing is in flight.
+
+        ``lost``: it is another's already; ``unable``: it cannot be served here.
+        """
         ...
 
     def ended(self, account: AccountKey) -> bool:
@@ -103,6 +117,8 @@ class Member:
     """From when on accounts are asked for that are not this replica's already."""
     _give_from: float = float("-inf")
     """From when on accounts are given up: not while somebody who is to have some does not take them."""
+    _experience: Experience = field(default_factory=Experience)
+    """What this replica remembers of what it could not serve."""
     _free_since: dict[AccountKey, float] = field(default_factory=dict)
     """Accounts nobody keeps, and when they were first seen so."""
 
@@ -146,7 +162,10 @@ class Member:
     async def _round(self, begun_at: float) -> float:
         self._hold_back(begun_at)
         believed = self.believed()
-        roster = await self.sharing.beat(self._wanted(begun_at), self.accounts.claims_made())
+        keeps, readings = self._wanted(begun_at), self.accounts.readings()
+        self._experience = learned(self._experience, readings, begun_at)
+        able = ability(self._experience, readings, keeps, begun_at)
+        roster = await self.sharing.beat(keeps, self.accounts.claims_made(), able)
         self.good_until = good_until(begun_at)
         if believed and not roster.was_alive:
             # The database's clock was set, and the others' rows have expired by it as this one had: they
@@ -155,9 +174,12 @@ class Member:
         mine = roster.owned_by(self.me.id)
         self._lose(self._owned - mine)
         self.accounts.seen(roster)
-        decided = moves(Shares(self.me.id, roster.keeps, roster.owners))
-        await self._give_up(decided, mine, begun_at)
-        self._look_for_free(roster, begun_at)
+        shares = Shares(self.me.id, roster.keeps, roster.owners, roster.abilities)
+        decided = moves(shares)
+        await self._give_up(decided, mine, readings, begun_at)
+        self._look_for_free(shares, begun_at)
+        if could_show(shares):
+            self.accounts.read_soon()
         if begun_at >= self._take_from:
             await self._take(decided, begun_at)
         return self._next_round(begun_at)
@@ -179,12 +201,22 @@ class Member:
             self._owned.discard(account)
             self.accounts.end(account, lost=True)
 
-    async def _give_up(self, decided: Moves, mine: frozenset[AccountKey], begun_at: float) -> None:
+    async def _give_up(
+        self,
+        decided: Moves,
+        mine: frozenset[AccountKey],
+        readings: Mapping[AccountKey, Reading],
+        begun_at: float,
+    ) -> None:
         """Let go of what another is to have, and give it back once that is done; keep the rest."""
         leaving = decided.release if begun_at >= self._give_from else ()
-        for account in sorted(self._owned.intersection(leaving)):
+        unable = ability(self._experience, readings, (), begun_at).unable
+        ending = sorted(self._owned.intersection(leaving))
+        for account in ending:
             self._owned.discard(account)
-            self.accounts.end(account, lost=False)
+            self.accounts.end(account, lost=False, unable=account in unable)
+        given_up = [account for account in ending if account in unable]
+        self._experience = gave_up(self._experience, given_up, readings, begun_at)
         idle = [account for account in sorted(mine - self._owned) if self.accounts.ended(account)]
         for account in idle:
             if account not in decided.release:
@@ -193,8 +225,9 @@ class Member:
         if given:
             await self.sharing.release(given)
 
-    def _look_for_free(self, roster: Roster, begun_at: float) -> None:
-        free = roster.keeps[self.me.id] - roster.owners.keys()
+    def _look_for_free(self, shares: Shares, begun_at: float) -> None:
+        free = shares.keeps[self.me.id] - shares.owners.keys()
+        free = frozenset(account for account in free if may_take_left(shares, account))
         self._free_since = {account: self._free_since.get(account, begun_at) for account in free}
 
     async def _take(self, decided: Moves, begun_at: float) -> None:

@@ -98,6 +98,10 @@ class Onlookers:
             for one in self._all:
                 one.drop(keeper)
 
+    def vitals(self, keeper: Keeper) -> Vitals | None:
+        """Return what an account is like; None while it does not run here."""
+        return self._vitals.get(keeper.name)
+
     def share(self, together: Together) -> None:
         """Show how the accounts are shared out now."""
         for one in self._all:

@@ -335,7 +335,9 @@ class Supervisor:
         if sharing is None:
             return None
         self._onlookers.share(Together(me))
-        hands = Hands(self._by_key, self._take_lease, self._end_lease, self._see, self._hurry)
+        hands = Hands(
+            self._by_key, self._take_lease, self._end_lease, self._see, self._hurry, self._onlookers.vitals
+        )
         kind = self.standing.base.kind
         return SharedAccounts(me, kind, sharing, self.claims, self.stop, hands, self.tell)
 
@@ -346,8 +348,8 @@ class Supervisor:
         if keeper.file.refused is not None:
             self._onlookers.hear(_config_rejected(keeper.file.refused), keeper)
 
-    def _end_lease(self, keeper: Keeper, lost: bool) -> None:
-        self.tell(events.LeaseEnded(lost), keeper)
+    def _end_lease(self, keeper: Keeper, lost: bool, unable: bool) -> None:
+        self.tell(events.LeaseEnded(lost, unable), keeper)
         keeper.let_go()
         self._keeping.add(self._start(self._until_ended(keeper)))
 

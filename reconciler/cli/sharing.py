@@ -17,9 +17,11 @@ from reconciler.cli.claims import Claims, Owner, Recorded
 from reconciler.cli.keeping import Keeper
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
+from reconciler.core.ability import Reading, reading_of
 from reconciler.core.events import Observe
 from reconciler.core.model import Environment, Kind
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster, account_key, account_of
+from reconciler.core.vitals import Vitals
 from reconciler.errors import MmpError
 from reconciler.ports import Sharing
 from reconciler.replica import Member
@@ -42,14 +44,16 @@ class Hands:
     """What sharing does to the process it is part of.
 
     ``keepers``: of every account there are settings for. ``end`` lets go of one: it is over once
-    nothing of it is in flight. ``see`` takes the newest roster, ``hurry`` lets accounts go round now.
+    nothing of it is in flight. ``see`` takes the newest roster, ``hurry`` lets accounts go round now,
+    ``vitals`` returns what an account is like, None while it does not run.
     """
 
     keepers: Mapping[AccountKey, Keeper]
     begin: Callable[[Keeper, str], None]
-    end: Callable[[Keeper, bool], None]
+    end: Callable[[Keeper, bool, bool], None]
     see: Callable[[Roster], None]
     hurry: Callable[..., None]
+    vitals: Callable[[Keeper], Vitals | None]
 
 
 @dataclass(slots=True)
@@ -102,14 +106,25 @@ class SharedAccounts:
         self._sent = self.claims.made()
         return {account_key(*owner, self.kind): claim for owner, claim in self._sent.items()}
 
+    def readings(self) -> Mapping[AccountKey, Reading]:
+        """Return how the live reads of the accounts go that run here."""
+        running = ((key, self.hands.vitals(keeper)) for key, keeper in self.hands.keepers.items())
+        return {key: reading_of(vitals) for key, vitals in running if vitals is not None}
+
+    def read_soon(self) -> None:
+        """Let one account go round: the first that can be read, as far as is known."""
+        readings = self.readings()
+        able = sorted(key for key, one in readings.items() if one.failing_since is None and not one.refused)
+        self.hands.hurry(*(self.hands.keepers[key] for key in able[:1]))
+
     def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
         """Keep an account from now on."""
         whose = "" if before is None else str(self._met.get(before, before))
         self.hands.begin(self.hands.keepers[account], whose)
 
-    def end(self, account: AccountKey, *, lost: bool) -> None:
+    def end(self, account: AccountKey, *, lost: bool, unable: bool = False) -> None:
         """Let go of an account as soon as nothing is in flight."""
-        self.hands.end(self.hands.keepers[account], lost)
+        self.hands.end(self.hands.keepers[account], lost, unable)
 
     def ended(self, account: AccountKey) -> bool:
         """Tell whether nothing of an account is under way."""

@@ -378,9 +378,13 @@ class LeaseTaken:
 
 @dataclass(frozen=True, slots=True)
 class LeaseEnded:
-    """The account is this replica's no longer; ``lost``: another one has taken it over already."""
+    """The account is this replica's no longer; ``lost``: another one has taken it over already.
+
+    ``unable``: this one could not serve it, and another one may.
+    """
 
     lost: bool
+    unable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,12 +54,28 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Ability:
+    """What a replica reports of how well it can serve accounts.
+
+    ``unable``: the accounts that it cannot serve, with the seconds since the first failed read, or None
+    where that says nothing: the key is refused there, or the account does not run there. ``read_age_s``:
+    since its newest live read of any account; None where there was none.
+    """
+
+    unable: Mapping[AccountKey, float | None] = field(default_factory=dict)
+    read_age_s: float | None = None
+
+
+ABLE = Ability()
+
+
+@dataclass(frozen=True, slots=True)
 class Roster:
     """Who lives and who owns what at one moment, by the database.
 
     ``keeps`` and ``owners`` are as in :class:`Shares`. ``rivals`` are the accounts that somebody has
     settings for and whose User ID another account has too, owned at this moment or not. ``was_alive``:
-    whether the database believed the replica that looks alive until then.
+    whether the database believed the replica that looks alive until then. ``abilities`` are by replica.
     """
 
     replicas: Mapping[ReplicaId, Replica]
@@ -67,6 +83,7 @@ class Roster:
     owners: Mapping[AccountKey, ReplicaId]
     rivals: Mapping[AccountKey, Claimed] = field(default_factory=dict)
     was_alive: bool = True
+    abilities: Mapping[ReplicaId, Ability] = field(default_factory=dict)
 
     def owned_by(self, replica: ReplicaId) -> frozenset[AccountKey]:
         """Return the accounts a replica owns."""
@@ -78,12 +95,18 @@ class Shares:
     """What one replica sees in one round.
 
     ``keeps``: by living replica the accounts it has settings for, this one's among them. ``owners``:
-    who owns which account, the living only; an account without an owner is free.
+    who owns which account, the living only; an account without an owner is free. ``abilities``: by living
+    replica what it reports; one that is left out can serve every account.
     """
 
     me: ReplicaId
     keeps: Mapping[ReplicaId, frozenset[AccountKey]]
     owners: Mapping[AccountKey, ReplicaId]
+    abilities: Mapping[ReplicaId, Ability] = field(default_factory=dict)
+
+    def ability(self, replica: ReplicaId) -> Ability:
+        """Return what a replica reports."""
+        return self.abilities.get(replica, ABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +134,71 @@ def moves(shares: Shares) -> Moves:
 def even(shares: Shares) -> dict[AccountKey, ReplicaId]:
     """Return who should own what: owners stay, the free go to who has least, then the fewest move.
 
-    Only a replica that has an account's settings can own it. Afterwards no account could go to a
-    replica that has at least two fewer.
+    Only a replica that has an account's settings can own it, and of those only one that can serve it; where
+    none can, the account stays where it is. Afterwards no account could go to a replica that has at least
+    two fewer.
     """
-    able = {
+    keepers = {
         account: sorted(replica for replica, kept in shares.keeps.items() if account in kept)
         for account in sorted(frozenset[AccountKey]().union(*shares.keeps.values()))
     }
+    able = {
+        account: [replica for replica in replicas if _may_have(shares, replica, account)]
+        for account, replicas in keepers.items()
+    }
+    stuck = [account for account, replicas in able.items() if not replicas]
+    able |= {account: _owner_among(shares, account, keepers[account]) for account in stuck}
     target = {account: owner for account, owner in shares.owners.items() if owner in able.get(account, ())}
     counts = dict.fromkeys(shares.keeps, 0) | Counter(target.values())
     for account, replicas in able.items():
         if account not in target:
             _give(account, _least(replicas, counts), target, counts)
+    able |= {account: [target[account]] for account in stuck}
     while move := _improvement(able, target, counts):
         _give(*move, target, counts)
     return target
+
+
+def may_take_left(shares: Shares, account: AccountKey) -> bool:
+    """Tell whether this replica may take an account that was free for so long that it is anybody's."""
+    others = [replica for replica, kept in shares.keeps.items() if account in kept]
+    unable = [replica for replica in others if account in shares.ability(replica).unable]
+    return shares.me not in unable or unable == others
+
+
+def could_show(shares: Shares) -> bool:
+    """Tell whether an account waits for a sign that this replica can read, which a read now would give."""
+    mine = [account for account, owner in shares.owners.items() if owner == shares.me]
+    ability = shares.ability(shares.me)
+    waiting = (
+        account
+        for account, owner in shares.owners.items()
+        if owner != shares.me and account in shares.keeps[shares.me] and account not in ability.unable
+        if shares.ability(owner).unable.get(account) is not None
+    )
+    return bool(mine) and any(not _may_have(shares, shares.me, account) for account in waiting)
+
+
+def _may_have(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
+    """Tell whether a replica can serve an account, as far as it is known.
+
+    Where the owner's reads fail, it may be the exchange: then another one that reads accounts has to have
+    read one since. What one that reads none could do is not known: it may try.
+    """
+    ability, owner = shares.ability(replica), shares.owners.get(account)
+    if account in ability.unable:
+        return False
+    failing_s = None if owner in (None, replica) else shares.ability(owner or "").unable.get(account)
+    owned = (name for name, each in shares.owners.items() if each == replica)
+    if failing_s is None or all(name in ability.unable for name in owned):
+        return True
+    # The two reports may be up to a lease time apart.
+    return ability.read_age_s is not None and ability.read_age_s + LEASE_TTL_S <= failing_s
+
+
+def _owner_among(shares: Shares, account: AccountKey, replicas: list[ReplicaId]) -> list[ReplicaId]:
+    owner = shares.owners.get(account)
+    return [owner] if owner is not None and owner in replicas else replicas
 
 
 def account_key(account: str, environment: Environment, kind: Kind) -> AccountKey:

@@ -46,6 +46,12 @@ class Together:
     good_until: float = float("-inf")
     trouble: str = ""
 
+    @property
+    def unable(self) -> frozenset[AccountKey]:
+        """The accounts that this replica reported it cannot serve."""
+        mine = None if self.roster is None else self.roster.abilities.get(self.me.id)
+        return frozenset() if mine is None else frozenset(mine.unable)
+
 
 @dataclass(slots=True)
 class Board:

@@ -219,12 +219,15 @@ class _Gauges(Collector):
 
 def _shared(board: Board) -> Iterable[Metric]:
     """Return how the accounts are shared out; nothing where they are not, or nobody was heard of yet."""
-    roster = None if board.together is None else board.together.roster
+    together = board.together
+    roster = None if together is None else together.roster
     living = [] if roster is None else [len(roster.replicas)]
     kept = [] if roster is None else [len(board.accounts())]
+    unable = [] if together is None or roster is None else [len(together.unable)]
     for name, told, numbers in (
         ("mmp_replicas", "Living replicas that share the accounts out.", living),
         ("mmp_leases", "Accounts that this replica keeps.", kept),
+        ("mmp_unable_accounts", "Accounts that this replica reports it cannot serve now.", unable),
     ):
         yield _family(name, told, (), [((), float(number)) for number in numbers])
 

@@ -295,7 +295,12 @@ def _elsewhere_told(board: Board, now: float) -> str:
         return f"The state is not reached{why}. Nothing is begun here until it is.{stale}"
     living = len(together.roster.replicas) if together.roster else 0
     here = f"This is {shown(str(together.me))}: it keeps {count(len(board.accounts()), 'account')}."
-    return f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} them out."
+    unable = len(together.unable)
+    cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or the key is refused here."
+    return (
+        f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} them out."
+        f"{cannot if unable else ''}"
+    )
 
 
 def _overall(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.core.sharing import LEASE_TTL_S, Claimed, Replica, account_key
+from reconciler.core.sharing import LEASE_TTL_S, Ability, Claimed, Replica, account_key
 from reconciler.errors import StateUnavailable
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
@@ -169,6 +169,19 @@ def test_who_says_that_it_lives_learns_whether_it_was_believed_alive() -> None:
         seen += [(await one.beat(ABC, NOTHING)).was_alive, (await one.beat(ABC, NOTHING)).was_alive]
         assert seen == [False, True, False, True]
         await leave(one)
+
+    play(story)
+
+
+def test_what_a_replica_cannot_serve_is_seen_by_all() -> None:
+    async def story(url: str) -> None:
+        one, two = replica(url, "1"), replica(url, "2")
+        reported = Ability({"a.live.okx": 21.5, "b.live.okx": None}, read_age_s=3.25)
+        await one.beat(ABC, NOTHING, reported)
+        assert (await two.beat(ABC, NOTHING)).abilities == {"1": reported, "2": Ability()}
+        await one.beat(ABC, NOTHING)
+        assert (await two.beat(ABC, NOTHING)).abilities == {"1": Ability(), "2": Ability()}
+        await leave(one, two)
 
     play(story)
 

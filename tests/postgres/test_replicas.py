@@ -14,6 +14,7 @@ from tests.e2e.rig import eventually
 from tests.e2e.sidecar import Sidecar
 from tests.postgres.fleets import BTC, Fleet, fleet, owned
 from tests.support.postgres import Server, server
+from tests.support.relay import relay
 
 pytestmark = pytest.mark.e2e
 
@@ -222,3 +223,73 @@ def test_a_damaged_row_of_one_account_holds_that_account_and_ends_nobody(
     keeps.process.signal(signal.SIGHUP)
     six.wait_until_right(10.0)
     keeps.wait_for("/readyz", 10.0)
+
+
+CANNOT = "left to another replica: it cannot be served here"
+MOVED_S = 45.0
+"""20 s of failed reads, the sign of the other one, and what both take to let go and to take."""
+
+
+def with_env(six: Fleet, env: dict[str, str]) -> Sidecar:
+    """Start one more replica with variables of its own."""
+    flags = ("--assume-idle", "--interval", "5s", "--listen", "127.0.0.1:0")
+    process = six.desk.start(
+        "run",
+        "-c",
+        "accounts",
+        "--assume-idle",
+        "--interval",
+        "5s",
+        "--listen",
+        "127.0.0.1:0",
+        *flags,
+        env=env,
+    )
+    return Sidecar(process, process.wait_for_log("listening")["url"])
+
+
+def test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_the_healthy_one(
+    six: Fleet,
+) -> None:
+    port = int(six.exchange.url.rsplit(":", 1)[1])
+    with relay(port) as way:
+        one, two = with_env(six, {"MMP_BASE_URL": f"http://127.0.0.1:{way.port}"}), six.listening()
+        for sidecar in (one, two):
+            sidecar.wait_for("/startupz", 20.0)
+        eventually(lambda: shared_evenly(one, two), 15.0, "both to have their share")
+        way.cut = True
+        for account in owned(one):
+            six.wants(account, {BTC: 80})
+        eventually(lambda: owned(two) == six.accounts, MOVED_S, "the healthy one to have everything")
+        six.wait_until_right(10.0)
+        assert owned(one) == []
+        assert one.process.wait_for_log(CANNOT)["account"] in six.accounts
+        assert one.metric("mmp_unable_accounts") == 6
+        assert "cannot serve 6 accounts" in one.ask("/")[1]
+        time.sleep(10.0)
+        assert owned(two) == six.accounts, "nothing goes to and fro"
+        assert two.metric("mmp_unable_accounts") == 0
+        assert six.most_in_ten_seconds() <= 2
+
+
+def test_while_the_exchange_is_away_for_all_nothing_moves(six: Fleet) -> None:
+    one, two = pair(six)
+    before = owned(one), owned(two)
+    six.exchange.tell("fault", fault="get/lost-before:always")
+    eventually(lambda: one.metric("mmp_unable_accounts") > 0, 40.0, "the accounts to be reported")
+    time.sleep(10.0)
+    assert (owned(one), owned(two)) == before
+
+
+def test_an_account_whose_key_is_refused_at_one_replica_is_the_other_ones(six: Fleet) -> None:
+    wrong = with_env(six, {"A3_PASSPHRASE": "not-its-passphrase"})
+    wrong.wait_for("/livez", 10.0)
+    eventually(lambda: owned(wrong) == six.accounts, 20.0, "it to have everything")
+    right = six.listening()
+    eventually(lambda: "desk-003" in owned(right), 30.0, "the account to move")
+    six.wait_until_right(20.0)
+    eventually(lambda: shared_evenly(wrong, right), 20.0, "both to have their share")
+    assert "desk-003" in owned(right)
+    time.sleep(5.0)
+    assert "desk-003" in owned(right)
+    assert six.exchange.violations() == []

@@ -12,11 +12,15 @@ from reconciler.core.model import Environment, Kind
 from reconciler.core.sharing import (
     BEAT_S,
     LEASE_TTL_S,
+    Ability,
     Moves,
     Shares,
     account_key,
     account_of,
+    could_show,
+    even,
     good_until,
+    may_take_left,
     moves,
 )
 
@@ -150,6 +154,103 @@ def test_views_that_differ_cost_a_round_and_no_account() -> None:
     world = World({"x": "a", "y": "a"}, {"a": frozenset({"x", "y"}), "b": frozenset({"x", "y"})})
     world.settle()
     assert world.is_even()
+
+
+# ---- who cannot serve an account -----------------------------------------------------------------
+
+
+SEEN = (
+    Ability(),
+    Ability({"x": None}),
+    Ability({"x": 25.0}),
+    Ability({}, read_age_s=25.0 - LEASE_TTL_S),
+    Ability({}, read_age_s=26.0 - LEASE_TTL_S),
+    Ability({"x": None, "y": None}, read_age_s=1.0),
+)
+
+
+def can_serve(shares: Shares, replica: str, account: str) -> bool:
+    """Say the rule once more, in other words: of an account that is owned by another one."""
+    mine, owner = shares.ability(replica), shares.owners.get(account)
+    if account in mine.unable:
+        return False
+    if owner is None or owner == replica:
+        return True
+    since = shares.ability(owner).unable.get(account, None)
+    reads = any(shares.owners.get(one) == replica and one not in mine.unable for one in "xyz")
+    if since is None or not reads:
+        return True
+    return mine.read_age_s is not None and since - mine.read_age_s >= LEASE_TTL_S
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("abilities", list(product(SEEN, repeat=3)))
+def test_in_every_small_world_an_account_goes_to_who_can_serve_it_or_stays(
+    abilities: tuple[Ability, ...],
+) -> None:
+    keeps = {replica: frozenset("xyz") for replica in "abc"}
+    for owned in product(("a", "b", "c", None), repeat=3):
+        owners = {account: owner for account, owner in zip("xyz", owned, strict=True) if owner}
+        shares = Shares("a", keeps, owners, dict(zip("abc", abilities, strict=True)))
+        target = even(shares)
+        assert set(target) == set("xyz")
+        for account, owner in target.items():
+            able = [replica for replica in "abc" if can_serve(shares, replica, account)]
+            if not able:
+                assert owner == owners.get(account, owner), "where nobody can, it stays"
+            else:
+                assert owner in able
+            if owners.get(account) in able and owner != owners[account]:
+                counts = Counter(target.values())
+                assert counts[owner] <= counts[owners[account]] + 1, "only to be even"
+        left = {one for one, owner in target.items() if owners.get(one) == "a" and owner != "a"}
+        assert set(moves(shares).release) == left
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "owner_of_y", "owner_of_x"),
+    [
+        (Ability({}, 17.0), Ability({"x": 25.0}), "b", "b"),
+        (Ability({}, 17.1), Ability({"x": 25.0}), "b", "a"),
+        (Ability(), Ability({"x": 25.0}), "b", "a"),
+        (Ability(), Ability({"x": 25.0}), None, "b"),
+        (Ability(), Ability({"x": None}), "b", "b"),
+        (Ability({"x": None}), Ability({"x": None}), "b", "a"),
+    ],
+)
+def test_an_account_leaves_who_cannot_read_it_for_one_that_has_read_since(
+    mine: Ability, theirs: Ability, owner_of_y: str | None, owner_of_x: str
+) -> None:
+    owners = {"x": "a"} | ({"y": owner_of_y} if owner_of_y else {})
+    keeps = {"a": frozenset("x"), "b": frozenset("xy")}
+    assert even(Shares("b", keeps, owners, {"a": theirs, "b": mine}))["x"] == owner_of_x
+
+
+def test_an_account_that_nobody_owns_and_nobody_can_serve_is_given_to_somebody() -> None:
+    keeps = {replica: frozenset("x") for replica in "ab"}
+    assert even(Shares("a", keeps, {}, {name: Ability({"x": None}) for name in "ab"})) == {"x": "a"}
+
+
+def test_who_reports_that_it_cannot_leaves_what_is_free_to_others() -> None:
+    keeps = {replica: frozenset("xy") for replica in "ab"}
+    one = Shares("a", keeps, {}, {"a": Ability({"x": None})})
+    assert (may_take_left(one, "x"), may_take_left(one, "y")) == (False, True)
+    both = Shares("a", keeps, {}, {"a": Ability({"x": None}), "b": Ability({"x": None})})
+    assert may_take_left(both, "x"), "none can: then any"
+
+
+def test_a_read_is_worth_making_where_another_one_waits_for_a_sign() -> None:
+    keeps, owners = {replica: frozenset("xy") for replica in "ab"}, {"x": "a", "y": "b"}
+    failing = Ability({"x": 25.0}, 60.0)
+
+    def asked(mine: Ability, theirs: Ability = failing, owned: dict[str, str] = owners) -> bool:
+        return could_show(Shares("b", keeps, owned, {"a": theirs, "b": mine}))
+
+    assert asked(Ability({}, 30.0))
+    assert not asked(Ability({}, 3.0)), "it has shown that it can"
+    assert not asked(Ability({}, 30.0), Ability({"x": None}, 60.0)), "no sign is asked for"
+    assert not asked(Ability({"x": None}, 30.0)), "it cannot serve that one"
+    assert not asked(Ability({}, 30.0), failing, {"x": "a"}), "it has nothing to read"
 
 
 def test_a_lease_is_good_for_its_time_to_live_from_the_beginning_of_the_beat() -> None:

@@ -288,6 +288,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         {"from": "pod-1 (pid 7)"},
     ),
     (LeaseEnded(lost=False), "info", "left to another replica", {}),
+    (
+        LeaseEnded(lost=False, unable=True),
+        "warning",
+        "left to another replica: it cannot be served here",
+        {},
+    ),
     (LeaseEnded(lost=True), "warning", "taken over by another replica", {}),
     (
         StateAwaited("state-unavailable", "the connection was lost", 7.0),

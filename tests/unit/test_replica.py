@@ -12,22 +12,28 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Coroutine, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, pairwise
 from random import Random
 
 import pytest
 
+from reconciler.core import ability as core_ability
+from reconciler.core import sharing
+from reconciler.core.ability import TRY_AGAIN_S, UNREAD_S, Reading
 from reconciler.core.events import Event, StateAwaited
 from reconciler.core.sharing import (
+    ABLE,
     BEAT_S,
     LEASE_TTL_S,
+    Ability,
     AccountKey,
     Claimed,
     Replica,
     ReplicaId,
     Roster,
+    Shares,
 )
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.replica import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
@@ -46,6 +52,13 @@ OVERLAP_S = LEASE_TTL_S
 """For so long after a step of the clock one that just began may take what is another's: it has nothing to
 compare with, and the other one trusts its lease. Nothing else rests on that."""
 
+READ_EVERY_S = 30.0
+FIRST_READ_S = 1.0
+RETRY_READ_S = 5.0
+
+SERVED_S = UNREAD_S + 20.0
+"""The promise: how long after its first failed read an account may stay beside a replica that can read."""
+
 LATENCY_S = 0.01
 DEADLINE_S = 4.0
 """How long a question to a database that is away takes to fail."""
@@ -62,6 +75,9 @@ class World:
         self.up = True
         self.living: dict[ReplicaId, tuple[frozenset[AccountKey], float]] = {}
         self.leases: dict[AccountKey, ReplicaId] = {}
+        self.abilities: dict[ReplicaId, Ability] = {}
+        self.exchange_up = True
+        self.read_every_s = READ_EVERY_S
         self.taken: list[tuple[float, AccountKey, ReplicaId]] = []
         self.processes: dict[ReplicaId, Process] = {}
         self.calm_since = float("inf")
@@ -143,7 +159,8 @@ class World:
         living = {name: keeps for name, (keeps, _) in self.living.items() if self.alive(name)}
         owners = {account: owner for account, owner in self.leases.items() if owner in living}
         every = {name: Replica(name, name, 1) for name in living}
-        return Roster(every, living, owners, was_alive=was_alive)
+        abilities = {name: self.abilities[name] for name in living}
+        return Roster(every, living, owners, was_alive=was_alive, abilities=abilities)
 
 
 SQL = sqlite3.connect(":memory:")
@@ -174,6 +191,11 @@ class Process:
     told: list[tuple[str, AccountKey]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     recovered: int = 0
+    cut_from_exchange: bool = False
+    refused: set[AccountKey] = field(default_factory=set)
+    """Accounts whose key the exchange refuses here."""
+    read: dict[AccountKey, Reading] = field(default_factory=dict)
+    next_read_at: dict[AccountKey, float] = field(default_factory=dict)
     unusable: MmpError | None = None
     """What the database says instead of an answer."""
 
@@ -220,11 +242,36 @@ class Process:
     def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
         assert self.ended(account), "what is not over is not begun again"
         self.kept[account] = float("inf")
+        self.read[account], self.next_read_at[account] = Reading(), self.world.time + FIRST_READ_S
         self.told.append((f"from {before}" if before else "begin", account))
 
-    def end(self, account: AccountKey, *, lost: bool) -> None:
+    def end(self, account: AccountKey, *, lost: bool, unable: bool = False) -> None:
         self.kept[account] = self.world.time + self.world.random.uniform(0, self.settling_s)
-        self.told.append(("lost" if lost else "end", account))
+        self.told.append(("lost" if lost else "unable" if unable else "end", account))
+        del self.read[account], self.next_read_at[account]
+
+    def readings(self) -> Mapping[AccountKey, Reading]:
+        """Read what was due since the last call, each when it was."""
+        for account in self.read:
+            while self.next_read_at[account] <= self.world.time:
+                self._read_live(account, self.next_read_at[account])
+        return dict(self.read)
+
+    def _read_live(self, account: AccountKey, at: float) -> None:
+        before = self.read[account]
+        fails = self.cut_from_exchange or not self.world.exchange_up
+        if account in self.refused and not fails:
+            self.read[account] = replace(before, refused=True)
+        elif fails:
+            since = at if before.failing_since is None else before.failing_since
+            self.read[account] = replace(before, failing_since=since)
+        else:
+            self.read[account] = Reading(read_at=at)
+        self.next_read_at[account] = at + (RETRY_READ_S if fails else self.world.read_every_s)
+
+    def read_soon(self) -> None:
+        for account in sorted(self.read)[:1]:
+            self.next_read_at[account] = min(self.next_read_at[account], self.world.time)
 
     def ended(self, account: AccountKey) -> bool:
         return self.kept.get(account, float("-inf")) <= self.world.time
@@ -237,9 +284,15 @@ class Process:
 
     # -- ports.Sharing ---------------------------------------------------------------------------
 
-    async def beat(self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed]) -> Roster:
+    async def beat(
+        self,
+        keeps: frozenset[AccountKey],
+        claims: Mapping[AccountKey, Claimed],
+        ability: Ability = ABLE,
+    ) -> Roster:
         del claims
         await self._reach()
+        self.world.abilities[self.name] = ability
         was_alive = self.world.alive(self.name)
         self.world.living[self.name] = (keeps, self.world.clock() + LEASE_TTL_S)
         roster = self.world.roster(was_alive=was_alive)
@@ -443,6 +496,174 @@ def test_a_clock_that_is_set_moves_no_account_of_those_that_live(by_s: float, at
     world.set_clock(by_s)
     world.run(40.0)
     assert len(world.taken) == 30
+
+
+def sharing_evenly(*names: ReplicaId, number: int = 10, read_every_s: float = READ_EVERY_S) -> World:
+    """Start one after the other, so that they read at different moments."""
+    world = World()
+    world.read_every_s = read_every_s
+    for name in names:
+        world.start(name, accounts(number))
+        world.run(26.0)
+    world.run(20.0)
+    return world
+
+
+def moved_since(world: World, at: float) -> Counter[AccountKey]:
+    return Counter(account for when, account, _ in world.taken if when > at)
+
+
+@pytest.mark.parametrize("cut_at", [0.0, 7.0, 14.0, 21.0, 28.0])
+@pytest.mark.parametrize("others", ["b", "bc"])
+def test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_one_that_is_not(
+    cut_at: float, others: str
+) -> None:
+    world = sharing_evenly("a", *others)
+    world.run(cut_at)
+    world.processes["a"].cut_from_exchange = True
+    world.run(READ_EVERY_S + SERVED_S)
+    assert world.processes["a"].may_begin() == []
+    assert world.unowned() == []
+    healthy = [len(world.processes[name].may_begin()) for name in others]
+    assert max(healthy) - min(healthy) <= 1
+
+
+def test_a_healthy_one_that_reads_seldom_shows_that_it_can_when_it_is_asked() -> None:
+    world = sharing_evenly("a", "b", read_every_s=300.0)
+    world.processes["a"].cut_from_exchange = True
+    world.run(300.0 + SERVED_S)
+    assert len(world.processes["b"].may_begin()) == 10
+
+
+def test_who_has_no_account_to_read_may_try_one_that_another_cannot() -> None:
+    world = sharing_evenly("a", number=1)
+    world.start("b", accounts(1))
+    world.run(10.0)
+    world.processes["a"].cut_from_exchange = True
+    world.run(READ_EVERY_S + SERVED_S)
+    assert len(world.processes["b"].may_begin()) == 1
+    world.processes["a"].cut_from_exchange = False
+    world.processes["b"].cut_from_exchange = True
+    world.run(READ_EVERY_S + TRY_AGAIN_S[0] + SERVED_S)
+    assert len(world.processes["a"].may_begin()) == 1
+
+
+@pytest.mark.parametrize("read_every_s", [READ_EVERY_S, 300.0])
+@pytest.mark.parametrize("down_at", [0.0, 7.0, 14.0, 21.0, 28.0])
+def test_while_nobody_can_read_nothing_moves(down_at: float, read_every_s: float) -> None:
+    world = sharing_evenly("a", "b", "c", read_every_s=read_every_s)
+    world.run(down_at)
+    before = len(world.taken)
+    world.exchange_up = False
+    world.run(600.0)
+    assert len(world.taken) == before
+    world.exchange_up = True
+    world.run(60.0)
+    assert len(world.taken) == before
+    assert world.unowned() == []
+
+
+def test_an_account_whose_key_is_refused_moves_alone_and_once() -> None:
+    world = sharing_evenly("a", "b")
+    one, began = world.processes["a"], world.time
+    account = one.may_begin()[0]
+    one.refused = {account}
+    world.run(READ_EVERY_S + 3 * BEAT_S)
+    assert account in world.processes["b"].may_begin()
+    world.run(TRY_AGAIN_S[0] - READ_EVERY_S)
+    assert moved_since(world, began)[account] == 1
+    assert world.shares() == [5, 5]
+
+
+def test_an_account_whose_key_is_refused_everywhere_moves_less_and_less_often() -> None:
+    world = sharing_evenly("a", "b")
+    account, began, hours = min(accounts(10)), world.time, 2
+    for one in world.awake():
+        one.refused = {account}
+    world.run(hours * 3600.0)
+    most = 2 * (len(TRY_AGAIN_S) + hours * 3600.0 / TRY_AGAIN_S[-1])
+    assert moved_since(world, began)[account] <= most
+    assert world.unowned() == []
+
+
+def test_one_that_stays_cut_off_is_given_one_account_to_try_less_and_less_often() -> None:
+    world = sharing_evenly("a", "b")
+    world.processes["a"].cut_from_exchange = True
+    world.run(120.0)
+    began, hours = world.time, 3
+    world.run(hours * 3600.0)
+    tries = [when for when, _, name in world.taken if name == "a" and when > began]
+    assert 3 <= len(tries) <= len(TRY_AGAIN_S) + hours * 3600.0 / TRY_AGAIN_S[-1]
+    apart = [later - earlier for earlier, later in pairwise(tries)]
+    assert all(later >= min(earlier, TRY_AGAIN_S[-1]) - 60.0 for earlier, later in pairwise(apart))
+    world.processes["a"].cut_from_exchange = False
+    world.run(TRY_AGAIN_S[-1] + 60.0)
+    assert world.shares() == [5, 5], "and what it shows it can read it keeps"
+
+
+def believes_everybody(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
+    """Ask no sign of one that could read, so that an outage of the exchange moves accounts."""
+    return account not in shares.ability(replica).unable
+
+
+def test_a_rule_that_asks_no_sign_of_who_can_read_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_may_have", believes_everybody)
+    with pytest.raises(AssertionError):
+        test_while_nobody_can_read_nothing_moves(14.0, 300.0)
+
+
+def test_a_rule_without_waits_between_two_tries_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_ability, "TRY_AGAIN_S", (5.0,))
+    with pytest.raises(AssertionError):
+        test_an_account_whose_key_is_refused_everywhere_moves_less_and_less_often()
+
+
+def test_a_rule_that_knows_no_inability_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_may_have", lambda *_: True)
+    with pytest.raises(AssertionError):
+        test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_one_that_is_not(0.0, "b")
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_is_cut_off_a_healthy_one_ends_up_with_the_accounts(seed: int) -> None:
+    """Deaths, joins, cuts and refused keys; then one healthy replica among some that are cut off."""
+    world = World(seed)
+    random = Random(seed * 104_729)
+    names = (f"r{number}" for number in count())
+    every = accounts(random.randrange(1, 13))
+    for _ in range(random.randrange(2, 4)):
+        world.start(next(names), every)
+    for _ in range(random.randrange(1, 12)):
+        world.run(random.uniform(0.0, 40.0))
+        _disturb_reading(world, random, next(names), every)
+    world.exchange_up = True
+    living = world.awake() or [world.start(next(names), every)]
+    healthy = random.choice(living)
+    for one in living:
+        one.cut_from_exchange = one is not healthy
+        one.refused = set()
+    world.run(TRY_AGAIN_S[-1] + READ_EVERY_S + 4 * SERVED_S)
+    elsewhere = every - set(healthy.may_begin())
+    assert len(elsewhere) <= len(living) - 1, "each that is cut off may be trying one"
+    assert set(world.unowned()) <= elsewhere
+
+
+def _disturb_reading(world: World, random: Random, newcomer: ReplicaId, every: set[AccountKey]) -> None:
+    living = world.awake()
+    match random.randrange(5):
+        case 0:
+            world.start(newcomer, every)
+        case 1 if len(living) > 1:
+            random.choice(living).dead = True
+        case 2:
+            world.exchange_up = not world.exchange_up
+        case 3 if living:
+            random.choice(living).refused = set(
+                random.sample(sorted(every), random.randrange(len(every) + 1))
+            )
+        case _ if living:
+            one = random.choice(living)
+            one.cut_from_exchange = not one.cut_from_exchange
 
 
 def test_one_that_wakes_from_a_long_stop_begins_nothing_that_is_another_s() -> None:

@@ -9,10 +9,20 @@ the leases of a replica whose row is gone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 
 from reconciler.core.model import Family
-from reconciler.core.sharing import LEASE_TTL_S, AccountKey, Claimed, Replica, ReplicaId, Roster
+from reconciler.core.sharing import (
+    ABLE,
+    LEASE_TTL_S,
+    Ability,
+    AccountKey,
+    Claimed,
+    Replica,
+    ReplicaId,
+    Roster,
+)
 from reconciler.store.postgres.connections import Connections, Row, Statement, Transaction
 from reconciler.store.postgres.expiry import unexpired
 
@@ -21,9 +31,11 @@ ALIVE = unexpired(LEASE_TTL_S)
 
 _LIVE = f"""
 WITH before AS (SELECT {ALIVE} AS alive FROM replicas WHERE id = %(id)s)
-INSERT INTO replicas (id, host, pid, keeps, expires_at)
-VALUES (%(id)s, %(host)s, %(pid)s, %(keeps)s, clock_timestamp() + make_interval(secs => %(ttl)s))
-ON CONFLICT (id) DO UPDATE SET keeps = excluded.keeps, expires_at = excluded.expires_at
+INSERT INTO replicas (id, host, pid, keeps, unable, read_age_s, expires_at)
+VALUES (%(id)s, %(host)s, %(pid)s, %(keeps)s, %(unable)s::jsonb, %(read_age_s)s,
+  clock_timestamp() + make_interval(secs => %(ttl)s))
+ON CONFLICT (id) DO UPDATE SET keeps = excluded.keeps, unable = excluded.unable,
+  read_age_s = excluded.read_age_s, expires_at = excluded.expires_at
 RETURNING coalesce((SELECT alive FROM before), false)
 """
 """Returns whether the replica was believed alive until then, as the statement found its row."""
@@ -44,7 +56,7 @@ SELECT name, uid, families, claimed FROM leases one WHERE uid <> '' AND EXISTS (
   SELECT FROM leases other WHERE other.uid = one.uid AND other.name <> one.name)
 """
 
-_LIVING = f"SELECT id, host, pid, keeps FROM replicas WHERE {ALIVE}"
+_LIVING = f"SELECT id, host, pid, keeps, unable, read_age_s FROM replicas WHERE {ALIVE}"
 
 _LEASES = "SELECT name, replica, generation FROM leases WHERE replica IS NOT NULL"
 
@@ -97,13 +109,15 @@ class Leases:
         self._generations: dict[AccountKey, int] = {}
         self._claimed: dict[AccountKey, Claimed] = {}
 
-    async def beat(self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed]) -> Roster:
+    async def beat(
+        self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed], ability: Ability = ABLE
+    ) -> Roster:
         """Say that this replica lives; returns who lives and owns what."""
         new = {name: claim for name, claim in claims.items() if self._claimed.get(name) != claim}
         self._claimed = {}
         async with self._connections.transaction() as transaction:
             [[(was_alive,)], *_, living, leases, rivals, gone] = await transaction.answers(
-                self._lives(keeps),
+                self._lives(keeps, ability),
                 *self._claim(new),
                 (_LIVING, ()),
                 (_LEASES, ()),
@@ -118,10 +132,17 @@ class Leases:
         self._claimed = {name: claim for name, claim in claims.items() if name in self._generations}
         return _roster(living, owned, rivals, was_alive=was_alive)
 
-    def _lives(self, keeps: frozenset[AccountKey]) -> Statement:
+    def _lives(self, keeps: frozenset[AccountKey], ability: Ability) -> Statement:
         me = self._me
-        said = {"id": me.id, "host": me.host, "pid": me.pid, "keeps": sorted(keeps), "ttl": LEASE_TTL_S}
-        return _LIVE, said
+        return _LIVE, {
+            "id": me.id,
+            "host": me.host,
+            "pid": me.pid,
+            "keeps": sorted(keeps),
+            "unable": json.dumps(ability.unable, sort_keys=True),
+            "read_age_s": ability.read_age_s,
+            "ttl": LEASE_TTL_S,
+        }
 
     def _claim(self, new: Mapping[AccountKey, Claimed]) -> list[Statement]:
         if not new:
@@ -174,7 +195,7 @@ def _claim(me: Replica, name: AccountKey, claim: Claimed) -> dict[str, object]:
 
 
 def _roster(living: list[Row], owned: list[Row], rivals: list[Row], *, was_alive: bool) -> Roster:
-    keeps = {name: frozenset[AccountKey](kept) for name, _, _, kept in living}
+    keeps = {name: frozenset[AccountKey](kept) for name, _, _, kept, *_ in living}
     kept = frozenset[AccountKey]().union(*keeps.values())
     return Roster(
         replicas={name: Replica(name, host, pid) for name, host, pid, *_ in living},
@@ -186,4 +207,5 @@ def _roster(living: list[Row], owned: list[Row], rivals: list[Row], *, was_alive
             if name in kept
         },
         was_alive=was_alive,
+        abilities={name: Ability(unable, age_s) for name, *_, unable, age_s in living},
     )

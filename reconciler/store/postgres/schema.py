@@ -237,12 +237,15 @@ _FIRST: Migration = (
     "CREATE INDEX overrides_of_user ON mmp.overrides (kind, environment, uid, id)",
     "CREATE INDEX presence_of_account ON mmp.presence (account, environment, kind, id)",
     "CREATE INDEX turns_of_family ON mmp.turns (account, environment, kind, family)",
-    # A process that keeps accounts: which it has settings for, and until when it is believed alive.
+    # A process that keeps accounts: which it has settings for, which it cannot serve (with the seconds
+    # since the first failed read), the age of its newest live read, until when it is believed alive.
     """CREATE TABLE mmp.replicas (
         id text PRIMARY KEY,
         host text NOT NULL,
         pid bigint NOT NULL,
         keeps text[] NOT NULL,
+        unable jsonb NOT NULL,
+        read_age_s double precision,
         expires_at timestamptz NOT NULL
     )""",
     # Whose an account is, and for the how-manieth time somebody took it; and what is written for it,
