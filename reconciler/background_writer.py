@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ MAX_LOG_BYTES = 1024 * 1024
 """The most log that waits: about 3,000 lines, more than the start of a hundred accounts writes. As much
 again may be in the hands of the thread, so a log that nobody reads takes at most twice this memory."""
 
-LAST_WAIT_S = 1.0
+DRAIN_TIMEOUT_S = 1.0
 """How long the end of a process, or its result on stdout, waits for what is queued. A reader that reads at
 all takes a full queue in less; a supervisor that waits 10 s before it kills is not kept waiting."""
 
@@ -124,6 +125,8 @@ class BackgroundWriter:
     # ---- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        # Else a terminal with ``stty tostop`` would stop the whole process, if that runs in the background.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)

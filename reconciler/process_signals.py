@@ -1,9 +1,9 @@
 """What a signal does to this process, from its first moment to its last; imported before all else.
 
-Before an event loop takes signals, nothing is in flight: the process ends at once, with the status that
-being stopped has for the command. While the loop runs, it is told. After it, only the result is left to
-be written: its reader has a second. The handlers are set once and stay: at no moment does a signal have
-its default action, which kills a process in the middle of things and which the kernel withholds from
+Before an event loop receives signals, nothing is in flight: the process ends at once, with the status
+that being stopped has for the command. While the loop runs, it receives them. After it, only the result is
+left to be written, and its reader has some seconds. The handlers are set once and stay. So a signal never
+has its default action, which kills a process in the middle of things and which the kernel withholds from
 process 1 of a container.
 """
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
-REST_S = 1.0
-"""How long a process that was told to stop may still take to write its result; a pipe takes far less."""
+RESULT_WAIT_S = 3.0
+"""How long the result may take after a signal: far longer than it takes to make and to read that of 10,000
+families, and within the 10 s after which a supervisor kills."""
 
 _STATUSES: Mapping[signal.Signals, int | None] = {signal.SIGTERM: 143, signal.SIGINT: 130}
 _STATUSES_OF_RUN: Mapping[signal.Signals, int | None] = {
@@ -72,12 +73,12 @@ class ProcessSignals:
         self._receivers[number] = receiver
         signal.signal(number, self._handle)
 
-    def limit_the_rest(self) -> None:
-        """Give what is left a second, if this process was told to stop: call it after the loop."""
+    def limit_result_wait(self) -> None:
+        """Limit how long the result waits, if there was a signal; call it after the loop."""
         if self._received is not None:
             self._end_later(self._received)
 
-    def finish(self) -> None:
+    def ignore(self) -> None:
         """Let no signal change the status any more: all is written, and the interpreter goes down."""
         if self._installed:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -98,10 +99,10 @@ class ProcessSignals:
             self._end_later(received)
 
     def _end_later(self, received: signal.Signals) -> None:
-        """End the process in a second, unless it ends by itself. A handler could not start a thread."""
+        """End the process in some seconds, unless it ends by itself. A handler could not start a thread."""
         if signal.getitimer(signal.ITIMER_REAL)[0] == 0.0:
             signal.signal(signal.SIGALRM, lambda *_: self._end(received))
-            signal.setitimer(signal.ITIMER_REAL, REST_S)
+            signal.setitimer(signal.ITIMER_REAL, RESULT_WAIT_S)
 
     def _end(self, received: signal.Signals) -> None:
         os._exit(self._statuses.get(received) or 0)

@@ -21,7 +21,7 @@ from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.account_policy import AccountPolicy, missing_error, refuse_other
 from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
-from reconciler.cli.output import Output, ShownResults, wait_for_stderr
+from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
@@ -198,7 +198,7 @@ class Applying:
     ) -> None:
         self.order = order
         self.out = out
-        self.shown = ShownResults()
+        self.plan_output = BackgroundStdout()
         self.stop = Stop()
         self.desired = desired
         self.policies = policies
@@ -392,7 +392,9 @@ class Applying:
             return
         policy, missing = run.rules.in_force.policy, run.rules.missing
         context = Context.of(run.desired, self.order.base.host, policy, missing)
-        write, stream = (self.out.note, sys.stderr) if self.out.json else (self.shown.write, sys.stdout)
+        write, stream = (
+            (self.out.note, sys.stderr) if self.out.json else (self.plan_output.write, sys.stdout)
+        )
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         wait_for_stderr()  # a long plan takes all the room that the log has
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
@@ -451,7 +453,7 @@ class Applying:
             signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
         }
         try:
-            self.shown.finish()  # what is asked about was seen
+            self.plan_output.finish()  # what is asked about was seen
             return click.confirm(question, err=True)
         except KeyboardInterrupt:
             raise click.Abort from None
@@ -495,8 +497,8 @@ class Applying:
 
         Outside of the event loop: the result may have to wait for its reader, and a signal ends that.
         """
-        SIGNALS.limit_the_rest()
-        self.shown.finish()
+        SIGNALS.limit_result_wait()
+        self.plan_output.finish()
         outcomes = [_outcomes(run, self.stop.status, self.order.reviewed) for run in self.runs]
         if self.out.json:
             self._report_documents(outcomes)

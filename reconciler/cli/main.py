@@ -16,7 +16,7 @@ from keyword import iskeyword
 import click
 
 from reconciler import __version__
-from reconciler.background_writer import LAST_WAIT_S
+from reconciler.background_writer import DRAIN_TIMEOUT_S
 from reconciler.cli.output import (
     Output,
     Told,
@@ -55,7 +55,7 @@ VERBS = {
 }
 """Every verb, in the order of use, with its line in ``mmp --help``."""
 
-NOT_HELD_UP = {"run", "apply", "reset"}
+SENDING = {"run", "apply", "reset"}
 """Verbs that write to the exchange: they end although nobody reads their stderr. The others wait for its
 reader, as commands in a pipeline do: what they say there may be all that they have to say."""
 
@@ -121,10 +121,10 @@ def main(arguments: list[str] | None = None) -> None:
     argv = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
     configure(configured_secrets(os.environ, wanted("--state", argv, os.environ.get("MMP_STATE", ""))))
-    last_wait_s = LAST_WAIT_S if NOT_HELD_UP & set(argv[:1]) else None
-    stderr = take_stderr(waits_for_reader=last_wait_s is None)
+    drain_timeout_s = DRAIN_TIMEOUT_S if SENDING & set(argv[:1]) else None
+    stderr = take_stderr(waits_for_reader=drain_timeout_s is None)
     if stderr is not None:
-        SIGNALS.before_end = partial(stderr.writer.drain, LAST_WAIT_S)
+        SIGNALS.before_end = partial(stderr.writer.drain, DRAIN_TIMEOUT_S)
     told = Told(json_lines=wanted("--log-format", argv, os.environ.get("MMP_LOG_FORMAT", "")) == "json")
     try:
         status = _status(argv, told)
@@ -137,10 +137,10 @@ def main(arguments: list[str] | None = None) -> None:
         status = lost.exit_status
     try:
         if stderr is not None:
-            stderr.writer.close(last_wait_s)
+            stderr.writer.close(drain_timeout_s)
     except KeyboardInterrupt:
         status = Exit.INTERRUPTED
-    SIGNALS.finish()
+    SIGNALS.ignore()
     sys.exit(int(status))
 
 
@@ -173,7 +173,7 @@ def _status(argv: list[str], told: Told) -> int:
 
 
 def _fail(out: Output, problem: MmpError) -> Exit:
-    SIGNALS.limit_the_rest()
+    SIGNALS.limit_result_wait()
     out.failure(problem)
     return problem.exit_status
 

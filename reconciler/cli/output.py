@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 
 import click
 
-from reconciler.background_writer import LAST_WAIT_S, MAX_LOG_BYTES, BackgroundText, BackgroundWriter
+from reconciler.background_writer import DRAIN_TIMEOUT_S, MAX_LOG_BYTES, BackgroundText, BackgroundWriter
 from reconciler.core.problems import Problem, json_text, printable
 from reconciler.errors import MmpError
 from reconciler.report.tone import Paint, Tone, ansi, plain
@@ -175,10 +175,10 @@ def take_stderr(*, waits_for_reader: bool) -> BackgroundText | None:
 def wait_for_stderr() -> None:
     """Wait, for a bounded time, until what was written to stderr is out."""
     if isinstance(sys.stderr, BackgroundText):
-        sys.stderr.writer.drain(LAST_WAIT_S)
+        sys.stderr.writer.drain(DRAIN_TIMEOUT_S)
 
 
-class ShownResults:
+class BackgroundStdout:
     """Result text that is written while the work goes on: a reader that stops does not stop the work."""
 
     def __init__(self) -> None:
@@ -193,7 +193,7 @@ class ShownResults:
             sys.stdout.write(text)
         else:
             self._writer.write(text.encode(sys.stdout.encoding, "backslashreplace"))
-            self._writer.drain(LAST_WAIT_S)
+            self._writer.drain(DRAIN_TIMEOUT_S)
 
     def finish(self) -> None:
         """Wait for the reader. Raises BrokenPipeError and MmpError as ``Output.result`` does."""
