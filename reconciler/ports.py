@@ -416,7 +416,7 @@ class AccountStore(Store, Protocol):
         ...
 
     async def policy_on_record(self) -> PolicyRecord | None:
-        """Return the policy that was recorded last, given up or not; None where none ever was."""
+        """Return the policy that was recorded last; None where none was, or a person gave it up."""
         ...
 
     async def policies(self, limit: int) -> Sequence[PolicyRecord]:

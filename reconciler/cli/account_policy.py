@@ -55,8 +55,7 @@ class AccountPolicy:
         """Read the policy on record where there is no file; while that is missing, on each call."""
         if self._file.policy is not None:
             return
-        found = await self._store.policy_on_record()
-        self._found = found if found is not None and found.counts else None
+        self._found = await self._store.policy_on_record()
         self._remembered = remembered(self._found)
 
     async def record(self) -> None:

@@ -178,7 +178,7 @@ class _Patient:
     async def _policy_on_record(self, store: AccountStore) -> None:
         """Replace the finding that there is no policy file if a policy is missing."""
         record = None if self._has_policy_file else await store.policy_on_record()
-        if record is not None and record.counts:
+        if record is not None:
             missing = doctor.failed("policy", missing_error(record))
             self.findings = [missing if one.check == "policy" else one for one in self.findings]
 

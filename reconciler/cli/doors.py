@@ -422,7 +422,6 @@ async def on_record(
         return OnRecord({}, nothing_sent, uid)
     snapshot = await store.snapshot()
     ledger = snapshot.ledger or nothing_sent
-    policy = await store.policy_on_record()
     return OnRecord(
         await store.known(),
         ledger,
@@ -430,7 +429,7 @@ async def on_record(
         await store.pauses(),
         await store.last_rows(),
         snapshot.accepted,
-        policy if policy is not None and policy.counts else None,
+        await store.policy_on_record(),
     )
 
 

@@ -248,7 +248,7 @@ async def _with_policy_on_record(asked: Asked, store: AccountStore) -> tuple[Ask
     from reconciler.cli.account_policy import remembered
 
     record = await store.policy_on_record() if asked.policy is None else None
-    if record is None or not record.counts:
+    if record is None:
         return asked, False
     return replace(asked, policy=remembered(record)), True
 

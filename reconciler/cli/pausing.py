@@ -173,8 +173,7 @@ async def _missing_policy(store: AccountStore) -> Policy | None:
     """Return the policy on record: there is no file of it, and it counts nevertheless."""
     from reconciler.cli.account_policy import remembered
 
-    record = await store.policy_on_record()
-    return remembered(record) if record is not None and record.counts else None
+    return remembered(await store.policy_on_record())
 
 
 def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> None:

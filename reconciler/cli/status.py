@@ -97,8 +97,7 @@ async def _status(
         record, simulator = _record(await store.snapshot()), kind is Kind.SIMULATOR
         record = replace(record, owner=await store.owner(), controller=await store.controller())
         record = replace(record, pauses=await store.pauses())
-        last = await store.policy_on_record() if policy is None else None
-        missing = last if last is not None and last.counts else None
+        missing = await store.policy_on_record() if policy is None else None
     status = make_status(
         desired,
         record,

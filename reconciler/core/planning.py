@@ -102,7 +102,8 @@ class _Case:
 
     ``accepted`` is the setting that passed the guard last, None: none is on record. ``live`` is what is in
     force now as far as is known, None: nothing. ``found`` is the same, but where no read counts it is what
-    the newest request carries, answered or not: a target stays until a newer read.
+    the newest request carries, answered or not: a target stays until a newer read. ``superseded``: its open
+    attempts are over, see :func:`_superseded`.
     """
 
     family: Family
@@ -114,6 +115,7 @@ class _Case:
     live: Setting | None
     found: Setting | None
     other_file: bool
+    superseded: bool
 
     @property
     def desired(self) -> Setting:
@@ -165,7 +167,6 @@ class _Planner:
         self.reads = reads
         self.rules = rules
         self.at = now
-        self.passed: list[Proposal] = []  # the changes of the file that the policy lets pass
         self.cases = {
             family: self._case(family, known.get(family, Never())) for family in sorted(desired.families)
         }
@@ -176,13 +177,13 @@ class _Planner:
         steps = self._steps()
         changed = self._judgement(steps)
         refused = _families(changed.refusals)
-        self.passed = [one for one in steps if one.family not in refused]
+        passed = [one for one in steps if one.family not in refused]
         targets = {
             family: self._target(case, refused=family in refused) for family, case in self.cases.items()
         }
-        returned = self._judge_returns(targets)
+        returned = self._judge_returns(targets, passed)
         stays = _families(returned.refusals)
-        targets = self._without_returns(targets, stays)
+        targets = self._without_returns(targets, stays, passed)
         every = [
             change
             for family, case in self.cases.items()
@@ -218,9 +219,7 @@ class _Planner:
             missing=tuple(
                 family for family, case in looked_at.items() if isinstance(case.seen, Missing | Unconfirmed)
             ),
-            superseded=tuple(
-                family for family, case in looked_at.items() if _superseded(case, rules, reads)
-            ),
+            superseded=tuple(family for family, case in looked_at.items() if case.superseded),
             refusals=_without_removed(self._reviewed(changed.refusals), changes, self.desired, rules),
             left_tighter=returned.refusals,
             overridden=tuple(dict.fromkeys(overridden)),
@@ -243,6 +242,10 @@ class _Planner:
             live,
             live if isinstance(seen, LiveRow | Absent) else _newest_sent(known) or live,
             other_file=_is_other_file(known, self.rules, but=wanted.setting),
+            superseded=isinstance(known, Uncertain)
+            # A live setting as desired is adopted instead, unless the record came from a newer file.
+            and (live != wanted.setting or _is_other_file(known, self.rules))
+            and _superseded(known, seen, self.reads),
         )
 
     def _judgement(self, proposals: list[Proposal], passed: Collection[Proposal] = ()) -> Judgement:
@@ -383,11 +386,16 @@ class _Planner:
             return None
         return target(aim, case.found, case.may_be_live, drift, is_change=is_change)
 
-    def _judge_returns(self, targets: Mapping[Family, Setting | None]) -> Judgement:
-        """Return what is refused, or overridden by name, of the steps that undo what live has tighter."""
+    def _judge_returns(
+        self, targets: Mapping[Family, Setting | None], passed: Collection[Proposal]
+    ) -> Judgement:
+        """Return what is refused, or overridden by name, of the steps that undo what live has tighter.
+
+        ``passed`` are the changes of the file that the policy lets pass: they count towards its limits.
+        """
         returns = self._returns(targets)
         families = {one.family for one in returns}
-        found = self._judgement(returns, self.passed)
+        found = self._judgement(returns, passed)
         return Judgement(
             tuple(one for one in found.refusals if one.family in families),
             tuple(one for one in found.overridden if one.family in families),
@@ -415,14 +423,19 @@ class _Planner:
         return Proposal(case.family, nearest, after, True, at_start=start, is_return=True)
 
     def _without_returns(
-        self, targets: Mapping[Family, Setting | None], stays: frozenset[Family]
+        self,
+        targets: Mapping[Family, Setting | None],
+        stays: frozenset[Family],
+        passed: Collection[Proposal],
     ) -> dict[Family, Setting | None]:
         """Return the targets, where it ``stays`` with what live has tighter than accepted as live has it.
 
         What the file changes beside it is sent, unless that is refused from live as well.
         """
         parts = {family: self._part(family, targets[family], beside=True) for family in stays}
-        again = _families(self._judge_returns({**targets, **parts}).refusals) if stays else frozenset()
+        again = (
+            _families(self._judge_returns({**targets, **parts}, passed).refusals) if stays else frozenset()
+        )
         least = {family: self._part(family, targets[family], beside=False) for family in stays & again}
         return {**targets, **parts, **least}
 
@@ -441,9 +454,7 @@ class _Planner:
             return self._report(case, by_policy=refused)
         # What is desired is in force with it; a setting that is the same by chance is not accepted by that.
         is_desired = after == case.desired == self._aim(case, refused=refused)
-        known = (
-            last_proof(case.known) or Never() if _superseded(case, self.rules, self.reads) else case.known
-        )
+        known = last_proof(case.known) or Never() if case.superseded else case.known
         found = self._need(case, after, known, is_desired=is_desired)
         match found:
             case None if is_desired:
@@ -516,7 +527,7 @@ class _Planner:
             because = Because.PAUSED
         before = case.accepted if case.live == case.desired else case.live
         reason = _reason(case, Reason.CHANGED if case.is_change else Reason.DRIFTED)
-        is_open = isinstance(case.known, Uncertain) and not _superseded(case, self.rules, self.reads)
+        is_open = isinstance(case.known, Uncertain) and not case.superseded
         if is_open or isinstance(case.seen, Unconfirmed):
             reason = Reason.UNCERTAIN
         return Change(
@@ -702,16 +713,12 @@ def _unreadable(case: _Case) -> Change:
     )
 
 
-def _superseded(case: _Case, rules: Rules, reads: Reads) -> bool:
+def _superseded(known: Uncertain, seen: View, reads: Reads) -> bool:
     """Tell whether a family's open attempts are over: live shows what none of them carries, for good.
 
-    Then the last proof counts again, and a third value is drift. A live setting as desired is adopted
-    instead, unless the record came from a newer settings file.
+    Then the last proof counts again, and a third value is drift.
     """
-    known = case.known
-    if not isinstance(known, Uncertain) or not shows_no_attempt(known, case.seen):
-        return False
-    if case.live == case.desired and not _is_other_file(known, rules):
+    if not shows_no_attempt(known, seen):
         return False
     assert reads.latest is not None
     until = max(attempt.effect_until for attempt in known.unresolved)

@@ -480,13 +480,13 @@ class KeptAccount:
     # -- the policy -----------------------------------------------------------------------------
 
     async def policy_on_record(self) -> PolicyRecord | None:
-        """Return the policy that was recorded last, given up or not; None where none ever was."""
+        """Return the policy that was recorded last; None where none was, or a person gave it up."""
         budget = await self._found(any_kind=False)
         if budget is None:
             return None
         async with self._engine.reading(None, questions.newest_policy(budget)) as tables:
             row = await tables.newest_policy(budget)
-        return None if row is None else facts.policy_record(row)
+        return None if row is None or row.given_up is not None else facts.policy_record(row)
 
     async def policies(self, limit: int) -> list[PolicyRecord]:
         """Return at most ``limit`` policies that were in force or given up, newest first."""
@@ -500,7 +500,7 @@ class KeptAccount:
     async def record_policy(self, sha256: str, path: str, document: str) -> None:
         """Record that a policy is in force; writes only if that is new."""
         newest = await self.policy_on_record()
-        if newest is not None and newest.counts and newest.sha256 == sha256:
+        if newest is not None and newest.sha256 == sha256:
             return
         asks = questions.newest_policy(self._identified())
         async with self._writing(asks, numbers=(PolicyRow,)) as tables:
