@@ -98,6 +98,17 @@ def test_a_run_begins_once_the_state_is_not_busy_any_more(desk: Desk, exchange: 
     ends_well(run)
 
 
+def test_a_run_that_waits_for_its_state_at_the_start_ends_when_asked_to(
+    desk: Desk, exchange: Exchange
+) -> None:
+    desk.wants(WANTED)
+    desk.uses_state(exchange)
+    with held(desk):
+        run = started(desk, *RUN)
+        time.sleep(1.0)
+        ends_well(run)
+
+
 def test_an_apply_waits_for_a_busy_state_up_to_the_lock_timeout(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/50"})
     desk.uses_state(exchange)
