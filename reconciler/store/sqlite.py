@@ -459,14 +459,14 @@ def _connect(path: str, mode: str, busy_wait_s: float) -> sqlite3.Connection:
         timeout=busy_wait_s,
         isolation_level=None,
     )
-    return _with_functions(db)
+    return with_functions(db)
 
 
 def _in_memory() -> sqlite3.Connection:
-    return _with_functions(sqlite3.connect(IN_MEMORY, isolation_level=None, cached_statements=256))
+    return with_functions(sqlite3.connect(IN_MEMORY, isolation_level=None, cached_statements=256))
 
 
-def _with_functions(db: sqlite3.Connection) -> sqlite3.Connection:
+def with_functions(db: sqlite3.Connection) -> sqlite3.Connection:
     """Give a connection the function that the triggers of the tables call."""
     db.create_function(schema.COMBINE, 2, combined, deterministic=True)
     db.execute("PRAGMA trusted_schema = ON")  # else a hardened SQLite lets no trigger call it

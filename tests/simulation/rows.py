@@ -14,6 +14,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
+from reconciler.store.sqlite import with_functions
+
 READ_AT_ONCE = {"sqlite_sequence"}
 """What other tables' writes change too."""
 
@@ -64,6 +66,7 @@ class Rows(sqlite3.Connection):
     def in_memory(cls) -> Rows:
         """Return rows of their own."""
         made = sqlite3.connect(":memory:", isolation_level=None, cached_statements=256, factory=cls)
+        with_functions(made)
         assert isinstance(made, Rows)
         return made
 
