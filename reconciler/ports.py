@@ -46,6 +46,7 @@ from reconciler.core.saved import AppliedChanges
 from reconciler.core.sharing import ABLE, Ability, AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span, Timeline
 from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.errors import MmpError
 
 NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})
 """Rows of no family."""
@@ -509,6 +510,10 @@ class State(Protocol):
 
     def account(self, account: str, environment: Environment, kind: Kind) -> AccountStore:
         """Return the store of one account; asks nothing of the engine."""
+        ...
+
+    async def moved(self) -> MmpError | None:
+        """Return that the state was moved, so that nothing is written to it; None: it was not."""
         ...
 
     def sharing(self, replica: Replica) -> Sharing | None:

@@ -269,10 +269,13 @@ async def existing_state(
 ) -> AsyncIterator[State | None]:
     """Give the state for reading only, leaving it alone; None when there is none.
 
-    ``verify_rows=False`` opens one with damaged rows as well, for the check that reports them.
+    What is read of a state that was moved is old, and that is said. ``verify_rows=False`` opens one with
+    damaged rows as well, for the check that reports them.
     """
     state = await _open_existing(place, clock, verify_rows=verify_rows)
     try:
+        if verify_rows and state is not None and (moved := await state.moved()) is not None:
+            click.echo(f"warning: {moved.message}; {moved.hint}", err=True)
         yield state
     finally:
         if state is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import click
 
@@ -21,6 +22,7 @@ from reconciler.cli.options import (
 from reconciler.cli.output import Output
 from reconciler.core.records import StateCheck
 from reconciler.errors import Exit, MmpError, UsageError
+from reconciler.ports import State
 from reconciler.report.status import check_text
 
 WRONG_WAY = UsageError(
@@ -53,21 +55,24 @@ def state() -> None:
     show_default=True,
     help="How long to wait for another process that holds the state.",
 )
+@click.option("--undo", is_flag=True, help="Use the file again after a copy that was never completed.")
 @output_option("text", "json")
 def copy(
     source: str,
     target: str,
     allow_filesystems: tuple[str, ...],
     lock_timeout: float,
+    undo: bool,
     output_format: str,
     color: str,
     **_logging: str | None,
 ) -> None:
-    """Copy a state file that nobody uses any more into a PostgreSQL state.
+    """Copy a state file into a PostgreSQL state, and retire the file.
 
     All of it or nothing: refused where PostgreSQL has one of its accounts or User IDs already. What
-    counts against the rate keeps counting. Use only the copy from then on: two states for one User ID
-    are two ledgers.
+    counts against the rate keeps counting. From then on nothing is written to the file (state-moved): two
+    states for one User ID are two ledgers. A copy that was interrupted is completed by the same command;
+    with --undo the file is used again where nothing arrived.
 
     \b
     Examples:
@@ -78,14 +83,20 @@ def copy(
 
     out = Output(output_format, color)
     file, database = _places(source, target, allow_filesystems)
-    counts = asyncio.run(_copy(file, database, lock_timeout))
+    if undo:
+        asyncio.run(_undo(file, database, lock_timeout))
+        counts, told = {}, f"{file} is in use: nothing of it is in {database}"
+    else:
+        counts = asyncio.run(_copy(file, database, lock_timeout))
+        rows = ", ".join(f"{count} {table}" for table, count in counts.items())
+        told = f"copied {file} to {database}: {rows}"
     if out.json:
         copied = {"source": str(file), "target": str(database), "rows": counts}
         out.document({"format": "mmp/state-copy/1", **copied})
         return
-    told = ", ".join(f"{count} {table}" for table, count in counts.items())
-    out.result(f"copied {file} to {database}: {told}\n")
-    out.note(f"use only the copy from now on, and move {file} away")
+    out.result(f"{told}\n")
+    if not undo:
+        out.note(f"use --state {database} from now on: nothing is written to {file} any more")
 
 
 @state.command()
@@ -147,6 +158,23 @@ def _places(source: str, target: str, allow_filesystems: Sequence[str]) -> tuple
 
 
 async def _copy(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -> dict[str, int]:
+    async with _both(file, database, lock_timeout_s) as (source, target):
+        from reconciler.store.copying import copy as copy_state  # after the door said if it can be had
+
+        return dict(await copy_state(source, target))  # type: ignore[arg-type]  # opened by their places
+
+
+async def _undo(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -> None:
+    async with _both(file, database, lock_timeout_s) as (source, target):
+        from reconciler.store.copying import undo
+
+        await undo(source, target)  # type: ignore[arg-type]  # opened by their places
+
+
+@asynccontextmanager
+async def _both(
+    file: StateFile, database: PostgresUrl, lock_timeout_s: float
+) -> AsyncIterator[tuple[State, State]]:
     from reconciler.clock import SystemClock
 
     clock = SystemClock()
@@ -154,6 +182,4 @@ async def _copy(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -
         doors.opened_state(database, clock, lock_timeout_s) as target,
         doors.opened_state(file, clock, lock_timeout_s) as source,
     ):
-        from reconciler.store.copying import copy as copy_state  # after the door said if it can be had
-
-        return dict(await copy_state(source, target))  # type: ignore[arg-type]  # opened by their places
+        yield source, target

@@ -473,6 +473,13 @@ ERRORS: dict[str, Explanation] = {
         "Two histories of one account or User ID cannot be told apart again once they are mixed.",
         "Give each state that is copied accounts and User IDs of its own, or a database of its own.",
     ),
+    "state-moved": _row(
+        "The state was moved to another place",
+        "mmp state copy retired the file before it was complete elsewhere, so that there is one record of "
+        "requests at each moment. Nothing is written to the file; it can be read.",
+        "Use the state that the message names (--state, MMP_STATE). If the copy was interrupted, run the "
+        "same mmp state copy again; with --undo the file is used again where nothing arrived.",
+    ),
     "state-copy-failed": _row(
         "What was copied did not arrive as it was",
         "It is read back before it is committed; nothing was copied.",

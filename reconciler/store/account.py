@@ -758,9 +758,12 @@ class KeptAccount:
         registry, engine = self._engine.registry, self._engine
         if registry is None:
             return
-        if self._state_id is None:
+        if self._state_id is None or not engine.has_leases:
             async with engine.reading(None, questions.state()) as tables:
-                self._state_id = (await tables.state()).state_id
+                row = await tables.state()
+            self._state_id, moved = row.state_id, facts.moved_to(row)
+            if moved is not None:
+                raise facts.state_moved(engine.place, moved)
         if self._budget is None:
             await self._identity_read(budget.uid)
         is_file = not engine.has_leases

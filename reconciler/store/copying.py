@@ -1,21 +1,30 @@
-"""Copying a SQLite state that nobody uses any more into a PostgreSQL state that has none of it yet.
+"""Moving a SQLite state into a PostgreSQL state that has none of it yet.
 
-All of it or nothing, in one transaction. Rows keep their stamps, so that what counts against the rate
-counts as it did; ids are given anew in the same order, for other accounts may be there already. What was
-written is read back, with its checks, before it is committed. Tables that grow go piece by piece, so that
-no answer is large and the server is never without a word for long.
+All of it or nothing, in one transaction of the target. The source is retired first: in the transaction that
+reads its rows it gets a mark, and every transaction that would write to it reads that. So there is one
+record of requests at each moment, whatever is running. The mark is removed when the copy fails before its
+commit. A kill, or a commit without an answer, leaves it. Then the same copy, started again, finds the
+target empty and completes it, or finds the rows there; and :func:`undo` removes the mark where the target
+has nothing.
+
+Rows keep their stamps, so that what counts against the rate counts as it did; ids are given anew in the
+same order, for other accounts may be there already. What was written is read back, with its checks, before
+it is committed. Tables that grow go piece by piece, so that no answer is large and the server is never
+without a word for long.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from reconciler.core.model import Budget, Environment, Kind
-from reconciler.errors import StateUnusable
+from reconciler.errors import MmpError, StateUnusable
+from reconciler.store import questions
 from reconciler.store.engine import Claim
+from reconciler.store.facts import Moved, moved_to, state_moved
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.rows import (
     TABLES,
@@ -27,6 +36,7 @@ from reconciler.store.rows import (
     StateRow,
     fields,
     sealed,
+    wall_text,
 )
 from reconciler.store.sqlite import SqliteState
 from reconciler.store.tables import Tables
@@ -45,25 +55,111 @@ Rows = Mapping[type[Any], Sequence[Any]]
 
 
 async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
-    """Copy all rows; returns how many of each table.
+    """Copy all rows and retire the source; returns how many of each table.
 
-    Raises StateLocked while somebody works on the source, StateUnusable where the target has
-    something of these accounts or User IDs already.
+    Raises StateLocked while somebody works on the source, StateUnusable where the target has something of
+    these accounts or User IDs already, StateUnavailable where the source was moved before.
     """
+    async with _locked(source):
+        into = Moved(target.place, await _id_of(target), source.clock.wall())
+        rows, before = await _retire(source, into)
+        is_certain, committing = before is None, False
+        try:
+            async with target.filling(_claims(rows)) as tables:
+                await _refuse_taken(tables, rows, target.place)
+                is_certain = True  # nothing of an earlier copy is there, or will be
+                renumbered = await _renumbered(tables, rows)
+                await _write(tables, renumbered)
+                await _check(tables, renumbered, target.place)
+                committing = True
+        except BaseException as error:
+            if is_certain and not committing:
+                await _put_back(source)
+            if committing:
+                raise _without_answer(error) from None
+            if before is not None and isinstance(error, StateUnusable) and error.code == "state-not-empty":
+                raise state_moved(source.place, before) from None  # the earlier copy is complete
+            raise
+        await _hand_over(source, target, into, rows)
+    return {TABLES[kind]: len(some) for kind, some in rows.items()}
+
+
+async def undo(source: SqliteState, target: PostgresState) -> None:
+    """Let a source be used again whose copy was never completed; harmless where it was not retired.
+
+    A database that was made again has another id and the same address. Raises StateUnusable where the
+    target has something of its accounts or User IDs, StateUnavailable where the source was moved elsewhere.
+    """
+    async with _locked(source):
+        into = Moved(target.place, await _id_of(target), source.clock.wall())
+        async with source.moving() as tables:
+            moved = moved_to(await tables.state())
+            rows = await _all_rows(tables)
+        if moved is None:
+            return
+        if into.id != moved.id and into.place != moved.place:
+            raise state_moved(source.place, moved)
+        async with target.filling(_claims(rows)) as tables:
+            await _refuse_taken(tables, rows, target.place)
+            await _put_back(source)
+
+
+@asynccontextmanager
+async def _locked(source: SqliteState) -> AsyncIterator[None]:
+    """Hold the locks of all accounts of the source."""
     async with AsyncExitStack() as locks:
         async with source.reading(None) as tables:
             identities = await tables.every(IdentityRow)
         for one in identities:
             account = source.account(one.account, Environment(one.environment), Kind(one.kind))
             await locks.enter_async_context(account.locked(PURPOSE))
-        async with source.reading(None) as tables:
-            rows: Rows = {kind: await tables.every(kind) for kind in COPIED}
-        async with target.filling(_claims(rows)) as tables:
-            await _refuse_taken(tables, rows, target.place)
-            renumbered = await _renumbered(tables, rows)
-            await _write(tables, renumbered)
-            await _check(tables, renumbered, target.place)
-    return {TABLES[kind]: len(some) for kind, some in rows.items()}
+        yield
+
+
+async def _id_of(target: PostgresState) -> str:
+    async with target.reading(None, questions.state()) as tables:
+        return (await tables.state()).state_id
+
+
+async def _all_rows(tables: Tables) -> Rows:
+    return {kind: await tables.every(kind) for kind in COPIED}
+
+
+async def _retire(source: SqliteState, into: Moved) -> tuple[Rows, Moved | None]:
+    """Mark the source as moved and return its rows, and the mark of an earlier copy to the same target."""
+    async with source.moving() as tables:
+        row = await tables.state()
+        before = moved_to(row)
+        if before is not None and before.id != into.id:
+            raise state_moved(source.place, before)
+        if before is None:
+            marked = row._replace(moved_to=into.place, moved_to_id=into.id, moved_wall=wall_text(into.at))
+            await tables.put(marked)
+        return await _all_rows(tables), before
+
+
+async def _put_back(source: SqliteState) -> None:
+    """Let the source be used again."""
+    async with source.moving() as tables:
+        row = await tables.state()
+        await tables.put(row._replace(moved_to="", moved_to_id="", moved_wall=""))
+
+
+def _without_answer(error: BaseException) -> BaseException:
+    """Return the failure of a commit: whether the copy is complete is not known."""
+    if isinstance(error, MmpError):
+        error.hint = "run the same command again: it completes the copy, or says that it is complete"
+    return error
+
+
+async def _hand_over(source: SqliteState, target: PostgresState, into: Moved, rows: Rows) -> None:
+    """Register the copy on this machine where the source was registered."""
+    if target.registry is None:
+        return
+    async with source.reading(None, questions.state()) as tables:
+        before = (await tables.state()).state_id
+    for budget in _budgets(rows):
+        await target.registry.hand_over(budget, before, into.id, target.place)
 
 
 def _claims(rows: Rows) -> list[Claim]:

@@ -39,9 +39,10 @@ from reconciler.core.records import (
     PolicyRecord,
 )
 from reconciler.core.retry import RetryRecord, Tries
-from reconciler.core.saved import AppliedChange
+from reconciler.core.saved import AppliedChange, instant
 from reconciler.core.strips import Turn, Watch
 from reconciler.core.verdict import AttemptStatus
+from reconciler.errors import StateUnavailable
 from reconciler.store.ageing import Ages
 from reconciler.store.questions import budget_key
 from reconciler.store.rows import (
@@ -56,6 +57,7 @@ from reconciler.store.rows import (
     PlanChangeRow,
     PolicyRow,
     PresenceRow,
+    StateRow,
     TurnRow,
     clean,
     file_of,
@@ -80,6 +82,33 @@ class RateHistory:
     limited: AttemptRow | None
     sends_since: int
     empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Where the rows of a state were copied to: the place, its id, and when that began."""
+
+    place: str
+    id: str
+    at: datetime
+
+
+def moved_to(row: StateRow) -> Moved | None:
+    """Return where the rows of a state were copied to; None while it is in use."""
+    if not row.moved_to_id:
+        return None
+    return Moved(row.moved_to, row.moved_to_id, datetime.fromisoformat(row.moved_wall))
+
+
+def state_moved(place: str, moved: Moved) -> StateUnavailable:
+    """Return the failure of whatever writes to a state that was moved."""
+    when = instant(moved.at)
+    message = f"the state {place} was moved to {moved.place} at {when}: nothing is written to it"
+    hint = (
+        f"use --state {moved.place}; if that copy was interrupted, run the same `mmp state copy` again to"
+        " complete it, or with --undo to use the file again"
+    )
+    return StateUnavailable("state-moved", message, hint)
 
 
 def known_from_rows(

@@ -30,7 +30,7 @@ from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
-from reconciler.store import files, mounts, schema
+from reconciler.store import facts, files, mounts, schema
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import FirstSights
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
@@ -285,6 +285,12 @@ class SqliteState:
         """Return the store of one account; those of one state share connection and first sights."""
         return KeptAccount(self, account, environment, kind)
 
+    async def moved(self) -> MmpError | None:
+        """Return that the state was moved, so that nothing is written to it; None: it was not."""
+        async with self.reading(None) as tables:
+            moved = facts.moved_to(await tables.state())
+        return None if moved is None else facts.state_moved(self.place, moved)
+
     def sharing(self, replica: Replica) -> None:
         """Return None: a file is of one host, and every process keeps all its accounts."""
 
@@ -322,10 +328,25 @@ class SqliteState:
         """Give the view of the only writer of the whole file; durable at the end.
 
         A lock that was taken is held until it is given back, so there is none to be lost. Raises
-        StateUnusable and StateUnavailable: what was written may be on record all the same then.
+        StateUnusable and StateUnavailable: what was written may be on record all the same then. Nothing is
+        written to a state that was moved.
         """
         if self.frozen:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
+        return self._writing()
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[Tables]:
+        async with self._transaction(_WRITE) as tables:
+            moved = facts.moved_to(await tables.state())
+            if moved is not None:
+                if self.registry is not None:
+                    self.registry.close()  # it is no record of requests any more
+                raise facts.state_moved(self.place, moved)
+            yield tables
+
+    def moving(self) -> AbstractAsyncContextManager[Tables]:
+        """Give the view of the only writer, also of a state that was moved: to move it, or to undo that."""
         return self._transaction(_WRITE)
 
     @asynccontextmanager

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, gaps, simulator
+from reconciler.clock import SystemClock
+from reconciler.store.postgres.state import open_state
+from tests.e2e.rig import Desk, Exchange, eventually, gaps, simulator
 from tests.e2e.sidecar import ends_well, started
 from tests.support.postgres import PASSWORD, ROLE, Server, server
 
@@ -170,3 +174,76 @@ def test_the_doctor_tells_of_a_role_that_may_only_read_and_leaves_no_trace(
         assert "can be written" not in here.mmp("doctor", "--for", "plan", env=reader).stdout
         assert here.mmp("doctor", "--for", "plan", env=reader).status == 0
         postgres.ask("DROP OWNED BY reader", database)
+
+
+def make_schema(url: str) -> None:
+    async def make() -> None:
+        await (await open_state(url, clock=SystemClock(), boot="", lock_timeout_s=0.0)).close()
+
+    asyncio.run(make())
+
+
+def moving(postgres: Server, exchange: Exchange, folder: Path, name: str) -> tuple[Desk, str]:
+    """Return a desk whose state is a file, and the address of the database that it is moved to."""
+    url = f"postgresql://{ROLE}@127.0.0.1:{postgres.port}/{name}?sslmode=disable"
+    return Desk(folder, {**exchange.variables, "PGPASSWORD": PASSWORD}), url
+
+
+def test_a_run_beside_the_copy_of_its_state_sends_nothing_any_more(
+    postgres: Server, tmp_path: Path
+) -> None:
+    with simulator() as exchange, postgres.database() as name:
+        here, url = moving(postgres, exchange, tmp_path / "desk", name)
+        here.wants(TWO)
+        old = started(here)
+        old.process.wait_for_log("request applied", number=2)
+        old.wait_for("/readyz", 5.0)
+        copied = here.mmp("state", "copy", ".mmp/state.db", url)
+        assert copied.status == 0, copied.stderr
+        assert "nothing is written to .mmp/state.db any more" in copied.stderr
+        new = here.start("run", "--state", url, "--interval", "2s")
+        here.wants({"BTC-USD": "5s/2s/90", "ETH-USD": "1s/until-reset/400"})
+        new.wait_for_log("request applied", number=2)
+        said = old.process.wait_for_log("state cannot be used")
+        assert (said["code"], PASSWORD in str(said)) == ("state-moved", False)
+        assert "was moved to postgresql://" in said["reason"]
+        assert (old.ask("/readyz")[0], old.ask("/livez")[0]) == (503, 200)
+        assert len(exchange.arrivals()) == 4
+        assert min(gaps(exchange.arrivals())) > 10.0
+        assert exchange.violations() == []
+        status, paused = here.mmp("status"), here.mmp("pause", "--family", "BTC-USD", "--reason", "x")
+        assert (status.status, paused.status, paused.error_code) == (0, 1, "state-moved")
+        assert "warning: the state" in status.stderr
+        assert f"use --state postgresql://{ROLE}@127.0.0.1:{postgres.port}/{name}" in status.stderr
+        new.signal(signal.SIGTERM)
+        assert new.wait().status == 0
+        ends_well(old)
+        here.close()
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_copy_that_is_killed_is_completed_or_taken_back_and_there_is_one_ledger(
+    postgres: Server, tmp_path: Path, undo: bool
+) -> None:
+    with simulator() as exchange, postgres.database() as name:
+        here, url = moving(postgres, exchange, tmp_path / "desk", name)
+        here.wants({"BTC-USD": "5s/2s/100"})
+        assert here.mmp(*APPLY).status == 0
+        make_schema(postgres.url(name))
+        with psycopg.connect(postgres.url(name)) as other:
+            other.execute("LOCK TABLE mmp.attempts IN EXCLUSIVE MODE")
+            copying = here.start("state", "copy", ".mmp/state.db", url)
+            eventually(lambda: "was moved to" in here.mmp("status").stderr, 30.0, "the mark")
+            copying.kill()
+        here.wants({"BTC-USD": "5s/2s/90"})
+        held = here.mmp(*APPLY)
+        assert (held.status, held.error_code) == (1, "state-moved")
+        flags = ("--undo",) if undo else ()
+        again = here.mmp("state", "copy", ".mmp/state.db", url, *flags)
+        assert again.status == 0, again.stderr
+        assert here.mmp(*APPLY).status == (0 if undo else 1)
+        assert here.mmp(*APPLY, *(() if undo else ("--state", url))).status == 0
+        assert exchange.live()["BTC-USD"] == "5000/2000/90"
+        assert exchange.violations() == []
+        assert here.mmp("state", "copy", ".mmp/state.db", url, *flags).status == (0 if undo else 1)
+        here.close()

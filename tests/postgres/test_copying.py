@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from reconciler.core.model import Accepting, Environment, Family, Kind, LiveRead
 from reconciler.core.pacing import GUARD_S
 from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.verdict import AttemptStatus
-from reconciler.errors import MmpError, StateLocked, UsageError
+from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import NotYet, Reserved
 from reconciler.store import copying
 from reconciler.store.account import KeptAccount
-from reconciler.store.copying import copy
+from reconciler.store.copying import copy, undo
 from reconciler.store.postgres import connections
-from reconciler.store.rows import TABLES, AttemptRow, LiveDocument, sealed
-from reconciler.store.sqlite import SqliteState, open_state
+from reconciler.store.postgres.state import PostgresState
+from reconciler.store.registry import StateRegistry
+from reconciler.store.rows import TABLES, AttemptRow, LiveDocument, StateRow, sealed
+from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
 from tests.postgres.desks import Desk, desk, made_in_another_history, play
 from tests.postgres.test_connections import shorten
@@ -121,16 +124,16 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
         await there.identify(UID, HOST)
         async with desk(url, at=source.clock.now(), account="somebody.else", uid="7") as other:
             await other.applied()
+            there.apply_plan("a" * 32, {})
+            before, slot = await seen(there), await there.reserve(signed("6", ETH), assume_idle=True)
             counts = await copy(source, other.state)
             assert all(counts.values()), counts
             here = other.state.account("main", Environment.LIVE, Kind.OKX)
             await here.identify(UID, HOST)
-            for store in (here, there):
-                store.apply_plan("a" * 32, {})
-            assert await seen(here) == await seen(there)
-            slots = [await store.reserve(signed("6", ETH), assume_idle=True) for store in (here, there)]
-            assert isinstance(slots[0], NotYet)
-            assert slots[0] == slots[1]
+            here.apply_plan("a" * 32, {})
+            assert await seen(here) == before
+            assert isinstance(slot, NotYet)
+            assert await here.reserve(signed("6", ETH), assume_idle=True) == slot
             assert len((await other.store.history(9)).attempts) == 1
 
     told(tmp_path, story)
@@ -198,6 +201,7 @@ def test_a_target_that_has_something_of_it_is_refused_and_left_as_it_was(
             with pytest.raises(MmpError) as refused:
                 await copy(source, one.state)
             assert refused.value.code == "state-not-empty"
+            assert await is_usable(source)
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(rows,)]
 
     told(tmp_path, story)
@@ -232,6 +236,7 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
             with pytest.raises(MmpError) as refused:
                 await copy(source, one.state)
             assert refused.value.code == "state-copy-failed"
+            assert await is_usable(source)
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(0,)]
 
     told(tmp_path, story)
@@ -260,6 +265,240 @@ def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
             assert refused.value.message.startswith(f"1 rows of {lost} did not arrive")
 
     told(tmp_path, story)
+
+
+# -- the source is retired ---------------------------------------------------------------------------
+
+
+async def is_usable(source: SqliteState) -> bool:
+    """Tell whether the state is written to; what says that it is not must name the other one."""
+    store, refused = source.account("main", Environment.LIVE, Kind.OKX), None
+    try:
+        await store.identify(UID, "another.host")
+    except StateUnavailable as problem:
+        refused = problem
+    assert refused is None or (refused.code, "postgresql://" in refused.hint) == ("state-moved", True)
+    return refused is None
+
+
+WRITES: dict[str, Callable[[KeptAccount], Coroutine[Any, Any, object]]] = {
+    "reserve": lambda store: store.reserve(signed("6", ETH), assume_idle=True),
+    "pause": lambda store: store.pause([BTC], until=None, reason=""),
+    "resume": lambda store: store.resume([BTC]),
+    "record_live": lambda store: store.record_live(LiveRead(1.0, {})),
+    "record_states": lambda store: store.record_states({BTC: "in-sync"}),
+    "accept_file": lambda store: store.accept_file("new", changed=True),
+    "adopt": lambda store: store.adopt({BTC: setting("1")}, read_begun_at=0.0),
+    "identify": lambda store: store.identify(UID, "another.host"),
+}
+
+
+def test_nothing_is_written_to_a_file_that_was_moved_and_it_can_be_read(tmp_path: Path) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        worker = sqlite(tmp_path)
+        store = worker.account("main", Environment.LIVE, Kind.OKX)
+        await store.identify(UID, HOST)
+        assert await worker.moved() is None
+        async with desk(url, account="other", uid="99") as one:
+            await copy(source, one.state)
+        for name, write in WRITES.items():
+            with pytest.raises(StateUnavailable) as refused:
+                await write(store)
+            assert refused.value.code == "state-moved", name
+        assert await store.history(9)
+        assert (await worker.moved()) is not None
+        reader = open_existing(str(tmp_path / "state.db"), clock=source.clock, boot="boot-1")
+        assert reader is not None
+        assert "was moved to postgresql://" in str(await reader.moved())
+        reader.close_now()
+        worker.close_now()
+
+    told(tmp_path, story)
+
+
+def test_what_is_written_while_a_copy_is_under_way_is_refused_or_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pause takes no lock: it is on record before the rows are read, or it is refused."""
+    real = copying._write
+
+    async def interrupted(tables: Any, rows: copying.Rows) -> None:
+        assert not await is_usable(worker)
+        await real(tables, rows)
+
+    worker = sqlite(tmp_path)
+    monkeypatch.setattr(copying, "_write", interrupted)
+
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            await copy(source, one.state)
+
+    told(tmp_path, story)
+    worker.close_now()
+
+
+def test_a_copy_that_is_cancelled_leaves_the_source_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cancelled(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(copying, "_write", cancelled)
+
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            with pytest.raises(asyncio.CancelledError):
+                await copy(source, one.state)
+        assert await is_usable(source)
+
+    told(tmp_path, story)
+
+
+@contextmanager
+def killed_after_its_mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a copy end without a trace of it but the mark, as a kill does."""
+
+    async def killed(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copying, "_write", killed)
+        patch.setattr(copying, "_put_back", nothing)
+        with pytest.raises(ZeroDivisionError):
+            yield
+
+
+def test_a_copy_that_was_killed_is_completed_by_the_same_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            with killed_after_its_mark(monkeypatch):
+                await copy(source, one.state)
+            assert not await is_usable(source)
+            assert (await copy(source, one.state))["attempts"] == 4
+            assert not await is_usable(source)
+            with pytest.raises(StateUnavailable) as complete:
+                await copy(source, one.state)
+            assert complete.value.code == "state-moved"
+            with pytest.raises(StateUnusable) as there:
+                await undo(source, one.state)
+            assert there.value.code == "state-not-empty"
+            assert not await is_usable(source)
+
+    told(tmp_path, story)
+
+
+def test_a_resumed_copy_that_fails_again_leaves_the_source_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            with killed_after_its_mark(monkeypatch):
+                await copy(source, one.state)
+
+            async def failing(*_: Any) -> None:
+                raise StateUnusable("state-copy-failed", "so", "")
+
+            monkeypatch.setattr(copying, "_write", failing)
+            with pytest.raises(StateUnusable):
+                await copy(source, one.state)
+            assert await is_usable(source), "the target was seen to be empty"
+
+    told(tmp_path, story)
+
+
+def test_a_copy_that_was_killed_can_be_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            await undo(source, one.state)
+            with killed_after_its_mark(monkeypatch):
+                await copy(source, one.state)
+            await undo(source, one.state)
+            assert await is_usable(source)
+
+    told(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "lost", [StateUnavailable("state-unavailable", "the connection was lost"), asyncio.CancelledError()]
+)
+def test_a_commit_without_an_answer_leaves_the_source_retired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: BaseException
+) -> None:
+    real = PostgresState.filling
+
+    @asynccontextmanager
+    async def without_answer(self: PostgresState, claims: Any) -> AsyncIterator[Any]:
+        async with real(self, claims) as tables:
+            yield tables
+        raise lost
+
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            monkeypatch.setattr(PostgresState, "filling", without_answer)
+            with pytest.raises(type(lost)):
+                await copy(source, one.state)
+            monkeypatch.undo()
+            if isinstance(lost, MmpError):
+                assert "run the same command again" in lost.hint
+            assert not await is_usable(source)
+            with pytest.raises(StateUnavailable) as complete:
+                await copy(source, one.state)
+            assert complete.value.code == "state-moved"
+
+    told(tmp_path, story)
+
+
+def test_a_source_that_was_moved_is_copied_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            with killed_after_its_mark(monkeypatch):
+                await copy(source, one.state)
+            another = "UPDATE mmp.state SET state_id = 'f', checksum = '{}'".format(
+                sealed(StateRow("", "f", "", "", "")).checksum
+            )
+            shared().ask(another, ready_database())
+            for place in ("postgresql://elsewhere/mmp", one.state.place):
+                monkeypatch.setattr(one.state, "place", place)
+                with pytest.raises(StateUnavailable) as refused:
+                    await copy(source, one.state)
+                assert refused.value.code == "state-moved"
+                if place.endswith("elsewhere/mmp"):
+                    with pytest.raises(StateUnavailable):
+                        await undo(source, one.state)
+                monkeypatch.undo()
+            assert not await is_usable(source)
+            await undo(source, one.state)
+            assert await is_usable(source), "the database was made again under the same address"
+
+    told(tmp_path, story)
+
+
+def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) -> None:
+    notices: list[str] = []
+
+    async def story(url: str, source: SqliteState) -> None:
+        registry = StateRegistry(str(tmp_path / "run"), source.clock, "boot-1", notices.append)
+        worker = sqlite(tmp_path)
+        worker.registry = registry
+        await worker.account("main", Environment.LIVE, Kind.OKX).identify(UID, HOST)
+        async with desk(url, account="other", uid="99") as one:
+            one.state.registry = StateRegistry(str(tmp_path / "run"), source.clock, "b", notices.append)
+            await copy(source, one.state)
+            await one.state.account("main", Environment.LIVE, Kind.OKX).identify(UID, HOST)
+            assert not await is_usable(worker)
+            with pytest.raises(StateUnavailable):
+                await worker.account("main", Environment.LIVE, Kind.OKX).record_live(LiveRead(1.0, {}))
+        worker.close_now()
+
+    told(tmp_path, story)
+    assert notices == []
 
 
 # -- a large one -------------------------------------------------------------------------------------
@@ -316,10 +555,10 @@ def test_the_command_copies_and_says_what(tmp_path: Path) -> None:
         done = CliRunner().invoke(cli, ["state", "copy", file, url], catch_exceptions=False)
         assert done.exit_code == 0
         assert "1 identity, 4 attempts" in done.stdout
-        assert "use only the copy" in done.stderr
+        assert "nothing is written to" in done.stderr
         with pytest.raises(MmpError) as refused:
             CliRunner().invoke(cli, ["state", "copy", file, url], catch_exceptions=False)
-        assert refused.value.code == "state-not-empty"
+        assert refused.value.code == "state-moved"
 
 
 def test_the_command_tells_machines_too(tmp_path: Path) -> None:

@@ -161,6 +161,9 @@ class PostgresState:
         """Return the store of one account; those of one state share connections and first sights."""
         return KeptAccount(self, account, environment, kind)
 
+    async def moved(self) -> None:
+        """Return None: a database is moved nowhere."""
+
     def sharing(self, replica: Replica) -> Leases:
         """Return the leases as ``replica`` sees them, over a connection of their own."""
         return Leases(Connections(self._connections.address), replica)
