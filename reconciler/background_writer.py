@@ -68,11 +68,10 @@ class BackgroundWriter:
             self._write_if_possible(data)
             return
         with self._changed:
-            if self._is_full(len(data)):
+            if self._is_full(len(data)) or not self._has_thread():
                 self._drop(data)
             else:
                 self._waiting += data
-                self._start()
                 self._changed.notify_all()
 
     def drain(self, timeout_s: float | None) -> bool:
@@ -109,10 +108,14 @@ class BackgroundWriter:
         self._dropped_when_full += lines
         self.dropped_lines += lines
 
-    def _start(self) -> None:
+    def _has_thread(self) -> bool:
+        """Tell whether there is a thread, which the first text starts; False where no more may be had."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="background writer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="background writer", daemon=True)
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
+        return self._thread is not None
 
     def _write_if_possible(self, data: bytes) -> None:
         """Write without waiting: a pipe that is ready takes PIPE_BUF bytes at once, as poll(2) means it."""
@@ -125,18 +128,22 @@ class BackgroundWriter:
     # ---- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # Else a terminal with ``stty tostop`` would stop the whole process, if that runs in the background.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+        # Signals are for the main thread to wake up from. And SIGTTOU, of a terminal with ``stty tostop``,
+        # would stop the whole process where it runs in the background.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 batch, self._waiting = bytes(self._waiting), bytearray()
                 missing, self._dropped_when_full = self._dropped_when_full, 0
                 self._full, self._writing = False, True
-            self._emit(batch)
-            self._unreported += missing
-            if missing:
-                self._emit(b"")
+            try:
+                self._emit(batch)
+                self._unreported += missing
+                if missing:
+                    self._emit(b"")
+            except Exception:  # no memory, for instance: the next text may go through
+                self._lose(batch.count(b"\n"))
             with self._changed:
                 self._writing = False
                 self._batches += 1
@@ -148,17 +155,22 @@ class BackgroundWriter:
         left = self._written(notice + data)
         if len(left) <= len(data):
             self._unreported = 0
-        lost = left[-len(data) :].count(b"\n") if left and data else 0
-        self._unreported += lost
+        self._lose(left[-len(data) :].count(b"\n") if data else 0)
+
+    def _lose(self, lines: int) -> None:
+        self._unreported += lines
         with self._changed:
-            self.dropped_lines += lost
+            self.dropped_lines += lines
 
     def _notice(self) -> bytes:
         describe = self.describe_dropped
         if not self._unreported or describe is None:
             return b""
-        line = describe(self._unreported).encode("utf-8", "backslashreplace")
-        return b"\n" * self._within_line + line + b"\n"
+        try:
+            line = describe(self._unreported)
+        except Exception:  # what renders the log has a fault, and still nothing is missing in silence
+            line = f"{self._unreported} lines dropped"
+        return b"\n" * self._within_line + line.encode("utf-8", "backslashreplace") + b"\n"
 
     def _written(self, data: bytes) -> bytes:
         """Write ``data``; returns what could not be written."""

@@ -22,13 +22,19 @@ def pipe() -> Iterator[tuple[int, int]]:
     """Both ends of a pipe."""
     reading, writing = os.pipe()
     yield reading, writing
-    for each in (reading, writing):
-        with suppress(OSError):
-            os.close(each)
+    os.close(reading)
+    while WRITERS:
+        WRITERS.pop().drain(None)  # a blocked write fails now, and must not meet the number of another file
+    os.close(writing)
+
+
+WRITERS: list[BackgroundWriter] = []
 
 
 def writer_of(fd: int, max_bytes: int | None = 10_000) -> BackgroundWriter:
-    return BackgroundWriter(fd, max_bytes=max_bytes, describe_dropped=lambda lines: f"dropped {lines}")
+    writer = BackgroundWriter(fd, max_bytes=max_bytes, describe_dropped=lambda lines: f"dropped {lines}")
+    WRITERS.append(writer)
+    return writer
 
 
 def read_lines(fd: int, number: int) -> list[bytes]:
@@ -40,14 +46,24 @@ def read_lines(fd: int, number: int) -> list[bytes]:
 
 
 def fill(writer: BackgroundWriter) -> int:
-    """Write until the pipe, what the thread holds and the queue are full; returns the lines in them."""
+    """Write until the pipe, what the thread holds and the queue are full, and one line is dropped.
+
+    Returns how many lines are in them.
+    """
+    os.set_blocking(writer.fd, False)
     lines = 0
-    give_up_at = time.monotonic() + 10.0
-    while writer.dropped_lines == 0 and time.monotonic() < give_up_at:
+    with suppress(BlockingIOError):
+        while True:
+            lines += os.write(writer.fd, LINE) == len(LINE)
+    os.set_blocking(writer.fd, True)
+    writer.write(LINE)
+    while not writer._writing:
+        time.sleep(0.01)
+    lines += 1
+    while writer.dropped_lines == 0:
         writer.write(LINE)
         lines += 1
-        time.sleep(0.0001)  # so that the thread takes what it can
-    return lines - writer.dropped_lines
+    return lines - 1
 
 
 def test_what_is_missing_is_named_where_it_is_missing(pipe: tuple[int, int]) -> None:
@@ -146,3 +162,33 @@ def test_a_text_that_is_longer_than_the_bound_goes_through_where_nothing_waits(
     writer.write(LINE * 1000)
     assert len(read_lines(reading, 1000)) == 1000
     assert writer.dropped_lines == 0
+
+
+def test_without_a_thread_lines_are_dropped_until_there_is_one(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a container may have no more processes."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    reading, writing = pipe
+    writer = writer_of(writing)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(threading.Thread, "start", refuse)
+        writer.write(b"lost\n")
+        assert writer.drain(None)
+    writer.write(b"again\n")
+    assert read_lines(reading, 2) == [b"again", b"dropped 1"]
+    assert writer.dropped_lines == 1
+
+
+def test_lines_are_missing_in_silence_nowhere(pipe: tuple[int, int]) -> None:
+    """Not even where the line about them cannot be made."""
+    reading, writing = pipe
+    writer = writer_of(writing)
+    writer.describe_dropped = lambda lines: str(lines // 0)
+    written = fill(writer)
+    lines = read_lines(reading, written + 1)
+    assert lines[written:] == [b"1 lines dropped"]
+    assert writer.dropped_lines == 1
