@@ -19,6 +19,7 @@ from reconciler.ports import Reserved
 from reconciler.store.locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
+from reconciler.store.postgres.connections import Connections
 from reconciler.store.postgres.failures import told
 from reconciler.store.postgres.rights import refuse_unwritable
 from reconciler.store.postgres.state import open_existing, open_state, translated
@@ -93,7 +94,11 @@ def test_a_failed_migration_leaves_nothing(empty: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("sql", "code"),
     [
-        ("UPDATE mmp.version SET migrations = 99", "state-newer"),
+        ("UPDATE mmp.version SET migrations = 99, usable_from = 99", "state-newer"),
+        (
+            "ALTER TABLE mmp.live RENAME read_wall TO x; UPDATE mmp.version SET migrations = 99",
+            "state-incomplete",
+        ),
         ("DELETE FROM mmp.version", "state-incomplete"),
         ("UPDATE mmp.version SET migrations = -1", "state-incomplete"),
         ("ALTER TABLE mmp.attempts DROP COLUMN uid", "state-incomplete"),
@@ -121,6 +126,32 @@ def test_a_reader_does_not_bring_an_older_state_up_to_date(
     assert refusal(url, looked_at).code == "state-older"
     asyncio.run(opened(url))
     assert asyncio.run(looked_at(url))
+
+
+def test_a_newer_state_that_this_version_can_use_is_used_and_left_as_new_as_it_is(empty: str) -> None:
+    url = shared().url(empty)
+    asyncio.run(opened(url))
+    for table in schema.expected_columns():
+        shared().ask(f"ALTER TABLE mmp.{table} ADD COLUMN more text NOT NULL DEFAULT ''", empty)
+    shared().ask("UPDATE mmp.version SET migrations = 99", empty)
+    asyncio.run(opened(url))
+    asyncio.run(refuse_unwritable(url))
+    assert asyncio.run(looked_at(url))
+    assert shared().ask("SELECT migrations, usable_from FROM mmp.version", empty) == [(99, 1)]
+
+
+def test_one_that_was_waiting_to_migrate_leaves_a_newer_version_alone(empty: str) -> None:
+    async def migrate(url: str) -> None:
+        connections = Connections(parse_address(url))
+        async with connections.transaction() as transaction:
+            await schema.migrate(transaction, url)
+        await connections.close()
+
+    url = shared().url(empty)
+    asyncio.run(opened(url))
+    shared().ask("UPDATE mmp.version SET migrations = 99", empty)
+    asyncio.run(migrate(url))
+    assert shared().ask("SELECT migrations FROM mmp.version", empty) == [(99,)]
 
 
 def test_another_encoding_is_refused() -> None:
@@ -486,14 +517,18 @@ def test_statements_are_translated_and_nothing_else_is_changed() -> None:
 def test_a_budget_that_cannot_be_put_on_record_is_told_of_and_not_tried_for_ever() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one:
-            [made] = shared().ask("DELETE FROM mmp.version RETURNING migrations, history", ready_database())
+            [made] = shared().ask(
+                "DELETE FROM mmp.version RETURNING migrations, usable_from, history", ready_database()
+            )
             try:
                 for _ in range(2):
                     with pytest.raises(StateRefused) as refused:
                         await one.reserve()
                     assert refused.value.code == "state-incomplete"
             finally:
-                shared().ask("INSERT INTO mmp.version VALUES ({}, '{}')".format(*made), ready_database())
+                shared().ask(
+                    "INSERT INTO mmp.version VALUES ({}, {}, '{}')".format(*made), ready_database()
+                )
             assert isinstance(await one.reserve(), Reserved)
 
     play(story)

@@ -446,6 +446,7 @@ _NAMED = re.compile(r"system_identifier::text \|\| '/' \|\| left\(pg_walfile_nam
 _WORDS: tuple[tuple[str, str], ...] = (
     (_NAMED.pattern, "<history>"),
     (r"budgets\.tableoid::bigint", "1"),
+    (r"\(SELECT max\(usable_from\) FROM mmp\.version\)", "1"),
     (r"clock_timestamp\(\)", "<now>"),
     (r"make_interval\(secs => (%s|[\d.]+)\)", r"\1"),
     (r" FOR (?:UPDATE|SHARE)(?: OF \w+)?", ""),

@@ -23,6 +23,7 @@ from reconciler.core.sharing import (
     ReplicaId,
     Roster,
 )
+from reconciler.store.postgres import schema
 from reconciler.store.postgres.connections import Connections, Row, Statement, Transaction
 from reconciler.store.postgres.expiry import unexpired
 
@@ -57,6 +58,8 @@ SELECT name, uid, families, claimed FROM leases one WHERE uid <> '' AND EXISTS (
 """
 
 _LIVING = f"SELECT id, host, pid, keeps, unable, read_age_s FROM replicas WHERE {ALIVE}"
+
+_USABLE = f"SELECT {schema.USABLE}"
 
 _LEASES = "SELECT name, replica, generation FROM leases WHERE replica IS NOT NULL"
 
@@ -116,14 +119,16 @@ class Leases:
         new = {name: claim for name, claim in claims.items() if self._claimed.get(name) != claim}
         self._claimed = {}
         async with self._connections.transaction() as transaction:
-            [[(was_alive,)], *_, living, leases, rivals, gone] = await transaction.answers(
+            [[(was_alive,)], *_, [version], living, leases, rivals, gone] = await transaction.answers(
                 self._lives(keeps, ability),
                 *self._claim(new),
+                (_USABLE, ()),
                 (_LIVING, ()),
                 (_LEASES, ()),
                 (_RIVALS, ()),
                 (_GONE, ()),
             )
+            schema.refuse_newer(self._connections.address.shown, *version)
             if gone:
                 await transaction.run(_BURY)
         alive = {row[0] for row in living}

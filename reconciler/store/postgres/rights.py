@@ -45,7 +45,8 @@ async def refuse_unwritable(text: str) -> None:
 
 async def _try(transaction: Transaction, place: str) -> None:
     await schema.migrate(transaction, place)
-    await schema.believe(transaction, place, len(schema.MIGRATIONS))
+    version = await schema.version_of(transaction, place)
+    await schema.believe(transaction, place, version or 0)
     lacking = await transaction.row(_LACKING, (schema.SCHEMA,))
     if lacking is not None:
         hint = "let a role use it that owns the schema mmp, or grant this one all rights in it"

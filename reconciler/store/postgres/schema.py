@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
 from reconciler.store.postgres.connections import Transaction
-from reconciler.store.rows import TABLES, fields, new_state, new_state_id
+from reconciler.store.rows import TABLES, StateRow, fields, new_state, new_state_id
 
 SCHEMA = "mmp"
 
@@ -24,12 +24,26 @@ HISTORY = "system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal
 """What names the history of a server: the cluster's identifier, and its timeline, which a promotion
 and a restore to a point in time change. Any role may ask. A column of ``pg_control_system()``."""
 
+USABLE = "(SELECT max(usable_from) FROM mmp.version)"
+"""What a program that runs compares with its own version; see USABLE_FROM."""
+
 Migration = tuple[str, ...]
 
 _FIRST: Migration = (
     # `history` names the one that the state was made in: what nothing is on record of was seen in it.
-    "CREATE TABLE mmp.version (migrations integer NOT NULL, history text NOT NULL)",
-    " ".join(("INSERT INTO mmp.version SELECT 0,", HISTORY, "FROM pg_control_system()")),
+    # `usable_from` is how many migrations a program has to know to use the state.
+    """CREATE TABLE mmp.version (
+        migrations integer NOT NULL,
+        usable_from integer NOT NULL,
+        history text NOT NULL
+    )""",
+    " ".join(
+        (
+            "INSERT INTO mmp.version (migrations, usable_from, history) SELECT 0, 0,",
+            HISTORY,
+            "FROM pg_control_system()",
+        )
+    ),
     # Locked by every reservation. `history` names the history of the server that it was last seen on.
     """CREATE TABLE mmp.budgets (
         kind text NOT NULL,
@@ -265,6 +279,12 @@ _FIRST: Migration = (
 MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
 """All migrations in order; their number is the newest version this program knows."""
 
+USABLE_FROM = 1
+"""How many of them a program has to know to run on a state that has had them all. A migration that the
+previous version cannot run under raises it to its own number: that version then waits (``state-newer``)
+instead of reading or writing rows it does not understand. It may stay where a migration only adds: a table,
+an index, or a column with a default that no row's check covers."""
+
 
 async def migrate(transaction: Transaction, place: str) -> None:
     """Bring the state to the newest version, making the schema if there is none; nothing if it is there.
@@ -273,21 +293,27 @@ async def migrate(transaction: Transaction, place: str) -> None:
     """
     await transaction.run("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
     version = await version_of(transaction, place)
+    if version is not None and version > len(MIGRATIONS):
+        return
     if version is None:
         await transaction.run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
     for statement in (s for migration in MIGRATIONS[version or 0 :] for s in migration):
         await transaction.run(statement)
     if version is None:
+        columns = ", ".join(fields(StateRow))
         await transaction.run(
-            "INSERT INTO mmp.state VALUES (%s, %s, %s, %s, %s)", new_state(new_state_id())
+            " ".join(("INSERT INTO mmp.state (", columns, ") VALUES (%s, %s, %s, %s, %s)")),
+            new_state(new_state_id()),
         )
-    await transaction.run("UPDATE mmp.version SET migrations = %s", (len(MIGRATIONS),))
+    versions = (len(MIGRATIONS), USABLE_FROM)
+    await transaction.run("UPDATE mmp.version SET migrations = %s, usable_from = %s", versions)
 
 
 async def version_of(transaction: Transaction, place: str) -> int | None:
     """Return how many migrations the state has had; None where there is no state.
 
-    Raises StateUnusable for a schema ``mmp`` that somebody else filled, and for a newer one.
+    Raises StateUnusable for a schema ``mmp`` that somebody else filled, StateRefused for a newer one that
+    this program may not use. It may be newer and usable.
     """
     made = await transaction.row(
         "SELECT count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'version' AND c.relkind = 'r')"
@@ -302,14 +328,22 @@ async def version_of(transaction: Transaction, place: str) -> int | None:
         raise StateUnusable(
             "state-foreign-schema", f"the schema mmp in {place} is not this program's", hint
         )
-    found = await transaction.rows("SELECT migrations FROM mmp.version")
-    version = int(found[0][0]) if len(found) == 1 else -1
-    if version > len(MIGRATIONS):
-        hint = "use that newer version"
-        raise StateUnusable("state-newer", f"the state {place} was written by a newer mmp", hint)
+    found = await transaction.rows("SELECT migrations, usable_from FROM mmp.version")
+    version, usable_from = found[0] if len(found) == 1 else (-1, 0)
     if version < 0:
         raise incomplete(place, "version")
-    return version
+    refuse_newer(place, usable_from)
+    return int(version)
+
+
+def refuse_newer(place: str, usable_from: int | None) -> None:
+    """Raise StateRefused for a state that a newer version changed so that this one must not use it.
+
+    ``usable_from`` is None where the table has no row: then something else will say so.
+    """
+    if usable_from is not None and usable_from > len(MIGRATIONS):
+        hint = "use that newer version; what this one had reserved before is on record"
+        raise StateRefused("state-newer", f"the state {place} is used by a newer mmp", hint)
 
 
 async def believe(transaction: Transaction, place: str, version: int) -> None:
@@ -332,7 +366,9 @@ async def believe(transaction: Transaction, place: str, version: int) -> None:
         raise StateUnusable("state-older", f"the state {place} was written by an older mmp", hint)
     found = await _columns(transaction)
     for name, columns in expected_columns().items():
-        if found.get(name) != columns:
+        # A newer version may have added columns that this one need not know.
+        known = found.get(name, []) if version == len(MIGRATIONS) else found.get(name, [])[: len(columns)]
+        if known != columns:
             raise incomplete(place, name)
 
 

@@ -36,7 +36,7 @@ from reconciler.store.verification import check_rows
 
 _HISTORY = " ".join(
     (
-        f"SELECT history, {schema.HISTORY}, budgets.tableoid::bigint",
+        f"SELECT history, {schema.HISTORY}, budgets.tableoid::bigint, {schema.USABLE}",
         "FROM budgets, pg_control_system() WHERE kind=%s AND environment=%s AND uid=%s",
     )
 )
@@ -47,7 +47,10 @@ _ACCOUNT = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 """Whoever has read it is the only one who writes about the account until the transaction ends."""
 
 _NEW_BUDGET = " ".join(
-    ("INSERT INTO budgets SELECT %s, %s, %s, history", "FROM version ON CONFLICT DO NOTHING")
+    (
+        "INSERT INTO budgets (kind, environment, uid, history) SELECT %s, %s, %s, history",
+        "FROM version ON CONFLICT DO NOTHING",
+    )
 )
 """On record with the history the state was made in: in a later one the first requests of the User ID, and
 the budget's row with them, may have been lost."""
@@ -232,12 +235,13 @@ class PostgresState:
         seen = self._seen.get(budget)
         if not found:
             return seen is not None
-        [(recorded, current, table)] = found
+        [(recorded, current, table, usable_from)] = found
+        schema.refuse_newer(self.place, usable_from)
         return may_have_lost(recorded, HistorySight(current, self.clock.now(), table), seen)
 
     def _saw(self, budget: Budget, found: Sequence[Row]) -> None:
         now = self.clock.now()
-        self._seen.update((budget, HistorySight(current, now, table)) for _, current, table in found)
+        self._seen.update((budget, HistorySight(current, now, table)) for _, current, table, _ in found)
 
     async def _claim(
         self, transaction: Transaction, claim: Claim, *, again: bool = False
@@ -337,8 +341,9 @@ async def _make_ready(connections: Connections) -> None:
     place = connections.address.shown
     async with connections.transaction(Mode.READ) as transaction:
         version = await schema.version_of(transaction, place)
-    if version != len(schema.MIGRATIONS):
+    if version is None or version < len(schema.MIGRATIONS):
+        version = len(schema.MIGRATIONS)
         async with connections.transaction() as transaction:
             await schema.migrate(transaction, place)
     async with connections.transaction(Mode.READ) as transaction:
-        await schema.believe(transaction, place, len(schema.MIGRATIONS))
+        await schema.believe(transaction, place, version)
