@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,6 +184,14 @@ def make_schema(url: str) -> None:
     asyncio.run(make())
 
 
+def moved_to(file: Path) -> str:
+    """Return where a state file was moved to, "" while it is in use; at once: the copy gives up soon."""
+    db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    [(place,)] = db.execute("SELECT moved_to FROM state").fetchall()
+    db.close()
+    return str(place)
+
+
 def moving(postgres: Server, exchange: Exchange, folder: Path, name: str) -> tuple[Desk, str]:
     """Return a desk whose state is a file, and the address of the database that it is moved to."""
     url = f"postgresql://{ROLE}@127.0.0.1:{postgres.port}/{name}?sslmode=disable"
@@ -233,8 +242,9 @@ def test_a_copy_that_is_killed_is_completed_or_taken_back_and_there_is_one_ledge
         with psycopg.connect(postgres.url(name)) as other:
             other.execute("LOCK TABLE mmp.attempts IN EXCLUSIVE MODE")
             copying = here.start("state", "copy", ".mmp/state.db", url)
-            eventually(lambda: "was moved to" in here.mmp("status").stderr, 30.0, "the mark")
+            eventually(lambda: moved_to(here.folder / ".mmp" / "state.db"), 30.0, "the mark")
             copying.kill()
+        assert "was moved to" in here.mmp("status").stderr
         here.wants({"BTC-USD": "5s/2s/90"})
         held = here.mmp(*APPLY)
         assert (held.status, held.error_code) == (1, "state-moved")
