@@ -532,3 +532,16 @@ def test_a_budget_that_cannot_be_put_on_record_is_told_of_and_not_tried_for_ever
             assert isinstance(await one.reserve(), Reserved)
 
     play(story)
+
+
+def test_a_check_names_each_damaged_row_of_every_account() -> None:
+    async def story(url: str) -> None:
+        async with desk(url) as one:
+            await one.applied()
+            assert (await one.state.check()).damaged == ()
+            shared().ask("UPDATE mmp.attempts SET boot = '7'", ready_database())
+            found = await one.state.check()
+            assert found.damaged == ("attempts row 1 does not fit its check",)
+            assert found.rows["attempts"] == 1
+
+    play(story)

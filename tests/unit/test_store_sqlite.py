@@ -502,3 +502,19 @@ def test_a_file_has_no_leases_and_nobody_owns_its_accounts(state: SqliteState, s
     asked: object = state.sharing(Replica("1", "pod-1", 7))  # type: ignore[func-returns-value] # what is tested
     assert asked is None
     assert asyncio.run(store.owner()) is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("DELETE FROM state", "the row with the id of the state is missing, or there is another"),
+        ("UPDATE state SET moved_to = 'x'", "state row "),
+    ],
+)
+def test_the_row_of_the_state_itself_is_verified_at_opening(
+    store: KeptAccount, path: str, clock: ScriptedClock, spoil: str, said: str
+) -> None:
+    database(store).execute(spoil)
+    opened_by(store).close_now()
+    with pytest.raises(StateUnusable, match=said):
+        open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
