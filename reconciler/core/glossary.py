@@ -369,8 +369,9 @@ ERRORS: dict[str, Explanation] = {
         "other and wait 45 s.",
     ),
     "state-newer": _row(
-        "The state was written by a newer mmp",
-        "Its tables are of a version this program does not know.",
+        "The state is used by a newer mmp",
+        "Its tables are of a version that this program cannot use. A command ends with it at its start; a "
+        "run that used the state before waits, is not ready and sends nothing.",
         "Use that newer version.",
     ),
     "state-exposed": _row(

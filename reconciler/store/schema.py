@@ -41,7 +41,8 @@ Migration = tuple[str, ...]
 def _sum_triggers(table: str, decides: str) -> Iterator[str]:
     """Return what keeps count and sum of a table's deciding rows, whatever is written to it."""
     add = (
-        "INSERT INTO row_sums SELECT NEW.kind, NEW.environment, NEW.uid, 1, NEW.checksum"
+        "INSERT INTO row_sums (kind, environment, uid, number, sum)"
+        " SELECT NEW.kind, NEW.environment, NEW.uid, 1, NEW.checksum"
         f" WHERE {decides.format(row='NEW.')} ON CONFLICT (kind, environment, uid)"
         f" DO UPDATE SET number = number + 1, sum = {COMBINE}(sum, excluded.sum);"
     )

@@ -329,7 +329,7 @@ class SqliteState:
 
         A lock that was taken is held until it is given back, so there is none to be lost. Raises
         StateUnusable and StateUnavailable: what was written may be on record all the same then. Nothing is
-        written to a state that was moved.
+        written to a state that was moved, or brought up to date by a newer version.
         """
         if self.frozen:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
@@ -338,6 +338,8 @@ class SqliteState:
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[Tables]:
         async with self._transaction(_WRITE) as tables:
+            if schema.version_of(self._db) > len(schema.MIGRATIONS):
+                raise _newer(self.place)
             moved = facts.moved_to(await tables.state())
             if moved is not None:
                 if self.registry is not None:
@@ -515,8 +517,7 @@ def _believe(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
     db.execute("BEGIN")
     version = schema.version_of(db)
     if version > len(schema.MIGRATIONS):
-        hint = "use that newer version"
-        raise StateUnusable("state-newer", f"the state {path} was written by a newer mmp", hint)
+        raise _newer(path)
     (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise _not_whole(path, verdict)
@@ -527,6 +528,11 @@ def _believe(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
         verify_deciding_rows(db)
     db.execute("COMMIT")
     schema.migrate(db)
+
+
+def _newer(path: str) -> StateRefused:
+    message = f"the state {path} is used by a newer mmp"
+    return StateRefused("state-newer", message, "use that newer version")
 
 
 def _not_whole(path: str, verdict: str) -> MmpError:

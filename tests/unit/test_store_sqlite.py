@@ -25,7 +25,7 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S, Ledger, Sent
 from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, StateSnapshot
 from reconciler.core.sharing import Replica
 from reconciler.core.verdict import AttemptStatus
-from reconciler.errors import StateUnusable
+from reconciler.errors import StateRefused, StateUnusable
 from reconciler.ports import Reserved
 from reconciler.store import schema
 from reconciler.store.account import KeptAccount
@@ -518,3 +518,36 @@ def test_the_row_of_the_state_itself_is_verified_at_opening(
     opened_by(store).close_now()
     with pytest.raises(StateUnusable, match=said):
         open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+
+
+def test_nothing_is_written_once_a_newer_version_brought_the_file_up_to_date(
+    path: str, store: KeptAccount
+) -> None:
+    def newer(version: int) -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute(f"PRAGMA user_version = {version}")
+        other.close()
+
+    newer(len(schema.MIGRATIONS) + 1)
+    with pytest.raises(StateRefused) as refused:
+        asyncio.run(store.reserve(signed("1"), assume_idle=True))
+    assert refused.value.code == "state-newer"
+    assert asyncio.run(store.known()) == {}
+    newer(len(schema.MIGRATIONS))
+    assert isinstance(asyncio.run(store.reserve(signed("1"), assume_idle=True)), Reserved)
+
+
+def test_one_more_column_in_every_table_changes_nothing(path: str, store: KeptAccount) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    for (table,) in other.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        if not table.startswith("sqlite_"):
+            other.execute(f"ALTER TABLE {table} ADD COLUMN more TEXT NOT NULL DEFAULT 'new'")
+    other.close()
+    slot = asyncio.run(store.reserve(signed("1"), assume_idle=True))
+    assert isinstance(slot, Reserved)
+    told = store.settle(
+        slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+    )
+    asyncio.run(told)
+    assert isinstance(asyncio.run(store.known())[BTC], Confirmed)
+    assert len(asyncio.run(store.history(10)).attempts) == 1
