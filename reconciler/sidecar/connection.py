@@ -62,8 +62,9 @@ class Connection:
 
     def reset(self) -> None:
         """Close at once, whatever was not read or sent yet."""
-        with suppress(OSError):
-            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        if self._unsent:
+            with suppress(OSError):
+                self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._close()
 
     def _read(self) -> None:
