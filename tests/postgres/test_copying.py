@@ -491,7 +491,9 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
         async with desk(url, account="other", uid="99") as one:
             one.state.registry = StateRegistry(str(tmp_path / "run"), source.clock, "b", notices.append)
             await copy(source, one.state)
-            await one.state.account("main", Environment.LIVE, Kind.OKX).identify(UID, HOST)
+            here = one.state.account("main", Environment.LIVE, Kind.OKX)
+            await here.identify(UID, HOST)
+            assert isinstance(await here.reserve(signed("6", ETH), assume_idle=True), NotYet)
             assert not await is_usable(worker)
             with pytest.raises(StateUnavailable):
                 await worker.account("main", Environment.LIVE, Kind.OKX).record_live(LiveRead(1.0, {}))

@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.registered_state import IN_USE_S
-from reconciler.errors import AccountProblem
+from reconciler.errors import AccountProblem, StateUnusable
 from reconciler.ports import Reserved
 from reconciler.store import registry as registries
 from reconciler.store.account import KeptAccount
@@ -229,6 +229,17 @@ def test_a_reservation_says_nothing_about_the_state_that_took_its_place(machine:
     asyncio.run(registry.reserved(BUDGET, "a" * 32))
     assert machine.entry["reserved_at"] is None
     asyncio.run(registry.reserved(Budget(Kind.SIMULATOR, Environment.LIVE, UID), "b" * 32))
+
+
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM state", "INSERT INTO state SELECT checksum, 'b', '', '', '' FROM state"]
+)
+def test_a_state_that_does_not_say_which_one_it_is_is_damaged(machine: Machine, damage: str) -> None:
+    store = machine.account("first")
+    machine.states[-1]._db.execute(damage)
+    with pytest.raises(StateUnusable) as refused:
+        identify(store)
+    assert refused.value.code == "state-damaged"
 
 
 # ---- what cannot be trusted never stops protection ----------------------------------------------
