@@ -87,6 +87,22 @@ def test_a_plan_that_moved_while_it_was_asked_about_is_not_sent(desk: Desk, exch
     assert "run it again" in shown
 
 
+def test_a_yes_to_a_saved_plan_does_not_send_a_family_that_was_shown_as_stale(
+    desk: Desk, exchange: Exchange
+) -> None:
+    for family in ("BTC-USD", "ETH-USD"):
+        exchange.change(family, "5000/2000/100")
+    desk.wants({"BTC-USD": "5s/2s/90", "ETH-USD": "5s/2s/400"})
+    assert desk.mmp("plan", "--out", "plan.json").status == 0
+    exchange.change("ETH-USD", "5000/2000/50")
+    with at_a_terminal(desk, "apply", "plan.json", "--assume-idle") as child:
+        child.expect(r"Send 1 request to the SIMULATOR at 127.0.0.1\? \[y/N\]")
+        child.sendline("y")
+        status, shown = ended(child)
+    assert (status, exchange.written()) == (6, ["BTC-USD"])
+    assert "moved since the plan file was made: qtyLimit is 50, not 100: skipped" in shown
+
+
 def test_a_person_who_is_asked_sees_what_an_override_is_for(desk: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/100")
     desk.wants({"BTC-USD": "disabled/2s/100"})
