@@ -35,7 +35,7 @@ def remember(secrets: Iterable[str]) -> None:
 def has_secret(text: str) -> bool:
     """Tell whether a configured secret is in ``text``, in whatever case."""
     folded = text.casefold()
-    return any(secret.casefold() in folded for secret in _configured)
+    return any(secret.casefold() in folded for secret in tuple(_configured))
 
 
 def masked(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,7 +36,7 @@ from reconciler.okx.credentials import Credentials, credential_files, load_crede
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
-from reconciler.reconcile import Options
+from reconciler.reconcile import Options, unwatched
 from reconciler.secret import remember
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.target import Target
@@ -94,7 +94,7 @@ class Keeper:
         self._policy_told: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
-        self.look_before_sending: Callable[[], bool] = lambda: True
+        self.look_before_sending: Callable[[], Awaitable[bool]] = unwatched
         """Looks at file and policy now; False: there is content that is not in force."""
         self.task: asyncio.Task[None] | None = None
         """What keeps the account; None while nothing does."""
@@ -221,7 +221,7 @@ class Keeper:
         )
 
     async def _recheck(self) -> bool:
-        sure = self.look_before_sending()
+        sure = await self.look_before_sending()
         await self.rules.record()
         return sure
 

@@ -3,19 +3,24 @@
 This file decides when to look and which signs concern which file; what a look is worth is
 ``desired.attention``, what comes of it the watched thing's own ``decide``. It reads and waits, and
 never acts on what it sees: that is told. A look during which its file was written to counts for nothing.
+
+Files are read and parsed in threads, so no file delays the event loop, and one that cannot be read to its
+end (a mount that does not answer) delays nothing but what depends on that file.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from reconciler.cli.noticing import Ears
 from reconciler.desired.attention import UNCLOSED_S, Attention, Notice, Sign, Trust
 from reconciler.desired.route import Route, Spot, together
 from reconciler.desired.watch import Rejected, Unsure
 from reconciler.ports import Clock
+from reconciler.unjoined import UnjoinedThreads
 
 POLL_S = 15.0
 """Between two looks at everything while directories are watched: what they did not tell (a remote
@@ -23,6 +28,12 @@ file system, a change further up) is found then. Four wake-ups a minute."""
 
 DEAF_POLL_S = 1.0
 """The same where some directory cannot be watched."""
+
+READERS = 16
+"""Files read at once; each of them may be on a mount that does not answer."""
+
+PATIENCE_S = 1.0
+"""How long a request waits for the look before it; then the file counts as undecided."""
 
 Content = TypeVar("Content")
 
@@ -45,14 +56,23 @@ class Watched(Protocol[Content]):
 
 @dataclass(slots=True, eq=False)
 class Post:
-    """One watched thing and what is known of it; ``tell`` takes what was decided."""
+    """One watched thing and what is known of it; ``tell`` takes what was decided.
 
-    look: Callable[[Callable[[], Trust], float], object]
+    ``ordered``: the next look decides, whatever its writer is doing. ``reading`` is the call in a thread
+    that has not ended, ``task`` the look that is under way.
+    """
+
+    read: Callable[[], Any]
+    decide: Callable[[Any, Trust, float], object]
     way: Callable[[], Route]
     tell: Callable[[object], None]
     follows: Callable[[Spot], bool] | None
     attention: Attention
     route: Route = field(default_factory=Route)
+    ordered: bool = False
+    reading: asyncio.Future[Any] | None = None
+    task: asyncio.Task[None] | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def notice(self, notice: Notice, now: float) -> bool:
         """Take a notice; tells whether it is about this."""
@@ -71,6 +91,8 @@ class Lookout:
     deaf: Callable[[str], None]
     ears: Ears = field(default_factory=Ears.open)
     posts: list[Post] = field(default_factory=list)
+    _threads: UnjoinedThreads = field(default_factory=lambda: UnjoinedThreads(READERS))
+    _failure: BaseException | None = None
     _poll_at: float = float("-inf")
     _said_deaf: bool = False
     _unclosed: dict[Spot, float] = field(default_factory=dict)
@@ -87,12 +109,7 @@ class Lookout:
 
         ``follows``: which names beyond its own way concern it. The first look is soon.
         """
-
-        def look(trust: Callable[[], Trust], now: float) -> object:
-            content = watched.read()
-            return watched.decide(content, trust(), now)
-
-        post = Post(look, watched.route, tell, follows, Attention(self.clock.now()))
+        post = Post(watched.read, watched.decide, watched.route, tell, follows, Attention(self.clock.now()))
         self.posts.append(post)
         self._cover([post])
         written = [self._unclosed[spot] for spot in post.route.spots & self._unclosed.keys()]
@@ -106,58 +123,106 @@ class Lookout:
         self.posts.remove(post)
 
     async def run(self) -> None:
-        """Look, for ever."""
+        """Look, for ever. Raises what a look ended with."""
         try:
             while True:
                 self.turn()
                 await self.ears.wait(max(0.0, self._next_at() - self.clock.now()))
+                if self._failure is not None:
+                    raise self._failure
         finally:
+            for post in self.posts:
+                if post.task is not None:
+                    post.task.cancel()
             self.ears.close()
 
     def turn(self) -> None:
-        """Hear what there is to hear and look at what is due."""
+        """Hear what there is to hear and begin to look at what is due."""
         self._hear()
         if self.clock.now() >= self._poll_at:
             self._doubt_everything()
-        for post in tuple(self.posts):
+        for post in self.posts:
             if post.attention.due(self.clock.now()):
-                self._look(post)
+                self._begin(post)
+
+    async def settled(self) -> None:
+        """Wait until no look is under way."""
+        while tasks := [post.task for post in self.posts if post.task is not None]:
+            await asyncio.wait(tasks)
+
+    async def aside(self, read: Callable[[], Content]) -> Content:
+        """Return what ``read`` reads, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
     def look_at_once(self) -> None:
-        """Look at everything now, each look deciding: somebody says that all is whole."""
-        for post in tuple(self.posts):
-            post.attention = Attention(look_at=self.clock.now(), whole=True)
-            self._look(post, heard=False)
+        """Begin to look at everything now, each look deciding: somebody says that all is complete."""
+        for post in self.posts:
+            post.attention, post.ordered = Attention(look_at=self.clock.now(), whole=True), True
+            self._begin(post)
 
-    def look_before_sending(self, *posts: Post) -> bool:
+    async def look_before_sending(self, *posts: Post) -> bool:
         """Look at these now: a directory may not tell of a change (a hard link, a remote file system).
 
-        False: content was found that is not in force, because it is not decided on yet or invalid. What is
-        in force already costs a read and a hash.
+        False: content was found that is not in force, because it is not decided on yet or invalid, or a
+        file could not be read within PATIENCE_S. What is in force already costs a read and a hash.
         """
-        seen = [self._look(post, beside=True) for post in posts]
+        looks = [asyncio.create_task(self._look(post, beside=True)) for post in posts]
+        try:
+            _, late = await asyncio.wait(looks, timeout=PATIENCE_S)
+        finally:
+            for look in looks:
+                look.cancel()
         self.ears.wake()  # what was heard meanwhile, or is to be looked at again, may be due sooner
-        return not any(isinstance(one, Unsure | Rejected) for one in seen)
+        return not late and not any(isinstance(look.result(), Unsure | Rejected) for look in looks)
 
     def _next_at(self) -> float:
-        due = (post.attention.look_at for post in self.posts)
+        due = (post.attention.look_at for post in self.posts if post.task is None)
         return min((self._poll_at, *(at for at in due if at is not None)))
 
-    def _look(self, post: Post, *, heard: bool = True, beside: bool = False) -> object:
-        """Look at one thing and return what was decided.
+    def _begin(self, post: Post) -> None:
+        """Begin to look at one thing, unless a look at it is under way: that one calls for the next."""
+        if post.task is None:
+            post.task = asyncio.create_task(self._look_and_wake(post))
 
-        ``heard`` False: whatever its writer is doing meanwhile. ``beside``: what calls for a look still
-        does if this one decides nothing.
+    async def _look_and_wake(self, post: Post) -> None:
+        try:
+            await self._look(post)
+        except Exception as failure:
+            self._failure = failure
+        finally:
+            post.task = None
+            self.ears.wake()
+
+    async def _look(self, post: Post, *, beside: bool = False) -> object:
+        """Look at one thing and return what was decided; None where it is watched no longer.
+
+        ``beside``: what calls for a look still does if this one decides nothing.
         """
-        now, before = self.clock.now(), post.attention
+        async with post.lock:
+            now, before = self.clock.now(), post.attention
+            content = await self._content(post)
+            if post not in self.posts:
+                return None
+            ordered, post.ordered = post.ordered, False
+            return self._decided(post, content, before, now, ordered=ordered, beside=beside)
 
-        def trust() -> Trust:
-            # Asked after the reading: what was written to meanwhile may have been read half.
-            if heard:
-                self._hear()
-            return min(before.trust(now), post.attention.trust(now))
+    async def _content(self, post: Post) -> object:
+        """Read in a thread; of a reading that nobody waits for any more the end is waited for first."""
+        while post.reading is not None:
+            await asyncio.wait({post.reading})
+        reading = asyncio.ensure_future(self.aside(post.read))
+        post.reading = reading
+        reading.add_done_callback(lambda _: setattr(post, "reading", None))
+        return await asyncio.shield(reading)
 
-        seen = post.look(trust, now)
+    def _decided(
+        self, post: Post, content: object, before: Attention, now: float, *, ordered: bool, beside: bool
+    ) -> object:
+        """Decide about what was read since ``now``; ``before`` is what was known when that began."""
+        # Heard after the reading: what was written to meanwhile may have been read half.
+        self._hear()
+        trust = Trust.ONCE if ordered else min(before.trust(now), post.attention.trust(now))
+        seen = post.decide(content, trust, now)
         if beside and isinstance(seen, Unsure):
             post.attention = post.attention.looked_beside(now)
         elif post.attention is before and not (beside and seen is None):

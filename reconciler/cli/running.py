@@ -83,6 +83,8 @@ class Supervisor:
         self._posts: dict[str, Post] = {}
         self._policies: dict[str, WatchedPolicy] = {}
         self._policy_posts: dict[WatchedPolicy, Post] = {}
+        self._beginning: dict[str, asyncio.Task[None]] = {}
+        """What reads the policy of a new file, by the path of the file."""
         for one, found in zip(desired, policies, strict=True):
             watched = WatchedPolicy(found, one.path, standing.policy_file)
             self._policies.setdefault(self._policy_key(one.path), watched)
@@ -160,7 +162,7 @@ class Supervisor:
             await asyncio.gather(*self._keeping, return_exceptions=True)
             self._raise_failure()
         finally:
-            await _cancelled(watching, *self._keeping)
+            await _cancelled(watching, *self._beginning.values(), *self._keeping)
 
     async def _until_stopped(self) -> None:
         """Return once asked to stop; raises what ended a keeper, or the lookout, before."""
@@ -245,7 +247,7 @@ class Supervisor:
         """Take new content of a file, or what is wrong with it."""
         match seen:
             case Accepted() if file.path not in self.keepers:
-                self._keep(file)
+                self._keep_under_its_policy(file)
             case Accepted(desired):
                 keeper = self.keepers[file.path]
                 self.tell(events.ConfigAccepted(desired.path, desired.sha256), keeper)
@@ -283,6 +285,24 @@ class Supervisor:
         self._hurry(*self.keepers.values())
 
     # ---- an account ----------------------------------------------------------------------------------
+
+    def _keep_under_its_policy(self, file: WatchedFile) -> None:
+        """Begin to keep the account of a new file, once the policy it is under was read."""
+        if self._policy_key(file.path) in self._policies:
+            self._keep(file)
+        elif file.path not in self._beginning:
+            self._beginning[file.path] = self._start(self._read_policy_and_keep(file))
+
+    async def _read_policy_and_keep(self, file: WatchedFile) -> None:
+        try:
+            found = await self.lookout.aside(partial(policy_for, file.path, self.standing.policy_file))
+        finally:
+            del self._beginning[file.path]
+        if self._files.get(file.path) is not file:
+            return
+        if self._policy_key(file.path) not in self._policies:
+            self._add_policy(file.path, found)
+        self._keep(file)
 
     def _keep(self, file: WatchedFile) -> None:
         """Begin to keep the account of a file that was accepted."""
@@ -374,12 +394,12 @@ class Supervisor:
 
     def _policy(self, config_path: str) -> WatchedPolicy:
         """Return the policy of a config; files in one folder share it, and a named one all do."""
-        key = self._policy_key(config_path)
-        if key not in self._policies:
-            found = policy_for(config_path, self.standing.policy_file)
-            self._policies[key] = WatchedPolicy(found, config_path, self.standing.policy_file)
-            self._watch_policy(self._policies[key])
-        return self._policies[key]
+        return self._policies[self._policy_key(config_path)]
+
+    def _add_policy(self, config_path: str, found: PolicyReading | None) -> None:
+        policy = WatchedPolicy(found, config_path, self.standing.policy_file)
+        self._policies[self._policy_key(config_path)] = policy
+        self._watch_policy(policy)
 
     def _policy_key(self, config_path: str) -> str:
         named = self.standing.policy_file

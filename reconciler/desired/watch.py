@@ -10,9 +10,12 @@ loosened.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Generic, TypeVar
@@ -324,6 +327,10 @@ class _Looks:
         return now >= self.since + SECOND_LOOK_S
 
 
+_PARSING = threading.Lock()
+"""One file is parsed at a time: more threads than that would share the interpreter with the event loop."""
+
+
 class _Remembered(Generic[R]):
     """Reads content, and remembers the last reading: a file that did not change costs a hash only."""
 
@@ -334,8 +341,24 @@ class _Remembered(Generic[R]):
     def __call__(self, content: bytes, path: str) -> R:
         digest = hashlib.sha256(content).digest()
         if self._last is None or self._last[:2] != (path, digest):
-            self._last = (path, digest, self._read(content, path))
+            with _PARSING, _without_collector():
+                self._last = (path, digest, self._read(content, path))
         return self._last[2]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the collector of cycles off: while it goes through all objects, no other thread runs.
+
+    Parsing makes no cycles, and so many objects that the collector would begin again and again.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _is_policy_name(path: str) -> bool:

@@ -275,7 +275,7 @@ def test_a_policy_that_changes_is_recorded_right_before_a_request(tmp_path: Path
     look_up(account)
     (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")
 
-    def look() -> bool:
+    async def look() -> bool:
         account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
         return True
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from typing import Any
 import asyncinotify
 import pytest
 
+from reconciler.cli import lookout
 from reconciler.cli.lookout import DEAF_POLL_S, POLL_S, Lookout
 from reconciler.cli.noticing import Ears, Heard
 from reconciler.desired.attention import SECOND_LOOK_S, UNCLOSED_S, Trust
@@ -93,18 +96,19 @@ class Here:
         self.told: list[object] = []
         self.lookout = Lookout(self.clock, self.deaf.append)
 
-    def watch(self, name: str) -> File:
+    async def watch(self, name: str) -> File:
         file = File(self.folder / name)
         self.lookout.add(file, self.told.append)
-        self.lookout.turn()
+        await self.turn()
         file.looks = 0
         return file
 
-    def turn(self, after_s: float = 0.0) -> list[object]:
+    async def turn(self, after_s: float = 0.0) -> list[object]:
         """Let time pass and the lookout turn once; return what it told."""
         self.clock.time += after_s
         del self.told[:]
         self.lookout.turn()
+        await self.lookout.settled()
         return list(self.told)
 
 
@@ -149,31 +153,31 @@ def swapped(folder: Path, version: int, text: str, name: str = "mmp.yaml") -> No
 async def test_a_file_closed_after_writing_is_decided_on_at_once(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         file.path.write_text("2")
-        assert here.turn() == ["2"]
-        assert here.turn(0.1) == []
+        assert await here.turn() == ["2"]
+        assert await here.turn(0.1) == []
 
 
 @in_loop
 async def test_a_file_moved_into_place_is_decided_on_at_once(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         for text in "23456":
             moved_in(file.path, text)
-            assert here.turn() == [text]
+            assert await here.turn() == [text]
 
 
 @in_loop
 async def test_every_swap_of_a_config_map_is_seen_at_once(tmp_path: Path) -> None:
     swapped(tmp_path, 0, "0")
     with looking(tmp_path) as here:
-        here.watch("mmp.yaml")
+        await here.watch("mmp.yaml")
         descriptors = len(os.listdir("/proc/self/fd"))
         for version in range(1, 300):
             swapped(tmp_path, version, str(version))
-            assert here.turn() == [str(version)], version
+            assert await here.turn() == [str(version)], version
         assert len(os.listdir("/proc/self/fd")) == descriptors
         assert here.lookout.ears._inotify is not None
         assert len(here.lookout.ears._inotify.watches) <= 4, "the folder, what ..data leads to, hardly more"
@@ -183,10 +187,10 @@ async def test_every_swap_of_a_config_map_is_seen_at_once(tmp_path: Path) -> Non
 async def test_of_a_storm_of_swaps_the_last_one_is_in_force(tmp_path: Path) -> None:
     swapped(tmp_path, 0, "0")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         for version in range(1, 500):
             swapped(tmp_path, version, str(version))
-        assert here.turn() == ["499"]
+        assert await here.turn() == ["499"]
         assert file.looks == 1
 
 
@@ -194,14 +198,14 @@ async def test_of_a_storm_of_swaps_the_last_one_is_in_force(tmp_path: Path) -> N
 async def test_a_file_being_written_is_not_looked_at_until_it_is_closed(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         with file.path.open("w") as writing:
             for part in "abc":
                 writing.write(part)
                 writing.flush()
-                assert here.turn(5.0) == []
+                assert await here.turn(5.0) == []
             assert (file.in_force, file.looks) == ("1", 0)
-        assert here.turn() == ["abc"]
+        assert await here.turn() == ["abc"]
 
 
 def linked(folder: Path, text: str) -> Path:
@@ -217,15 +221,15 @@ def linked(folder: Path, text: str) -> Path:
 async def test_before_a_request_a_change_is_found_that_nothing_told_of(tmp_path: Path) -> None:
     elsewhere = linked(tmp_path, "1")
     with looking(tmp_path / "watched") as here:
-        here.watch("mmp.yaml")
+        await here.watch("mmp.yaml")
         (post,) = here.lookout.posts
-        assert here.lookout.look_before_sending(post)
+        assert await here.lookout.look_before_sending(post)
         elsewhere.write_text("2")
-        assert here.turn(1.0) == [], "nothing is heard of it"
-        assert not here.lookout.look_before_sending(post), "not in force, and perhaps half of it"
+        assert await here.turn(1.0) == [], "nothing is heard of it"
+        assert not await here.lookout.look_before_sending(post), "not in force, and perhaps half of it"
         assert here.told == []
-        assert here.turn(SECOND_LOOK_S) == ["2"]
-        assert here.lookout.look_before_sending(post)
+        assert await here.turn(SECOND_LOOK_S) == ["2"]
+        assert await here.lookout.look_before_sending(post)
 
 
 @in_loop
@@ -235,15 +239,15 @@ async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_p
     with looking(tmp_path / "watched") as here:
         file = WatchedFile(path, load_configs([path])[0].desired)
         post = here.lookout.add(file, here.told.append)
-        here.turn()
+        await here.turn()
         elsewhere.write_text(TEXT + "wrong: 1\n")
-        assert not here.lookout.look_before_sending(post)
+        assert not await here.lookout.look_before_sending(post)
         here.clock.time += SECOND_LOOK_S
-        assert not here.lookout.look_before_sending(post), "found to be invalid by this look"
+        assert not await here.lookout.look_before_sending(post), "found to be invalid by this look"
         assert isinstance(here.told.pop(), Rejected)
-        assert here.lookout.look_before_sending(post), "known to be invalid: the last one is in force"
+        assert await here.lookout.look_before_sending(post), "known to be invalid: the last one is in force"
         elsewhere.write_text(TEXT)
-        assert here.lookout.look_before_sending(post)
+        assert await here.lookout.look_before_sending(post)
         assert isinstance(here.told.pop(), Accepted)
 
 
@@ -251,20 +255,20 @@ async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_p
 async def test_a_look_before_a_request_does_not_end_the_wait_for_a_writer(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         (post,) = here.lookout.posts
         with file.path.open("r+") as writing:
             writing.write("1")
             writing.flush()
-            assert here.turn() == []
-            assert here.lookout.look_before_sending(post)
+            assert await here.turn() == []
+            assert await here.lookout.look_before_sending(post)
             attention = post.attention
             assert attention.modified_at == here.clock.time
             file.in_force = "0"
-            assert not here.lookout.look_before_sending(post)
+            assert not await here.lookout.look_before_sending(post)
             assert post.attention.modified_at == attention.modified_at
-            assert here.turn(SECOND_LOOK_S) == [], "half of it, for all that is known"
-        assert here.turn() == ["1"]
+            assert await here.turn(SECOND_LOOK_S) == [], "half of it, for all that is known"
+        assert await here.turn() == ["1"]
 
 
 @in_loop
@@ -272,28 +276,28 @@ async def test_what_is_heard_by_a_look_before_a_request_wakes_the_lookout(tmp_pa
     (tmp_path / "mmp.yaml").write_text("1")
     (tmp_path / "other.yaml").write_text("1")
     with looking(tmp_path) as here:
-        here.watch("mmp.yaml")
-        other = here.watch("other.yaml")
+        await here.watch("mmp.yaml")
+        other = await here.watch("other.yaml")
         here.lookout.ears._readable.clear()
         other.path.write_text("2")
-        assert here.lookout.look_before_sending(here.lookout.posts[0])
+        assert await here.lookout.look_before_sending(here.lookout.posts[0])
         assert here.lookout.ears._readable.is_set()
-        assert here.turn() == ["2"]
+        assert await here.turn() == ["2"]
 
 
 @in_loop
 async def test_a_file_never_closed_counts_30_s_after_it_fell_silent_twice_the_same(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         with file.path.open("w") as writing:
             writing.write("half")
             writing.flush()
-            assert here.turn() == []
-            assert here.turn(UNCLOSED_S - 0.1) == []
+            assert await here.turn() == []
+            assert await here.turn(UNCLOSED_S - 0.1) == []
             assert file.looks == 0
-            assert here.turn(0.2) == []
-            assert here.turn(SECOND_LOOK_S) == ["half"]
+            assert await here.turn(0.2) == []
+            assert await here.turn(SECOND_LOOK_S) == ["half"]
 
 
 @in_loop
@@ -303,18 +307,18 @@ async def test_a_file_that_was_being_written_before_it_was_watched_is_waited_for
     """A folder's new file is met at some moment, perhaps when half of it is there."""
     (tmp_path / "a.yaml").write_text("1")
     with looking(tmp_path) as here:
-        here.watch("a.yaml")
+        await here.watch("a.yaml")
         with (tmp_path / "b.yaml").open("w") as writing:
             writing.write("half")
             writing.flush()
-            here.turn()
+            await here.turn()
             file = File(tmp_path / "b.yaml")
             file.in_force = ""
             here.lookout.add(file, here.told.append)
-            assert [here.turn(1.0), here.turn(1.0), here.turn(20.0)] == [[], [], []]
+            assert [await here.turn(1.0), await here.turn(1.0), await here.turn(20.0)] == [[], [], []]
             assert file.looks == 0
-        assert here.turn() == ["half"]
-        assert here.turn(UNCLOSED_S) == []
+        assert await here.turn() == ["half"]
+        assert await here.turn(UNCLOSED_S) == []
         assert here.lookout._unclosed == {}
 
 
@@ -322,14 +326,14 @@ async def test_a_file_that_was_being_written_before_it_was_watched_is_waited_for
 async def test_writing_another_file_never_makes_a_look_at_ours_count(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         with file.path.open("w") as writing:
             writing.write("half")
             writing.flush()
             for number in range(20):
                 (tmp_path / "other.yaml").write_text(str(number))
                 moved_in(tmp_path / "mmp.yaml.bak", str(number))
-                assert here.turn(1.0) == []
+                assert await here.turn(1.0) == []
             assert file.looks == 0
 
 
@@ -337,7 +341,7 @@ async def test_writing_another_file_never_makes_a_look_at_ours_count(tmp_path: P
 async def test_a_look_during_which_the_file_is_written_to_counts_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         writing = None
 
         def half() -> None:
@@ -349,26 +353,26 @@ async def test_a_look_during_which_the_file_is_written_to_counts_for_nothing(tmp
 
         file.while_read = half
         file.path.write_text("2")
-        assert here.turn() == []
-        assert here.turn(1.0) == []
+        assert await here.turn() == []
+        assert await here.turn(1.0) == []
         assert (file.in_force, file.looks) == ("1", 1)
         assert writing is not None
         writing.close()
-        assert here.turn() == ["half"]
+        assert await here.turn() == ["half"]
 
 
 @in_loop
 async def test_whoever_still_writes_to_the_file_that_was_replaced_is_no_matter(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         with file.path.open("a") as late:
             moved_in(file.path, "2")
             late.write("late")
             late.flush()
-            assert here.turn() == ["2"]
+            assert await here.turn() == ["2"]
             late.write("later")
-        here.turn()
+        await here.turn()
         assert file.looks == 1
 
 
@@ -376,11 +380,11 @@ async def test_whoever_still_writes_to_the_file_that_was_replaced_is_no_matter(t
 async def test_an_editor_that_renames_and_creates_is_followed(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         file.path.rename(tmp_path / "mmp.yaml~")
-        assert here.turn() == []
+        assert await here.turn() == []
         file.path.write_text("2")
-        assert here.turn() == ["2"]
+        assert await here.turn() == ["2"]
         assert file.looks == 1, "the moment without a file was not looked at"
 
 
@@ -390,15 +394,15 @@ async def test_a_folder_removed_and_made_again_is_watched_again(tmp_path: Path) 
     folder.mkdir()
     (folder / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("config/mmp.yaml")
+        file = await here.watch("config/mmp.yaml")
         for text in ("2", "3"):
             file.path.unlink()
             folder.rmdir()
-            here.turn()
+            await here.turn()
             folder.mkdir()
-            here.turn()
+            await here.turn()
             file.path.write_text(text)
-            assert here.turn() == [text]
+            assert await here.turn() == [text]
 
 
 @in_loop
@@ -407,13 +411,13 @@ async def test_a_folder_moved_away_and_another_moved_in_is_another_file(tmp_path
         (tmp_path / name).mkdir()
         (tmp_path / name / "mmp.yaml").write_text(text)
     with looking(tmp_path) as here:
-        file = here.watch("config/mmp.yaml")
+        file = await here.watch("config/mmp.yaml")
         (tmp_path / "config").rename(tmp_path / "old")
         (tmp_path / "next").rename(tmp_path / "config")
-        assert here.turn() == []
-        assert here.turn(SECOND_LOOK_S) == ["2"]
+        assert await here.turn() == []
+        assert await here.turn(SECOND_LOOK_S) == ["2"]
         file.path.write_text("3")
-        assert here.turn() == ["3"]
+        assert await here.turn() == ["3"]
 
 
 @in_loop
@@ -424,28 +428,28 @@ async def test_a_file_behind_links_is_watched_where_it_is(tmp_path: Path) -> Non
     (tmp_path / "current").symlink_to("r1")
     (tmp_path / "mmp.yaml").symlink_to("current/main.yaml")
     with looking(tmp_path) as here:
-        here.watch("mmp.yaml")
+        await here.watch("mmp.yaml")
         (tmp_path / "r1/main.yaml").write_text("1b")
-        assert here.turn() == ["1b"]
+        assert await here.turn() == ["1b"]
         (tmp_path / "new").symlink_to("r2")
         (tmp_path / "new").replace(tmp_path / "current")
-        assert here.turn() == ["2"]
+        assert await here.turn() == ["2"]
         (tmp_path / "r2/main.yaml").write_text("2b")
-        assert here.turn() == ["2b"]
+        assert await here.turn() == ["2b"]
         (tmp_path / "r1/main.yaml").write_text("1c")
-        assert here.turn() == [], "left behind"
+        assert await here.turn() == [], "left behind"
 
 
 @in_loop
 async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twice(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         file.path.write_text("2")
         here.lookout.ears.listen()  # as a remote file system does: nothing is heard
-        assert here.turn(POLL_S - 0.1) == []
-        assert here.turn(0.2) == []
-        assert here.turn(SECOND_LOOK_S) == ["2"]
+        assert await here.turn(POLL_S - 0.1) == []
+        assert await here.turn(0.2) == []
+        assert await here.turn(SECOND_LOOK_S) == ["2"]
 
 
 @in_loop
@@ -454,16 +458,16 @@ async def test_after_an_overflow_everything_is_looked_at_and_nothing_heard_count
 ) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         queued = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
         with (tmp_path / "other").open("w") as other, file.path.open("w") as writing:
             os.write(writing.fileno(), b"xxx")
             for _ in range(queued // 2 + 10):  # two names in turn: equal neighbours are one event
                 os.write(other.fileno(), b"x")
                 (tmp_path / "name").open("w").close()
-        assert here.turn() == []
+        assert await here.turn() == []
         assert file.looks == 1
-        assert here.turn(SECOND_LOOK_S) == ["xxx"]
+        assert await here.turn(SECOND_LOOK_S) == ["xxx"]
 
 
 @pytest.mark.parametrize(
@@ -484,11 +488,11 @@ async def test_without_inotify_files_are_polled_every_second_and_that_is_said_on
     monkeypatch.setattr(asyncinotify, "Inotify", broken)
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         file.path.write_text("2")
-        assert here.turn(DEAF_POLL_S) == []
-        assert here.turn(DEAF_POLL_S) == ["2"]
-        assert here.turn(DEAF_POLL_S) == []
+        assert await here.turn(DEAF_POLL_S) == []
+        assert await here.turn(DEAF_POLL_S) == ["2"]
+        assert await here.turn(DEAF_POLL_S) == []
         (reason,) = here.deaf
         assert says in reason
 
@@ -503,27 +507,28 @@ async def test_a_folder_that_cannot_be_watched_is_polled_every_second(
     monkeypatch.setattr(asyncinotify.Inotify, "add_watch", full)
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         file.path.write_text("2")
-        assert [here.turn(DEAF_POLL_S), here.turn(DEAF_POLL_S)] == [[], ["2"]]
+        assert [await here.turn(DEAF_POLL_S), await here.turn(DEAF_POLL_S)] == [[], ["2"]]
         (reason,) = here.deaf
         assert "max_user_watches" in reason
         monkeypatch.undo()
-        here.turn(DEAF_POLL_S)
+        await here.turn(DEAF_POLL_S)
         file.path.write_text("3")
-        assert here.turn() == ["3"], "watched as soon as that can be"
+        assert await here.turn() == ["3"], "watched as soon as that can be"
 
 
 @in_loop
 async def test_everything_is_looked_at_when_somebody_says_so(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         with file.path.open("w") as writing:
             writing.write("half")
             writing.flush()
-            here.turn()
+            await here.turn()
             here.lookout.look_at_once()
+            await here.lookout.settled()
             assert here.told == ["half"]
 
 
@@ -531,7 +536,7 @@ async def test_everything_is_looked_at_when_somebody_says_so(tmp_path: Path) -> 
 async def test_it_wakes_up_at_a_notice_and_four_times_a_minute_otherwise(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
-        file = here.watch("mmp.yaml")
+        file = await here.watch("mmp.yaml")
         assert here.lookout._next_at() == pytest.approx(here.clock.now() + POLL_S)
         running = asyncio.create_task(here.lookout.run())
         await asyncio.sleep(0)
@@ -556,3 +561,103 @@ async def test_a_folder_that_vanishes_while_it_is_to_be_watched_is_looked_up_aga
     ears.cover([str(tmp_path)])
     assert ears.listen() == Heard()
     ears.close()
+
+
+# ---- beside the event loop ------------------------------------------------------------------------
+
+
+@in_loop
+async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_request_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "PATIENCE_S", 0.2)
+    for name in ("stuck", "mmp.yaml"):
+        (tmp_path / name).write_text("1")
+    with looking(tmp_path) as here:
+        stuck, file = await here.watch("stuck"), await here.watch("mmp.yaml")
+        answers = threading.Event()
+        stuck.while_read = answers.wait
+        moved_in(stuck.path, "2")
+        moved_in(file.path, "2")
+        here.lookout.turn()
+        stuck_post, file_post = here.lookout.posts
+        while file_post.task is not None:
+            await asyncio.sleep(0.01)
+        assert here.told == ["2"], "the other file"
+        assert here.lookout._next_at() > here.clock.now(), "it does not spin"
+        threads = threading.active_count()
+        for _ in range(3):
+            begun = time.monotonic()
+            assert not await here.lookout.look_before_sending(stuck_post)
+            assert time.monotonic() - begun < 1.0
+            assert await here.lookout.look_before_sending(file_post)
+        assert threading.active_count() <= threads + 1, "one thread waits, however often it is looked at"
+        here.lookout.look_at_once()
+        answers.set()
+        await here.lookout.settled()
+        assert stuck.in_force == "2"
+        assert await here.lookout.look_before_sending(stuck_post)
+
+
+@in_loop
+async def test_what_is_watched_no_longer_is_not_decided_on(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = await here.watch("mmp.yaml")
+        answers = threading.Event()
+        file.while_read = answers.wait
+        moved_in(file.path, "2")
+        here.lookout.turn()
+        here.lookout.remove(here.lookout.posts[0])
+        answers.set()
+        await asyncio.sleep(0.2)
+        assert (here.told, file.in_force) == ([], "1")
+
+
+@in_loop
+async def test_what_a_look_ends_with_ends_the_lookout(tmp_path: Path) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    here = Here(tmp_path)
+    post = here.lookout.add(File(tmp_path / "mmp.yaml"), here.told.append)
+
+    def broken(*_: object) -> object:
+        raise ZeroDivisionError
+
+    post.decide = broken
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(here.lookout.run(), 5.0)
+
+
+LARGEST = (
+    "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\nfamilies:\n"
+    + "".join(f"  F{number:05d}-USD: {{qtyLimit: {number + 1}}}\n" for number in range(10_000))
+)
+WORST = "version: 1\nenvironment: live\n" + "".join(f"k{number}: 010\n" for number in range(59_000))
+
+
+@pytest.mark.parametrize("text", [LARGEST, WORST], ids=["largest valid file", "worst invalid file"])
+def test_the_event_loop_goes_on_while_a_file_is_parsed(tmp_path: Path, text: str) -> None:
+    """A request that is due while a file is parsed is sent in time, although parsing takes long."""
+    path = tmp_path / "mmp.yaml"
+    path.write_text(TEXT)
+
+    async def measure() -> tuple[float, float]:
+        with looking(tmp_path) as here:
+            (reading,) = load_configs([str(path)])
+            here.lookout.add(WatchedFile(str(path), reading.desired), here.told.append)
+            await here.turn()
+            moved_in(path, text)
+            begun = time.monotonic()
+            here.lookout.turn()
+            at, longest = begun, 0.0
+            while not here.told:
+                await asyncio.sleep(0.001)
+                at, before = time.monotonic(), at
+                longest = max(longest, at - before)
+            (told,) = here.told
+            assert isinstance(told, Accepted if text is LARGEST else Rejected)
+            return at - begun, longest
+
+    took_s, longest_s = asyncio.run(measure())
+    assert longest_s < max(0.1, took_s / 4), f"{longest_s:.3f} of {took_s:.3f} s"
+    print(f"longest {longest_s:.3f} of {took_s:.3f} s")
