@@ -158,6 +158,8 @@ class _Patient:
                 await _refuse_unwritable(place)
             if state is None:
                 self.findings.append(doctor.ok("state", f"none yet at {place}; the first apply makes it"))
+            elif self._is_to_be_written and (moved := await state.moved()) is not None:
+                raise moved
             else:
                 account, environment = self.desired.account, self.desired.environment
                 await self._found(state.account(account, environment, self.asked.base.kind))

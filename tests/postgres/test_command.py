@@ -223,6 +223,8 @@ def test_a_run_beside_the_copy_of_its_state_sends_nothing_any_more(
         status, paused = here.mmp("status"), here.mmp("pause", "--family", "BTC-USD", "--reason", "x")
         assert (status.status, paused.status, paused.error_code) == (0, 1, "state-moved")
         assert "warning: the state" in status.stderr
+        doctor = here.mmp("doctor")
+        assert (doctor.status, f"was moved to postgresql://{ROLE}@127.0.0.1" in doctor.stdout) == (1, True)
         assert f"use --state postgresql://{ROLE}@127.0.0.1:{postgres.port}/{name}" in status.stderr
         new.signal(signal.SIGTERM)
         assert new.wait().status == 0
