@@ -530,9 +530,12 @@ def test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_one_that_
 
 def test_a_healthy_one_that_reads_seldom_shows_that_it_can_when_it_is_asked() -> None:
     world = sharing_evenly("a", "b", read_every_s=300.0)
-    world.processes["a"].cut_from_exchange = True
-    world.run(300.0 + SERVED_S)
-    assert len(world.processes["b"].may_begin()) == 10
+    one, other = world.processes["a"], world.processes["b"]
+    one.cut_from_exchange = True
+    while all(reading.failing_since is None for reading in one.read.values()):
+        world.run(1.0)
+    world.run(SERVED_S)
+    assert len(other.may_begin()) == 10
 
 
 def test_who_has_no_account_to_read_may_try_one_that_another_cannot() -> None:
@@ -624,7 +627,7 @@ def test_a_rule_that_knows_no_inability_is_seen(monkeypatch: pytest.MonkeyPatch)
         test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_one_that_is_not(0.0, "b")
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(12))
 def test_whatever_is_cut_off_a_healthy_one_ends_up_with_the_accounts(seed: int) -> None:
     """Deaths, joins, cuts and refused keys; then one healthy replica among some that are cut off."""
     world = World(seed)
