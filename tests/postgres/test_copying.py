@@ -19,7 +19,7 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import NotYet, Reserved
-from reconciler.store import copying
+from reconciler.store import copying, registry
 from reconciler.store.account import KeptAccount
 from reconciler.store.copying import copy, undo
 from reconciler.store.postgres import connections
@@ -31,6 +31,14 @@ from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, read
 from tests.postgres.desks import Desk, desk, made_in_another_history, play
 from tests.postgres.test_connections import shorten
 from tests.support.postgres import shared
+
+
+@pytest.fixture(autouse=True)
+def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the registry of this machine out of it: the states are of OKX."""
+    monkeypatch.setattr(registry, "ROOTS_FOLDER", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
 
 Story = Callable[[str, SqliteState], Coroutine[Any, Any, None]]
 
@@ -484,9 +492,8 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
     notices: list[str] = []
 
     async def story(url: str, source: SqliteState) -> None:
-        registry = StateRegistry(str(tmp_path / "run"), source.clock, "boot-1", notices.append)
         worker = sqlite(tmp_path)
-        worker.registry = registry
+        worker.registry = StateRegistry(str(tmp_path / "run"), source.clock, "boot-1", notices.append)
         await worker.account("main", Environment.LIVE, Kind.OKX).identify(UID, HOST)
         async with desk(url, account="other", uid="99") as one:
             one.state.registry = StateRegistry(str(tmp_path / "run"), source.clock, "b", notices.append)
