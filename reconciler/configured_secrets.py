@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from reconciler.regular_file import read_regular
+from reconciler.regular_file import read_with_status
 
 MAX_CHARS = 4096
 """Bound on what is taken for a secret; keys have tens of characters."""
@@ -28,6 +28,6 @@ def configured_secrets(environ: Mapping[str, str], state: str = "") -> Iterator[
             yield value[:MAX_CHARS]
         elif name.endswith(tuple(f"{ending}_FILE" for ending in _NAMES)):
             with suppress(OSError, ValueError):
-                yield read_regular(value, MAX_CHARS).decode().strip()
+                yield read_with_status(value, MAX_CHARS)[1].decode().strip()
     for match in _PASSWORD.finditer(state):
         yield from filter(None, match.groups())

@@ -3,14 +3,27 @@
 To open a named pipe is to wait until another process writes to it, and a device may never end. So a file is
 opened without waiting, and anything but a regular file is refused. Symbolic links are followed, but no file
 of the kernel's own file systems is read: one shows a process's environment, another one never ends.
+
+A command that runs once also takes ``-`` (standard input) and pipes, which are read once, to their end,
+within a deadline. ``run`` does not: it reads its files again and again.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+STANDARD_INPUT = "-"
+"""The path that means standard input."""
+
+PIPE_DEADLINE_S = 30.0
+"""For a pipe to be written to its end; what fills it may have to ask another machine first."""
 
 HINT = "name a regular file; to use what another program writes, save it to a file first"
 """What to do about NotRegularFile."""
@@ -31,6 +44,8 @@ _OF_THE_KERNEL = frozenset(
 )
 """Types of file systems, as statfs(2) names them, whose files the kernel makes up while they are read."""
 
+_CHUNK_BYTES = 64 * 1024
+
 _STATFS_BYTES = 256
 """More than the structure that fstatfs fills has on any machine; its first word is the type."""
 
@@ -42,12 +57,51 @@ class NotRegularFile(OSError):
         super().__init__(errno.EINVAL, why, path)
 
 
+@dataclass(slots=True)
+class Pipes:
+    """What was read of standard input and pipes, by path: it is there only once."""
+
+    accepted: bool = False
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+    def has(self, path: str) -> bool:
+        """Tell whether ``path`` is standard input or a pipe, and may be."""
+        if not self.accepted:
+            return False
+        with suppress(OSError, ValueError):
+            return path == STANDARD_INPUT or stat.S_ISFIFO(os.stat(path).st_mode)
+        return False
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of it. Raises OSError, also after PIPE_DEADLINE_S."""
+        if path not in self.contents:
+            if path == STANDARD_INPUT:
+                self.contents[path] = _read_to_the_end(0, limit)
+            else:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                try:
+                    self.contents[path] = _read_to_the_end(descriptor, limit)
+                finally:
+                    os.close(descriptor)
+        return self.contents[path]
+
+
+PIPES = Pipes()
+"""Those of this process."""
+
+
+def accept_pipes(accepted: bool) -> None:
+    """Take standard input and pipes from now on, or do not; what was read of others before is forgotten."""
+    PIPES.accepted = accepted
+    PIPES.contents.clear()
+
+
 def read_regular(path: str, limit: int) -> bytes:
-    """Return at most ``limit`` bytes of the file, without waiting for anybody.
+    """Return at most ``limit`` bytes of the file, without waiting; a pipe that may be read is waited for.
 
     Raises NotRegularFile; another OSError where it cannot be read, ValueError where it is no path.
     """
-    return read_with_status(path, limit)[1]
+    return PIPES.read(path, limit) if PIPES.has(path) else read_with_status(path, limit)[1]
 
 
 def read_with_status(path: str, limit: int) -> tuple[os.stat_result, bytes]:
@@ -82,3 +136,20 @@ def _is_of_the_kernel(descriptor: int) -> bool:
     if ctypes.CDLL(None).fstatfs(descriptor, found) != 0:
         return False
     return ctypes.c_ulong.from_buffer(found).value & 0xFFFFFFFF in _OF_THE_KERNEL
+
+
+def _read_to_the_end(descriptor: int, limit: int) -> bytes:
+    give_up_at = time.monotonic() + PIPE_DEADLINE_S
+    content = bytearray()
+    readable = select.poll()
+    readable.register(descriptor, select.POLLIN)
+    while len(content) < limit:
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, f"it did not end within {PIPE_DEADLINE_S:g} s")
+        if readable.poll(left_s * 1000):
+            chunk = os.read(descriptor, min(_CHUNK_BYTES, limit - len(content)))
+            if not chunk:
+                break
+            content += chunk
+    return bytes(content)

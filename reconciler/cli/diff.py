@@ -21,6 +21,7 @@ from reconciler.cli.options import config_option, config_paths, output_option, p
 from reconciler.cli.output import Output
 from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
 from reconciler.errors import Exit
+from reconciler.regular_file import STANDARD_INPUT
 
 if TYPE_CHECKING:
     from reconciler.cli.revisions import Revision
@@ -141,6 +142,8 @@ def side_of(written: str, config: tuple[str, ...]) -> Side:
     from reconciler.cli.revisions import find_revision, is_plainly_a_path, refuse_ambiguous, split
 
     ref, path = split(written)
+    if written == STANDARD_INPUT:
+        return _OnDisk(written)
     if os.path.lexists(written) and (path is None or is_plainly_a_path(written)):
         refuse_ambiguous(written)
         return _OnDisk(written)

@@ -29,6 +29,7 @@ from reconciler.cli.output import (
 from reconciler.configured_secrets import configured_secrets
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.process_signals import SIGNALS
+from reconciler.regular_file import accept_pipes
 from reconciler.secret import configure, without_addresses, without_arguments
 
 VERBS = {
@@ -126,6 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
     if stderr is not None:
         SIGNALS.before_end = partial(stderr.writer.drain, DRAIN_TIMEOUT_S)
     told = Told(json_lines=wanted("--log-format", argv, os.environ.get("MMP_LOG_FORMAT", "")) == "json")
+    accept_pipes(argv[:1] != ["run"])
     try:
         status = _status(argv, told)
         sys.stdout.flush()
@@ -135,6 +137,8 @@ def main(arguments: list[str] | None = None) -> None:
     except MmpError as lost:  # the failure's own document could not be written
         Output(told=told).tell(lost)
         status = lost.exit_status
+    finally:
+        accept_pipes(False)
     try:
         if stderr is not None:
             stderr.writer.close(drain_timeout_s)

@@ -221,7 +221,7 @@ def refuse_ambiguous(word: str) -> None:
     It may be one that this clone does not have: then it is a path only by its form, or as the name of
     a YAML file. Where no repository is, it is a path.
     """
-    if is_plainly_a_path(word) or word == "-":
+    if is_plainly_a_path(word):
         return
     is_yaml = word.endswith((".yaml", ".yml"))
     try:

@@ -23,7 +23,7 @@ from reconciler.core.problems import json_text, printable
 from reconciler.core.saved import MAX_EXPIRY, Place, SavedPlan, elsewhere, out_of_time
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
-from reconciler.regular_file import NotRegularFile, read_regular
+from reconciler.regular_file import NotRegularFile, read_regular, read_with_status
 from reconciler.report.documents import Context, Document, Kept
 from reconciler.report.saved import Origin
 
@@ -145,7 +145,7 @@ def _sha256(path: Path) -> str | None:
     from reconciler.desired.documents import MAX_DOCUMENT_BYTES
 
     try:
-        return hashlib.sha256(read_regular(str(path), MAX_DOCUMENT_BYTES)).hexdigest()
+        return hashlib.sha256(read_with_status(str(path), MAX_DOCUMENT_BYTES)[1]).hexdigest()
     except (OSError, ValueError):
         return None
 

@@ -36,7 +36,7 @@ def validate(
     color: str,
     **_logging: str | None,
 ) -> None:
-    """Check FILEs (or folders of them) and tell every problem at once, with its place.
+    """Check FILEs (or folders of them; - is standard input) and tell every problem at once.
 
     Each file is held to the policy named, or the one beside it. A FILE called mmp-policy.yaml is
     checked as a policy. Needs no keys, no network and no state.

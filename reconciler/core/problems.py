@@ -236,7 +236,7 @@ CATALOGUE: dict[Code, Explanation] = {
     Code.FILE_UNREADABLE: Explanation(
         "The file cannot be read",
         "The path exists, but the operating system refuses to give its content, or it is not a regular "
-        "file (a named pipe, a socket, a device).",
+        "file (a socket, a device, a file of /proc or /sys, for mmp run a pipe too).",
         "Give the user who runs mmp the right to read it; on a mount, check that the mount is there.",
     ),
     Code.NO_CONFIG_FILES: Explanation(

@@ -16,7 +16,7 @@ from reconciler.core.problems import Code, Collected, Problem, printable, proble
 from reconciler.desired.nodes import MAX_BYTES
 from reconciler.desired.reader import Reading, read_config
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
-from reconciler.regular_file import NotRegularFile, read_regular
+from reconciler.regular_file import PIPES, NotRegularFile, read_regular
 
 __all__ = ["Files", "Reading", "load_configs", "read_config"]
 
@@ -46,7 +46,7 @@ class OnDisk:
 
     def names(self, folder: str) -> list[str] | None:
         """Return the names of the files in ``folder``; None if it is none."""
-        if not os.path.isdir(folder):
+        if PIPES.has(folder) or not os.path.isdir(folder):
             return None
         return [name for name in os.listdir(folder) if not os.path.isdir(os.path.join(folder, name))]
 
