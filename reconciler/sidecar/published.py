@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.model import Family, Setting
+from reconciler.core.sharing import account_of
 from reconciler.core.standing import Judged, stands
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.unkept import NOTHING
@@ -54,6 +55,9 @@ def status_answer(board: Board, *, now: float, wall: datetime) -> Answer:
     beside: Document = {}
     if shared:
         beside["elsewhere"] = _elsewhere(board)
+    if together is not None and together.unable:
+        named = sorted(map(account_of, together.unable))
+        beside["unable"] = [{"account": name, "environment": environment} for name, environment in named]
     if board.unkept != NOTHING:
         beside["awaited"] = list(board.unkept.awaited)
         beside["refused"] = [file_document(file) for file in board.unkept.refused]

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.core.events import Event, LeaseEnded, LeaseTaken, LockAwaited, StateAwaited
 from reconciler.core.model import Environment, Kind
 from reconciler.core.problems import printable
-from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
+from reconciler.core.sharing import LEASE_TTL_S, Ability, Replica, Roster, account_key
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
 from reconciler.report.status import status_text
@@ -190,6 +190,23 @@ def test_a_status_has_the_accounts_kept_here_and_who_keeps_the_others() -> None:
         },
         {"account": "new", "environment": "live", "owner": None},
     ]
+
+
+def test_a_replica_tells_which_accounts_it_cannot_serve_everywhere() -> None:
+    made = sharing(STARTED, owners={MAIN: "1", DESK: "2", NEW: "2"})
+    assert made.together is not None
+    assert made.together.roster is not None
+    assert "unable" not in served(made)
+    assert counted(made)["mmp_unable_accounts"] == 0
+    abilities = {"1": Ability({NEW: None, DESK: 21.0}), "2": Ability({MAIN: None})}
+    made.together = replace(made.together, roster=replace(made.together.roster, abilities=abilities))
+    assert served(made)["unable"] == [
+        {"account": "desk", "environment": "live"},
+        {"account": "new", "environment": "live"},
+    ]
+    assert counted(made)["mmp_unable_accounts"] == 2
+    told = page_view(made, now=NOW, wall=WALL).elsewhere_told
+    assert told.endswith("It cannot serve 2 accounts now: not read live, or the key is refused here.")
 
 
 def test_who_keeps_nothing_still_tells_who_does() -> None:
