@@ -145,3 +145,15 @@ def test_at_its_start_run_ends_with_what_somebody_has_to_mend(
     ended = two.start().wait()
     assert ended.status == 1
     assert ended.error_code == code
+
+
+def test_a_table_that_is_emptied_ends_nothing_and_breaks_no_pace(two: Fleet, postgres: Server) -> None:
+    one = two.listening()
+    one.wait_for("/startupz", 20.0)
+    for number, table in enumerate(("leases, mmp.replicas", "locks", "budgets", "attempts")):
+        postgres.ask(f"TRUNCATE mmp.{table}", two.database)
+        two.wants("desk-001", {BTC: 60 + number})
+        two.wait_until_right(COUNTED_S)
+        one.wait_for("/readyz", BACK_S)
+    assert one.process.process.poll() is None
+    assert two.most_in_ten_seconds() <= 2
