@@ -20,10 +20,7 @@ from reconciler.core.problems import (
     MAX_MESSAGE_CHARS,
     MAX_PROBLEMS,
     Code,
-    Collected,
-    Problem,
     json_text,
-    problem,
 )
 from reconciler.desired.documents import read_document
 from reconciler.desired.nodes import MAX_BYTES
@@ -141,34 +138,6 @@ def test_excerpts_have_at_most_two_hundred_characters() -> None:
 
 
 # ---- more than a hundred -----------------------------------------------------------------------
-
-
-def wrong(number: int, code: Code = Code.BAD_INTERVAL) -> Problem:
-    return problem(code, "mmp.yaml", f"number {number}", line=number + 1)
-
-
-def test_a_hundred_problems_are_listed_and_one_more_is_only_known_to_be_there() -> None:
-    exactly = Collected(wrong(number) for number in range(MAX_PROBLEMS))
-    assert len(exactly.problems()) == MAX_PROBLEMS
-    assert not exactly.is_full()
-    exactly.add(wrong(5))
-    assert len(exactly.problems()) == MAX_PROBLEMS, "each once"
-    exactly.add(wrong(200))
-    assert exactly.is_full()
-    *listed, more = exactly.problems()
-    assert [each.line for each in listed] == list(range(1, MAX_PROBLEMS + 1))
-    assert (more.code, more.is_error, more.line) == (Code.MORE_PROBLEMS, False, MAX_PROBLEMS)
-    assert Collected(exactly.problems()).problems() == exactly.problems()
-
-
-def test_errors_are_listed_before_warnings_and_warnings_hide_no_error() -> None:
-    found = Collected(wrong(number, Code.BARE_ZERO) for number in range(MAX_PROBLEMS + 50))
-    assert not found.is_full(), "an error may follow"
-    for number in range(1000, 1003):
-        found.add(wrong(number))
-    *listed, more = found.problems()
-    assert (len(listed), sum(each.is_error for each in listed)) == (MAX_PROBLEMS, 3)
-    assert more.code is Code.MORE_PROBLEMS
 
 
 def test_a_file_with_many_warnings_is_accepted_as_a_whole() -> None:
