@@ -27,6 +27,7 @@ from reconciler.core.events import (
     FilesPolled,
     FilesUndecided,
     Identified,
+    KeyMayWithdraw,
     KeyReplaced,
     LeaseEnded,
     LeaseTaken,
@@ -209,6 +210,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         },
     ),
     (LeaseTaken("pod-1 (pid 7)"), {}),
+    (KeyMayWithdraw("7"), {}),
     (LeaseEnded(lost=False), {}),
     (
         StateAwaited("state-unavailable", "the connection was lost", NOW + 4),
