@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.e2e.rig import (
     desired_text,
     eventually,
     put_in_place,
+    secrets_of,
     simulator,
 )
 
@@ -277,3 +279,35 @@ def test_a_reverted_file_is_not_sent_although_its_directory_hears_nothing(tmp_pa
         eventually(lambda: len(exchange.written()) >= 4, 30.0, "both to be healed")
         assert quantities(exchange) == [500, 500, 100, 100]
         sidecar.kill()
+
+
+@pytest.mark.parametrize("kind", ["100,000 mistakes", "environment", "device", "pipe"])
+def test_a_hostile_file_stops_no_protection_and_shows_no_key(
+    desk: Desk, exchange: Exchange, kind: str
+) -> None:
+    desk.wants(BTC)
+    sidecar = desk.start(*RUN, "--log-format", "json")
+    sidecar.wait_for_log("config accepted")
+    in_force(exchange, "BTC-USD", "5000/2000/100")
+    aside = desk.folder / "aside"
+    match kind:
+        case "100,000 mistakes":
+            aside.write_text("".join(f"k{number}: 0\n" for number in range(100_000))[: 1024 * 1024])
+        case "environment":
+            aside.symlink_to("/proc/self/environ")
+        case "device":
+            aside.symlink_to("/dev/zero")
+        case _:
+            os.mkfifo(aside)
+    aside.replace(desk.folder / "mmp.yaml")
+    rejected = sidecar.wait_for_log("config rejected")
+    assert rejected["level"] == "error"
+    exchange.change("BTC-USD", "5000/2000/500")
+    in_force(exchange, "BTC-USD", "5000/2000/100")
+    sidecar.signal(signal.SIGTERM)
+    ended = sidecar.wait()
+    assert ended.status == 0
+    told = [line for line in ended.log if line["event"].startswith("config rejected")]
+    assert 1 <= len(told) <= 101
+    assert len(ended.stderr) < 100_000
+    assert not any(secret in ended.stderr for secret in secrets_of(desk.environment))
