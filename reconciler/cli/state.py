@@ -23,7 +23,7 @@ from reconciler.cli.output import Output
 from reconciler.core.records import StateCheck
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.ports import State
-from reconciler.report.status import check_text
+from reconciler.report.status import check_text, paused_document
 
 WRONG_WAY = UsageError(
     "copy-direction",
@@ -123,14 +123,17 @@ def check(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
+    from reconciler.clock import SystemClock
+
     out = Output(output_format, color)
     place = state_place(state, config, allow_filesystems)
     found = asyncio.run(_check(place))
     if out.json:
         document = {"state": str(place), "rows": dict(found.rows), "damaged": list(found.damaged)}
-        out.document({"format": "mmp/state-check/1", **document})
+        paused = [paused_document(*one) for one in found.paused]
+        out.document({"format": "mmp/state-check/1", **document, "paused": paused})
     else:
-        out.result(check_text(str(place), found, paint=out.paint()))
+        out.result(check_text(str(place), found, SystemClock().wall(), paint=out.paint()))
     if found.damaged:
         raise click.exceptions.Exit(Exit.FAILED)
 

@@ -16,8 +16,9 @@ def _row(title: str, meaning: str, remedy: str = "") -> Explanation:
 
 
 _ANEW = (
-    "Keep the file aside, look into what happened, and let a new one be made: that waits one window and "
-    "adopts what live already shows. Give the last request a minute first."
+    "See what mmp state check still reads: pauses are lost with the file. Then keep the file aside, find "
+    "out what happened, and let a new one be made a minute after the last request: that waits one window "
+    "and adopts what live already shows. Pause again what has to stay paused before you apply."
 )
 _OTHER_STATE = "Correct --state: it names the state of mmp. What is there now is left as it is."
 _COPY = "Copy the value again from where the key was created, without quotes or blanks around it."

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core.accepted import History
-from reconciler.core.model import Family, Kind, Known, LiveRow, Setting
+from reconciler.core.model import Family, Kind, Known, LiveRow, Pause, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.verdict import AttemptStatus
 
@@ -148,10 +148,14 @@ class StateSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class StateCheck:
-    """How many rows each table of a state has, and what is damaged, one sentence each."""
+    """How many rows each table of a state has, and what is damaged, one sentence each.
+
+    ``paused`` are the pauses on record that can be read, by the account's name and environment.
+    """
 
     rows: Mapping[str, int]
     damaged: tuple[str, ...]
+    paused: tuple[tuple[str, str, Pause], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

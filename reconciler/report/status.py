@@ -309,12 +309,27 @@ def _damaged_line(damaged: int, paint: Paint) -> list[str]:
     return [paint(f"! {damaged_records(damaged)}", Tone.BAD)] if damaged else []
 
 
-def check_text(state: str, found: StateCheck, *, paint: Paint = plain) -> str:
-    """Return one line per damaged record of a state, then how many records there are."""
+def paused_document(account: str, environment: str, pause: Pause) -> Document:
+    """Return a pause with the account it is of."""
+    return {"account": account, "environment": environment, **_pause_document(pause)}
+
+
+def check_text(state: str, found: StateCheck, now: datetime, *, paint: Paint = plain) -> str:
+    """Return one line per damaged record of a state, how many records there are, and the pauses at ``now``.
+
+    Where something is damaged, the pauses are what people have to make again in a new state.
+    """
     lines = [paint(f"! {printable(sentence)}", Tone.BAD) for sentence in found.damaged]
     rows = count(sum(found.rows.values()), "record")
     damaged = f"{len(found.damaged)} damaged" if found.damaged else "all as they were written"
-    return "\n".join([*lines, f"{printable(state)} · {rows}, {damaged}"]) + "\n"
+    lines.append(f"{printable(state)} · {rows}, {damaged}")
+    if found.damaged:
+        width = max((len(pause.family) for *_, pause in found.paused), default=0)
+        lines += [
+            f"{_pause_line(pause, now, width, paint)} · {printable(account)} ({environment})"
+            for account, environment, pause in found.paused
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def frozen_words(live: LiveRow) -> str:

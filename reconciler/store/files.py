@@ -21,8 +21,9 @@ from reconciler.store import access
 from reconciler.store.schema import APPLICATION_ID
 
 START_ANEW = (
-    "keep the file aside (mv), look into what happened, and let a new one be made: that waits out one"
-    " window of unknown history and adopts what live already shows; give the last request a minute first"
+    "see what mmp state check still reads: pauses are lost with the file. Then keep the file aside (mv),"
+    " find out what happened, and let a new one be made a minute after the last request: that waits one"
+    " window and adopts what live already shows. Pause again what has to stay paused before you apply"
 )
 
 WRITE_THERE = (

@@ -30,7 +30,7 @@ from reconciler.core.sharing import Replica
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
-from reconciler.store import facts, files, mounts, schema
+from reconciler.store import facts, files, mounts, schema, wal
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import FirstSights
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
@@ -177,6 +177,7 @@ def open_existing(
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     files.inspect(real)
     with _remade(real):
+        _refuse_damaged_log(real)
         db = _in_memory()
         try:
             db.deserialize(schema.with_wal(_image(real), on=False))
@@ -464,6 +465,7 @@ def _opened(path: str, busy_wait_s: float) -> sqlite3.Connection:
     files.inspect(path)
     files.refuse_foreign(path)
     with _remade(path):
+        _refuse_damaged_log(path)
         db = _connect(path, "rw", busy_wait_s)
         try:
             _believe(db, path, verify_rows=True)
@@ -472,6 +474,13 @@ def _opened(path: str, busy_wait_s: float) -> sqlite3.Connection:
             db.close()
             raise
     return db
+
+
+def _refuse_damaged_log(path: str) -> None:
+    if wal.is_damaged(path):
+        raise files.damaged(
+            path, "its write-ahead log (-wal) is broken, and SQLite would drop what follows"
+        )
 
 
 def _connect(path: str, mode: str, busy_wait_s: float) -> sqlite3.Connection:

@@ -136,6 +136,10 @@ class Tables:
                     damaged.append(str(error))
         return number, damaged
 
+    async def readable(self, kind: type[Row]) -> list[Row]:
+        """Return the rows of a kind that are not damaged, of all accounts."""
+        return (await self._readable(kind, questions.every(kind))).rows
+
     async def _pieces(self, kind: RowKind) -> list[Question]:
         """Return what asks for all rows of a kind, some at a time if the table grows."""
         if "id" not in fields(kind):

@@ -14,12 +14,14 @@ from typing import Any, cast
 
 from reconciler.core.records import StateCheck
 from reconciler.store import schema
+from reconciler.store.facts import pause_of
 from reconciler.store.questions import Value
 from reconciler.store.rows import (
     NO_ROWS_SUM,
     TABLES,
     AnyRow,
     AttemptRow,
+    PauseRow,
     RowDamaged,
     RowKind,
     StateRow,
@@ -37,7 +39,10 @@ async def check_rows(tables: Tables) -> StateCheck:
     for kind, table in TABLES.items():
         rows[table], those = await tables.damaged(cast("type[AnyRow]", kind))
         damaged += those
-    return StateCheck(rows, tuple(damaged))
+    paused = [(row.account, row.environment, pause_of(row)) for row in await tables.readable(PauseRow)]
+    return StateCheck(
+        rows, tuple(damaged), tuple(sorted(paused, key=lambda one: (*one[:2], one[2].family)))
+    )
 
 
 UserId = tuple[str, str, str]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,8 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reconciler.cli.main import cli
-from reconciler.errors import MmpError
-from reconciler.store import sqlite
+from reconciler.core.model import Environment, Kind, LiveRead, LiveRow
+from reconciler.errors import MmpError, StateUnusable
+from reconciler.store import sqlite, wal
+from tests.contract.stores import BTC, HOST, UID, ScriptedClock, setting
 from tests.support import damage
 
 SAMPLE = 400
@@ -80,17 +85,23 @@ def test_each_damaged_record_is_named_and_the_status_is_1(tmp_path: Path) -> Non
     db.close()
     done = check(path)
     assert done.exit_code == 1
-    *named, summary = done.stdout.splitlines()
+    named, lines = done.stdout.splitlines()[:3], done.stdout.splitlines()
     assert named == [
         "! attempts row 3 does not fit its check",
         "! pauses row 446556540/live/BTC-USD does not fit its check",
         "! pauses row 77/live/BTC-USD does not fit its check",
     ]
-    assert summary.endswith(" records, 3 damaged")
+    assert any(line.endswith(" records, 3 damaged") for line in lines)
+    assert [line.split()[2:3] for line in lines[-2:]] == [["ETH-USD"], ["ETH-USD"]], "pauses to make again"
+    assert "contested · main (live)" in lines[-2]
     document = json.loads(check(path, "--output", "json").stdout)
     assert document["format"] == "mmp/state-check/1"
     assert document["rows"]["pauses"] == 4
     assert len(document["damaged"]) == 3
+    assert [(one["account"], one["family"]) for one in document["paused"]] == [
+        ("main", "ETH-USD"),
+        ("other", "ETH-USD"),
+    ]
 
 
 def test_a_missing_record_is_reported_too(tmp_path: Path) -> None:
@@ -108,3 +119,114 @@ def test_a_state_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MmpError) as refused:
         check(tmp_path / "state.db")
     assert refused.value.code == "state-missing"
+
+
+# -- the write-ahead log ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return the log of a state with a pause and several later transactions."""
+    return log_of(tmp_path_factory.mktemp("log") / "state.db")
+
+
+def log_of(path: Path) -> bytes:
+    clock = ScriptedClock(damage.START)
+    state = sqlite.open_state(str(path), clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    store = state.account("main", Environment.LIVE, Kind.OKX)
+    asyncio.run(store.identify(UID, HOST))
+    asyncio.run(store.pause([BTC], until=None, reason="by hand"))
+    for number in range(5):
+        clock.time += 12
+        asyncio.run(store.record_live(LiveRead(clock.time, {BTC: LiveRow(setting(str(number + 1)))})))
+    found = Path(f"{path}-wal").read_bytes()
+    state.close_now()
+    return found
+
+
+def left_out(log: bytes, tmp_path: Path) -> int:
+    (tmp_path / "x-wal").write_bytes(log)
+    return wal.transactions_left_out(str(tmp_path / "x"))
+
+
+def test_a_good_log_has_nothing_that_is_left_out(log: bytes, tmp_path: Path) -> None:
+    assert left_out(log, tmp_path) == 0
+    assert not wal.is_damaged(str(tmp_path / "x"))
+    assert wal.transactions_left_out(str(tmp_path / "none")) == 0
+    for length in (0, 31, 32, 100, len(log) - 1, len(log) // 2):
+        assert left_out(log[:length], tmp_path) == 0, "a log that is cut off lost its last transaction only"
+    assert left_out(b"x" * 100, tmp_path) == 0
+
+
+def test_a_bit_that_flips_in_an_older_transaction_is_seen(log: bytes, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    for _ in range(300):
+        broken = bytearray(log)
+        broken[chance.randrange(len(log) // 2)] ^= 1 << chance.randrange(8)
+        (tmp_path / "x-wal").write_bytes(broken)
+        assert wal.is_damaged(str(tmp_path / "x"))
+
+
+def test_what_an_older_log_left_behind_is_not_counted(log: bytes, tmp_path: Path) -> None:
+    older = bytearray(log)
+    older[32 + 8] ^= 1  # the first frame has another salt: the log was begun anew before it
+    assert left_out(bytes(older), tmp_path) == 0
+
+
+def test_a_log_that_is_begun_anew_while_it_is_read_is_read_again(
+    log: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = bytearray(log)
+    other[20] ^= 1
+    contents = [bytes(other), log, log, log]
+    real = open
+
+    def changing(path: str, mode: str) -> object:
+        file = real(tmp_path / "x-wal", "wb")
+        file.write(contents[0])
+        file.close()
+        return Changing(contents)
+
+    monkeypatch.setattr("builtins.open", changing)
+    assert wal.transactions_left_out(str(tmp_path / "x")) == 0
+    assert contents == []
+    contents[:] = [bytes(other), log] * 3
+    assert wal.transactions_left_out(str(tmp_path / "x")) == 0, "it is given up after a few tries"
+
+
+class Changing:
+    """A log that is another one each time it is read."""
+
+    def __init__(self, contents: list[bytes]) -> None:
+        self.contents = contents
+
+    def __enter__(self) -> Changing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, length: int = -1) -> bytes:
+        return self.contents.pop(0)[: None if length < 0 else length]
+
+    def seek(self, _: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("opener", [sqlite.open_existing, partial(sqlite.open_state, lock_timeout_s=0.0)])
+def test_a_pause_in_a_damaged_log_does_not_disappear(
+    tmp_path: Path, log: bytes, opener: Callable[..., object]
+) -> None:
+    path = tmp_path / "state.db"
+    log_of(path)
+    broken = bytearray(log)
+    broken[5000] ^= 1
+    clock = ScriptedClock(damage.END)
+    fresh = tmp_path / "fresh" / "state.db"
+    sqlite.open_state(str(fresh), clock=clock, boot="boot-1", lock_timeout_s=0.0).close_now()
+    Path(f"{fresh}-wal").write_bytes(broken)
+    Path(f"{fresh}-wal").chmod(0o600)
+    with pytest.raises(StateUnusable) as refused:
+        opener(str(fresh), clock=clock, boot="boot-1")
+    assert refused.value.code == "state-damaged"
+    assert "write-ahead log" in refused.value.message
