@@ -402,7 +402,8 @@ ERRORS: dict[str, Explanation] = {
     "state-linked": _row(
         "The state has another link",
         "SQLite's log and the locks go by the file's name, so each name would be a ledger of its own.",
-        "Remove the other link (find / -xdev -samefile FILE). To use it from elsewhere, mount its folder.",
+        "Remove the other link (find / -xdev -samefile FILE); a mmp run that has begun goes on then. To "
+        "use the state from elsewhere, mount its folder.",
     ),
     "state-mounted": _row(
         "The state is mounted by itself, without its folder",

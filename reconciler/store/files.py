@@ -90,14 +90,15 @@ def remove_leftovers(path: str) -> None:
     Raises OSError.
     """
     for leftover in _leftovers(path):
-        with contextlib.suppress(FileNotFoundError):  # its maker is alive, and was faster
+        with contextlib.suppress(FileNotFoundError):  # the process that made it has removed it
             os.unlink(leftover)
 
 
 def inspect(path: str) -> None:
     """Raise StateUnusable unless ``path`` looks like a whole state of this program, closed to others.
 
-    Reads the header only and changes nothing, not even of a foreign database.
+    Raises StateRefused if it has another name, or cannot be read. Reads the header only and changes
+    nothing, not even of a foreign database.
     """
     header, info = _look(path)
     if not stat.S_ISREG(info.st_mode):
@@ -126,9 +127,10 @@ def inspect(path: str) -> None:
 
 
 def refuse_unfit_lock(state: str, path: str, descriptor: int) -> None:
-    """Raise StateUnusable unless the open file ``path`` is fit to be a lock of ``state``. Raises OSError.
+    """Raise StateUnusable, or StateRefused, unless the open file ``path`` is fit to be a lock of ``state``.
 
-    Its holder is written into it, so it must be a file that nobody put there for that.
+    Its holder is written into it, so it must not be a file that was put there to be overwritten. Raises
+    OSError.
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise StateUnusable(
@@ -143,11 +145,11 @@ def refuse_unfit_lock(state: str, path: str, descriptor: int) -> None:
 
 
 def watch(path: str) -> Callable[[], None]:
-    """Return a check that raises StateUnusable once ``path`` is another file, or not its only name.
+    """Return a check that raises StateUnusable once ``path`` is another file.
 
-    A process that went on with a removed or replaced file would pace by a ledger of its own, and so
-    would one that opens the file by another name. A file that is missing because its folder is (it may be
-    unmounted) is not removed: raises StateUnavailable.
+    A process that went on with a removed or replaced file would pace by a ledger of its own. What may pass
+    raises StateUnavailable: the file has another name for a while, as backups by hard links give it, or it
+    is missing because its folder is, which may be unmounted.
     """
     folder = os.path.dirname(path)
     opened, opened_folder = _identity(_stat(path)), _identity(_stat(folder))
@@ -166,14 +168,14 @@ def watch(path: str) -> Callable[[], None]:
     return still_there
 
 
-def linked(state: str, file: str) -> StateUnusable:
+def linked(state: str, file: str) -> StateRefused:
     """Return the error for a ``file`` of ``state`` that can be reached by another name as well."""
-    return StateUnusable(
+    return StateRefused(
         "state-linked",
         f"{file} is a link, or has another hard link: under its other name the state {state} has another"
         " log and other locks, so there would be two ledgers",
-        f"stop everything that uses the state and remove the other link (find / -xdev -samefile {file}"
-        " shows it); to use the state from elsewhere, mount or link its folder, not the file",
+        f"remove the other link (find / -xdev -samefile {file} shows it) once nothing uses the state by"
+        " that name; to use the state from elsewhere, mount or link its folder, not the file",
     )
 
 
@@ -290,7 +292,7 @@ def _look(path: str) -> tuple[bytes, os.stat_result]:
 
 
 def _refuse_links(path: str) -> None:
-    """Raise StateUnusable if the state or its write-ahead log can be reached by another name.
+    """Raise StateRefused if the state or its write-ahead log can be reached by another name.
 
     A leftover of the state's making does not count. Symbolic links to the state were resolved by the
     caller; the write-ahead log is never behind one.

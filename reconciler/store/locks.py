@@ -48,7 +48,7 @@ class FileLocks:
         self._held: dict[str, int] = {}
 
     async def take(self, name: str, holder: Holder) -> bool:
-        """Take the lock if it is free. Raises StateUnusable where there can be no lock file."""
+        """Take the lock if it is free. Raises StateUnusable, StateUnavailable."""
         if name in self._held:
             raise StoreMisuse(f"the lock {name} is already held by this process")
         path = self._path(name)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.errors import StateUnusable
+from reconciler.errors import StateRefused, StateUnusable
 
 LOCAL_FILE_SYSTEMS = frozenset(
     {
@@ -58,20 +58,21 @@ class _Mount(NamedTuple):
 def refuse_unfit(path: str, mountinfo: str, allow_filesystems: Collection[str] = ()) -> None:
     """Raise StateUnusable if a state at ``path`` (absolute, links resolved) may not be used there.
 
-    ``allow_filesystems`` are types of file systems that are accepted beside the usual local ones.
+    Raises StateRefused where it is mounted by itself. ``allow_filesystems`` are types of file systems that
+    are accepted beside the usual local ones.
     """
     refuse_mounted(path, mountinfo)
     refuse_file_system(path, file_system_of(path, mountinfo), allow_filesystems)
 
 
 def refuse_mounted(path: str, mountinfo: str) -> None:
-    """Raise StateUnusable if the state, its write-ahead log or one of its locks is itself a mount point.
+    """Raise StateRefused if the state, its write-ahead log or one of its locks is itself a mount point.
 
     Such a file has another name elsewhere, and there it has another log and other locks.
     """
     for mount in _mounts(mountinfo):
         if _belongs_to(path, mount.point):
-            raise StateUnusable(
+            raise StateRefused(
                 "state-mounted",
                 f"{mount.point} of the state {path} is mounted by itself: under its other name it has"
                 " another log and other locks, so there would be two ledgers",

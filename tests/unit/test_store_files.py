@@ -400,7 +400,7 @@ def test_a_state_with_another_link_is_refused_and_left_as_it_is(
 ) -> None:
     link(made)
     before = (made.read_bytes(), sorted(os.listdir(made.parent)))
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         opener(made)
     assert refused.value.code == "state-linked"
     assert "two ledgers" in refused.value.message
@@ -412,7 +412,7 @@ def test_both_names_of_a_state_are_refused(made: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     os.link(made, other)
     for name in (made, other):
-        with pytest.raises(StateUnusable, match="another hard link"):
+        with pytest.raises(StateRefused, match="another hard link"):
             opened(name)
 
 
@@ -462,7 +462,7 @@ def test_in_a_folder_that_cannot_be_listed_every_other_link_counts(
 
     os.link(made, made.parent / f".{made.name}.0123456789abcdef.new")
     monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         read(made)
     assert refused.value.code == "state-linked"
 
@@ -473,7 +473,7 @@ def test_a_state_that_gets_another_link_while_it_is_open_is_not_written_to_any_m
     asyncio.run(store.identify("1", "host"))
     other = made.with_name("other.db")
     os.link(made, other)
-    with pytest.raises(StateUnusable) as refused:
+    with pytest.raises(StateRefused) as refused:
         asyncio.run(store.identify("1", "host"))
     assert refused.value.code == "state-linked"
     other.unlink()

@@ -25,7 +25,7 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, Sent
 from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import NotYet, Reserved
-from reconciler.store import files, sqlite
+from reconciler.store import files, mounts, sqlite
 from reconciler.store.account import KeptAccount
 from reconciler.store.engine import Claim
 from reconciler.store.sqlite import SqliteState, open_existing, open_state, open_waiting
@@ -403,6 +403,25 @@ def test_a_file_that_cannot_be_opened_again_is_tried_again(
         asyncio.run(STEPS["record_states"](desk.store, 0))
     assert refused.value.code == "state-exposed"
     os.chmod(desk.path, 0o600)
+    desk.clock.time += sqlite.REOPEN_AFTER_S
+    asyncio.run(STEPS["record_states"](desk.store, 0))
+    desk.state.close_now()
+
+
+def test_a_file_that_is_mounted_by_itself_is_opened_again_once_it_is_not(
+    tmp_path: Path, failing: type[FailingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_in(tmp_path / "desk")
+    failing.fault = Fault(sqlite3.SQLITE_IOERR_WRITE, 1)
+    with pytest.raises(StateUnavailable):
+        asyncio.run(STEPS["record_states"](desk.store, 0))
+    failing.fault = Fault()
+    with monkeypatch.context() as patched:
+        mounted = f"40 22 8:1 /srv/state.db {desk.path} rw - ext4 /dev/sda1 rw"
+        patched.setattr(mounts, "read_mountinfo", lambda: mounted)
+        with pytest.raises(StateRefused) as refused:
+            asyncio.run(STEPS["record_states"](desk.store, 0))
+    assert refused.value.code == "state-mounted"
     desk.clock.time += sqlite.REOPEN_AFTER_S
     asyncio.run(STEPS["record_states"](desk.store, 0))
     desk.state.close_now()
