@@ -1,8 +1,8 @@
 """Who may use the files of a state, and whose the files are that are made beside it.
 
 The files are their owner's alone, except that a group may use them of which this process is a member too:
-Kubernetes gives a volume to the pod's ``fsGroup`` each time it mounts one. Access of others is never
-accepted, because anybody may then have written there.
+Kubernetes gives a volume to the pod's ``fsGroup`` each time it mounts one. Root needs to be no member.
+Access of others is never accepted, because any user may then have written there.
 
 Whatever is made beside a state belongs to the state's owner, who could not use it otherwise after root did
 once. Ownership is only set through the descriptor of a file that this process just created; a path that
@@ -92,19 +92,35 @@ def refuse_exposed(state: str, file: str, info: os.stat_result) -> None:
     Raises OSError where the state cannot be looked at.
     """
     owned, folder, groups = os.stat(state), os.stat(os.path.dirname(state)), own_groups()
-    if is_exposed(info, shared_with(owned, folder, groups), groups):
-        raise StateUnusable(
-            "state-exposed",
-            f"{_named(state, file)} is open to other users",
-            f"chmod 600 {file}, once it is clear that nobody else changed it; in Kubernetes set"
-            " fsGroupChangePolicy: OnRootMismatch, and keep the state in a folder of its own",
-        )
+    if os.geteuid() == ROOT:
+        groups |= {owned.st_gid}
+    group = shared_with(owned, folder, groups)
+    if is_exposed(info, group, groups):
+        is_shared = group is not None and owned.st_mode & _GROUP
+        hint = _hint(state, file, info, folder, group if is_shared else None)
+        raise StateUnusable("state-exposed", f"{_named(state, file)} is open to other users", hint)
     if info.st_uid != owned.st_uid and not info.st_mode & _GROUP:
         raise StateUnusable(
             "state-owner",
             f"{_named(state, file)} belongs to user {info.st_uid}, and the state to user {owned.st_uid}",
             f"chown {owned.st_uid} {file}, once it is clear where it comes from",
         )
+
+
+def _hint(state: str, file: str, info: os.stat_result, folder: os.stat_result, group: int | None) -> str:
+    """Return what to do about a ``file`` that is exposed; what shuts out no member of ``group``."""
+    if group is not None and not info.st_mode & stat.S_IRWXO:
+        return (
+            f"chgrp {group} {file}, as its owner; and chmod g+s {os.path.dirname(state)}, so that new files"
+            " in this folder are of its group"
+        )
+    close = (
+        f"chmod 600 {file}, once it is clear that no other user changed it; in Kubernetes set"
+        " fsGroupChangePolicy: OnRootMismatch, and keep the state in a folder of its own"
+    )
+    if shared_with(info, folder, {info.st_gid}) is None or info.st_mode & stat.S_IRWXO:
+        return close
+    return f"run mmp as a member of group {info.st_gid}, if that shares the state; else {close}"
 
 
 def group_of(state: str) -> int | None:
@@ -155,7 +171,7 @@ def refuse_foreign(state: str, scratch: str) -> None:
     """Raise StateUnusable unless the owner of ``state`` could use what is made beside it; before it is.
 
     It is tried out with the file ``scratch``, which is removed again: SQLite gives its files to the owner
-    if root makes them, and to nobody else. Raises OSError where no file can be made.
+    if root makes them, and to no other user. Raises OSError where no file can be made.
     """
     owner = owner_of(state)
     if owner.uid == os.geteuid():

@@ -230,6 +230,56 @@ def test_who_is_not_in_the_group_is_refused(volume: Path) -> None:
     as_user(OWNER, refused_as("state-exposed", path), gid=OWNER)
 
 
+def test_root_uses_a_state_that_a_group_shares_without_being_in_the_group(volume: Path) -> None:
+    path = volume / "mmp" / "state.db"
+    in_pod(lambda: use(path))
+    mount(volume)
+    in_pod(lambda: use_and_be_killed(path))
+    as_user(0, lambda: read(path), gid=0)
+    as_user(0, lambda: use_and_be_killed(path), gid=0)
+    assert files_in(path.parent) == dict.fromkeys(IN_USE, (OWNER, SHARED))
+    for uid in (OTHER, OWNER):
+        in_pod(lambda: use(path), uid)
+
+
+def test_root_refuses_a_shared_state_that_is_open_to_others(volume: Path) -> None:
+    path = volume / "mmp" / "state.db"
+    in_pod(lambda: use(path))
+    mount(volume)
+    path.parent.chmod(0o2771)
+    as_user(0, refused_as("state-exposed", path), gid=0)
+
+
+def test_the_hint_for_a_shared_folder_without_setgid_lets_its_other_members_in(volume: Path) -> None:
+    """SQLite's files get the owner's own group there while the owner uses the state."""
+    path = volume / "mmp" / "state.db"
+    in_pod(lambda: use(path))
+    mount(volume)
+    path.parent.chmod(0o770)
+    assert not path.parent.stat().st_mode & stat.S_ISGID
+    in_pod(lambda: use_and_be_killed(path))
+    hint = volume / "hint"
+
+    def be_refused() -> None:
+        with pytest.raises(StateUnusable) as refused:
+            opened(path)
+        assert refused.value.code == "state-exposed"
+        hint.write_text(refused.value.hint)
+
+    in_pod(be_refused, OTHER)
+    assert f"chgrp {GROUP} {path}-wal" in hint.read_text()
+    assert f"chmod g+s {path.parent}," in hint.read_text()
+
+    def follow_it() -> None:
+        for name in ("state.db-wal", "state.db-shm"):
+            os.chown(path.parent / name, -1, GROUP)
+
+    in_pod(follow_it)
+    path.parent.chmod(0o2770)
+    for uid in (OTHER, OWNER, OTHER):
+        in_pod(lambda: use_and_be_killed(path), uid)
+
+
 def test_a_state_in_the_root_of_a_volume_is_refused_once_the_group_may_use_it(volume: Path) -> None:
     """The root of a volume is open to others, and nothing that mmp does closes it."""
     path = volume / "state.db"

@@ -219,6 +219,37 @@ def test_another_user_who_may_make_no_file_beside_the_state_is_refused(
     assert refused.value.code == "state-unwritable"
 
 
+@pytest.mark.parametrize(
+    ("uid", "file", "hint"),
+    [
+        (0, info(0o660, gid=THEIRS), "chgrp {group} {path}-wal"),
+        (0, info(0o606), "chmod 600 {path}-wal"),
+        (5, info(0o660, gid=THEIRS), "chmod 600 {path}-wal"),
+        (5, info(0o666, gid=os.getegid()), "chmod 600 {path}-wal"),
+        (5, info(0o660, gid=os.getegid()), "run mmp as a member of group {group}"),
+    ],
+    ids=["another group", "others", "not a member, another group", "not a member, others", "not a member"],
+)
+def test_the_hint_of_a_file_beside_a_shared_state_shuts_out_no_member(
+    made: Path, monkeypatch: pytest.MonkeyPatch, uid: int, file: os.stat_result, hint: str
+) -> None:
+    give_to_the_group(made.parent)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(access, "own_groups", lambda: frozenset())
+    path, group = str(made), made.stat().st_gid
+    with pytest.raises(StateUnusable) as refused:
+        access.refuse_exposed(path, f"{path}-wal", file)
+    assert refused.value.code == "state-exposed"
+    assert refused.value.hint.startswith(hint.format(group=group, path=path))
+
+
+def test_the_hint_of_a_file_beside_a_state_that_is_not_shared_closes_it(made: Path) -> None:
+    path = str(made)
+    with pytest.raises(StateUnusable) as refused:
+        access.refuse_exposed(path, f"{path}-wal", info(0o660, gid=THEIRS))
+    assert refused.value.hint.startswith(f"chmod 600 {path}-wal")
+
+
 def test_a_file_of_another_user_beside_the_state_is_refused(made: Path) -> None:
     path = str(made)
     theirs = info(stat.S_IFREG | 0o600, uid=made.stat().st_uid + 1)
