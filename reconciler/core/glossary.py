@@ -478,10 +478,16 @@ ERRORS: dict[str, Explanation] = {
     ),
     "state-moved": _row(
         "The state was moved to another place",
-        "mmp state copy retired the file before it was complete elsewhere, so that there is one record of "
-        "requests at each moment. Nothing is written to the file; it can be read.",
-        "Use the state that the message names (--state, MMP_STATE). If the copy was interrupted, run the "
-        "same mmp state copy again; with --undo the file is used again where nothing arrived.",
+        "mmp state copy is complete: all records are there, and there is one record of requests. Nothing "
+        "is written to the file; it can be read.",
+        "Use the state that the message names (--state, MMP_STATE).",
+    ),
+    "state-moving": _row(
+        "A copy of the state is under way, or was interrupted",
+        "mmp state copy retires the file before its records are complete in the database. Nothing is "
+        "written to the file, and the database may have none of its pauses and requests.",
+        "Do not use the database yet. Wait until the copy is complete. If it was interrupted, run the same "
+        "mmp state copy again; with --undo the file is used again where nothing arrived.",
     ),
     "state-copy-failed": _row(
         "What was copied did not arrive as it was",

@@ -3,9 +3,10 @@
 All of it or nothing, in one transaction of the target. The source is retired first: in the transaction that
 reads its rows it gets a mark, and every transaction that would write to it reads that. So there is one
 record of requests at each moment, whatever is running. The mark is removed when the copy fails before its
-commit. A kill, or a commit without an answer, leaves it. Then the same copy, started again, finds the
-target empty and completes it, or finds the rows there; and :func:`undo` removes the mark where the target
-has nothing.
+commit; after the commit it says that the copy is complete. A kill, or a commit without an answer, leaves it
+as it is. What arrived is then proven and not guessed: the transaction that brings the rows records the
+source's id in the target. The same copy, started again, completes what did not arrive, or finds that it
+did; and :func:`undo` removes the mark where it did not.
 
 Rows keep their stamps, so that what counts against the rate counts as it did; ids are given anew in the
 same order, for other accounts may be there already. What was written is read back, with its checks, before
@@ -61,46 +62,55 @@ async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
     these accounts or User IDs already, StateUnavailable where the source was moved before.
     """
     async with _locked(source):
-        into = Moved(target.place, await _id_of(target), source.clock.wall())
-        rows, before = await _retire(source, into)
-        is_certain, committing = before is None, False
+        into = Moved(target.place, await _id_of(target))
+        rows, source_id, is_first = await _retire(source, into)
+        is_certain, arrived, committing = is_first, False, False
         try:
             async with target.filling(_claims(rows)) as tables:
-                await _refuse_taken(tables, rows, target.place)
-                is_certain = True  # nothing of an earlier copy is there, or will be
-                renumbered = await _renumbered(tables, rows)
-                await _write(tables, renumbered)
-                await _check(tables, renumbered, target.place)
+                there = await tables.state()
+                arrived = not is_first and _has_copied(there, source_id)
+                is_certain = not arrived  # or nothing of an earlier copy is there, or will be
+                if not arrived:
+                    await _refuse_taken(tables, rows, target.place)
+                    renumbered = await _renumbered(tables, rows)
+                    await _write(tables, renumbered)
+                    await _check(tables, renumbered, target.place)
+                    await tables.put(there._replace(copied_from=f"{there.copied_from} {source_id}".strip()))
                 committing = True
+            moved = await _complete(source)
         except BaseException as error:
             if is_certain and not committing:
                 await _put_back(source)
             if committing:
                 raise _without_answer(error) from None
-            if before is not None and isinstance(error, StateUnusable) and error.code == "state-not-empty":
-                raise state_moved(source.place, before) from None  # the earlier copy is complete
             raise
-        await _hand_over(source, target, into, rows)
+        await _hand_over(target, into, source_id, rows)
+    if arrived:
+        raise state_moved(source.place, moved)  # by an earlier copy
     return {TABLES[kind]: len(some) for kind, some in rows.items()}
 
 
 async def undo(source: SqliteState, target: PostgresState) -> None:
     """Let a source be used again whose copy was never completed; harmless where it was not retired.
 
-    A database that was made again has another id and the same address. Raises StateUnusable where the
-    target has something of its accounts or User IDs, StateUnavailable where the source was moved elsewhere.
+    A database that was made again has another id and the same address. Raises StateUnavailable where the
+    copy is complete, or the source was moved elsewhere. Raises StateUnusable where a copy was complete and
+    the database has other records of its accounts or User IDs now.
     """
     async with _locked(source):
-        into = Moved(target.place, await _id_of(target), source.clock.wall())
+        into = Moved(target.place, await _id_of(target))
         async with source.moving() as tables:
-            moved = moved_to(await tables.state())
-            rows = await _all_rows(tables)
+            row, rows = await tables.state(), await _all_rows(tables)
+        moved = moved_to(row)
         if moved is None:
             return
         if into.id != moved.id and into.place != moved.place:
             raise state_moved(source.place, moved)
         async with target.filling(_claims(rows)) as tables:
-            await _refuse_taken(tables, rows, target.place)
+            if _has_copied(await tables.state(), row.state_id):
+                raise state_moved(source.place, await _complete(source))
+            if moved.at is not None:
+                await _refuse_taken(tables, rows, target.place)
             await _put_back(source)
 
 
@@ -125,17 +135,30 @@ async def _all_rows(tables: Tables) -> Rows:
     return {kind: await tables.every(kind) for kind in COPIED}
 
 
-async def _retire(source: SqliteState, into: Moved) -> tuple[Rows, Moved | None]:
-    """Mark the source as moved and return its rows, and the mark of an earlier copy to the same target."""
+async def _retire(source: SqliteState, into: Moved) -> tuple[Rows, str, bool]:
+    """Mark the source; returns its rows and id, and whether there was no mark of an earlier copy."""
     async with source.moving() as tables:
         row = await tables.state()
         before = moved_to(row)
-        if before is not None and before.id != into.id:
+        if before is not None and (before.id != into.id or before.at is not None):
             raise state_moved(source.place, before)
         if before is None:
-            marked = row._replace(moved_to=into.place, moved_to_id=into.id, moved_wall=wall_text(into.at))
-            await tables.put(marked)
-        return await _all_rows(tables), before
+            await tables.put(row._replace(moved_to=into.place, moved_to_id=into.id))
+        return await _all_rows(tables), row.state_id, before is None
+
+
+async def _complete(source: SqliteState) -> Moved:
+    """Record in the source that its copy is complete."""
+    async with source.moving() as tables:
+        row = await tables.state()
+        moved = Moved(row.moved_to, row.moved_to_id, source.clock.wall())
+        await tables.put(row._replace(moved_wall=wall_text(source.clock.wall())))
+    return moved
+
+
+def _has_copied(there: StateRow, source_id: str) -> bool:
+    """Tell whether the rows of the state with this id arrived."""
+    return source_id in there.copied_from.split()
 
 
 async def _put_back(source: SqliteState) -> None:
@@ -152,20 +175,23 @@ def _without_answer(error: BaseException) -> BaseException:
     return error
 
 
-async def _hand_over(source: SqliteState, target: PostgresState, into: Moved, rows: Rows) -> None:
+async def _hand_over(target: PostgresState, into: Moved, source_id: str, rows: Rows) -> None:
     """Register the copy on this machine where the source was registered."""
     if target.registry is None:
         return
-    async with source.reading(None, questions.state()) as tables:
-        before = (await tables.state()).state_id
     for budget in _budgets(rows):
-        await target.registry.hand_over(budget, before, into.id, target.place)
+        await target.registry.hand_over(budget, source_id, into.id, target.place)
 
 
 def _claims(rows: Rows) -> list[Claim]:
-    """Return claims of all budgets, and of all accounts (whose kind of exchange is no part of a claim)."""
-    budgets = [Claim((PURPOSE, "", ""), budget) for budget in _budgets(rows)]
-    return [*budgets, *(Claim((account, environment, "")) for account, environment in _accounts(rows))]
+    """Return claims of all budgets, of all accounts (their kind is no part of it), and of the state."""
+    the_state = Claim((PURPOSE, "", ""))
+    budgets = [Claim(the_state.key, budget) for budget in _budgets(rows)]
+    return [
+        *budgets,
+        the_state,
+        *(Claim((account, environment, "")) for account, environment in _accounts(rows)),
+    ]
 
 
 def _accounts(rows: Rows) -> list[tuple[str, str]]:

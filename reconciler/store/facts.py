@@ -86,29 +86,40 @@ class RateHistory:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Where the rows of a state were copied to: the place, its id, and when that began."""
+    """Where the rows of a state are copied to: the place, its id, and when that was complete.
+
+    ``at`` is None while nobody knows that it is complete.
+    """
 
     place: str
     id: str
-    at: datetime
+    at: datetime | None = None
 
 
 def moved_to(row: StateRow) -> Moved | None:
-    """Return where the rows of a state were copied to; None while it is in use."""
+    """Return where the rows of a state are copied to; None while it is in use."""
     if not row.moved_to_id:
         return None
-    return Moved(row.moved_to, row.moved_to_id, datetime.fromisoformat(row.moved_wall))
+    at = datetime.fromisoformat(row.moved_wall) if row.moved_wall else None
+    return Moved(row.moved_to, row.moved_to_id, at)
 
 
 def state_moved(place: str, moved: Moved) -> StateUnavailable:
-    """Return the failure of whatever writes to a state that was moved."""
-    when = instant(moved.at)
-    message = f"the state {place} was moved to {moved.place} at {when}: nothing is written to it"
-    hint = (
-        f"use --state {moved.place}; if that copy was interrupted, run the same `mmp state copy` again to"
-        " complete it, or with --undo to use the file again"
+    """Return the failure of whatever writes to a state that was moved, or whose copy did not end yet."""
+    if moved.at is None:
+        message = (
+            f"a copy of the state {place} to {moved.place} is under way or was interrupted: nothing is"
+            " written to the file, and what is there may not be complete"
+        )
+        hint = (
+            "wait until the copy is complete; if it was interrupted, run the same `mmp state copy` again to"
+            " complete it, or with --undo to use the file again"
+        )
+        return StateUnavailable("state-moving", message, hint)
+    message = (
+        f"the state {place} was moved to {moved.place} at {instant(moved.at)}: nothing is written to it"
     )
-    return StateUnavailable("state-moved", message, hint)
+    return StateUnavailable("state-moved", message, f"use --state {moved.place}")
 
 
 def known_from_rows(

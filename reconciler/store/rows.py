@@ -39,11 +39,12 @@ ANY_FAMILY = "*"
 
 
 class StateRow(NamedTuple):
-    """The state itself, in one row: its id, and where its rows were copied to, if they were.
+    """The state itself, in one row: its id, where its rows were copied to, and whose rows it has.
 
     ``state_id`` is random and made with the state. ``moved_to`` is the place of the copy, without a
     password, and ``moved_to_id`` its id: both are "" while this state is in use. ``moved_wall`` is when
-    that was recorded, before the copy was complete.
+    the copy was found to be complete; "" until then. ``copied_from`` has the ids of the states whose rows
+    were copied into this one, with a space between them.
     """
 
     checksum: str
@@ -51,6 +52,7 @@ class StateRow(NamedTuple):
     moved_to: str
     moved_to_id: str
     moved_wall: str
+    copied_from: str
 
 
 class IdentityRow(NamedTuple):
@@ -331,7 +333,7 @@ def new_state_id() -> str:
 
 def new_state(state_id: str) -> StateRow:
     """Return the row of a state that was just made."""
-    return sealed(StateRow("", state_id, "", "", ""))
+    return sealed(StateRow("", state_id, "", "", "", ""))
 
 
 def fields(kind: RowKind) -> tuple[str, ...]:

@@ -62,7 +62,8 @@ _FIRST: Migration = (
         state_id TEXT NOT NULL PRIMARY KEY,
         moved_to TEXT NOT NULL,
         moved_to_id TEXT NOT NULL,
-        moved_wall TEXT NOT NULL
+        moved_wall TEXT NOT NULL,
+        copied_from TEXT NOT NULL
     ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE identity (
         checksum TEXT NOT NULL,
@@ -305,7 +306,7 @@ def new_image(state_id: str) -> bytes:
     """Return the bytes of a new state file: all tables, the row of itself, write-ahead logging."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.deserialize(_tables_image())
-    db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?)", new_state(state_id))
+    db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?)", new_state(state_id))
     image = db.serialize()
     db.close()
     return with_wal(image, on=True)

@@ -285,7 +285,10 @@ async def is_usable(source: SqliteState) -> bool:
         await store.identify(UID, "another.host")
     except StateUnavailable as problem:
         refused = problem
-    assert refused is None or (refused.code, "postgresql://" in refused.hint) == ("state-moved", True)
+    assert refused is None or (refused.code, "use --state postgresql://" in refused.hint) in (
+        ("state-moved", True),
+        ("state-moving", False),
+    )
     return refused is None
 
 
@@ -392,9 +395,78 @@ def test_a_copy_that_was_killed_is_completed_by_the_same_copy(
             with pytest.raises(StateUnavailable) as complete:
                 await copy(source, one.state)
             assert complete.value.code == "state-moved"
-            with pytest.raises(StateUnusable) as there:
+            with pytest.raises(StateUnavailable) as there:
                 await undo(source, one.state)
-            assert there.value.code == "state-not-empty"
+            assert there.value.code == "state-moved"
+            assert not await is_usable(source)
+
+    told(tmp_path, story)
+
+
+@pytest.mark.parametrize("way_back", [copy, undo])
+def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complete_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way_back: Callable[..., Coroutine[Any, Any, object]]
+) -> None:
+    """Somebody used the empty database all the same: its records are not those of the file."""
+
+    async def story(url: str, source: SqliteState) -> None:
+        there = source.account("main", Environment.LIVE, Kind.OKX)
+        async with desk(url, account="other", uid="99") as one:
+            with killed_after_its_mark(monkeypatch):
+                await copy(source, one.state)
+            told = await source.moved()
+            assert told is not None
+            assert (told.code, "--state" in f"{told} {told.hint}") == ("state-moving", False)
+            await one.state.account("main", Environment.LIVE, Kind.OKX).identify(UID, HOST)
+            if way_back is copy:
+                with pytest.raises(StateUnusable) as refused:
+                    await copy(source, one.state)
+                assert refused.value.code == "state-not-empty"
+            else:
+                await undo(source, one.state)
+            assert await is_usable(source)
+            assert len(await there.pauses()) == 2
+
+    told(tmp_path, story)
+
+
+@pytest.mark.parametrize("again", [copy, undo])
+def test_a_copy_that_was_killed_before_it_told_its_source_is_found_to_be_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: Callable[..., Coroutine[Any, Any, object]]
+) -> None:
+    async def killed(_: SqliteState) -> None:
+        raise ZeroDivisionError
+
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            with monkeypatch.context() as patch:
+                patch.setattr(copying, "_complete", killed)
+                with pytest.raises(ZeroDivisionError):
+                    await copy(source, one.state)
+            unsure = await source.moved()
+            assert unsure is not None
+            assert unsure.code == "state-moving"
+            with pytest.raises(StateUnavailable) as complete:
+                await again(source, one.state)
+            assert complete.value.code == "state-moved"
+            sure = await source.moved()
+            assert sure is not None
+            assert (sure.code, sure.hint) == ("state-moved", f"use --state {one.state.place}")
+
+    told(tmp_path, story)
+
+
+def test_a_complete_copy_is_not_taken_back_where_the_database_was_made_again_and_used(
+    tmp_path: Path,
+) -> None:
+    async def story(url: str, source: SqliteState) -> None:
+        async with desk(url, account="other", uid="99") as one:
+            await copy(source, one.state)
+            async with one.state.filling([]) as tables:
+                await tables.put((await tables.state())._replace(copied_from=""))
+            with pytest.raises(StateUnusable) as refused:
+                await undo(source, one.state)
+            assert refused.value.code == "state-not-empty"
             assert not await is_usable(source)
 
     told(tmp_path, story)
@@ -468,15 +540,15 @@ def test_a_source_that_was_moved_is_copied_nowhere_else(
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
                 await copy(source, one.state)
-            another = "UPDATE mmp.state SET state_id = 'f', checksum = '{}'".format(
-                sealed(StateRow("", "f", "", "", "")).checksum
+            another = "UPDATE mmp.state SET state_id = 'f', copied_from = '', checksum = '{}'".format(
+                sealed(StateRow("", "f", "", "", "", "")).checksum
             )
             shared().ask(another, ready_database())
             for place in ("postgresql://elsewhere/mmp", one.state.place):
                 monkeypatch.setattr(one.state, "place", place)
                 with pytest.raises(StateUnavailable) as refused:
                     await copy(source, one.state)
-                assert refused.value.code == "state-moved"
+                assert refused.value.code == "state-moving"
                 if place.endswith("elsewhere/mmp"):
                     with pytest.raises(StateUnavailable):
                         await undo(source, one.state)

@@ -232,7 +232,7 @@ def test_a_reservation_says_nothing_about_the_state_that_took_its_place(machine:
 
 
 @pytest.mark.parametrize(
-    "damage", ["DELETE FROM state", "INSERT INTO state SELECT checksum, 'b', '', '', '' FROM state"]
+    "damage", ["DELETE FROM state", "INSERT INTO state SELECT checksum, 'b', '', '', '', '' FROM state"]
 )
 def test_a_state_that_does_not_say_which_one_it_is_is_damaged(machine: Machine, damage: str) -> None:
     store = machine.account("first")

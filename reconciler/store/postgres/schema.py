@@ -64,7 +64,8 @@ _FIRST: Migration = (
         state_id text PRIMARY KEY,
         moved_to text NOT NULL,
         moved_to_id text NOT NULL,
-        moved_wall text NOT NULL
+        moved_wall text NOT NULL,
+        copied_from text NOT NULL
     )""",
     """CREATE TABLE mmp.identity (
         checksum text NOT NULL,
@@ -302,7 +303,7 @@ async def migrate(transaction: Transaction, place: str) -> None:
     if version is None:
         columns = ", ".join(fields(StateRow))
         await transaction.run(
-            " ".join(("INSERT INTO mmp.state (", columns, ") VALUES (%s, %s, %s, %s, %s)")),
+            " ".join(("INSERT INTO mmp.state (", columns, ") VALUES (%s, %s, %s, %s, %s, %s)")),
             new_state(new_state_id()),
         )
     versions = (len(MIGRATIONS), USABLE_FROM)
