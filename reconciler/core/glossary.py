@@ -379,8 +379,8 @@ ERRORS: dict[str, Explanation] = {
         "The state is open to other users",
         "Others may have read or changed it, so it is not believed. A group is accepted if this process is "
         "in it, the state's folder is of that group, and the folder is closed to all others.",
-        "chmod 600 the file, once it is clear that nobody changed it. In Kubernetes set "
-        "fsGroupChangePolicy: OnRootMismatch, and keep the state in a folder of its own.",
+        "chmod 600 the file, once it is clear that no other user changed it. In Kubernetes move the state, "
+        "with the files beside it, to a folder of its own below the root of the volume.",
     ),
     "state-owner": _row(
         "The state belongs to another user",

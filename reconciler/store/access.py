@@ -26,7 +26,8 @@ ROOT = 0
 
 _GROUP = stat.S_IRWXG
 _GROUP_READS_AND_WRITES = stat.S_IRGRP | stat.S_IWGRP
-
+_OF_VOLUME = stat.S_ISGID | stat.S_IWGRP
+"""What the kubelet adds to the root of a volume for a group, beside its right to read."""
 
 _MAY_NOT_GIVE = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
 """What is said where the right to give files away is missing, or the owner is of no known user."""
@@ -61,6 +62,24 @@ def owner_in(folder: str) -> Owner:
     if os.geteuid() == ROOT:
         return Owner(info.st_uid, info.st_gid, FILE_MODE)
     return Owner(os.geteuid(), os.getegid(), FILE_MODE)
+
+
+def refuse_volume_root(folder: str, state: str) -> None:
+    """Raise StateUnusable if a new ``state`` in ``folder`` would be refused after the next mount.
+
+    The root of a volume that Kubernetes gave to a group has setgid and is open to others. At each mount the
+    group gets the files in it. Raises OSError.
+    """
+    info = os.stat(folder)
+    if info.st_mode & _OF_VOLUME == _OF_VOLUME and info.st_mode & stat.S_IRWXO:
+        own = os.path.join(folder, "mmp", os.path.basename(state))
+        raise StateUnusable(
+            "state-exposed",
+            f"the state {state} was not made: group {info.st_gid} shares its folder, and others may enter"
+            " it, as the root of a volume in Kubernetes; at the next mount the group would get the file,"
+            " and it would be refused",
+            f"give the state a folder of its own, which is made: --state {own}",
+        )
 
 
 def own_groups() -> frozenset[int]:
@@ -115,8 +134,8 @@ def _hint(state: str, file: str, info: os.stat_result, folder: os.stat_result, g
             " in this folder are of its group"
         )
     close = (
-        f"chmod 600 {file}, once it is clear that no other user changed it; in Kubernetes set"
-        " fsGroupChangePolicy: OnRootMismatch, and keep the state in a folder of its own"
+        f"chmod 600 {file}, once it is clear that no other user changed it; in Kubernetes"
+        " move the state and the files beside it to a folder of its own, such as mmp in the volume"
     )
     if shared_with(info, folder, {info.st_gid}) is None or info.st_mode & stat.S_IRWXO:
         return close

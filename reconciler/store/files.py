@@ -49,6 +49,7 @@ def create_state(path: str, image: bytes) -> None:
     """
     directory = os.path.dirname(path)
     _make_directory(directory, path)
+    access.refuse_volume_root(directory, path)
     create_atomically(path, image, access.owner_in(directory), state=path)
 
 

@@ -280,10 +280,39 @@ def test_the_hint_for_a_shared_folder_without_setgid_lets_its_other_members_in(v
         in_pod(lambda: use_and_be_killed(path), uid)
 
 
-def test_a_state_in_the_root_of_a_volume_is_refused_once_the_group_may_use_it(volume: Path) -> None:
-    """The root of a volume is open to others, and nothing that mmp does closes it."""
+@pytest.mark.parametrize("mode", [0o2775, 0o2777], ids=["a volume", "an emptyDir"])
+def test_no_state_is_made_in_the_root_of_a_volume(volume: Path, mode: int) -> None:
+    """The kubelet would give it to the group at the next mount, where the folder is open to others."""
+    volume.chmod(mode)
     path = volume / "state.db"
-    in_pod(lambda: use(path))
-    in_pod(lambda: use(path))
+
+    def be_refused() -> None:
+        with pytest.raises(StateUnusable) as refused:
+            opened(path)
+        assert refused.value.code == "state-exposed"
+        assert f"{volume}/mmp/state.db" in refused.value.hint
+
+    in_pod(be_refused)
+    as_user(0, be_refused, gid=0)
+    assert os.listdir(volume) == []
+    in_pod(lambda: use(volume / "mmp" / "state.db"))
+
+
+def test_a_state_that_the_kubelet_opened_in_the_root_of_a_volume_is_used_in_a_folder_of_its_own(
+    volume: Path,
+) -> None:
+    path, own = volume / "state.db", volume / "mmp"
+    volume.chmod(0o777)  # without setgid, so that a state is made there
+    in_pod(lambda: use_and_be_killed(path))
     mount(volume)
     in_pod(refused_as("state-exposed", path))
+
+    def follow_the_hint() -> None:
+        own.mkdir(0o700)
+        for file in volume.glob("state.db*"):
+            file.rename(own / file.name)
+
+    in_pod(follow_the_hint)
+    in_pod(lambda: use(own / "state.db"))
+    mount(volume)
+    in_pod(lambda: use(own / "state.db"))

@@ -250,6 +250,32 @@ def test_the_hint_of_a_file_beside_a_state_that_is_not_shared_closes_it(made: Pa
     assert refused.value.hint.startswith(f"chmod 600 {path}-wal")
 
 
+@pytest.mark.parametrize(
+    ("mode", "is_refused"),
+    [(0o2775, True), (0o2771, True), (0o2770, False), (0o777, False), (0o2755, False), (0o700, False)],
+)
+def test_a_new_state_is_refused_where_a_volume_would_open_it_to_others(
+    tmp_path: Path, mode: int, is_refused: bool
+) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    folder.chmod(mode)
+    path = folder / "state.db"
+    if is_refused:
+        with pytest.raises(StateUnusable) as refused:
+            opened(path)
+        assert refused.value.code == "state-exposed"
+        assert refused.value.hint.endswith(f"--state {folder}/mmp/state.db")
+        assert os.listdir(folder) == []
+    else:
+        opened(path).close_now()
+
+
+def test_a_state_that_is_there_is_used_in_such_a_folder_while_it_is_its_owners_alone(made: Path) -> None:
+    made.parent.chmod(0o2775)
+    opened(made).close_now()
+
+
 def test_a_file_of_another_user_beside_the_state_is_refused(made: Path) -> None:
     path = str(made)
     theirs = info(stat.S_IFREG | 0o600, uid=made.stat().st_uid + 1)
