@@ -9,6 +9,7 @@ Nothing may run in them that has to come to its end.
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,7 +41,10 @@ class UnjoinedThreads(ThreadPoolExecutor):
         self._unfinished = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run ``fn`` in a thread that is free, or a new one, or the next to be free."""
+        """Run ``fn`` in a thread that is free, or a new one, or the next to be free.
+
+        Raises OSError where there is no thread and none can be had now; then ``fn`` is not kept.
+        """
         future = Future[T]()
 
         def work() -> None:
@@ -54,11 +58,10 @@ class UnjoinedThreads(ThreadPoolExecutor):
         with self._lock:
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._work.put(work)
+            if self._begun < min(self._unfinished + 1, self._at_once):
+                self._begin_thread()
             self._unfinished += 1
-            if self._begun < min(self._unfinished, self._at_once):
-                self._begun += 1
-                threading.Thread(target=self._run, name="unjoined", daemon=True).start()
+            self._work.put(work)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -68,6 +71,17 @@ class UnjoinedThreads(ThreadPoolExecutor):
             self._ended = True
             for _ in range(self._begun):
                 self._work.put(None)
+
+    def _begin_thread(self) -> None:
+        """Begin one thread more; where none can be had, those that there are do the work."""
+        try:
+            threading.Thread(target=self._run, name="unjoined", daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            if self._begun == 0:
+                # What the system said, which threading makes a RuntimeError of: like any other shortage.
+                raise OSError(errno.EAGAIN, "no thread can be started") from error
+        else:
+            self._begun += 1
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:

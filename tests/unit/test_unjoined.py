@@ -72,3 +72,42 @@ def test_after_the_end_nothing_is_taken_and_free_threads_go() -> None:
     assert not thread.is_alive()
     with pytest.raises(RuntimeError):
         threads.submit(int)
+
+
+# ---- the system has no more threads --------------------------------------------------------------
+
+
+def refuse_to_start(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Let no thread start until what is returned is undone."""
+    monkeypatch.setattr(threading.Thread, "start", refuse_to_start)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("at_once", [1, 32])
+def test_threads_that_could_not_start_take_no_places(at_once: int, no_threads: pytest.MonkeyPatch) -> None:
+    threads = UnjoinedThreads(at_once)
+    ran: list[int] = []
+    for number in range(at_once):
+        with pytest.raises(OSError, match="no thread can be started"):
+            threads.submit(ran.append, number)
+    no_threads.undo()
+    assert threads.submit(lambda: 7).result(PATIENCE_S) == 7
+    assert ran == [], "what was refused is not done later"
+
+
+def test_without_a_new_thread_the_others_do_the_work(
+    hang: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = UnjoinedThreads(2)
+    hanging = threads.submit(hang.wait)
+    with monkeypatch.context() as no_threads:
+        no_threads.setattr(threading.Thread, "start", refuse_to_start)
+        waiting = threads.submit(lambda: 7)
+    assert threads.submit(lambda: 8).result(PATIENCE_S) == 8, "the second thread begins when it can"
+    assert waiting.result(PATIENCE_S) == 7
+    assert not hanging.done()
