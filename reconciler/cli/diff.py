@@ -21,7 +21,7 @@ from reconciler.cli.options import config_option, config_paths, output_option, p
 from reconciler.cli.output import Output
 from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
 from reconciler.errors import Exit
-from reconciler.regular_file import STANDARD_INPUT
+from reconciler.regular_file import STANDARD_INPUT, read_with_status
 
 if TYPE_CHECKING:
     from reconciler.cli.revisions import Revision
@@ -291,8 +291,8 @@ class _OnDisk:
         folder = os.path.dirname(self._policy_place(desired)) or os.curdir
         for name in sorted(os.listdir(folder)):
             if name.endswith(YAML_ENDINGS):
-                with suppress(OSError), open(os.path.join(folder, name), "rb") as file:
-                    yield name, file.read(MAX_BYTES + 1)
+                with suppress(OSError):  # what is no regular file is no policy, and is not waited for
+                    yield name, read_with_status(os.path.join(folder, name), MAX_BYTES + 1)[1]
 
     def refuse_mistyped(self, other: Side) -> None:
         """Accept it: what was named exists, or it would have been looked for as a revision."""

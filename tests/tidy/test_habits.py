@@ -211,3 +211,55 @@ def test_no_text_offers_a_second_state_file_which_would_be_a_second_ledger(one: 
 )
 def test_a_hint_that_offers_a_second_state_file_is_caught(hint: str) -> None:
     assert offers_a_second_state(module(f"hint = {hint!r}"))
+
+
+# ---- files whose path a user gives are read in one place -----------------------------------------
+
+READS_OF_ITS_OWN = {
+    "regular_file.py": "the place where such files are read",
+    "clock.py": "files of the kernel, at fixed paths",
+    "store/mounts.py": "a file of the kernel, at a fixed path",
+    "schema_files.py": "files of the package",
+    "sidecar/page.py": "files of the package",
+    "cli/main.py": "the null device",
+    "cli/output.py": "the null device",
+    "cli/newfile.py": "makes a file that must not exist before",
+    "cli/saving.py": "makes a file that must not exist before",
+    "cli/tour.py": "a file that the tour itself wrote, in a folder of its own",
+    "store/access.py": "folders, and a scratch file that must not exist before",
+    "store/locks.py": "lock files: opened without waiting, and checked when open",
+    "store/registry.py": "folders, and lock files: opened without waiting, and checked when open",
+    "store/files.py": "the state, once it was seen to be a regular file; a folder; a new file",
+    "store/sqlite.py": "the state, once it was seen to be a regular file",
+    "store/wal.py": "the log beside a state, after SQLite itself opened the state",
+}
+"""The only modules that open or read files without ``read_regular``, and what they read."""
+
+
+def plain_reads(one: Module) -> list[str]:
+    """Return every call of a module that opens or reads a file at a path, and so waits at a named pipe."""
+    calls = [node.func for node in ast.walk(one.tree) if isinstance(node, ast.Call)]
+    return [ast.unparse(call) for call in calls if _opens(call)]
+
+
+def _opens(call: ast.expr) -> bool:
+    if isinstance(call, ast.Name):
+        return call.id == "open"
+    if not isinstance(call, ast.Attribute):
+        return False
+    if call.attr == "open":
+        return isinstance(call.value, ast.Name) and call.value.id in ("os", "io", "Path")
+    return call.attr in ("read_bytes", "read_text")
+
+
+@pytest.mark.parametrize("one", modules(), ids=lambda one: one.place)
+def test_what_a_user_names_is_read_without_waiting_at_a_named_pipe(one: Module) -> None:
+    assert bool(plain_reads(one)) == (one.place in READS_OF_ITS_OWN), plain_reads(one)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["open(path)", "os.open(path, 0)", "Path(path).read_text()", "path.read_bytes()", "io.open(p)"],
+)
+def test_a_plain_read_is_caught(source: str) -> None:
+    assert plain_reads(module(source))

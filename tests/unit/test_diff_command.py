@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -942,6 +944,32 @@ def test_another_name_of_the_policy_file_is_told(desk: Desk, name: str, says: st
     for output in ("text", "markdown"):
         assert says in desk.diff("HEAD~1", "HEAD", output=output).stdout.replace("`", "")
     assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
+
+
+def test_a_named_pipe_beside_a_removed_policy_is_not_waited_for(desk: Desk) -> None:
+    desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy()})
+    (desk.repository.folder / POLICY).unlink()
+    os.mkfifo(desk.repository.folder / "zz.yaml")
+    with ends_within(5):
+        ended = desk.diff("HEAD", "./mmp.yaml", output="text")
+    assert ended.status == 0
+    assert f"Policy file {POLICY} is deleted." in ended.stdout
+
+
+@contextmanager
+def ends_within(seconds: int) -> Iterator[None]:
+    """Fail what takes longer, also in a call of the system that waits."""
+
+    def late(*_: object) -> None:
+        pytest.fail(f"not ended within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_policy_is_missed_where_two_folders_are_compared_and_not_beside_a_lone_file(
