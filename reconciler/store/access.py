@@ -208,11 +208,16 @@ def refuse_foreign(state: str, scratch: str) -> None:
 
 def foreign(path: str, owner: Owner) -> StateUnusable:
     """Return the error for a process that cannot make files as the state's owner."""
+    hint = f"run mmp as user {owner.uid}; or give the state and its folder to this user (chown), for good"
+    if owner.shares and os.geteuid() != ROOT:
+        folder = os.path.dirname(path)
+        share = f"chgrp {owner.gid} {folder} and chmod g+s {folder}, so that members of the group can"
+        hint = f"{share}; or {hint}"
     return StateUnusable(
         "state-owner",
         f"user {os.geteuid()} cannot make files beside the state {path} that its owner, user {owner.uid},"
         " could use; nothing was made",
-        f"run mmp as user {owner.uid}; or give the state and its folder to this user (chown), for good",
+        hint,
     )
 
 

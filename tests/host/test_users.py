@@ -250,6 +250,25 @@ def test_root_refuses_a_shared_state_that_is_open_to_others(volume: Path) -> Non
     as_user(0, refused_as("state-exposed", path), gid=0)
 
 
+def test_a_member_whose_files_would_be_of_another_group_is_told_to_set_the_folders_setgid(
+    volume: Path,
+) -> None:
+    path = volume / "mmp" / "state.db"
+    in_pod(lambda: use(path))
+    mount(volume)
+    path.parent.chmod(0o770)
+
+    def be_refused() -> None:
+        with pytest.raises(StateUnusable) as refused:
+            opened(path)
+        assert refused.value.code == "state-owner"
+        assert f"chmod g+s {path.parent}," in refused.value.hint
+
+    in_pod(be_refused, OTHER)
+    path.parent.chmod(0o2770)
+    in_pod(lambda: use(path), OTHER)
+
+
 def test_the_hint_for_a_shared_folder_without_setgid_lets_its_other_members_in(volume: Path) -> None:
     """SQLite's files get the owner's own group there while the owner uses the state."""
     path = volume / "mmp" / "state.db"
