@@ -112,7 +112,7 @@ class Watching:
             self._board.trouble = event.message
 
     async def _undrawn(self) -> Mapping[str, Callable[[], Timeline]]:
-        """Read every account's strips in the loops' thread, where the state is at home; draw none there."""
+        """Read every account's strips in the loops' thread, which alone uses the state; draw none there."""
         since, keepers = self._clock.wall() - DAY, list(self._keepers.items())
         return {name: await keeper.store.undrawn_strips(since, _pause) for name, keeper in keepers}
 

@@ -128,7 +128,7 @@ class MemoryLocks:
 
 
 _LOCK_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""A lock is a file: no link is followed, and a named pipe in its place blocks nobody."""
+"""A lock is a file: no link is followed, and opening a named pipe in its place does not block."""
 
 
 def _try_lock(state: str, path: str) -> int | None:
@@ -160,7 +160,7 @@ def _open_lock(state: str, path: str) -> int:
 
 
 def _write_holder(descriptor: int, holder: Holder | None) -> None:
-    """Say who holds the lock. A full disk must not cost us the lock: then nobody is named."""
+    """Write who holds the lock. On a full disk the lock is held all the same, and names no holder."""
     text = b"" if holder is None else json.dumps(asdict(holder)).encode("ascii")
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
