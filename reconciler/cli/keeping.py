@@ -1,8 +1,9 @@
 """One account of a ``run``: its file, its policy, its key, its part of the state and the loop over them.
 
 An account is kept on its own: it has its own pace, and a failure of its own ends nothing but its own
-loop, which is begun again. Only a state file that cannot be relied on ends everything. In a state that
-replicas share, what is damaged is one account's: all of them would end by it, one after the other.
+loop, which is begun again, be it a bug. Only a state file that cannot be relied on ends everything. In a
+state that replicas share, what is damaged is one account's: all of them would end by it, one after the
+other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from reconciler.cli.account_policy import AccountPolicy
+from reconciler.cli.bugs import internal_error
 from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import PostgresUrl, StatePlace
 from reconciler.cli.stopping import Stop
@@ -152,10 +154,15 @@ class Keeper:
             except MmpError as error:
                 if self._ends_everything(error):
                     raise
-                if self.clock.now() - begun_at > MAX_BACK_OFF_S:
-                    failures, self._told = 0, None
-                await self._wait_after(error, failures)
-                failures += 1
+                failed = error
+            except Exception as bug:
+                failed = internal_error(bug)
+            else:
+                continue
+            if self.clock.now() - begun_at > MAX_BACK_OFF_S:
+                failures, self._told = 0, None
+            await self._wait_after(failed, failures)
+            failures += 1
 
     async def _once(self) -> None:
         """Run the loop; while it waits only for the exchange's address to work again, it can be woken."""

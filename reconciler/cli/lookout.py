@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from reconciler.cli.noticing import Ears
-from reconciler.desired.attention import UNCLOSED_S, Attention, Notice, Sign, Trust
+from reconciler.desired.attention import SECOND_LOOK_S, UNCLOSED_S, Attention, Notice, Sign, Trust
 from reconciler.desired.route import Route, Spot, together
 from reconciler.desired.watch import Rejected, Unsure
 from reconciler.ports import Clock
@@ -34,6 +34,9 @@ READERS = 16
 
 PATIENCE_S = 1.0
 """How long a request waits for the look before it; then the file counts as undecided."""
+
+SHORTAGES = (OSError, MemoryError)
+"""What is raised where threads, memory or descriptors are short; it says nothing about the file."""
 
 Content = TypeVar("Content")
 
@@ -154,6 +157,14 @@ class Lookout:
         """Return what ``read`` reads, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
+    async def retried_aside(self, read: Callable[[], Content]) -> Content:
+        """Return what ``read`` reads, in a thread; while threads, memory or the like are short, wait."""
+        while True:
+            try:
+                return await self.aside(read)
+            except SHORTAGES:
+                await asyncio.sleep(SECOND_LOOK_S)
+
     def look_at_once(self) -> None:
         """Begin to look at everything now, each look deciding: somebody says that all is complete."""
         for post in self.posts:
@@ -196,11 +207,17 @@ class Lookout:
     async def _look(self, post: Post, *, beside: bool = False) -> object:
         """Look at one thing and return what was decided; None where it is watched no longer.
 
+        Where it could not be read for want of a thread, memory or the like, nothing is decided.
+
         ``beside``: what calls for a look still does if this one decides nothing.
         """
         async with post.lock:
             now, before = self.clock.now(), post.attention
-            content = await self._content(post)
+            try:
+                content = await self._content(post)
+            except SHORTAGES:
+                post.attention = post.attention.failed(self.clock.now())
+                return Unsure()
             if post not in self.posts:
                 return None
             ordered, post.ordered = post.ordered, False

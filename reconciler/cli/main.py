@@ -17,6 +17,7 @@ import click
 
 from reconciler import __version__
 from reconciler.background_writer import DRAIN_TIMEOUT_S
+from reconciler.cli.bugs import internal_error
 from reconciler.cli.output import (
     Output,
     Told,
@@ -172,7 +173,7 @@ def _status(argv: list[str], told: Told) -> int:
         raise
     except Exception as bug:
         lost = isinstance(bug, OSError) and stdout_is_lost()  # a help text is click's own to write
-        return _fail(out, output_lost(bug) if lost else _internal(bug))
+        return _fail(out, output_lost(bug) if lost else internal_error(bug))
     return status if isinstance(status, int) else Exit.DONE
 
 
@@ -180,19 +181,6 @@ def _fail(out: Output, problem: MmpError) -> Exit:
     SIGNALS.limit_result_wait()
     out.failure(problem)
     return problem.exit_status
-
-
-def _internal(bug: Exception) -> MmpError:
-    """Make an error of a broken assumption; the traceback is shown only on request."""
-    if os.environ.get("MMP_TRACEBACK"):
-        import traceback
-
-        traceback.print_exception(bug)
-    return MmpError(
-        "internal-error",
-        f"this is a bug in mmp: {type(bug).__name__}",
-        "please report it; run again with MMP_TRACEBACK=1 for the place in the code",
-    )
 
 
 def _usage_hint(mistake: click.ClickException) -> str:

@@ -295,7 +295,8 @@ class Supervisor:
 
     async def _read_policy_and_keep(self, file: WatchedFile) -> None:
         try:
-            found = await self.lookout.aside(partial(policy_for, file.path, self.standing.policy_file))
+            read = partial(policy_for, file.path, self.standing.policy_file)
+            found = await self.lookout.retried_aside(read)
         finally:
             del self._beginning[file.path]
         if self._files.get(file.path) is not file:

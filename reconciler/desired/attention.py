@@ -104,6 +104,10 @@ class Attention:
         soon = now + SECOND_LOOK_S
         return replace(self, look_at=soon if self.look_at is None else min(self.look_at, soon))
 
+    def failed(self, now: float) -> Attention:
+        """Return this after a look that this process was too short of something to take."""
+        return replace(self, look_at=now + SECOND_LOOK_S)
+
     def looked(self, now: float, *, unsure: bool) -> Attention:
         """Return this after a look at ``now``; ``unsure``: it decided nothing yet."""
         if not unsure:

@@ -82,7 +82,7 @@ class Account:
         self.lives.pop(0)()
 
 
-def failing(error: MmpError) -> Callable[[], None]:
+def failing(error: Exception) -> Callable[[], None]:
     def life() -> None:
         raise error
 
@@ -146,6 +146,14 @@ def test_in_another_lease_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatc
         run(monkeypatch, account)
         told.append(sum(isinstance(event, LoopFailed) for event in account.told))
     assert told == [1, 2, 3]
+
+
+def test_a_bug_is_told_once_as_one_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = kept(monkeypatch, *[failing(RuntimeError("can't start new thread"))] * 3)
+    (failed,) = [event for event in account.told if isinstance(event, LoopFailed)]
+    assert (failed.code, failed.message) == ("internal-error", "this is a bug in mmp: RuntimeError")
+    assert "MMP_TRACEBACK=1" in failed.hint
+    assert (account.loops, account.clock.pauses) == (3, [1.0, 2.0, 4.0])
 
 
 DAMAGED = StateUnusable("state-damaged", "applied row BTC-USD does not fit its check", "look into it")

@@ -628,6 +628,76 @@ async def test_what_a_look_ends_with_ends_the_lookout(tmp_path: Path) -> None:
         await asyncio.wait_for(here.lookout.run(), 5.0)
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["a look", "a look before a request"])
+@in_loop
+async def test_without_a_thread_nothing_is_decided_and_the_next_look_is_a_second_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    here = Here(tmp_path)
+    watching = asyncio.create_task(here.lookout.run())
+    file = File(tmp_path / "mmp.yaml")
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as no_threads:
+        no_threads.setattr(threading.Thread, "start", refuse)
+        post = here.lookout.add(file, here.told.append)
+        if beside:
+            assert not await here.lookout.look_before_sending(post), "what is there is not known"
+        moved_in(file.path, "2")
+        await asyncio.sleep(0.05)
+        await here.lookout.settled()
+    assert (watching.done(), file.looks, post.task) == (False, 0, None)
+    assert post.attention.look_at == here.clock.time + SECOND_LOOK_S, "and not again and again"
+    here.clock.time += SECOND_LOOK_S
+    here.lookout.ears.wake()
+    await asyncio.sleep(0.05)
+    await here.lookout.settled()
+    assert here.told == ["2"], "the writer was done: one look decides"
+    watching.cancel()
+    await asyncio.wait({watching})
+
+
+@pytest.mark.parametrize(
+    "shortage", [MemoryError(), OSError(errno.ENFILE, "too many open files")], ids=repr
+)
+@in_loop
+async def test_what_is_short_while_a_file_is_read_decides_nothing(
+    tmp_path: Path, shortage: Exception
+) -> None:
+    (tmp_path / "mmp.yaml").write_text("1")
+    with looking(tmp_path) as here:
+        file = await here.watch("mmp.yaml")
+
+        def refuse() -> None:
+            raise shortage
+
+        file.while_read = refuse
+        moved_in(file.path, "2")
+        assert await here.turn() == []
+        file.while_read = lambda: None
+        assert await here.turn(SECOND_LOOK_S) == ["2"]
+
+
+@in_loop
+async def test_what_has_to_be_read_is_read_again_until_there_is_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(lookout, "SECOND_LOOK_S", 0.01)
+    with looking(tmp_path) as here:
+        with monkeypatch.context() as no_threads:
+            no_threads.setattr(threading.Thread, "start", refuse)
+            reading = asyncio.create_task(here.lookout.retried_aside(lambda: 7))
+            await asyncio.sleep(0.05)
+            assert not reading.done()
+        assert await asyncio.wait_for(reading, 5.0) == 7
+
+
 LARGEST = (
     "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\nfamilies:\n"
     + "".join(f"  F{number:05d}-USD: {{qtyLimit: {number + 1}}}\n" for number in range(10_000))
