@@ -88,9 +88,13 @@ class InvalidInput(MmpError):
 
 
 class AccountProblem(MmpError):
-    """The account, the key or the environment does not let us write."""
+    """The account, the key or the environment does not let us write.
+
+    ``wait_s``: it is over by itself after this many seconds; None: that is not known.
+    """
 
     exit_status = Exit.ACCOUNT
+    wait_s: float | None = None
 
 
 class StateLocked(MmpError):

@@ -298,7 +298,8 @@ class Loop:
             reply = Reply(ReplyClass.ACCOUNT, problem.code, told)
             self.observe(ExchangeFailed(ASKING, reply, retry_at=None))
             self._told = problem
-        return self.clock.now() + wait_s
+        known_s = problem.wait_s if isinstance(problem, AccountProblem) else None
+        return self.clock.now() + (wait_s if known_s is None else min(wait_s, known_s))
 
     def _failing(self) -> Mapping[Family, str]:
         return dict.fromkeys(self.desired().families, FAILED)

@@ -365,9 +365,15 @@ ERRORS: dict[str, Explanation] = {
     "state-second": _row(
         "Another state is in use for this User ID on this machine",
         "Two states do not know each other's requests, so together they would exceed the rate. A state is "
-        "in use while a process that may write with it is running, and for 45 s after its last request.",
-        "Use the state that the message names (--state, MMP_STATE). To use the new one, end what uses the "
-        "other and wait 45 s.",
+        "in use while a process that may write with it is running.",
+        "To use the new one, end what uses the other. Or use the state that the message names (--state, "
+        "MMP_STATE).",
+    ),
+    "state-behind": _row(
+        "The state does not have the newest request of this machine on record",
+        "A request for the User ID was reserved in another state, or in this one before it was restored, "
+        "moved or copied. It may count against the rate for 45 s, and this state does not know it.",
+        "Wait as long as the message says, then try again; mmp run does so by itself.",
     ),
     "state-newer": _row(
         "The state is used by a newer mmp",

@@ -22,8 +22,8 @@ class RegisteredState:
     """An entry of the registry: the state that was used last for a User ID.
 
     ``id`` is the state's own. ``place`` is its path or address, without a password. ``reserved_at`` is when
-    it last reserved a request, in seconds on the monotonic clock of ``boot``; None: not since it is
-    registered.
+    the newest request of the User ID was reserved, in seconds on the monotonic clock of ``boot``, as it is
+    on record; None: none since the boot.
     """
 
     id: str
@@ -39,11 +39,13 @@ class Sighting:
 
     ``exists``: its file is there; a database counts as there. ``is_same``: it is the state that is about to
     be used, perhaps under another name. ``is_held``: a process that may write with it is running.
+    ``has_newest``: the newest registered request is on record in the state that is about to be used.
     """
 
     exists: bool
     is_same: bool
     is_held: bool
+    has_newest: bool
 
 
 class Registration(Enum):
@@ -59,6 +61,8 @@ class Registration(Enum):
     """It names another state, which is not in use: that is reported."""
     REFUSED = auto()
     """It names another state, which is in use: nothing is written with this one."""
+    BEHIND = auto()
+    """Its newest request may count and is not on record in this state: nothing is written with it yet."""
 
 
 def register(
@@ -67,21 +71,24 @@ def register(
     """Decide whether ``ours`` may be written with; ``now`` is on the monotonic clock of its boot.
 
     A copy of a state file has its id and is another record all the same: what one of the two sends, the
-    other does not know.
+    other does not know. Nor does a file that was restored know what was sent since, or a database that was
+    copied. So what counts is not the name but whether the newest request is on record.
     """
     if registered is None:
         return Registration.NEW
+    if seen.exists and seen.is_held and not seen.is_same:
+        return Registration.REFUSED
+    if not seen.has_newest and counts_for_s(registered, ours.boot, now) > 0:
+        return Registration.BEHIND
     if seen.is_same:
         return Registration.KEPT
-    if not seen.exists:
-        return Registration.MOVED if registered.id == ours.id else Registration.REPLACED
-    if seen.is_held or _reserved_lately(registered, ours.boot, now):
-        return Registration.REFUSED
+    if not seen.exists and registered.id == ours.id:
+        return Registration.MOVED
     return Registration.REPLACED
 
 
-def _reserved_lately(registered: RegisteredState, boot: str, now: float) -> bool:
-    """Tell whether a request of the state may still count; the registry does not outlive a boot."""
+def counts_for_s(registered: RegisteredState, boot: str, now: float) -> float:
+    """Return for how long the newest request may still count; the registry does not outlive a boot."""
     if registered.reserved_at is None or registered.boot != boot:
-        return False
-    return now - registered.reserved_at < IN_USE_S
+        return 0.0
+    return max(0.0, registered.reserved_at + IN_USE_S - now)

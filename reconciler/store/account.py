@@ -311,7 +311,7 @@ class KeptAccount:
             recorded.append(attempt)
         self._reserved[attempt.id] = attempt
         if self._engine.registry is not None and self._state_id is not None:
-            await self._engine.registry.reserved(budget, self._state_id)
+            await self._engine.registry.reserved(budget, self._state_id, attempt.reserved_at)
         return Reserved(attempt.id, ages.now)
 
     async def settle(
@@ -753,7 +753,8 @@ class KeptAccount:
     async def _register(self, budget: Budget) -> None:
         """Register the state on this machine, before it is written with for a User ID.
 
-        Raises AccountProblem while another state is in use for it, StateForeign for the wrong account.
+        Raises AccountProblem while another state is in use for it, or a request of this machine may count
+        that is not on record here; StateForeign for the wrong account.
         """
         registry, engine = self._engine.registry, self._engine
         if registry is None:
@@ -766,8 +767,14 @@ class KeptAccount:
                 raise facts.state_moved(engine.place, moved)
         if self._budget is None:
             await self._identity_read(budget.uid)
-        is_file = not engine.has_leases
-        await registry.claim(budget, self._lock_name, self._state_id, engine.place, is_file=is_file)
+
+        async def is_on_record(boot: str, at: float) -> bool:
+            asks = questions.reserved_then(budget, boot, at)
+            async with engine.reading(None, asks) as tables:
+                return await tables.reserved_then(budget, boot, at)
+
+        whose, is_file = (budget, self._lock_name, self._state_id), not engine.has_leases
+        await registry.claim(*whose, engine.place, is_on_record, is_file=is_file)
 
     async def _identity_read(self, uid: str) -> IdentityRow | None:
         """Return whose account it is, without writing to the state; raises StateForeign."""

@@ -215,6 +215,12 @@ def newest_attempts(budget: Budget) -> Question:
     return Question(text, budget_key(budget))
 
 
+def reserved_then(budget: Budget, boot: str, at: float) -> Question:
+    """Ask whether a request was reserved at this instant of a boot."""
+    text = f"SELECT count(*) FROM attempts WHERE {_OF_USER} AND boot=? AND reserved_at=?"
+    return Question(text, (*budget_key(budget), boot, at))
+
+
 def history(budget: Budget) -> Question:
     """Ask for all attempts, newest first."""
     return Question(f"{_ATTEMPTS} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))

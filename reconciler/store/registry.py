@@ -13,15 +13,22 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import math
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from urllib.parse import quote
 
 from reconciler.core.model import Budget, Kind
-from reconciler.core.registered_state import IN_USE_S, RegisteredState, Registration, Sighting, register
+from reconciler.core.registered_state import (
+    RegisteredState,
+    Registration,
+    Sighting,
+    counts_for_s,
+    register,
+)
 from reconciler.errors import AccountProblem
 from reconciler.ports import Clock
 
@@ -43,6 +50,9 @@ _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 Notice = Callable[[str], None]
 """Reports something to people."""
+
+IsOnRecord = Callable[[str, float], Awaitable[bool]]
+"""Tells whether the request that was reserved in this boot, at this instant, is on record in a state."""
 
 
 def runtime_folder(user: int, environment: Mapping[str, str]) -> str:
@@ -69,30 +79,54 @@ class StateRegistry:
     notice: Notice
     _held: dict[Budget, int] = field(default_factory=dict)
     _users: set[tuple[Budget, str]] = field(default_factory=set)
+    _found: dict[tuple[Budget, str], float] = field(default_factory=dict)
     _reported: set[str] = field(default_factory=set)
 
-    async def claim(self, budget: Budget, user: str, state_id: str, place: str, *, is_file: bool) -> None:
+    async def claim(
+        self,
+        budget: Budget,
+        user: str,
+        state_id: str,
+        place: str,
+        is_on_record: IsOnRecord,
+        *,
+        is_file: bool,
+    ) -> None:
         """Register a state for a User ID before it is written with, or refuse that.
 
         From then on it is in use until :meth:`release` of every ``user`` in this process, or its end.
-        Raises AccountProblem while another state is in use for this User ID.
+        Raises AccountProblem while another state is in use for this User ID, and while the newest request
+        may count and is not on record in this state.
         """
         if budget.kind is not Kind.OKX:
             return
+        ours = RegisteredState(state_id, place, is_file, self.boot)
         with self._carrying_on():
-            async with self._entry(budget) as entry:
-                self._claim(entry, RegisteredState(state_id, place, is_file, self.boot))
-                self._users.add((budget, user))
+            while (behind := await self._claimed(budget, user, ours)) is not None:
+                # The state may be far away: the entry is not locked while it is asked.
+                at = behind.reserved_at
+                if at is None or not await is_on_record(behind.boot, at):
+                    raise _behind(budget, behind, ours, counts_for_s(behind, self.boot, self.clock.now()))
+                self._found[budget, state_id] = at
 
-    async def reserved(self, budget: Budget, state_id: str) -> None:
-        """Record that a request was just reserved in the registered state."""
+    async def _claimed(self, budget: Budget, user: str, ours: RegisteredState) -> RegisteredState | None:
+        """Register a state; returns the entry instead if its newest request may be unknown to the state."""
+        async with self._entry(budget) as entry:
+            behind = self._claim(entry, ours)
+            if behind is None:
+                self._users.add((budget, user))
+            return behind
+
+    async def reserved(self, budget: Budget, state_id: str, at: float) -> None:
+        """Record that a request was reserved in the registered state; ``at`` as it is on record."""
         if budget.kind is not Kind.OKX:
             return
+        self._found[budget, state_id] = at
         with self._carrying_on():
             async with self._entry(budget) as entry:
                 registered = entry.read()
                 if registered is not None and registered.id == state_id:
-                    entry.write(replace(registered, boot=self.boot, reserved_at=self.clock.now()))
+                    entry.write(replace(registered, boot=self.boot, reserved_at=at))
 
     async def hand_over(self, budget: Budget, before: str, state_id: str, place: str) -> None:
         """Register the database to which the rows of the state with the id ``before`` were copied.
@@ -105,7 +139,7 @@ class StateRegistry:
             async with self._entry(budget) as entry:
                 registered = entry.read()
                 if registered is not None and registered.id == before:
-                    entry.write(RegisteredState(state_id, place, False, self.boot))
+                    entry.write(replace(registered, id=state_id, place=place, is_file=False))
 
     def release(self, budget: Budget, user: str) -> None:
         """Stop using the registered state; harmless where it is not used."""
@@ -118,11 +152,13 @@ class StateRegistry:
         for budget, user in tuple(self._users):
             self.release(budget, user)
 
-    def _claim(self, entry: _Entry, ours: RegisteredState) -> None:
+    def _claim(self, entry: _Entry, ours: RegisteredState) -> RegisteredState | None:
         registered = entry.read()
         found = Registration.NEW if registered is None else self._decide(entry, ours, registered)
         if found is Registration.REFUSED and registered is not None:
             raise _in_use(entry.budget, registered, ours)
+        if found is Registration.BEHIND:
+            return registered
         if found is Registration.REPLACED and registered is not None:
             entry.forget_holders(registered)
             self._report(
@@ -130,10 +166,11 @@ class StateRegistry:
                 f" it is not in use, and {ours.place} takes its place"
             )
         self._hold(entry, ours)
-        if registered is not None and registered.id == ours.id:
+        if registered is not None:
             ours = replace(ours, boot=registered.boot, reserved_at=registered.reserved_at)
         if ours != registered:
             entry.write(ours)
+        return None
 
     def _decide(self, entry: _Entry, ours: RegisteredState, registered: RegisteredState) -> Registration:
         is_same = _is_same(ours, registered)
@@ -141,6 +178,7 @@ class StateRegistry:
             exists=not registered.is_file or os.path.lexists(registered.place),
             is_same=is_same,
             is_held=not is_same and entry.is_held(registered),
+            has_newest=self._found.get((entry.budget, ours.id)) == registered.reserved_at,
         )
         return register(ours, registered, seen, self.clock.now())
 
@@ -321,6 +359,23 @@ def _in_use(budget: Budget, registered: RegisteredState, ours: RegisteredState) 
         f"nothing is written with the state {ours.place}: {registered.place} is in use for {whose} on this"
         " machine, and two states do not know each other's requests"
     )
-    until = f"{IN_USE_S:.0f} s after its last request"
-    hint = f"use --state {registered.place}; or end what uses it and wait {until}"
+    hint = (
+        f"end the process that uses {registered.place} (it may wait at a question); or use --state"
+        f" {registered.place} if that is the right one"
+    )
     return AccountProblem("state-second", message, hint)
+
+
+def _behind(
+    budget: Budget, registered: RegisteredState, ours: RegisteredState, left_s: float
+) -> AccountProblem:
+    whose = f"User ID {budget.uid} ({budget.environment.value})"
+    message = (
+        f"nothing is written with the state {ours.place} yet: the newest request for {whose} on this"
+        f" machine was reserved in {registered.place}, is not on record in this state, and may still count"
+        " against the rate"
+    )
+    hint = f"wait {math.ceil(left_s)} s and try again; or use the state that has that request on record"
+    problem = AccountProblem("state-behind", message, hint)
+    problem.wait_s = left_s
+    return problem

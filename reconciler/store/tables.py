@@ -354,6 +354,11 @@ class Tables:
         """Return the families of which there is an attempt or a proof, in order."""
         return sorted(family for (family,) in await self._transaction.fetch(questions.on_record(budget)))
 
+    async def reserved_then(self, budget: Budget, boot: str, at: float) -> bool:
+        """Tell whether a request is on record that was reserved at this instant of a boot."""
+        [(number,)] = await self._transaction.fetch(questions.reserved_then(budget, boot, at))
+        return bool(number)
+
     async def prune(self, budget: Budget, keep: int) -> None:
         """Drop attempts that nothing depends on, except the newest ``keep`` of the budget."""
         key = budget_key(budget)

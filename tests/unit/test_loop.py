@@ -629,6 +629,25 @@ def test_another_state_in_use_on_this_machine_is_told_once_and_asked_about_again
     assert [time >= until for time, _, _ in here.exchange.sent] == [True]
 
 
+def test_a_state_without_the_newest_request_is_asked_about_again_once_that_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    until = 1017.0
+
+    async def register(_: KeptAccount, __: Budget) -> None:
+        if here.clock.now() < until:
+            problem = AccountProblem("state-behind", "a request is not on record", "wait")
+            problem.wait_s = until - here.clock.now()
+            raise problem
+
+    monkeypatch.setattr(KeptAccount, "_register", register)
+    here = world()
+    here.run(60.0)
+    [(_, told)] = here.failures()
+    assert told.reply.code == "state-behind"
+    assert [until <= time < until + 5.0 for time, _, _ in here.exchange.sent] == [True]
+
+
 def test_a_key_that_cannot_be_read_is_told_once_and_used_soon_after_it_can() -> None:
     here = world()
     here.clock.at(1010.0, lambda: setattr(here.exchange, "kept", None))

@@ -73,11 +73,22 @@ def reserve(store: KeptAccount) -> None:
     assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), Reserved)
 
 
-def refused(work: Callable[[], object]) -> AccountProblem:
+async def unknown(_boot: str, _at: float) -> bool:
+    """Tell of a state that has no request on record."""
+    return False
+
+
+def refused(work: Callable[[], object], code: str = "state-second") -> AccountProblem:
     with pytest.raises(AccountProblem) as problem:
         work()
-    assert (problem.value.code, problem.value.exit_status) == ("state-second", 8)
+    assert (problem.value.code, problem.value.exit_status) == (code, 8)
     return problem.value
+
+
+def stop(machine: Machine) -> None:
+    """End the processes that have a state open."""
+    for state in machine.states:
+        state.close_now()
 
 
 # ---- two states ---------------------------------------------------------------------------------
@@ -89,7 +100,8 @@ def test_a_second_state_is_refused_while_the_first_is_in_use_and_names_it(machin
     second = machine.account("second")
     problem = refused(lambda: identify(second))
     assert f"{machine.folder.parent}/first/state.db is in use for User ID {UID} (live)" in problem.message
-    assert f"use --state {machine.folder.parent}/first/state.db" in problem.hint
+    assert problem.hint.startswith(f"end the process that uses {machine.folder.parent}/first/state.db ")
+    assert f"or use --state {machine.folder.parent}/first/state.db" in problem.hint
     assert asyncio.run(second.snapshot()).uid is None, "nothing was written to it"
     identify(machine.account("first", account="another.name"))
     identify(machine.account("third"), uid="7")
@@ -103,8 +115,14 @@ def test_a_state_that_is_not_in_use_is_replaced_with_a_notice(machine: Machine) 
     reserve(first)
     asyncio.run(first.release_control())
     second = machine.account("second")
-    machine.clock.time += IN_USE_S - 0.001
-    refused(lambda: identify(second))
+    machine.clock.time += IN_USE_S - 4.5
+    problem = refused(lambda: identify(second), "state-behind")
+    assert f"was reserved in {machine.folder.parent}/first/state.db, is not on record" in problem.message
+    assert "wait 5 s" in problem.hint
+    assert problem.wait_s == pytest.approx(4.5)
+    assert machine.notices == []
+    machine.clock.time += 4.499
+    refused(lambda: identify(second), "state-behind")
     machine.clock.time += 0.002
     identify(second)
     [notice] = machine.notices
@@ -167,9 +185,64 @@ def test_a_moved_state_is_itself_and_a_copy_is_another(machine: Machine) -> None
     refused(lambda: identify(machine.account("copy")))
 
 
+@pytest.mark.parametrize("how", ["restored", "moved without its write-ahead log", "moved away"])
+def test_a_state_without_the_newest_request_waits_until_that_does_not_count_any_more(
+    machine: Machine, how: str
+) -> None:
+    home, first = machine.folder.parent, machine.account("first")
+    identify(first)
+    reserve(first)
+    machine.states[-1]._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    backup = (home / "first" / "state.db").read_bytes()
+    machine.clock.time += IN_USE_S
+    reserve(first)
+    if how == "restored":
+        stop(machine)
+        (home / "first" / "state.db").unlink()
+        (home / "first" / "state.db").write_bytes(backup)
+        (home / "first" / "state.db").chmod(0o600)
+        name = "first"
+    elif how == "moved away":
+        stop(machine)
+        (home / "first").rename(home / "aside")
+        name = "second"
+    else:
+        (home / "killed").mkdir(mode=0o700)
+        (home / "killed" / "state.db").write_bytes((home / "first" / "state.db").read_bytes())
+        (home / "killed" / "state.db").chmod(0o600)
+        stop(machine)
+        (home / "first" / "state.db").unlink()
+        name = "killed"
+    used = machine.account(name)
+    problem = refused(lambda: identify(used), "state-behind")
+    assert problem.wait_s == pytest.approx(IN_USE_S)
+    machine.clock.time += IN_USE_S
+    identify(used)
+    reserve(used)
+    reserve(used)
+
+
+def test_a_copy_with_the_newest_request_takes_the_place_at_once_and_the_original_has_to_wait_then(
+    machine: Machine,
+) -> None:
+    home, first = machine.folder.parent, machine.account("first")
+    identify(first)
+    reserve(first)
+    stop(machine)
+    (home / "copy").mkdir(mode=0o700)
+    (home / "copy" / "state.db").write_bytes((home / "first" / "state.db").read_bytes())
+    (home / "copy" / "state.db").chmod(0o600)
+    copy = machine.account("copy")
+    machine.clock.time += 1
+    identify(copy)
+    reserve(copy)
+    stop(machine)
+    refused(lambda: identify(machine.account("first")), "state-behind")
+
+
 def test_another_name_of_the_same_file_is_the_same_state(machine: Machine, tmp_path: Path) -> None:
     async def claim(registry: StateRegistry, path: Path) -> None:
-        await registry.claim(BUDGET, "main", "a" * 32, str(path), is_file=True)
+        await registry.claim(BUDGET, "main", "a" * 32, str(path), unknown, is_file=True)
 
     (tmp_path / "state.db").touch()
     (tmp_path / "link.db").hardlink_to(tmp_path / "state.db")
@@ -191,7 +264,7 @@ def test_another_name_of_the_same_file_is_the_same_state(machine: Machine, tmp_p
 def test_a_database_is_known_by_its_id_whatever_its_address(machine: Machine) -> None:
     async def claim(state_id: str, place: str, *, is_file: bool = False) -> StateRegistry:
         registry = machine.registry()
-        await registry.claim(BUDGET, "main", state_id, place, is_file=is_file)
+        await registry.claim(BUDGET, "main", state_id, place, unknown, is_file=is_file)
         return registry
 
     first = asyncio.run(claim("a" * 32, "postgresql://db/mmp"))
@@ -218,17 +291,17 @@ def test_the_copy_of_a_state_takes_the_place_of_the_one_that_is_registered(
     assert machine.entry["place"] == f"{machine.folder.parent}/first/state.db", "another one is registered"
     before = str(machine.entry["id"])
     asyncio.run(registry.hand_over(budget, before, "b" * 32, "postgresql://db/mmp"))
-    asyncio.run(registry.claim(budget, "main", "b" * 32, "postgresql://db/mmp", is_file=False))
+    asyncio.run(registry.claim(budget, "main", "b" * 32, "postgresql://db/mmp", unknown, is_file=False))
     refused(lambda: identify(store))
 
 
 def test_a_reservation_says_nothing_about_the_state_that_took_its_place(machine: Machine) -> None:
     registry = machine.registry()
-    asyncio.run(registry.reserved(BUDGET, "a" * 32))
-    asyncio.run(registry.claim(BUDGET, "main", "b" * 32, "postgresql://db/mmp", is_file=False))
-    asyncio.run(registry.reserved(BUDGET, "a" * 32))
+    asyncio.run(registry.reserved(BUDGET, "a" * 32, 1.0))
+    asyncio.run(registry.claim(BUDGET, "main", "b" * 32, "postgresql://db/mmp", unknown, is_file=False))
+    asyncio.run(registry.reserved(BUDGET, "a" * 32, 1.0))
     assert machine.entry["reserved_at"] is None
-    asyncio.run(registry.reserved(Budget(Kind.SIMULATOR, Environment.LIVE, UID), "b" * 32))
+    asyncio.run(registry.reserved(Budget(Kind.SIMULATOR, Environment.LIVE, UID), "b" * 32, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -330,8 +403,8 @@ def test_a_registry_that_cannot_be_used_is_reported_once_and_stops_nothing(
     UNTRUSTED[name](machine.folder)
     registry = machine.registry()
     for _ in range(2):
-        asyncio.run(registry.claim(BUDGET, "main", "a" * 32, "/x", is_file=True))
-        asyncio.run(registry.reserved(BUDGET, "a" * 32))
+        asyncio.run(registry.claim(BUDGET, "main", "a" * 32, "/x", unknown, is_file=True))
+        asyncio.run(registry.reserved(BUDGET, "a" * 32, 1.0))
         asyncio.run(registry.hand_over(BUDGET, "a" * 32, "b" * 32, "postgresql://db/mmp"))
         registry.release(BUDGET, "main")
     [notice] = machine.notices
@@ -385,11 +458,17 @@ from reconciler.errors import AccountProblem
 from reconciler.store.registry import StateRegistry
 
 folder, state, place = sys.argv[1:]
+async def unknown(_boot, _at):
+    return False
+
+
 registry = StateRegistry(folder, SystemClock(), "boot-1", lambda text: print(text, file=sys.stderr))
 sys.stdin.readline()
 try:
     asyncio.run(
-        registry.claim(Budget(Kind.OKX, Environment.LIVE, "1"), "main", state, place, is_file=True)
+        registry.claim(
+            Budget(Kind.OKX, Environment.LIVE, "1"), "main", state, place, unknown, is_file=True
+        )
     )
 except AccountProblem as problem:
     print(problem.code, flush=True)

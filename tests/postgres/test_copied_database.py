@@ -1,0 +1,47 @@
+"""A database that was copied on its server has the same id; what counts is who has the newest request."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.model import Environment, Kind
+from reconciler.core.verdict import AttemptStatus
+from reconciler.errors import AccountProblem
+from reconciler.ports import Reserved
+from reconciler.store.postgres.state import open_state
+from reconciler.store.registry import StateRegistry
+from tests.contract.stores import HOST, UID, ScriptedClock, signed
+from tests.support.postgres import shared
+
+
+async def _use(url: str, folder: Path, clock: ScriptedClock) -> None:
+    """Reserve a request as a new process does that has this database as its state."""
+    registry = StateRegistry(str(folder), clock, "boot-1", print)
+    state = await open_state(url, clock=clock, boot="boot-1", lock_timeout_s=0.0, registry=registry)
+    try:
+        store = state.account("main", Environment.LIVE, Kind.OKX)
+        await store.identify(UID, HOST)
+        slot = await store.reserve(signed(), assume_idle=True)
+        assert isinstance(slot, Reserved)
+        await store.settle(
+            slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+        )
+    finally:
+        await state.close()
+
+
+def test_a_copied_database_and_its_original_never_send_beside_each_other(tmp_path: Path) -> None:
+    clock, folder = ScriptedClock(), tmp_path / "run"
+    with shared().database() as original:
+        asyncio.run(_use(shared().url(original), folder, clock))
+        with shared().database(original) as copied:
+            clock.time += 20
+            asyncio.run(_use(shared().url(copied), folder, clock))
+            clock.time += 20
+            with pytest.raises(AccountProblem) as behind:
+                asyncio.run(_use(shared().url(original), folder, clock))
+            assert behind.value.code == "state-behind"
+            asyncio.run(_use(shared().url(copied), folder, clock))
