@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from reconciler.core.ability import Experience, Reading, ability, gave_up, learned
+from reconciler.core.ability import Experience, Reading, Trial, ability, gave_up, learned, to_try
 from reconciler.core.events import Observe, StateAwaited
 from reconciler.core.sharing import (
     BEAT_S,
     LEASE_TTL_S,
+    Ability,
     AccountKey,
     Claimed,
     Moves,
@@ -25,7 +26,7 @@ from reconciler.core.sharing import (
     ReplicaId,
     Roster,
     Shares,
-    could_show,
+    awaited,
     good_until,
     may_take_left,
     moves,
@@ -69,6 +70,14 @@ class Accounts(Protocol):
 
     def read_soon(self) -> None:
         """Read an account live now: another replica waits for a sign that this one can."""
+        ...
+
+    def trials(self) -> Mapping[AccountKey, Trial]:
+        """Return how reading accounts on trial went that did not run here then."""
+        ...
+
+    def try_reading(self, account: AccountKey) -> None:
+        """Read an account live that does not run here, to see whether it could; one at a time."""
         ...
 
     def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
@@ -163,8 +172,9 @@ class Member:
         self._hold_back(begun_at)
         believed = self.believed()
         keeps, readings = self._wanted(begun_at), self.accounts.readings()
-        self._experience = learned(self._experience, readings, begun_at)
-        able = ability(self._experience, readings, keeps, begun_at)
+        trials = self.accounts.trials()
+        self._experience = learned(self._experience, readings, trials, begun_at)
+        able = ability(self._experience, readings, trials, keeps, begun_at)
         roster = await self.sharing.beat(keeps, self.accounts.claims_made(), able)
         self.good_until = good_until(begun_at)
         if believed and not roster.was_alive:
@@ -178,8 +188,7 @@ class Member:
         decided = moves(shares)
         await self._give_up(decided, mine, readings, begun_at)
         self._look_for_free(shares, begun_at)
-        if could_show(shares):
-            self.accounts.read_soon()
+        self._show(shares, able, readings, begun_at)
         if begun_at >= self._take_from:
             await self._take(decided, begun_at)
         return self._next_round(begun_at)
@@ -210,7 +219,7 @@ class Member:
     ) -> None:
         """Let go of what another is to have, and give it back once that is done; keep the rest."""
         leaving = decided.release if begun_at >= self._give_from else ()
-        unable = ability(self._experience, readings, (), begun_at).unable
+        unable = ability(self._experience, readings, {}, (), begun_at).unable
         ending = sorted(self._owned.intersection(leaving))
         for account in ending:
             self._owned.discard(account)
@@ -224,6 +233,17 @@ class Member:
         given = [account for account in idle if account in decided.release]
         if given:
             await self.sharing.release(given)
+
+    def _show(
+        self, shares: Shares, able: Ability, readings: Mapping[AccountKey, Reading], begun_at: float
+    ) -> None:
+        """Read where that may show that this replica can serve what it does not own."""
+        waiting = awaited(shares)
+        if waiting:
+            self.accounts.read_soon()
+        account = to_try(able, readings, self.accounts.trials(), waiting, begun_at)
+        if account is not None and self.accounts.ended(account):
+            self.accounts.try_reading(account)
 
     def _look_for_free(self, shares: Shares, begun_at: float) -> None:
         free = shares.keeps[self.me.id] - shares.owners.keys()

@@ -28,6 +28,7 @@ from reconciler.core.policy import PolicyInForce
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.sharing import AccountKey, account_key
 from reconciler.core.target import DriftPolicy
+from reconciler.core.verdict import Reply
 from reconciler.desired.attention import Trust
 from reconciler.desired.route import Route, route, together
 from reconciler.desired.watch import WatchedFile, WatchedPolicy
@@ -132,6 +133,14 @@ class Keeper:
     def held(self) -> bool:
         """Whether another account has a family this one wants."""
         return self.owner in self._claims.held
+
+    async def read_on_trial(self) -> Reply | None:
+        """Read the account live once, without its loop; returns what is wrong, None if nothing is.
+
+        Raises AccountProblem if the key cannot be used.
+        """
+        read = await self._client().read_live()
+        return read if isinstance(read, Reply) else None
 
     def let_go(self) -> None:
         """Ask to stop keeping the account; what is in flight is settled."""

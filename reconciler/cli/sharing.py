@@ -17,7 +17,7 @@ from reconciler.cli.claims import Claims, Owner, Recorded
 from reconciler.cli.keeping import Keeper
 from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
-from reconciler.core.ability import Reading, reading_of
+from reconciler.core.ability import REFUSED, Reading, Trial, reading_of
 from reconciler.core.events import Observe
 from reconciler.core.model import Environment, Kind
 from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster, account_key, account_of
@@ -71,6 +71,8 @@ class SharedAccounts:
     _clock: SystemClock = field(init=False)
     _sent: dict[Owner, Claimed] = field(default_factory=dict)
     _met: dict[ReplicaId, Replica] = field(default_factory=dict)
+    _trials: dict[AccountKey, Trial] = field(default_factory=dict)
+    _trying: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self._clock = self.stop.new_clock()
@@ -91,6 +93,8 @@ class SharedAccounts:
 
     async def leave(self) -> None:
         """Be gone, so that others need not wait for the silence to end; bounded, and never fails."""
+        if self._trying is not None:
+            self._trying.cancel()
         with suppress(MmpError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self.sharing.leave()
@@ -116,6 +120,28 @@ class SharedAccounts:
         readings = self.readings()
         able = sorted(key for key, one in readings.items() if one.failing_since is None and not one.refused)
         self.hands.hurry(*(self.hands.keepers[key] for key in able[:1]))
+
+    def trials(self) -> Mapping[AccountKey, Trial]:
+        """Return how reading accounts on trial went that did not run here then."""
+        return dict(self._trials)
+
+    def try_reading(self, account: AccountKey) -> None:
+        """Read an account live that does not run here; one at a time."""
+        if self._trying is None or self._trying.done():
+            self._trying = asyncio.create_task(self._try_reading(account))
+
+    async def _try_reading(self, account: AccountKey) -> None:
+        begun_at = self._clock.now()
+        try:
+            wrong = await self.hands.keepers[account].read_on_trial()
+        except MmpError:
+            self._trials[account] = Trial(self._clock.now(), succeeded=False, refused=True)
+            return
+        if wrong is None:
+            self._trials[account] = Trial(begun_at, succeeded=True)
+        else:
+            refused = wrong.reply_class in REFUSED
+            self._trials[account] = Trial(self._clock.now(), succeeded=False, refused=refused)
 
     def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
         """Keep an account from now on."""

@@ -2,18 +2,19 @@
 
 A replica that is cut off from the exchange would otherwise run its accounts for ever beside a healthy one.
 What it cannot serve it reports with its heartbeat; ``sharing`` decides who should have it then. An account
-that is not run here cannot be known to be readable: it counts as readable until the contrary was seen, and
-after that again once a growing time is over. So an account that moved because of this comes back late, and
-later each time. A replica whose newest reads all failed takes nothing, and then one account to try.
+that is not run here cannot be known to be readable: it counts as readable until the contrary was seen. An
+account that was given up rests after that: it is taken again once a growing time is over and a trial read
+showed that it can be read, or earlier if its owner cannot read it. So an account that moved because of this
+comes back late, and later each time. A replica whose newest reads all failed takes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.core.sharing import Ability, AccountKey
+from reconciler.core.sharing import BEAT_S, Ability, AccountKey
 from reconciler.core.verdict import ReplyClass
 from reconciler.core.vitals import Vitals
 
@@ -30,6 +31,12 @@ replica, and the others notice its return when their own back-off ends."""
 CALM_S = 3600.0
 """After so long without being given up again the first wait is the shortest once more. Longer than the
 longest waits of two replicas, so that no account goes to and fro between them for ever."""
+
+TRY_EVERY_S = 30.0
+"""How often an account that rests is read here on trial."""
+
+TRY_SOON_S = 10.0
+"""The same while its owner cannot read it."""
 
 REFUSED = frozenset({ReplyClass.ACCOUNT, ReplyClass.ENVIRONMENT})
 """Replies about the key or from where it is used, which may be others at another replica."""
@@ -52,11 +59,24 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """When an account that does not run here was last read on trial, and how that went."""
+
+    at: float
+    succeeded: bool
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GivenUp:
-    """When something was last given up, and how often in a row."""
+    """When something was last given up, and how often in a row.
+
+    ``alone``: other accounts could be read, so that only a read of this one shows that it can be served.
+    """
 
     at: float
     times: int = 1
+    alone: bool = True
 
     @property
     def until(self) -> float:
@@ -92,29 +112,37 @@ def reading_of(vitals: Vitals) -> Reading:
     return Reading(None if outage is None else outage.since, vitals.read_at, refused)
 
 
-def learned(experience: Experience, readings: Mapping[AccountKey, Reading], now: float) -> Experience:
-    """Return the experience once the newest reads of the accounts that run are known."""
-    reads = (experience.read_at, *(reading.read_at for reading in readings.values()))
+def learned(
+    experience: Experience,
+    readings: Mapping[AccountKey, Reading],
+    trials: Mapping[AccountKey, Trial],
+    now: float,
+) -> Experience:
+    """Return the experience once the newest reads of the accounts are known, those on trial too."""
+    tried = [trial.at for trial in trials.values() if trial.succeeded]
+    reads = (experience.read_at, *(reading.read_at for reading in readings.values()), *tried)
     newest = replace(experience, read_at=max((at for at in reads if at is not None), default=None))
-    return replace(newest, failed_at=now) if _reads_fail(newest, readings) else newest
+    if _reads_fail(newest, readings):
+        return replace(newest, failed_at=now)
+    failed = [trial.at for trial in trials.values() if not trial.succeeded and not trial.refused]
+    if readings or not failed or (newest.read_at is not None and newest.read_at >= max(failed)):
+        return newest
+    return replace(newest, failed_at=min(now, max(failed) + TRY_EVERY_S))
 
 
 def ability(
     experience: Experience,
     readings: Mapping[AccountKey, Reading],
+    trials: Mapping[AccountKey, Trial],
     keeps: Collection[AccountKey],
     now: float,
 ) -> Ability:
     """Return what to report: ``readings`` of the accounts that run here, of all that ``keeps`` names."""
-    unable: dict[AccountKey, float | None] = {}
-    for account, reading in readings.items():
-        if reading.refused:
-            unable[account] = None
-        elif reading.failing_since is not None and now >= reading.failing_since + UNREAD_S:
-            unable[account] = now - reading.failing_since
-    unable |= dict.fromkeys(_not_to_take(experience, readings, keeps, now))
+    unable = _cannot_serve(readings, now)
+    if experience.failed_at is not None and now < experience.failed_at + RECOVERING_S:
+        unable |= dict.fromkeys(account for account in keeps if account not in readings)
     age = None if experience.read_at is None else max(0.0, now - experience.read_at)
-    return Ability(unable, age)
+    return Ability(unable, age, _resting(experience, readings, trials, keeps, now))
 
 
 def gave_up(
@@ -125,37 +153,91 @@ def gave_up(
 ) -> Experience:
     """Return the experience once accounts that cannot be served were given up."""
     given = {account: _again(experience.accounts.get(account), now) for account in accounts}
-    recent = {account: one for account, one in experience.accounts.items() if one.counts(now)}
-    exchange = experience.exchange
-    if accounts and _reads_fail(experience, readings):
-        exchange = _again(exchange, now)
-    return replace(experience, accounts={**recent, **given}, exchange=exchange)
+    learnt = replace(experience, accounts={**experience.accounts, **given})
+    if not accounts or not _all_fail(readings):
+        return learnt
+    read_at, exchange = experience.read_at, experience.exchange
+    # What was given up since the newest read, and is not refused, was given up for the same reason.
+    refused = {account for account, one in readings.items() if one.refused}
+    together = {
+        account: replace(one, alone=False)
+        for account, one in learnt.accounts.items()
+        if account not in refused and (read_at is None or one.at > read_at)
+    }
+    goes_on = exchange is not None and exchange.counts(now) and (read_at is None or read_at <= exchange.at)
+    again = replace(exchange, at=now) if exchange is not None and goes_on else _again(exchange, now)
+    return replace(learnt, accounts={**learnt.accounts, **together}, exchange=again)
 
 
-def _not_to_take(
+def to_try(
+    ability: Ability,
+    readings: Mapping[AccountKey, Reading],
+    trials: Mapping[AccountKey, Trial],
+    awaited: Collection[AccountKey],
+    now: float,
+) -> AccountKey | None:
+    """Return the account to read on trial now; ``awaited``: those whose owner cannot read them."""
+
+    def tried_at(account: AccountKey) -> float:
+        return trials[account].at if account in trials else float("-inf")
+
+    resting = ability.resting
+    urgent = {account for account in awaited if account in resting or not readings}
+    wanted = urgent | resting.keys()
+    newest = max(map(tried_at, wanted), default=float("-inf"))
+    waits = {account: TRY_SOON_S if account in urgent else TRY_EVERY_S for account in wanted}
+    due = [account for account in wanted if now >= tried_at(account) + waits[account]]
+    if not due or now < newest + BEAT_S:
+        return None
+    return min(due, key=lambda account: (account not in urgent, tried_at(account), account))
+
+
+def _cannot_serve(readings: Mapping[AccountKey, Reading], now: float) -> dict[AccountKey, float | None]:
+    """Return the accounts that run here and cannot be served, as in ``Ability.unable``."""
+    unable: dict[AccountKey, float | None] = {}
+    for account, reading in readings.items():
+        if reading.refused:
+            unable[account] = None
+        elif reading.failing_since is not None and now >= reading.failing_since + UNREAD_S:
+            unable[account] = now - reading.failing_since
+    return unable
+
+
+def _resting(
     experience: Experience,
     readings: Mapping[AccountKey, Reading],
+    trials: Mapping[AccountKey, Trial],
     keeps: Collection[AccountKey],
     now: float,
-) -> Iterator[AccountKey]:
-    """Return the accounts that do not run here and are not to either."""
-    given, exchange = experience.accounts, experience.exchange
-    others = sorted(account for account in keeps if account not in readings)
-    waiting = [account for account in others if account in given and now < given[account].until]
-    yield from waiting
-    failed = experience.failed_at is not None and now < experience.failed_at + RECOVERING_S
-    if failed or (exchange is not None and now < exchange.until):
-        yield from others
-    elif exchange is not None and (experience.read_at is None or experience.read_at <= exchange.at):
-        # Nothing was read since: one account is tried, the others wait for what comes of it.
-        trying = any(not reading.refused for reading in readings.values())
-        yield from [account for account in others if account not in waiting][0 if trying else 1 :]
+) -> dict[AccountKey, float | None]:
+    """Return the accounts that rest, as in ``Ability.resting``."""
+    resting: dict[AccountKey, float | None] = {}
+    for account in sorted(account for account in keeps if account not in readings):
+        given, trial = experience.accounts.get(account), trials.get(account)
+        reads = [trial.at] if trial is not None and trial.succeeded else []
+        if experience.read_at is not None and (given is None or not given.alone):
+            reads.append(experience.read_at)
+        since = [one for one in (given, experience.exchange) if one is not None]
+        if not since:
+            continue
+        read_at = max((at for at in reads if at > max(one.at for one in since)), default=None)
+        if read_at is None:
+            resting[account] = None
+        elif now < max(one.until for one in since):
+            resting[account] = max(0.0, now - read_at)
+    return resting
 
 
 def _reads_fail(experience: Experience, readings: Mapping[AccountKey, Reading]) -> bool:
     """Tell whether no account could be read since the newest of the failures began."""
     failing = [one.failing_since for one in readings.values() if one.failing_since is not None]
     return bool(failing) and (experience.read_at is None or experience.read_at < max(failing))
+
+
+def _all_fail(readings: Mapping[AccountKey, Reading]) -> bool:
+    """Tell whether the reads of every account that runs here fail, but for those whose key is refused."""
+    failing = [one.failing_since is not None for one in readings.values() if not one.refused]
+    return bool(failing) and all(failing)
 
 
 def _again(before: GivenUp | None, now: float) -> GivenUp:

@@ -59,11 +59,13 @@ class Ability:
 
     ``unable``: the accounts that it cannot serve, with the seconds since the first failed read, or None
     where that says nothing: the key is refused there, or the account does not run there. ``read_age_s``:
-    since its newest live read of any account; None where there was none.
+    since its newest live read of any account; None where there was none. ``resting``: the accounts that it
+    gave up and does not take for a while, with the seconds since a read showed that it could serve them.
     """
 
     unable: Mapping[AccountKey, float | None] = field(default_factory=dict)
     read_age_s: float | None = None
+    resting: Mapping[AccountKey, float | None] = field(default_factory=dict)
 
 
 ABLE = Ability()
@@ -134,9 +136,9 @@ def moves(shares: Shares) -> Moves:
 def even(shares: Shares) -> dict[AccountKey, ReplicaId]:
     """Return who should own what: owners stay, the free go to who has least, then the fewest move.
 
-    Only a replica that has an account's settings can own it, and of those only one that can serve it; where
-    none can, the account stays where it is. Afterwards no account could go to a replica that has at least
-    two fewer.
+    Only a replica that has an account's settings can own it, and of those only one that can serve it. If
+    there is none, one where it rests that has read since can have it; else the account stays where it is.
+    Afterwards no account could go to a replica that has at least two fewer.
     """
     keepers = {
         account: sorted(replica for replica, kept in shares.keeps.items() if account in kept)
@@ -144,6 +146,7 @@ def even(shares: Shares) -> dict[AccountKey, ReplicaId]:
     }
     able = {
         account: [replica for replica in replicas if _may_have(shares, replica, account)]
+        or [replica for replica in replicas if _may_have_again(shares, replica, account)]
         for account, replicas in keepers.items()
     }
     stuck = [account for account, replicas in able.items() if not replicas]
@@ -163,37 +166,59 @@ def may_take_left(shares: Shares, account: AccountKey) -> bool:
     """Tell whether this replica may take an account that was free for so long that it is anybody's."""
     others = [replica for replica, kept in shares.keeps.items() if account in kept]
     unable = [replica for replica in others if account in shares.ability(replica).unable]
-    return shares.me not in unable or unable == others
+    resting = [replica for replica in others if account in shares.ability(replica).resting]
+    worse = [replica for replica in others if replica in unable or replica in resting]
+    return shares.me not in worse or (worse == others and (shares.me not in unable or unable == others))
 
 
-def could_show(shares: Shares) -> bool:
-    """Tell whether an account waits for a sign that this replica can read, which a read now would give."""
-    mine = [account for account, owner in shares.owners.items() if owner == shares.me]
+def awaited(shares: Shares) -> tuple[AccountKey, ...]:
+    """Return the accounts that wait for a sign that this replica can read, which a read now would give."""
     ability = shares.ability(shares.me)
-    waiting = (
+    return tuple(
         account
-        for account, owner in shares.owners.items()
-        if owner != shares.me and account in shares.keeps[shares.me] and account not in ability.unable
+        for account, owner in sorted(shares.owners.items())
+        if owner != shares.me and account in shares.keeps[shares.me]
         if shares.ability(owner).unable.get(account) is not None
+        if not _has_read_since(shares, shares.me, account, ability.resting.get(account, ability.read_age_s))
     )
-    return bool(mine) and any(not _may_have(shares, shares.me, account) for account in waiting)
 
 
 def _may_have(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
     """Tell whether a replica can serve an account, as far as it is known.
 
-    Where the owner's reads fail, it may be the exchange: then another one that reads accounts has to have
-    read one since. What one that reads none could do is not known: it may try.
+    Where the owner's reads fail, it may be the exchange: then another one has to have read since.
     """
-    ability, owner = shares.ability(replica), shares.owners.get(account)
+    ability = shares.ability(replica)
     if account in ability.unable:
         return False
-    failing_s = None if owner in (None, replica) else shares.ability(owner or "").unable.get(account)
-    owned = (name for name, each in shares.owners.items() if each == replica)
-    if failing_s is None or all(name in ability.unable for name in owned):
+    if shares.owners.get(account) == replica:
         return True
+    return account not in ability.resting and _has_read_since(shares, replica, account, ability.read_age_s)
+
+
+def _may_have_again(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
+    """Tell whether an account that rests at a replica may be served by it earlier: no other one can.
+
+    That takes a read since the owner's began to fail. A refused key is no reason: a read says too little.
+    """
+    ability, owner = shares.ability(replica), shares.owners.get(account)
+    if account in ability.unable or account not in ability.resting:
+        return False
+    if owner is None:
+        return True
+    if shares.ability(owner).unable.get(account) is None:
+        return False
+    return _has_read_since(shares, replica, account, ability.resting[account])
+
+
+def _has_read_since(
+    shares: Shares, replica: ReplicaId, account: AccountKey, read_age_s: float | None
+) -> bool:
+    """Tell whether a replica has read since the reads of an account's owner fail; True if they do not."""
+    owner = shares.owners.get(account)
+    failing_s = None if owner in (None, replica) else shares.ability(owner or "").unable.get(account)
     # The two reports may be up to a lease time apart.
-    return ability.read_age_s is not None and ability.read_age_s + LEASE_TTL_S <= failing_s
+    return failing_s is None or (read_age_s is not None and read_age_s + LEASE_TTL_S <= failing_s)
 
 
 def _owner_among(shares: Shares, account: AccountKey, replicas: list[ReplicaId]) -> list[ReplicaId]:

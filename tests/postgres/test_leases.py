@@ -176,7 +176,9 @@ def test_who_says_that_it_lives_learns_whether_it_was_believed_alive() -> None:
 def test_what_a_replica_cannot_serve_is_seen_by_all() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        reported = Ability({"a.live.okx": 21.5, "b.live.okx": None}, read_age_s=3.25)
+        reported = Ability(
+            {"a.live.okx": 21.5, "b.live.okx": None}, 3.25, {"c.live.okx": 1.5, "d.live.okx": None}
+        )
         await one.beat(ABC, NOTHING, reported)
         assert (await two.beat(ABC, NOTHING)).abilities == {"1": reported, "2": Ability()}
         await one.beat(ABC, NOTHING)

@@ -272,6 +272,18 @@ def test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_the_healt
         assert six.most_in_ten_seconds() <= 2
 
 
+def test_one_that_gave_everything_up_has_it_again_when_the_other_one_is_cut_off(six: Fleet) -> None:
+    port = int(six.exchange.url.rsplit(":", 1)[1])
+    with relay(port) as way, relay(port) as other_way:
+        one = with_env(six, {"MMP_BASE_URL": f"http://127.0.0.1:{way.port}"})
+        two = with_env(six, {"MMP_BASE_URL": f"http://127.0.0.1:{other_way.port}"})
+        eventually(lambda: shared_evenly(one, two), 30.0, "both to have their share")
+        way.cut = True
+        eventually(lambda: owned(two) == six.accounts, MOVED_S, "the healthy one to have everything")
+        way.cut, other_way.cut = False, True
+        eventually(lambda: owned(one) == six.accounts, 120.0, "the first to have everything again")
+
+
 def test_while_the_exchange_is_away_for_all_nothing_moves(six: Fleet) -> None:
     one, two = pair(six)
     before = owned(one), owned(two)

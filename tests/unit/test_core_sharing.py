@@ -17,7 +17,7 @@ from reconciler.core.sharing import (
     Shares,
     account_key,
     account_of,
-    could_show,
+    awaited,
     even,
     good_until,
     may_take_left,
@@ -166,6 +166,7 @@ SEEN = (
     Ability({}, read_age_s=25.0 - LEASE_TTL_S),
     Ability({}, read_age_s=26.0 - LEASE_TTL_S),
     Ability({"x": None, "y": None}, read_age_s=1.0),
+    Ability({}, 25.0 - LEASE_TTL_S, resting={"x": 25.0 - LEASE_TTL_S, "y": None}),
 )
 
 
@@ -174,13 +175,23 @@ def can_serve(shares: Shares, replica: str, account: str) -> bool:
     mine, owner = shares.ability(replica), shares.owners.get(account)
     if account in mine.unable:
         return False
-    if owner is None or owner == replica:
+    if owner == replica:
         return True
+    if account in mine.resting or owner is None:
+        return account not in mine.resting
     since = shares.ability(owner).unable.get(account, None)
-    reads = any(shares.owners.get(one) == replica and one not in mine.unable for one in "xyz")
-    if since is None or not reads:
+    return since is None or (mine.read_age_s is not None and since - mine.read_age_s >= LEASE_TTL_S)
+
+
+def can_serve_again(shares: Shares, replica: str, account: str) -> bool:
+    """Say in other words when what rests is no longer kept from a replica."""
+    mine, owner = shares.ability(replica), shares.owners.get(account)
+    if account not in mine.resting or account in mine.unable:
+        return False
+    if owner is None:
         return True
-    return mine.read_age_s is not None and since - mine.read_age_s >= LEASE_TTL_S
+    age, since = mine.resting[account], shares.ability(owner).unable.get(account)
+    return age is not None and since is not None and since - age >= LEASE_TTL_S
 
 
 @pytest.mark.unmeasured
@@ -196,6 +207,7 @@ def test_in_every_small_world_an_account_goes_to_who_can_serve_it_or_stays(
         assert set(target) == set("xyz")
         for account, owner in target.items():
             able = [replica for replica in "abc" if can_serve(shares, replica, account)]
+            able = able or [replica for replica in "abc" if can_serve_again(shares, replica, account)]
             if not able:
                 assert owner == owners.get(account, owner), "where nobody can, it stays"
             else:
@@ -213,7 +225,12 @@ def test_in_every_small_world_an_account_goes_to_who_can_serve_it_or_stays(
         (Ability({}, 17.0), Ability({"x": 25.0}), "b", "b"),
         (Ability({}, 17.1), Ability({"x": 25.0}), "b", "a"),
         (Ability(), Ability({"x": 25.0}), "b", "a"),
-        (Ability(), Ability({"x": 25.0}), None, "b"),
+        (Ability(), Ability({"x": 25.0}), None, "a"),
+        (Ability({}, 17.0, {"x": 17.0}), Ability({"x": 25.0}), "b", "b"),
+        (Ability({}, 17.0, {"x": 17.1}), Ability({"x": 25.0}), "b", "a"),
+        (Ability({}, 17.0, {"x": None}), Ability({"x": 25.0}), "b", "a"),
+        (Ability({}, 17.0, {"x": 17.0}), Ability({"x": None}), "b", "a"),
+        (Ability({"x": None}, 17.0, {"x": 17.0}), Ability({"x": 25.0}), "b", "a"),
         (Ability(), Ability({"x": None}), "b", "b"),
         (Ability({"x": None}), Ability({"x": None}), "b", "a"),
     ],
@@ -237,6 +254,12 @@ def test_who_reports_that_it_cannot_leaves_what_is_free_to_others() -> None:
     assert (may_take_left(one, "x"), may_take_left(one, "y")) == (False, True)
     both = Shares("a", keeps, {}, {"a": Ability({"x": None}), "b": Ability({"x": None})})
     assert may_take_left(both, "x"), "none can: then any"
+    rests = Shares("a", keeps, {}, {"a": Ability(resting={"x": 1.0})})
+    assert not may_take_left(rests, "x")
+    abilities = {"a": Ability({"x": None}), "b": Ability(resting={"x": None})}
+    assert not may_take_left(Shares("a", keeps, {}, abilities), "x"), "it may be able to"
+    assert may_take_left(Shares("b", keeps, {}, abilities), "x")
+    assert even(Shares("a", keeps, {}, abilities))["x"] == "b"
 
 
 def test_a_read_is_worth_making_where_another_one_waits_for_a_sign() -> None:
@@ -244,13 +267,14 @@ def test_a_read_is_worth_making_where_another_one_waits_for_a_sign() -> None:
     failing = Ability({"x": 25.0}, 60.0)
 
     def asked(mine: Ability, theirs: Ability = failing, owned: dict[str, str] = owners) -> bool:
-        return could_show(Shares("b", keeps, owned, {"a": theirs, "b": mine}))
+        return awaited(Shares("b", keeps, owned, {"a": theirs, "b": mine})) == ("x",)
 
     assert asked(Ability({}, 30.0))
     assert not asked(Ability({}, 3.0)), "it has shown that it can"
     assert not asked(Ability({}, 30.0), Ability({"x": None}, 60.0)), "no sign is asked for"
-    assert not asked(Ability({"x": None}, 30.0)), "it cannot serve that one"
-    assert not asked(Ability({}, 30.0), failing, {"x": "a"}), "it has nothing to read"
+    assert asked(Ability({}, 3.0, {"x": None})), "that was no read of what rests"
+    assert not asked(Ability({}, 30.0, {"x": 3.0}))
+    assert asked(Ability(), failing, {"x": "a"}), "it has nothing to read but this"
 
 
 def test_a_lease_is_good_for_its_time_to_live_from_the_beginning_of_the_beat() -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from reconciler.core import ability as core_ability
 from reconciler.core import sharing
-from reconciler.core.ability import TRY_AGAIN_S, UNREAD_S, Reading
+from reconciler.core.ability import RECOVERING_S, TRY_AGAIN_S, TRY_EVERY_S, UNREAD_S, Reading, Trial
 from reconciler.core.events import Event, StateAwaited
 from reconciler.core.sharing import (
     ABLE,
@@ -59,6 +59,10 @@ RETRY_READ_S = 5.0
 SERVED_S = UNREAD_S + 20.0
 """The promise: how long after its first failed read an account may stay beside a replica that can read."""
 
+SERVED_BESIDE_S = UNREAD_S + TRY_EVERY_S + RECOVERING_S + 30.0
+"""The promise: how long an account may fail beside a replica that can read all that time, whatever it gave
+up before: a trial read, the time after its own outage, and letting go of and taking the account."""
+
 LATENCY_S = 0.01
 DEADLINE_S = 4.0
 """How long a question to a database that is away takes to fail."""
@@ -77,12 +81,17 @@ class World:
         self.leases: dict[AccountKey, ReplicaId] = {}
         self.abilities: dict[ReplicaId, Ability] = {}
         self.exchange_up = True
+        self.unreadable: set[AccountKey] = set()
+        """Accounts that the exchange does not answer about, whoever asks."""
         self.read_every_s = READ_EVERY_S
         self.taken: list[tuple[float, AccountKey, ReplicaId]] = []
         self.processes: dict[ReplicaId, Process] = {}
         self.calm_since = float("inf")
         self.clock_s = 0.0
         self.clock_set_at = float("-inf")
+        self.served_beside_s = float("inf")
+        self.can_read_since: dict[ReplicaId, float] = {}
+        self.served_at: dict[AccountKey, float] = {}
         self.last_kept: dict[AccountKey, float] = {}
         self._due: list[tuple[float, int, Process]] = []
         self._order = count()
@@ -126,6 +135,20 @@ class World:
             since = max(self.last_kept.get(account, self.calm_since), self.calm_since)
             in_time = self.time - since <= TAKEN_OVER_S or self.time - self.clock_set_at <= CLOCK_SET_S
             assert in_time, f"nobody keeps {account} since {since}"
+        if self.served_beside_s < float("inf"):
+            self.check_served()
+
+    def check_served(self) -> None:
+        """No account may fail for long beside a replica that could read it all that time."""
+        able = [one for one in self.awake() if not one.cut_from_exchange and self.exchange_up]
+        self.can_read_since = {one.name: self.can_read_since.get(one.name, self.time) for one in able}
+        for one in self.awake():
+            served = [account for account in one.may_begin() if one.read[account].failing_since is None]
+            self.served_at |= dict.fromkeys(served, self.time)
+        for one in able:
+            for account in one.has:
+                since = max(self.served_at.get(account, 0.0), self.can_read_since[one.name])
+                assert self.time - since <= self.served_beside_s, f"{account} is not served since {since}"
 
     def awake(self) -> list[Process]:
         return [one for one in self.processes.values() if not one.dead and one.stopped_until <= self.time]
@@ -196,6 +219,7 @@ class Process:
     """Accounts whose key the exchange refuses here."""
     read: dict[AccountKey, Reading] = field(default_factory=dict)
     next_read_at: dict[AccountKey, float] = field(default_factory=dict)
+    trials_made: dict[AccountKey, Trial] = field(default_factory=dict)
     unusable: MmpError | None = None
     """What the database says instead of an answer."""
 
@@ -259,7 +283,7 @@ class Process:
 
     def _read_live(self, account: AccountKey, at: float) -> None:
         before = self.read[account]
-        fails = self.cut_from_exchange or not self.world.exchange_up
+        fails = self._fails(account)
         if account in self.refused and not fails:
             self.read[account] = replace(before, refused=True)
         elif fails:
@@ -272,6 +296,18 @@ class Process:
     def read_soon(self) -> None:
         for account in sorted(self.read)[:1]:
             self.next_read_at[account] = min(self.next_read_at[account], self.world.time)
+
+    def trials(self) -> Mapping[AccountKey, Trial]:
+        return dict(self.trials_made)
+
+    def try_reading(self, account: AccountKey) -> None:
+        assert account not in self.read, "what runs here is read by its loop"
+        fails, refused = self._fails(account), account in self.refused
+        self.trials_made[account] = Trial(self.world.time, not fails and not refused, refused and not fails)
+
+    def _fails(self, account: AccountKey) -> bool:
+        world = self.world
+        return self.cut_from_exchange or not world.exchange_up or account in world.unreadable
 
     def ended(self, account: AccountKey) -> bool:
         return self.kept.get(account, float("-inf")) <= self.world.time
@@ -589,19 +625,114 @@ def test_an_account_whose_key_is_refused_everywhere_moves_less_and_less_often() 
     assert world.unowned() == []
 
 
-def test_one_that_stays_cut_off_is_given_one_account_to_try_less_and_less_often() -> None:
+def test_one_that_stays_cut_off_is_given_nothing_to_try_and_gets_its_share_once_it_can_read() -> None:
     world = sharing_evenly("a", "b")
     world.processes["a"].cut_from_exchange = True
     world.run(120.0)
-    began, hours = world.time, 3
-    world.run(hours * 3600.0)
-    tries = [when for when, _, name in world.taken if name == "a" and when > began]
-    assert 3 <= len(tries) <= len(TRY_AGAIN_S) + hours * 3600.0 / TRY_AGAIN_S[-1]
-    apart = [later - earlier for earlier, later in pairwise(tries)]
-    assert all(later >= min(earlier, TRY_AGAIN_S[-1]) - 60.0 for earlier, later in pairwise(apart))
+    before = len(world.taken)
+    world.run(5000.0)
+    assert len(world.taken) == before
     world.processes["a"].cut_from_exchange = False
-    world.run(TRY_AGAIN_S[-1] + 60.0)
-    assert world.shares() == [5, 5], "and what it shows it can read it keeps"
+    world.run(TRY_EVERY_S + TRY_EVERY_S + RECOVERING_S + 4 * BEAT_S)
+    assert world.shares() == [5, 5]
+
+
+def test_one_that_is_cut_off_again_and_again_gets_accounts_less_and_less_often() -> None:
+    world = sharing_evenly("a", "b")
+    one, began = world.processes["a"], world.time
+    for _ in range(40):
+        one.cut_from_exchange = not one.cut_from_exchange
+        world.run(150.0)
+    tries = [when for when, account, name in world.taken if name == "a" and when > began]
+    rounds = [later for earlier, later in pairwise([began, *tries]) if later - earlier > 4 * BEAT_S]
+    assert 3 <= len(rounds) <= len(TRY_AGAIN_S)
+    apart = [later - earlier for earlier, later in pairwise(rounds)]
+    assert all(later >= earlier for earlier, later in pairwise(apart))
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("first_s", [0.0, 200.0])
+def test_an_outage_of_the_exchange_moves_nothing_to_one_without_accounts_either(
+    number: int, first_s: float
+) -> None:
+    world = sharing_evenly("a", number=number)
+    world.processes["a"].cut_from_exchange = first_s > 0
+    world.start("b", accounts(1))
+    world.run(first_s or 20.0)
+    world.processes["a"].cut_from_exchange = False
+    before = len(world.taken)
+    world.exchange_up = False
+    world.run(1000.0)
+    world.exchange_up = True
+    world.run(RECOVERING_S)
+    assert len(world.taken) == before
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("read_every_s", [READ_EVERY_S, 300.0])
+def test_an_account_that_nobody_can_read_does_not_go_to_and_fro(
+    refused: bool, number: int, read_every_s: float
+) -> None:
+    world = sharing_evenly("a", "b", number=number, read_every_s=read_every_s)
+    account, began = min(accounts(number)), world.time
+    if refused:
+        for one in world.awake():
+            one.refused = {account}
+    else:
+        world.unreadable = {account}
+    world.run(5000.0)
+    assert moved_since(world, began)[account] <= 2
+    assert moved_since(world, began).total() <= 4
+
+
+def cut_one_after_the_other(cuts: list[tuple[ReplicaId, float, float]], number: int = 4) -> World:
+    """Cut replicas off the exchange from when to when, in seconds; check that who can read serves."""
+    world = sharing_evenly("a", "b", number=number)
+    began, world.served_beside_s = world.time, SERVED_BESIDE_S
+    changes = [(at, name, True) for name, at, _ in cuts] + [(until, name, False) for name, _, until in cuts]
+    for at, name, cut in sorted(changes):
+        world.run(began + at - world.time)
+        world.processes[name].cut_from_exchange = cut
+    world.run(2 * SERVED_BESIDE_S)
+    return world
+
+
+FOR_EVER = 4700.0
+OFTEN = [("a", at, at + 150.0) for at in range(100, 2900, 300)]
+IN_TURN = (
+    [("a", 100.0, 700.0), ("b", 720.0, FOR_EVER)],
+    [("a", 100.0, 4000.0), ("b", 4100.0, FOR_EVER)],
+    [("a", 100.0, 700.0), ("b", 690.0, FOR_EVER)],
+    [("a", 100.0, 300.0), ("b", 260.0, 600.0), ("a", 620.0, 1500.0), ("b", 1510.0, FOR_EVER)],
+    [*OFTEN, ("b", 2960.0, 4000.0)],
+)
+
+
+@pytest.mark.parametrize("cuts", IN_TURN)
+@pytest.mark.parametrize("number", [1, 4])
+def test_one_that_gave_its_accounts_up_has_them_again_when_their_owner_is_cut_off(
+    cuts: list[tuple[ReplicaId, float, float]], number: int
+) -> None:
+    world = cut_one_after_the_other(cuts, number)
+    assert world.unowned() == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whoever_is_cut_off_when_accounts_are_not_kept_from_one_that_can_read(seed: int) -> None:
+    random, at, cuts = Random(seed * 15_485_863), 0.0, list[tuple[ReplicaId, float, float]]()
+    for number in range(random.randrange(2, 7)):
+        at += random.uniform(-60.0, 300.0) if cuts else 100.0
+        until = at + random.choice([30.0, 200.0, 600.0, 2500.0]) * random.uniform(0.8, 1.2)
+        cuts.append(("ab"[number % 2], at, until))
+        at = until
+    cut_one_after_the_other(cuts, random.choice([1, 2, 5]))
+
+
+def test_a_rule_that_keeps_accounts_from_who_gave_them_up_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_may_have_again", lambda *_: False)
+    with pytest.raises(AssertionError, match="is not served"):
+        cut_one_after_the_other(IN_TURN[-1])
 
 
 def believes_everybody(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
@@ -618,7 +749,7 @@ def test_a_rule_that_asks_no_sign_of_who_can_read_is_seen(monkeypatch: pytest.Mo
 def test_a_rule_without_waits_between_two_tries_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core_ability, "TRY_AGAIN_S", (5.0,))
     with pytest.raises(AssertionError):
-        test_an_account_whose_key_is_refused_everywhere_moves_less_and_less_often()
+        test_one_that_is_cut_off_again_and_again_gets_accounts_less_and_less_often()
 
 
 def test_a_rule_that_knows_no_inability_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

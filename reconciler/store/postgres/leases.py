@@ -32,11 +32,11 @@ ALIVE = unexpired(LEASE_TTL_S)
 
 _LIVE = f"""
 WITH before AS (SELECT {ALIVE} AS alive FROM replicas WHERE id = %(id)s)
-INSERT INTO replicas (id, host, pid, keeps, unable, read_age_s, expires_at)
-VALUES (%(id)s, %(host)s, %(pid)s, %(keeps)s, %(unable)s::jsonb, %(read_age_s)s,
+INSERT INTO replicas (id, host, pid, keeps, unable, read_age_s, resting, expires_at)
+VALUES (%(id)s, %(host)s, %(pid)s, %(keeps)s, %(unable)s::jsonb, %(read_age_s)s, %(resting)s::jsonb,
   clock_timestamp() + make_interval(secs => %(ttl)s))
 ON CONFLICT (id) DO UPDATE SET keeps = excluded.keeps, unable = excluded.unable,
-  read_age_s = excluded.read_age_s, expires_at = excluded.expires_at
+  read_age_s = excluded.read_age_s, resting = excluded.resting, expires_at = excluded.expires_at
 RETURNING coalesce((SELECT alive FROM before), false)
 """
 """Returns whether the replica was believed alive until then, as the statement found its row."""
@@ -57,7 +57,7 @@ SELECT name, uid, families, claimed FROM leases one WHERE uid <> '' AND EXISTS (
   SELECT FROM leases other WHERE other.uid = one.uid AND other.name <> one.name)
 """
 
-_LIVING = f"SELECT id, host, pid, keeps, unable, read_age_s FROM replicas WHERE {ALIVE}"
+_LIVING = f"SELECT id, host, pid, keeps, unable, read_age_s, resting FROM replicas WHERE {ALIVE}"
 
 _USABLE = f"SELECT {schema.USABLE}"
 
@@ -146,6 +146,7 @@ class Leases:
             "keeps": sorted(keeps),
             "unable": json.dumps(ability.unable, sort_keys=True),
             "read_age_s": ability.read_age_s,
+            "resting": json.dumps(ability.resting, sort_keys=True),
             "ttl": LEASE_TTL_S,
         }
 
@@ -212,5 +213,5 @@ def _roster(living: list[Row], owned: list[Row], rivals: list[Row], *, was_alive
             if name in kept
         },
         was_alive=was_alive,
-        abilities={name: Ability(unable, age_s) for name, *_, unable, age_s in living},
+        abilities={name: Ability(unable, age_s, resting) for name, *_, unable, age_s, resting in living},
     )

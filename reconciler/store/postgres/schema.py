@@ -253,7 +253,8 @@ _FIRST: Migration = (
     "CREATE INDEX presence_of_account ON mmp.presence (account, environment, kind, id)",
     "CREATE INDEX turns_of_family ON mmp.turns (account, environment, kind, family)",
     # A process that keeps accounts: which it has settings for, which it cannot serve (with the seconds
-    # since the first failed read), the age of its newest live read, until when it is believed alive.
+    # since the first failed read), the age of its newest live read, the accounts that it gave up and
+    # does not take for a while, until when it is believed alive.
     """CREATE TABLE mmp.replicas (
         id text PRIMARY KEY,
         host text NOT NULL,
@@ -261,6 +262,7 @@ _FIRST: Migration = (
         keeps text[] NOT NULL,
         unable jsonb NOT NULL,
         read_age_s double precision,
+        resting jsonb NOT NULL,
         expires_at timestamptz NOT NULL
     )""",
     # Whose an account is, and for the how-manieth time somebody took it; and what is written for it,
