@@ -357,8 +357,12 @@ class Applying:
         )
 
     async def _recheck(self, run: Run) -> bool:
-        """Read the policy again; False: it has content that is not in force."""
-        seen = run.policy.decide(run.policy.read(), Trust.TWICE, run.clock.now())
+        """Read the policy again; False: it has content that is not in force, or may have."""
+        try:
+            found = run.policy.read()
+        except OSError:  # it says nothing about the policy
+            return False
+        seen = run.policy.decide(found, Trust.TWICE, run.clock.now())
         match seen:
             case PolicyAccepted(path, policy):
                 self._observer(run)(events.PolicyAccepted(path, policy.sha256 if policy else None))

@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -35,7 +35,7 @@ from reconciler.core.retry import back_off_s
 from reconciler.core.sharing import AccountKey, Roster
 from reconciler.core.strips import gap_s
 from reconciler.desired.attention import Attention
-from reconciler.desired.config import taken
+from reconciler.desired.config import taken, unreadable_unless_short
 from reconciler.desired.policy import PolicyReading, policy_for
 from reconciler.desired.reader import Reading
 from reconciler.desired.watch import (
@@ -213,8 +213,9 @@ class Supervisor:
             post.attention = Attention(post.attention.look_at, whole=True)
 
     def _watch_place(self, place: WatchedPlace) -> None:
-        if not place.read():
-            self.tell(events.ConfigAwaited((place.path,)))
+        with suppress(OSError):  # what could not be listed now is listed soon
+            if not place.read():
+                self.tell(events.ConfigAwaited((place.path,)))
         self.lookout.add(place, lambda seen: self._meet(place, seen), place.follows)
 
     # ---- what is seen --------------------------------------------------------------------------------
@@ -295,7 +296,8 @@ class Supervisor:
 
     async def _read_policy_and_keep(self, file: WatchedFile) -> None:
         try:
-            read = partial(policy_for, file.path, self.standing.policy_file)
+            named = self.standing.policy_file
+            read = partial(policy_for, file.path, named, failure=unreadable_unless_short)
             found = await self.lookout.retried_aside(read)
         finally:
             del self._beginning[file.path]

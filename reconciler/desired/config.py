@@ -6,8 +6,9 @@ environment has one file. It only reads.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -23,6 +24,10 @@ __all__ = ["Files", "Reading", "load_configs", "read_config"]
 SUFFIXES = (".yaml", ".yml")
 POLICY_NAMES = frozenset({"mmp-policy.yaml", "mmp-policy.yml"})
 """Files of a folder that hold the policy, not desired settings."""
+
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+"""Errors of a read that say nothing about the file: the same read may work a moment later."""
 
 
 class Files(Protocol):
@@ -99,8 +104,13 @@ def _load_file(path: str, files: Files) -> Reading:
     return failed(content) if isinstance(content, Problem) else read_config(content, path)
 
 
-def content_of(path: str, files: Files) -> bytes | Problem:
-    """Return a file's content, cut where it is too large anyway, or why it cannot be read."""
+def content_of(
+    path: str, files: Files, failure: Callable[[str, Exception], Problem] | None = None
+) -> bytes | Problem:
+    """Return a file's content, cut where it is too large anyway, or why it cannot be read.
+
+    ``failure`` makes a problem of the error or raises it, None: ``unreadable``.
+    """
     try:
         # One byte more than is allowed is enough to know that it is too large.
         return files.content(path, MAX_BYTES + 1)
@@ -109,7 +119,7 @@ def content_of(path: str, files: Files) -> bytes | Problem:
         message = "there is no such file; that never means “nothing desired”"
         return problem(Code.FILE_MISSING, path, message, hint)
     except (OSError, ValueError) as error:
-        return unreadable(path, error)
+        return (failure or unreadable)(path, error)
 
 
 def _one_file_an_account(readings: Sequence[Reading]) -> Iterator[Reading]:
@@ -155,6 +165,18 @@ def unreadable(path: str, error: Exception) -> Problem:
     if isinstance(error, NotRegularFile):
         hint = NOT_REGULAR_HINT
     return problem(Code.FILE_UNREADABLE, path, f"cannot be read: {why}", hint)
+
+
+def unreadable_unless_short(path: str, error: Exception) -> Problem:
+    """Return the problem of a file that cannot be read; raises the error that says nothing about it."""
+    if is_shortage(error):
+        raise error
+    return unreadable(path, error)
+
+
+def is_shortage(error: Exception) -> bool:
+    """Tell whether an error of a read says nothing about the file."""
+    return isinstance(error, OSError) and error.errno in SHORTAGES
 
 
 def is_absent(reading: Reading) -> bool:

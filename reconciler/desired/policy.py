@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar, assert_never
 
@@ -50,22 +51,29 @@ class PolicyReading:
     problems: tuple[Problem, ...]
 
 
+Failure = Callable[[str, Exception], Problem]
+"""Makes a problem of the error with which a path could not be read, or raises that."""
+
+
 def policy_for(
-    config_path: str, named: str | None, load: Callable[[str], PolicyReading] | None = None
+    config_path: str,
+    named: str | None,
+    load: Callable[[str], PolicyReading] | None = None,
+    failure: Failure = unreadable,
 ) -> PolicyReading | None:
     """Read the policy that is ``named``, else the one beside ``config_path``; None: there is none.
 
     A named file that is missing is an error; so are two policies in one folder. ``load`` reads the
     one that was found, None: from disk.
     """
-    load = load or load_policy
+    load = load or partial(load_policy, failure=failure)
     if named is not None:
         return load(named)
     folder = os.path.dirname(config_path)
     try:
         names = os.listdir(folder or os.curdir)
     except OSError as error:
-        return _failed(unreadable(folder or os.curdir, error))
+        return _failed(failure(folder or os.curdir, error))
     return policy_among({name: os.path.join(folder, name) for name in names}, load)
 
 
@@ -79,7 +87,9 @@ def policy_among(paths: Mapping[str, str], load: Callable[[str], PolicyReading])
     return load(paths[present[0]]) if present else None
 
 
-def load_policy(path: str, read: Callable[[bytes, str], PolicyReading] | None = None) -> PolicyReading:
+def load_policy(
+    path: str, read: Callable[[bytes, str], PolicyReading] | None = None, failure: Failure = unreadable
+) -> PolicyReading:
     """Read the policy file at ``path``; ``read`` makes a reading of its content, None: read_policy."""
     try:
         # One byte more than is allowed is enough to know that it is too large.
@@ -90,7 +100,7 @@ def load_policy(path: str, read: Callable[[bytes, str], PolicyReading] | None = 
             problem(Code.FILE_MISSING, path, message, "check the path and the folder you are in")
         )
     except (OSError, ValueError) as error:
-        return _failed(unreadable(path, error))
+        return _failed(failure(path, error))
     return (read or read_policy)(content, path)
 
 

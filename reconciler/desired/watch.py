@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Generic, TypeVar
 
 from reconciler.core.missing_policy import MIN_DIGITS
@@ -32,7 +33,9 @@ from reconciler.desired.config import (
     failed,
     identity,
     is_config_name,
+    is_shortage,
     read_config,
+    unreadable_unless_short,
 )
 from reconciler.desired.policy import PolicyReading, load_policy, policy_for, read_policy
 from reconciler.desired.reader import Reading
@@ -109,8 +112,11 @@ class WatchedFile:
         return route(self.path)
 
     def read(self) -> Reading:
-        """Read the file; content that was read before is not taken apart again."""
-        content = content_of(self.path, OnDisk())
+        """Read the file; content that was read before is not taken apart again.
+
+        Raises the OSError that says nothing about the file: too many are open, or its disk failed.
+        """
+        content = content_of(self.path, OnDisk(), unreadable_unless_short)
         return failed(content) if isinstance(content, Problem) else self._read(content, self.path)
 
     def decide(
@@ -195,8 +201,9 @@ class WatchedPolicy:
         return together(route(os.path.join(folder, name)) for name in sorted(POLICY_NAMES))
 
     def read(self) -> PolicyReading | None:
-        """Read the policy; None: there is none."""
-        return policy_for(self._config_path, self._named, lambda path: load_policy(path, self._read))
+        """Read the policy; None: there is none. Raises the OSError that says nothing about it."""
+        load = partial(load_policy, read=self._read, failure=unreadable_unless_short)
+        return policy_for(self._config_path, self._named, load, unreadable_unless_short)
 
     def decide(
         self, found: PolicyReading | None, trust: Trust, now: float
@@ -262,11 +269,16 @@ class WatchedPlace:
         return is_config_name(spot.name) and spot.directory == identity(self.path)
 
     def read(self) -> tuple[str, ...]:
-        """Return the paths of the files of settings that are there now."""
+        """Return the paths of the files of settings that are there now.
+
+        Raises the OSError that says nothing about that.
+        """
         files = OnDisk()
         try:
             names = files.names(self.path)
-        except OSError:
+        except OSError as error:
+            if is_shortage(error):
+                raise
             return ()
         if names is None:
             return (self.path,) if os.path.lexists(self.path) else ()

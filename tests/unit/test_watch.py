@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -350,3 +353,32 @@ def test_a_place_is_told_of_when_it_leads_elsewhere(tmp_path: Path) -> None:
 def test_one_file_being_whole_says_nothing_of_the_others_in_its_folder() -> None:
     place = WatchedPlace("accounts")
     assert place.decide(("accounts/a.yaml",), Trust.ONCE, 0.0) == Found(("accounts/a.yaml",), whole=False)
+
+
+# ---- what says nothing about a file --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO])
+def test_a_shortage_or_a_disk_that_fails_is_no_version_of_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    file = File(tmp_path / "mmp.yaml")
+    named = WatchedPolicy(None, str(file.path), str(file.path))
+    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr(os, "listdir", fail)
+    watched = (file.watched, named, WatchedPolicy(None, str(file.path), None), WatchedPlace(str(tmp_path)))
+    for each in watched:
+        with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+            each.read()
+
+
+def test_a_file_that_must_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    file = File(tmp_path / "mmp.yaml")
+    monkeypatch.setattr(os, "open", fail)
+    assert [found.code for found in file.watched.read().problems] == [Code.FILE_UNREADABLE]
