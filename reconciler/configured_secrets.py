@@ -7,8 +7,9 @@ values. It decides nothing about keys, and says nothing of what it could not rea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from urllib.parse import unquote
 
 from reconciler.regular_file import read_with_status
 
@@ -18,16 +19,40 @@ MAX_CHARS = 4096
 _NAMES = ("_API_KEY", "_SECRET_KEY", "_PASSPHRASE", "PGPASSWORD")
 """How variables with secrets end, whatever the prefix of a key is."""
 
+MIN_TOKEN_CHARS = 16
+"""Bound on the parts of a webhook's address that count as a secret of their own; shorter ones are words."""
+
 _PASSWORD = re.compile(r"://[^/?@]*?:(.+)@|[?&](?:ssl)?password=([^&]+)")
+_WEBHOOK = re.compile(r"https?://[^/?#\s]*[/?#]+([^\s]+)", re.IGNORECASE)
 
 
-def configured_secrets(environ: Mapping[str, str], state: str = "") -> Iterator[str]:
-    """Yield keys and passwords in variables, in files that variables name, and in the address ``state``."""
+def configured_secrets(
+    environ: Mapping[str, str], arguments: Iterable[str] = (), webhooks: Iterable[str] = ()
+) -> Iterator[str]:
+    """Yield keys and passwords in variables and in the files that variables name, and secrets of addresses.
+
+    Addresses are in MMP_STATE, in ``arguments`` of the command line, in MMP_NOTIFY and in ``webhooks``.
+    """
     for name, value in environ.items():
         if name.endswith(_NAMES):
             yield value[:MAX_CHARS]
         elif name.endswith(tuple(f"{ending}_FILE" for ending in _NAMES)):
             with suppress(OSError, ValueError):
                 yield read_with_status(value, MAX_CHARS)[1].decode().strip()
-    for match in _PASSWORD.finditer(state):
-        yield from filter(None, match.groups())
+    posts_to = [*environ.get("MMP_NOTIFY", "").split(), *webhooks]
+    for address in (environ.get("MMP_STATE", ""), *arguments, *posts_to):
+        for match in _PASSWORD.finditer(address[:MAX_CHARS]):
+            for password in filter(None, match.groups()):
+                yield from dict.fromkeys((password, unquote(password)))
+    for address in posts_to:
+        yield from _of_webhook(address[:MAX_CHARS])
+
+
+def _of_webhook(address: str) -> Iterator[str]:
+    """Yield the address from its scheme on, and each long part of it after the host; not the host alone."""
+    found = _WEBHOOK.match(address)
+    if found is not None:
+        yield address
+        for written in dict.fromkeys((found[1], *re.split(r"[/?&=#]", found[1]))):
+            if len(written) >= MIN_TOKEN_CHARS:
+                yield from dict.fromkeys((written, unquote(written)))

@@ -33,9 +33,12 @@ def remember(secrets: Iterable[str]) -> None:
 
 
 def has_secret(text: str) -> bool:
-    """Tell whether a configured secret is in ``text``, in whatever case."""
-    folded = text.casefold()
-    return any(secret.casefold() in folded for secret in tuple(_configured))
+    """Tell whether a configured secret is in ``text``, in whatever case, also with blanks within it."""
+    secrets = tuple(_configured)
+    if not secrets:
+        return False
+    forms = text.casefold(), "".join(text.split()).casefold()
+    return any(secret.casefold() in form for secret in secrets for form in forms)
 
 
 def masked(text: str) -> str:

@@ -21,6 +21,7 @@ from reconciler.cli.bugs import internal_error
 from reconciler.cli.output import (
     Output,
     Told,
+    all_wanted,
     output_lost,
     silence_stdout,
     stdout_is_lost,
@@ -122,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. Never returns."""
     argv = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
-    configure(configured_secrets(os.environ, wanted("--state", argv, os.environ.get("MMP_STATE", ""))))
+    configure(configured_secrets(os.environ, argv, all_wanted("--notify", argv)))
     drain_timeout_s = DRAIN_TIMEOUT_S if SENDING & set(argv[:1]) else None
     stderr = take_stderr(waits_for_reader=drain_timeout_s is None)
     if stderr is not None:

@@ -229,15 +229,20 @@ def wanted(flag: str, arguments: Sequence[str], otherwise: str) -> str:
 
     The last one counts, as for click; after ``--`` there are no flags.
     """
-    value = otherwise
+    return [otherwise, *all_wanted(flag, arguments)][-1]
+
+
+def all_wanted(flag: str, arguments: Sequence[str]) -> list[str]:
+    """Return every value of ``flag`` on such a command line."""
+    values: list[str] = []
     for place, argument in enumerate(arguments):
         if argument == "--":
             break
         if argument == flag and place + 1 < len(arguments):
-            value = arguments[place + 1]
+            values.append(arguments[place + 1])
         elif argument.startswith(f"{flag}="):
-            value = argument.partition("=")[2]
-    return value
+            values.append(argument.partition("=")[2])
+    return values
 
 
 def _problems_document(problems: Sequence[MmpError]) -> dict[str, Any]:

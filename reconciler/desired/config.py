@@ -16,6 +16,7 @@ from reconciler.core.model import Environment
 from reconciler.core.problems import Code, Collected, Problem, printable, problem
 from reconciler.desired.nodes import MAX_BYTES
 from reconciler.desired.reader import Reading, read_config
+from reconciler.desired.unquoted import without_secrets
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import PIPES, NotRegularFile, read_regular
 
@@ -134,9 +135,8 @@ def _one_file_an_account(readings: Sequence[Reading]) -> Iterator[Reading]:
 
 
 def _refused(reading: Reading, other: str) -> Reading:
-    return replace(
-        reading, desired=None, problems=Collected((taken(reading, other), *reading.problems)).problems()
-    )
+    problems = Collected((taken(reading, other), *reading.problems)).problems()
+    return replace(reading, desired=None, problems=without_secrets(problems, reading.quotable))
 
 
 def taken(reading: Reading, other: str) -> Problem:

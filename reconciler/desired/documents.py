@@ -23,6 +23,8 @@ MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 _FORMAT = re.compile(r"mmp/([a-z]{1,20})/([0-9]{1,9})", re.ASCII)
 _VERSION = 1
 
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.ASCII)
+
 
 def read_document(content: bytes, source: str, *kinds: str) -> dict[str, Any]:
     """Return the document ``content`` is, one of ``kinds`` (``plan``, or ``status`` and ``statuses``).
@@ -33,13 +35,18 @@ def read_document(content: bytes, source: str, *kinds: str) -> dict[str, Any]:
     try:
         return _read(content, source, kinds)
     except InvalidInput as refused:
-        if has_secret(content.decode("utf-8", "replace")):
+        text = content.decode("utf-8", "replace")
+        if has_secret(text) or has_secret(_ESCAPE.sub(_unescaped, text)) or has_secret(refused.message):
             raise InvalidInput(
                 refused.code,
                 f"{source} is refused; nothing of it is quoted, because a configured secret is in it",
                 "remove the secret from the file, and replace the key",
             ) from None
         raise
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else str(escape[2])
 
 
 def _read(content: bytes, source: str, kinds: tuple[str, ...]) -> dict[str, Any]:

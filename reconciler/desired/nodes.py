@@ -103,12 +103,14 @@ Node = Scalar | Sequence | Table | Opaque
 class Tree:
     """A file as read. ``root`` is None when reading had to end before the file did.
 
-    ``text`` is the file's content for excerpts, without a byte order mark.
+    ``text`` is the file's content for excerpts, without a byte order mark. ``decoded`` is what YAML
+    makes of its quoted values and tags, in which escapes may stand for other characters.
     """
 
     text: str
     root: Node | None
     problems: tuple[Problem, ...]
+    decoded: str = ""
 
 
 def read_nodes(content: bytes, path: str) -> Tree:
@@ -132,7 +134,7 @@ def read_nodes(content: bytes, path: str) -> Tree:
         root = None
     except _Enough:
         root = None
-    return Tree(text, root, tuple(builder.problems))
+    return Tree(text, root, tuple(builder.problems), "\n".join(builder.decoded))
 
 
 @dataclass(slots=True)
@@ -163,6 +165,7 @@ class _Builder:
     def __init__(self, path: str) -> None:
         self.path = path
         self.problems: list[Problem] = []
+        self.decoded: list[str] = []
         self._open: list[_Open] = []
         self._tainted: list[bool] = []
         self._nodes = 0
@@ -203,6 +206,8 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Node:
         at = _place(event)
+        if event.style:
+            self.decoded.append(event.value)
         if self._decorated(event, at):
             return Opaque(at)
         if event.style in ("|", ">"):
@@ -276,6 +281,7 @@ class _Builder:
             )
         tag = getattr(event, "tag", None)
         if tag is not None:
+            self.decoded.append(tag)
             self._complain(Code.YAML_TAG, at, f"the tag {shown(tag)} is not allowed", "remove it")
         return event.anchor is not None or tag is not None
 

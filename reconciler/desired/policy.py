@@ -23,7 +23,17 @@ from reconciler.core.model import Family, Field, interval_text
 from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, plainly
 from reconciler.core.problems import Code, Collected, Problem, any_error, printable, problem, shown
 from reconciler.desired.config import POLICY_NAMES, unreadable
-from reconciler.desired.nodes import MAX_BYTES, Node, Opaque, Place, Scalar, Sequence, Table, read_nodes
+from reconciler.desired.nodes import (
+    MAX_BYTES,
+    Node,
+    Opaque,
+    Place,
+    Scalar,
+    Sequence,
+    Table,
+    Tree,
+    read_nodes,
+)
 from reconciler.desired.policy_values import Value, bad_family, example_of, reader_of
 from reconciler.desired.shape import Fault, Path, fault_place, faults, node_at, place_of, to_document
 from reconciler.desired.suggest import nearest_key
@@ -42,13 +52,14 @@ class PolicyReading:
     """What came of one policy file. ``policy`` is None exactly when one of ``problems`` is an error.
 
     ``problems`` go from top to bottom. ``text`` is the file's content for excerpts ("" if it could
-    not be read).
+    not be read). A file with a configured secret in it is not ``quotable``.
     """
 
     path: str
     text: str
     policy: Policy | None
     problems: tuple[Problem, ...]
+    quotable: bool = True
 
 
 Failure = Callable[[str, Exception], Problem]
@@ -106,13 +117,13 @@ def load_policy(
 
 def read_policy(content: bytes, path: str) -> PolicyReading:
     """Read one policy's ``content``; ``path`` names it in problems. Never raises for content."""
-    reading = _read(content, path)
-    text, problems = unquoted(reading.text, reading.problems)
-    return replace(reading, text=text, problems=problems)
-
-
-def _read(content: bytes, path: str) -> PolicyReading:
     tree = read_nodes(content, path)
+    reading = _read(tree, content, path)
+    text, problems, quotable = unquoted(tree, reading.problems)
+    return replace(reading, text=text, problems=problems, quotable=quotable)
+
+
+def _read(tree: Tree, content: bytes, path: str) -> PolicyReading:
     collected = Collected(_in_words_of_a_policy(each) for each in tree.problems)
     if tree.root is None or isinstance(tree.root, Opaque):
         return PolicyReading(path, tree.text, None, collected.problems())

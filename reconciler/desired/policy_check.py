@@ -17,6 +17,7 @@ from reconciler.desired.nodes import START, Node, Opaque, Place, read_nodes
 from reconciler.desired.policy import PolicyReading
 from reconciler.desired.reader import Reading
 from reconciler.desired.shape import Path, node_at, place_of
+from reconciler.desired.unquoted import without_secrets
 from reconciler.desired.values import SHORT_INTERVAL_MS
 
 CODES = {Kind.BOUNDS: Code.POLICY_BOUNDS, Kind.PROTECTED: Code.POLICY_PROTECTED}
@@ -42,7 +43,7 @@ def held_to(policy: Policy | None, reading: Reading) -> Reading:
             break
     for family, ms in islice(short.items(), MAX_PROBLEMS + 1):
         collected.add(_warning(family, ms, root, reading.path, policy))
-    return replace(reading, problems=collected.problems())
+    return replace(reading, problems=without_secrets(collected.problems(), reading.quotable))
 
 
 def _below_floor(desired: Desired, policy: Policy) -> dict[Family, int]:
@@ -81,7 +82,7 @@ def with_unmatched(reading: PolicyReading, accounts: Sequence[Desired]) -> Polic
     collected = Collected(reading.problems)
     for name in islice(unmatched, MAX_PROBLEMS + 1):
         collected.add(_unmatched(name, of, place_of(root, (*FAMILY_BOUNDS, name)), reading.path))
-    return replace(reading, problems=collected.problems())
+    return replace(reading, problems=without_secrets(collected.problems(), reading.quotable))
 
 
 def _root(reading: Reading | PolicyReading) -> Node:

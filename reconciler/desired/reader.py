@@ -25,7 +25,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.problems import MAX_PROBLEMS, Collected, Problem, any_error, problem
 from reconciler.desired.fields import ALL_BROKEN, FIELD_NAMES, Fields, merged, read_fields
-from reconciler.desired.nodes import Entry, Node, Opaque, Place, Table, read_nodes
+from reconciler.desired.nodes import Entry, Node, Opaque, Place, Table, Tree, read_nodes
 from reconciler.desired.shape import Document, Path, fault_place, faults, node_at, place_of, to_document
 from reconciler.desired.unquoted import unquoted
 from reconciler.desired.values import Complaint
@@ -55,6 +55,7 @@ class Reading:
 
     ``problems`` go from top to bottom. ``text`` is the file's content for excerpts, without configured
     secrets ("" if it could not be read). ``owner`` is None when account or environment are not readable.
+    A file with a configured secret in it is not ``quotable``.
     """
 
     path: str
@@ -62,6 +63,7 @@ class Reading:
     desired: Desired | None
     problems: tuple[Problem, ...]
     owner: Owner | None = None
+    quotable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +90,13 @@ class _Families:
 
 def read_config(content: bytes, path: str) -> Reading:
     """Read one file's ``content``; ``path`` names it in problems and sources. Never raises for content."""
-    reading = _read(content, path)
-    text, problems = unquoted(reading.text, reading.problems)
-    return replace(reading, text=text, problems=problems)
-
-
-def _read(content: bytes, path: str) -> Reading:
     tree = read_nodes(content, path)
+    reading = _read(tree, content, path)
+    text, problems, quotable = unquoted(tree, reading.problems)
+    return replace(reading, text=text, problems=problems, quotable=quotable)
+
+
+def _read(tree: Tree, content: bytes, path: str) -> Reading:
     found = Collected(tree.problems)
     if tree.root is None or isinstance(tree.root, Opaque):
         return Reading(path, tree.text, None, found.problems())

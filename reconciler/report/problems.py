@@ -59,15 +59,20 @@ class Excerptable(Protocol):
         """What is wrong with the file."""
         ...
 
+    @property
+    def quotable(self) -> bool:
+        """Whether the file may be quoted: it has no configured secret."""
+        ...
+
 
 def problems_text(readings: Sequence[Excerptable], *, paint: Paint = plain) -> str:
     """Return the problems of ``readings`` with excerpts and a summary line, ending in a line break.
 
-    A problem of an empty line or an unread file has no excerpt.
+    A problem of an empty line, of an unread file or of one with a configured secret has no excerpt.
     """
     blocks: list[str] = []
     for reading in readings:
-        lines = reading.text.split("\n")
+        lines = reading.text.split("\n") if reading.quotable else []
         blocks += ("".join(f"{line}\n" for line in _block(each, lines, paint)) for each in reading.problems)
     return "\n".join((*blocks, f"{summary(readings)}\n"))
 

@@ -29,6 +29,7 @@ class File:
     text: str
     problems: tuple[Problem, ...]
     path: str = "mmp.yaml"
+    quotable: bool = True
 
 
 def golden_reading() -> Reading:

@@ -241,7 +241,9 @@ def test_places_stay_as_they_are_and_titles_say_what_is_wrong() -> None:
     assert (missing.message, bad.message) == (CATALOGUE[missing.code].title, CATALOGUE[bad.code].title)
     assert (bad.code, bad.line, bad.column) == (Code.BAD_QUANTITY, 3, 32)
     assert "configured secret" in bad.hint
-    assert "qtyLimit: ***" in problems_text([reading])
+    shown = problems_text([reading])
+    assert "qtyLimit" not in shown, "the hint says that nothing of the file is quoted"
+    assert "mmp.yaml:3:32" in shown
 
 
 @pytest.mark.usefixtures("configured")
@@ -270,17 +272,87 @@ def test_a_document_that_is_refused_shows_no_secret(content: str) -> None:
     assert "configured secret" in refused.value.message
 
 
-def test_secrets_are_taken_from_variables_files_and_the_address_of_the_state(tmp_path: Path) -> None:
+ESCAPED = f"\\x{ord(KEY[3]):02x}".join((KEY[:3], KEY[4:]))
+
+
+@pytest.mark.parametrize(
+    "value", [f'"{ESCAPED}"', f'"{KEY[:9]}\\\n    {KEY[9:]}"', f'"{KEY[:9]}\n    {KEY[9:]}"']
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "families: {{BTC-USD: {{qtyLimit: {}}}}}\n",
+        "families: {{BTC-USD: {{{}: 1}}}}\n",
+        "version: {}\n",
+        "protected: [{}]\n",
+        "bounds: {{{}: 1}}\n",
+    ],
+)
+@pytest.mark.usefixtures("configured")
+def test_a_secret_written_with_escapes_or_over_two_lines_is_not_shown(text: str, value: str) -> None:
+    content = text.format(value).encode()
+    readings = (read_config(content, "mmp.yaml"), read_policy(content, "mmp-policy.yaml"))
+    problems = [each for reading in readings for each in reading.problems]
+    for shown in (
+        problems_text(readings),
+        json_text(problems_document(problems)),
+        problems_github(problems),
+    ):
+        together = "".join(shown.split())
+        assert KEY[-8:] not in together
+        assert KEY[4:12] not in together
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_secret_with_escapes_in_a_document_is_not_shown() -> None:
+    escaped = f"\\u{ord(KEY[3]):04x}".join((KEY[:3], KEY[4:]))
+    with pytest.raises(InvalidInput) as refused:
+        read_document(f'{{"format": "{escaped}"}}'.encode(), "plan.json", "plan")
+    assert KEY[-8:] not in refused.value.message
+    assert "configured secret" in refused.value.message
+
+
+def test_secrets_are_taken_from_variables_files_and_addresses(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("in-a-file\n")
+    hook = "https://hooks.example.com/services/T0000000/abcdefghijklmnop"
     environ = {
         "OKX_API_KEY": "in-a-variable",
         "DESK_PASSPHRASE_FILE": str(tmp_path / "key"),
         "OKX_SECRET_KEY_FILE": str(tmp_path / "missing"),
         "PGPASSWORD": "of-the-database",
+        "MMP_STATE": "postgresql://u:p%2Fw@h/db?sslpassword=of-tls",
+        "MMP_NOTIFY": f"{hook} https://alerts.example.com",
         "HOME": "/no/secret",
     }
-    found = list(configured_secrets(environ, "postgresql://u:p%2Fw@h/db?sslpassword=of-tls"))
-    assert found == ["in-a-variable", "in-a-file", "of-the-database", "p%2Fw", "of-tls"]
+    arguments = ["run", "--state=postgresql://u:in-an-argument@h/db"]
+    assert list(
+        configured_secrets(environ, arguments, ["http://localhost/?key=of%20a%20long-webhook"])
+    ) == [
+        *("in-a-variable", "in-a-file", "of-the-database"),
+        *("p%2Fw", "p/w", "of-tls", "in-an-argument"),
+        *(hook, "services/T0000000/abcdefghijklmnop", "abcdefghijklmnop"),
+        *("http://localhost/?key=of%20a%20long-webhook", "key=of%20a%20long-webhook"),
+        *("key=of a long-webhook", "of%20a%20long-webhook", "of a long-webhook"),
+    ]
+
+
+@pytest.mark.parametrize("output", ["text", "json", "github"])
+def test_validate_shows_no_webhook_and_no_password_of_a_state_that_a_flag_replaces(
+    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook = "https://hooks.example.com/services/T0000000/abcdefghijklmnop"
+    monkeypatch.setenv("MMP_NOTIFY", hook)
+    monkeypatch.setenv("MMP_STATE", "postgresql://u:pass%2Dword-of-it@h/db")
+    file = tmp_path / "mmp.yaml"
+    for content in (f"{HEAD}notify: {hook}\n", f"{HEAD}note: pass-word-of-it\n"):
+        file.write_text(content)
+        with pytest.raises(SystemExit) as ended:
+            main(["validate", str(file), "--output", output])
+        assert ended.value.code == 4
+        told = capsys.readouterr()
+        assert "services" not in told.out + told.err
+        assert "word-of-it" not in told.out + told.err
+    secret.configure([])
 
 
 def test_short_values_are_not_looked_for() -> None:
