@@ -36,6 +36,7 @@ class Exit(IntEnum):
     ACCOUNT = 8
     HELD = 9
     USAGE = 64
+    HANGUP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -21,7 +21,11 @@ RESULT_WAIT_S = 3.0
 """How long the result may take after a signal: far longer than it takes to make and to read that of 10,000
 families, and within the 10 s after which a supervisor kills."""
 
-_STATUSES: Mapping[signal.Signals, int | None] = {signal.SIGTERM: 143, signal.SIGINT: 130}
+_STATUSES: Mapping[signal.Signals, int | None] = {
+    signal.SIGTERM: 143,
+    signal.SIGINT: 130,
+    signal.SIGHUP: 129,
+}
 _STATUSES_OF_RUN: Mapping[signal.Signals, int | None] = {
     signal.SIGTERM: 0,
     signal.SIGINT: 0,
@@ -72,6 +76,12 @@ class ProcessSignals:
         """Call ``receiver`` in the loop for a signal from now on."""
         self._receivers[number] = receiver
         signal.signal(number, self._handle)
+
+    def receive_end(self, number: signal.Signals, receiver: Callable[[], None]) -> None:
+        """Call ``receiver`` in the loop for a signal that ends this command and is not ignored."""
+        ignored = number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN  # nohup
+        if self._statuses.get(number) is not None and not ignored:
+            self.receive(number, receiver)
 
     def limit_result_wait(self) -> None:
         """Limit how long the result waits, if there was a signal; call it after the loop."""

@@ -456,6 +456,8 @@ class Applying:
             signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
             signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
         }
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loops[signal.SIGHUP] = signal.signal(signal.SIGHUP, _hung_up)
         try:
             self.plan_output.finish()  # what is asked about was seen
             return click.confirm(question, err=True)
@@ -563,6 +565,10 @@ class Applying:
 
 def _terminated(_number: int, _frame: object) -> NoReturn:
     raise click.exceptions.Exit(Exit.TERMINATED)
+
+
+def _hung_up(_number: int, _frame: object) -> NoReturn:
+    raise click.exceptions.Exit(Exit.HANGUP)
 
 
 def status_of(run: Run, outcomes: tuple[Result, ...]) -> Exit:

@@ -24,7 +24,11 @@ from reconciler.unjoined import leave_lookups_behind
 POLITE_S = 0.5
 """How long a stopped task may take to end by itself before a wait or a read of it is cancelled."""
 
-_STATUS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+_STATUS = {
+    signal.SIGINT: Exit.INTERRUPTED,
+    signal.SIGTERM: Exit.TERMINATED,
+    signal.SIGHUP: Exit.HANGUP,
+}
 
 
 class Stop:
@@ -39,11 +43,11 @@ class Stop:
         self._in_flight: set[tuple[str, int]] = set()
 
     def install(self) -> None:
-        """Take SIGINT and SIGTERM as a request to stop, which no name lookup shall hold up."""
+        """Take the signals that end this command as a request to stop; no name lookup holds it up."""
         loop = asyncio.get_running_loop()
         leave_lookups_behind(loop)
         for number in _STATUS:
-            SIGNALS.receive(number, partial(self._ask, number))
+            SIGNALS.receive_end(number, partial(self._ask, number))
         SIGNALS.deliver_to(loop)
 
     def new_clock(self) -> SystemClock:

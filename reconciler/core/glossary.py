@@ -851,6 +851,7 @@ STATUSES: dict[Exit, Explanation] = {
     Exit.ACCOUNT: _row("Account, key or environment", "Writing is not possible; the message says why."),
     Exit.HELD: _row("Nothing done", "Everything is held: frozen or paused."),
     Exit.USAGE: _row("Usage", "The command line cannot be meant that way."),
+    Exit.HANGUP: _row("Hung up", "apply was stopped by SIGHUP; what was in flight is settled."),
     Exit.INTERRUPTED: _row("Interrupted", "apply was stopped by SIGINT; what was in flight is settled."),
     Exit.TERMINATED: _row("Terminated", "apply was stopped by SIGTERM; what was in flight is settled."),
 }

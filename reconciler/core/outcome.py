@@ -108,7 +108,7 @@ def results(
 
 def exit_status(outcomes: tuple[Result, ...], left: Plan | None, ended: Exit = Exit.DONE) -> Exit:
     """Return the exit status of an apply that ended with ``ended`` (DONE when by itself)."""
-    if ended in (Exit.INTERRUPTED, Exit.TERMINATED):
+    if ended in (Exit.HANGUP, Exit.INTERRUPTED, Exit.TERMINATED):
         return ended
     unsettled = [result for result in outcomes if result.outcome not in SETTLED]
     if unsettled and any(result.settled_now or result.partly for result in outcomes):

@@ -198,7 +198,9 @@ def test_expect_wants_the_digest_that_was_reviewed(desk: Desk, exchange: Exchang
     assert exchange.written() == ["BTC-USD"]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
 def test_a_stopped_apply_settles_what_is_in_flight(
     desk: Desk, exchange: Exchange, number: signal.Signals, status: int
 ) -> None:

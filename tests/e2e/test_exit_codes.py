@@ -166,6 +166,7 @@ SCENES: list[tuple[str, Exit, Scene]] = [
     ("all paused", Exit.HELD, paused),
     ("a mistyped flag", Exit.USAGE, mistyped),
     ("nobody approved", Exit.USAGE, unapproved),
+    ("apply stopped by SIGHUP", Exit.HANGUP, signalled(signal.SIGHUP)),
     ("apply stopped by SIGINT", Exit.INTERRUPTED, signalled(signal.SIGINT)),
     ("apply stopped by SIGTERM", Exit.TERMINATED, signalled(signal.SIGTERM)),
 ]

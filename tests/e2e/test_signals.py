@@ -111,6 +111,16 @@ def test_an_interrupt_that_the_caller_ignores_stays_ignored(desk: Desk, exchange
     assert running.wait(3.0).status == 143
 
 
+def test_under_nohup_an_apply_goes_on_when_the_session_is_gone(desk: Desk, exchange: Exchange) -> None:
+    exchange.tell("fault", fault="set/slow@0.3")
+    desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
+    running = desk.start(*APPLY, under=("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"))
+    exchange.wait_for_requests(1)
+    running.signal(signal.SIGHUP)
+    assert running.wait(20.0).status == 0
+    assert exchange.written() == ["BTC-USD", "ETH-USD"]
+
+
 def test_a_signal_while_the_state_is_awaited_ends_an_apply(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100", "SOL-USD_UM": "5s/2s/100"})
     first = desk.start(*APPLY)

@@ -63,6 +63,7 @@ def test_the_numbers_are_those_of_the_contract() -> None:
         "ACCOUNT": 8,
         "HELD": 9,
         "USAGE": 64,
+        "HANGUP": 129,
         "INTERRUPTED": 130,
         "TERMINATED": 143,
     }

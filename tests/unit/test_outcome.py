@@ -268,11 +268,12 @@ ENDINGS = (
     Exit.LOCKED,
     Exit.ACCOUNT,
     Exit.USAGE,
+    Exit.HANGUP,
     Exit.INTERRUPTED,
     Exit.TERMINATED,
 )
 CONTRACT_ORDER = (64, 4, 8, 7, 5, 3, 1, 9, 2, 0)
-SIGNALS = (Exit.INTERRUPTED, Exit.TERMINATED)
+SIGNALS = (Exit.HANGUP, Exit.INTERRUPTED, Exit.TERMINATED)
 
 
 def expected(settled: bool, names: tuple[str, ...], ended: Exit) -> int:
