@@ -53,7 +53,7 @@ def test_the_help_of_all_names_every_command(alone: Desk) -> None:
         (("apply", "--allow", "disable"), "is not KIND:FAMILY"),
         (("apply", "--allow", "anything:BTC-USD"), "is not KIND:FAMILY"),
         (("plan", "--output", "xml"), "'xml' is not one of"),
-        (("plan", "--state", "mysql://here"), "no place a state can be kept in"),
+        (("plan", "--state", "mysql://here"), "neither the path of a file nor postgresql:"),
         (("schema", "nothing"), "'nothing' is not one of"),
         (("plan", "--base-url", "http://example.com"), "http"),
         (("simulator", "--families", "btc"), "not an instrument family"),
