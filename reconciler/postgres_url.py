@@ -26,8 +26,10 @@ _ADDRESS = re.compile(
 _MAY_BE_ONE = re.compile(
     # the scheme, however it is mistyped
     r"[\s'\"]*(?:[a-z]+:)?p(?:ost)?g(?:res(?:ql)?)?(?:\+[a-z0-9]+)?\s*:"
-    r"|.*:[^@]*@"  # user:password@host
-    r"|(?:.*\s)?(?:host|hostaddr|port|dbname|user|password|service)\s*=",  # the other form that libpq takes
+    r"|.*@"  # user:password@host, or a password@host that a shell left of it
+    r"|[^/]+:[^/]+\Z"  # user:password
+    # the other form that libpq takes
+    r"|(?:.*\s)?(?:host|hostaddr|port|dbname|user|pass(?:word|wd)?|service)\s*=",
     re.IGNORECASE | re.DOTALL,
 )
 

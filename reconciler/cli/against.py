@@ -110,6 +110,7 @@ def _address(source: str) -> SplitResult:
     try:
         parts = urlsplit(source)
         host = parts.hostname or ""
+        _ = parts.port  # is looked at only when it is asked for; the library's own words repeat it
     except ValueError:
         raise _not_asked("it cannot be read") from None
     if not source.isascii() or not source.isprintable() or " " in source:
@@ -125,8 +126,11 @@ def _address(source: str) -> SplitResult:
 
 
 def _has_password(source: str) -> bool:
-    """Tell whether a source has the form ``user:password@host``; a path of this form begins with ``./``."""
-    return re.match(r"[^/]+:[^@]*@", source) is not None
+    """Tell whether a source has the form ``user:password@host``, also after ``//``.
+
+    A path of this form begins with ``./``.
+    """
+    return re.match(r"(?://|[^/]+:)[^@]*@", source) is not None
 
 
 def _is_loopback(host: str) -> bool:

@@ -21,6 +21,9 @@ ADDRESSES = [
     "desk:hunter2@db/mmp",
     "host=db password=hunter2",
     "postgresql://desk:hunter2",
+    "hunter2@db/mmp",
+    "desk:hunter2",
+    "pass=hunter2",
 ]
 
 
@@ -85,3 +88,12 @@ def test_a_webhook_in_the_wrong_place_is_not_repeated(folder: Path) -> None:
     assert ended.returncode == Exit.USAGE
     assert "hunter2" not in ended.stderr
     assert "unexpected extra argument" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "address", ["//desk:hunter2@db", "https://db:hunter2", "https://db:hunter2/status"]
+)
+def test_an_address_of_a_status_that_cannot_be_used_is_not_shown(folder: Path, address: str) -> None:
+    ended = mmp(folder, "plan", "--against", address)
+    assert ended.returncode == Exit.USAGE, ended.stderr
+    assert "hunter2" not in ended.stdout + ended.stderr
