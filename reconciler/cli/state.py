@@ -69,7 +69,7 @@ def copy(
 ) -> None:
     """Copy a state file into a PostgreSQL state, and retire the file.
 
-    All of it or nothing: refused where PostgreSQL has one of its accounts or User IDs already. What
+    Copies all records or none: refused where PostgreSQL has one of its accounts or User IDs already. What
     counts against the rate keeps counting. Nothing is written to the file any more (state-moved): two
     states for one User ID are two ledgers. A copy that was interrupted is completed by the same command;
     with --undo the file is used again where nothing arrived.
