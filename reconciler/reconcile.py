@@ -74,7 +74,6 @@ from reconciler.core.saved import (
     AppliedChanges,
     Reviewed,
     in_force_already,
-    not_applied_yet,
 )
 from reconciler.core.status import states_seen
 from reconciler.core.step import (
@@ -658,7 +657,8 @@ class _Pass:
             policy_unreadable=in_force.unreadable,
             allowed=self.options.allowed,
             only=self._included(),
-            reviewed=self._still_reviewed(),
+            reviewed=self.reviewed,
+            applied_before=frozenset(self.memory.applied),
             retries=self.retries,
             file=self.memory.file if self.options.controller or self.released else None,
             controller=self.options.controller,
@@ -667,10 +667,6 @@ class _Pass:
             wall=self.clock.wall(),
             reads_live=self.options.live,
         )
-
-    def _still_reviewed(self) -> Reviewed | None:
-        """Return what the review lets through; None without a review."""
-        return None if self.reviewed is None else not_applied_yet(self.reviewed, self.memory.applied)
 
     def _included(self) -> frozenset[Family] | None:
         """Return the families this plan is about; None for all that are desired.

@@ -41,7 +41,6 @@ from reconciler.core.saved import (
     SavedPlan,
     covered,
     moved,
-    not_applied_yet,
     reviewed,
 )
 from reconciler.core.verdict import Reply
@@ -308,7 +307,8 @@ class Applying:
                 policy_unreadable=in_force.unreadable,
                 allowed=self.order.allowed,
                 only=run.only,
-                reviewed=None if promised is None else not_applied_yet(promised, grounds.applied),
+                reviewed=promised,
+                applied_before=frozenset(grounds.applied),
                 retries=grounds.retries,
                 accepted=grounds.accepted,
                 wall=run.clock.wall(),

@@ -95,7 +95,8 @@ class Rules:
     ``policy``: None is the guard alone. ``policy_unreadable``: its file cannot be read now, ``policy`` is
     the last valid one, and nothing is loosened or disabled. ``allowed``: refusals overridden by name.
     ``only``: the families looked at, None for all that are desired. ``reviewed``: before and after of each
-    reviewed change, None when there was no review; any other change is stale. The policy checks all
+    reviewed change, None when there was no review; any other change is stale. ``applied_before``: families
+    whose reviewed change was applied once: nothing of it is sent again. The policy checks all
     families of the file, also those that ``only`` leaves out. ``retries``: what was tried without success.
     ``file``: the version of the settings file, None for an explicit act, which may loosen what any other
     file tightened. ``controller``: the plan is a controller's, which restores the accepted setting while a
@@ -114,6 +115,7 @@ class Rules:
     allowed: frozenset[Allow] = frozenset()
     only: frozenset[Family] | None = None
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
+    applied_before: frozenset[Family] = frozenset()
     retries: RetryRecord = NO_TRIES
     file: FileVersion | None = None
     controller: bool = False

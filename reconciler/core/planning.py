@@ -324,6 +324,8 @@ class _Planner:
         promised = reviewed.get(case.family)
         if promised is None or not _may_become(promised[1], case.desired):
             return True
+        if case.family in self.rules.applied_before and case.live != promised[1]:
+            return True  # it was changed since, and is not set again
         if isinstance(case.seen, NotRead | Overtaken) and self.reads.latest is not None:
             return False
         return case.live not in (*promised, case.desired)
@@ -590,7 +592,10 @@ class _Planner:
         if change.family in rules.paused:
             return Because.PAUSED
         reviewed = rules.reviewed if rules.looks_at(change.family) else None
-        if reviewed is not None and not _as_reviewed(change, case.seen, self.reads, reviewed):
+        if reviewed is not None and (
+            change.family in rules.applied_before
+            or not _as_reviewed(change, case.seen, self.reads, reviewed)
+        ):
             return Because.STALE
         if _frozen(case, self.reads):
             return Because.FROZEN
