@@ -10,11 +10,18 @@ the other at one end of the run they would leave the cores idle.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterator
 from operator import itemgetter
 
 import coverage
 import pytest
+
+# A pipeline may run in the background or under nohup: the program leaves ignored what its caller ignores,
+# and so would every process that a test starts.
+for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, action)
 
 
 @pytest.hookimpl(trylast=True)

@@ -324,11 +324,11 @@ class _Planner:
         promised = reviewed.get(case.family)
         if promised is None or not _may_become(promised[1], case.desired):
             return True
-        if case.family in self.rules.applied_before and case.live != promised[1]:
-            return True  # it was changed since, and is not set again
         if isinstance(case.seen, NotRead | Overtaken) and self.reads.latest is not None:
             return False
-        return case.live not in (*promised, case.desired)
+        # What was changed since its reviewed change was applied is not set again.
+        was_applied = case.family in self.rules.applied_before
+        return case.live not in ((promised[1],) if was_applied else (*promised, case.desired))
 
     def _step(self, case: _Case) -> Proposal:
         base, desired = case.base, case.desired

@@ -823,8 +823,8 @@ def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
     return self._asked(family, at, at)
 
 
-def _superseded_early(case: Any, rules: Any, reads: Reads) -> bool:
-    return isinstance(case.known, Uncertain) and comparison.shows_no_attempt(case.known, case.seen)
+def _superseded_early(known: Uncertain, seen: Any, reads: Reads) -> bool:
+    return comparison.shows_no_attempt(known, seen)
 
 
 async def _always_changed(self: Any) -> None:

@@ -155,6 +155,25 @@ def test_so_does_every_211th_of_them(world: World, wanted: str) -> None:
         assert told(plan_for(case)) == expected(case), case
 
 
+@everywhere
+@each_desired
+def test_nothing_of_a_reviewed_change_that_was_applied_is_sent_again(world: World, wanted: str) -> None:
+    for case in islice(world(wanted), 0, None, 211):
+        for before in SETTINGS.values():
+            rules = replace(
+                rules_of(case),
+                reviewed={BTC: (before, SETTINGS[wanted])},
+                applied_before=frozenset({BTC}),
+            )
+            plan = plan_of(
+                {BTC: SETTINGS[wanted]},
+                {BTC: known_of(case.record)},
+                reads_of(case.record, case.sight),
+                rules,
+            )
+            assert plan.requests == (), case
+
+
 def assert_sound(change: Change, case: Situation) -> None:
     """Hold one change against the invariants of its action."""
     assert (change.because is not None) == (change.action is Action.HOLD), case
