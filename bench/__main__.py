@@ -95,7 +95,7 @@ def _hostile() -> None:
         f"beside hostile clients of --listen, {PAGE_FAMILIES:,} families (goals: a probe within 1 s, memory"
     )
     print("below 2.0 x of idle, the worst of 150 sends moved by at most 100 ms)")
-    print(f"  {'nobody':<14} {_effects(seen.alone, seen.alone, seen.idle_kb)}")
+    print(f"  {'no client':<14} {_effects(seen.alone, seen.alone, seen.idle_kb)}")
     for kind, effects in seen.kinds.items():
         print(f"  {kind:<14} {_effects(effects, seen.alone, seen.idle_kb)}")
 

@@ -78,7 +78,7 @@ class Effects:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The effects of nobody, and of each kind of client; ``idle_kb``: resident with nothing asked yet."""
+    """The effects without a client and of each kind; ``idle_kb``: resident with nothing asked yet."""
 
     idle_kb: int
     alone: Effects

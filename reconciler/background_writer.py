@@ -21,7 +21,7 @@ from typing import TextIO
 
 MAX_LOG_BYTES = 1024 * 1024
 """The most log that waits: about 3,000 lines, more than the start of a hundred accounts writes. As much
-again may be in the hands of the thread, so a log that nobody reads takes at most twice this memory."""
+again may be with the thread, so a log that is not read takes at most twice this memory."""
 
 DRAIN_TIMEOUT_S = 1.0
 """How long the end of a process, or its result on stdout, waits for what is queued. A reader that reads at
@@ -34,7 +34,7 @@ WRITE_AGAIN_S = 0.05
 class BackgroundWriter:
     """A queue in front of a descriptor, and the thread that writes it.
 
-    ``max_bytes`` bounds the queue; None: all is kept, for text that is itself bounded and that somebody
+    ``max_bytes`` bounds the queue; None: no bound, for text that is itself bounded and that a person
     waits for. ``describe_dropped`` returns the line for a number of dropped lines; it is called in the
     thread. ``error`` is the newest failure of a write.
     """
@@ -212,7 +212,7 @@ class BackgroundText(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: what was written is on its way, and nobody waits for it."""
+        """Do nothing: the thread writes it, and no caller waits."""
 
     def writable(self) -> bool:
         """Tell that this can be written to."""

@@ -1,4 +1,4 @@
-"""What is told of a bug in this program: one failure with its own code, by whatever command meets it."""
+"""How a bug of this program is reported: one failure with its own code, in every command."""
 
 from __future__ import annotations
 

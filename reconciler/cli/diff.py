@@ -136,7 +136,7 @@ class Guard:
 def side_of(written: str, config: tuple[str, ...]) -> Side:
     """Return the side ``written`` on the command line.
 
-    Raises InvalidInput when it names nothing, or when it may be a path and a revision: whoever can add
+    Raises InvalidInput when it names nothing, or when it may be a path and a revision: a person who can add
     files to a branch must not decide which of the two is compared.
     """
     from reconciler.cli.revisions import find_revision, is_plainly_a_path, refuse_ambiguous, split

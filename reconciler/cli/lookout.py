@@ -166,7 +166,7 @@ class Lookout:
                 await asyncio.sleep(SECOND_LOOK_S)
 
     def look_at_once(self) -> None:
-        """Begin to look at everything now, each look deciding: somebody says that all is complete."""
+        """Read everything again now; each reading counts: a person says that all is complete."""
         for post in self.posts:
             post.attention, post.ordered = Attention(look_at=self.clock.now(), whole=True), True
             self._begin(post)
@@ -224,7 +224,7 @@ class Lookout:
             return self._decided(post, content, before, now, ordered=ordered, beside=beside)
 
     async def _content(self, post: Post) -> object:
-        """Read in a thread; of a reading that nobody waits for any more the end is waited for first."""
+        """Read in a thread; first wait for the end of a reading that was given up."""
         while post.reading is not None:
             await asyncio.wait({post.reading})
         reading = asyncio.ensure_future(self.aside(post.read))

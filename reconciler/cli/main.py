@@ -59,7 +59,7 @@ VERBS = {
 """Every verb, in the order of use, with its line in ``mmp --help``."""
 
 SENDING = {"run", "apply", "reset"}
-"""Verbs that write to the exchange: they end although nobody reads their stderr. The others wait for its
+"""Verbs that write to the exchange: they end even if their stderr is not read. The others wait for its
 reader, as commands in a pipeline do: what they say there may be all that they have to say."""
 
 

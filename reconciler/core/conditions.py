@@ -105,7 +105,7 @@ About = (
     | int
 )
 """What is to be said of a condition: its change, its live row, the exchange's words, the fight's pause,
-the file that does not hold, who controls the account, why the state cannot be used, who holds the state,
+the file that is invalid, who controls the account, why the state cannot be used, who holds the state,
 how many families there are."""
 
 

@@ -408,7 +408,7 @@ ERRORS: dict[str, Explanation] = {
     "state-linked": _row(
         "The state has another link",
         "SQLite's log and the locks go by the file's name, so each name would be a ledger of its own.",
-        "Remove the other link (find / -xdev -samefile FILE); a mmp run that has begun goes on then. To "
+        "Remove the other link (find / -xdev -samefile FILE); a running mmp run continues then. To "
         "use the state from elsewhere, mount its folder.",
     ),
     "state-mounted": _row(

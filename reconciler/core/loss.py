@@ -24,7 +24,7 @@ class HistorySight:
 def may_have_lost(recorded: str, current: HistorySight, seen: HistorySight | None) -> bool:
     """Tell whether requests may be missing that nobody has counted as lost yet.
 
-    ``recorded``: the history that the record names, written by whoever counts a loss; ``current``: what is
+    ``recorded``: the history that the record names, written with a counted loss; ``current``: what is
     seen now; ``seen``: this process's last sight, None without one, by the same clock.
 
     Where the record names another history than the server's, nobody has. Where they agree, somebody has,

@@ -19,7 +19,7 @@ MAX_SHOWN = 60
 """Characters of a user's value repeated in a message; a whole file as one value must not be."""
 
 MAX_PROBLEMS = 100
-"""Problems collected of one file: nobody corrects more at a time, and a file may have half a million."""
+"""Problems collected of one file: more are not corrected at a time, and a file may have half a million."""
 
 MAX_MESSAGE_CHARS = 400
 """Bound on a message and on a hint; those of a file that is merely wrong are far shorter."""
@@ -141,7 +141,7 @@ def _bounded(text: str) -> str:
 class Collected:
     """The problems of one file as they are found, each once: at most MAX_PROBLEMS, errors before warnings.
 
-    Once it ``is_full``, the file is refused whatever else is found, so whoever looks for more should stop.
+    Once it ``is_full``, the file is refused whatever else is found, so looking for more should stop.
     """
 
     def __init__(self, problems: Iterable[Problem] = ()) -> None:
@@ -152,7 +152,7 @@ class Collected:
             self.add(each)
 
     def is_full(self) -> bool:
-        """Tell whether more errors were found than are told."""
+        """Tell whether more errors were found than are listed."""
         return self._has_more and len(self._errors) == MAX_PROBLEMS
 
     def add(self, found: Problem) -> None:

@@ -72,7 +72,7 @@ class Place:
 class SavedPlan:
     """A plan as it was saved. ``id`` differs between any two saved plans, also of the same changes.
 
-    ``uid`` is None when nobody had said whose account it is.
+    ``uid`` is None when the User ID was not known.
     """
 
     id: str
@@ -102,7 +102,7 @@ def reviewed(plan: Plan, allowed: Set[Family] = frozenset()) -> Reviewed:
 def not_applied_yet(promised: Reviewed, applied: AppliedChanges) -> Reviewed:
     """Return what a saved plan still lets through: each of its changes is applied at most once.
 
-    A family that has moved since its change was applied was moved by somebody, so it is stale.
+    A family that has moved since its change was applied was changed by another writer, so it is stale.
     """
     return {family: change for family, change in promised.items() if family not in applied}
 

@@ -163,7 +163,7 @@ def even(shares: Shares) -> dict[AccountKey, ReplicaId]:
 
 
 def may_take_left(shares: Shares, account: AccountKey) -> bool:
-    """Tell whether this replica may take an account that was free for so long that it is anybody's."""
+    """Tell whether an account was free for so long that any replica may take it."""
     others = [replica for replica, kept in shares.keeps.items() if account in kept]
     unable = [replica for replica in others if account in shares.ability(replica).unable]
     resting = [replica for replica in others if account in shares.ability(replica).resting]

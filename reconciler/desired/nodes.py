@@ -156,7 +156,7 @@ class _Open:
 
 
 class _Enough(Exception):
-    """More problems were met than are told: the rest of the file is not looked at."""
+    """More problems were found than are listed: the rest of the file is not looked at."""
 
 
 class _Builder:
@@ -174,7 +174,7 @@ class _Builder:
     def build(self, text: str) -> Node | None:
         """Return the first document's root, or None when there is none or reading had to end.
 
-        Raises _Enough after more problems than are told.
+        Raises _Enough after more problems than are listed.
         """
         documents = 0
         for event in yaml.parse(text, Loader=_LOADER):

@@ -79,7 +79,7 @@ class _Found:
 class _Families:
     """The families section as read: complete settings, what was found, and who needs no schema.
 
-    Not ``whole``: reading it ended early, because what the schema will refuse is more than is told.
+    Not ``whole``: reading it ended early, because what the schema will refuse is more than is listed.
     """
 
     settings: dict[Family, DesiredFamily]

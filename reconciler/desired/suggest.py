@@ -81,7 +81,7 @@ def _nearest(word: str, choices: Mapping[str, tuple[str, ...]]) -> str | None:
 
 
 _LONGEST_WORD = 40
-"""Comparing is quadratic in the length; nobody mistypes a short word into a longer one than this, and no
+"""Comparing is quadratic in the length; a short word is never mistyped into a longer one than this, and no
 family has a longer name."""
 
 

@@ -22,7 +22,7 @@ def watched_document(
 ) -> Document:
     """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made.
 
-    Where nobody can say how the account stands, it is not said to be in sync. ``dropped_log_lines`` are
+    Where the state of the account is not known, it is not said to be in sync. ``dropped_log_lines`` are
     those of the whole process.
     """
     in_sync = status.in_sync and judged.standing is not Standing.UNKNOWN

@@ -1,8 +1,8 @@
 """What is at which path, and the pulse: whether the program's own event loop still answers.
 
 Probes are answered in the server's own thread. What takes longer for many families (page, metrics, status)
-is made in a thread beside it, one at a time, and shared by whoever asks until something has changed. So
-nobody who asks makes a probe late, or the loops slow.
+is made in a thread beside it, one at a time, and shared by all who ask until something has changed. So
+no client makes a probe late, or the loops slow.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ AskStrips = Callable[[], Awaitable[Mapping[str, Callable[[], Timeline]]]]
 
 
 class SingleFlight(Generic[T]):
-    """Runs one task at a time: whoever asks meanwhile gets the same result."""
+    """Runs one task at a time: all who ask meanwhile get the same result."""
 
     def __init__(self, run: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._run = run
@@ -93,7 +93,7 @@ class Pulse:
     async def beats(self) -> bool:
         """Tell whether the loop has answered a moment ago, or else whether it answers in time.
 
-        While a flood of probes is answered nobody waits, and the loop is asked a few times a second.
+        While a flood of probes is answered no probe waits, and the loop is asked a few times a second.
         """
         since_s = asyncio.get_running_loop().time() - self._answered_at
         if since_s > ASK_AGAIN_S:
@@ -130,7 +130,7 @@ class Rendered:
     cost_s: float
 
     def reusable(self, values: tuple[object, ...], now: float) -> bool:
-        """Tell whether whoever asks ``now`` may have it, with ``values`` on the board.
+        """Tell whether a client that asks ``now`` may have it, with ``values`` on the board.
 
         Values are replaced, never changed, so the same objects mean that nothing has changed.
         """

@@ -39,7 +39,7 @@ SEND_BUFFER_BYTES = 64 * 1024
 """What the system holds of an answer that is not read: it would take megabytes by itself."""
 
 RECEIVE_BUFFER_BYTES = 32 * 1024
-"""What the system holds of what a client sends and nobody reads here."""
+"""What the kernel buffers of what a client sends and is not read here."""
 
 ACCEPT_AGAIN_S = 1.0
 """How long no connection is accepted once this process can open no more files."""
@@ -198,7 +198,7 @@ def _bound(listening: socket.socket, address: tuple[Any, ...]) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         listening.setblocking(False)
         listening.bind(address)
-        listening.listen(BACKLOG)  # only now it is known that nobody else does
+        listening.listen(BACKLOG)  # only now it is known that no other process does
     except OSError:
         listening.close()
         raise

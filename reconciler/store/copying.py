@@ -58,7 +58,7 @@ Rows = Mapping[type[Any], Sequence[Any]]
 async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
     """Copy all rows and retire the source; returns how many of each table.
 
-    Raises StateLocked while somebody works on the source, StateUnusable where the target has something of
+    Raises StateLocked while a process works on the source, StateUnusable where the target has something of
     these accounts or User IDs already, StateUnavailable where the source was moved before.
     """
     async with _locked(source):

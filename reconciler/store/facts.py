@@ -88,7 +88,7 @@ class RateHistory:
 class Moved:
     """Where the rows of a state are copied to: the place, its id, and when that was complete.
 
-    ``at`` is None while nobody knows that it is complete.
+    ``at`` is None while it is not known to be complete.
     """
 
     place: str

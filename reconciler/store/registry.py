@@ -1,11 +1,11 @@
 """The registry of this machine: which state was used last for each User ID of the exchange.
 
 It is a folder of small files in the runtime directory of the user, which lives as long as the boot. The
-entry of a User ID is one file: whoever reads or changes it has locked it. Beside it each state has a file
+entry of a User ID is one file: its reader or writer has locked it. Beside it each state has a file
 that is locked by every process that may write with that state. ``core.registered_state`` decides.
 
-A folder or file that belongs to somebody else, or that others may write to, is not trusted. Whatever is
-wrong with the registry is reported, and the work goes on without it: protection must not depend on it.
+A folder or file that belongs to another user, or that others may write to, is not trusted. Whatever is
+wrong with the registry is reported, and the work continues without it: protection must not depend on it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MAX_ENTRY_BYTES = 8192
 
 LOCK_TRIES = 50
 LOCK_TRY_S = 0.02
-"""An entry is locked for microseconds; whoever has it for a second is stopped, and is not waited for."""
+"""An entry is locked for microseconds; a process that needs a second is stopped, and is not waited for."""
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -58,7 +58,7 @@ IsOnRecord = Callable[[str, float], Awaitable[bool]]
 def runtime_folder(user: int, environment: Mapping[str, str]) -> str:
     """Return the folder of the registry of a user, whether or not it exists.
 
-    Root has one for all sessions. Anybody else's is in the runtime directory; in shared memory without one.
+    Root has one for all sessions. Others: in the runtime directory; in shared memory without one.
     """
     if user == 0:
         return f"{ROOTS_FOLDER}/{FOLDER}"
@@ -313,7 +313,7 @@ def _open_folder(path: str) -> int:
 
 
 def _check_trust(descriptor: int, name: str, is_kind: Callable[[int], bool]) -> None:
-    """Raise OSError unless a file or folder is this user's, and nobody else may write to it."""
+    """Raise OSError unless a file or folder is this user's, and no other user may write to it."""
     info = os.fstat(descriptor)
     if not is_kind(info.st_mode):
         raise OSError(f"{name} is not what it should be")

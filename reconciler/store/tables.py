@@ -402,7 +402,7 @@ class Tables:
         return changed
 
     async def unverified_turns(self, asked: questions.Question) -> list[TurnRow]:
-        """Return the turns that were asked for; whoever uses them has to verify them."""
+        """Return the turns that were asked for; the caller has to verify them."""
         return await self._unverified(TurnRow, asked)
 
     async def last_turns(self, key: AccountKey) -> list[TurnRow]:

@@ -35,7 +35,7 @@ _FREE = ""
 """The holder of a lock that was given back."""
 
 _UNEXPIRED = unexpired(LEASE_S, "held.expires_at")
-"""What makes a lock that was not given back one of somebody who lives, in every statement."""
+"""What makes a lock that was not given back one of a living process, in every statement."""
 
 _TAKE = f"""
 INSERT INTO locks AS held (name, generation, holder, expires_at)

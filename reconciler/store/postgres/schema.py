@@ -315,7 +315,7 @@ async def migrate(transaction: Transaction, place: str) -> None:
 async def version_of(transaction: Transaction, place: str) -> int | None:
     """Return how many migrations the state has had; None where there is no state.
 
-    Raises StateUnusable for a schema ``mmp`` that somebody else filled, StateRefused for a newer one that
+    Raises StateUnusable for a schema ``mmp`` that another program filled, StateRefused for a newer one that
     this program may not use. It may be newer and usable.
     """
     made = await transaction.row(
