@@ -25,7 +25,7 @@ again may be with the thread, so a log that is not read takes at most twice this
 
 DRAIN_TIMEOUT_S = 1.0
 """How long the end of a process, or its result on stdout, waits for what is queued. A reader that reads at
-all takes a full queue in less; a supervisor that waits 10 s before it kills is not kept waiting."""
+all takes a full queue in less; a supervisor that waits 10 s before it kills does not wait."""
 
 WRITE_AGAIN_S = 0.05
 """Between two tries at a descriptor that another process made non-blocking, while it is full."""

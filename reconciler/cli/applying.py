@@ -207,7 +207,7 @@ class Applying:
         """Whether a person was asked and said yes."""
 
     async def run(self) -> None:
-        """Apply everything; ``report`` tells what came of it."""
+        """Apply everything; ``report`` writes the results."""
         self._refuse_no_family()
         order, clock = self.order, self.stop.clock
         log = logs.shielded(logs.observer(simulator=doors.is_simulator(order.base)))

@@ -2,7 +2,7 @@
 
 An account is kept on its own: it has its own pace, and a failure of its own ends nothing but its own
 loop, which is begun again, be it a bug. Only a state file that cannot be relied on ends everything. In a
-state that replicas share, what is damaged is one account's: all of them would end by it, one after the
+state that replicas share, what is damaged is one account's: else all of them would end, one after the
 other.
 """
 

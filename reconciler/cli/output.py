@@ -179,7 +179,7 @@ def wait_for_stderr() -> None:
 
 
 class BackgroundStdout:
-    """Result text that is written while the work goes on: a reader that stops does not stop the work."""
+    """Result text that is written during the work: a reader that stops does not stop the work."""
 
     def __init__(self) -> None:
         self._writer: BackgroundWriter | None = None

@@ -85,16 +85,16 @@ def copy(
     file, database = _places(source, target, allow_filesystems)
     if undo:
         asyncio.run(_undo(file, database, lock_timeout))
-        counts, told = {}, f"{file} is in use: nothing of it is in {database}"
+        counts, result = {}, f"{file} is in use again: {database} has none of its records"
     else:
         counts = asyncio.run(_copy(file, database, lock_timeout))
         rows = ", ".join(f"{count} {table}" for table, count in counts.items())
-        told = f"copied {file} to {database}: {rows}"
+        result = f"copied {file} to {database}: {rows}"
     if out.json:
         copied = {"source": str(file), "target": str(database), "rows": counts}
         out.document({"format": "mmp/state-copy/1", **copied})
         return
-    out.result(f"{told}\n")
+    out.result(f"{result}\n")
     if not undo:
         out.note(f"use --state {database} from now on: nothing is written to {file} any more")
 

@@ -1,6 +1,6 @@
-"""Moving a SQLite state into a PostgreSQL state that has none of it yet.
+"""Moving a SQLite state into a PostgreSQL state that has none of its rows yet.
 
-All of it or nothing, in one transaction of the target. The source is retired first: in the transaction that
+All rows or none, in one transaction of the target. The source is retired first: in the transaction that
 reads its rows it gets a mark, and every transaction that would write to it reads that. So there is one
 record of requests at each moment, whatever is running. The mark is removed when the copy fails before its
 commit; after the commit it says that the copy is complete. A kill, or a commit without an answer, leaves it

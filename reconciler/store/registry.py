@@ -209,7 +209,7 @@ class StateRegistry:
 
     @contextmanager
     def _carrying_on(self) -> Iterator[None]:
-        """Report what is wrong with the registry, and go on without it."""
+        """Report what is wrong with the registry, and continue without it."""
         try:
             yield
         except OSError as problem:
