@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, eventually, log_lines, simulator
+from tests.e2e.rig import Desk, Exchange, eventually, log_lines
 from tests.support.missing import UNSHARE
 
 FULL = (
@@ -18,19 +17,9 @@ FULL = (
 )
 
 
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with simulator() as running:
-        yield running
-
-
-@pytest.fixture
-def desk(exchange: Exchange, tmp_path: Path) -> Iterator[Desk]:
-    here = Desk(tmp_path / "desk", exchange.variables)
-    here.wants({"BTC-USD": "5s/2s/100"})
-    (here.folder / "logs").mkdir()
-    yield here
-    here.close()
+@pytest.fixture(autouse=True)
+def logs(desk: Desk) -> None:
+    (desk.folder / "logs").mkdir()
 
 
 def on_a_full_disk(desk: Desk) -> tuple[str, ...]:

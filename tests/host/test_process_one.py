@@ -5,31 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, Running, eventually, simulator
+from tests.e2e.rig import Desk, Exchange, Running, eventually
 from tests.e2e.test_signals import takes
 
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 ENDS_WITHIN_S = 2.5
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with simulator() as running:
-        yield running
-
-
-@pytest.fixture
-def desk(exchange: Exchange, tmp_path: Path) -> Iterator[Desk]:
-    here = Desk(tmp_path / "desk", exchange.variables)
-    here.wants({"BTC-USD": "5s/2s/100"})
-    yield here
-    here.close()
 
 
 def process_one(running: Running) -> int:
