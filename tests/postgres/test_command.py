@@ -16,19 +16,12 @@ from reconciler.clock import SystemClock
 from reconciler.store.postgres.state import open_state
 from tests.e2e.rig import Desk, Exchange, eventually, gaps, simulator
 from tests.e2e.sidecar import ends_well, started
-from tests.support.postgres import PASSWORD, ROLE, Server, server
+from tests.support.postgres import PASSWORD, ROLE, Server
 
 pytestmark = pytest.mark.e2e
 
 APPLY = ("apply", "--yes", "--assume-idle")
 TWO = {"BTC-USD": "5s/2s/100", "ETH-USD": "1s/until-reset/500"}
-
-
-@pytest.fixture
-def postgres() -> Iterator[Server]:
-    """A server of the test's own, which it may harm."""
-    with server() as own:
-        yield own
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +16,8 @@ from reconciler.store.postgres.leases import Leases
 from tests.contract.stores import BTC, ETH
 from tests.e2e.rig import eventually
 from tests.postgres.desks import desk
-from tests.postgres.fleets import Fleet, fleet
-from tests.support.postgres import Server, server, shared
+from tests.postgres.fleets import Fleet
+from tests.support.postgres import Server, shared
 
 OWN_TABLES = ("version", "budgets", "locks", "replicas", "leases")
 
@@ -87,19 +85,6 @@ def test_what_a_newer_version_uses_alone_is_neither_read_nor_written() -> None:
 
     with shared().database() as name:
         asyncio.run(story(shared().url(name), name))
-
-
-@pytest.fixture
-def postgres() -> Iterator[Server]:
-    with server() as own:
-        yield own
-
-
-@pytest.fixture
-def two(postgres: Server, tmp_path: Path) -> Iterator[Fleet]:
-    """Two accounts of one family each."""
-    with fleet(postgres, tmp_path / "desk", 2, families=(BTC,)) as made:
-        yield made
 
 
 @pytest.mark.e2e

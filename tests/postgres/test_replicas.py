@@ -13,19 +13,13 @@ import pytest
 from tests.e2e.rig import eventually
 from tests.e2e.sidecar import Sidecar
 from tests.postgres.fleets import BTC, Fleet, fleet, owned
-from tests.support.postgres import Server, server
+from tests.support.postgres import Server
 from tests.support.relay import relay
 
 pytestmark = pytest.mark.e2e
 
 TAKEN_OVER_S = 15.0
 """The promise after a death; nothing is said about how soon the exchange is asked then."""
-
-
-@pytest.fixture
-def postgres() -> Iterator[Server]:
-    with server() as own:
-        yield own
 
 
 @pytest.fixture

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.rig import eventually
 from tests.e2e.sidecar import Sidecar
-from tests.postgres.fleets import BTC, Fleet, fleet, owned
-from tests.support.postgres import ROLE, Server, needed, server
+from tests.postgres.fleets import BTC, Fleet, owned
+from tests.support.postgres import ROLE, Server, needed
 
 pytestmark = pytest.mark.e2e
 
@@ -45,19 +45,6 @@ TROUBLES: dict[str, tuple[str, str, str]] = {
         MISSING,
     ),
 }
-
-
-@pytest.fixture
-def postgres() -> Iterator[Server]:
-    with server() as own:
-        yield own
-
-
-@pytest.fixture
-def two(postgres: Server, tmp_path: Path) -> Iterator[Fleet]:
-    """Two accounts of one family each."""
-    with fleet(postgres, tmp_path / "desk", 2, families=(BTC,)) as made:
-        yield made
 
 
 def codes(sidecar: Sidecar) -> set[str]:
