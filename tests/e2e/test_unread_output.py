@@ -30,7 +30,7 @@ ENDS_WITHIN_S = 2.5
 """Of SIGTERM: a second for a log that is not read, and a busy machine."""
 
 RESULT_ENDS_WITHIN_S = 5.5
-"""Of SIGTERM where nobody reads the result: three seconds for that, one for the log, and a busy machine."""
+"""After SIGTERM if the result is not read: three seconds for that, one for the log, and a busy machine."""
 
 CHUNK = 65536
 

@@ -407,7 +407,7 @@ def test_a_copy_that_was_killed_is_completed_by_the_same_copy(
 def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complete_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way_back: Callable[..., Coroutine[Any, Any, object]]
 ) -> None:
-    """Somebody used the empty database all the same: its records are not those of the file."""
+    """The empty database was used all the same: its records are not those of the file."""
 
     async def story(url: str, source: SqliteState) -> None:
         there = source.account("main", Environment.LIVE, Kind.OKX)

@@ -52,7 +52,7 @@ def chromium() -> str | None:
 
 
 UNSHARE = ("unshare", "--mount", "--propagation", "private")
-"""Runs a command where what it mounts is seen by nobody else."""
+"""Runs a command where what it mounts is seen by no other process."""
 
 
 def can_mount() -> bool:

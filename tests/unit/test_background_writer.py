@@ -150,7 +150,7 @@ def test_what_is_printed_after_the_end_goes_out_only_where_nothing_waits(pipe: t
     blocked = threading.Thread(target=writer.write, args=(LINE * 10_000,), daemon=True)
     blocked.start()
     blocked.join(5.0)
-    assert not blocked.is_alive(), "the pipe is full, and nobody reads"
+    assert not blocked.is_alive(), "the pipe is full and is not read"
 
 
 def test_a_text_that_is_longer_than_the_bound_goes_through_where_nothing_waits(

@@ -209,7 +209,7 @@ def test_in_every_small_world_an_account_goes_to_who_can_serve_it_or_stays(
             able = [replica for replica in "abc" if can_serve(shares, replica, account)]
             able = able or [replica for replica in "abc" if can_serve_again(shares, replica, account)]
             if not able:
-                assert owner == owners.get(account, owner), "where nobody can, it stays"
+                assert owner == owners.get(account, owner), "where no replica can, it stays"
             else:
                 assert owner in able
             if owners.get(account) in able and owner != owners[account]:

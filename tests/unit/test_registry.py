@@ -363,7 +363,7 @@ def open_to_others(folder: Path) -> None:
     folder.chmod(0o777)
 
 
-def of_somebody_else(folder: Path) -> None:
+def of_another_user(folder: Path) -> None:
     folder.mkdir(mode=0o700)
     os.chown(folder, 12345, 12345)
 
@@ -391,7 +391,7 @@ UNTRUSTED: dict[str, Callable[[Path], None]] = {
     "in no folder": in_no_folder,
 }
 if os.geteuid() == 0:
-    UNTRUSTED["of somebody else"] = of_somebody_else
+    UNTRUSTED["of another user"] = of_another_user
 
 
 @pytest.mark.parametrize("name", UNTRUSTED)

@@ -82,7 +82,7 @@ class World:
         self.abilities: dict[ReplicaId, Ability] = {}
         self.exchange_up = True
         self.unreadable: set[AccountKey] = set()
-        """Accounts that the exchange does not answer about, whoever asks."""
+        """Accounts that the exchange does not answer about, to any replica."""
         self.read_every_s = READ_EVERY_S
         self.taken: list[tuple[float, AccountKey, ReplicaId]] = []
         self.processes: dict[ReplicaId, Process] = {}
@@ -134,7 +134,7 @@ class World:
         for account in set().union(*(one.has for one in self.awake())):
             since = max(self.last_kept.get(account, self.calm_since), self.calm_since)
             in_time = self.time - since <= TAKEN_OVER_S or self.time - self.clock_set_at <= CLOCK_SET_S
-            assert in_time, f"nobody keeps {account} since {since}"
+            assert in_time, f"no replica has {account} since {since}"
         if self.served_beside_s < float("inf"):
             self.check_served()
 
@@ -518,7 +518,7 @@ def test_with_the_condition_of_before_a_clock_set_back_leaves_the_dead_their_acc
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(leases, "ALIVE", "expires_at > clock_timestamp()")
-    with pytest.raises(AssertionError, match="nobody keeps desk-"):
+    with pytest.raises(AssertionError, match="no replica has desk-"):
         dies_when_the_clock_is_set(-3600.0, 0.0).run(5.0)
 
 

@@ -379,7 +379,7 @@ SENDS_MORE = {
     "a head without an end": (HELD, FIELDS),
 }
 SYSTEM_HOLDS = 1_000_000
-"""More bytes than the system keeps on their way to somebody who does not read."""
+"""More bytes than the kernel buffers for a client that does not read."""
 
 
 @pytest.mark.parametrize(("beginning", "more"), SENDS_MORE.values(), ids=SENDS_MORE)
@@ -392,7 +392,7 @@ def test_hardly_a_byte_is_read_beyond_a_head(server: Server, beginning: bytes, m
 
 
 def bytes_taken(connection: socket.socket, more: bytes) -> int:
-    """Send until nobody takes anything for a second, or the connection is closed; return how much."""
+    """Send until nothing is taken for a second, or the connection is closed; return how much."""
     taken = 0
     while taken < 10 * SYSTEM_HOLDS:
         try:

@@ -205,7 +205,7 @@ def lead_elsewhere(lock: Path) -> None:
 
 def link_to_another_file(lock: Path) -> None:
     other = lock.with_name("elsewhere")
-    other.write_text("of somebody else")
+    other.write_text("of another user")
     other.chmod(0o600)
     os.link(other, lock)
 
@@ -235,7 +235,7 @@ def test_a_lock_that_is_more_than_a_file_beside_the_state_is_refused_and_not_wri
     assert str(tmp_path / "state.db.main.lock") in refused.value.message
     assert len(os.listdir("/proc/self/fd")) == descriptors
     elsewhere = tmp_path / "elsewhere"
-    assert not elsewhere.exists() or elsewhere.read_text() == "of somebody else"
+    assert not elsewhere.exists() or elsewhere.read_text() == "of another user"
 
 
 def test_what_a_kill_while_a_lock_was_made_left_is_removed_by_the_next_to_take_it(tmp_path: Path) -> None:
