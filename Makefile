@@ -28,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 unexport PIP_REQUIRE_VIRTUALENV PYTHONPATH
 
-.PHONY: help setup demo test tests left-out check format lint types whole collected simulate mutants chaos proof bench screenshots lock clean
+.PHONY: help setup demo docs test tests left-out check format lint types whole collected simulate mutants chaos proof bench screenshots lock clean
 
 help: ## list these words
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,9 @@ proof: $(READY) ## the long runs: mutants, many histories, many kills, chaos
 	@$(MAKE) --no-print-directory chaos CHAOS_SECONDS=$(PROOF_CHAOS_SECONDS)
 	@$(PY) -m tests.simulation --mutants
 	@$(PY) -m tests.simulation --seeds $(PROOF_SEEDS) --jobs all
+
+docs: $(READY) ## write docs/reference/ again from the code
+	@$(PY) -m tests.tidy.reference
 
 bench: $(READY) ## what things cost, as ratios measured in one run
 	@$(PY) -m bench

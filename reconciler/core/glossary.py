@@ -839,20 +839,74 @@ REPLY_CLASSES: dict[ReplyClass, str] = {
 }
 """What may be concluded from a reply of each class."""
 
+_AGAIN = "Run it again."
+
 STATUSES: dict[Exit, Explanation] = {
-    Exit.DONE: _row("Done", "Also when there are changes, unless that was asked about."),
-    Exit.FAILED: _row("Runtime failure", "Something did not work; the message says what."),
-    Exit.CHANGES: _row("Changes present", "With plan --detailed-exitcode and diff --exit-code only."),
-    Exit.REFUSED: _row("Refused", "By the policy, a guard or --fail-on. apply sent nothing at all."),
-    Exit.INVALID: _row("Invalid input", "Config, policy, plan or revision does not hold."),
-    Exit.STALE: _row("The plan is stale", "Nothing was sent."),
-    Exit.PARTLY: _row("Partly", "At least one family settled, and at least one not."),
-    Exit.LOCKED: _row("Locked", "Another process holds the state."),
-    Exit.ACCOUNT: _row("Account, key or environment", "Writing is not possible; the message says why."),
-    Exit.HELD: _row("Nothing done", "Everything is held: frozen or paused."),
-    Exit.USAGE: _row("Usage", "The command line cannot be meant that way."),
-    Exit.HANGUP: _row("Hung up", "apply was stopped by SIGHUP; what was in flight is settled."),
-    Exit.INTERRUPTED: _row("Interrupted", "apply was stopped by SIGINT; what was in flight is settled."),
-    Exit.TERMINATED: _row("Terminated", "apply was stopped by SIGTERM; what was in flight is settled."),
+    Exit.DONE: _row(
+        "Done", "Everything was done. Also when there are changes and no flag asked for status 2."
+    ),
+    Exit.FAILED: _row(
+        "Runtime failure",
+        "The exchange does not answer, a setting was rejected, the state is damaged, or time ran out.",
+        "Read the message, then run it again.",
+    ),
+    Exit.CHANGES: _row(
+        "Changes present",
+        "With plan --detailed-exitcode and diff --exit-code only: something would be sent, is held or "
+        "refused, an adoption changes what is accepted, or an account has another name. A plan that only "
+        "records what was accepted is 0.",
+        "Review the plan.",
+    ),
+    Exit.REFUSED: _row(
+        "Refused",
+        "The policy, the guard or --fail-on refused. apply sent nothing at all. validate: the policy "
+        "refuses a value of the file. pause: a family is protected.",
+        "The message names the rule, the limit and, for apply, the --allow that overrides it.",
+    ),
+    Exit.INVALID: _row(
+        "Invalid input",
+        "Settings, policy, plan file, published status or git revision is invalid, or init or import "
+        "would overwrite a file. Also apply where the policy file is missing.",
+        "The message names the place; mmp validate lists every one in settings and policy.",
+    ),
+    Exit.STALE: _row(
+        "The plan is stale",
+        "The plan is not the one that was reviewed: another digest; a plan file that has expired or is of "
+        "another account, environment, host or config; everything left of it has moved; or a published "
+        "status that is too old. Nothing was sent.",
+        "Make a new plan and review it.",
+    ),
+    Exit.PARTLY: _row(
+        "Partly",
+        "At least one family was settled, and at least one was not.",
+        "Look at the results, then run it again or make a new plan.",
+    ),
+    Exit.LOCKED: _row(
+        "Locked",
+        "Another process has locked the state; the message names it.",
+        "Wait, or give a longer --lock-timeout.",
+    ),
+    Exit.ACCOUNT: _row(
+        "Account, key or environment",
+        "Account, key or environment is not accepted; writing was stopped.",
+        "The message says what to correct.",
+    ),
+    Exit.HELD: _row(
+        "Nothing done",
+        "Everything that differs is held, because it is frozen or paused.",
+        "Wait, or use mmp reset or mmp resume.",
+    ),
+    Exit.USAGE: _row(
+        "Usage",
+        "The command line is invalid. A mistyped flag is never status 2.",
+        "See mmp COMMAND --help.",
+    ),
+    Exit.HANGUP: _row(
+        "Hung up",
+        "SIGHUP, as when the terminal is gone. apply settled the request in flight and wrote its results.",
+        _AGAIN,
+    ),
+    Exit.INTERRUPTED: _row("Interrupted", "SIGINT. apply settled the request in flight.", _AGAIN),
+    Exit.TERMINATED: _row("Terminated", "SIGTERM. apply settled the request in flight.", _AGAIN),
 }
 """Every exit status."""

@@ -88,22 +88,30 @@ class _Counters:
             return Counter(name, told, (*ACCOUNT, *labels), registry=registry)
 
         self.requests = counter(
-            "mmp_requests", "Set MMP requests by outcome and reply code.", "outcome", "code"
+            "mmp_requests",
+            "Set MMP requests by outcome (applied, rejected, unknown, not-sent) and reply code.",
+            "outcome",
+            "code",
         )
         self.slots = counter("mmp_slots_used", "Slots reserved, each for one Set MMP request.")
         self.waited = counter("mmp_slot_wait_seconds", "Seconds that requests waited for a slot.")
-        self.uncertain = counter("mmp_uncertain_attempts", "Requests whose outcome was not known.")
-        self.drift_found = counter("mmp_drift_found", "Families found to differ from what was applied.")
-        self.drift_healed = counter("mmp_drift_healed", "Families put back after drift.")
+        self.uncertain = counter(
+            "mmp_uncertain_attempts", "Requests that got no answer, or none that could be understood."
+        )
+        self.drift_found = counter("mmp_drift_found", "Families whose settings were changed outside mmp.")
+        self.drift_healed = counter("mmp_drift_healed", "Families restored after drift.")
         self.read_failures = counter(
             "mmp_live_read_failures", "Live reads that failed, by reply code.", "code"
         )
-        self.takeovers = counter("mmp_takeovers", "Times the account was taken over from a silent replica.")
+        self.takeovers = counter(
+            "mmp_takeovers",
+            "Times the lease of the account was taken over from a replica that stopped renewing it.",
+        )
         self.state_failures = Counter(
             "mmp_state_failures", "Times the state could not be used.", registry=registry
         )
         self.failures = counter(
-            "mmp_exchange_failures", "Other questions to the exchange that failed, by reply code.", "code"
+            "mmp_exchange_failures", "Other requests to the exchange that failed, by reply code.", "code"
         )
         self.passes = Histogram(
             "mmp_pass_duration_seconds",
@@ -225,9 +233,13 @@ def _shared(board: Board) -> Iterable[Metric]:
     kept = [] if roster is None else [len(board.accounts())]
     unable = [] if together is None or roster is None else [len(together.unable)]
     for name, told, numbers in (
-        ("mmp_replicas", "Living replicas that share the accounts out.", living),
-        ("mmp_leases", "Accounts that this replica keeps.", kept),
-        ("mmp_unable_accounts", "Accounts that this replica reports it cannot serve now.", unable),
+        ("mmp_replicas", "Healthy replicas that share the accounts; no sample without replicas.", living),
+        ("mmp_leases", "Accounts that this replica runs; no sample without replicas.", kept),
+        (
+            "mmp_unable_accounts",
+            "Accounts that this replica cannot serve now: not read live for 20 s, or key refused here.",
+            unable,
+        ),
     ):
         yield _family(name, told, (), [((), float(number)) for number in numbers])
 
@@ -237,7 +249,11 @@ def _unkept(board: Board) -> Iterable[Metric]:
     awaited, refused = len(board.unkept.awaited), len(board.unkept.refused)
     for name, told, number in (
         ("mmp_awaited_files", "Files or folders of settings that are not there yet.", awaited),
-        ("mmp_refused_files", "Files of settings that never held: no account is kept.", refused),
+        (
+            "mmp_refused_files",
+            "Settings files without a valid version: no account runs from them.",
+            refused,
+        ),
     ):
         yield _family(name, told, (), [((), float(number))])
 

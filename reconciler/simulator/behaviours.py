@@ -2,8 +2,7 @@
 
 documented: OKX's documentation says so. assumed: it does not, but other clients saw it or something
 has to be chosen, and the program does not depend on the choice. unknown: it matters and nobody says;
-the option named plays the other possibility. ``docs/simulator.md`` shows this table; a test holds the
-two together.
+the option named plays the other possibility. ``docs/reference/simulator.md`` shows this table.
 """
 
 from __future__ import annotations

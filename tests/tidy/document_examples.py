@@ -1,25 +1,24 @@
-"""The documents shown in ``docs/documents.md``, made by the code that makes them for users.
-
-``python -m tests.tidy.document_examples`` writes them into the file again.
-"""
+"""The examples of ``docs/reference/document-*.md``, made by the code that makes the documents for users."""
 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
+from reconciler.core.conditions import conditions
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Pause
+from reconciler.core.notices import tell
 from reconciler.core.outcome import HOLD_WORDS, Outcome, Result
 from reconciler.core.plan import Because, Plan, Rules, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
+from reconciler.core.standing import judge_standing
 from reconciler.core.status import Record, make_status
+from reconciler.core.vitals import status_of
 from reconciler.report.documents import (
     Context,
     Document,
@@ -28,6 +27,7 @@ from reconciler.report.documents import (
     plan_document,
     several,
 )
+from reconciler.report.notices import notice_document
 from reconciler.report.problems import problems_document
 from reconciler.report.status import (
     HistoryLine,
@@ -37,10 +37,8 @@ from reconciler.report.status import (
     status_document,
 )
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting
+from tests.unit.notice_builders import vitals_of
 from tests.unit.report_samples import LEDGERS, WALL, XAU
-
-DOCS = Path(__file__).parents[2] / "docs" / "documents.md"
-BLOCK = re.compile(r"^```json (?P<name>[a-z]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 WANTED = {
     BTC: setting("5000/2000/400"),
@@ -61,6 +59,22 @@ def plan() -> Plan:
     """Return a plan with a request, a change the policy refuses, and families that need nothing."""
     made = make_plan(desired(WANTED), KNOWN, Reads(read(990, ROWS)), Rules(policy=POLICY), NOW)
     return with_schedule(made, LEDGERS["full"], NOW, assume_idle=False)
+
+
+def notice() -> Document:
+    """Return the notification about a setting of BTC-USD that was loosened outside mmp."""
+    wanted = {BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")}
+    known = {
+        BTC: confirmed("5000/2000/100", at=NOW - 60),
+        ETH: confirmed("1000/0/500", at=NOW - 60),
+    }
+    calm = vitals_of(wanted, known, {BTC: row("5000/2000/100"), ETH: row("1000/0/500")})
+    drifted = vitals_of(wanted, known, {BTC: row("5000/2000/400"), ETH: row("1000/0/500")})
+    stories, _ = tell({}, conditions(calm), now=NOW, wall=WALL)
+    _, (first, *_) = tell(stories, conditions(drifted), now=NOW + 30, wall=WALL + timedelta(seconds=30))
+    judged = judge_standing(status_of(drifted, now=NOW, wall=WALL), live=True, interval_s=30.0)
+    at = WALL + timedelta(seconds=30)
+    return notice_document(first, drifted, judged, at=at, advice=lambda _: "")
 
 
 def examples() -> dict[str, Document]:
@@ -121,6 +135,7 @@ def examples() -> dict[str, Document]:
         "status": status_document(
             make_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL, policy=POLICY)
         ),
+        "notice": notice(),
         "history": history_document("main", "live", lines, [override], [policy]),
         "problems": problems_document([wrong]),
         "several": several(
@@ -148,10 +163,3 @@ def _compact(value: object, indent: int) -> str:
         return "{\n" + ",\n".join(inner) + "\n" + " " * indent + "}"
     inner = [pad + _compact(one, indent + 2) for one in value]
     return "[\n" + ",\n".join(inner) + "\n" + " " * indent + "]"
-
-
-if __name__ == "__main__":
-    made_now = examples()
-    text = DOCS.read_text(encoding="utf-8")
-    text = BLOCK.sub(lambda at: f"```json {at['name']}\n{written(made_now[at['name']])}```", text)
-    DOCS.write_text(text, encoding="utf-8")

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import click
 import pytest
-from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import VERBS, cli
-from reconciler.cli.showing import FAIL_ON
 from reconciler.cli.turns import LONGEST_WAIT_S
-from reconciler.core.direction import Direction
-from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import EPS_S, LATEST_ARRIVAL_S, SEND_DEADLINE_S, SPACING_S, WINDOW_S
-from reconciler.core.plan import Because, Reason
-from reconciler.core.policy import Kind
-from reconciler.core.problems import CATALOGUE, WARNINGS, any_error
+from reconciler.core.problems import any_error
 from reconciler.core.retry import LONG_BACK_OFF_S
-from reconciler.core.status import FamilyState
-from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import AttemptStatus
 from reconciler.core.vitals import SILENCE_S
 from reconciler.desired.reader import read_config
-from reconciler.errors import PRECEDENCE, Exit
+from reconciler.errors import Exit
 from reconciler.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.report.documents import several
 from reconciler.report.text import _LOOK
-from reconciler.schema_files import load_schema, schema_text
+from reconciler.schema_files import schema_text
 from reconciler.sidecar.routes import ANSWER_COUNTS_S, PULSE_WITHIN_S
-from tests.tidy.document_examples import BLOCK, examples, written
-from tests.unit.test_logs import ROWS as LOG_ROWS
 
 DOCS = Path(__file__).parents[2] / "docs"
 MINE = (
@@ -101,43 +89,10 @@ def test_every_command_has_a_section_and_a_line_and_there_are_no_others() -> Non
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_flag_of_a_command_is_told_where_it_belongs(verb: str) -> None:
-    shared = {
-        flag
-        for names, commands, _ in tables(section("commands", "Flags of several commands"))[0]
-        for flag in re.findall(r"`(-[^`]+)`", names)
-        if verb in commands.split(", ")
-    }
-    own = {
-        flag
-        for table in tables(section("commands", f"mmp {verb}"))
-        for names, *_ in table
-        for flag in re.findall(r"`(--?[a-z][^`]*)`", names)
-    }
-    assert shared & own == set()
-    assert shared | own == flags(verb)
-
-
-@pytest.mark.parametrize("verb", VERBS)
 def test_every_command_has_an_example_here_and_in_its_help(verb: str) -> None:
     shown = re.findall(rf"^\$ .*mmp {verb}\b", section("commands", f"mmp {verb}"), re.MULTILINE)
     assert shown
     assert "Example" in (command(verb).help or "")
-
-
-@pytest.mark.parametrize(
-    ("verb", "flag", "words"),
-    [
-        ("run", "--drift", [policy.value for policy in DriftPolicy]),
-        ("plan", "--fail-on", FAIL_ON),
-        ("apply", "--allow", tuple(Kind)),
-    ],
-)
-def test_the_words_a_flag_takes_are_told(verb: str, flag: str, words: list[str]) -> None:
-    (row,) = [
-        row for table in tables(section("commands", f"mmp {verb}")) for row in table if flag in row[0]
-    ]
-    assert [word for word in words if f"`{word}`" not in row[1]] == []
 
 
 def test_the_signs_of_a_plan_are_told() -> None:
@@ -145,26 +100,7 @@ def test_the_signs_of_a_plan_are_told() -> None:
     assert {(sign, direction.value) for direction, (sign, _) in _LOOK.items()} <= shown
 
 
-def test_the_environment_twins_are_told() -> None:
-    twins = {
-        param.envvar
-        for verb in VERBS
-        for param in command(verb).params
-        if isinstance(param, click.Option) and isinstance(param.envvar, str)
-    }
-    assert [twin for twin in twins if f"`{twin}`" not in text("commands")] == []
-
-
 # ---- exit codes ----------------------------------------------------------------------------------
-
-
-def test_every_exit_status_is_told_and_no_other() -> None:
-    told = [(row[0], row[1]) for row in tables(text("exit-codes"))[0]]
-    assert told == [(str(int(status)), status.name.lower()) for status in Exit]
-
-
-def test_the_order_of_statuses_is_the_code_s() -> None:
-    assert ", ".join(str(int(status)) for status in PRECEDENCE) in text("exit-codes")
 
 
 def test_the_readme_tells_every_exit_status_and_no_other() -> None:
@@ -182,17 +118,6 @@ def test_the_example_of_the_file_holds_without_a_warning() -> None:
     assert reading.desired is not None
 
 
-def test_every_key_of_the_schema_is_told() -> None:
-    told = [row[0].strip("`") for row in tables(section("file-format", "Keys"))[0]]
-    properties = load_schema("mmp")["properties"]
-    nested = [
-        [key, *(f"{key}.{inner}" for inner in one.get("properties", ()))] for key, one in properties.items()
-    ]
-    assert told == [key for keys in nested for key in keys]
-    fields = [row[0].strip("`") for row in tables(section("file-format", "The three fields"))[0]]
-    assert fields == list(load_schema("mmp")["$defs"]["fields"]["properties"])
-
-
 def test_what_is_written_means_what_is_said() -> None:
     for written_, means in tables(section("file-format", "The three fields"))[1]:
         name, _, value = written_.strip("`").partition(": ")
@@ -205,62 +130,7 @@ def test_what_is_written_means_what_is_said() -> None:
         assert not any_error(reading.problems)
 
 
-def test_every_code_is_told_with_its_reason() -> None:
-    told = [
-        (row[0].strip("`"), row[1], row[2].replace("\\|", "|"))
-        for row in tables(section("file-format", "What is refused, and why"))[0]
-    ]
-    assert told == [(code.value, one.title, one.meaning) for code, one in CATALOGUE.items()]
-    assert {code for code, title, _ in told if "(warning)" in title} == {code.value for code in WARNINGS}
-
-
 # ---- documents -----------------------------------------------------------------------------------
-
-
-def test_every_example_is_what_the_code_makes() -> None:
-    shown = {block["name"]: block["text"] for block in BLOCK.finditer(text("documents"))}
-    assert shown == {name: written(one) for name, one in examples().items()}, (
-        "python -m tests.tidy.document_examples"
-    )
-
-
-@pytest.mark.parametrize(
-    ("example", "schema"),
-    [
-        ("plan", "plan"),
-        ("apply", "apply"),
-        ("several", "apply"),
-        ("status", "status"),
-        ("problems", "problems"),
-    ],
-)
-def test_every_example_is_as_its_schema_says(example: str, schema: str) -> None:
-    shown = {block["name"]: block["text"] for block in BLOCK.finditer(text("documents"))}
-    validator = Draft202012Validator(load_schema(schema))
-    assert list(validator.iter_errors(json.loads(shown[example]))) == []
-
-
-@pytest.mark.parametrize("words", [Outcome, Reason, Because, Direction, FamilyState, AttemptStatus])
-def test_every_word_of_a_document_is_told(words: type[Outcome]) -> None:
-    assert [word for word in words if f"`{word}`" not in text("documents")] == []
-
-
-@pytest.mark.parametrize("name", ["plan", "apply", "status", "problems"])
-def test_every_field_of_a_document_is_told(name: str) -> None:
-    told = text("documents")
-    assert [
-        one for one in fields_of(load_schema(name)) if f'"{one}"' not in told and f"`{one}`" not in told
-    ] == []
-
-
-def fields_of(schema: object) -> set[str]:
-    """Return every name that any object of ``schema`` may have."""
-    if isinstance(schema, list):
-        return {name for one in schema for name in fields_of(one)}
-    if not isinstance(schema, dict):
-        return set()
-    own = schema.get("properties", {})
-    return set(own) | {name for one in schema.values() for name in fields_of(one)}
 
 
 def test_every_format_is_told_with_the_one_of_several_accounts() -> None:
@@ -284,34 +154,12 @@ def test_every_schema_that_is_named_is_there() -> None:
 # ---- operating and safety ------------------------------------------------------------------------
 
 
-def test_every_event_of_the_log_is_told_with_its_level() -> None:
-    told = {
-        (level, event) for level, events, _ in log_table() for event in re.findall(r"`([^`]+)`", events)
-    }
-    for _, level, message, _ in LOG_ROWS:
-        assert (level, re.sub(r"^failed: .*", "failed: …", message)) in told
-    said = SAID.findall(said_elsewhere())
-    assert len(said) > 6
-    assert [one for one in said if one not in told] == []
-
-
-def said_elsewhere() -> str:
-    """Return the code of what logs something without an event, or beside one."""
-    package = DOCS.parent / "reconciler"
-    files = [package / "logs.py", *sorted((package / "cli").glob("*.py"))]
-    return "\n".join(file.read_text(encoding="utf-8") for file in files)
-
-
 def test_the_bounds_of_a_hang_are_the_code_s() -> None:
     told = " ".join(text("sidecar").split())
     assert f"`/livez` fails {SILENCE_S:.0f} s after that" in told
     assert f"`--lock-timeout` and {BURST_S + LONGEST_WAIT_S:.0f} s later" in told
     assert f"a retry of at most {max(STOPPED_RETRY_S, LONG_BACK_OFF_S):.0f} s" in told
     assert f"the whole program hangs is seen within {ANSWER_COUNTS_S + PULSE_WITHIN_S:.0f} s" in told
-
-
-def log_table() -> list[list[str]]:
-    return tables(section("operating", "Logs"))[0]
 
 
 def test_the_numbers_of_the_proof_are_the_code_s() -> None:

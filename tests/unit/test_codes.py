@@ -1,17 +1,12 @@
-"""The code table has every code of the facts in the class they give it, and its document is current."""
+"""The code table has every code of the facts in the class they give it."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from reconciler.core.verdict import ReplyClass
-from reconciler.okx import codes
 from reconciler.okx.codes import REGION_HOSTS, TABLE, Source, fact
 from reconciler.okx.wire import KNOWN_HOSTS
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "okx-codes.md"
 
 # Written out once more by hand, from the facts, so that a code cannot change class unnoticed.
 EXPECTED = {
@@ -75,9 +70,3 @@ def test_classes_we_only_read_into_a_code_say_so() -> None:
 def test_the_wrong_region_names_the_hosts() -> None:
     assert all(host in fact("50119").advice for host in REGION_HOSTS)
     assert set(REGION_HOSTS) < KNOWN_HOSTS
-
-
-def test_the_document_is_the_table() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == codes.markdown(), (
-        "run: python -m reconciler.okx.codes > docs/okx-codes.md"
-    )

@@ -22,19 +22,6 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-def test_the_documentation_shows_every_behaviour_and_its_standing() -> None:
-    expected = [
-        [one.name, one.standing.value, one.simulated, f"`{one.option}`" if one.option else ""]
-        for one in BEHAVIOURS
-    ]
-    assert table("What it does, and on what grounds") == expected
-
-
-def test_the_documentation_shows_every_code() -> None:
-    expected = [[code, str(row.status), row.message] for code, row in sorted(REFUSALS.items())]
-    assert table("Codes") == expected
-
-
 def test_the_documentation_names_every_control_command() -> None:
     shown = {tuple(row[0].strip("`").split(" /_control/")) for row in table("The control endpoint")}
     assert shown == {*COMMANDS, ("POST", "unplug")}
