@@ -10,9 +10,18 @@ import pytest
 
 from reconciler.cli.main import VERBS, cli
 from reconciler.cli.turns import LONGEST_WAIT_S
-from reconciler.core.pacing import EPS_S, LATEST_ARRIVAL_S, SEND_DEADLINE_S, SPACING_S, WINDOW_S
+from reconciler.core.evidence import SETTLING_S
+from reconciler.core.pacing import (
+    CALM_SENDS,
+    EPS_S,
+    GUARD_S,
+    LATEST_ARRIVAL_S,
+    SEND_DEADLINE_S,
+    SPACING_S,
+    WINDOW_S,
+)
 from reconciler.core.problems import any_error
-from reconciler.core.retry import LONG_BACK_OFF_S
+from reconciler.core.retry import LONG_BACK_OFF_S, LOOSENING_RETRY_S, PROTECTIVE_RETRY_S
 from reconciler.core.vitals import SILENCE_S
 from reconciler.desired.reader import read_config
 from reconciler.errors import Exit
@@ -163,11 +172,15 @@ def test_the_bounds_of_a_hang_are_the_code_s() -> None:
 
 
 def test_the_numbers_of_the_proof_are_the_code_s() -> None:
-    safety = text("safety")
+    safety = " ".join(text("safety").split())
     assert f"hi + {WINDOW_S + EPS_S:.3f} s > t" in safety
     assert f"reservation + {LATEST_ARRIVAL_S:.0f} s" in safety
-    assert f"{SEND_DEADLINE_S:.0f} s from the reservation to the\nfirst byte" in safety
-    assert f"requests go {SPACING_S:.0f} s apart" in safety.replace("\n", " ")
+    assert f"{SEND_DEADLINE_S:.0f} s from the reservation to the first byte" in safety
+    assert f"requests go {SPACING_S:.0f} s apart until {CALM_SENDS} in a row" in safety
+    assert f"nothing is sent for {LATEST_ARRIVAL_S + GUARD_S:.0f} s" in safety
+    assert f"a read that began {LATEST_ARRIVAL_S + SETTLING_S:.0f} s later" in safety
+    waits = ", ".join(f"{wait:.0f}" for wait in PROTECTIVE_RETRY_S)
+    assert f"waits {waits} s; a change that loosens up to {LOOSENING_RETRY_S[-1]:.0f} s" in safety
 
 
 # ---- all of them ---------------------------------------------------------------------------------
