@@ -27,7 +27,11 @@ POLICY = "version: 1\nloosening: {maxFactor: 2}\n"
 """What the change of BTC-USD does not pass."""
 
 BASE_SHA = "$CI_MERGE_REQUEST_DIFF_BASE_SHA"
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "examples").glob("*.yml")),
+)
 
 
 def commands() -> list[str]:
