@@ -23,18 +23,18 @@ DOC = "notifications"
 
 
 def test_every_kind_is_told_and_no_other() -> None:
-    told = [row[0].strip("`") for row in tables(section(DOC, "What is told"))[0]]
+    told = [row[0].strip("`") for row in tables(section(DOC, "What is sent"))[0]]
     assert told == [kind.value for kind in Kind]
 
 
 def test_the_bounds_that_are_told_are_the_code_s() -> None:
-    told, delivered = section(DOC, "What is told"), section(DOC, "How it is delivered")
+    told, delivered = section(DOC, "What is sent"), section(DOC, "Delivery")
     waits = [next_wait_s(tries, Answer(None), WALL) for tries in range(1, MAX_TRIES)]
     *first, last = [f"{wait:.0f}" for wait in waits if wait is not None]
     for words in (
-        f"{LATE_AFTER_S:.0f} s after it should",
+        f"{LATE_AFTER_S:.0f} s after it should be",
         f"not answered for {UNREACHABLE_AFTER_S:.0f} s",
-        f"held the state for {LOCKED_AFTER_S:.0f} s",
+        f"held the lock of the state for {LOCKED_AFTER_S:.0f} s",
         f"could not be used for {STATE_LOST_AFTER_S:.0f} s",
         f"More than {APART} families",
         f"within {CALM_S / 60:.0f} minutes",
@@ -45,7 +45,7 @@ def test_the_bounds_that_are_told_are_the_code_s() -> None:
         f"up to {MAX_TRIES} times, with {', '.join(first)} and {last} s between",
         f"at most {MAX_WAIT_S:.0f} s. Each try takes at most {TRY_TIMEOUT_S:.0f} s",
         f"No answer, {', '.join(map(str, sorted(RETRIED)))} and 5xx",
-        f"what is left has {FLUSH_S:.0f} s",
+        f"unsent messages have {FLUSH_S:.0f} s",
     ):
         assert words in re.sub(r"\s+", " ", delivered), words
     assert load_schema("notice")["properties"]["details"]["properties"]["families"]["maxItems"] == MAX_NAMED
