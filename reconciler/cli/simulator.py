@@ -19,7 +19,7 @@ from reconciler.cli.output import Output
 from reconciler.errors import MmpError, UsageError
 from reconciler.simulator.accounts import PERMISSIONS, Account, fake_account
 from reconciler.simulator.asks import SETTING_FIELDS, MmpSetting, setting_from
-from reconciler.simulator.faults import SYNTAX, ScriptedFault, parse_fault
+from reconciler.simulator.faults import NAMED, SYNTAX, ScriptedFault, parse_fault
 from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import LimitStatus, NumberForm, Options, RateMode
 from reconciler.simulator.rules import DEFAULT_FAMILIES, SimulatedExchange
@@ -108,21 +108,27 @@ def _family_spec(part: str) -> FamilySpec:
 
 @click.command("simulator")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to serve on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; a free one unless told.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port. Default: a free one.")
 @click.option(
     "--families",
     type=Parsed("families", parse_families),
     default=tuple(FamilySpec(family, None) for family in DEFAULT_FAMILIES),
     metavar="FAMILY[=TIME/FROZEN/QTY],…",
-    help="Families it knows, configured where there is a '='. Default: the option families of 2026.",
+    help="Known families; those with a '=' are configured. Default: the option families of 2026.",
 )
-@click.option("--environment", type=click.Choice(("live", "demo")), default="live", show_default=True)
+@click.option(
+    "--environment",
+    type=click.Choice(("live", "demo")),
+    default="live",
+    show_default=True,
+    help="Environment of the account and its key.",
+)
 @click.option(
     "--rate",
     type=click.Choice([mode.value for mode in RateMode]),
     default=RateMode.SLIDING.value,
     show_default=True,
-    help="How 2 per 10 s is counted.",
+    help="How 2 requests per 10 s are counted; no-burst: 5 s apart.",
 )
 @click.option(
     "--limit-status",
@@ -132,36 +138,40 @@ def _family_spec(part: str) -> FamilySpec:
     help="HTTP status of a 50011.",
 )
 @click.option(
-    "--read-delay", type=Duration(), default=0.0, metavar="DURATION", help="Reads lag behind writes."
+    "--read-delay", type=Duration(), default=0.0, metavar="DURATION", help="How late reads show a write."
 )
 @click.option(
     "--missing-when-disabled/--list-disabled",
     default=False,
-    help="Whether a read leaves disabled families out (default: it lists them).",
+    help="Whether reads omit disabled families. Default: they list them.",
 )
-@click.option("--list-unconfigured", is_flag=True, help="List never-configured families, as zeroes.")
-@click.option("--decimals", is_flag=True, help='Give "100" back as "100.0".')
+@click.option("--list-unconfigured", is_flag=True, help="Reads list never-configured families, as zeroes.")
+@click.option("--decimals", is_flag=True, help='Return "100" as "100.0".')
 @click.option("--set-unfreezes", is_flag=True, help="A Set on a frozen family unfreezes it.")
 @click.option(
     "--latency", type=Duration(), default=0.0, metavar="DURATION", help="Round trip of the network."
 )
 @click.option(
-    "--jitter", type=Duration(), default=0.0, metavar="DURATION", help="At most this more, each way."
+    "--jitter",
+    type=Duration(),
+    default=0.0,
+    metavar="DURATION",
+    help="Longest random delay each way.",
 )
-@click.option("--seed", type=int, default=0, help="Of the jitter.")
+@click.option("--seed", type=int, default=0, help="Seed of the jitter.")
 @click.option(
     "--clock-skew",
     type=Parsed("duration", parse_skew),
     default=0.0,
     metavar="DURATION",
-    help="How far its clock is ahead (or, negative, behind).",
+    help="How far its clock is ahead; negative: behind.",
 )
 @click.option(
     "--permissions",
     type=Parsed("permissions", parse_permissions),
     default="read_only,trade",
     show_default=True,
-    help="Of the key.",
+    help="Permissions of the key.",
 )
 @click.option(
     "--account-level",
@@ -176,7 +186,8 @@ def _family_spec(part: str) -> FamilySpec:
     type=click.IntRange(1, MOST_ACCOUNTS),
     default=1,
     show_default=True,
-    help="How many accounts of that kind; number N has the keys simulator-key-N and so on.",
+    help="Number of accounts. Account N has the User ID 999000000000 + N and the keys simulator-key-N,"
+    " simulator-secret-N, simulator-passphrase-N.",
 )
 @click.option(
     "--fault",
@@ -184,9 +195,8 @@ def _family_spec(part: str) -> FamilySpec:
     type=Parsed("fault", parse_fault),
     multiple=True,
     metavar=SYNTAX,
-    help="What goes wrong with requests, in order: lost-before, lost-after, slow, html-403,"
-    " html-429, html-502, html-503, large-headers, endless-headers, wrong-echo, truncated, any code of OKX,"
-    " or wrapped-CODE. Repeatable.",
+    help="Make requests fail, in this order. KIND is a code of OKX, wrapped-CODE, or one of:"
+    f" {', '.join(NAMED)}. Repeatable.",
 )
 @click.option(
     "--row",
@@ -209,8 +219,8 @@ def simulator(
 ) -> None:
     """Run the simulated exchange on loopback until stopped.
 
-    Prints its address and keys as shell commands, and answers like a strict OKX. Nothing it is told
-    leaves this machine. What it does and on what grounds: docs/simulator.md.
+    Prints its address and keys as shell commands, and answers like a strict OKX. It serves this machine
+    only. Documentation: docs/simulator.md.
 
     \b
     Example:

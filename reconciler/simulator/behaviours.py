@@ -1,8 +1,8 @@
-"""Everything the simulated exchange does, and on what grounds.
+"""Everything the simulated exchange does, and the source of each behaviour.
 
-documented: OKX's documentation says so. assumed: it does not, but other clients saw it or something
-has to be chosen, and the program does not depend on the choice. unknown: it matters and nobody says;
-the option named plays the other possibility. ``docs/reference/simulator.md`` shows this table.
+documented: OKX documents it. assumed: OKX does not document it; other clients saw it, or something had
+to be chosen and the program does not depend on it. unknown: it matters and is not documented; the option
+selects the other behaviour. ``docs/reference/simulator.md`` shows this table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Standing(StrEnum):
-    """On what grounds the simulated exchange behaves as it does."""
+    """The source of a simulated behaviour."""
 
     DOCUMENTED = "documented"
     ASSUMED = "assumed"
@@ -21,7 +21,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """One row. ``option`` is the field of ``Options`` that plays another answer, empty: there is none."""
+    """One row. ``option`` is the field of ``Options`` that selects another behaviour; empty: none."""
 
     name: str
     standing: Standing
@@ -35,13 +35,11 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("unknown path", _ASSUMED, "HTTP 404, code 404"),
     Behaviour("wrong method", _DOC, "50115"),
     Behaviour("missing key header", _DOC, "50103"),
-    Behaviour(
-        "unknown key or wrong region", _DOC, "50119 with HTTP 401, before the signature is looked at"
-    ),
+    Behaviour("unknown key or wrong region", _DOC, "50119 with HTTP 401, before the signature is checked"),
     Behaviour("missing signature, timestamp or passphrase header", _DOC, "50106, 50107, 50104"),
     Behaviour("live key with x-simulated-trading: 1, or demo key without", _DOC, "50101"),
     Behaviour("x-simulated-trading neither 1, 0 nor missing", _ASSUMED, "50101"),
-    Behaviour("malformed timestamp", _DOC, "50112; only the form 2020-12-08T09:08:57.715Z is taken"),
+    Behaviour("malformed timestamp", _DOC, "50112; only the form 2020-12-08T09:08:57.715Z is accepted"),
     Behaviour("timestamp more than 30 s off", _DOC, "50102, either way, by the exchange's own clock"),
     Behaviour("the exchange's clock is off", _ASSUMED, "a fixed number of seconds", "clock_skew_s"),
     Behaviour("caller's address not bound to the key", _DOC, "50110, with the key id in the message"),
@@ -76,9 +74,9 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("interval not a whole number of at most 10 digits", _ASSUMED, "51000"),
     Behaviour("qtyLimit not a decimal greater than 0", _DOC, "51000"),
     Behaviour("family unknown", _DOC, "51001"),
-    Behaviour("whether Set takes _UM families", _UNKNOWN, "it does, as any family it was told of"),
+    Behaviour("whether Set accepts _UM families", _UNKNOWN, "it does, if --families has them"),
     Behaviour("query on an endpoint that has none", _ASSUMED, "51000"),
-    Behaviour("Set replaces the family's whole setting", _DOC, "at once; other families are untouched"),
+    Behaviour("Set replaces the family's complete setting", _DOC, "at once; other families are untouched"),
     Behaviour("Set echoes the setting", _DOC, "one row in data"),
     Behaviour("how numbers come back", _UNKNOWN, "as they were sent", "numbers"),
     Behaviour("how soon a read sees a write", _UNKNOWN, "at once", "read_delay_s"),
@@ -92,7 +90,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("what makes a family freeze", _ASSUMED, "the control endpoint; there are no trades"),
     Behaviour("Set on a frozen family", _UNKNOWN, "takes effect and does not unfreeze", "set_unfreezes"),
     Behaviour("Reset MMP Status", _DOC, "unfreezes; result true, also when nothing was frozen"),
-    Behaviour("settings change behind our back", _DOC, "on request; demo resets wipe them"),
+    Behaviour("settings change outside mmp", _DOC, "on a control request; demo resets delete them"),
     Behaviour("gateway errors have no data", _DOC, "codes 50xxx"),
     Behaviour("outcome unknown after 50004", _DOC, "scripted, with or without effect"),
     Behaviour(
@@ -107,13 +105,13 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour(
         "whether a list of all families can leave out one that its own read shows",
         _UNKNOWN,
-        "it does not; the control endpoint plays it",
+        "it does not; a control request makes it do so",
     ),
     Behaviour(
         "names in another case or width, rows without a name, JSON numbers, exponents, null",
         _UNKNOWN,
-        "never sent; the control endpoint plays each, a family at a time",
+        "never sent; a control request selects each, one family at a time",
     ),
-    Behaviour("Retry-After", _ASSUMED, "3 s, on scripted pages of 429 and 503 alone"),
+    Behaviour("Retry-After", _ASSUMED, "3 s, on scripted pages of 429 and 503 only"),
     Behaviour("headers that gateways add", _ASSUMED, "none; scripted: 100 KiB in a line, 300 lines, 2 MB"),
 )

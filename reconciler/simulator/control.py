@@ -1,8 +1,8 @@
-"""The control endpoint: looking behind the scenes and making trouble, over HTTP on loopback.
+"""The control endpoint: reads and changes the simulated exchange, over HTTP on loopback.
 
-Nothing of this is part of the OKX API; it lives under ``/_control/`` beside it. Control requests are
-never delayed, counted, recorded or refused by the rules. This file turns payloads into calls on the
-exchange and values into JSON; it knows no HTTP.
+It is not part of the OKX API; its paths begin with ``/_control/``. Control requests are never delayed,
+counted, recorded or refused by the rules. This file turns payloads into calls on the exchange and values
+into JSON; it knows no HTTP. The docstrings of COMMANDS are in ``docs/reference/simulator.md``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Command = Callable[[SimulatedExchange, Payload, float], object]
 
 
 class ControlError(Exception):
-    """The control request cannot be meant that way; the message says why."""
+    """The control request is invalid; the message says why."""
 
 
 def control(exchange: SimulatedExchange, method: str, name: str, payload: Payload, now: float) -> object:
-    """Do what ``method`` ``/_control/name`` asks and return a JSON value.
+    """Execute ``method`` ``/_control/name`` and return a JSON value.
 
     Raises ControlError for an unknown command or a payload that does not fit it.
     """
@@ -50,46 +50,54 @@ def control(exchange: SimulatedExchange, method: str, name: str, payload: Payloa
 
 
 def _arrivals(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    """Return every request that reached the exchange, with its time, verdict and effect."""
     return [_arrival(one) for one in exchange.arrivals()]
 
 
 def _settings(exchange: SimulatedExchange, _payload: Payload, now: float) -> object:
+    """Return what is in force, by User ID and family, and whether it is frozen."""
     return {account.uid: _settings_of(exchange, account.uid, now) for account in exchange.accounts}
 
 
 def _history(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    """Return every setting that was ever in force, by a request or a control request."""
     return [{**asdict(one), "setting": _wire(one.setting)} for one in exchange.history()]
 
 
 def _violations(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    """Return three Set MMP requests of one User ID within 10 s, writes while frozen, malformed writes."""
     return [asdict(one) for one in exchange.violations()]
 
 
 def _rules(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    """Return the options in force."""
     return asdict(exchange.options)
 
 
 def _accounts(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    """Return the accounts and the permissions of their keys."""
     return [_account_row(account) for account in exchange.accounts]
 
 
 def _faults(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    """Return how many faults are queued. A fault with ``:always`` counts once."""
     return exchange.faults.pending()
 
 
 def _forms(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
+    """Return the families whose rows are not ``plain``, with the form of their rows."""
     return {family: form.value for family, form in exchange.forms().items()}
 
 
 def _change_forms(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
-    """``{"family", "form"}``: how the family's row is written from now on; ``plain`` as OKX does."""
+    """Write the row of ``family`` in ``form`` from now on; ``plain`` is as OKX writes it."""
     form = _text(_only(payload, "family", "form")["form"], "form", tuple(RowForm))
     exchange.set_form(_family(exchange, payload), RowForm(form))
     return _forms(exchange, {}, now)
 
 
 def _change_settings(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
-    """``{"family", "timeInterval", "frozenInterval", "qtyLimit"}``, or ``{"family", "remove": true}``."""
+    """Set ``timeInterval``, ``frozenInterval`` and ``qtyLimit`` of ``family``, or ``"remove": true`` it."""
     fields = _only(payload, "uid", "family", "remove", *SETTING_FIELDS)
     uid, family = _uid(exchange, payload), _family(exchange, payload)
     setting = None if fields.get("remove", False) is True else _setting(fields)
@@ -98,7 +106,7 @@ def _change_settings(exchange: SimulatedExchange, payload: Payload, now: float) 
 
 
 def _freeze(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
-    """``{"family", "ms"}``: 0 is until reset; without ``ms`` for as long as the setting says."""
+    """Freeze ``family`` for ``ms``, 0 until a reset; without ``ms`` for its frozenInterval."""
     ms = _only(payload, "uid", "family", "ms").get("ms")
     if ms is not None and (type(ms) is not int or ms < 0):
         raise ValueError("ms is a whole number of milliseconds; 0 is until reset")
@@ -107,13 +115,14 @@ def _freeze(exchange: SimulatedExchange, payload: Payload, now: float) -> object
 
 
 def _unfreeze(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    """Unfreeze ``family``."""
     _only(payload, "uid", "family")
     exchange.unfreeze(_uid(exchange, payload), _family(exchange, payload))
     return _settings(exchange, {}, now)
 
 
 def _fault(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
-    """``{"fault": "set/lost-after:2"}`` in the syntax of ``--fault``, or ``{"clear": true}``."""
+    """Add a ``fault`` in the syntax of ``--fault``, or remove all with ``"clear": true``."""
     fields = _only(payload, "fault", "clear")
     if fields.get("clear") is True:
         exchange.faults.clear()
@@ -123,24 +132,27 @@ def _fault(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
 
 
 def _outage(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    """Close every connection without a reply for ``seconds``."""
     seconds = seconds_of(_only(payload, "seconds"))
     exchange.outage(now + seconds)
     return {"seconds": seconds}
 
 
 def _reset_counters(exchange: SimulatedExchange, payload: Payload, _now: float) -> object:
+    """Forget arrivals, history and violations. The rate limits keep their memory."""
     _only(payload)
     exchange.forget_records()
     return {}
 
 
 def _change_rules(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
+    """Change the options given by their names."""
     exchange.options = changed_options(exchange.options, payload)
     return _rules(exchange, {}, now)
 
 
 def _change_accounts(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
-    """Change the fields of ACCOUNT_FIELDS given, for the account of ``uid`` and all its keys."""
+    """Change ``level``, ``mmp_privilege``, ``environment``, ``permissions``, ``ip`` or ``passphrase``."""
     fields = _only(payload, "uid", *ACCOUNT_FIELDS)
     account = next(one for one in exchange.accounts if one.uid == _uid(exchange, payload))
     exchange.put_account(_changed_account(account, fields))

@@ -129,7 +129,7 @@ class SimulatorServer:
             return _json(400, {"error": str(error)})
 
     def _unplug(self, payload: Payload) -> object:
-        """Refuse connections for some seconds: the listening socket is closed and comes back."""
+        """Refuse connections for ``seconds``: the listening socket is closed and opened again."""
         seconds = seconds_of(payload)
         if self._replug is None or self._replug.done():
             self._replug = asyncio.create_task(self._unplugged(seconds))

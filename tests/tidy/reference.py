@@ -22,6 +22,8 @@ from reconciler.okx.codes import TABLE
 from reconciler.schema_files import load_schema
 from reconciler.simulator.behaviours import BEHAVIOURS
 from reconciler.simulator.codes import REFUSALS
+from reconciler.simulator.control import COMMANDS as CONTROL
+from reconciler.simulator.server import SimulatorServer
 from tests.tidy.document_examples import examples, written
 from tests.tidy.log_meanings import MEANINGS
 from tests.tidy.source import ROOT
@@ -313,7 +315,7 @@ def metrics() -> str:
 
 
 def simulator() -> str:
-    """Return what the simulated exchange does, and its codes."""
+    """Return what the simulated exchange does, its codes and its control requests."""
     behaviours = [
         (plain(one.name), one.standing.value, plain(one.simulated), code(one.option)) for one in BEHAVIOURS
     ]
@@ -336,7 +338,22 @@ def simulator() -> str:
         "## Reply codes",
         status,
         table(("code", "HTTP", "message"), refusals),
+        "## Control requests",
+        textwrap.fill(
+            "JSON under `/_control/` on the same address, for tests and demonstrations. The optional field "
+            "`uid` names the account; the default is the first. The simulator never delays, counts or "
+            "records these requests.",
+            WIDTH,
+        ),
+        table(("request", "does"), control_rows()),
     )
+
+
+def control_rows() -> Iterator[Row]:
+    """Yield every control request with the docstring of its function."""
+    unplug = {("POST", "unplug"): SimulatorServer._unplug}
+    for (method, name), function in ({**CONTROL, **unplug}).items():
+        yield code(f"{method} /_control/{name}"), plain(inspect.getdoc(function) or "").replace("``", "`")
 
 
 FILES: dict[str, Callable[[], str]] = {

@@ -1,4 +1,4 @@
-"""docs/simulator.md shows the tables of the code, and the code's tables hold together."""
+"""docs/simulator.md has every fault and form of the code; the table of behaviours is consistent."""
 
 from __future__ import annotations
 
@@ -6,31 +6,52 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from reconciler.cli.simulator import simulator
+from reconciler.simulator.asks import Endpoint
 from reconciler.simulator.behaviours import BEHAVIOURS, Standing
 from reconciler.simulator.codes import REFUSALS
-from reconciler.simulator.control import COMMANDS
+from reconciler.simulator.faults import NAMED, SLOW_S, SYNTAX, parse_fault
+from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import Options
 
-DOCS = Path(__file__).parents[2] / "docs" / "simulator.md"
+TEXT = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
 
 
 def table(heading: str) -> list[list[str]]:
     """Return the rows of the first table after ``heading``, without its head."""
-    section = DOCS.read_text(encoding="utf-8").split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    section = TEXT.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-def test_the_documentation_names_every_control_command() -> None:
-    shown = {tuple(row[0].strip("`").split(" /_control/")) for row in table("The control endpoint")}
-    assert shown == {*COMMANDS, ("POST", "unplug")}
+def test_the_documentation_has_every_kind_of_fault_with_its_effect() -> None:
+    shown = {
+        kind: effect for kinds, _, effect in table("Faults") for kind in re.findall(r"`([^`]+)`", kinds)
+    }
+    assert {kind: shown.pop(kind) for kind in NAMED} == {
+        kind: "yes" if fault.effect else "no" for kind, fault in NAMED.items()
+    }
+    assert shown
+    for kind, effect in shown.items():
+        assert parse_fault(kind).fault.effect == (effect == "yes"), kind
 
 
-def test_the_documentation_names_every_flag() -> None:
-    text = DOCS.read_text(encoding="utf-8")
-    flags = {opt for param in simulator.params for opt in (*param.opts, *param.secondary_opts)}
-    assert [flag for flag in sorted(flags) if f"`{flag}" not in text] == []
+def test_the_documentation_has_every_part_of_a_fault() -> None:
+    assert f"`{SYNTAX}`" in TEXT
+    assert [one for one in Endpoint if f"`{one.value}`" not in TEXT] == []
+    assert f"the reply {SLOW_S:.0f} s late" in TEXT
+
+
+def test_the_faults_of_the_documentation_can_be_given() -> None:
+    section = TEXT.split("\n## Faults\n", 1)[1].split("\n## ", 1)[0]
+    examples = re.findall(r"`([a-z]+/\S+:always)`", section)
+    assert len(examples) > 1
+    for example in examples:
+        assert parse_fault(example).count is None
+
+
+def test_the_documentation_has_every_form_of_a_row() -> None:
+    shown = [form for forms, _ in table("Rows") for form in re.findall(r"`([^`]+)`", forms)]
+    assert shown == list(RowForm)
 
 
 def test_behaviours_are_named_once_and_cells_hold_no_bars() -> None:
