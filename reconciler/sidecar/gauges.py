@@ -156,7 +156,12 @@ def _flag(of: Callable[[Seen], bool]) -> Callable[[Seen], list[Sample]]:
 
 
 GAUGES = (
-    Gauge("mmp_families", "Desired families by state.", ("state",), _once_compared(_states)),
+    Gauge(
+        "mmp_families",
+        "Desired families by state: " + ", ".join(FamilyState) + ".",
+        ("state",),
+        _once_compared(_states),
+    ),
     Gauge(
         "mmp_family_state",
         "1 for the state that a desired family is in; the other states have no sample.",
@@ -165,7 +170,7 @@ GAUGES = (
     ),
     Gauge(
         "mmp_standing",
-        "Protection state of the account: 1 for the current state, else 0.",
+        "1 for the protection of the account, else 0. Worst first: " + ", ".join(Standing) + ".",
         ("standing",),
         _standing,
     ),
@@ -197,7 +202,8 @@ GAUGES = (
     ),
     Gauge(
         "mmp_paused_families",
-        "Families that are not written: paused by hand, or in a fight with another writer.",
+        f"Paused families: by {PausedBy.HAND}, or by {PausedBy.FIGHT} because another writer keeps "
+        "changing them.",
         ("by",),
         _once_compared(_paused),
     ),
