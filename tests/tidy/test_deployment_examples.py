@@ -45,8 +45,9 @@ def containers(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     return [one for one in every if one["name"] == "mmp"]
 
 
-def test_every_example_is_tested_here() -> None:
-    assert set(FOLDER.iterdir()) == {UNIT, *WORKFLOWS, *MANIFESTS}
+def test_every_example_is_tested() -> None:
+    """``tests/unit/test_sidecar_metrics.py`` tests the alerts."""
+    assert set(FOLDER.iterdir()) == {UNIT, *WORKFLOWS, *MANIFESTS, FOLDER / "prometheus-alerts.yaml"}
     assert len(WORKFLOWS) == len(MANIFESTS) == 2
 
 

@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -40,6 +42,16 @@ from tests.unit.report_samples import HOSTILE, LEDGERS
 from tests.unit.watch_world import INTERVAL_S, WALL, A, board, compared, fresh, having, wall_at
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+ALERTS = DOCS.parent / "examples" / "prometheus-alerts.yaml"
+OF_THE_PROCESS = {
+    "mmp_awaited_files",
+    "mmp_build_info",
+    "mmp_log_lines_dropped_total",
+    "mmp_refused_files",
+    "mmp_state_failures_total",
+}
+"""The metrics of alerts that are not about one account."""
+
 MAIN = ("main", "live")
 LABELS = {"account": "main", "environment": "live"}
 OK = Reply(ReplyClass.ACCEPTED, "0")
@@ -374,12 +386,36 @@ def test_names_are_as_prometheus_wants_them() -> None:
         assert not re.search(r"_(ms|milliseconds|minutes|percent|age)(_|$)", name)
 
 
-def test_alerts_ask_for_metrics_there_are() -> None:
-    named = set(re.findall(r"\bmmp_\w+", DOCS.read_text()))
-    assert named - set(exported()) == set()
+def rules() -> list[dict[str, Any]]:
+    """Return the alerting rules that the documentation gives."""
+    (group,) = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    found: list[dict[str, Any]] = group["rules"]
+    return found
 
 
-def test_the_alert_on_a_newer_file_is_not_about_one_that_never_held() -> None:
-    """Its account is nobody's, so the labels are empty, and no good one is in force."""
-    (expr,) = re.findall(r"expr: (.*mmp_config_rejected_timestamp_seconds.*)", DOCS.read_text())
+def test_the_documentation_names_metrics_that_exist() -> None:
+    assert set(re.findall(r"\bmmp_\w+", DOCS.read_text(encoding="utf-8"))) - set(exported()) == set()
+
+
+def test_alerts_are_named_once_and_have_a_summary() -> None:
+    names = [rule["alert"] for rule in rules()]
+    assert len(names) > 10
+    assert len(set(names)) == len(names)
+    assert all(rule["annotations"]["summary"] for rule in rules())
+
+
+def test_alerts_use_metrics_labels_and_values_that_exist() -> None:
+    known = exported()
+    for rule in rules():
+        (name,) = re.findall(r"\bmmp_\w+", rule["expr"])
+        labels = dict(re.findall(r'(\w+)!?="(\w*)"', rule["expr"]))
+        assert labels.keys() <= known[name].labels | LABELS.keys(), rule["alert"]
+        assert labels.get("standing", Standing.EXPOSED) in list(Standing)
+        about_an_account = "$labels.account" in rule["annotations"]["summary"]
+        assert about_an_account == (name not in OF_THE_PROCESS), rule["alert"]
+
+
+def test_the_alert_on_a_newer_file_excludes_files_that_were_never_valid() -> None:
+    """These have a sample with empty labels, and no earlier version is in use."""
+    (expr,) = (rule["expr"] for rule in rules() if rule["alert"] == "MmpConfigRejected")
     assert 'account!=""' in expr
