@@ -146,7 +146,7 @@ def _fetch(source: str, named: str) -> bytes:
     The library bounds only each single read: with a byte now and then, or with endless ``100 Continue``, a
     server could hold it for ever. So it reads in a thread, which is left behind when the time is over.
     """
-    from reconciler.unjoined import UnjoinedThreads
+    from reconciler.daemon_threads import UnjoinedThreads
 
     reading = UnjoinedThreads(1).submit(_request, source, named)
     try:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.atomic_create import STDOUT, refuse_existing, write_new
 from reconciler.cli import doors
 from reconciler.cli.naming import naming_options
-from reconciler.cli.newfile import STDOUT, refuse_existing, write_new
 from reconciler.cli.options import (
     DEFAULT_CONFIG,
     StatePlace,

@@ -15,7 +15,7 @@ import click
 from reconciler.core.missing_policy import parse_sha256
 from reconciler.core.model import Desired, Family
 from reconciler.errors import UsageError
-from reconciler.postgres_url import SCHEME, check_address, may_be_an_address
+from reconciler.store.postgres_url import SCHEME, check_address, may_be_an_address
 
 DEFAULT_CONFIG = "mmp.yaml"
 DEFAULT_BASE_URL = "https://openapi.okx.com"

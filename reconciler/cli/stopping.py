@@ -17,9 +17,9 @@ from reconciler.core.events import (
     StateAwaited,
     WentIdle,
 )
+from reconciler.daemon_threads import leave_lookups_behind
 from reconciler.errors import Exit
 from reconciler.process_signals import SIGNALS
-from reconciler.unjoined import leave_lookups_behind
 
 POLITE_S = 0.5
 """How long a stopped task may take to end by itself before a wait or a read of it is cancelled."""

@@ -24,9 +24,9 @@ from yarl import URL  # aiohttp's own URL type; given as one, an address is used
 from reconciler import __version__
 from reconciler.core.conditions import Severity
 from reconciler.core.problems import json_text
+from reconciler.daemon_threads import leave_lookups_behind
 from reconciler.sidecar.delivery import Answer, next_wait_s
 from reconciler.sidecar.target import Target
-from reconciler.unjoined import leave_lookups_behind
 
 MAX_WAITING = 100
 """Notices kept for one webhook: an hour of the worst flapping. Older ones say little by then."""

@@ -19,6 +19,7 @@ from operator import is_
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from reconciler.core.strips import Timeline
+from reconciler.daemon_threads import UnjoinedThreads
 from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HTML, Answer, Query, Route
 from reconciler.sidecar.board import Board
@@ -27,7 +28,6 @@ from reconciler.sidecar.page import Asset, assets, page_html
 from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
 from reconciler.sidecar.published import status_answer
 from reconciler.sidecar.view import Advise, advise_of_ours
-from reconciler.unjoined import UnjoinedThreads
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -223,7 +223,7 @@ READS_OF_ITS_OWN = {
     "sidecar/page.py": "files of the package",
     "cli/main.py": "the null device",
     "cli/output.py": "the null device",
-    "cli/newfile.py": "makes a file that must not exist before",
+    "atomic_create.py": "makes a file that must not exist before",
     "cli/saving.py": "makes a file that must not exist before",
     "cli/tour.py": "a file that the tour itself wrote, in a folder of its own",
     "store/access.py": "folders, and a scratch file that must not exist before",

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from reconciler.unjoined import UnjoinedThreads, leave_lookups_behind
+from reconciler.daemon_threads import UnjoinedThreads, leave_lookups_behind
 
 PATIENCE_S = 10.0
 
