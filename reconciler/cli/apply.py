@@ -131,7 +131,7 @@ def apply(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.cli.applying import Applying, Order
+    from reconciler.cli.apply_flow import Applying, Order
 
     out = Output(output_format, color)
     base = doors.base_url(base_url, allow_hosts)

@@ -23,6 +23,6 @@ def demo(ctx: click.Context, /, check: bool, output_format: str, color: str, **_
       mmp demo
       mmp demo --check
     """
-    from reconciler.cli.tour import Tour
+    from reconciler.cli.demo_tour import Tour
 
     ctx.exit(Tour(Output(output_format, color), pauses=not check).run())

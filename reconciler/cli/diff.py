@@ -19,7 +19,7 @@ import click
 from reconciler.cli import doors
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
-from reconciler.cli.showing import PLAN_FORMATS, fail_on_option, show_plans, status_of
+from reconciler.cli.plan_output import PLAN_FORMATS, fail_on_option, show_plans, status_of
 from reconciler.errors import Exit
 from reconciler.regular_file import STANDARD_INPUT, read_with_status
 

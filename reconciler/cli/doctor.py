@@ -68,7 +68,7 @@ def doctor(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.cli.checkup import Examination, examine
+    from reconciler.cli.doctor_checks import Examination, examine
     from reconciler.core.doctor import exit_status
     from reconciler.desired.config import load_configs
     from reconciler.errors import worst

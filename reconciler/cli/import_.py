@@ -10,7 +10,7 @@ import click
 
 from reconciler.atomic_create import STDOUT, refuse_existing, write_new
 from reconciler.cli import doors
-from reconciler.cli.naming import naming_options
+from reconciler.cli.account_options import naming_options
 from reconciler.cli.options import (
     DEFAULT_CONFIG,
     StatePlace,
@@ -21,7 +21,7 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
-from reconciler.cli.showing import warn_of_first_records
+from reconciler.cli.plan_output import warn_of_first_records
 from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, view
 from reconciler.core.model import (
     Accepting,

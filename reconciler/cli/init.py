@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from reconciler.atomic_create import STDOUT, write_new
-from reconciler.cli.naming import naming_options
+from reconciler.cli.account_options import naming_options
 from reconciler.cli.options import DEFAULT_CONFIG, output_option
 from reconciler.cli.output import Output
 from reconciler.core.model import Environment

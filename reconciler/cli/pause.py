@@ -66,7 +66,7 @@ def pause(
 
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.cli.pausing import Meant, pause_families
+    from reconciler.cli.pause_common import Meant, pause_families
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)

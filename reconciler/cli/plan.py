@@ -25,14 +25,14 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
-from reconciler.cli.saving import save_plan
-from reconciler.cli.showing import (
+from reconciler.cli.plan_output import (
     PLAN_FORMATS,
     fail_on_option,
     show_plans,
     status_of,
     warn_of_first_records,
 )
+from reconciler.cli.saving import save_plan
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, Rules, first_records, with_schedule
@@ -305,7 +305,7 @@ def _plans_against(
     under: Sequence[tuple[Desired, Policy | None]], asked: Question, source: str
 ) -> list[Made | MmpError]:
     """Make every plan from a published status: no key, no state, no exchange."""
-    from reconciler.cli.against import load_snapshots
+    from reconciler.cli.load_published_status import load_snapshots
 
     snapshots = load_snapshots(source)
     made: list[Made | MmpError] = []
@@ -320,7 +320,7 @@ def _plans_against(
 def _plan_against(
     desired: Desired, policy: Policy | None, snapshots: tuple[Snapshot, ...], asked: Question
 ) -> Made:
-    from reconciler.cli.against import plan_against, published, snapshot_for
+    from reconciler.cli.load_published_status import plan_against, published, snapshot_for
     from reconciler.report.documents import Context
     from reconciler.report.saved import Origin
 

@@ -42,7 +42,7 @@ def resume(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.cli.pausing import Meant, resume_families
+    from reconciler.cli.pause_common import Meant, resume_families
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)

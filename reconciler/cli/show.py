@@ -8,8 +8,8 @@ import click
 
 from reconciler.cli.options import output_option
 from reconciler.cli.output import Output
+from reconciler.cli.plan_output import show_plans
 from reconciler.cli.saving import load_plan, why_stale
-from reconciler.cli.showing import show_plans
 
 
 @click.command()

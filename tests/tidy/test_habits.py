@@ -225,7 +225,7 @@ READS_OF_ITS_OWN = {
     "cli/output.py": "the null device",
     "atomic_create.py": "makes a file that must not exist before",
     "cli/saving.py": "makes a file that must not exist before",
-    "cli/tour.py": "a file that the tour itself wrote, in a folder of its own",
+    "cli/demo_tour.py": "a file that the tour itself wrote, in a folder of its own",
     "store/access.py": "folders, and a scratch file that must not exist before",
     "store/locks.py": "lock files: opened without waiting, and checked when open",
     "store/registry.py": "folders, and lock files: opened without waiting, and checked when open",

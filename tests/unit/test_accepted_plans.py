@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from reconciler.cli.output import Output
-from reconciler.cli.showing import FAIL_ON, status_of
+from reconciler.cli.plan_output import FAIL_ON, status_of
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Acceptance, Family, Field, Setting
 from reconciler.core.plan import Action, Because, Plan, Rules, first_records

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from reconciler.cli.diff import diff
-from reconciler.cli.showing import FAIL_ON, PLAN_FORMATS
+from reconciler.cli.plan_output import FAIL_ON, PLAN_FORMATS
 from tests.tidy.source import PACKAGE, ROOT
 
 DOCUMENT = (ROOT / "docs" / "diff.md").read_text(encoding="utf-8")
