@@ -19,12 +19,12 @@ from unittest.mock import patch
 import psycopg
 
 from reconciler.clock import SystemClock
+from reconciler.controller.reconcile import Options, identify, reconcile
 from reconciler.core.events import Event
 from reconciler.core.model import Environment, Family, Quantity, Setting
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.wire import parse_base_url
-from reconciler.reconcile import Options, identify, reconcile
 from reconciler.store.postgres.connections import Transaction
 from reconciler.store.postgres.state import open_state
 from tests.e2e.rig import Running, eventually, simulator

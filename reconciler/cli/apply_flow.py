@@ -19,12 +19,27 @@ import click
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.account_policy import AccountPolicy, missing_error, refuse_other
 from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
 from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
-from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
+from reconciler.controller.account_policy import AccountPolicy, missing_error, refuse_other
+from reconciler.controller.reconcile import (
+    Approval,
+    Finished,
+    Interrupted,
+    Later,
+    Memory,
+    Options,
+    PassResult,
+    Stopped,
+    TimedOut,
+    Vetoed,
+    identify,
+    reconcile,
+    survey,
+)
+from reconciler.controller.shutdown import Stop
 from reconciler.core import events
 from reconciler.core.account import claimed_twice
 from reconciler.core.events import Event, Observe
@@ -62,21 +77,6 @@ from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore, State
 from reconciler.process_signals import SIGNALS
 from reconciler.reads import RetryingReads
-from reconciler.reconcile import (
-    Approval,
-    Finished,
-    Interrupted,
-    Later,
-    Memory,
-    Options,
-    PassResult,
-    Stopped,
-    TimedOut,
-    Vetoed,
-    identify,
-    reconcile,
-    survey,
-)
 from reconciler.report.documents import Context, apply_document, several
 from reconciler.report.refusals import override_command, protection_command, tighter_commands
 from reconciler.report.text import plan_text, results_text

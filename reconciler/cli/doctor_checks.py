@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli import doors
-from reconciler.cli.account_policy import missing_error
 from reconciler.cli.options import PostgresUrl, StateFile, StatePlace
 from reconciler.clock import SystemClock
+from reconciler.controller.account_policy import missing_error
 from reconciler.core import doctor
 from reconciler.core.doctor import Finding, Purpose
 from reconciler.core.model import AccountInfo, Desired

@@ -463,8 +463,8 @@ def is_simulator(base: BaseUrl) -> bool:
 
 def failure(what: str, reply: Reply) -> MmpError:
     """Return the failure of a read that is not repeated any more, with what to do about it."""
+    from reconciler.controller.reconcile import blames_account
     from reconciler.okx.codes import fact
-    from reconciler.reconcile import blames_account
 
     kind = AccountProblem if blames_account(reply) else MmpError
     if not reply.code.isdigit():

@@ -245,7 +245,7 @@ def _is_unrecorded(family: Family, grounds: Grounds) -> bool:
 
 async def _with_policy_on_record(asked: Asked, store: AccountStore) -> tuple[Asked, bool]:
     """Return the order with the rules on record if no policy file was found, and whether it was missing."""
-    from reconciler.cli.account_policy import remembered
+    from reconciler.controller.account_policy import remembered
 
     record = await store.policy_on_record() if asked.policy is None else None
     if record is None:

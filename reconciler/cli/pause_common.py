@@ -171,7 +171,7 @@ def _refuse_none(meant: Meant, some: bool) -> None:
 
 async def _missing_policy(store: AccountStore) -> Policy | None:
     """Return the policy on record: there is no file of it, and it counts nevertheless."""
-    from reconciler.cli.account_policy import remembered
+    from reconciler.controller.account_policy import remembered
 
     return remembered(await store.policy_on_record())
 

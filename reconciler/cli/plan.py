@@ -146,7 +146,7 @@ def plan(
       mmp plan --against status.json
     """
     from reconciler import logs
-    from reconciler.cli.account_policy import warn_of_missing
+    from reconciler.controller.account_policy import warn_of_missing
 
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
@@ -247,10 +247,10 @@ async def _plan_one(
     desired: Desired, policy: Policy | None, asked: Question, timing: ExchangeClock
 ) -> Made:
     from reconciler import logs
-    from reconciler.cli.account_policy import refuse_other, remembered
     from reconciler.clock import SystemClock
+    from reconciler.controller.account_policy import refuse_other, remembered
+    from reconciler.controller.reconcile import survey
     from reconciler.core.verdict import Reply
-    from reconciler.reconcile import survey
     from reconciler.report.documents import Context
     from reconciler.report.saved import Origin
 

@@ -125,8 +125,8 @@ def run(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.cli.keeping import Standing
-    from reconciler.cli.running import Supervisor
+    from reconciler.controller.account_worker import Standing
+    from reconciler.controller.supervisor import Supervisor
 
     out = Output(output_format, color)
     standing = Standing(

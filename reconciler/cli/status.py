@@ -54,7 +54,7 @@ def status(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.cli.account_policy import warn_of_missing
+    from reconciler.controller.account_policy import warn_of_missing
     from reconciler.report.documents import several
     from reconciler.report.status import status_document, status_text
 
@@ -87,7 +87,7 @@ async def _statuses(
 async def _status(
     desired: Desired, policy: Policy | None, state: State | None, clock: Clock
 ) -> tuple[Status, PolicyRecord | None]:
-    from reconciler.cli.account_policy import remembered
+    from reconciler.controller.account_policy import remembered
 
     missing: PolicyRecord | None = None
     found = await doors.recorded(state, desired)

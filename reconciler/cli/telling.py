@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.keeping import Keeper
+from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event
 from reconciler.core.sharing import AccountKey
 from reconciler.core.unkept import NOTHING, Unkept

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from reconciler import __version__, logs
-from reconciler.cli.keeping import Keeper
+from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event, StateAwaited
 from reconciler.core.sharing import AccountKey
 from reconciler.core.strips import Timeline

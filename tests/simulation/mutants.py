@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from reconciler import loop, reconcile
+from reconciler.controller import loop, reconcile
 from reconciler.core import comparison, evidence, fight, pacing, plan, planning, retry, step, verdict
 from reconciler.core.accepted import may_be_live
 from reconciler.core.direction import Direction, direction, is_protective

@@ -6,7 +6,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from reconciler import reconcile
+from reconciler.controller import reconcile
 from reconciler.core import policy as policies
 from reconciler.core.policy import Loosening, Policy
 from tests.simulation.scenario import PolicyState

@@ -7,6 +7,8 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from reconciler.controller.loop import Loop
+from reconciler.controller.reconcile import Approval, Options, identify, reconcile
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
 from reconciler.core.evidence import counts_after
 from reconciler.core.model import Confirmed, Desired, Family, Never, Setting
@@ -14,8 +16,6 @@ from reconciler.core.plan import Plan
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply
-from reconciler.loop import Loop
-from reconciler.reconcile import Approval, Options, identify, reconcile
 from tests.simulation import checkers
 from tests.simulation.host import Host
 from tests.simulation.policies import policy_in_force

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from reconciler.cli.main import VERBS, cli
-from reconciler.cli.turns import LONGEST_WAIT_S
+from reconciler.controller.loop import BURST_S, STOPPED_RETRY_S
+from reconciler.controller.pass_limiter import LONGEST_WAIT_S
 from reconciler.core.evidence import SETTLING_S
 from reconciler.core.pacing import (
     CALM_SENDS,
@@ -25,7 +26,6 @@ from reconciler.core.retry import LONG_BACK_OFF_S, LOOSENING_RETRY_S, PROTECTIVE
 from reconciler.core.vitals import SILENCE_S
 from reconciler.desired.reader import read_config
 from reconciler.errors import Exit
-from reconciler.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.report.documents import several
 from reconciler.report.text import _LOOK
 from reconciler.schema_files import schema_text

@@ -108,7 +108,7 @@ def test_an_offline_command_imports_nothing_heavy(
 
 def test_a_sidecar_whose_page_nobody_opens_has_neither_rich_nor_jinja2_in_memory() -> None:
     wired = (
-        "import json, sys, reconciler.cli.running, reconciler.cli.watching\n"
+        "import json, sys, reconciler.controller.supervisor, reconciler.cli.watching\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     told = subprocess.run(

@@ -14,6 +14,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeVar
 
+from reconciler.controller.loop import Loop
+from reconciler.controller.reconcile import Approval, Options, reconcile
 from reconciler.core.events import Event, Planned
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired, Environment, Family, Field, Kind, LiveRead, LiveRow, Setting
@@ -24,9 +26,7 @@ from reconciler.core.policy import Kind as RefusalKind
 from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import StateLocked
-from reconciler.loop import Loop
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import Approval, Options, reconcile
 from reconciler.report.documents import Context
 from reconciler.report.markdown import plans_markdown
 from reconciler.report.text import plan_text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.account_policy import AccountPolicy, refuse_other
+from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Environment, Kind
 from reconciler.core.policy import PolicyInForce

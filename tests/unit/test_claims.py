@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.cli.claims import Claims, Recorded
+from reconciler.controller.family_claims import Claims, Recorded
 from reconciler.core.model import Desired, Environment, Family
 from reconciler.core.sharing import Claimed
 from tests.unit.core_builders import BTC, ETH, desired, setting

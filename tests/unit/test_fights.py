@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.controller.reconcile import Memory
 from reconciler.core.events import Compared, FightBroken, RequestReserved
 from reconciler.core.fight import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
@@ -21,7 +22,6 @@ from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved, Signed
-from reconciler.reconcile import Memory
 from tests.unit.core_builders import BTC, ETH, desired, setting
 from tests.unit.test_loop import INFO, A, B, World
 from tests.unit.test_ordinary_trouble import Odd

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.controller.loop import BURST_S
 from reconciler.core.events import (
     ConfigAccepted,
     ConfigRejected,
@@ -22,7 +23,6 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import LiveRow
 from reconciler.core.vitals import SILENCE_S, Vitals, after, alive, begun
-from reconciler.loop import BURST_S
 from tests.unit.core_builders import BTC
 from tests.unit.test_loop import A, B, Wire, World, world
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.account_policy import AccountPolicy
-from reconciler.cli.claims import Claims
-from reconciler.cli.keeping import Keeper, Standing, WatchedKey
 from reconciler.cli.options import PostgresUrl, StateFile
-from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
+from reconciler.controller.account_policy import AccountPolicy
+from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
+from reconciler.controller.family_claims import Claims
+from reconciler.controller.loop import STOPPED_RETRY_S
+from reconciler.controller.shutdown import Stop
 from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.problems import Code
@@ -24,7 +25,6 @@ from reconciler.desired.attention import Trust
 from reconciler.desired.policy import read_policy
 from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
-from reconciler.loop import STOPPED_RETRY_S
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, desired, setting

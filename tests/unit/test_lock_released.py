@@ -14,15 +14,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.events import Event, LockAwaited, RequestSettled
-from reconciler.core.model import Desired, Environment, Family, Kind, LiveRow, Setting
-from reconciler.core.outcome import Outcome
-from reconciler.core.plan import Action, Because
-from reconciler.core.verdict import Reply, ReplyClass
-from reconciler.errors import StateLocked
-from reconciler.loop import Loop
-from reconciler.ports import Connection, Signed
-from reconciler.reconcile import (
+from reconciler.controller.loop import Loop
+from reconciler.controller.reconcile import (
     LOCK_TRY_S,
     Interrupted,
     Memory,
@@ -33,6 +26,13 @@ from reconciler.reconcile import (
     identify,
     reconcile,
 )
+from reconciler.core.events import Event, LockAwaited, RequestSettled
+from reconciler.core.model import Desired, Environment, Family, Kind, LiveRow, Setting
+from reconciler.core.outcome import Outcome
+from reconciler.core.plan import Action, Because
+from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.errors import StateLocked
+from reconciler.ports import Connection, Signed
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import desired

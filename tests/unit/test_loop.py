@@ -16,6 +16,18 @@ from typing import Any
 
 import pytest
 
+from reconciler.controller.loop import (
+    BURST_PASSES,
+    BURST_S,
+    KEY_RETRY_S,
+    LOCKED_RETRY_S,
+    OWNED_RETRY_S,
+    STOPPED_RETRY_S,
+    Claim,
+    Loop,
+    nothing_to_prepare,
+)
+from reconciler.controller.reconcile import Memory, Options, PassResult, Review, reconcile
 from reconciler.core.events import (
     Compared,
     Event,
@@ -43,19 +55,7 @@ from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
-from reconciler.loop import (
-    BURST_PASSES,
-    BURST_S,
-    KEY_RETRY_S,
-    LOCKED_RETRY_S,
-    OWNED_RETRY_S,
-    STOPPED_RETRY_S,
-    Claim,
-    Loop,
-    nothing_to_prepare,
-)
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import Memory, Options, PassResult, Review, reconcile
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, ETH, desired, setting

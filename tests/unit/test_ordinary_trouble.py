@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from reconciler.controller.reconcile import Approval, Finished, Memory, PassResult
 from reconciler.core.events import (
     AttemptsEnded,
     Event,
@@ -27,7 +28,6 @@ from reconciler.core.saved import reviewed as reviewed_of
 from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection, Signed
-from reconciler.reconcile import Approval, Finished, Memory, PassResult
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World
 from tests.unit.test_review import at_once

@@ -11,13 +11,13 @@ from itertools import pairwise
 
 import pytest
 
+from reconciler.controller.reconcile import Finished, Interrupted, Memory, PassResult
 from reconciler.core.events import Cause, Compared, Event, Planned, RequestSettled, Waiting
 from reconciler.core.model import Environment, Kind, LiveRow
 from reconciler.core.outcome import Outcome
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved, Signed
-from reconciler.reconcile import Finished, Interrupted, Memory, PassResult
 from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH, SOL, desired
 from tests.unit.test_loop import INFO, A, B, World

@@ -19,6 +19,7 @@ from random import Random
 
 import pytest
 
+from reconciler.controller.leases import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
 from reconciler.core import ability as core_ability
 from reconciler.core import sharing
 from reconciler.core.ability import RECOVERING_S, TRY_AGAIN_S, TRY_EVERY_S, UNREAD_S, Reading, Trial
@@ -36,7 +37,6 @@ from reconciler.core.sharing import (
     Shares,
 )
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
-from reconciler.replica import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
 from reconciler.store.postgres import leases
 
 pytestmark = pytest.mark.unmeasured

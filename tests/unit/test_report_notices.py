@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.controller.reconcile import FOUGHT
 from reconciler.core.conditions import About, Condition, Kind, Severity, conditions
 from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import Family, Pause
@@ -21,7 +22,6 @@ from reconciler.core.standing import Standing, judge_standing
 from reconciler.core.target import DriftPolicy
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals
-from reconciler.reconcile import FOUGHT
 from reconciler.report.documents import Document
 from reconciler.report.notices import MAX_NAMED, MAX_TEXT_CHARS, notice_document
 from reconciler.schema_files import load_schema

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from reconciler.controller.reconcile import Approval, Finished, Memory
 from reconciler.core.model import Confirmed, Known, LiveRow, Never
 from reconciler.core.plan import Action, Plan
-from reconciler.reconcile import Approval, Finished, Memory
 from tests.unit.core_builders import BTC, ETH, desired
 from tests.unit.test_loop import A as AS_DESIRED
 from tests.unit.test_loop import B as LOOSER

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.controller.loop import CONTROL_RETRY_S, STOPPED_RETRY_S
 from reconciler.core.events import (
     Adopted,
     Compared,
@@ -29,7 +30,6 @@ from reconciler.core.policy import PolicyInForce
 from reconciler.core.verdict import Reply
 from reconciler.core.vitals import after as vitals_after
 from reconciler.core.vitals import alive, begun
-from reconciler.loop import CONTROL_RETRY_S, STOPPED_RETRY_S
 from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH
 from tests.unit.test_loop import BAD_KEY, DOWN, A, B, C, Exchange, World, gaps, world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.cli.stopping import Stop
+from reconciler.controller.shutdown import Stop
 from reconciler.core.events import (
     Event,
     LoopFailed,

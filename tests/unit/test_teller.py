@@ -16,8 +16,8 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli import doors
-from reconciler.cli.keeping import Keeper
 from reconciler.cli.telling import Telling
+from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event, LeaseTaken, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.model import Kind, LiveRow
 from reconciler.core.problems import Code, problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from reconciler.cli.turns import Turns
+from reconciler.controller.pass_limiter import Turns
 
 
 def test_so_many_are_at_it_at_once_and_who_came_first_goes_first() -> None:

@@ -12,7 +12,7 @@ from reconciler.core.unkept import NOTHING, Unkept, unkept_after
 from reconciler.core.vitals import FileState, Vitals, after, begun
 
 if TYPE_CHECKING:
-    from reconciler.cli.keeping import Keeper, Standing
+    from reconciler.controller.account_worker import Keeper, Standing
     from reconciler.core.events import Event
     from reconciler.core.sharing import AccountKey
     from reconciler.ports import Clock

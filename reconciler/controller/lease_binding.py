@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from reconciler.cli.claims import Claims, Owner, Recorded
-from reconciler.cli.keeping import Keeper
-from reconciler.cli.stopping import Stop
 from reconciler.clock import SystemClock
+from reconciler.controller.account_worker import Keeper
+from reconciler.controller.family_claims import Claims, Owner, Recorded
+from reconciler.controller.leases import Member
+from reconciler.controller.shutdown import Stop
 from reconciler.core.ability import REFUSED, Reading, Trial, reading_of
 from reconciler.core.events import Observe
 from reconciler.core.model import Environment, Kind
@@ -24,7 +25,6 @@ from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Ros
 from reconciler.core.vitals import Vitals
 from reconciler.errors import MmpError
 from reconciler.ports import Sharing
-from reconciler.replica import Member
 from reconciler.sidecar.board import Together
 
 LEAVE_S = 3.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.controller.reconcile import Options
 from reconciler.core import account as accounts
 from reconciler.core.events import Compared, Identified, KeyMayWithdraw, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
@@ -17,7 +18,6 @@ from reconciler.core.plan import Plan, Rules, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.verdict import Reply
 from reconciler.ports import Clock, Exchange, Store
-from reconciler.reconcile import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ async def check_account(
 ) -> AccountInfo | Reply:
     """Ask whose key this is and check the state against it, writing nothing.
 
-    Raises AccountProblem and StateForeign as :func:`reconciler.reconcile.identify` does. A Reply means that
+    Raises AccountProblem and StateForeign as :func:`reconciler.controller.reconcile.identify` does. A Reply means that
     the exchange did not answer.
     """
     info = await exchange.account()

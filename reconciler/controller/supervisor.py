@@ -19,14 +19,14 @@ from typing import Any
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.claims import Claims
-from reconciler.cli.keeping import Keeper, Standing, WatchedKey
 from reconciler.cli.lookout import Lookout, Post
-from reconciler.cli.onlooking import Onlookers
 from reconciler.cli.options import config_paths
-from reconciler.cli.sharing import Hands, SharedAccounts, this_replica
-from reconciler.cli.stopping import POLITE_S, Stop
-from reconciler.cli.turns import Turns
+from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
+from reconciler.controller.family_claims import Claims
+from reconciler.controller.lease_binding import Hands, SharedAccounts, this_replica
+from reconciler.controller.observers import Onlookers
+from reconciler.controller.pass_limiter import Turns
+from reconciler.controller.shutdown import POLITE_S, Stop
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired

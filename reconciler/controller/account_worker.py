@@ -14,13 +14,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from reconciler.cli.account_policy import AccountPolicy
 from reconciler.cli.bugs import internal_error
-from reconciler.cli.claims import Claims, Owner
 from reconciler.cli.options import PostgresUrl, StatePlace
-from reconciler.cli.stopping import Stop
-from reconciler.cli.turns import LONGEST_WAIT_S, Turns
 from reconciler.configured_secrets import configured_secrets
+from reconciler.controller.account_policy import AccountPolicy
+from reconciler.controller.family_claims import Claims, Owner
+from reconciler.controller.loop import STOPPED_RETRY_S, Loop
+from reconciler.controller.pass_limiter import LONGEST_WAIT_S, Turns
+from reconciler.controller.reconcile import Options, unwatched
+from reconciler.controller.shutdown import Stop
 from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
@@ -33,13 +35,11 @@ from reconciler.desired.attention import Trust
 from reconciler.desired.route import Route, route, together
 from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
-from reconciler.loop import STOPPED_RETRY_S, Loop
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_steadily
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
-from reconciler.reconcile import Options, unwatched
 from reconciler.secret import remember
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.target import Target

@@ -15,6 +15,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
+from reconciler.controller.reconcile import (
+    Finished,
+    Interrupted,
+    Later,
+    Memory,
+    Options,
+    PassResult,
+    Stopped,
+    TimedOut,
+    Vetoed,
+    identify,
+    reconcile,
+    stop_for,
+)
+from reconciler.controller.standby import check_account, read_and_compare
 from reconciler.core.events import (
     READING_LIVE,
     ControlledElsewhere,
@@ -35,22 +50,7 @@ from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.strips import FAILED
 from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
-from reconciler.observe import check_account, read_and_compare
 from reconciler.ports import Clock, Store, TradingExchange
-from reconciler.reconcile import (
-    Finished,
-    Interrupted,
-    Later,
-    Memory,
-    Options,
-    PassResult,
-    Stopped,
-    TimedOut,
-    Vetoed,
-    identify,
-    reconcile,
-    stop_for,
-)
 
 DEFAULT_INTERVAL_S = 30.0
 """Between two live reads when nothing else happens."""
