@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.measure import Ratio, compare
 from reconciler.core.model import Environment, Family, Kind, Quantity, Setting
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reserved, Signed
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import open_state

@@ -56,7 +56,7 @@ from reconciler.core.events import (
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Change, Plan, Reason
 from reconciler.core.problems import Problem, json_text, printable
-from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
+from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.report.text import change_words, plan_sentence
 from reconciler.report.words import setting_words
 

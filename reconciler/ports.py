@@ -14,7 +14,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
-from reconciler.core.accepted import History
+from reconciler.core.accepted_settings import History
 from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     NO_FILE,
@@ -31,7 +31,19 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.core.pacing import Ledger
-from reconciler.core.records import (
+from reconciler.core.replica_assignment import (
+    ABLE,
+    Ability,
+    AccountKey,
+    Claimed,
+    Replica,
+    ReplicaId,
+    Roster,
+)
+from reconciler.core.reply import AttemptStatus, Reply
+from reconciler.core.retry import NO_TRIES, RetryRecord
+from reconciler.core.saved_plan import AppliedChanges
+from reconciler.core.state_records import (
     AcceptedRecord,
     AttemptLog,
     Holder,
@@ -41,11 +53,7 @@ from reconciler.core.records import (
     StateCheck,
     StateSnapshot,
 )
-from reconciler.core.retry import NO_TRIES, RetryRecord
-from reconciler.core.saved import AppliedChanges
-from reconciler.core.sharing import ABLE, Ability, AccountKey, Claimed, Replica, ReplicaId, Roster
 from reconciler.core.strips import Span, Timeline
-from reconciler.core.verdict import AttemptStatus, Reply
 from reconciler.errors import MmpError
 
 NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})

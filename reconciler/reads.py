@@ -12,8 +12,8 @@ from itertools import count
 from typing import TypeVar
 
 from reconciler.core.model import AccountInfo, Family, LiveRead
+from reconciler.core.reply import Reply
 from reconciler.core.retry import next_read_at
-from reconciler.core.verdict import Reply
 from reconciler.ports import Clock, Exchange
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from reconciler.cli.saving import load_fresh_plan
 from reconciler.core.model import parse_family
 from reconciler.core.plan import Basis
 from reconciler.core.policy import Allow, Kind
-from reconciler.core.saved import instant
+from reconciler.core.saved_plan import instant
 from reconciler.errors import UsageError
 
 ALLOW_UNSEEN = UsageError(

@@ -41,7 +41,7 @@ from reconciler.controller.reconcile import (
 )
 from reconciler.controller.shutdown import Stop
 from reconciler.core import events
-from reconciler.core.account import claimed_twice
+from reconciler.core.account_check import claimed_twice
 from reconciler.core.events import Event, Observe
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired, Family
@@ -50,7 +50,8 @@ from reconciler.core.pauses import paused
 from reconciler.core.plan import Because, Plan, Rules, digest
 from reconciler.core.policy import GUARD_RULE, Allow, Policy
 from reconciler.core.problems import has_visible_text, printable
-from reconciler.core.saved import (
+from reconciler.core.reply import Reply
+from reconciler.core.saved_plan import (
     AppliedChanges,
     Reviewed,
     SavedPlan,
@@ -58,7 +59,6 @@ from reconciler.core.saved import (
     moved,
     reviewed,
 )
-from reconciler.core.verdict import Reply
 from reconciler.desired.attention import Trust
 from reconciler.desired.watch import PolicyAccepted, Rejected, Unsure, WatchedPolicy
 from reconciler.errors import (

@@ -169,7 +169,7 @@ def compared(
     befores: Sequence[Desired], afters: Sequence[Desired], guards: Guards
 ) -> tuple[list[Plan], list[Context]]:
     """Return a plan for each account of either side, with what it is about."""
-    from reconciler.core.diff import compare, gone, is_share_judged, paired, windows_not_asked
+    from reconciler.core.file_diff import compare, gone, is_share_judged, paired, windows_not_asked
 
     pairs, dropped = paired(befores, afters, guards.same_place)
     plans: list[Plan] = []
@@ -240,7 +240,7 @@ class Guards:
 
     def same_place(self, was: Desired, now: Desired) -> bool:
         """Tell whether two files are the same one of what was named, and not of two User IDs."""
-        from reconciler.core.diff import other_uid
+        from reconciler.core.file_diff import other_uid
 
         if self.old.is_one_file and self._new.is_one_file:
             return True

@@ -20,7 +20,7 @@ from reconciler.core.doctor import Finding, Purpose
 from reconciler.core.model import AccountInfo, Desired
 from reconciler.core.pauses import in_force
 from reconciler.core.problems import Problem
-from reconciler.core.verdict import Reply
+from reconciler.core.reply import Reply
 from reconciler.desired.config import Reading
 from reconciler.desired.policy import PolicyReading, policy_for
 from reconciler.errors import InvalidInput, MmpError, StateUnusable

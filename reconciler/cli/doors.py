@@ -14,18 +14,18 @@ import click
 from reconciler.cli.options import PostgresUrl, StateFile, StatePlace, config_paths
 from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
+from reconciler.core.reply import STOPPING, Reply, ReplyClass
 from reconciler.core.strips import MAX_GAP_S
-from reconciler.core.verdict import STOPPING, Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.core.accepted import History
+    from reconciler.core.accepted_settings import History
     from reconciler.core.events import ExchangeFailed, RequestSettled
     from reconciler.core.evidence import SeenRow
     from reconciler.core.missing_policy import GivenUp
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
-    from reconciler.core.records import NameRecord, PolicyRecord
+    from reconciler.core.state_records import NameRecord, PolicyRecord
     from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
     from reconciler.desired.watch import WatchedPolicy
@@ -443,7 +443,7 @@ async def owner(
 
     Raises MmpError where the account must not be used so, or the exchange did not tell.
     """
-    from reconciler.core.account import refusal
+    from reconciler.core.account_check import refusal
 
     info = await exchange.account()
     if isinstance(info, Reply):

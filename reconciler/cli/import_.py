@@ -39,7 +39,7 @@ from reconciler.core.plan import Action, Doubts, Rules
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, unfit
 from reconciler.core.problems import printable
-from reconciler.core.verdict import Reply
+from reconciler.core.reply import Reply
 from reconciler.errors import Exit, MmpError, Refused, UsageError
 from reconciler.report.starter import DEFAULT_PREFIX, Naming
 from reconciler.report.words import families

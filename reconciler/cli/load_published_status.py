@@ -19,7 +19,7 @@ from reconciler.core.model import Desired
 from reconciler.core.plan import Plan, Rules, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.problems import printable
-from reconciler.core.snapshot import (
+from reconciler.core.published_status import (
     Snapshot,
     accepted_by,
     known_by,

@@ -23,14 +23,14 @@ from reconciler.clock import SystemClock
 from reconciler.core.model import Desired, Family, Kind
 from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
 from reconciler.core.pauses import in_force
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, Refused, UsageError
 from reconciler.report.documents import several
 from reconciler.report.status import pauses_document, pauses_text
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
-    from reconciler.core.records import AttemptRecord, NameRecord
+    from reconciler.core.state_records import AttemptRecord, NameRecord
     from reconciler.ports import AccountStore, State
 
 IN_FLIGHT_S = LATEST_ARRIVAL_S + WINDOW_S

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from reconciler.core.model import Desired
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy, Refusal
-    from reconciler.core.records import PolicyRecord
-    from reconciler.core.snapshot import Snapshot
+    from reconciler.core.published_status import Snapshot
+    from reconciler.core.state_records import PolicyRecord
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
     from reconciler.report.documents import Context
@@ -250,7 +250,7 @@ async def _plan_one(
     from reconciler.clock import SystemClock
     from reconciler.controller.account_policy import refuse_other, remembered
     from reconciler.controller.reconcile import survey
-    from reconciler.core.verdict import Reply
+    from reconciler.core.reply import Reply
     from reconciler.report.documents import Context
     from reconciler.report.saved import Origin
 

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli.options import together
 from reconciler.cli.output import Output
-from reconciler.core.direction import Direction, direction
+from reconciler.core.change_direction import Direction, direction
 from reconciler.core.plan import Basis, Change, Plan, Reason
 from reconciler.core.problems import printable
 from reconciler.errors import Exit, Refused

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from reconciler.core.events import Event, Observe, Planned, RequestSettled, Waiting
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Clock
 from reconciler.report.words import count
 

@@ -22,7 +22,7 @@ from reconciler.core.problems import printable
 from reconciler.errors import Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.core.verdict import Reply
+    from reconciler.core.reply import Reply
     from reconciler.okx.client import OkxTradingClient
     from reconciler.okx.wire import BaseUrl
     from reconciler.reads import RetryingReads
@@ -135,7 +135,7 @@ class Resetting:
 
     async def _row(self, reads: RetryingReads) -> LiveRow | None:
         from reconciler.core.evidence import unreadable
-        from reconciler.core.verdict import Reply
+        from reconciler.core.reply import Reply
 
         read = await reads.retry(lambda: reads.read_family(self.family))
         if isinstance(read, Reply):
@@ -179,7 +179,7 @@ class Resetting:
         raise self._unconfirmed(result)
 
     def _unconfirmed(self, reply: Reply) -> MmpError:
-        from reconciler.core.verdict import ReplyClass
+        from reconciler.core.reply import ReplyClass
 
         unknown = reply.reply_class in (ReplyClass.NO_ANSWER, ReplyClass.AMBIGUOUS)
         if unknown or reply.wrapper is not None:

@@ -20,7 +20,7 @@ from reconciler.atomic_create import write_hint
 from reconciler.core.model import Desired, Kind
 from reconciler.core.plan import Plan
 from reconciler.core.problems import json_text, printable
-from reconciler.core.saved import MAX_EXPIRY, Place, SavedPlan, elsewhere, out_of_time
+from reconciler.core.saved_plan import MAX_EXPIRY, Place, SavedPlan, elsewhere, out_of_time
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import NotRegularFile, read_regular, read_with_status

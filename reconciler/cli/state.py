@@ -20,7 +20,7 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
-from reconciler.core.records import StateCheck
+from reconciler.core.state_records import StateCheck
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.ports import State
 from reconciler.report.status import check_text, paused_document

@@ -24,7 +24,7 @@ from reconciler.core.status import Record, Status, make_status
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
-    from reconciler.core.records import PolicyRecord, StateSnapshot
+    from reconciler.core.state_records import PolicyRecord, StateSnapshot
     from reconciler.ports import Clock, State
 
 

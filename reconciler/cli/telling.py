@@ -11,7 +11,7 @@ from reconciler import logs
 from reconciler.cli import doors
 from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event
-from reconciler.core.sharing import AccountKey
+from reconciler.core.replica_assignment import AccountKey
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
 from reconciler.okx.wire import BaseUrl

@@ -13,7 +13,7 @@ from datetime import timedelta
 from reconciler import __version__, logs
 from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event, StateAwaited
-from reconciler.core.sharing import AccountKey
+from reconciler.core.replica_assignment import AccountKey
 from reconciler.core.strips import Timeline
 from reconciler.core.unkept import Unkept
 from reconciler.core.vitals import Trouble, Vitals

@@ -11,7 +11,7 @@ from reconciler.cli.output import Output
 from reconciler.core.missing_policy import GivenUp, missing_hint, missing_message, missing_problem
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Problem
-from reconciler.core.records import PolicyRecord
+from reconciler.core.state_records import PolicyRecord
 from reconciler.desired.policy import recorded_policy
 from reconciler.desired.watch import WatchedPolicy
 from reconciler.errors import InvalidInput, Refused

@@ -27,10 +27,10 @@ from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyReje
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
 from reconciler.core.policy import PolicyInForce
+from reconciler.core.replica_assignment import AccountKey, account_key
+from reconciler.core.reply import Reply
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
-from reconciler.core.sharing import AccountKey, account_key
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import Reply
 from reconciler.desired.attention import Trust
 from reconciler.desired.route import Route, route, together
 from reconciler.desired.watch import WatchedFile, WatchedPolicy

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.account import claimed_elsewhere, claimed_twice
+from reconciler.core.account_check import claimed_elsewhere, claimed_twice
 from reconciler.core.model import Desired, Environment
-from reconciler.core.sharing import Claimed
+from reconciler.core.replica_assignment import Claimed
 from reconciler.errors import AccountProblem
 
 Owner = tuple[str, Environment]

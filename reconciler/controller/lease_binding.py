@@ -18,10 +18,18 @@ from reconciler.controller.account_worker import Keeper
 from reconciler.controller.family_claims import Claims, Owner, Recorded
 from reconciler.controller.leases import Member
 from reconciler.controller.shutdown import Stop
-from reconciler.core.ability import REFUSED, Reading, Trial, reading_of
 from reconciler.core.events import Observe
 from reconciler.core.model import Environment, Kind
-from reconciler.core.sharing import AccountKey, Claimed, Replica, ReplicaId, Roster, account_key, account_of
+from reconciler.core.replica_assignment import (
+    AccountKey,
+    Claimed,
+    Replica,
+    ReplicaId,
+    Roster,
+    account_key,
+    account_of,
+)
+from reconciler.core.unserved_accounts import REFUSED, Reading, Trial, reading_of
 from reconciler.core.vitals import Vitals
 from reconciler.errors import MmpError
 from reconciler.ports import Sharing

@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from reconciler.core.ability import Experience, Reading, Trial, ability, gave_up, learned, to_try
 from reconciler.core.events import Observe, StateAwaited
-from reconciler.core.sharing import (
+from reconciler.core.replica_assignment import (
     BEAT_S,
     LEASE_TTL_S,
     Ability,
@@ -31,6 +30,7 @@ from reconciler.core.sharing import (
     may_take_left,
     moves,
 )
+from reconciler.core.unserved_accounts import Experience, Reading, Trial, ability, gave_up, learned, to_try
 from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import Clock, Sharing
 

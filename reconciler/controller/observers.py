@@ -14,7 +14,7 @@ from reconciler.core.vitals import FileState, Vitals, after, begun
 if TYPE_CHECKING:
     from reconciler.controller.account_worker import Keeper, Standing
     from reconciler.core.events import Event
-    from reconciler.core.sharing import AccountKey
+    from reconciler.core.replica_assignment import AccountKey
     from reconciler.ports import Clock
     from reconciler.sidecar.board import Together
 

@@ -1,6 +1,6 @@
 """One pass: read both sides, decide, act one durable step at a time, and plan again after each.
 
-This file holds no rule. What to do next is :func:`reconciler.core.step.next_step`; when a request may
+This file holds no rule. What to do next is :func:`reconciler.core.pass_step.next_step`; when a request may
 go is the store's ledger under ``core.pacing``; what a reply means is ``core.verdict``. It never sends
 without a reservation on record, never sends twice on one, and never reports a success that is not.
 """
@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from reconciler.core import account as accounts
-from reconciler.core.accepted import History
+from reconciler.core import account_check as accounts
+from reconciler.core.accepted_settings import History
 from reconciler.core.events import (
     READING_FAMILY,
     READING_LIVE,
@@ -40,7 +40,7 @@ from reconciler.core.events import (
     Waiting,
 )
 from reconciler.core.evidence import Reads, SeenRow, last_proof, newest_file, open_attempts, view
-from reconciler.core.fight import Fight, Heals, fights, healed, without
+from reconciler.core.heal_breaker import Fight, Heals, fights, healed, without
 from reconciler.core.model import (
     Accepting,
     AccountInfo,
@@ -58,25 +58,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
-from reconciler.core.pauses import fought_no_more, in_force
-from reconciler.core.plan import Change, Doubts, Plan, Reason, Rules, first_records, with_schedule
-from reconciler.core.planning import make_plan
-from reconciler.core.policy import Allow, PolicyInForce, unfit
-from reconciler.core.retry import (
-    NO_TRIES,
-    Rejection,
-    RetryRecord,
-    back_off_s,
-    rejected_again_after_s,
-    retry_after_s,
-)
-from reconciler.core.saved import (
-    AppliedChanges,
-    Reviewed,
-    in_force_already,
-)
-from reconciler.core.status import states_seen
-from reconciler.core.step import (
+from reconciler.core.pass_step import (
     Adopt,
     EndAttempts,
     Read,
@@ -88,8 +70,26 @@ from reconciler.core.step import (
     next_request,
     next_step,
 )
+from reconciler.core.pauses import fought_no_more, in_force
+from reconciler.core.plan import Change, Doubts, Plan, Reason, Rules, first_records, with_schedule
+from reconciler.core.planning import make_plan
+from reconciler.core.policy import Allow, PolicyInForce, unfit
+from reconciler.core.reply import STOPPING, AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
+from reconciler.core.retry import (
+    NO_TRIES,
+    Rejection,
+    RetryRecord,
+    back_off_s,
+    rejected_again_after_s,
+    retry_after_s,
+)
+from reconciler.core.saved_plan import (
+    AppliedChanges,
+    Reviewed,
+    in_force_already,
+)
+from reconciler.core.status import states_seen
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import STOPPING, AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
 from reconciler.errors import StateLocked
 from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange
 

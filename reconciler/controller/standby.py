@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler.controller.reconcile import Options
-from reconciler.core import account as accounts
+from reconciler.core import account_check as accounts
 from reconciler.core.events import Compared, Identified, KeyMayWithdraw, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
 from reconciler.core.model import AccountInfo, Desired
 from reconciler.core.pauses import in_force
 from reconciler.core.plan import Plan, Rules, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.core.verdict import Reply
+from reconciler.core.reply import Reply
 from reconciler.ports import Clock, Exchange, Store
 
 

@@ -31,8 +31,8 @@ from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
 from reconciler.core.problems import Problem
+from reconciler.core.replica_assignment import AccountKey, Roster
 from reconciler.core.retry import back_off_s
-from reconciler.core.sharing import AccountKey, Roster
 from reconciler.core.strips import gap_s
 from reconciler.desired.attention import Attention
 from reconciler.desired.config import taken, unreadable_unless_short

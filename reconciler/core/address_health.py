@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import MAX_RETRY_AFTER_S
-from reconciler.core.verdict import Reply, ReplyClass
 
 PROBE_EVERY_S = 2.0
 """While the address fails, requests begin at least this far apart. It is also how long a probe without a

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from reconciler.core.direction import is_no_looser
+from reconciler.core.change_direction import is_no_looser
 from reconciler.core.evidence import (
     SETTLING_S,
     Absent,

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.direction import LESS_SAFE, direction
+from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import Family, LiveRow, Pause
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import foremost
-from reconciler.core.verdict import Reply
+from reconciler.core.reply import Reply
 from reconciler.core.vitals import FileState, Outage, Vitals
 
 UNREACHABLE_AFTER_S = 60.0

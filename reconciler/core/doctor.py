@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core import evidence
-from reconciler.core.account import PORTFOLIO_MARGIN, may_withdraw, refusal
+from reconciler.core.account_check import PORTFOLIO_MARGIN, may_withdraw, refusal
 from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy
 from reconciler.core.policy import Policy
 from reconciler.errors import Exit, MmpError, worst

@@ -16,8 +16,8 @@ from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, Reason, Rules
 from reconciler.core.policy import Refusal
 from reconciler.core.problems import Problem
-from reconciler.core.records import Holder
-from reconciler.core.verdict import AttemptStatus, Reply
+from reconciler.core.reply import AttemptStatus, Reply
+from reconciler.core.state_records import Holder
 
 READING_LIVE = "reading live settings"
 """What fails when live settings cannot be read: the one failure that is counted apart."""

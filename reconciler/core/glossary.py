@@ -7,7 +7,7 @@ codes (``okx.codes``). Facts only; tests hold that every code and word the progr
 from __future__ import annotations
 
 from reconciler.core.problems import Explanation
-from reconciler.core.verdict import ReplyClass
+from reconciler.core.reply import ReplyClass
 from reconciler.errors import Exit
 
 

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 from reconciler.core.problems import Code, Problem, printable, problem
-from reconciler.core.records import PolicyRecord
-from reconciler.core.saved import instant
+from reconciler.core.saved_plan import instant
+from reconciler.core.state_records import PolicyRecord
 
 MIN_DIGITS = 12
 """Hex digits of a sha256 that name a policy: as many as messages and plans show."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.direction import changed_fields
+from reconciler.core.change_direction import changed_fields
 from reconciler.core.model import Family
 from reconciler.core.plan import Action, Because, Change, Plan
-from reconciler.core.saved import NONE_APPLIED, AppliedChanges, Reviewed, instant, moved
-from reconciler.core.verdict import Reply
+from reconciler.core.reply import Reply
+from reconciler.core.saved_plan import NONE_APPLIED, AppliedChanges, Reviewed, instant, moved
 from reconciler.errors import Exit, worst
 
 

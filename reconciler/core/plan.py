@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
-from reconciler.core.accepted import History
-from reconciler.core.direction import (
+from reconciler.core.accepted_settings import History
+from reconciler.core.change_direction import (
     PROTECTIVE,
     Direction,
     tightest,

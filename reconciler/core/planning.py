@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypedDict, assert_never
 
-from reconciler.core.accepted import (
+from reconciler.core.accepted_settings import (
     History,
     accepted,
     at_start,
@@ -25,6 +25,14 @@ from reconciler.core.accepted import (
     may_be_live,
     was_accepted,
 )
+from reconciler.core.change_direction import (
+    changed_fields,
+    direction,
+    is_no_looser,
+    is_protective,
+    loosest,
+    tightest,
+)
 from reconciler.core.comparison import (
     Adopt,
     Await,
@@ -34,14 +42,6 @@ from reconciler.core.comparison import (
     in_force,
     need,
     shows_no_attempt,
-)
-from reconciler.core.direction import (
-    changed_fields,
-    direction,
-    is_no_looser,
-    is_protective,
-    loosest,
-    tightest,
 )
 from reconciler.core.evidence import (
     Absent,

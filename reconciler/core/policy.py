@@ -19,7 +19,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TypeVar, assert_never
 
-from reconciler.core.direction import LESS_SAFE, Direction, direction, is_no_looser
+from reconciler.core.change_direction import LESS_SAFE, Direction, direction, is_no_looser
 from reconciler.core.exposure import (
     UNLIMITED,
     Amount,

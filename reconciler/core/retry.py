@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.model import Family, Setting
-from reconciler.core.verdict import STOPPING, Reply, ReplyClass
+from reconciler.core.reply import STOPPING, Reply, ReplyClass
 
 FIRST_BACK_OFF_S = 1.0
 MAX_BACK_OFF_S = 30.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from reconciler.core.direction import LESS_SAFE, direction
+from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.model import Family
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.vitals import Vitals, alive, is_judged

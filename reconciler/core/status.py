@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from reconciler.core.accepted import History, accepted
+from reconciler.core.accepted_settings import History, accepted
 from reconciler.core.evidence import NotRead, Overtaken, Reads, view
 from reconciler.core.model import (
     Confirmed,
@@ -30,8 +30,8 @@ from reconciler.core.pauses import in_force
 from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Policy
-from reconciler.core.records import Holder
-from reconciler.core.sharing import Replica
+from reconciler.core.replica_assignment import Replica
+from reconciler.core.state_records import Holder
 from reconciler.core.strips import FAILED
 
 

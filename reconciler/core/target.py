@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from enum import StrEnum
 
-from reconciler.core.direction import tightness
+from reconciler.core.change_direction import tightness
 from reconciler.core.model import Field, Setting
 
 

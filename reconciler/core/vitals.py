@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.direction import LESS_SAFE, direction
+from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.events import (
     Compared,
     ConfigAccepted,
@@ -53,8 +53,8 @@ from reconciler.core.model import Desired, Family, LiveRead, Never, Pause
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
 from reconciler.core.problems import Problem
+from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.core.status import Record, Status, make_status
-from reconciler.core.verdict import STOPPING, AttemptStatus, Reply, ReplyClass
 
 SHOWN_S = 60.0
 """How long a request is shown in the picture of the pacing window."""

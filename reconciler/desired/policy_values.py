@@ -13,7 +13,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
-from reconciler.core.accepted import MAX_WINDOW
+from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field, window_text
 from reconciler.core.policy import ZERO_WORDS
 from reconciler.core.problems import Code, shown

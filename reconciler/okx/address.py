@@ -21,7 +21,7 @@ from reconciler.core.address_health import (
     WaitForProbe,
     not_tried,
 )
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.replies import Unreadable, parse_retry_after, read_envelope
 from reconciler.okx.transport import Failed, OneShot, RawReply
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from reconciler.core.model import AccountInfo, Environment, Family, LiveRead, Setting
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import AccountProblem
 from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials

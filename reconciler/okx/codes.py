@@ -2,7 +2,7 @@
 
 One row per code. The class says what may be concluded: refused for certain, or not known. A code that
 is not in the table is AMBIGUOUS: it is treated as if the request had taken effect, because nothing
-proves that it did not. This file holds facts only; what follows from a class is in ``core/verdict.py``.
+proves that it did not. This file holds facts only; what follows from a class is in ``core/reply.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from reconciler.core.glossary import READ_AGAIN, READ_BACK
-from reconciler.core.verdict import ReplyClass
+from reconciler.core.reply import ReplyClass
 
 ACCEPTED_CODE = "0"
 

@@ -31,7 +31,7 @@ from reconciler.core.model import (
     fold_name,
     parse_family,
 )
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.codes import ACCEPTED_CODE, TABLE, fact
 
 REPLY_LIMIT_BYTES = 64 * 1024

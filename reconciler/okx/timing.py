@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.core.events import ClockMeasured, ClockUnmeasured, Event, Observe
+from reconciler.core.reply import Reply
 from reconciler.core.retry import retry_after_s
-from reconciler.core.verdict import Reply
 from reconciler.okx.address import SharedAddress
 
 if TYPE_CHECKING:

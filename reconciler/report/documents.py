@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reconciler.core.direction import Direction
+from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import amount_text, exposure
 from reconciler.core.model import Desired, Setting, window_text
 from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.policy import Policy, Refusal
 from reconciler.core.policy_change import PolicyChange
-from reconciler.core.records import PolicyRecord
-from reconciler.core.saved import instant
+from reconciler.core.saved_plan import instant
+from reconciler.core.state_records import PolicyRecord
 
 Document = dict[str, Any]
 

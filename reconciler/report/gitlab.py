@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reconciler.core.direction import Direction
+from reconciler.core.change_direction import Direction
 from reconciler.core.model import Family
 from reconciler.core.plan import Action, Change, Plan, Reason
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import assert_never
 
 from reconciler import __version__
-from reconciler.core.direction import LESS_SAFE, Direction
+from reconciler.core.change_direction import LESS_SAFE, Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Setting
 from reconciler.core.outcome import hold_words, tighter_words

@@ -19,8 +19,8 @@ from reconciler.core.notices import Notice, Turn
 from reconciler.core.outcome import UNCONFIRMED, hold_words
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import foremost, printable
+from reconciler.core.reply import Reply
 from reconciler.core.standing import Judged, Standing
-from reconciler.core.verdict import Reply
 from reconciler.core.vitals import FileState, Outage, Vitals
 from reconciler.report.documents import Document
 from reconciler.report.text import change_words

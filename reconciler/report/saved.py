@@ -18,12 +18,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler import __version__
-from reconciler.core.direction import changed_fields, direction
+from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.model import Environment, Family, Field, Quantity, Setting, Source
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.problems import json_text
-from reconciler.core.saved import Place, SavedPlan, in_sending_order
+from reconciler.core.saved_plan import Place, SavedPlan, in_sending_order
 from reconciler.errors import InvalidInput
 from reconciler.report.documents import (
     Context,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
-from reconciler.core.direction import Direction
+from reconciler.core.change_direction import Direction
 from reconciler.core.model import Family
 from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason

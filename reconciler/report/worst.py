@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from reconciler.core.direction import Direction
+from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text, exposure, factor, worst
 from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Basis, Because, Change, Plan

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from reconciler.core.sharing import AccountKey, Replica, Roster, account_of
+from reconciler.core.replica_assignment import AccountKey, Replica, Roster, account_of
 from reconciler.core.strips import Timeline
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals

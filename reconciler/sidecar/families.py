@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from reconciler.core.direction import changed_fields, direction
+from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.model import Family, Field, LiveRow, Pause, PausedBy, Setting
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Because, Change, Reason

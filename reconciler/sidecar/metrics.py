@@ -32,7 +32,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import Family
 from reconciler.core.plan import Reason
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.sidecar.answers import Answer
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.gauges import ACCOUNT, GAUGES, REJECTED_AT, Labels, Sample, see

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.model import Family, Setting
-from reconciler.core.sharing import account_of
+from reconciler.core.replica_assignment import account_of
 from reconciler.core.standing import Judged, stands
 from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.core.unkept import NOTHING

@@ -14,11 +14,11 @@ from typing import assert_never
 from reconciler.core.glossary import ERRORS, READ_AGAIN, READ_BACK
 from reconciler.core.plan import Because
 from reconciler.core.problems import Problem
-from reconciler.core.sharing import Replica
+from reconciler.core.replica_assignment import Replica
+from reconciler.core.reply import AttemptStatus, Reply
 from reconciler.core.standing import WORST_FIRST, Judged, Standing, stands, worst_of
 from reconciler.core.status import Status
 from reconciler.core.unkept import NOTHING, Unkept
-from reconciler.core.verdict import AttemptStatus, Reply
 from reconciler.core.vitals import (
     SHOWN_S,
     FileState,

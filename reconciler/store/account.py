@@ -35,7 +35,10 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
-from reconciler.core.records import (
+from reconciler.core.replica_assignment import Replica, account_key
+from reconciler.core.reply import AttemptStatus
+from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION
+from reconciler.core.state_records import (
     AcceptedRecord,
     AttemptLog,
     Holder,
@@ -45,10 +48,7 @@ from reconciler.core.records import (
     PolicyRecord,
     StateSnapshot,
 )
-from reconciler.core.saved import APPLIED_CHANGES_RETENTION
-from reconciler.core.sharing import Replica, account_key
 from reconciler.core.strips import KEEP_S, UNMANAGED, Span, Timeline, goes_on, stamp, strips, turned
-from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
 from reconciler.ports import (
     NO_ACCEPTING,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.core.model import Budget
-from reconciler.core.records import Holder
-from reconciler.core.sharing import Replica
+from reconciler.core.replica_assignment import Replica
+from reconciler.core.state_records import Holder
 from reconciler.ports import Clock
 from reconciler.store.ageing import FirstSights
 from reconciler.store.questions import AccountKey, Question

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.core.accepted import History, needed
+from reconciler.core.accepted_settings import History, needed
 from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     Acceptance,
@@ -29,7 +29,10 @@ from reconciler.core.model import (
     Unresolved,
 )
 from reconciler.core.pacing import BURST, CALM_SENDS, Ledger, Sent, still_counts
-from reconciler.core.records import (
+from reconciler.core.reply import AttemptStatus
+from reconciler.core.retry import RetryRecord, Tries
+from reconciler.core.saved_plan import AppliedChange, instant
+from reconciler.core.state_records import (
     AcceptedRecord,
     AppliedRecord,
     AttemptRecord,
@@ -38,10 +41,7 @@ from reconciler.core.records import (
     OverrideRecord,
     PolicyRecord,
 )
-from reconciler.core.retry import RetryRecord, Tries
-from reconciler.core.saved import AppliedChange, instant
 from reconciler.core.strips import Turn, Watch
-from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import StateUnavailable
 from reconciler.store.ageing import Ages
 from reconciler.store.questions import budget_key

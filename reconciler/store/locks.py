@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Protocol
 
-from reconciler.core.records import Holder
+from reconciler.core.state_records import Holder
 from reconciler.store import files
 from reconciler.store.engine import Locks
 

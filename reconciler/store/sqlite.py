@@ -25,8 +25,8 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.core.model import Budget, Environment, Kind
-from reconciler.core.records import Holder, StateCheck
-from reconciler.core.sharing import Replica
+from reconciler.core.replica_assignment import Replica
+from reconciler.core.state_records import Holder, StateCheck
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import Clock

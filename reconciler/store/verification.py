@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from reconciler.core.records import StateCheck
+from reconciler.core.state_records import StateCheck
 from reconciler.store import schema
 from reconciler.store.facts import pause_of
 from reconciler.store.questions import Value

@@ -37,7 +37,7 @@ from reconciler.core.model import (
     Setting,
     parse_family,
 )
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import AccountProblem
 from reconciler.okx.client import (
     CLOCK_LAST_AGE_S,

@@ -13,7 +13,7 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.core.address_health import AddressHealth
 from reconciler.core.model import AccountInfo, Environment, LiveRead
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.timing import ClockOffset, ExchangeClock
 from reconciler.okx.transport import Failed

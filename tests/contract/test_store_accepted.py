@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.accepted import MIN_RETAINED, RETENTION, History
+from reconciler.core.accepted_settings import MIN_RETAINED, RETENTION, History
 from reconciler.core.model import Accepting, Environment, Family, FileVersion, Kind
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.ports import AccountStore, Reserved, Signed
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 

@@ -29,7 +29,7 @@ from reconciler.core.pacing import (
     Ledger,
     Sent,
 )
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.errors import Exit, StateForeign, StateLocked
 from reconciler.ports import AccountStore, AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.locks import StoreMisuse

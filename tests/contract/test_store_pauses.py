@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Accepting, Environment, Family, FileVersion, Kind, Pause, PausedBy
-from reconciler.core.records import AcceptedRecord, How, OverrideRecord
+from reconciler.core.state_records import AcceptedRecord, How, OverrideRecord
 from reconciler.errors import Exit, MmpError
 from reconciler.ports import AccountStore, PausedMeanwhile, Reserved
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed

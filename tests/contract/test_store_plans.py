@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, Family, Kind
-from reconciler.core.records import How
-from reconciler.core.saved import APPLIED_CHANGES_RETENTION, AppliedChange
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
+from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION, AppliedChange
+from reconciler.core.state_records import How
 from reconciler.ports import AccountStore, AppliedMeanwhile, Reserved, Signed
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 

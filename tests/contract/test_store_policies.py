@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.core.records import PolicyRecord
+from reconciler.core.state_records import PolicyRecord
 from reconciler.ports import AccountStore
 from reconciler.store.account import KEEP_POLICIES, KeptAccount
 from reconciler.store.locks import StoreMisuse

@@ -33,7 +33,7 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.pacing import LATEST_ARRIVAL_S
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.ports import AccountStore, Reserved
 from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
 

@@ -20,9 +20,9 @@ from reconciler.core.model import (
     Unresolved,
 )
 from reconciler.core.pacing import EPS_S, GUARD_S, LATEST_ARRIVAL_S, SPACING_S
-from reconciler.core.records import NameRecord
+from reconciler.core.reply import AttemptStatus
 from reconciler.core.retry import NO_TRIES, RetryRecord, Tries
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.state_records import NameRecord
 from reconciler.ports import NotYet, Reserved
 from reconciler.store import account
 from reconciler.store.locks import StoreMisuse

@@ -11,9 +11,9 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from reconciler.core.diff import compare, gone
-from reconciler.core.direction import changed_fields, direction
+from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.evidence import Reads
+from reconciler.core.file_diff import compare, gone
 from reconciler.core.model import (
     Acceptance,
     Desired,

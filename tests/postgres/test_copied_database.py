@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.errors import AccountProblem
 from reconciler.ports import Reserved
 from reconciler.store.postgres.state import open_state

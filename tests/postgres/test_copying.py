@@ -16,7 +16,7 @@ from reconciler.cli.main import cli
 from reconciler.core.model import Accepting, Environment, Family, Kind, LiveRead, LiveRow
 from reconciler.core.pacing import GUARD_S
 from reconciler.core.pacing import LATEST_ARRIVAL_S as L
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import NotYet, Reserved
 from reconciler.store import copying, registry

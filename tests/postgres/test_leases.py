@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.core.sharing import LEASE_TTL_S, Ability, Claimed, Replica, account_key
+from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, Claimed, Replica, account_key
 from reconciler.errors import StateUnavailable
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections

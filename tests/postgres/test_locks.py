@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from reconciler.core.model import Confirmed
-from reconciler.core.records import Holder
+from reconciler.core.state_records import Holder
 from reconciler.errors import StateLocked
 from reconciler.ports import PausedMeanwhile, Reserved
 from reconciler.store.engine import Claim

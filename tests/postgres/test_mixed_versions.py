@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from reconciler.core.model import Confirmed
-from reconciler.core.sharing import Replica
+from reconciler.core.replica_assignment import Replica
 from reconciler.errors import StateRefused
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address

@@ -11,8 +11,8 @@ from reconciler.core.events import Compared, Event, FightBroken, Parked, Request
 from reconciler.core.evidence import last_proof
 from reconciler.core.model import Confirmed, Family, Known, Never, Setting, Uncertain
 from reconciler.core.plan import Plan, Reason
+from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import AttemptStatus
 from reconciler.errors import MmpError
 from reconciler.ports import Reserved, Signed
 from tests.simulation import checkers, guard_checkers

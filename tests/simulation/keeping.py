@@ -6,7 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Protocol, cast
 
 from reconciler.core.model import Environment, Family, Kind
-from reconciler.core.records import Holder
+from reconciler.core.state_records import Holder
 from reconciler.ports import AccountStore
 from reconciler.store.ageing import FirstSights
 from reconciler.store.locks import MemoryLocks

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core.model import Family, LiveRead, Setting
-from reconciler.core.verdict import Reply
+from reconciler.core.reply import Reply
 from reconciler.okx import replies
 from reconciler.simulator.messages import Envelope, Row, to_json
 from tests.simulation.scenario import ListFault

@@ -15,16 +15,17 @@ from typing import Any
 from unittest import mock
 
 from reconciler.controller import loop, reconcile
-from reconciler.core import comparison, evidence, fight, pacing, plan, planning, retry, step, verdict
-from reconciler.core.accepted import may_be_live
-from reconciler.core.direction import Direction, direction, is_protective
+from reconciler.core import comparison, evidence, heal_breaker, pacing, pass_step, plan, planning, retry
+from reconciler.core import reply as reply_rules
+from reconciler.core.accepted_settings import may_be_live
+from reconciler.core.change_direction import Direction, direction, is_protective
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Budget, Family, Known, LiveRead, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, Rules
+from reconciler.core.reply import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.core.retry import RetryRecord
 from reconciler.core.target import DriftPolicy, target
-from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, Verdict
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, replies
 from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved, Signed
@@ -276,25 +277,25 @@ def _everything_ended(open_attempts: Sequence[AttemptRow], begun_at: float, ages
 
 def _any_acceptance(family: object, sent: object, reply: Reply) -> Verdict:
     if reply.reply_class is ReplyClass.ACCEPTED:
-        return verdict._APPLIED
-    return verdict._BY_CLASS[reply.reply_class]
+        return reply_rules._APPLIED
+    return reply_rules._BY_CLASS[reply.reply_class]
 
 
 def _table_with(reply_class: ReplyClass, instead: Verdict) -> Mapping[ReplyClass, Verdict]:
-    return {**verdict._BY_CLASS, reply_class: instead}
+    return {**reply_rules._BY_CLASS, reply_class: instead}
 
 
 def _family_of_echo_ignored(family: Family, sent: Setting, reply: Reply) -> Verdict:
     settings = [setting for _, setting in reply.echo or ()]
-    return verdict._APPLIED if settings == [sent] else _real_judge(family, sent, reply)
+    return reply_rules._APPLIED if settings == [sent] else _real_judge(family, sent, reply)
 
 
 def _any_row_of_echo(family: Family, sent: Setting, reply: Reply) -> Verdict:
     is_among = (family, sent) in (reply.echo or ())
-    return verdict._APPLIED if is_among else _real_judge(family, sent, reply)
+    return reply_rules._APPLIED if is_among else _real_judge(family, sent, reply)
 
 
-_real_judge = verdict.judge
+_real_judge = reply_rules.judge
 
 
 # -- the plan --------------------------------------------------------------------------------------
@@ -700,15 +701,15 @@ def _fresh_from_its_beginning(reads: Reads, known: Known, now: float) -> bool:
     return (
         latest is not None
         and latest.begun_at > evidence.counts_after(known)
-        and latest.begun_at > now - step.FRESH_S
+        and latest.begun_at > now - pass_step.FRESH_S
     )
 
 
-def _first_in_order(made: plan.Plan, *, now: float, slots: step.Slots) -> step.Next | None:
+def _first_in_order(made: plan.Plan, *, now: float, slots: pass_step.Slots) -> pass_step.Next | None:
     """Take the first of the plan, and wait for it, whatever else could go."""
     for change in made.requests:
         keep_free = change.slots_left(others=False, unanswered=slots.unanswered)
-        return step.Next(change, max(now, change.not_before, slots.leaving(keep_free)), keep_free)
+        return pass_step.Next(change, max(now, change.not_before, slots.leaving(keep_free)), keep_free)
     return None
 
 
@@ -768,10 +769,10 @@ def _off_is_unset(row: Mapping[str, object]) -> bool:
         return True
 
 
-_real_next_request = step.next_request
+_real_next_request = pass_step.next_request
 
 
-def _nothing_while_in_doubt(made: plan.Plan, **how: Any) -> step.Next | None:
+def _nothing_while_in_doubt(made: plan.Plan, **how: Any) -> pass_step.Next | None:
     return None if made.doubtful else _real_next_request(made, **how)
 
 
@@ -919,7 +920,7 @@ MUTANTS = (
         "no answer means refused",
         (
             Patch(
-                verdict,
+                reply_rules,
                 "_BY_CLASS",
                 _table_with(ReplyClass.NO_ANSWER, Verdict(AttemptStatus.REJECTED, False, Next.PROCEED)),
             ),
@@ -929,7 +930,7 @@ MUTANTS = (
         "no answer means not sent",
         (
             Patch(
-                verdict,
+                reply_rules,
                 "_BY_CLASS",
                 _table_with(ReplyClass.NO_ANSWER, Verdict(AttemptStatus.NOT_SENT, False, Next.BACK_OFF)),
             ),
@@ -939,7 +940,7 @@ MUTANTS = (
         "50004 means refused",
         (
             Patch(
-                verdict,
+                reply_rules,
                 "_BY_CLASS",
                 _table_with(ReplyClass.AMBIGUOUS, Verdict(AttemptStatus.REJECTED, True, Next.PROCEED)),
             ),
@@ -961,7 +962,7 @@ MUTANTS = (
         (Patch(KeptAccount, "reserve", _reserve_whenever),),
         first_seed=1_260,
     ),
-    Mutant("an old read is fresh enough", (Patch(step, "_is_fresh", lambda *_: True),)),
+    Mutant("an old read is fresh enough", (Patch(pass_step, "_is_fresh", lambda *_: True),)),
     Mutant(
         "reads count whenever they began",
         (
@@ -975,7 +976,7 @@ MUTANTS = (
     Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
     Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),
     Mutant("acknowledgement not recorded", (Patch(KeptAccount, "_acknowledge", _not_recorded),)),
-    Mutant("fights go on for ever", (Patch(fight, "MOST_HEALS", 1_000_000),)),
+    Mutant("fights go on for ever", (Patch(heal_breaker, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(KeptAccount, "_record_attempt", _headers_on_record),)),
     Mutant("send deadline not passed", (Patch(reconcile, "SEND_DEADLINE_S", FOREVER),)),
     Mutant(
@@ -1021,9 +1022,9 @@ MUTANTS = (
     _of_feature(
         "a read is as old as its beginning",
         Feature.SLOW,
-        Patch(step, "_is_fresh", _fresh_from_its_beginning),
+        Patch(pass_step, "_is_fresh", _fresh_from_its_beginning),
     ),
-    Mutant("reads follow reads at once", (Patch(step, "repeat_after_s", lambda repeated: 0.0),)),
+    Mutant("reads follow reads at once", (Patch(pass_step, "repeat_after_s", lambda repeated: 0.0),)),
     _of_feature(
         "a family has no back-off",
         Feature.LASTING_FATE,
@@ -1048,7 +1049,7 @@ MUTANTS = (
     _of_feature(
         "the first in order is waited for",
         Feature.LASTING_FATE,
-        Patch(step, "next_request", _first_in_order),
+        Patch(pass_step, "next_request", _first_in_order),
         Patch(reconcile, "next_request", _first_in_order),
     ),
     Mutant("a success ends nobody's back-off", (Patch(facts, "retries_from_rows", _successes_forgotten),)),
@@ -1085,7 +1086,7 @@ MUTANTS = (
     Mutant(
         "a doubtful family holds all",
         (
-            Patch(step, "next_request", _nothing_while_in_doubt),
+            Patch(pass_step, "next_request", _nothing_while_in_doubt),
             Patch(reconcile, "next_request", _nothing_while_in_doubt),
         ),
         first_seed=1_456,
@@ -1120,7 +1121,7 @@ MUTANTS = (
         "busy means rejected",
         Feature.ODD_REPLIES,
         Patch(
-            verdict,
+            reply_rules,
             "_BY_CLASS",
             _table_with(ReplyClass.BUSY, Verdict(AttemptStatus.REJECTED, True, Next.BACK_OFF)),
         ),

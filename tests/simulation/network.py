@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reconciler.core.model import Family, Quantity, Setting
-from reconciler.core.verdict import Reply
+from reconciler.core.reply import Reply
 from reconciler.ports import Signed
 from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault

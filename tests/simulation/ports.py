@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reconciler.core.accepted import History
+from reconciler.core.accepted_settings import History
 from reconciler.core.evidence import SeenRow, last_proof
 from reconciler.core.model import (
     NO_FILE,
@@ -26,9 +26,9 @@ from reconciler.core.model import (
     Pause,
     Setting,
 )
-from reconciler.core.records import Holder
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import NO_TRIES
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from reconciler.core.state_records import Holder
 from reconciler.okx.codes import fact
 from reconciler.ports import (
     NO_ACCEPTING,

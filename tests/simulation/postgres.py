@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.core.model import NO_FILE, Accepting, Family, FileVersion, LiveRead, Setting
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable
 from reconciler.ports import (
     NO_ACCEPTING,

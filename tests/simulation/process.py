@@ -14,8 +14,8 @@ from reconciler.core.evidence import counts_after
 from reconciler.core.model import Confirmed, Desired, Family, Never, Setting
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Allow, Kind
+from reconciler.core.reply import Reply
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import Reply
 from tests.simulation import checkers
 from tests.simulation.host import Host
 from tests.simulation.policies import policy_in_force

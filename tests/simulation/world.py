@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
-from reconciler.core.direction import LESS_SAFE, direction
+from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.model import (
     Confirmed,
     Desired,

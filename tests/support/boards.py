@@ -42,12 +42,12 @@ from reconciler.core.plan import Reason, Rules
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
+from reconciler.core.replica_assignment import LEASE_TTL_S, Replica, Roster, account_key
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.sharing import LEASE_TTL_S, Replica, Roster, account_key
 from reconciler.core.strips import Span, Timeline
 from reconciler.core.target import DriftPolicy
 from reconciler.core.unkept import Unkept
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals, after, begun
 from reconciler.sidecar.board import Board, Together, Watched
 from tests.unit.core_builders import confirmed, desired, read, setting, unresolved

@@ -23,8 +23,8 @@ from reconciler.core.plan import Because, Doubts, Plan, Rules
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Allow, Bound, Loosening, Policy, PolicyInForce
 from reconciler.core.policy import Kind as RefusalKind
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection, Signed
 from reconciler.report.documents import Context

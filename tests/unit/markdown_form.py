@@ -10,7 +10,7 @@ from itertools import chain
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from reconciler.core.diff import compare
+from reconciler.core.file_diff import compare
 from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Loosening, Policy

@@ -16,8 +16,8 @@ from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Basis, Plan, Rules, in_order, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Policy
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.status import Record, Status, make_status
-from reconciler.core.verdict import Reply, ReplyClass
 from tests.unit.core_builders import (
     BTC,
     ETH,

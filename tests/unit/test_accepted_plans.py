@@ -14,7 +14,7 @@ from reconciler.core.model import Acceptance, Family, Field, Setting
 from reconciler.core.plan import Action, Because, Plan, Rules, first_records
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Allow, Bound, Kind, Loosening, Policy, unfit
-from reconciler.core.saved import reviewed
+from reconciler.core.saved_plan import reviewed
 from reconciler.core.target import left_tighter
 from reconciler.errors import Exit
 from reconciler.report.documents import Context

@@ -13,8 +13,8 @@ import pytest
 from reconciler.controller.reconcile import Approval, Memory, TimedOut
 from reconciler.core.events import ExchangeFailed, RequestReserved, RequestSettled
 from reconciler.core.model import Family, LiveRow, Setting
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection, Signed
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, Wire, World

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.controller.family_claims import Claims, Recorded
 from reconciler.core.model import Desired, Environment, Family
-from reconciler.core.sharing import Claimed
+from reconciler.core.replica_assignment import Claimed
 from tests.unit.core_builders import BTC, ETH, desired, setting
 
 A = setting("5000/2000/100")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.verdict import ReplyClass
+from reconciler.core.reply import ReplyClass
 from reconciler.okx.codes import REGION_HOSTS, TABLE, Source, fact
 from reconciler.okx.wire import KNOWN_HOSTS
 

@@ -9,7 +9,10 @@ from types import MappingProxyType
 
 import pytest
 
-from reconciler.core.ability import (
+from reconciler.core.events import READING_LIVE, ExchangeFailed
+from reconciler.core.replica_assignment import BEAT_S, Ability, AccountKey
+from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.unserved_accounts import (
     CALM_S,
     RECOVERING_S,
     TRY_AGAIN_S,
@@ -26,9 +29,6 @@ from reconciler.core.ability import (
     reading_of,
     to_try,
 )
-from reconciler.core.events import READING_LIVE, ExchangeFailed
-from reconciler.core.sharing import BEAT_S, Ability, AccountKey
-from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import Objection, after, begun
 from tests.unit.core_builders import BTC, desired, setting
 

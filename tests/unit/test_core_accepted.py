@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.accepted import (
+from reconciler.core.accepted_settings import (
     MIN_RETAINED,
     RETENTION,
     History,

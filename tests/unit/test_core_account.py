@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.account import claimed_twice, refusal
+from reconciler.core.account_check import claimed_twice, refusal
 from reconciler.core.model import AccountInfo, Environment, Family
 from reconciler.errors import Exit
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting

@@ -14,7 +14,7 @@ from reconciler.core.address_health import (
     WaitForProbe,
     not_tried,
 )
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 
 REFUSED = Reply(ReplyClass.NOT_SENT, "connect", "could not connect: Connection refused")
 PAGE = Reply(ReplyClass.NO_ANSWER, "not-okx", "HTTP 503, not a reply of OKX's")

@@ -10,8 +10,10 @@ import pytest
 
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Known, Setting, Uncertain
+from reconciler.core.pass_step import Slots, next_request
 from reconciler.core.plan import Rules
 from reconciler.core.policy import Allow, Kind
+from reconciler.core.reply import STOPPING, Reply, ReplyClass
 from reconciler.core.retry import (
     LONG_BACK_OFF_S,
     MAX_RETRY_AFTER_S,
@@ -24,8 +26,6 @@ from reconciler.core.retry import (
     rejected_again_after_s,
     retry_after_s,
 )
-from reconciler.core.step import Slots, next_request
-from reconciler.core.verdict import STOPPING, Reply, ReplyClass
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
 
 BUSY = Reply(ReplyClass.BUSY, "50013")

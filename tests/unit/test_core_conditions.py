@@ -41,9 +41,9 @@ from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Code, problem
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals, after, begun
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.notice_builders import BAD_KEY, LOST, outage, vitals_of

@@ -6,7 +6,7 @@ from itertools import chain, product
 
 import pytest
 
-from reconciler.core.direction import (
+from reconciler.core.change_direction import (
     LESS_SAFE,
     PROTECTIVE,
     Direction,

@@ -14,7 +14,7 @@ from itertools import product
 import pytest
 
 from reconciler.core import exposure as module
-from reconciler.core.direction import Direction, direction
+from reconciler.core.change_direction import Direction, direction
 from reconciler.core.exposure import (
     UNLIMITED,
     Amount,

@@ -8,7 +8,7 @@ from itertools import combinations, product
 import pytest
 
 from reconciler.core.evidence import Reads
-from reconciler.core.fight import MOST_HEALS, Fight, Heals, fights, healed, without
+from reconciler.core.heal_breaker import MOST_HEALS, Fight, Heals, fights, healed, without
 from reconciler.core.model import Family, Known, Setting, Uncertain
 from reconciler.core.plan import Plan, Rules
 from reconciler.core.target import DriftPolicy

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from reconciler.core.loss import HistorySight, may_have_lost
+from reconciler.core.failover_loss import HistorySight, may_have_lost
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 
 COUNTS_S = LATEST_ARRIVAL_S + GUARD_S

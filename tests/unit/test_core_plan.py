@@ -10,7 +10,7 @@ from itertools import islice, product
 
 import pytest
 
-from reconciler.core.direction import Direction, changed_fields
+from reconciler.core.change_direction import Direction, changed_fields
 from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.model import (
     NO_FILE,

@@ -12,8 +12,8 @@ from itertools import chain, combinations, combinations_with_replacement, produc
 
 import pytest
 
-from reconciler.core.accepted import History
-from reconciler.core.direction import Direction
+from reconciler.core.accepted_settings import History
+from reconciler.core.change_direction import Direction
 from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Acceptance, Family, Field, Known, Uncertain, interval_text

@@ -16,7 +16,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.direction import Direction
+from reconciler.core.change_direction import Direction
 from reconciler.core.evidence import Reads
 from reconciler.core.exposure import Figure
 from reconciler.core.model import (

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.core.sharing import (
+from reconciler.core.replica_assignment import (
     BEAT_S,
     LEASE_TTL_S,
     Ability,

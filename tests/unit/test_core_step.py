@@ -11,9 +11,7 @@ import pytest
 from reconciler.core.events import Cause
 from reconciler.core.evidence import Reads, SeenRow
 from reconciler.core.model import Family, Known, Setting, Uncertain
-from reconciler.core.plan import Action, Plan, Rules
-from reconciler.core.retry import RetryRecord, Tries
-from reconciler.core.step import (
+from reconciler.core.pass_step import (
     Adopt,
     EndAttempts,
     Read,
@@ -26,6 +24,8 @@ from reconciler.core.step import (
     next_request,
     next_step,
 )
+from reconciler.core.plan import Action, Plan, Rules
+from reconciler.core.retry import RetryRecord, Tries
 from tests.unit.core_builders import BTC, ETH, confirmed, plan_of, read, row, setting, unresolved
 from tests.unit.core_world import SETTINGS, Record, known_of, last_act, reads_of, records, sights
 

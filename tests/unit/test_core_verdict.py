@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core.model import Family, Setting
-from reconciler.core.verdict import AttemptStatus, Next, Reply, ReplyClass, judge
+from reconciler.core.reply import AttemptStatus, Next, Reply, ReplyClass, judge
 from tests.unit.core_builders import BTC, ETH, setting
 
 SENT = setting("5000/2000/100")

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.core.accepted import MAX_WINDOW
+from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
 from reconciler.core.policy import Bound, Floor, Loosening, Policy

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import pytest
 
-from reconciler.core.diff import compare, gone, is_share_judged, other_uid, paired, windows_not_asked
-from reconciler.core.direction import Direction, direction
+from reconciler.core.change_direction import Direction, direction
+from reconciler.core.file_diff import compare, gone, is_share_judged, other_uid, paired, windows_not_asked
 from reconciler.core.model import Desired, Environment, Family, Field, Setting
 from reconciler.core.pacing import GUARD_S
 from reconciler.core.plan import Action, Basis, Because, Plan, Reason

@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from reconciler.cli.explain import terms_named
-from reconciler.core.direction import Direction
+from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.core.model import Family, Field
@@ -19,8 +19,8 @@ from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, Because, Reason
 from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Kind, Loosening, Policy
 from reconciler.core.problems import CATALOGUE, Code
+from reconciler.core.reply import ReplyClass
 from reconciler.core.status import FamilyState
-from reconciler.core.verdict import ReplyClass
 from reconciler.desired.origins import origins
 from reconciler.desired.reader import read_config
 from reconciler.errors import Exit

@@ -16,10 +16,10 @@ import pytest
 
 from reconciler.controller.reconcile import Memory
 from reconciler.core.events import Compared, FightBroken, RequestReserved
-from reconciler.core.fight import Heal
+from reconciler.core.heal_breaker import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import StateUnusable
 from reconciler.ports import Reserved, Signed
 from tests.unit.core_builders import BTC, ETH, desired, setting

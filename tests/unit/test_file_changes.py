@@ -22,8 +22,8 @@ from reconciler.core.outcome import hold_words
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
+from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved, Signed
 from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH

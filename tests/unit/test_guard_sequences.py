@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core import accepted, planning, policy
-from reconciler.core.direction import is_no_looser
+from reconciler.core import accepted_settings, planning, policy
+from reconciler.core.change_direction import is_no_looser
 from reconciler.core.evidence import last_proof
 from reconciler.core.exposure import Figure, exposure, ratio, worst
 from reconciler.core.model import Acceptance, Known, Setting
@@ -169,7 +169,7 @@ def last_proof_alone(patch: Patch) -> None:
 
     def case(self: Any, family: Any, known: Known) -> Any:
         found = real(self, family, known)
-        return replace(found, history=(), accepted=accepted.accepted((), known))
+        return replace(found, history=(), accepted=accepted_settings.accepted((), known))
 
     patch.setattr(planning._Planner, "_case", case)
 
@@ -184,7 +184,9 @@ def unanswered_does_not_count(patch: Patch) -> None:
 
 
 def newest_alone_may_be_live(patch: Patch) -> None:
-    patch.setattr(planning, "may_be_live", lambda history, known: accepted.may_be_live(history, known)[:1])
+    patch.setattr(
+        planning, "may_be_live", lambda history, known: accepted_settings.may_be_live(history, known)[:1]
+    )
 
 
 def all_may_be_live(patch: Patch) -> None:

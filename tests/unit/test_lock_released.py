@@ -30,7 +30,7 @@ from reconciler.core.events import Event, LockAwaited, RequestSettled
 from reconciler.core.model import Desired, Environment, Family, Kind, LiveRow, Setting
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, Because
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection, Signed
 from reconciler.store.account import KeptAccount

@@ -62,8 +62,8 @@ from reconciler.core.glossary import READ_AGAIN
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
-from reconciler.core.records import Holder
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.state_records import Holder
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
 A = setting("5000/2000/100")

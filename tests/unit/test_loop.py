@@ -51,9 +51,9 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.core.pacing import earliest_slot
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.ports import Connection, Signed
 from reconciler.store.account import KeptAccount

@@ -13,10 +13,10 @@ import pytest
 
 from reconciler import __version__
 from reconciler.cli.output import Output
-from reconciler.core.diff import compare, gone
-from reconciler.core.direction import LESS_SAFE, Direction
+from reconciler.core.change_direction import LESS_SAFE, Direction
 from reconciler.core.evidence import Reads
 from reconciler.core.exposure import UNLIMITED
+from reconciler.core.file_diff import compare, gone
 from reconciler.core.model import Environment, Family
 from reconciler.core.plan import Action, Because, Rules
 from reconciler.report.documents import Context, Published

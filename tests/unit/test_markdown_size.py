@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.diff import compare, gone
+from reconciler.core.file_diff import compare, gone
 from reconciler.core.model import Desired, Family
 from reconciler.core.policy import Loosening
 from reconciler.report.markdown import plans_markdown

@@ -24,9 +24,9 @@ from reconciler.core.model import Desired, Family, LiveRead, LiveRow, Setting
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Because, Plan
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
-from reconciler.core.saved import reviewed as reviewed_of
+from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.saved_plan import reviewed as reviewed_of
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.ports import Connection, Signed
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World

@@ -23,7 +23,7 @@ from reconciler.core.outcome import (
 )
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import PRECEDENCE, Exit, worst
 from tests.unit.core_builders import BTC, ETH, SOL, setting
 

@@ -15,8 +15,8 @@ from reconciler.controller.reconcile import Finished, Interrupted, Memory, PassR
 from reconciler.core.events import Cause, Compared, Event, Planned, RequestSettled, Waiting
 from reconciler.core.model import Environment, Kind, LiveRow
 from reconciler.core.outcome import Outcome
+from reconciler.core.reply import AttemptStatus
 from reconciler.core.strips import FAILED
-from reconciler.core.verdict import AttemptStatus
 from reconciler.ports import Reserved, Signed
 from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH, SOL, desired

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from reconciler.core.model import AccountInfo, Family, LiveRead
-from reconciler.core.verdict import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.reads import RetryingReads
 from tests.unit.core_builders import BTC
 

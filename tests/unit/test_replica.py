@@ -20,11 +20,10 @@ from random import Random
 import pytest
 
 from reconciler.controller.leases import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
-from reconciler.core import ability as core_ability
-from reconciler.core import sharing
-from reconciler.core.ability import RECOVERING_S, TRY_AGAIN_S, TRY_EVERY_S, UNREAD_S, Reading, Trial
+from reconciler.core import replica_assignment
+from reconciler.core import unserved_accounts as core_ability
 from reconciler.core.events import Event, StateAwaited
-from reconciler.core.sharing import (
+from reconciler.core.replica_assignment import (
     ABLE,
     BEAT_S,
     LEASE_TTL_S,
@@ -35,6 +34,14 @@ from reconciler.core.sharing import (
     ReplicaId,
     Roster,
     Shares,
+)
+from reconciler.core.unserved_accounts import (
+    RECOVERING_S,
+    TRY_AGAIN_S,
+    TRY_EVERY_S,
+    UNREAD_S,
+    Reading,
+    Trial,
 )
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.store.postgres import leases
@@ -730,7 +737,7 @@ def test_whoever_is_cut_off_when_accounts_are_not_kept_from_one_that_can_read(se
 
 
 def test_a_rule_that_keeps_accounts_from_who_gave_them_up_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_may_have_again", lambda *_: False)
+    monkeypatch.setattr(replica_assignment, "_may_have_again", lambda *_: False)
     with pytest.raises(AssertionError, match="is not served"):
         cut_one_after_the_other(IN_TURN[-1])
 
@@ -741,7 +748,7 @@ def believes_everybody(shares: Shares, replica: ReplicaId, account: AccountKey) 
 
 
 def test_a_rule_that_asks_no_sign_of_who_can_read_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_may_have", believes_everybody)
+    monkeypatch.setattr(replica_assignment, "_may_have", believes_everybody)
     with pytest.raises(AssertionError):
         test_while_nobody_can_read_nothing_moves(14.0, 300.0)
 
@@ -753,7 +760,7 @@ def test_a_rule_without_waits_between_two_tries_is_seen(monkeypatch: pytest.Monk
 
 
 def test_a_rule_that_knows_no_inability_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "_may_have", lambda *_: True)
+    monkeypatch.setattr(replica_assignment, "_may_have", lambda *_: True)
     with pytest.raises(AssertionError):
         test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_one_that_is_not(0.0, "b")
 

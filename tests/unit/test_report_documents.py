@@ -13,7 +13,7 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.output import Output
-from reconciler.core.direction import Direction
+from reconciler.core.change_direction import Direction
 from reconciler.core.model import Field
 from reconciler.core.plan import Action, Because, Reason
 from reconciler.core.policy import Kind

@@ -16,11 +16,11 @@ from reconciler.core.model import Family, Pause
 from reconciler.core.notices import Notice, Turn, tell
 from reconciler.core.plan import Rules
 from reconciler.core.problems import Code, problem
-from reconciler.core.records import Holder
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.standing import Standing, judge_standing
+from reconciler.core.state_records import Holder
 from reconciler.core.target import DriftPolicy
-from reconciler.core.verdict import Reply, ReplyClass
 from reconciler.core.vitals import FileState, Objection, Vitals
 from reconciler.report.documents import Document
 from reconciler.report.notices import MAX_NAMED, MAX_TEXT_CHARS, notice_document

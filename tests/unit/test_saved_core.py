@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.account import refusal
+from reconciler.core.account_check import refusal
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (
     AccountInfo,
@@ -29,7 +29,17 @@ from reconciler.core.pacing import GUARD_S, earliest_slot
 from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Kind, Refusal
-from reconciler.core.saved import (
+from reconciler.core.published_status import (
+    Seen,
+    Snapshot,
+    accepted_by,
+    known_by,
+    ledger_of,
+    paused_by,
+    reads_of,
+    too_old,
+)
+from reconciler.core.saved_plan import (
     APPLIED_CHANGES_RETENTION,
     CLOCK_TOLERANCE,
     MAX_EXPIRY,
@@ -41,16 +51,6 @@ from reconciler.core.saved import (
     moved,
     out_of_time,
     reviewed,
-)
-from reconciler.core.snapshot import (
-    Seen,
-    Snapshot,
-    accepted_by,
-    known_by,
-    ledger_of,
-    paused_by,
-    reads_of,
-    too_old,
 )
 from reconciler.errors import Exit
 from tests.unit.core_builders import (

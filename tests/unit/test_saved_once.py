@@ -18,14 +18,14 @@ from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, Setting, Uncertain
 from reconciler.core.outcome import ALREADY_APPLIED, Outcome, Result, exit_status, results
 from reconciler.core.plan import Action, Because, Plan, Rules
-from reconciler.core.records import How
-from reconciler.core.saved import (
+from reconciler.core.saved_plan import (
     AppliedChange,
     in_force_already,
     moved,
     not_applied_yet,
     reviewed,
 )
+from reconciler.core.state_records import How
 from reconciler.errors import Exit
 from tests.unit.core_builders import BTC, ETH, confirmed, plan_of, read, row, setting, unresolved
 

@@ -30,10 +30,10 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause, PausedBy, Uncertain
 from reconciler.core.plan import Reason
-from reconciler.core.sharing import Replica, Roster
+from reconciler.core.replica_assignment import Replica, Roster
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.standing import Standing
 from reconciler.core.status import FamilyState
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import FileState, Vitals
 from reconciler.sidecar.board import Board, Together, Watched
 from reconciler.sidecar.metrics import MAX_CODES, OTHER_CODE, Metrics

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.core.events import Event, LeaseEnded, LeaseTaken, LockAwaited, StateAwaited
 from reconciler.core.model import Environment, Kind
 from reconciler.core.problems import printable
-from reconciler.core.sharing import LEASE_TTL_S, Ability, Replica, Roster, account_key
+from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, Replica, Roster, account_key
 from reconciler.core.unkept import NOTHING, Unkept
 from reconciler.core.vitals import Vitals
 from reconciler.report.status import status_text

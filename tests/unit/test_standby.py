@@ -27,7 +27,7 @@ from reconciler.core.evidence import SURVEY_READS
 from reconciler.core.model import Family, LiveRead, LiveRow, Setting
 from reconciler.core.plan import Because
 from reconciler.core.policy import PolicyInForce
-from reconciler.core.verdict import Reply
+from reconciler.core.reply import Reply
 from reconciler.core.vitals import after as vitals_after
 from reconciler.core.vitals import alive, begun
 from reconciler.store.account import KeptAccount

@@ -15,7 +15,7 @@ from reconciler.core.events import (
     WentIdle,
 )
 from reconciler.core.plan import Reason
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from tests.unit.core_builders import BTC, NOW, setting
 
 A = setting("5000/2000/100")

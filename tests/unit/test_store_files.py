@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.core.records import Holder
+from reconciler.core.state_records import Holder
 from reconciler.errors import StateRefused, StateUnusable
 from reconciler.store import access, files, locks, schema, sqlite
 from reconciler.store.locks import FileLocks

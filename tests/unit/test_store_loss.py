@@ -10,7 +10,7 @@ import pytest
 from reconciler.core.evidence import SETTLING_S
 from reconciler.core.model import Confirmed, Environment, Family, Kind, Known, Never, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateUnavailable
 from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.account import KeptAccount

@@ -20,7 +20,7 @@ import pytest
 
 from reconciler.core.model import Confirmed, Environment, Kind, Uncertain
 from reconciler.core.pacing import BURST
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.errors import StateLocked
 from reconciler.ports import NotYet, Reserved
 from reconciler.store.account import KeptAccount

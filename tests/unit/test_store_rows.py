@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Budget, Environment, Kind
-from reconciler.core.records import Holder
+from reconciler.core.state_records import Holder
 from reconciler.errors import MmpError, StateRefused
 from reconciler.store import ageing
 from reconciler.store.ageing import FirstSights, Stamp

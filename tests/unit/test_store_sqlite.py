@@ -22,9 +22,9 @@ from reconciler.core.model import (
     Unresolved,
 )
 from reconciler.core.pacing import LATEST_ARRIVAL_S, Ledger, Sent
-from reconciler.core.records import AppliedRecord, AttemptRecord, How, LiveRecord, StateSnapshot
-from reconciler.core.sharing import Replica
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.replica_assignment import Replica
+from reconciler.core.reply import AttemptStatus
+from reconciler.core.state_records import AppliedRecord, AttemptRecord, How, LiveRecord, StateSnapshot
 from reconciler.errors import StateRefused, StateUnusable
 from reconciler.ports import Reserved
 from reconciler.store import schema

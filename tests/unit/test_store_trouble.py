@@ -22,7 +22,7 @@ import pytest
 
 from reconciler.core.model import Environment, FileVersion, Kind, LiveRead, LiveRow
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, Sent
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import NotYet, Reserved
 from reconciler.store import files, mounts, sqlite

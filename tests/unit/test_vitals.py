@@ -53,9 +53,9 @@ from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Never, Uncertain
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
-from reconciler.core.records import Holder
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.state_records import Holder
 from reconciler.core.status import FamilyState
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass
 from reconciler.core.vitals import (
     FROM_OUTSIDE,
     MAX_PROBLEMS,

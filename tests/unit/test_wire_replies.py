@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.model import AccountInfo, LiveRead, LiveRow, Quantity, Setting, parse_family
-from reconciler.core.verdict import AttemptStatus, Reply, ReplyClass, judge
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, judge
 from reconciler.okx import replies
 from reconciler.okx.codes import TABLE
 from reconciler.okx.credentials import Credentials

@@ -10,9 +10,9 @@ from itertools import permutations, product
 
 import pytest
 
-from reconciler.core.diff import compare
-from reconciler.core.direction import changed_fields, direction
+from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.exposure import UNLIMITED
+from reconciler.core.file_diff import compare
 from reconciler.core.model import Environment, Family
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order
 from reconciler.report.documents import Context, plan_document

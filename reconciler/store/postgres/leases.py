@@ -13,7 +13,7 @@ import json
 from collections.abc import Collection, Mapping
 
 from reconciler.core.model import Family
-from reconciler.core.sharing import (
+from reconciler.core.replica_assignment import (
     ABLE,
     LEASE_TTL_S,
     Ability,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
 
-from reconciler.core.records import Holder
+from reconciler.core.state_records import Holder
 from reconciler.errors import MmpError, StateLocked
 from reconciler.store.locks import LOCK_POLL_S, StoreMisuse
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
-from reconciler.core.loss import HistorySight, may_have_lost
+from reconciler.core.failover_loss import HistorySight, may_have_lost
 from reconciler.core.model import Budget, Environment, Kind
-from reconciler.core.records import StateCheck
-from reconciler.core.sharing import Replica
+from reconciler.core.replica_assignment import Replica
+from reconciler.core.state_records import StateCheck
 from reconciler.core.strips import MAX_GAP_S
 from reconciler.ports import Clock
 from reconciler.store.account import KeptAccount

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from reconciler.core.replica_assignment import BEAT_S, Ability, AccountKey
+from reconciler.core.reply import ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.core.sharing import BEAT_S, Ability, AccountKey
-from reconciler.core.verdict import ReplyClass
 from reconciler.core.vitals import Vitals
 
 UNREAD_S = 20.0

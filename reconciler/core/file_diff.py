@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from reconciler.core.direction import LESS_SAFE, Direction, changed_fields, direction, is_protective
+from reconciler.core.change_direction import LESS_SAFE, Direction, changed_fields, direction, is_protective
 from reconciler.core.model import Desired, DesiredFamily, Environment, Family, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order, with_schedule

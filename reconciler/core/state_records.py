@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from reconciler.core.accepted import History
+from reconciler.core.accepted_settings import History
 from reconciler.core.model import Family, Kind, Known, LiveRow, Pause, Setting
 from reconciler.core.pacing import Ledger
-from reconciler.core.verdict import AttemptStatus
+from reconciler.core.reply import AttemptStatus
 
 
 class How(StrEnum):

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.direction import changed_fields, is_protective, loosest
+from reconciler.core.change_direction import changed_fields, is_protective, loosest
 from reconciler.core.model import Environment, Family, Setting
 from reconciler.core.plan import Action, Because, Change, Plan, Reason, in_order
-from reconciler.core.records import How
+from reconciler.core.state_records import How
 
 MAX_EXPIRY = timedelta(days=30)
 """The longest time for which a plan may be applied: a review older than a month is no review of what is

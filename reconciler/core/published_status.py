@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from reconciler.core.accepted import History
+from reconciler.core.accepted_settings import History
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (
     Acceptance,
@@ -29,7 +29,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import Ledger
 from reconciler.core.pauses import paused
-from reconciler.core.saved import CLOCK_TOLERANCE, instant
+from reconciler.core.saved_plan import CLOCK_TOLERANCE, instant
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 """Before every time that a policy looks back to."""
