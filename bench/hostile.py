@@ -28,8 +28,8 @@ from bench.state import REQUEST, LeapingClock
 from reconciler.cli.run import SWITCH_INTERVAL_S
 from reconciler.cli.watching import STRIPS_PAUSE_S
 from reconciler.core.model import Environment, Kind
+from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.strips import Timeline
 from reconciler.ports import Reserved
 from reconciler.sidecar.answers import Route
 from reconciler.sidecar.board import Board

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bench.measure import Ratio, compare
-from reconciler.core.vitals import status_of
+from reconciler.core.monitoring.runtime import status_of
 from reconciler.report.status import status_document
 from reconciler.sidecar.page import page_html
 from tests.support.boards import NOW, WALL, large

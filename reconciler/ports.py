@@ -30,6 +30,7 @@ from reconciler.core.model import (
     Pause,
     Setting,
 )
+from reconciler.core.monitoring.state_timeline import Span, Timeline
 from reconciler.core.pacing import Ledger
 from reconciler.core.replica_assignment import (
     ABLE,
@@ -53,7 +54,6 @@ from reconciler.core.state_records import (
     StateCheck,
     StateSnapshot,
 )
-from reconciler.core.strips import Span, Timeline
 from reconciler.errors import MmpError
 
 NO_ROWS: Mapping[Family, LiveRow] = MappingProxyType({})

@@ -14,8 +14,8 @@ import click
 from reconciler.cli.options import PostgresUrl, StateFile, StatePlace, config_paths
 from reconciler.cli.output import Output, told_here
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
+from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.reply import STOPPING, Reply, ReplyClass
-from reconciler.core.strips import MAX_GAP_S
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
-from reconciler.core.status import Record, Status, make_status
+from reconciler.core.monitoring.status import Record, Status, make_status
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy

@@ -11,9 +11,9 @@ from reconciler import logs
 from reconciler.cli import doors
 from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event
+from reconciler.core.monitoring.runtime import Vitals
+from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
 from reconciler.core.replica_assignment import AccountKey
-from reconciler.core.unkept import NOTHING, Unkept
-from reconciler.core.vitals import Vitals
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import Clock
 from reconciler.sidecar.board import Together

@@ -13,10 +13,10 @@ from datetime import timedelta
 from reconciler import __version__, logs
 from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event, StateAwaited
+from reconciler.core.monitoring.runtime import Trouble, Vitals
+from reconciler.core.monitoring.state_timeline import Timeline
+from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.replica_assignment import AccountKey
-from reconciler.core.strips import Timeline
-from reconciler.core.unkept import Unkept
-from reconciler.core.vitals import Trouble, Vitals
 from reconciler.okx.codes import fact
 from reconciler.ports import Clock
 from reconciler.sidecar.board import Board, Together, Watched

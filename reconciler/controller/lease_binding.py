@@ -20,6 +20,7 @@ from reconciler.controller.leases import Member
 from reconciler.controller.shutdown import Stop
 from reconciler.core.events import Observe
 from reconciler.core.model import Environment, Kind
+from reconciler.core.monitoring.runtime import Vitals
 from reconciler.core.replica_assignment import (
     AccountKey,
     Claimed,
@@ -30,7 +31,6 @@ from reconciler.core.replica_assignment import (
     account_of,
 )
 from reconciler.core.unserved_accounts import REFUSED, Reading, Trial, reading_of
-from reconciler.core.vitals import Vitals
 from reconciler.errors import MmpError
 from reconciler.ports import Sharing
 from reconciler.sidecar.board import Together

@@ -45,10 +45,10 @@ from reconciler.core.events import (
 )
 from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
 from reconciler.core.model import AccountInfo, Desired, Family
+from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.state_records import Holder
-from reconciler.core.strips import FAILED
 from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
 from reconciler.ports import Clock, Store, TradingExchange
 

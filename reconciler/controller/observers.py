@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.cli import doors
-from reconciler.core.unkept import NOTHING, Unkept, unkept_after
-from reconciler.core.vitals import FileState, Vitals, after, begun
+from reconciler.core.monitoring.runtime import FileState, Vitals, after, begun
+from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept, unkept_after
 
 if TYPE_CHECKING:
     from reconciler.controller.account_worker import Keeper, Standing

@@ -56,6 +56,7 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
+from reconciler.core.monitoring.status import states_seen
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.pass_step import (
@@ -88,7 +89,6 @@ from reconciler.core.saved_plan import (
     Reviewed,
     in_force_already,
 )
-from reconciler.core.status import states_seen
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateLocked
 from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange

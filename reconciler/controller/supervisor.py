@@ -30,10 +30,10 @@ from reconciler.controller.shutdown import POLITE_S, Stop
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
+from reconciler.core.monitoring.state_timeline import gap_s
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import AccountKey, Roster
 from reconciler.core.retry import back_off_s
-from reconciler.core.strips import gap_s
 from reconciler.desired.attention import Attention
 from reconciler.desired.config import taken, unreadable_unless_short
 from reconciler.desired.policy import PolicyReading, policy_for

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from reconciler.core.monitoring.runtime import Vitals
 from reconciler.core.replica_assignment import BEAT_S, Ability, AccountKey
 from reconciler.core.reply import ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.core.vitals import Vitals
 
 UNREAD_S = 20.0
 """An account whose reads have failed for so long is not served. One timeout is no reason to move it."""

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
-from reconciler.core.conditions import Condition, Kind, StateTrouble, less_protected
 from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import LiveRow, Pause
-from reconciler.core.notices import Notice, Turn
+from reconciler.core.monitoring.alerts import Condition, Kind, StateTrouble, less_protected
+from reconciler.core.monitoring.notifications import Notice, Turn
+from reconciler.core.monitoring.protection import Judged, Standing
+from reconciler.core.monitoring.runtime import FileState, Outage, Vitals
 from reconciler.core.outcome import UNCONFIRMED, hold_words
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import foremost, printable
 from reconciler.core.reply import Reply
-from reconciler.core.standing import Judged, Standing
-from reconciler.core.vitals import FileState, Outage, Vitals
 from reconciler.report.documents import Document
 from reconciler.report.text import change_words
 from reconciler.report.words import setting_words

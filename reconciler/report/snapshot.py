@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.core.model import Environment, Family, LiveRow, Pause
+from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.published_status import Seen, Snapshot
-from reconciler.core.status import FamilyState
 from reconciler.report.documents import Document
 from reconciler.report.saved import parse_moment, setting_of
 

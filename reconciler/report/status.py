@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 
 from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.model import LiveRow, Pause, Setting
+from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import printable
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptRecord, Holder, How, StateCheck
-from reconciler.core.status import FamilyState, FamilyStatus, Status
 from reconciler.report.documents import ETA_DIGITS, Document
 from reconciler.report.refusals import SHA_SHOWN
 from reconciler.report.tone import Paint, Tone, plain

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from reconciler.core.monitoring.protection import Judged, Standing
+from reconciler.core.monitoring.runtime import FileState, Objection, Outage, Trouble, Vitals, alive
+from reconciler.core.monitoring.status import Status
 from reconciler.core.problems import Problem
-from reconciler.core.standing import Judged, Standing
-from reconciler.core.status import Status
-from reconciler.core.vitals import FileState, Objection, Outage, Trouble, Vitals, alive
 from reconciler.report.documents import Document
 from reconciler.report.problems import problems_document
 from reconciler.report.status import moment, status_document

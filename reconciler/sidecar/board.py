@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from reconciler.core.monitoring.runtime import Vitals
+from reconciler.core.monitoring.state_timeline import Timeline
+from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
 from reconciler.core.replica_assignment import AccountKey, Replica, Roster, account_of
-from reconciler.core.strips import Timeline
-from reconciler.core.unkept import NOTHING, Unkept
-from reconciler.core.vitals import Vitals
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from typing import assert_never
 
 from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.model import Family, Field, LiveRow, Pause, PausedBy, Setting
+from reconciler.core.monitoring.protection import exposed_family, frozen_until_reset
+from reconciler.core.monitoring.runtime import Vitals
+from reconciler.core.monitoring.state_timeline import Span
+from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.policy import Refusal
 from reconciler.core.problems import printable
-from reconciler.core.standing import exposed_family, frozen_until_reset
-from reconciler.core.status import FamilyState, FamilyStatus, Status
-from reconciler.core.strips import Span
-from reconciler.core.vitals import Vitals
 from reconciler.report.refusals import DEFAULT_CONFIG, allow_flags
 from reconciler.report.words import field_value, setting_words
 from reconciler.sidecar.pictures import Mark, Stretch, Stroke, columns_for, stretches, strokes

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler.core.model import PausedBy, Uncertain
-from reconciler.core.standing import Standing, frozen_until_reset
-from reconciler.core.status import FamilyState, PacingStatus
-from reconciler.core.vitals import FileState, Vitals, alive
+from reconciler.core.monitoring.protection import Standing, frozen_until_reset
+from reconciler.core.monitoring.runtime import FileState, Vitals, alive
+from reconciler.core.monitoring.status import FamilyState, PacingStatus
 from reconciler.sidecar.board import Watched
 from reconciler.sidecar.published import Look, look
 

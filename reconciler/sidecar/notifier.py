@@ -22,7 +22,7 @@ import aiohttp
 from yarl import URL  # aiohttp's own URL type; given as one, an address is used as it stands
 
 from reconciler import __version__
-from reconciler.core.conditions import Severity
+from reconciler.core.monitoring.alerts import Severity
 from reconciler.core.problems import json_text
 from reconciler.daemon_threads import leave_lookups_behind
 from reconciler.sidecar.delivery import Answer, next_wait_s

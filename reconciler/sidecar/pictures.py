@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 
+from reconciler.core.monitoring.runtime import SHOWN_S
+from reconciler.core.monitoring.state_timeline import Span
 from reconciler.core.pacing import WINDOW_S
-from reconciler.core.strips import Span
-from reconciler.core.vitals import SHOWN_S
 
 AHEAD_S = 15.0
 """How far the picture of the pacing window looks ahead: one window, and some."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reconciler.core.monitoring.runtime import FileState, Vitals, alive
+from reconciler.core.monitoring.unloaded_files import NOTHING
 from reconciler.core.problems import foremost, printable
-from reconciler.core.unkept import NOTHING
-from reconciler.core.vitals import FileState, Vitals, alive
 from reconciler.report.words import count
 from reconciler.sidecar.answers import Answer, text_answer
 from reconciler.sidecar.board import Board, Together

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.model import Family, Setting
+from reconciler.core.monitoring.protection import Judged, stands
+from reconciler.core.monitoring.runtime import Vitals, status_of
+from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
+from reconciler.core.monitoring.unloaded_files import NOTHING
 from reconciler.core.replica_assignment import account_of
-from reconciler.core.standing import Judged, stands
-from reconciler.core.status import FamilyState, FamilyStatus, Status
-from reconciler.core.unkept import NOTHING
-from reconciler.core.vitals import Vitals, status_of
 from reconciler.report.documents import Document, listed, several
 from reconciler.report.problems import FORMAT
 from reconciler.report.status import owner_document

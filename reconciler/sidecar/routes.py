@@ -18,7 +18,7 @@ from functools import partial
 from operator import is_
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from reconciler.core.strips import Timeline
+from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.daemon_threads import UnjoinedThreads
 from reconciler.errors import MmpError
 from reconciler.sidecar.answers import HTML, Answer, Query, Route

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from reconciler.core.conditions import Kind, conditions, refused_file
 from reconciler.core.events import (
     ConfigAccepted,
     ConfigAwaited,
@@ -23,10 +22,11 @@ from reconciler.core.events import (
     PolicyRejected,
     WentIdle,
 )
-from reconciler.core.notices import Mark, Notice, Stories, Turn, tell
-from reconciler.core.standing import stands
-from reconciler.core.unkept import Unkept
-from reconciler.core.vitals import FileState, Vitals, status_of
+from reconciler.core.monitoring.alerts import Kind, conditions, refused_file
+from reconciler.core.monitoring.notifications import Mark, Notice, Stories, Turn, tell
+from reconciler.core.monitoring.protection import stands
+from reconciler.core.monitoring.runtime import FileState, Vitals, status_of
+from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.report.documents import Document
 from reconciler.report.notices import Advice, file_notice_document, notice_document
 

@@ -12,14 +12,8 @@ from datetime import datetime
 from typing import assert_never
 
 from reconciler.core.glossary import ERRORS, READ_AGAIN, READ_BACK
-from reconciler.core.plan import Because
-from reconciler.core.problems import Problem
-from reconciler.core.replica_assignment import Replica
-from reconciler.core.reply import AttemptStatus, Reply
-from reconciler.core.standing import WORST_FIRST, Judged, Standing, stands, worst_of
-from reconciler.core.status import Status
-from reconciler.core.unkept import NOTHING, Unkept
-from reconciler.core.vitals import (
+from reconciler.core.monitoring.protection import WORST_FIRST, Judged, Standing, stands, worst_of
+from reconciler.core.monitoring.runtime import (
     SHOWN_S,
     FileState,
     Outage,
@@ -30,6 +24,12 @@ from reconciler.core.vitals import (
     is_judged,
     status_of,
 )
+from reconciler.core.monitoring.status import Status
+from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
+from reconciler.core.plan import Because
+from reconciler.core.problems import Problem
+from reconciler.core.replica_assignment import Replica
+from reconciler.core.reply import AttemptStatus, Reply
 from reconciler.report.words import count, damaged_records, due, families
 from reconciler.sidecar.board import Board, Watched
 from reconciler.sidecar.families import (

@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from reconciler.core.change_direction import Direction
 from reconciler.core.model import PausedBy
+from reconciler.core.monitoring.protection import Standing
+from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Because
 from reconciler.core.problems import printable
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.standing import Standing
-from reconciler.core.status import FamilyState
 from reconciler.report.words import duration
 
 MAX_TEXT = 300

@@ -33,6 +33,16 @@ from reconciler.core.model import (
     Pause,
     Setting,
 )
+from reconciler.core.monitoring.state_timeline import (
+    KEEP_S,
+    UNMANAGED,
+    Span,
+    Timeline,
+    goes_on,
+    stamp,
+    strips,
+    turned,
+)
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
 from reconciler.core.replica_assignment import Replica, account_key
@@ -48,7 +58,6 @@ from reconciler.core.state_records import (
     PolicyRecord,
     StateSnapshot,
 )
-from reconciler.core.strips import KEEP_S, UNMANAGED, Span, Timeline, goes_on, stamp, strips, turned
 from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
 from reconciler.ports import (
     NO_ACCEPTING,

@@ -28,6 +28,7 @@ from reconciler.core.model import (
     Uncertain,
     Unresolved,
 )
+from reconciler.core.monitoring.state_timeline import Turn, Watch
 from reconciler.core.pacing import BURST, CALM_SENDS, Ledger, Sent, still_counts
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.retry import RetryRecord, Tries
@@ -41,7 +42,6 @@ from reconciler.core.state_records import (
     OverrideRecord,
     PolicyRecord,
 )
-from reconciler.core.strips import Turn, Watch
 from reconciler.errors import StateUnavailable
 from reconciler.store.ageing import Ages
 from reconciler.store.questions import budget_key

@@ -25,9 +25,9 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import Holder, StateCheck
-from reconciler.core.strips import MAX_GAP_S
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
 from reconciler.store import facts, files, mounts, schema, wal

@@ -13,8 +13,8 @@ from random import Random
 import pytest
 
 from reconciler.core.model import Environment, Family, Kind
-from reconciler.core.status import FamilyState
-from reconciler.core.strips import UNMANAGED, Span, Timeline
+from reconciler.core.monitoring.state_timeline import UNMANAGED, Span, Timeline
+from reconciler.core.monitoring.status import FamilyState
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock
 

@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.clock import SystemClock, boot_identity
 from reconciler.core.model import Environment, Family, Kind
-from reconciler.core.strips import Span
+from reconciler.core.monitoring.state_timeline import Span
 from reconciler.store.sqlite import open_existing
 from tests.e2e.rig import Desk, Exchange, configured, eventually, gaps, simulator
 from tests.e2e.sidecar import Sidecar, ends_well, started

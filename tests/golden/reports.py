@@ -24,6 +24,7 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
+from reconciler.core.monitoring.status import Record, Status, make_status
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED, Outcome, Result
 from reconciler.core.plan import (
     Action,
@@ -38,7 +39,6 @@ from reconciler.core.plan import (
 )
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, Allow, Kind, Loosening, Policy, Refusal
-from reconciler.core.status import Record, Status, make_status
 from reconciler.report.documents import Context, OldSide, PolicyFile
 from reconciler.report.markdown import plans_markdown
 from reconciler.report.status import AcceptedLine, HistoryLine, history_text, status_text

@@ -37,6 +37,9 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
+from reconciler.core.monitoring.runtime import FileState, Objection, Vitals, after, begun
+from reconciler.core.monitoring.state_timeline import Span, Timeline
+from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.planning import make_plan
@@ -45,10 +48,7 @@ from reconciler.core.problems import Code, Problem, problem
 from reconciler.core.replica_assignment import LEASE_TTL_S, Replica, Roster, account_key
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.strips import Span, Timeline
 from reconciler.core.target import DriftPolicy
-from reconciler.core.unkept import Unkept
-from reconciler.core.vitals import FileState, Objection, Vitals, after, begun
 from reconciler.sidecar.board import Board, Together, Watched
 from tests.unit.core_builders import confirmed, desired, read, setting, unresolved
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from reconciler.core.evidence import SeenRow
 from reconciler.core.model import Accepting, Environment, Family, Kind, LiveRead, LiveRow
+from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptLog, StateSnapshot
-from reconciler.core.strips import Timeline
 from reconciler.errors import MmpError
 from reconciler.ports import Reserved
 from reconciler.store.account import KeptAccount

@@ -7,18 +7,18 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from reconciler.core.conditions import conditions
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Pause
-from reconciler.core.notices import tell
+from reconciler.core.monitoring.alerts import conditions
+from reconciler.core.monitoring.notifications import tell
+from reconciler.core.monitoring.protection import judge_standing
+from reconciler.core.monitoring.runtime import status_of
+from reconciler.core.monitoring.status import Record, make_status
 from reconciler.core.outcome import HOLD_WORDS, Outcome, Result
 from reconciler.core.plan import Because, Plan, Rules, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
-from reconciler.core.standing import judge_standing
-from reconciler.core.status import Record, make_status
-from reconciler.core.vitals import status_of
 from reconciler.report.documents import (
     Context,
     Document,

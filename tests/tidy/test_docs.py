@@ -12,6 +12,7 @@ from reconciler.cli.main import VERBS, cli
 from reconciler.controller.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S
 from reconciler.core.evidence import SETTLING_S
+from reconciler.core.monitoring.runtime import SILENCE_S
 from reconciler.core.pacing import (
     CALM_SENDS,
     EPS_S,
@@ -23,7 +24,6 @@ from reconciler.core.pacing import (
 )
 from reconciler.core.problems import any_error
 from reconciler.core.retry import LONG_BACK_OFF_S, LOOSENING_RETRY_S, PROTECTIVE_RETRY_S
-from reconciler.core.vitals import SILENCE_S
 from reconciler.desired.reader import read_config
 from reconciler.errors import Exit
 from reconciler.report.documents import several

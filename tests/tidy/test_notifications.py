@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from reconciler.core.conditions import (
+from reconciler.core.monitoring.alerts import (
     LATE_AFTER_S,
     LOCKED_AFTER_S,
     STATE_LOST_AFTER_S,
     UNREACHABLE_AFTER_S,
     Kind,
 )
-from reconciler.core.notices import APART, CALM_S
+from reconciler.core.monitoring.notifications import APART, CALM_S
 from reconciler.report.notices import MAX_NAMED
 from reconciler.schema_files import load_schema
 from reconciler.sidecar.delivery import MAX_TRIES, MAX_WAIT_S, RETRIED, Answer, next_wait_s

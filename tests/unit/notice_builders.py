@@ -8,11 +8,11 @@ from dataclasses import replace
 from reconciler.core.events import Compared, ExchangeFailed
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Setting
+from reconciler.core.monitoring.runtime import Outage, Vitals, after, begun
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Rules, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.vitals import Outage, Vitals, after, begun
 from tests.unit.core_builders import NOW, desired, read
 from tests.unit.report_samples import WALL
 

@@ -11,13 +11,13 @@ from functools import cache
 from itertools import chain, product
 
 from reconciler.core.model import Environment, Family, Field, Known, LiveRow, Uncertain
+from reconciler.core.monitoring.status import Record, Status, make_status
 from reconciler.core.outcome import Outcome, Result, results
 from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Basis, Plan, Rules, in_order, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Policy
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.status import Record, Status, make_status
 from tests.unit.core_builders import (
     BTC,
     ETH,

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import pytest
 
 from reconciler.core.events import READING_LIVE, ExchangeFailed
+from reconciler.core.monitoring.runtime import Objection, after, begun
 from reconciler.core.replica_assignment import BEAT_S, Ability, AccountKey
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.unserved_accounts import (
@@ -29,7 +30,6 @@ from reconciler.core.unserved_accounts import (
     reading_of,
     to_try,
 )
-from reconciler.core.vitals import Objection, after, begun
 from tests.unit.core_builders import BTC, desired, setting
 
 NOW = 1000.0

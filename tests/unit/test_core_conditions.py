@@ -7,21 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.conditions import (
-    FROZEN_FOR_S,
-    LATE_AFTER_S,
-    LOCKED_AFTER_S,
-    STANDBY_AFTER_S,
-    STATE_LOST_AFTER_S,
-    UNREACHABLE_AFTER_S,
-    Condition,
-    Key,
-    Kind,
-    Severity,
-    StateTrouble,
-    Topic,
-    conditions,
-)
 from reconciler.core.events import (
     ControlledElsewhere,
     ControlTaken,
@@ -37,6 +22,22 @@ from reconciler.core.events import (
     StateAwaited,
 )
 from reconciler.core.model import Pause, Uncertain
+from reconciler.core.monitoring.alerts import (
+    FROZEN_FOR_S,
+    LATE_AFTER_S,
+    LOCKED_AFTER_S,
+    STANDBY_AFTER_S,
+    STATE_LOST_AFTER_S,
+    UNREACHABLE_AFTER_S,
+    Condition,
+    Key,
+    Kind,
+    Severity,
+    StateTrouble,
+    Topic,
+    conditions,
+)
+from reconciler.core.monitoring.runtime import FileState, Objection, Vitals, after, begun
 from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.policy import Policy
@@ -44,7 +45,6 @@ from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
-from reconciler.core.vitals import FileState, Objection, Vitals, after, begun
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.notice_builders import BAD_KEY, LOST, outage, vitals_of
 from tests.unit.report_samples import WALL

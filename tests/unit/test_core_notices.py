@@ -8,9 +8,9 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.conditions import Condition, Conditions, Key, Kind, Severity, Topic
 from reconciler.core.model import Family
-from reconciler.core.notices import APART, CALM_S, Notice, Stories, Turn, tell
+from reconciler.core.monitoring.alerts import Condition, Conditions, Key, Kind, Severity, Topic
+from reconciler.core.monitoring.notifications import APART, CALM_S, Notice, Stories, Turn, tell
 from tests.unit.core_builders import BTC, ETH
 from tests.unit.report_samples import WALL
 

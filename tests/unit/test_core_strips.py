@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from reconciler.core.model import Family
-from reconciler.core.strips import (
+from reconciler.core.monitoring.state_timeline import (
     MAX_GAP_S,
     UNMANAGED,
     Span,

@@ -15,12 +15,12 @@ from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.core.model import Family, Field
+from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, Because, Reason
 from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Kind, Loosening, Policy
 from reconciler.core.problems import CATALOGUE, Code
 from reconciler.core.reply import ReplyClass
-from reconciler.core.status import FamilyState
 from reconciler.desired.origins import origins
 from reconciler.desired.reader import read_config
 from reconciler.errors import Exit

@@ -22,7 +22,7 @@ from reconciler.core.events import (
     PolicyRejected,
 )
 from reconciler.core.model import LiveRow
-from reconciler.core.vitals import SILENCE_S, Vitals, after, alive, begun
+from reconciler.core.monitoring.runtime import SILENCE_S, Vitals, after, alive, begun
 from tests.unit.core_builders import BTC
 from tests.unit.test_loop import A, B, Wire, World, world
 

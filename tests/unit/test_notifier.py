@@ -16,7 +16,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.conditions import Severity
+from reconciler.core.monitoring.alerts import Severity
 from reconciler.sidecar.delivery import (
     MAX_TRIES,
     MAX_WAIT_S,

@@ -16,9 +16,9 @@ import pytest
 
 from reconciler.core.events import Event
 from reconciler.core.model import Family, LiveRow
+from reconciler.core.monitoring.runtime import after, begun
 from reconciler.core.pacing import WINDOW_S
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.vitals import after, begun
 from reconciler.sidecar.board import Board, Watched
 from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks
 from reconciler.sidecar.published import status_answer

@@ -14,9 +14,9 @@ import pytest
 from reconciler.controller.reconcile import Finished, Interrupted, Memory, PassResult
 from reconciler.core.events import Cause, Compared, Event, Planned, RequestSettled, Waiting
 from reconciler.core.model import Environment, Kind, LiveRow
+from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.strips import FAILED
 from reconciler.ports import Reserved, Signed
 from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH, SOL, desired

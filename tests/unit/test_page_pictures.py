@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.core.status import FamilyState
-from reconciler.core.strips import Span
+from reconciler.core.monitoring.state_timeline import Span
+from reconciler.core.monitoring.status import FamilyState
 from reconciler.sidecar.pictures import (
     COLUMNS,
     DAY,

@@ -12,15 +12,15 @@ from reconciler.core.change_direction import Direction
 from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed
 from reconciler.core.glossary import ERRORS, READ_AGAIN
 from reconciler.core.model import LiveRow, Pause, PausedBy
+from reconciler.core.monitoring.protection import WORST_FIRST, Standing
+from reconciler.core.monitoring.runtime import SILENCE_S, Trouble, Vitals
+from reconciler.core.monitoring.status import FamilyState
+from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.plan import Because, Rules
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.standing import WORST_FIRST, Standing
 from reconciler.core.state_records import Holder
-from reconciler.core.status import FamilyState
 from reconciler.core.target import DriftPolicy
-from reconciler.core.unkept import Unkept
-from reconciler.core.vitals import SILENCE_S, Trouble, Vitals
 from reconciler.sidecar import wording
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.families import Moment, differing_lines

@@ -9,10 +9,10 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.core.model import Family, Pause
+from reconciler.core.monitoring.status import FamilyState, Record, Status, make_status
 from reconciler.core.plan import Because
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptRecord
-from reconciler.core.status import FamilyState, Record, Status, make_status
 from reconciler.report.documents import several
 from reconciler.report.status import pauses_document, pauses_text, status_document, status_text
 from reconciler.schema_files import load_schema

@@ -15,9 +15,9 @@ from jsonschema.validators import Draft202012Validator
 from reconciler.cli.output import Output
 from reconciler.core.change_direction import Direction
 from reconciler.core.model import Field
+from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Action, Because, Reason
 from reconciler.core.policy import Kind
-from reconciler.core.status import FamilyState
 from reconciler.errors import MmpError
 from reconciler.report.documents import (
     Context,

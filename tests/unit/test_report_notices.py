@@ -10,18 +10,18 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.controller.reconcile import FOUGHT
-from reconciler.core.conditions import About, Condition, Kind, Severity, conditions
 from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import Family, Pause
-from reconciler.core.notices import Notice, Turn, tell
+from reconciler.core.monitoring.alerts import About, Condition, Kind, Severity, conditions
+from reconciler.core.monitoring.notifications import Notice, Turn, tell
+from reconciler.core.monitoring.protection import Standing, judge_standing
+from reconciler.core.monitoring.runtime import FileState, Objection, Vitals
 from reconciler.core.plan import Rules
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.standing import Standing, judge_standing
 from reconciler.core.state_records import Holder
 from reconciler.core.target import DriftPolicy
-from reconciler.core.vitals import FileState, Objection, Vitals
 from reconciler.report.documents import Document
 from reconciler.report.notices import MAX_NAMED, MAX_TEXT_CHARS, notice_document
 from reconciler.schema_files import load_schema

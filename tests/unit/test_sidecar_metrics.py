@@ -29,12 +29,12 @@ from reconciler.core.events import (
     WentIdle,
 )
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause, PausedBy, Uncertain
+from reconciler.core.monitoring.protection import Standing
+from reconciler.core.monitoring.runtime import FileState, Vitals
+from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Reason
 from reconciler.core.replica_assignment import Replica, Roster
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.core.standing import Standing
-from reconciler.core.status import FamilyState
-from reconciler.core.vitals import FileState, Vitals
 from reconciler.sidecar.board import Board, Together, Watched
 from reconciler.sidecar.metrics import MAX_CODES, OTHER_CODE, Metrics
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, row, setting, unresolved

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from reconciler.core.model import Family
-from reconciler.core.strips import Span, Timeline
+from reconciler.core.monitoring.state_timeline import Span, Timeline
 from reconciler.errors import StateUnusable
 from reconciler.sidecar import routes
 from reconciler.sidecar.answers import Answer, Query

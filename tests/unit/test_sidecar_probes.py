@@ -13,10 +13,10 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import ControlledElsewhere, ExchangeFailed, LockAwaited, LoopFailed
+from reconciler.core.monitoring.runtime import SILENCE_S, Vitals
+from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.state_records import Holder
-from reconciler.core.unkept import Unkept
-from reconciler.core.vitals import SILENCE_S, Vitals
 from reconciler.sidecar.answers import Answer, Query, text_answer
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.metrics import Metrics

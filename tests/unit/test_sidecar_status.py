@@ -24,13 +24,13 @@ from reconciler.core.events import (
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause
+from reconciler.core.monitoring.runtime import FileState, Vitals
+from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Rules
 from reconciler.core.problems import Code, problem
 from reconciler.core.published_status import too_old
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.state_records import Holder
-from reconciler.core.status import FamilyState
-from reconciler.core.vitals import FileState, Vitals
 from reconciler.desired.documents import read_document
 from reconciler.report.snapshot import read_snapshots
 from reconciler.report.status import status_document

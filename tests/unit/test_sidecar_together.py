@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.core.events import Event, LeaseEnded, LeaseTaken, LockAwaited, StateAwaited
 from reconciler.core.model import Environment, Kind
+from reconciler.core.monitoring.runtime import Vitals
+from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
 from reconciler.core.problems import printable
 from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, Replica, Roster, account_key
-from reconciler.core.unkept import NOTHING, Unkept
-from reconciler.core.vitals import Vitals
 from reconciler.report.status import status_text
 from reconciler.schema_files import load_schema
 from reconciler.sidecar.board import Board, Together, Watched

@@ -24,12 +24,12 @@ from reconciler.core.events import (
     PolicyRejected,
 )
 from reconciler.core.model import Field, LiveRow
+from reconciler.core.monitoring.protection import Standing
+from reconciler.core.monitoring.runtime import after, begun
+from reconciler.core.monitoring.unloaded_files import unkept_after
 from reconciler.core.policy import Bound, Policy, PolicyInForce
 from reconciler.core.problems import Code, problem
-from reconciler.core.standing import Standing
 from reconciler.core.target import DriftPolicy
-from reconciler.core.unkept import unkept_after
-from reconciler.core.vitals import after, begun
 from reconciler.errors import StateUnavailable
 from reconciler.sidecar import wording
 from reconciler.sidecar.board import Board, Watched

@@ -25,11 +25,11 @@ from reconciler.core.events import (
 )
 from reconciler.core.evidence import SURVEY_READS
 from reconciler.core.model import Family, LiveRead, LiveRow, Setting
+from reconciler.core.monitoring.runtime import after as vitals_after
+from reconciler.core.monitoring.runtime import alive, begun
 from reconciler.core.plan import Because
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.reply import Reply
-from reconciler.core.vitals import after as vitals_after
-from reconciler.core.vitals import alive, begun
 from reconciler.store.account import KeptAccount
 from tests.unit.core_builders import BTC, ETH
 from tests.unit.test_loop import BAD_KEY, DOWN, A, B, C, Exchange, World, gaps, world

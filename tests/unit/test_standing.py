@@ -11,7 +11,7 @@ import pytest
 from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LiveReadDone, PolicyAccepted
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Uncertain
-from reconciler.core.standing import (
+from reconciler.core.monitoring.protection import (
     MIN_FRESH_S,
     MISSED_READS,
     WORST_FIRST,
@@ -21,9 +21,9 @@ from reconciler.core.standing import (
     stands,
     worst_of,
 )
-from reconciler.core.status import Record, Status, make_status
-from reconciler.core.vitals import SILENCE_S, Vitals
-from reconciler.core.vitals import status_of as watched_status
+from reconciler.core.monitoring.runtime import SILENCE_S, Vitals
+from reconciler.core.monitoring.runtime import status_of as watched_status
+from reconciler.core.monitoring.status import Record, Status, make_status
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, setting, unresolved
 from tests.unit.watch_world import IDLE, WALL, compared, fresh, having, wall_at
 

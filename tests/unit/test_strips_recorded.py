@@ -12,12 +12,12 @@ import pytest
 from reconciler.core.events import StateAwaited
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Confirmed, Family, Known, LiveRow, Never, Uncertain
+from reconciler.core.monitoring.state_timeline import FAILED, UNMANAGED
+from reconciler.core.monitoring.status import states_seen
 from reconciler.core.plan import Rules
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.status import states_seen
-from reconciler.core.strips import FAILED, UNMANAGED
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateUnavailable, StateUnusable
 from reconciler.store.account import KeptAccount

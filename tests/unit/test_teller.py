@@ -20,10 +20,10 @@ from reconciler.cli.telling import Telling
 from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event, LeaseTaken, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.model import Kind, LiveRow
+from reconciler.core.monitoring.runtime import Vitals, after, begun
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
-from reconciler.core.vitals import Vitals, after, begun
 from reconciler.okx.wire import BaseUrl
 from reconciler.schema_files import load_schema
 from reconciler.sidecar.notifier import Notifier

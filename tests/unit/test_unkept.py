@@ -21,10 +21,10 @@ from reconciler.core.events import (
     PolicyRejected,
     WentIdle,
 )
-from reconciler.core.notices import CALM_S
+from reconciler.core.monitoring.notifications import CALM_S
+from reconciler.core.monitoring.runtime import FileState, Vitals
+from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept, unkept_after
 from reconciler.core.problems import Code, problem
-from reconciler.core.unkept import NOTHING, Unkept, unkept_after
-from reconciler.core.vitals import FileState, Vitals
 from reconciler.schema_files import load_schema
 from reconciler.sidecar.board import Board
 from reconciler.sidecar.metrics import Metrics

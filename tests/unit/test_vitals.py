@@ -51,12 +51,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Never, Uncertain
-from reconciler.core.plan import Reason, Rules
-from reconciler.core.problems import Code, problem
-from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.core.state_records import Holder
-from reconciler.core.status import FamilyState
-from reconciler.core.vitals import (
+from reconciler.core.monitoring.runtime import (
     FROM_OUTSIDE,
     MAX_PROBLEMS,
     MAX_SENDINGS,
@@ -72,6 +67,11 @@ from reconciler.core.vitals import (
     alive,
     status_of,
 )
+from reconciler.core.monitoring.status import FamilyState
+from reconciler.core.plan import Reason, Rules
+from reconciler.core.problems import Code, problem
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.state_records import Holder
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
 from tests.unit.watch_world import WALL, WANTED, A, compared, fresh, having, wall_at
 

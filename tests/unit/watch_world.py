@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from reconciler.core.events import Compared, Event
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, LiveRow, Pause, Setting
+from reconciler.core.monitoring.runtime import FileState, Vitals, after, begun
+from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Rules, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.core.unkept import Unkept
-from reconciler.core.vitals import FileState, Vitals, after, begun
 from reconciler.sidecar.board import Board, Watched
 from tests.unit.core_builders import BTC, ETH, NOW, desired, setting
 

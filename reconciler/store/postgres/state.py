@@ -15,9 +15,9 @@ from functools import lru_cache
 
 from reconciler.core.failover_loss import HistorySight, may_have_lost
 from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import StateCheck
-from reconciler.core.strips import MAX_GAP_S
 from reconciler.ports import Clock
 from reconciler.store.account import KeptAccount
 from reconciler.store.ageing import FirstSights

@@ -14,8 +14,8 @@ from enum import StrEnum
 
 from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.model import Family
-from reconciler.core.status import FamilyState, FamilyStatus, Status
-from reconciler.core.vitals import Vitals, alive, is_judged
+from reconciler.core.monitoring.runtime import Vitals, alive, is_judged
+from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 
 MIN_FRESH_S = 90.0
 """A live read may always be this old: three drift checks of the default interval."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.events import ConfigAccepted, ConfigAwaited, ConfigRejected, ConfigWithdrawn, Event
-from reconciler.core.vitals import FileState, refused
+from reconciler.core.monitoring.runtime import FileState, refused
 
 
 @dataclass(frozen=True, slots=True)

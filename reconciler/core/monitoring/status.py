@@ -25,6 +25,7 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
+from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
 from reconciler.core.pauses import in_force
 from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, with_schedule
@@ -32,7 +33,6 @@ from reconciler.core.planning import make_plan
 from reconciler.core.policy import Policy
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import Holder
-from reconciler.core.strips import FAILED
 
 
 class FamilyState(StrEnum):

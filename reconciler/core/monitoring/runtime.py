@@ -50,11 +50,11 @@ from reconciler.core.evidence import (
     view,
 )
 from reconciler.core.model import Desired, Family, LiveRead, Never, Pause
+from reconciler.core.monitoring.status import Record, Status, make_status
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
 from reconciler.core.problems import Problem
 from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
-from reconciler.core.status import Record, Status, make_status
 
 SHOWN_S = 60.0
 """How long a request is shown in the picture of the pacing window."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from reconciler.core.conditions import Condition, Conditions, Key, Kind, Severity
 from reconciler.core.model import Family
+from reconciler.core.monitoring.alerts import Condition, Conditions, Key, Kind, Severity
 
 CALM_S = 300.0
 """How long after it was told the same thing is only counted when it begins once more."""

@@ -15,10 +15,10 @@ from enum import StrEnum
 from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.events import ControlledElsewhere, Parked
 from reconciler.core.model import Family, LiveRow, Pause
+from reconciler.core.monitoring.runtime import FileState, Outage, Vitals
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import foremost
 from reconciler.core.reply import Reply
-from reconciler.core.vitals import FileState, Outage, Vitals
 
 UNREACHABLE_AFTER_S = 60.0
 """An outage as short as a deployment of the exchange's is nothing to wake somebody for."""
