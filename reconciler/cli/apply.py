@@ -19,11 +19,11 @@ from reconciler.cli.options import (
     state_place,
 )
 from reconciler.cli.output import Output
-from reconciler.cli.saving import load_fresh_plan
 from reconciler.core.model import parse_family
 from reconciler.core.plan import Basis
 from reconciler.core.policy import Allow, Kind
 from reconciler.core.saved_plan import instant
+from reconciler.documents.plan_file import load_fresh_plan
 from reconciler.errors import UsageError
 
 ALLOW_UNSEEN = UsageError(

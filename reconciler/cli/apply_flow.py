@@ -61,6 +61,7 @@ from reconciler.core.saved_plan import (
 )
 from reconciler.desired.attention import Trust
 from reconciler.desired.watch import PolicyAccepted, Rejected, Unsure, WatchedPolicy
+from reconciler.documents.plan import Context, apply_document, several
 from reconciler.errors import (
     PRECEDENCE,
     Exit,
@@ -77,7 +78,6 @@ from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore, State
 from reconciler.process_signals import SIGNALS
 from reconciler.reads import RetryingReads
-from reconciler.report.documents import Context, apply_document, several
 from reconciler.report.refusals import override_command, protection_command, tighter_commands
 from reconciler.report.text import plan_text, results_text
 from reconciler.report.words import count

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.core.policy_change import PolicyChange
     from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
-    from reconciler.report.documents import Context
+    from reconciler.documents.plan import Context
 
 
 @click.command()
@@ -428,7 +428,7 @@ def _context(
 
     ``candidates`` are accounts only the older side has, where this one may be one of them.
     """
-    from reconciler.report.documents import Context, OldSide, PolicyFile, identity_changes
+    from reconciler.documents.plan import Context, OldSide, PolicyFile, identity_changes
 
     policy = PolicyFile(guard.old.path, guard.old.sha256) if guard.old else None
     context = Context.of(desired, None, guard.new)

@@ -71,9 +71,9 @@ def doctor(
     from reconciler.cli.doctor_checks import Examination, examine
     from reconciler.core.doctor import exit_status
     from reconciler.desired.config import load_configs
+    from reconciler.documents.plan import several
     from reconciler.errors import worst
     from reconciler.report.doctor import doctor_document, doctor_text
-    from reconciler.report.documents import several
 
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())

@@ -68,7 +68,7 @@ def history(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.report.documents import several
+    from reconciler.documents.plan import several
     from reconciler.report.status import history_document, history_text
 
     out = Output(output_format, color)

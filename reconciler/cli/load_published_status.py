@@ -14,7 +14,6 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from reconciler.cli.saving import about, read_bounded
 from reconciler.core.model import Desired
 from reconciler.core.plan import Plan, Rules, with_schedule
 from reconciler.core.planning import make_plan
@@ -28,8 +27,9 @@ from reconciler.core.published_status import (
     reads_of,
     too_old,
 )
+from reconciler.documents.plan import Published
+from reconciler.documents.plan_file import about, read_bounded
 from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError
-from reconciler.report.documents import Published
 from reconciler.report.words import duration
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def load_snapshots(source: str) -> tuple[Snapshot, ...]:
     Raises UsageError for an address that may not be asked, MmpError when it does not answer, and
     InvalidInput for anything but a status.
     """
-    from reconciler.desired.documents import read_document
-    from reconciler.report.snapshot import read_snapshots
+    from reconciler.documents.published_status import read_snapshots
+    from reconciler.documents.read import read_document
 
     if "://" in source or _has_password(source):
         address = _address(source)
@@ -181,7 +181,7 @@ def _request(source: str, named: str) -> bytes:
 
 
 def _read(reply: HTTPResponse) -> bytes:
-    from reconciler.desired.documents import MAX_DOCUMENT_BYTES
+    from reconciler.documents.read import MAX_DOCUMENT_BYTES
 
     content = b""
     while len(content) <= MAX_DOCUMENT_BYTES:

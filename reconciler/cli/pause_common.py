@@ -24,8 +24,8 @@ from reconciler.core.model import Desired, Family, Kind
 from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
 from reconciler.core.pauses import in_force
 from reconciler.core.reply import AttemptStatus
+from reconciler.documents.plan import several
 from reconciler.errors import MmpError, Refused, UsageError
-from reconciler.report.documents import several
 from reconciler.report.status import pauses_document, pauses_text
 
 if TYPE_CHECKING:

@@ -32,11 +32,11 @@ from reconciler.cli.plan_output import (
     status_of,
     warn_of_first_records,
 )
-from reconciler.cli.saving import save_plan
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, Rules, first_records, with_schedule
 from reconciler.core.policy import unfit
+from reconciler.documents.plan_file import save_plan
 from reconciler.errors import MmpError, UsageError, worst
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from reconciler.core.policy import Policy, Refusal
     from reconciler.core.published_status import Snapshot
     from reconciler.core.state_records import PolicyRecord
+    from reconciler.documents.plan import Context
+    from reconciler.documents.saved_plan import Origin
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
-    from reconciler.report.documents import Context
-    from reconciler.report.saved import Origin
 
 AT_ONCE = 8
 """Accounts asked about at once: each takes a connection to the exchange and, maybe, to a database."""
@@ -251,8 +251,8 @@ async def _plan_one(
     from reconciler.controller.account_policy import refuse_other, remembered
     from reconciler.controller.reconcile import survey
     from reconciler.core.reply import Reply
-    from reconciler.report.documents import Context
-    from reconciler.report.saved import Origin
+    from reconciler.documents.plan import Context
+    from reconciler.documents.saved_plan import Origin
 
     clock = SystemClock()
     client = doors.reading_client(desired, asked.base, clock, timing) if asked.live else None
@@ -321,8 +321,8 @@ def _plan_against(
     desired: Desired, policy: Policy | None, snapshots: tuple[Snapshot, ...], asked: Question
 ) -> Made:
     from reconciler.cli.load_published_status import plan_against, published, snapshot_for
-    from reconciler.report.documents import Context
-    from reconciler.report.saved import Origin
+    from reconciler.documents.plan import Context
+    from reconciler.documents.saved_plan import Origin
 
     snapshot = snapshot_for(desired, snapshots, asked.max_age_s)
     rules = Rules(policy=policy, only=chosen(desired, asked.globs))

@@ -16,7 +16,7 @@ from reconciler.errors import Exit, Refused
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Refusal
-    from reconciler.report.documents import Context
+    from reconciler.documents.plan import Context
 
 PLAN_FORMATS = ("text", "json", "markdown", "gitlab")
 """What ``--output`` of a plan may be."""
@@ -69,7 +69,7 @@ def show_plans(
         _tell_of_accounts(pages, out)
     match out.format:
         case "json":
-            from reconciler.report.documents import plan_document, several
+            from reconciler.documents.plan import plan_document, several
 
             out.document(several("plan", [plan_document(*page, simulator=simulator) for page in pages]))
         case "markdown":

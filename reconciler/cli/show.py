@@ -9,7 +9,7 @@ import click
 from reconciler.cli.options import output_option
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import show_plans
-from reconciler.cli.saving import load_plan, why_stale
+from reconciler.documents.plan_file import load_plan, why_stale
 
 
 @click.command()

@@ -55,7 +55,7 @@ def status(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler.controller.account_policy import warn_of_missing
-    from reconciler.report.documents import several
+    from reconciler.documents.plan import several
     from reconciler.report.status import status_document, status_text
 
     out = Output(output_format, color)

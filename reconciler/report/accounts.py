@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from reconciler.core.plan import Basis, Plan, Reason
-from reconciler.report.documents import EXPECTED_UID, Context, Identity, OldSide
+from reconciler.documents.plan import EXPECTED_UID, Context, Identity, OldSide
 from reconciler.report.words import families
 
 Quote = Callable[[str], str]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.core.doctor import Finding, Mark, exit_status
 from reconciler.core.problems import printable
-from reconciler.report.documents import Document
+from reconciler.documents.plan import Document
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import count
 

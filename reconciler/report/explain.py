@@ -9,7 +9,7 @@ from decimal import Decimal
 from reconciler.core.model import Desired, Family, Field, Source, interval_text, window_text
 from reconciler.core.policy import Bound, Floor, Policy, effective_bounds, effective_exposure, plainly
 from reconciler.core.problems import Explanation, printable
-from reconciler.report.documents import Document
+from reconciler.documents.plan import Document
 from reconciler.report.starter import meaning
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import field_value

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.core.model import window_text
 from reconciler.core.plan import Plan
 from reconciler.core.policy_change import FileChange, PolicyChange
+from reconciler.documents.plan import Context
 from reconciler.report.accounts import Quote, is_otherwise
-from reconciler.report.documents import Context
 from reconciler.report.refusals import SHA_SHOWN
 from reconciler.report.words import EITHER_POLICY, count
 

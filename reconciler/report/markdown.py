@@ -18,8 +18,8 @@ from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Setting
 from reconciler.core.outcome import hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Because, Change, Plan
+from reconciler.documents.plan import Context
 from reconciler.report.accounts import account_sentences
-from reconciler.report.documents import Context
 from reconciler.report.headline import (
     changes_identity,
     changes_policy,

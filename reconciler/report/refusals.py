@@ -15,8 +15,8 @@ from reconciler.core.model import Family
 from reconciler.core.outcome import tighter_words
 from reconciler.core.plan import Basis, Plan
 from reconciler.core.policy import Refusal
+from reconciler.documents.plan import Context
 from reconciler.report.accounts import Quote
-from reconciler.report.documents import Context
 
 DEFAULT_CONFIG = "mmp.yaml"
 """The file that commands read where none is named."""

@@ -19,7 +19,7 @@ from reconciler.core.problems import printable
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptRecord, Holder, How, StateCheck
-from reconciler.report.documents import ETA_DIGITS, Document
+from reconciler.documents.plan import ETA_DIGITS, Document
 from reconciler.report.refusals import SHA_SHOWN
 from reconciler.report.tone import Paint, Tone, plain
 from reconciler.report.words import (

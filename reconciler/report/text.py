@@ -17,8 +17,8 @@ from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words, tighte
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import GUARD_RULE, Refusal
 from reconciler.core.problems import printable
+from reconciler.documents.plan import Context, plan_summary
 from reconciler.report.accounts import account_sentences
-from reconciler.report.documents import Context, plan_summary
 from reconciler.report.headline import headlines, policy_lines, record_sentences
 from reconciler.report.refusals import (
     DIGEST_HINT,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from reconciler.core.problems import json_text
-from reconciler.report.documents import Document
+from reconciler.documents.plan import Document
 from reconciler.sidecar.guard import METHODS, Refusal
 
 PLAIN = "text/plain; charset=utf-8"

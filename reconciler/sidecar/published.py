@@ -15,10 +15,10 @@ from reconciler.core.monitoring.runtime import Vitals, status_of
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.monitoring.unloaded_files import NOTHING
 from reconciler.core.replica_assignment import account_of
-from reconciler.report.documents import Document, listed, several
+from reconciler.documents.plan import Document, listed, several
+from reconciler.documents.runtime_status import file_document, problems_of, watched_document
 from reconciler.report.problems import FORMAT
 from reconciler.report.status import owner_document
-from reconciler.report.watch import file_document, problems_of, watched_document
 from reconciler.sidecar.answers import Answer, json_answer
 from reconciler.sidecar.board import Board, Watched
 

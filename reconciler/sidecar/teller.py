@@ -27,8 +27,8 @@ from reconciler.core.monitoring.notifications import Mark, Notice, Stories, Turn
 from reconciler.core.monitoring.protection import stands
 from reconciler.core.monitoring.runtime import FileState, Vitals, status_of
 from reconciler.core.monitoring.unloaded_files import Unkept
-from reconciler.report.documents import Document
-from reconciler.report.notices import Advice, file_notice_document, notice_document
+from reconciler.documents.notification import Advice, file_notice_document, notice_document
+from reconciler.documents.plan import Document
 
 TURNING = (
     Planned,

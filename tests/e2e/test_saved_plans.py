@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from reconciler.cli import load_published_status
-from reconciler.report.saved import integrity
+from reconciler.documents.saved_plan import integrity
 from tests.e2e.rig import LIVE, Desk, Ended, Exchange, configured, eventually, simulator
 
 pytestmark = pytest.mark.e2e

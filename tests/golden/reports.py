@@ -39,7 +39,7 @@ from reconciler.core.plan import (
 )
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, Allow, Kind, Loosening, Policy, Refusal
-from reconciler.report.documents import Context, OldSide, PolicyFile
+from reconciler.documents.plan import Context, OldSide, PolicyFile
 from reconciler.report.markdown import plans_markdown
 from reconciler.report.status import AcceptedLine, HistoryLine, history_text, status_text
 from reconciler.report.text import plan_text, results_text

@@ -19,7 +19,8 @@ from reconciler.core.plan import Because, Plan, Rules, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
-from reconciler.report.documents import (
+from reconciler.documents.notification import notice_document
+from reconciler.documents.plan import (
     Context,
     Document,
     PolicyFile,
@@ -27,7 +28,6 @@ from reconciler.report.documents import (
     plan_document,
     several,
 )
-from reconciler.report.notices import notice_document
 from reconciler.report.problems import problems_document
 from reconciler.report.status import (
     HistoryLine,

@@ -25,8 +25,8 @@ from reconciler.core.pacing import (
 from reconciler.core.problems import any_error
 from reconciler.core.retry import LONG_BACK_OFF_S, LOOSENING_RETRY_S, PROTECTIVE_RETRY_S
 from reconciler.desired.reader import read_config
+from reconciler.documents.plan import several
 from reconciler.errors import Exit
-from reconciler.report.documents import several
 from reconciler.report.text import _LOOK
 from reconciler.schema_files import schema_text
 from reconciler.sidecar.routes import ANSWER_COUNTS_S, PULSE_WITHIN_S

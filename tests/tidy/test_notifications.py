@@ -12,7 +12,7 @@ from reconciler.core.monitoring.alerts import (
     Kind,
 )
 from reconciler.core.monitoring.notifications import APART, CALM_S
-from reconciler.report.notices import MAX_NAMED
+from reconciler.documents.notification import MAX_NAMED
 from reconciler.schema_files import load_schema
 from reconciler.sidecar.delivery import MAX_TRIES, MAX_WAIT_S, RETRIED, Answer, next_wait_s
 from reconciler.sidecar.notifier import FLUSH_S, MAX_WAITING, TRY_TIMEOUT_S

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.report.documents import Context, plan_document
-from reconciler.report.saved import Origin, saved_document
+from reconciler.documents.plan import Context, plan_document
+from reconciler.documents.saved_plan import Origin, saved_document
 from tests.tidy.source import ROOT
 from tests.unit.core_builders import BTC, plan_of, setting
 

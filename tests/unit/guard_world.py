@@ -25,9 +25,9 @@ from reconciler.core.policy import Allow, Bound, Loosening, Policy, PolicyInForc
 from reconciler.core.policy import Kind as RefusalKind
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
+from reconciler.documents.plan import Context
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection, Signed
-from reconciler.report.documents import Context
 from reconciler.report.markdown import plans_markdown
 from reconciler.report.text import plan_text
 from reconciler.store.account import KeptAccount

@@ -15,7 +15,7 @@ from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.policy_change import FileChange, PolicyChange, RuleChange
-from reconciler.report.documents import Context, OldSide, PolicyFile
+from reconciler.documents.plan import Context, OldSide, PolicyFile
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 
 LIMIT_BYTES = 60_000

@@ -16,8 +16,8 @@ from reconciler.core.planning import make_plan
 from reconciler.core.policy import Allow, Bound, Kind, Loosening, Policy, unfit
 from reconciler.core.saved_plan import reviewed
 from reconciler.core.target import left_tighter
+from reconciler.documents.plan import Context
 from reconciler.errors import Exit
-from reconciler.report.documents import Context
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, read, row, setting
 
 AT_MOST_2 = Policy("mmp-policy.yaml", "2" * 64, loosening=Loosening(max_factor=Decimal(2)))

@@ -22,11 +22,11 @@ from reconciler.core.problems import (
     Code,
     json_text,
 )
-from reconciler.desired.documents import read_document
 from reconciler.desired.nodes import MAX_BYTES
 from reconciler.desired.policy import PolicyReading, load_policy, read_policy
 from reconciler.desired.policy_check import held_to, with_unmatched
 from reconciler.desired.reader import Reading, read_config
+from reconciler.documents.read import read_document
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular
 from reconciler.report.problems import (

@@ -19,7 +19,7 @@ from reconciler.core.exposure import UNLIMITED
 from reconciler.core.file_diff import compare, gone
 from reconciler.core.model import Environment, Family
 from reconciler.core.plan import Action, Because, Rules
-from reconciler.report.documents import Context, Published
+from reconciler.documents.plan import Context, Published
 from reconciler.report.gitlab import plans_gitlab
 from reconciler.report.markdown import Page, plans_markdown
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, read, row, setting

@@ -13,7 +13,7 @@ from markdown_it.token import Token
 from reconciler.core.model import Family
 from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.core.problems import printable
-from reconciler.report.documents import Context, Identity, PolicyFile
+from reconciler.documents.plan import Context, Identity, PolicyFile
 from reconciler.report.markdown import plans_markdown
 from reconciler.report.markup import MAX_TEXT, cell, code
 from tests.unit.core_builders import setting

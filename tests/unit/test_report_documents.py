@@ -18,8 +18,7 @@ from reconciler.core.model import Field
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Action, Because, Reason
 from reconciler.core.policy import Kind
-from reconciler.errors import MmpError
-from reconciler.report.documents import (
+from reconciler.documents.plan import (
     Context,
     Document,
     PolicyFile,
@@ -28,6 +27,7 @@ from reconciler.report.documents import (
     plan_summary,
     several,
 )
+from reconciler.errors import MmpError
 from reconciler.report.status import history_document, status_document
 from reconciler.report.text import plan_text
 from reconciler.schema_files import load_schema

@@ -22,8 +22,8 @@ from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.state_records import Holder
 from reconciler.core.target import DriftPolicy
-from reconciler.report.documents import Document
-from reconciler.report.notices import MAX_NAMED, MAX_TEXT_CHARS, notice_document
+from reconciler.documents.notification import MAX_NAMED, MAX_TEXT_CHARS, notice_document
+from reconciler.documents.plan import Document
 from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, row, setting, unresolved
 from tests.unit.notice_builders import BAD_KEY, outage, vitals_of

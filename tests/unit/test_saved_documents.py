@@ -19,16 +19,16 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import cli
-from reconciler.cli.saving import Loaded, load_plan, why_stale
 from reconciler.core.evidence import Reads
 from reconciler.core.plan import Basis, Plan, Rules
 from reconciler.core.policy import Loosening, Policy
-from reconciler.desired.documents import MAX_DOCUMENT_BYTES, read_document
+from reconciler.documents.plan import Context, Document, PolicyFile, Published, plan_document
+from reconciler.documents.plan_file import Loaded, load_plan, why_stale
+from reconciler.documents.published_status import read_snapshots
+from reconciler.documents.read import MAX_DOCUMENT_BYTES, read_document
+from reconciler.documents.saved_plan import Origin, context_of, integrity, read_saved, saved_document
 from reconciler.errors import InvalidInput
-from reconciler.report.documents import Context, Document, PolicyFile, Published, plan_document
 from reconciler.report.markdown import MAX_BYTES, plans_markdown
-from reconciler.report.saved import Origin, context_of, integrity, read_saved, saved_document
-from reconciler.report.snapshot import read_snapshots
 from reconciler.report.status import status_document
 from reconciler.report.text import plan_text
 from reconciler.schema_files import load_schema

@@ -31,8 +31,8 @@ from reconciler.core.problems import Code, problem
 from reconciler.core.published_status import too_old
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.state_records import Holder
-from reconciler.desired.documents import read_document
-from reconciler.report.snapshot import read_snapshots
+from reconciler.documents.published_status import read_snapshots
+from reconciler.documents.read import read_document
 from reconciler.report.status import status_document
 from reconciler.schema_files import load_schema
 from reconciler.sidecar.board import Board

@@ -15,7 +15,7 @@ from reconciler.core.exposure import UNLIMITED
 from reconciler.core.file_diff import compare
 from reconciler.core.model import Environment, Family
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order
-from reconciler.report.documents import Context, plan_document
+from reconciler.documents.plan import Context, plan_document
 from reconciler.report.markdown import plans_markdown
 from reconciler.report.text import plan_text, plans_text
 from reconciler.report.worst import MOST_SHOWN, figure_moves, risk_words, shown_first, worst_first

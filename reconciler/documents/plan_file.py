@@ -21,11 +21,11 @@ from reconciler.core.model import Desired, Kind
 from reconciler.core.plan import Plan
 from reconciler.core.problems import json_text, printable
 from reconciler.core.saved_plan import MAX_EXPIRY, Place, SavedPlan, elsewhere, out_of_time
+from reconciler.documents.plan import Context, Document, Kept
+from reconciler.documents.saved_plan import Origin
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import NotRegularFile, read_regular, read_with_status
-from reconciler.report.documents import Context, Document, Kept
-from reconciler.report.saved import Origin
 
 if TYPE_CHECKING:
     from reconciler.okx.wire import BaseUrl
@@ -55,8 +55,8 @@ def save_plan(path: Path, plan: Plan, context: Context, origin: Origin, *, expir
 
     Raises UsageError for a time span that is none, MmpError when the file cannot be written.
     """
-    from reconciler.report.documents import plan_document
-    from reconciler.report.saved import DEFAULT_EXPIRY, new_plan_id, saved_document
+    from reconciler.documents.plan import plan_document
+    from reconciler.documents.saved_plan import DEFAULT_EXPIRY, new_plan_id, saved_document
 
     span = DEFAULT_EXPIRY if expires_s is None else timedelta(seconds=min(expires_s, 2**31))
     if not timedelta(0) < span <= MAX_EXPIRY:
@@ -69,8 +69,8 @@ def save_plan(path: Path, plan: Plan, context: Context, origin: Origin, *, expir
 
 def load_plan(path: str) -> Loaded:
     """Read a saved plan. Raises InvalidInput: unreadable, foreign, too new, malformed, edited."""
-    from reconciler.desired.documents import read_document
-    from reconciler.report.saved import context_of, read_saved
+    from reconciler.documents.read import read_document
+    from reconciler.documents.saved_plan import context_of, read_saved
 
     source = printable(path)
     with about(path):
@@ -115,7 +115,7 @@ def about(path: str) -> Iterator[None]:
 
 def read_bounded(path: str, kind: str) -> bytes:
     """Return a file's bytes, one more than may be at most. Raises InvalidInput ``<kind>-unreadable``."""
-    from reconciler.desired.documents import MAX_DOCUMENT_BYTES
+    from reconciler.documents.read import MAX_DOCUMENT_BYTES
 
     try:
         return read_regular(path, MAX_DOCUMENT_BYTES + 1)
@@ -142,7 +142,7 @@ def _config_has_changed(loaded: Loaded) -> bool:
 
 
 def _sha256(path: Path) -> str | None:
-    from reconciler.desired.documents import MAX_DOCUMENT_BYTES
+    from reconciler.documents.read import MAX_DOCUMENT_BYTES
 
     try:
         return hashlib.sha256(read_with_status(str(path), MAX_DOCUMENT_BYTES)[1]).hexdigest()

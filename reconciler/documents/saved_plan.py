@@ -24,8 +24,7 @@ from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.problems import json_text
 from reconciler.core.saved_plan import Place, SavedPlan, in_sending_order
-from reconciler.errors import InvalidInput
-from reconciler.report.documents import (
+from reconciler.documents.plan import (
     Context,
     Document,
     Kept,
@@ -34,6 +33,7 @@ from reconciler.report.documents import (
     moment,
     plan_document,
 )
+from reconciler.errors import InvalidInput
 
 DEFAULT_EXPIRY = timedelta(hours=24)
 

@@ -22,7 +22,7 @@ from reconciler.core.outcome import UNCONFIRMED, hold_words
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import foremost, printable
 from reconciler.core.reply import Reply
-from reconciler.report.documents import Document
+from reconciler.documents.plan import Document
 from reconciler.report.text import change_words
 from reconciler.report.words import setting_words
 

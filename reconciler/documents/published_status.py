@@ -10,8 +10,8 @@ from typing import Any
 from reconciler.core.model import Environment, Family, LiveRow, Pause
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.published_status import Seen, Snapshot
-from reconciler.report.documents import Document
-from reconciler.report.saved import parse_moment, setting_of
+from reconciler.documents.plan import Document
+from reconciler.documents.saved_plan import parse_moment, setting_of
 
 
 def read_snapshots(document: Document, source: str) -> tuple[Snapshot, ...]:

@@ -12,7 +12,7 @@ from reconciler.core.monitoring.protection import Judged, Standing
 from reconciler.core.monitoring.runtime import FileState, Objection, Outage, Trouble, Vitals, alive
 from reconciler.core.monitoring.status import Status
 from reconciler.core.problems import Problem
-from reconciler.report.documents import Document
+from reconciler.documents.plan import Document
 from reconciler.report.problems import problems_document
 from reconciler.report.status import moment, status_document
 
