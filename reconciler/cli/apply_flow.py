@@ -59,8 +59,6 @@ from reconciler.core.saved_plan import (
     moved,
     reviewed,
 )
-from reconciler.desired.attention import Trust
-from reconciler.desired.watch import PolicyAccepted, Rejected, Unsure, WatchedPolicy
 from reconciler.documents.plan import Context, apply_document, several
 from reconciler.errors import (
     PRECEDENCE,
@@ -81,6 +79,8 @@ from reconciler.reads import RetryingReads
 from reconciler.report.refusals import override_command, protection_command, tighter_commands
 from reconciler.report.text import plan_text, results_text
 from reconciler.report.words import count
+from reconciler.watch.config_files import PolicyAccepted, Rejected, Unsure, WatchedPolicy
+from reconciler.watch.write_completion import Trust
 
 GRACE_S = 300.0
 """Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from reconciler.core.state_records import NameRecord, PolicyRecord
     from reconciler.desired.policy import PolicyReading
     from reconciler.desired.reader import Reading
-    from reconciler.desired.watch import WatchedPolicy
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from reconciler.reads import RetryingReads
     from reconciler.report.problems import Excerptable
     from reconciler.store.registry import StateRegistry
+    from reconciler.watch.config_files import WatchedPolicy
 
 RUN_AGAIN = "run it again in a while"
 """The advice when a command ends because the exchange did not answer for a while."""
@@ -83,7 +83,7 @@ def watched_policies(
     desired: Sequence[Desired], named: str | None, out: Output
 ) -> tuple[WatchedPolicy, ...]:
     """Read each account's policy as ``read_policies`` does, to be read again later."""
-    from reconciler.desired.watch import WatchedPolicy
+    from reconciler.watch.config_files import WatchedPolicy
 
     found = _valid_policies(desired, named, out)
     return tuple(WatchedPolicy(each, one.path, named) for one, each in zip(desired, found, strict=True))

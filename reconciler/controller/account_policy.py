@@ -13,9 +13,9 @@ from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Problem
 from reconciler.core.state_records import PolicyRecord
 from reconciler.desired.policy import recorded_policy
-from reconciler.desired.watch import WatchedPolicy
 from reconciler.errors import InvalidInput, Refused
 from reconciler.ports import AccountStore
+from reconciler.watch.config_files import WatchedPolicy
 
 
 class AccountPolicy:

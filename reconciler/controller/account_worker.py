@@ -31,9 +31,6 @@ from reconciler.core.replica_assignment import AccountKey, account_key
 from reconciler.core.reply import Reply
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.target import DriftPolicy
-from reconciler.desired.attention import Trust
-from reconciler.desired.route import Route, route, together
-from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_steadily
@@ -43,6 +40,9 @@ from reconciler.ports import State
 from reconciler.secret import remember
 from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.target import Target
+from reconciler.watch.config_files import WatchedFile, WatchedPolicy
+from reconciler.watch.symlinks import Route, route, together
+from reconciler.watch.write_completion import Trust
 
 
 @dataclass(frozen=True, slots=True)

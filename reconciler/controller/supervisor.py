@@ -19,7 +19,6 @@ from typing import Any
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.lookout import Lookout, Post
 from reconciler.cli.options import config_paths
 from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
 from reconciler.controller.family_claims import Claims
@@ -34,11 +33,15 @@ from reconciler.core.monitoring.state_timeline import gap_s
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import AccountKey, Roster
 from reconciler.core.retry import back_off_s
-from reconciler.desired.attention import Attention
 from reconciler.desired.config import taken, unreadable_unless_short
 from reconciler.desired.policy import PolicyReading, policy_for
 from reconciler.desired.reader import Reading
-from reconciler.desired.watch import (
+from reconciler.errors import StateRefused, StateUnavailable
+from reconciler.okx.credentials import load_credentials
+from reconciler.okx.timing import ExchangeClock
+from reconciler.process_signals import SIGNALS
+from reconciler.sidecar.board import Together
+from reconciler.watch.config_files import (
     Accepted,
     Awaited,
     Found,
@@ -49,11 +52,8 @@ from reconciler.desired.watch import (
     WatchedPolicy,
     same_file,
 )
-from reconciler.errors import StateRefused, StateUnavailable
-from reconciler.okx.credentials import load_credentials
-from reconciler.okx.timing import ExchangeClock
-from reconciler.process_signals import SIGNALS
-from reconciler.sidecar.board import Together
+from reconciler.watch.watcher import Lookout, Post
+from reconciler.watch.write_completion import Attention
 
 BEGIN_EVERY_S = 0.02
 """Between the first questions of two accounts that begin together: hundreds at once would be too many

@@ -64,7 +64,7 @@ VALUE_MODULES = {
 """All that the core may import from the standard library: modules of values."""
 
 HOMES = {
-    "asyncinotify": ("cli/noticing.py",),
+    "asyncinotify": ("watch/inotify.py",),
     "aiohttp": ("okx/transport.py", "simulator/", "sidecar/"),
     "yarl": ("okx/transport.py", "sidecar/notifier.py"),
     "click": ("cli/",),

@@ -12,12 +12,12 @@ from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Environment, Kind
 from reconciler.core.policy import PolicyInForce
-from reconciler.desired.attention import Trust
 from reconciler.desired.policy import recorded_policy
-from reconciler.desired.watch import WatchedPolicy
 from reconciler.errors import Refused
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
+from reconciler.watch.config_files import WatchedPolicy
+from reconciler.watch.write_completion import Trust
 from tests.contract.stores import HOST, UID, ScriptedClock
 
 ONE = "version: 1\nprotected: [BTC-USD]\n"

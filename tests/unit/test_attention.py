@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.desired.attention import SECOND_LOOK_S, UNCLOSED_S, Attention, Sign, Trust
+from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, Attention, Sign, Trust
 
 T = 1000.0
 WHOLE = (Sign.CLOSED, Sign.MOVED_IN)

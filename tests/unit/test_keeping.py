@@ -21,12 +21,12 @@ from reconciler.core.policy import PolicyInForce
 from reconciler.core.problems import Code
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
-from reconciler.desired.attention import Trust
 from reconciler.desired.policy import read_policy
-from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.sqlite import MemoryDisk
+from reconciler.watch.config_files import WatchedFile, WatchedPolicy
+from reconciler.watch.write_completion import Trust
 from tests.unit.core_builders import BTC, desired, setting
 
 STANDING = Standing(

@@ -20,13 +20,13 @@ from typing import Any
 import asyncinotify
 import pytest
 
-from reconciler.cli import lookout
-from reconciler.cli.lookout import DEAF_POLL_S, POLL_S, Lookout
-from reconciler.cli.noticing import Ears, Heard
-from reconciler.desired.attention import SECOND_LOOK_S, UNCLOSED_S, Trust
 from reconciler.desired.config import load_configs
-from reconciler.desired.route import Route, route
-from reconciler.desired.watch import Accepted, Rejected, Unsure, WatchedFile
+from reconciler.watch import watcher
+from reconciler.watch.config_files import Accepted, Rejected, Unsure, WatchedFile
+from reconciler.watch.inotify import Ears, Heard
+from reconciler.watch.symlinks import Route, route
+from reconciler.watch.watcher import DEAF_POLL_S, POLL_S, Lookout
+from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, Trust
 
 pytestmark = pytest.mark.unmeasured
 
@@ -570,7 +570,7 @@ async def test_a_folder_that_vanishes_while_it_is_to_be_watched_is_looked_up_aga
 async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_request_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(watcher, "PATIENCE_S", 0.2)
     for name in ("stuck", "mmp.yaml"):
         (tmp_path / name).write_text("1")
     with looking(tmp_path) as here:
@@ -688,7 +688,7 @@ async def test_what_has_to_be_read_is_read_again_until_there_is_a_thread(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(lookout, "SECOND_LOOK_S", 0.01)
+    monkeypatch.setattr(watcher, "SECOND_LOOK_S", 0.01)
     with looking(tmp_path) as here:
         with monkeypatch.context() as no_threads:
             no_threads.setattr(threading.Thread, "start", refuse)

@@ -14,10 +14,10 @@ import pytest
 from reconciler.core.problems import Code
 from reconciler.desired.config import load_configs
 from reconciler.desired.policy import load_policy, policy_for
-from reconciler.desired.watch import WatchedFile, WatchedPolicy
 from reconciler.documents.plan_file import read_bounded
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular
+from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 
 WHY = "cannot be read: it is not a regular file"
 T = TypeVar("T")

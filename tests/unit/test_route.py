@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.desired.route import Route, Spot, route, together
+from reconciler.watch.symlinks import Route, Spot, route, together
 
 
 def under(folder: Path, found: Route) -> tuple[set[str], set[str]]:

@@ -11,9 +11,8 @@ import pytest
 
 from reconciler.core.model import Desired
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.config import load_configs
-from reconciler.desired.watch import (
+from reconciler.watch.config_files import (
     Accepted,
     Awaited,
     Found,
@@ -23,6 +22,7 @@ from reconciler.desired.watch import (
     WatchedPlace,
     WatchedPolicy,
 )
+from reconciler.watch.write_completion import SECOND_LOOK_S, Trust
 from tests.unit.core_builders import BTC
 
 GOOD = "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\nfamilies:\n"

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from reconciler.cli.noticing import Ears
 from reconciler.daemon_threads import UnjoinedThreads
-from reconciler.desired.attention import SECOND_LOOK_S, UNCLOSED_S, Attention, Notice, Sign, Trust
-from reconciler.desired.route import Route, Spot, together
-from reconciler.desired.watch import Rejected, Unsure
 from reconciler.ports import Clock
+from reconciler.watch.config_files import Rejected, Unsure
+from reconciler.watch.inotify import Ears
+from reconciler.watch.symlinks import Route, Spot, together
+from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, Attention, Notice, Sign, Trust
 
 POLL_S = 15.0
 """Between two looks at everything while directories are watched: what they did not tell (a remote

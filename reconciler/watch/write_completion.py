@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, auto
 from typing import assert_never
 
-from reconciler.desired.route import Spot
+from reconciler.watch.symlinks import Spot
 
 SECOND_LOOK_S = 1.0
 """Between two looks that have to agree, where no writer said that the file is whole."""

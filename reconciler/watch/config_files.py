@@ -25,7 +25,6 @@ from reconciler.core.missing_policy import MIN_DIGITS
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.desired.attention import SECOND_LOOK_S, Trust
 from reconciler.desired.config import (
     POLICY_NAMES,
     OnDisk,
@@ -39,7 +38,8 @@ from reconciler.desired.config import (
 )
 from reconciler.desired.policy import PolicyReading, load_policy, policy_for, read_policy
 from reconciler.desired.reader import Reading
-from reconciler.desired.route import Route, Spot, route, together
+from reconciler.watch.symlinks import Route, Spot, route, together
+from reconciler.watch.write_completion import SECOND_LOOK_S, Trust
 
 ANY_NAME = "*"
 """Stands for whatever is in a folder; no file of settings is called so."""

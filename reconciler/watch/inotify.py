@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reconciler.desired.attention import Notice, Sign
-from reconciler.desired.route import Spot
+from reconciler.watch.symlinks import Spot
+from reconciler.watch.write_completion import Notice, Sign
 
 if TYPE_CHECKING:
     from asyncinotify import Event, Inotify
