@@ -5,11 +5,11 @@ from __future__ import annotations
 import yaml
 
 from bench.measure import Ratio, compare
+from reconciler.config.reader import read_config
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, LiveRead, LiveRow, Quantity, Setting
 from reconciler.core.plan import Rules
 from reconciler.core.planning import make_plan
-from reconciler.desired.reader import read_config
 
 FAMILIES = 10_000
 NAMES = tuple(f"F{number:05}-USD" for number in range(FAMILIES))

@@ -1,7 +1,7 @@
 """Where the published JSON Schemas are found: package data of a wheel, or the checkout's folder.
 
 The wheel carries the top-level ``schemas/`` as ``reconciler/schemas/``; in a checkout they lie beside
-the package. This file only finds and parses them; checking with one is ``desired/shape.py``'s work.
+the package. This file only finds and parses them; checking with one is ``config/schema_check.py``'s work.
 """
 
 from __future__ import annotations

@@ -24,13 +24,13 @@ from reconciler.errors import Exit
 from reconciler.regular_file import STANDARD_INPUT, read_with_status
 
 if TYPE_CHECKING:
-    from reconciler.cli.revisions import Revision
+    from reconciler.config.git import Revision
+    from reconciler.config.policy import PolicyReading
+    from reconciler.config.reader import Reading
     from reconciler.core.model import Desired
     from reconciler.core.plan import Plan
     from reconciler.core.policy import Policy
     from reconciler.core.policy_change import PolicyChange
-    from reconciler.desired.policy import PolicyReading
-    from reconciler.desired.reader import Reading
     from reconciler.documents.plan import Context
 
 
@@ -139,7 +139,7 @@ def side_of(written: str, config: tuple[str, ...]) -> Side:
     Raises InvalidInput when it names nothing, or when it may be a path and a revision: a person who can add
     files to a branch must not decide which of the two is compared.
     """
-    from reconciler.cli.revisions import find_revision, is_plainly_a_path, refuse_ambiguous, split
+    from reconciler.config.git import find_revision, is_plainly_a_path, refuse_ambiguous, split
 
     ref, path = split(written)
     if written == STANDARD_INPUT:
@@ -208,7 +208,7 @@ class Guards:
         On any error in a policy its problems are told and the status is 4.
         """
         if self._named is not None:
-            from reconciler.desired.policy import load_policy
+            from reconciler.config.policy import load_policy
 
             named = self._accepted(load_policy(self._named))
             return Guard((named,), named, named)
@@ -286,7 +286,7 @@ class _OnDisk:
         return posixpath.dirname(path) if self.is_one_file else path
 
     def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
-        from reconciler.desired.nodes import MAX_BYTES
+        from reconciler.config.yaml_nodes import MAX_BYTES
 
         folder = os.path.dirname(self._policy_place(desired)) or os.curdir
         for name in sorted(os.listdir(folder)):
@@ -311,12 +311,12 @@ class _OnDisk:
         return os.path.basename(path) if self.is_one_file else os.path.relpath(path, self.name)
 
     def readings(self) -> tuple[Reading, ...]:
-        from reconciler.desired.config import load_configs
+        from reconciler.config.load import load_configs
 
         return load_configs((self.name,))
 
     def policy(self, desired: Desired | None) -> PolicyReading | None:
-        from reconciler.desired.policy import policy_for
+        from reconciler.config.policy import policy_for
 
         return policy_for(self._policy_place(desired), None)
 
@@ -349,7 +349,7 @@ class _InGit:
         return {self.revision.folder_of(self.revision.shown(path)) for path in self.paths}
 
     def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
-        from reconciler.desired.nodes import MAX_BYTES
+        from reconciler.config.yaml_nodes import MAX_BYTES
         from reconciler.errors import InvalidInput
 
         folder = self.revision.folder_of(desired.path if desired else self.name)
@@ -368,7 +368,7 @@ class _InGit:
 
         What the other side has at the same path has just come, or is gone.
         """
-        from reconciler.cli.revisions import not_there
+        from reconciler.config.git import not_there
 
         for path in self.paths:
             if not self._is_there(path) and not other.has(path, self.revision):
@@ -387,8 +387,8 @@ class _InGit:
         return posixpath.relpath(from_top, self.paths[0] or ".") if len(self.paths) == 1 else from_top
 
     def readings(self) -> tuple[Reading, ...]:
-        from reconciler.cli.revisions import InRevision
-        from reconciler.desired.config import load_configs
+        from reconciler.config.git import InRevision
+        from reconciler.config.load import load_configs
 
         there = tuple(filter(self._is_there, self.paths))
         return load_configs(tuple(map(self.revision.shown, there)), InRevision(self.revision, there))
@@ -399,15 +399,15 @@ class _InGit:
 
     def _is_there(self, path: str) -> bool:
         """Tell whether a config is at ``path``: a file, or a folder with files of the kind."""
-        from reconciler.desired.config import is_config_name
+        from reconciler.config.load import is_config_name
 
         if self._is_folder(path):
             return any(map(is_config_name, self.revision.folder(path)))
         return self.revision.entry(path) is not None
 
     def policy(self, desired: Desired | None) -> PolicyReading | None:
-        from reconciler.desired.nodes import MAX_BYTES
-        from reconciler.desired.policy import policy_among, read_policy
+        from reconciler.config.policy import policy_among, read_policy
+        from reconciler.config.yaml_nodes import MAX_BYTES
 
         folder = self.revision.folder_of(desired.path if desired else self.name)
         entries = self.revision.folder(folder)

@@ -69,8 +69,8 @@ def doctor(
 
     from reconciler import logs
     from reconciler.cli.doctor_checks import Examination, examine
+    from reconciler.config.load import load_configs
     from reconciler.core.doctor import exit_status
-    from reconciler.desired.config import load_configs
     from reconciler.documents.plan import several
     from reconciler.errors import worst
     from reconciler.report.doctor import doctor_document, doctor_text

@@ -14,6 +14,8 @@ from pathlib import Path
 from reconciler.cli import doors
 from reconciler.cli.options import PostgresUrl, StateFile, StatePlace
 from reconciler.clock import SystemClock
+from reconciler.config.load import Reading
+from reconciler.config.policy import PolicyReading, policy_for
 from reconciler.controller.account_policy import missing_error
 from reconciler.core import doctor
 from reconciler.core.doctor import Finding, Purpose
@@ -21,8 +23,6 @@ from reconciler.core.model import AccountInfo, Desired
 from reconciler.core.pauses import in_force
 from reconciler.core.problems import Problem
 from reconciler.core.reply import Reply
-from reconciler.desired.config import Reading
-from reconciler.desired.policy import PolicyReading, policy_for
 from reconciler.errors import InvalidInput, MmpError, StateUnusable
 from reconciler.okx.client import OkxClient
 from reconciler.okx.wire import BaseUrl

@@ -19,6 +19,8 @@ from reconciler.core.reply import STOPPING, Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.config.policy import PolicyReading
+    from reconciler.config.reader import Reading
     from reconciler.core.accepted_settings import History
     from reconciler.core.events import ExchangeFailed, RequestSettled
     from reconciler.core.evidence import SeenRow
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy
     from reconciler.core.state_records import NameRecord, PolicyRecord
-    from reconciler.desired.policy import PolicyReading
-    from reconciler.desired.reader import Reading
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.timing import ExchangeClock
     from reconciler.okx.wire import BaseUrl
@@ -50,14 +50,14 @@ NO_POSTGRES = UsageError(
 
 def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
     """Read all configs; on any error tell every problem and exit 4, warnings only go to stderr."""
-    from reconciler.desired.config import load_configs
+    from reconciler.config.load import load_configs
 
     return _all_good(load_configs(config_paths(tuple(config))), out)
 
 
 def read_present(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
     """Read the configs that are there, as ``read_desired`` does; those that are missing may come yet."""
-    from reconciler.desired.config import is_absent, load_configs
+    from reconciler.config.load import is_absent, load_configs
 
     readings = load_configs(config_paths(tuple(config)))
     return _all_good([reading for reading in readings if not is_absent(reading)], out)
@@ -92,7 +92,7 @@ def watched_policies(
 def _valid_policies(
     desired: Sequence[Desired], named: str | None, out: Output
 ) -> tuple[PolicyReading | None, ...]:
-    from reconciler.desired.policy_check import with_unmatched
+    from reconciler.config.policy_check import with_unmatched
 
     found = read_policy_files(desired, named)
     readings = [
@@ -108,7 +108,7 @@ def _valid_policies(
 
 def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[PolicyReading | None, ...]:
     """Read each account's policy, valid or not: the one named, else the one beside its config, or None."""
-    from reconciler.desired.policy import policy_for
+    from reconciler.config.policy import policy_for
 
     return tuple(policy_for(one.path, named) for one in desired)
 
@@ -161,7 +161,7 @@ def accounts_under(
     One that lies beside configs applies to every config of its folder, also to those that were not named.
     None where a config that it applies to is invalid: which families that has is not known.
     """
-    from reconciler.desired.config import load_configs
+    from reconciler.config.load import load_configs
 
     under = [
         one

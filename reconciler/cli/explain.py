@@ -104,8 +104,8 @@ def _families(
     family: Family, config: tuple[str, ...], policy_file: str | None, out: Output
 ) -> list[FamilyTerm]:
     """Explain ``family`` in every account whose file manages it; in all of them when none does."""
-    from reconciler.desired.config import load_configs
-    from reconciler.desired.origins import origins
+    from reconciler.config.load import load_configs
+    from reconciler.config.provenance import origins
 
     desired = doors.read_desired(config, out)
     policies = doors.read_policies(desired, policy_file, out)
@@ -122,7 +122,7 @@ def _families(
 def _suggestion(term: str) -> str:
     from difflib import get_close_matches
 
-    from reconciler.desired.suggest import nearest_family
+    from reconciler.config.suggest import nearest_family
 
     names = [name for table in _tables().values() for name in table]
     near = get_close_matches(term[:MAX_TERM], names, n=3)

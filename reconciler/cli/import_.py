@@ -280,7 +280,7 @@ def _adoptions(
 
 def _policy(path: str, named: str | None, out: Output) -> Policy | None:
     """Return the policy that is named, or that is beside the file; None without one."""
-    from reconciler.desired.policy import policy_for
+    from reconciler.config.policy import policy_for
 
     found = policy_for(path, named)
     if found is not None and found.policy is None:
@@ -328,7 +328,7 @@ def _written(asked: Asked, info: AccountInfo, read: LiveRead, clock: Clock) -> W
 
 def _checked(text: str, asked: Asked, found: Imported) -> Desired:
     """Return what the file says, after checking that it is what was read."""
-    from reconciler.desired.reader import read_config
+    from reconciler.config.reader import read_config
 
     reading = read_config(text.encode(), asked.path)
     assert reading.desired is not None, reading.problems

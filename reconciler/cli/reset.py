@@ -207,7 +207,7 @@ class Resetting:
 
 
 def _family(text: str) -> Family:
-    from reconciler.desired.suggest import nearest_family
+    from reconciler.config.suggest import nearest_family
 
     try:
         return parse_family(text)

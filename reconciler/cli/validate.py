@@ -15,8 +15,8 @@ from reconciler.cli.output import Output
 from reconciler.errors import Exit
 
 if TYPE_CHECKING:
-    from reconciler.desired.policy import PolicyReading
-    from reconciler.desired.reader import Reading
+    from reconciler.config.policy import PolicyReading
+    from reconciler.config.reader import Reading
     from reconciler.report.problems import Excerptable
 
 
@@ -82,9 +82,9 @@ def read_all(
 
     Returns the configs and the policies that were looked at, each once.
     """
-    from reconciler.desired.config import POLICY_NAMES, load_configs
-    from reconciler.desired.policy import load_policy
-    from reconciler.desired.policy_check import held_to, with_unmatched
+    from reconciler.config.load import POLICY_NAMES, load_configs
+    from reconciler.config.policy import load_policy
+    from reconciler.config.policy_check import held_to, with_unmatched
 
     given = [path for path in paths if os.path.basename(path) in POLICY_NAMES]
     configs = load_configs([path for path in paths if path not in given])
@@ -106,7 +106,7 @@ def read_all(
 
 def _policies_for(configs: Sequence[Reading], named: str | None) -> Iterator[PolicyReading | None]:
     """Yield the policy of each config; a folder's is read once, a file that is not there has none."""
-    from reconciler.desired.policy import policy_for
+    from reconciler.config.policy import policy_for
 
     read: dict[str, PolicyReading | None] = {}
     for reading in configs:
@@ -117,7 +117,7 @@ def _policies_for(configs: Sequence[Reading], named: str | None) -> Iterator[Pol
 
 
 def _status(configs: Sequence[Reading], policies: Sequence[PolicyReading]) -> Exit:
-    from reconciler.desired.policy_check import CODES
+    from reconciler.config.policy_check import CODES
 
     if any(reading.desired is None for reading in configs) or any(one.policy is None for one in policies):
         return Exit.INVALID

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from reconciler import logs
 from reconciler.cli.output import Output
+from reconciler.config.policy import recorded_policy
 from reconciler.core.missing_policy import GivenUp, missing_hint, missing_message, missing_problem
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Problem
 from reconciler.core.state_records import PolicyRecord
-from reconciler.desired.policy import recorded_policy
 from reconciler.errors import InvalidInput, Refused
 from reconciler.ports import AccountStore
 from reconciler.watch.config_files import WatchedPolicy

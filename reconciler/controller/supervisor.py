@@ -20,6 +20,9 @@ from typing import Any
 from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.options import config_paths
+from reconciler.config.load import taken, unreadable_unless_short
+from reconciler.config.policy import PolicyReading, policy_for
+from reconciler.config.reader import Reading
 from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
 from reconciler.controller.family_claims import Claims
 from reconciler.controller.lease_binding import Hands, SharedAccounts, this_replica
@@ -33,9 +36,6 @@ from reconciler.core.monitoring.state_timeline import gap_s
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import AccountKey, Roster
 from reconciler.core.retry import back_off_s
-from reconciler.desired.config import taken, unreadable_unless_short
-from reconciler.desired.policy import PolicyReading, policy_for
-from reconciler.desired.reader import Reading
 from reconciler.errors import StateRefused, StateUnavailable
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.timing import ExchangeClock

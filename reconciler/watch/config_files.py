@@ -21,11 +21,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Generic, TypeVar
 
-from reconciler.core.missing_policy import MIN_DIGITS
-from reconciler.core.model import Desired
-from reconciler.core.policy import Policy, PolicyInForce
-from reconciler.core.problems import Code, Problem, problem
-from reconciler.desired.config import (
+from reconciler.config.load import (
     POLICY_NAMES,
     OnDisk,
     content_of,
@@ -36,8 +32,12 @@ from reconciler.desired.config import (
     read_config,
     unreadable_unless_short,
 )
-from reconciler.desired.policy import PolicyReading, load_policy, policy_for, read_policy
-from reconciler.desired.reader import Reading
+from reconciler.config.policy import PolicyReading, load_policy, policy_for, read_policy
+from reconciler.config.reader import Reading
+from reconciler.core.missing_policy import MIN_DIGITS
+from reconciler.core.model import Desired
+from reconciler.core.policy import Policy, PolicyInForce
+from reconciler.core.problems import Code, Problem, problem
 from reconciler.watch.symlinks import Route, Spot, route, together
 from reconciler.watch.write_completion import SECOND_LOOK_S, Trust
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from reconciler import regular_file
+from reconciler.config.load import load_configs
+from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.core.problems import Code
-from reconciler.desired.config import load_configs
-from reconciler.desired.nodes import MAX_BYTES
 from reconciler.errors import Exit
 from reconciler.regular_file import accept_pipes, read_regular
 from tests.e2e.rig import MMP, Desk, Exchange, eventually

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from reconciler.cli.main import VERBS, cli
+from reconciler.config.reader import read_config
 from reconciler.controller.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S
 from reconciler.core.evidence import SETTLING_S
@@ -24,7 +25,6 @@ from reconciler.core.pacing import (
 )
 from reconciler.core.problems import any_error
 from reconciler.core.retry import LONG_BACK_OFF_S, LOOSENING_RETRY_S, PROTECTIVE_RETRY_S
-from reconciler.desired.reader import read_config
 from reconciler.documents.plan import several
 from reconciler.errors import Exit
 from reconciler.report.text import _LOOK

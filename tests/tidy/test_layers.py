@@ -74,7 +74,7 @@ HOMES = {
     "psycopg": ("store/",),
     "rich": ("cli/progress.py",),
     "structlog": ("logs.py",),
-    "yaml": ("desired/nodes.py",),
+    "yaml": ("config/yaml_nodes.py",),
     # Of the standard library: what tempts, and belongs to one place.
     "sqlite3": ("store/",),
     "logging": ("logs.py",),

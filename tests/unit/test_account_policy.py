@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.config.policy import recorded_policy
 from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Environment, Kind
 from reconciler.core.policy import PolicyInForce
-from reconciler.desired.policy import recorded_policy
 from reconciler.errors import Refused
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk

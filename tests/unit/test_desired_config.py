@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.config.load import Reading, load_configs, read_config
 from reconciler.core.model import (
     Desired,
     DesiredFamily,
@@ -22,7 +23,6 @@ from reconciler.core.model import (
     Source,
 )
 from reconciler.core.problems import Code
-from reconciler.desired.config import Reading, load_configs, read_config
 
 pytestmark = pytest.mark.unmeasured
 
@@ -370,7 +370,7 @@ def test_a_dangling_link_in_a_folder_is_a_missing_file(tmp_path: Path) -> None:
 
 def test_reading_needs_no_library_of_other_parts() -> None:
     program = (
-        "import sys; from reconciler.desired.config import load_configs; early = set(sys.modules);"
+        "import sys; from reconciler.config.load import load_configs; early = set(sys.modules);"
         "load_configs(['mmp.yaml']);"
         "unwanted = {'aiohttp', 'asyncio', 'sqlite3', 'rich', 'structlog', 'difflib'};"
         "found = (unwanted & set(sys.modules)) | ({'jsonschema'} & early);"

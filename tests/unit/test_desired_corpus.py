@@ -12,11 +12,11 @@ import pytest
 import yaml
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.config import reader, yaml_nodes
+from reconciler.config.reader import SCHEMA, read_config
+from reconciler.config.schema_check import faults, to_document
+from reconciler.config.yaml_nodes import Opaque, read_nodes
 from reconciler.core.problems import Code
-from reconciler.desired import nodes, reader
-from reconciler.desired.nodes import Opaque, read_nodes
-from reconciler.desired.reader import SCHEMA, read_config
-from reconciler.desired.shape import faults, to_document
 from reconciler.schema_files import load_schema
 
 pytestmark = pytest.mark.unmeasured
@@ -155,7 +155,7 @@ def test_the_short_cut_around_the_schema_changes_nothing(monkeypatch: pytest.Mon
 def test_the_parser_without_libyaml_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [(file.read_bytes(), file.name) for file in FILES]
     with_libyaml = [_gist(*each) for each in contents]
-    monkeypatch.setattr(nodes, "_LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(yaml_nodes, "_LOADER", yaml.SafeLoader)
     assert [_gist(*each) for each in contents] == with_libyaml
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.desired.nodes import read_nodes
-from reconciler.desired.reader import SCHEMA, Reading, read_config
-from reconciler.desired.shape import faults, to_document
+from reconciler.config.reader import SCHEMA, Reading, read_config
+from reconciler.config.schema_check import faults, to_document
+from reconciler.config.yaml_nodes import read_nodes
 from reconciler.report.problems import problems_document, problems_github, problems_text
 
 pytestmark = pytest.mark.unmeasured

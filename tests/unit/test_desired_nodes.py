@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.problems import Code
-from reconciler.desired.nodes import (
+from reconciler.config.schema_check import Fault, fault_place, faults, node_at, place_of, to_document
+from reconciler.config.yaml_nodes import (
     MAX_BAD_CHARACTERS,
     MAX_DEPTH,
     START,
@@ -18,7 +18,7 @@ from reconciler.desired.nodes import (
     Table,
     read_nodes,
 )
-from reconciler.desired.shape import Fault, fault_place, faults, node_at, place_of, to_document
+from reconciler.core.problems import Code
 
 
 def root_of(text: str) -> Node:

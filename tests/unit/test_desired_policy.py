@@ -16,15 +16,15 @@ import pytest
 import yaml
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.config.policy import SCHEMA, PolicyReading, load_policy, policy_for, read_policy
+from reconciler.config.policy_values import window_of
+from reconciler.config.schema_check import to_document
+from reconciler.config.yaml_nodes import MAX_BYTES, Opaque, read_nodes
 from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
 from reconciler.core.policy import Bound, Floor, Loosening, Policy
 from reconciler.core.problems import Code
-from reconciler.desired.nodes import MAX_BYTES, Opaque, read_nodes
-from reconciler.desired.policy import SCHEMA, PolicyReading, load_policy, policy_for, read_policy
-from reconciler.desired.policy_values import window_of
-from reconciler.desired.shape import to_document
 from reconciler.schema_files import load_schema
 from tests.unit.test_desired_corpus import NEVER_IN_SCHEMA, expected_codes, name_of
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.config.policy import policy_for, read_policy
+from reconciler.config.policy_check import CODES, held_to, with_unmatched
+from reconciler.config.reader import Reading, read_config
 from reconciler.core.policy import Kind, PolicyInForce
 from reconciler.core.problems import Code
-from reconciler.desired.policy import policy_for, read_policy
-from reconciler.desired.policy_check import CODES, held_to, with_unmatched
-from reconciler.desired.reader import Reading, read_config
 from reconciler.watch.config_files import PolicyAccepted, Rejected, Unsure, WatchedPolicy
 from reconciler.watch.write_completion import SECOND_LOOK_S, Trust
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.config.reader import Reading, read_config
 from reconciler.core.problems import Code, Problem, json_text, problem
-from reconciler.desired.reader import Reading, read_config
 from reconciler.report.problems import (
     EXCERPT_CELLS,
     MAX_ANNOTATIONS,

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
+from reconciler.config.values import Complaint, Interval, read_interval, read_quantity
+from reconciler.config.yaml_ambiguity import Surprise, is_text, resolve
 from reconciler.core.model import Field, Quantity, interval_text
 from reconciler.core.problems import Code
-from reconciler.desired.values import Complaint, Interval, read_interval, read_quantity
-from reconciler.desired.yaml11 import Surprise, is_text, resolve
 
 TIME, FROZEN = Field.TIME_INTERVAL, Field.FROZEN_INTERVAL
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli import revisions
 from reconciler.cli.main import main
-from reconciler.cli.revisions import find_revision, split
+from reconciler.config import git
+from reconciler.config.git import find_revision, split
 from reconciler.errors import Exit, InvalidInput
 from tests.e2e.rig import hold_to_schema
 from tests.support.repository import Repository
@@ -561,7 +561,7 @@ def test_a_git_that_fails_later_is_told_as_well(
 def test_a_git_that_does_not_answer_is_not_waited_for(
     two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revisions, "GIT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(git, "GIT_TIMEOUT_S", 0.05)
     stand_in(tmp_path, monkeypatch, "exec sleep 60")
     told = two.diff("HEAD~1", "HEAD")
     assert (told.status, told.error) == (4, "git-failed")

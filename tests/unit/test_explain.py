@@ -11,6 +11,8 @@ from decimal import Decimal
 import pytest
 
 from reconciler.cli.explain import terms_named
+from reconciler.config.provenance import origins
+from reconciler.config.reader import read_config
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
@@ -21,8 +23,6 @@ from reconciler.core.plan import Action, Because, Reason
 from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Kind, Loosening, Policy
 from reconciler.core.problems import CATALOGUE, Code
 from reconciler.core.reply import ReplyClass
-from reconciler.desired.origins import origins
-from reconciler.desired.reader import read_config
 from reconciler.errors import Exit
 from reconciler.okx.codes import TABLE
 from reconciler.report.explain import (

@@ -14,6 +14,10 @@ import pytest
 
 from reconciler import secret
 from reconciler.cli.main import main
+from reconciler.config.policy import PolicyReading, load_policy, read_policy
+from reconciler.config.policy_check import held_to, with_unmatched
+from reconciler.config.reader import Reading, read_config
+from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.configured_secrets import configured_secrets
 from reconciler.core.problems import (
     CATALOGUE,
@@ -22,10 +26,6 @@ from reconciler.core.problems import (
     Code,
     json_text,
 )
-from reconciler.desired.nodes import MAX_BYTES
-from reconciler.desired.policy import PolicyReading, load_policy, read_policy
-from reconciler.desired.policy_check import held_to, with_unmatched
-from reconciler.desired.reader import Reading, read_config
 from reconciler.documents.read import read_document
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular

@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.cli.options import PostgresUrl, StateFile
 from reconciler.clock import SystemClock
+from reconciler.config.policy import read_policy
 from reconciler.controller.account_policy import AccountPolicy
 from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
 from reconciler.controller.family_claims import Claims
@@ -21,7 +22,6 @@ from reconciler.core.policy import PolicyInForce
 from reconciler.core.problems import Code
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
-from reconciler.desired.policy import read_policy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.sqlite import MemoryDisk

@@ -20,7 +20,7 @@ from typing import Any
 import asyncinotify
 import pytest
 
-from reconciler.desired.config import load_configs
+from reconciler.config.load import load_configs
 from reconciler.watch import watcher
 from reconciler.watch.config_files import Accepted, Rejected, Unsure, WatchedFile
 from reconciler.watch.inotify import Ears, Heard

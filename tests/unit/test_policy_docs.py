@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import pytest
 
+from reconciler.config.policy import read_policy
 from reconciler.core.exposure import Amount, amount_text, factor, is_above
 from reconciler.core.model import Setting
 from reconciler.core.policy import Kind, Policy, Proposal, judge
-from reconciler.desired.policy import read_policy
 from tests.tidy.source import ROOT
 from tests.unit.core_builders import desired, setting
 from tests.unit.test_core_policy import looser, policy, proposal

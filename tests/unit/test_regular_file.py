@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import pytest
 
+from reconciler.config.load import load_configs
+from reconciler.config.policy import load_policy, policy_for
 from reconciler.core.problems import Code
-from reconciler.desired.config import load_configs
-from reconciler.desired.policy import load_policy, policy_for
 from reconciler.documents.plan_file import read_bounded
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular

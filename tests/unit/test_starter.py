@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from reconciler.config.reader import read_config
 from reconciler.core.model import AccountInfo, Environment, Family, Field, LiveRead, LiveRow, Setting
 from reconciler.core.problems import Code
-from reconciler.desired.reader import read_config
 from reconciler.report.starter import (
     NO_NAME,
     Imported,

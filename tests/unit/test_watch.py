@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.config.load import load_configs
 from reconciler.core.model import Desired
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.desired.config import load_configs
 from reconciler.watch.config_files import (
     Accepted,
     Awaited,

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
+from reconciler.config.policy import PolicyReading
+from reconciler.config.reader import Reading
+from reconciler.config.schema_check import Path, node_at, place_of
+from reconciler.config.secret_redaction import without_secrets
+from reconciler.config.values import SHORT_INTERVAL_MS
+from reconciler.config.yaml_nodes import START, Node, Opaque, Place, read_nodes
 from reconciler.core.model import Desired, Family, Field, interval_text
 from reconciler.core.policy import Kind, Policy, Refusal, refused_as_written, unmatched_entries
 from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, printable, problem
-from reconciler.desired.nodes import START, Node, Opaque, Place, read_nodes
-from reconciler.desired.policy import PolicyReading
-from reconciler.desired.reader import Reading
-from reconciler.desired.shape import Path, node_at, place_of
-from reconciler.desired.unquoted import without_secrets
-from reconciler.desired.values import SHORT_INTERVAL_MS
 
 CODES = {Kind.BOUNDS: Code.POLICY_BOUNDS, Kind.PROTECTED: Code.POLICY_PROTECTED}
 """What a file alone can be refused for, and the code of it; other kinds need to know what is in force."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from reconciler.config.yaml_ambiguity import is_text
 from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, printable, problem, shown
-from reconciler.desired.yaml11 import is_text
 
 MAX_BYTES = 1024 * 1024
 """Contract: at most 1 MiB."""

@@ -13,6 +13,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reconciler.config.fields import ALL_BROKEN, FIELD_NAMES, Fields, merged, read_fields
+from reconciler.config.messages import fault_complaint, missing_fields, surprise_complaint
+from reconciler.config.schema_check import (
+    Document,
+    Path,
+    fault_place,
+    faults,
+    node_at,
+    place_of,
+    to_document,
+)
+from reconciler.config.secret_redaction import unquoted
+from reconciler.config.values import Complaint
+from reconciler.config.yaml_nodes import Entry, Node, Opaque, Place, Table, Tree, read_nodes
 from reconciler.core.model import (
     ACCOUNT_PATTERN,
     FAMILY_PATTERN,
@@ -24,12 +38,6 @@ from reconciler.core.model import (
     Source,
 )
 from reconciler.core.problems import MAX_PROBLEMS, Collected, Problem, any_error, problem
-from reconciler.desired.fields import ALL_BROKEN, FIELD_NAMES, Fields, merged, read_fields
-from reconciler.desired.nodes import Entry, Node, Opaque, Place, Table, Tree, read_nodes
-from reconciler.desired.shape import Document, Path, fault_place, faults, node_at, place_of, to_document
-from reconciler.desired.unquoted import unquoted
-from reconciler.desired.values import Complaint
-from reconciler.desired.wording import fault_complaint, missing_fields, surprise_complaint
 
 SCHEMA = "mmp"
 MAX_FAMILIES = 10_000

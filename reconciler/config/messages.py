@@ -1,7 +1,7 @@
 """How the refusals of the mmp schema are said to a trader: what, why, what to do next.
 
 This file decides only words and codes. That something is wrong has been decided by the schema
-(:mod:`reconciler.desired.shape`) or by the field's own reader (:mod:`reconciler.desired.fields`).
+(:mod:`reconciler.config.schema_check`) or by the field's own reader (:mod:`reconciler.config.fields`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from reconciler.config.schema_check import Fault, Path
+from reconciler.config.suggest import nearest_environment, nearest_family, nearest_key
+from reconciler.config.values import ZERO_WORDS, Complaint
+from reconciler.config.yaml_ambiguity import Surprise, resolve
+from reconciler.config.yaml_nodes import Node, Scalar, Table
 from reconciler.core.model import FAMILY_PATTERN, Field
 from reconciler.core.problems import Code, shown
-from reconciler.desired.nodes import Node, Scalar, Table
-from reconciler.desired.shape import Fault, Path
-from reconciler.desired.suggest import nearest_environment, nearest_family, nearest_key
-from reconciler.desired.values import ZERO_WORDS, Complaint
-from reconciler.desired.yaml11 import Surprise, resolve
 
 _FAMILY = re.compile(FAMILY_PATTERN)
 _EXAMPLES: dict[Path, str] = {

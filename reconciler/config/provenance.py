@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.config.reader import Reading
+from reconciler.config.schema_check import node_at, place_of
+from reconciler.config.yaml_nodes import read_nodes
 from reconciler.core.model import Family, Field, Source
-from reconciler.desired.nodes import read_nodes
-from reconciler.desired.reader import Reading
-from reconciler.desired.shape import node_at, place_of
 
 
 @dataclass(frozen=True, slots=True)

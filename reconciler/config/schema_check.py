@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from reconciler.desired.nodes import START, Node, Place, Scalar, Sequence, Table
-from reconciler.desired.yaml11 import Surprise, resolve
+from reconciler.config.yaml_ambiguity import Surprise, resolve
+from reconciler.config.yaml_nodes import START, Node, Place, Scalar, Sequence, Table
 from reconciler.schema_files import load_schema
 
 if TYPE_CHECKING:

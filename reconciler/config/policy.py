@@ -18,12 +18,15 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeVar, assert_never
 
-from reconciler.core.exposure import Figure
-from reconciler.core.model import Family, Field, interval_text
-from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, plainly
-from reconciler.core.problems import Code, Collected, Problem, any_error, printable, problem, shown
-from reconciler.desired.config import POLICY_NAMES, unreadable
-from reconciler.desired.nodes import (
+from reconciler.config.load import POLICY_NAMES, unreadable
+from reconciler.config.messages import null_value, surprise_complaint
+from reconciler.config.policy_values import Value, bad_family, example_of, reader_of
+from reconciler.config.schema_check import Fault, Path, fault_place, faults, node_at, place_of, to_document
+from reconciler.config.secret_redaction import unquoted
+from reconciler.config.suggest import nearest_key
+from reconciler.config.values import Complaint
+from reconciler.config.yaml_ambiguity import Surprise, resolve
+from reconciler.config.yaml_nodes import (
     MAX_BYTES,
     Node,
     Opaque,
@@ -34,13 +37,10 @@ from reconciler.desired.nodes import (
     Tree,
     read_nodes,
 )
-from reconciler.desired.policy_values import Value, bad_family, example_of, reader_of
-from reconciler.desired.shape import Fault, Path, fault_place, faults, node_at, place_of, to_document
-from reconciler.desired.suggest import nearest_key
-from reconciler.desired.unquoted import unquoted
-from reconciler.desired.values import Complaint
-from reconciler.desired.wording import null_value, surprise_complaint
-from reconciler.desired.yaml11 import Surprise, resolve
+from reconciler.core.exposure import Figure
+from reconciler.core.model import Family, Field, interval_text
+from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, plainly
+from reconciler.core.problems import Code, Collected, Problem, any_error, printable, problem, shown
 from reconciler.regular_file import read_regular
 
 SCHEMA = "policy"

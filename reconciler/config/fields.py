@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from reconciler.config.messages import field_surprise, null_value
+from reconciler.config.suggest import nearest_key
+from reconciler.config.values import Complaint, Interval, read_interval, read_quantity
+from reconciler.config.yaml_ambiguity import Surprise, resolve
+from reconciler.config.yaml_nodes import Node, Opaque, Place, Scalar, Table
 from reconciler.core.model import Field, Quantity, Setting
 from reconciler.core.problems import WARNINGS, Code
-from reconciler.desired.nodes import Node, Opaque, Place, Scalar, Table
-from reconciler.desired.suggest import nearest_key
-from reconciler.desired.values import Complaint, Interval, read_interval, read_quantity
-from reconciler.desired.wording import field_surprise, null_value
-from reconciler.desired.yaml11 import Surprise, resolve
 
 MOST_UNKNOWN = 20
 """Unknown keys of one table that are compared with the fields; beyond, any of them may be meant."""

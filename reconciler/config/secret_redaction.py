@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reconciler.config.yaml_nodes import Tree
 from reconciler.core.problems import CATALOGUE, Problem
-from reconciler.desired.nodes import Tree
 from reconciler.secret import blanked, has_secret
 
 HINT = "nothing of the file is quoted, because a configured secret is in it: remove it, and replace the key"

@@ -13,14 +13,14 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
+from reconciler.config.schema_check import Path
+from reconciler.config.suggest import nearest_family
+from reconciler.config.values import Complaint, meant_ms, read_interval, read_quantity
+from reconciler.config.yaml_nodes import Scalar
 from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field, window_text
 from reconciler.core.policy import ZERO_WORDS
 from reconciler.core.problems import Code, shown
-from reconciler.desired.nodes import Scalar
-from reconciler.desired.shape import Path
-from reconciler.desired.suggest import nearest_family
-from reconciler.desired.values import Complaint, meant_ms, read_interval, read_quantity
 
 MAX_FAMILIES = 10_000
 

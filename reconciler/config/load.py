@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from reconciler.config.reader import Reading, read_config
+from reconciler.config.secret_redaction import without_secrets
+from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.core.model import Environment
 from reconciler.core.problems import Code, Collected, Problem, printable, problem
-from reconciler.desired.nodes import MAX_BYTES
-from reconciler.desired.reader import Reading, read_config
-from reconciler.desired.unquoted import without_secrets
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import PIPES, NotRegularFile, read_regular
 
