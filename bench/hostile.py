@@ -26,19 +26,19 @@ from threading import Event, Thread
 
 from bench.state import REQUEST, LeapingClock
 from reconciler.cli.run import SWITCH_INTERVAL_S
-from reconciler.cli.watching import STRIPS_PAUSE_S
 from reconciler.core.model import Environment, Kind
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reserved
-from reconciler.sidecar.answers import Route
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.guard import Listen
-from reconciler.sidecar.metrics import Metrics
-from reconciler.sidecar.routes import Pulse, Site
-from reconciler.sidecar.server import start_server
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import open_state
+from reconciler.web.latest_state import Board
+from reconciler.web.metrics import Metrics
+from reconciler.web.observer import STRIPS_PAUSE_S
+from reconciler.web.request_filter import Listen
+from reconciler.web.responses import Route
+from reconciler.web.routes import Pulse, Site
+from reconciler.web.server import start_server
 from tests.support.boards import NOW, WALL, large
 from tests.support.hostile_clients import CLIENTS, attacked
 

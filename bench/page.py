@@ -7,7 +7,7 @@ import json
 from bench.measure import Ratio, compare
 from reconciler.core.monitoring.runtime import status_of
 from reconciler.report.status import status_document
-from reconciler.sidecar.page import page_html
+from reconciler.web.page.render import page_html
 from tests.support.boards import NOW, WALL, large
 
 FAMILIES = 200

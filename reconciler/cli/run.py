@@ -22,8 +22,8 @@ from reconciler.cli.output import Output
 from reconciler.cli.webhook import Webhook
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import UsageError
-from reconciler.sidecar.guard import Listen, parse_listen
 from reconciler.sidecar.target import Target
+from reconciler.web.request_filter import Listen, parse_listen
 
 SWITCH_INTERVAL_S = 0.0001
 """How long a thread may run Python while another waits to, beside ``--listen``; 5 ms by default. A send

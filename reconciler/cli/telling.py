@@ -16,10 +16,10 @@ from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
 from reconciler.core.replica_assignment import AccountKey
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import Clock
-from reconciler.sidecar.board import Together
 from reconciler.sidecar.notifier import Notifier
 from reconciler.sidecar.target import Target
 from reconciler.sidecar.teller import TURNING, FileTeller, PolicyStories, Teller
+from reconciler.web.latest_state import Together
 
 
 class Telling:

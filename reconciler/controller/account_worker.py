@@ -38,11 +38,11 @@ from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
 from reconciler.secret import remember
-from reconciler.sidecar.guard import Listen
 from reconciler.sidecar.target import Target
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 from reconciler.watch.symlinks import Route, route, together
 from reconciler.watch.write_completion import Trust
+from reconciler.web.request_filter import Listen
 
 
 @dataclass(frozen=True, slots=True)

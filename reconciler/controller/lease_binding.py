@@ -33,7 +33,7 @@ from reconciler.core.replica_assignment import (
 from reconciler.core.unserved_accounts import REFUSED, Reading, Trial, reading_of
 from reconciler.errors import MmpError
 from reconciler.ports import Sharing
-from reconciler.sidecar.board import Together
+from reconciler.web.latest_state import Together
 
 LEAVE_S = 3.0
 """How long saying goodbye may take: who cannot say it is taken over a few seconds later all the same."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.core.events import Event
     from reconciler.core.replica_assignment import AccountKey
     from reconciler.ports import Clock
-    from reconciler.sidecar.board import Together
+    from reconciler.web.latest_state import Together
 
 
 class Onlooker(Protocol):
@@ -137,7 +137,7 @@ def _onlookers(standing: Standing, clock: Clock) -> list[Onlooker]:
     """Return who was asked for; what they need is imported only then."""
     found: list[Onlooker] = []
     if standing.listen is not None:
-        from reconciler.cli.watching import Watching
+        from reconciler.web.observer import Watching
 
         found.append(Watching(standing.listen, clock))
     if standing.notify:

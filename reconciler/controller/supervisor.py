@@ -40,7 +40,6 @@ from reconciler.errors import StateRefused, StateUnavailable
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.timing import ExchangeClock
 from reconciler.process_signals import SIGNALS
-from reconciler.sidecar.board import Together
 from reconciler.watch.config_files import (
     Accepted,
     Awaited,
@@ -54,6 +53,7 @@ from reconciler.watch.config_files import (
 )
 from reconciler.watch.watcher import Lookout, Post
 from reconciler.watch.write_completion import Attention
+from reconciler.web.latest_state import Together
 
 BEGIN_EVERY_S = 0.02
 """Between the first questions of two accounts that begin together: hundreds at once would be too many

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 import pytest
 from playwright.async_api import Page
 
-from reconciler.sidecar.view import Headline, page_view
+from reconciler.web.page.view_model import Headline, page_view
 from tests.support.boards import BOARDS, HOSTILE, NOW, WALL, calm, large, troubled
 from tests.support.browser import Browser, Scheme, violations
 from tests.support.site import Site, site

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.sidecar.page import page_html
+from reconciler.web.page.render import page_html
 from tests.support.boards import NOW, WALL, troubled
 
 FILE = Path(__file__).with_name("page-troubled.html")

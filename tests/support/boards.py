@@ -49,7 +49,7 @@ from reconciler.core.replica_assignment import LEASE_TTL_S, Replica, Roster, acc
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
-from reconciler.sidecar.board import Board, Together, Watched
+from reconciler.web.latest_state import Board, Together, Watched
 from tests.unit.core_builders import confirmed, desired, read, setting, unresolved
 
 NOW = 50_000.0

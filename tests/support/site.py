@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import cast
 
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.page import assets, page_html
+from reconciler.web.latest_state import Board
+from reconciler.web.page.render import assets, page_html
 from tests.support.boards import NOW, WALL
 
 CONTENT_SECURITY_POLICY = (

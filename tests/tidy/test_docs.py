@@ -29,7 +29,7 @@ from reconciler.documents.plan import several
 from reconciler.errors import Exit
 from reconciler.report.text import _LOOK
 from reconciler.schema_files import schema_text
-from reconciler.sidecar.routes import ANSWER_COUNTS_S, PULSE_WITHIN_S
+from reconciler.web.routes import ANSWER_COUNTS_S, PULSE_WITHIN_S
 
 DOCS = Path(__file__).parents[2] / "docs"
 MINE = (

@@ -220,7 +220,7 @@ READS_OF_ITS_OWN = {
     "clock.py": "files of the kernel, at fixed paths",
     "store/mounts.py": "a file of the kernel, at a fixed path",
     "schema_files.py": "files of the package",
-    "sidecar/page.py": "files of the package",
+    "web/page/render.py": "files of the package",
     "cli/main.py": "the null device",
     "cli/output.py": "the null device",
     "atomic_create.py": "makes a file that must not exist before",

@@ -23,7 +23,7 @@ HEAVY = (
     "structlog",
     "rich",
     "jinja2",
-    "reconciler.sidecar.server",
+    "reconciler.web.server",
     "reconciler.store",
     "reconciler.okx.client",
     "reconciler.okx.transport",
@@ -108,7 +108,7 @@ def test_an_offline_command_imports_nothing_heavy(
 
 def test_a_sidecar_whose_page_nobody_opens_has_neither_rich_nor_jinja2_in_memory() -> None:
     wired = (
-        "import json, sys, reconciler.controller.supervisor, reconciler.cli.watching\n"
+        "import json, sys, reconciler.controller.supervisor, reconciler.web.observer\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     told = subprocess.run(

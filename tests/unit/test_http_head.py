@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from reconciler.sidecar.answers import Answer, text_answer
-from reconciler.sidecar.guard import Refusal, RequestInfo
-from reconciler.sidecar.http_head import MALFORMED, MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
+from reconciler.web.http_head import MALFORMED, MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
+from reconciler.web.request_filter import Refusal, RequestInfo
+from reconciler.web.responses import Answer, text_answer
 
 HEAD = b"GET /livez?verbose HTTP/1.1\r\nHost: localhost:9464\r\nCookie: a=\xe9; b\r\n\r\n"
 READ = RequestInfo("GET", "/livez?verbose", ["localhost:9464"], has_body=False)

@@ -19,9 +19,9 @@ from reconciler.core.model import Family, LiveRow
 from reconciler.core.monitoring.runtime import after, begun
 from reconciler.core.pacing import WINDOW_S
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.sidecar.board import Board, Watched
-from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks
-from reconciler.sidecar.published import status_answer
+from reconciler.web.latest_state import Board, Watched
+from reconciler.web.probes import live_checks, probe_answer, ready_checks
+from reconciler.web.status_api import status_answer
 from tests.unit.core_builders import desired
 from tests.unit.test_loop import DOWN, LATENCY_S, A, B, World
 

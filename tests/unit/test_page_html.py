@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from jinja2 import UndefinedError
 
-from reconciler.sidecar import page
-from reconciler.sidecar.page import assets, page_html
+from reconciler.web.page import render
+from reconciler.web.page.render import assets, page_html
 from tests.support.boards import BOARDS, HOSTILE, NOW, WALL, large
 
 pytestmark = pytest.mark.unmeasured
@@ -110,9 +110,9 @@ def test_no_text_from_outside_becomes_markup() -> None:
 
 
 def test_the_template_trusts_nothing_and_misses_nothing() -> None:
-    source = (page.FOLDER / "page.html").read_text(encoding="utf-8")
+    source = (render.FOLDER / "page.html").read_text(encoding="utf-8")
     assert not re.search(r"\|\s*safe|autoescape|Markup", source)
-    template = page._template()
+    template = render._template()
     assert template.environment.autoescape is True
     with pytest.raises(UndefinedError):
         template.render(page=object(), height=1, refresh_s=1)

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.core.monitoring.state_timeline import Span
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.sidecar.pictures import (
+from reconciler.web.page.charts import (
     COLUMNS,
     DAY,
     FEWER_COLUMNS,

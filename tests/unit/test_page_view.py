@@ -21,11 +21,11 @@ from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.state_records import Holder
 from reconciler.core.target import DriftPolicy
-from reconciler.sidecar import wording
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.families import Moment, differing_lines
-from reconciler.sidecar.page import page_html
-from reconciler.sidecar.view import DAYS_SHOWN, MAX_PROBLEMS, AccountView, PageView, page_view
+from reconciler.web.latest_state import Board
+from reconciler.web.page import labels
+from reconciler.web.page.families import Moment, differing_lines
+from reconciler.web.page.render import page_html
+from reconciler.web.page.view_model import DAYS_SHOWN, MAX_PROBLEMS, AccountView, PageView, page_view
 from tests.support.boards import (
     BOARDS,
     BTC,
@@ -86,7 +86,7 @@ DIFFERING = [
     ("drifted mixed", "◆ partly less protection", AT_ONCE, HEALED),
     ("drifted off", "✗ switched off", AT_ONCE, HEALED),
     ("row gone", "✗ no protection", AT_ONCE, HEALED),
-    ("frozen and drifted", "▼ less protection", "Not by itself.", wording.HOLDS[Because.FROZEN]),
+    ("frozen and drifted", "▼ less protection", "Not by itself.", labels.HOLDS[Because.FROZEN]),
     (
         # Frozen, too; but it is the guard that a person has to answer first.
         "frozen until reset",
@@ -143,26 +143,26 @@ def test_every_state_of_a_family_is_among_the_boards() -> None:
         for one in page(make()).accounts
         for day in (*one.days, *one.calm_days)
     }
-    assert signs == set(wording.STATES.values())
+    assert signs == set(labels.STATES.values())
 
 
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (wording.STANDINGS, Standing),
-        (wording.STATES, FamilyState),
-        (wording.STRENGTHS, Direction),
-        (wording.ATTEMPTS, AttemptStatus),
-        (wording.HOLDS, Because),
-        (wording.PAUSED, PausedBy),
+        (labels.STANDINGS, Standing),
+        (labels.STATES, FamilyState),
+        (labels.STRENGTHS, Direction),
+        (labels.ATTEMPTS, AttemptStatus),
+        (labels.HOLDS, Because),
+        (labels.PAUSED, PausedBy),
     ],
 )
 def test_every_word_has_its_sign(table: dict[object, object], words: type[Enum]) -> None:
     assert set(table) == set(words)
 
 
-@pytest.mark.parametrize("table", [wording.STANDINGS, wording.STATES, wording.ATTEMPTS])
-def test_no_two_signs_look_the_same_without_colour(table: dict[object, wording.Sign]) -> None:
+@pytest.mark.parametrize("table", [labels.STANDINGS, labels.STATES, labels.ATTEMPTS])
+def test_no_two_signs_look_the_same_without_colour(table: dict[object, labels.Sign]) -> None:
     looks = [(sign.symbol, sign.word) for sign in table.values()]
     assert len({symbol for symbol, _ in looks}) == len({word for _, word in looks}) == len(looks)
 
@@ -239,7 +239,7 @@ def test_an_account_is_told_in_one_sentence(standing: Standing, shape: str, sent
     view = page(board_of(vitals({BTC: SHAPES[shape]})))
     assert view.headline.sentence == sentence
     assert view.headline == view.accounts[0].headline
-    assert view.headline.sign == wording.STANDINGS[standing]
+    assert view.headline.sign == labels.STANDINGS[standing]
     assert view.title.startswith(f"{view.headline.sign.symbol} {view.headline.sign.word} · main (live)")
 
 
@@ -269,7 +269,7 @@ def test_several_accounts_are_as_good_as_the_worst_and_stand_worst_first(
 ) -> None:
     view = standing_together(*shapes)
     assert view.headline.sentence == sentence
-    order = [wording.STANDINGS[standing] for standing in WORST_FIRST]
+    order = [labels.STANDINGS[standing] for standing in WORST_FIRST]
     places = [order.index(one.headline.sign) for one in view.accounts]
     assert places == sorted(places)
     assert view.headline.sign == view.accounts[0].headline.sign
@@ -305,21 +305,21 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
 def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> None:
     newer = replace(vitals({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
     view = account(newer)
-    assert view.headline.sign == wording.STANDINGS[Standing.UNKNOWN]
+    assert view.headline.sign == labels.STANDINGS[Standing.UNKNOWN]
     assert view.notices == ("Another file is in force since. What stands below is of the one before.",)
     assert view.files[0].sha256 == "1" * 12
 
 
 def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
     (view,) = page(BOARDS["old read"]()).accounts
-    assert view.headline.sign == wording.STANDINGS[Standing.UNKNOWN]
+    assert view.headline.sign == labels.STANDINGS[Standing.UNKNOWN]
     assert view.days_told == "State and settings, as read from the exchange 8 min 20 s ago."
     assert of("in sync", live=False).days_told == "State and settings from what was last applied."
 
 
 def test_a_silent_loop_promises_nothing_but_still_says_what_is_exposed() -> None:
     silent = account(vitals({BTC: SHAPES["drifted looser"]}), later_s=SILENCE_S + 2)
-    assert silent.headline.sign == wording.STANDINGS[Standing.EXPOSED]
+    assert silent.headline.sign == labels.STANDINGS[Standing.EXPOSED]
     assert silent.differing[0].when == "Not known: the program does not go round."
 
 
@@ -569,7 +569,7 @@ def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
     ],
 )
 def test_distances_are_told_in_the_largest_unit_that_says_enough(seconds: float, told: str) -> None:
-    assert wording.distance(seconds) == told
+    assert labels.distance(seconds) == told
 
 
 def test_two_names_never_have_one_anchor() -> None:
@@ -581,20 +581,20 @@ def test_two_names_never_have_one_anchor() -> None:
         ("a_20_b", "live"),
         ("a_2d_b", "live"),
     ]
-    assert len({wording.anchor(*pair) for pair in pairs}) == len(pairs)
-    assert all(anchor.isascii() and " " not in anchor for anchor in (wording.anchor(*one) for one in pairs))
+    assert len({labels.anchor(*pair) for pair in pairs}) == len(pairs)
+    assert all(anchor.isascii() and " " not in anchor for anchor in (labels.anchor(*one) for one in pairs))
 
 
 def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> None:
     parked = held(of("changed", rules=Rules(rejected={BTC: Rejection(setting(FILE), float("inf"))})))
     assert parked[0] == "The exchange refused these settings."
     stopping = of("changed", rules=Rules(reviewed={}))
-    assert held(stopping)[0] == wording.HOLDS[Because.STALE]
+    assert held(stopping)[0] == labels.HOLDS[Because.STALE]
 
 
 def test_what_is_only_to_be_off_and_is_not_there_at_all_is_no_danger() -> None:
     (line,) = of("row gone", wanted={BTC: setting(OFF)}).differing
-    assert line.sign.hue is not wording.Hue.BAD
+    assert line.sign.hue is not labels.Hue.BAD
 
 
 def test_without_a_record_of_requests_no_time_is_promised() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.sidecar.guard import Guard, Listen, RequestInfo, parse_listen
+from reconciler.web.request_filter import Guard, Listen, RequestInfo, parse_listen
 
 LISTEN = [
     ("127.0.0.1:9464", "127.0.0.1", 9464),

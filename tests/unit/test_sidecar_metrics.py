@@ -35,8 +35,8 @@ from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Reason
 from reconciler.core.replica_assignment import Replica, Roster
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.sidecar.board import Board, Together, Watched
-from reconciler.sidecar.metrics import MAX_CODES, OTHER_CODE, Metrics
+from reconciler.web.latest_state import Board, Together, Watched
+from reconciler.web.metrics import MAX_CODES, OTHER_CODE, Metrics
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, LEDGERS
 from tests.unit.watch_world import INTERVAL_S, WALL, A, board, compared, fresh, having, wall_at

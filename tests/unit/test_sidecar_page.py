@@ -11,10 +11,10 @@ from functools import partial
 from reconciler.core.model import Family
 from reconciler.core.monitoring.state_timeline import Span, Timeline
 from reconciler.errors import StateUnusable
-from reconciler.sidecar import routes
-from reconciler.sidecar.answers import Answer, Query
-from reconciler.sidecar.metrics import Metrics
-from reconciler.sidecar.routes import STRIPS_EVERY_S, Site
+from reconciler.web import routes
+from reconciler.web.metrics import Metrics
+from reconciler.web.responses import Answer, Query
+from reconciler.web.routes import STRIPS_EVERY_S, Site
 from tests.unit.core_builders import BTC, NOW
 from tests.unit.watch_world import WALL, board, compared, fresh, having
 

@@ -17,11 +17,11 @@ from reconciler.core.monitoring.runtime import SILENCE_S, Vitals
 from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.state_records import Holder
-from reconciler.sidecar.answers import Answer, Query, text_answer
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.metrics import Metrics
-from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
-from reconciler.sidecar.routes import (
+from reconciler.web.latest_state import Board
+from reconciler.web.metrics import Metrics
+from reconciler.web.probes import live_checks, probe_answer, ready_checks, startup_checks
+from reconciler.web.responses import Answer, Query, text_answer
+from reconciler.web.routes import (
     ANSWER_COUNTS_S,
     CHEAP_S,
     MAX_REUSE_S,

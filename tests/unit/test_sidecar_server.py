@@ -16,11 +16,11 @@ from statistics import median
 import pytest
 
 from reconciler.errors import MmpError
-from reconciler.sidecar.answers import HEADERS, Answer, Query, Route, json_answer, text_answer
-from reconciler.sidecar.connection import DEADLINE_S
-from reconciler.sidecar.guard import Listen, parse_listen
-from reconciler.sidecar.http_head import MAX_HEAD_BYTES
-from reconciler.sidecar.server import MAX_CONNECTIONS, Server, start_server
+from reconciler.web.connection import DEADLINE_S
+from reconciler.web.http_head import MAX_HEAD_BYTES
+from reconciler.web.request_filter import Listen, parse_listen
+from reconciler.web.responses import HEADERS, Answer, Query, Route, json_answer, text_answer
+from reconciler.web.server import MAX_CONNECTIONS, Server, start_server
 from tests.support.hostile_clients import attacked
 
 pytestmark = pytest.mark.unmeasured
@@ -309,7 +309,7 @@ def test_askers_and_the_silent_together_do_not_keep_a_probe_waiting(server: Serv
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server whose connections end after half a second."""
-    monkeypatch.setattr("reconciler.sidecar.connection.DEADLINE_S", 0.5)
+    monkeypatch.setattr("reconciler.web.connection.DEADLINE_S", 0.5)
     with serving() as running:
         yield running
 

@@ -35,8 +35,8 @@ from reconciler.documents.published_status import read_snapshots
 from reconciler.documents.read import read_document
 from reconciler.report.status import status_document
 from reconciler.schema_files import load_schema
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.published import look, status_answer
+from reconciler.web.latest_state import Board
+from reconciler.web.status_api import look, status_answer
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed
 from tests.unit.report_samples import HOSTILE, KNOWN, LEDGERS, LIVE
 from tests.unit.watch_world import WALL, A, board, compared, fresh, having, wall_at

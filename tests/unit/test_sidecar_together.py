@@ -19,12 +19,12 @@ from reconciler.core.problems import printable
 from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, Replica, Roster, account_key
 from reconciler.report.status import status_text
 from reconciler.schema_files import load_schema
-from reconciler.sidecar.board import Board, Together, Watched
-from reconciler.sidecar.metrics import Metrics
-from reconciler.sidecar.page import page_html
-from reconciler.sidecar.probes import ready_checks, startup_checks
-from reconciler.sidecar.published import look, status_answer
-from reconciler.sidecar.view import NOBODY, page_view
+from reconciler.web.latest_state import Board, Together, Watched
+from reconciler.web.metrics import Metrics
+from reconciler.web.page.render import page_html
+from reconciler.web.page.view_model import NOBODY, page_view
+from reconciler.web.probes import ready_checks, startup_checks
+from reconciler.web.status_api import look, status_answer
 from tests.support.boards import NOW as SHARED_NOW
 from tests.support.boards import WALL as SHARED_WALL
 from tests.support.boards import shared

@@ -31,12 +31,12 @@ from reconciler.core.policy import Bound, Policy, PolicyInForce
 from reconciler.core.problems import Code, problem
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateUnavailable
-from reconciler.sidecar import wording
-from reconciler.sidecar.board import Board, Watched
-from reconciler.sidecar.metrics import Metrics
-from reconciler.sidecar.probes import live_checks, ready_checks
-from reconciler.sidecar.published import status_answer
-from reconciler.sidecar.view import page_view
+from reconciler.web.latest_state import Board, Watched
+from reconciler.web.metrics import Metrics
+from reconciler.web.page import labels
+from reconciler.web.page.view_model import page_view
+from reconciler.web.probes import live_checks, ready_checks
+from reconciler.web.status_api import status_answer
 from tests.unit.core_builders import BTC, desired, setting
 from tests.unit.test_loop import BAD_KEY, DOWN, A, B, Clock, World
 
@@ -309,7 +309,7 @@ class Said:
 def said(made: Scene) -> Said:
     now, wall, board = made.here.clock.now(), made.here.clock.wall(), made.board
     (account,) = page_view(board, now=now, wall=wall).accounts
-    signs = {sign: standing for standing, sign in wording.STANDINGS.items()}
+    signs = {sign: standing for standing, sign in labels.STANDINGS.items()}
     document = json.loads(status_answer(board, now=now, wall=wall).body)
     (document,) = document.get("statuses", [document])
     assert not (document["in_sync"] and document["watch"]["standing"] == "unknown")

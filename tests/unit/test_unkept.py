@@ -26,13 +26,13 @@ from reconciler.core.monitoring.runtime import FileState, Vitals
 from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept, unkept_after
 from reconciler.core.problems import Code, problem
 from reconciler.schema_files import load_schema
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.metrics import Metrics
-from reconciler.sidecar.page import page_html
-from reconciler.sidecar.probes import ready_checks, startup_checks
-from reconciler.sidecar.published import status_answer
 from reconciler.sidecar.teller import FileTeller
-from reconciler.sidecar.view import page_view
+from reconciler.web.latest_state import Board
+from reconciler.web.metrics import Metrics
+from reconciler.web.page.render import page_html
+from reconciler.web.page.view_model import page_view
+from reconciler.web.probes import ready_checks, startup_checks
+from reconciler.web.status_api import status_answer
 from tests.unit.core_builders import NOW
 from tests.unit.report_samples import HOSTILE
 from tests.unit.watch_world import WALL, board, fresh, having, wall_at

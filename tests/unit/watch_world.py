@@ -14,7 +14,7 @@ from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.pacing import Ledger, Sent
 from reconciler.core.plan import Rules, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.sidecar.board import Board, Watched
+from reconciler.web.latest_state import Board, Watched
 from tests.unit.core_builders import BTC, ETH, NOW, desired, setting
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)

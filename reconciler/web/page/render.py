@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.pictures import STRIP_HEIGHT
-from reconciler.sidecar.view import Advise, advise_of_ours, page_view
+from reconciler.web.latest_state import Board
+from reconciler.web.page.charts import STRIP_HEIGHT
+from reconciler.web.page.view_model import Advise, advise_of_ours, page_view
 
 if TYPE_CHECKING:
     from jinja2 import Template

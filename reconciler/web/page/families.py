@@ -23,8 +23,8 @@ from reconciler.core.policy import Refusal
 from reconciler.core.problems import printable
 from reconciler.report.refusals import DEFAULT_CONFIG, allow_flags
 from reconciler.report.words import field_value, setting_words
-from reconciler.sidecar.pictures import Mark, Stretch, Stroke, columns_for, stretches, strokes
-from reconciler.sidecar.wording import (
+from reconciler.web.page.charts import Mark, Stretch, Stroke, columns_for, stretches, strokes
+from reconciler.web.page.labels import (
     AS_DESIRED,
     HOLDS,
     NEAR_OFF,

@@ -14,8 +14,8 @@ from reconciler.core.model import PausedBy, Uncertain
 from reconciler.core.monitoring.protection import Standing, frozen_until_reset
 from reconciler.core.monitoring.runtime import FileState, Vitals, alive
 from reconciler.core.monitoring.status import FamilyState, PacingStatus
-from reconciler.sidecar.board import Watched
-from reconciler.sidecar.published import Look, look
+from reconciler.web.latest_state import Watched
+from reconciler.web.status_api import Look, look
 
 Labels = tuple[str, ...]
 Sample = tuple[Labels, float]

@@ -20,9 +20,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from reconciler.errors import MmpError
-from reconciler.sidecar.answers import Answer, Query, Route, refusal_answer, text_answer
-from reconciler.sidecar.connection import Connection, Handle
-from reconciler.sidecar.guard import Guard, Listen, RequestInfo
+from reconciler.web.connection import Connection, Handle
+from reconciler.web.request_filter import Guard, Listen, RequestInfo
+from reconciler.web.responses import Answer, Query, Route, refusal_answer, text_answer
 
 MAX_CONNECTIONS = 256
 """Far more than probes, a scraper and some browsers need. A probe is answered within a few turns of the

@@ -12,8 +12,8 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
-from reconciler.sidecar.answers import HEADERS, Answer
-from reconciler.sidecar.guard import Refusal, RequestInfo
+from reconciler.web.request_filter import Refusal, RequestInfo
+from reconciler.web.responses import HEADERS, Answer
 
 MAX_HEAD_BYTES = 16 * 1024
 """A browser sends one or two KiB, and more of cookies: those of every server on its localhost."""

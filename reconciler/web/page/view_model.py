@@ -31,8 +31,9 @@ from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus, Reply
 from reconciler.report.words import count, damaged_records, due, families
-from reconciler.sidecar.board import Board, Watched
-from reconciler.sidecar.families import (
+from reconciler.web.latest_state import Board, Watched
+from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, Mark, PacingPicture, pacing_picture
+from reconciler.web.page.families import (
     STRETCH_WORDS,
     DayLine,
     DifferingLine,
@@ -43,8 +44,7 @@ from reconciler.sidecar.families import (
     frozen_lines,
     pause_line,
 )
-from reconciler.sidecar.pictures import ALWAYS_SHOWN, MIDDLES, Mark, PacingPicture, pacing_picture
-from reconciler.sidecar.wording import (
+from reconciler.web.page.labels import (
     ATTEMPTS,
     STANDINGS,
     Sign,

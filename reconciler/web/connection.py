@@ -14,9 +14,9 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from reconciler.sidecar.answers import Answer, refusal_answer
-from reconciler.sidecar.guard import Refusal, RequestInfo
-from reconciler.sidecar.http_head import MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
+from reconciler.web.http_head import MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
+from reconciler.web.request_filter import Refusal, RequestInfo
+from reconciler.web.responses import Answer, refusal_answer
 
 DEADLINE_S = 15.0
 """From the connection to its end: the page of 10,000 families takes seconds to make and to read."""

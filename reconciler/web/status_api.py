@@ -19,8 +19,8 @@ from reconciler.documents.plan import Document, listed, several
 from reconciler.documents.runtime_status import file_document, problems_of, watched_document
 from reconciler.report.problems import FORMAT
 from reconciler.report.status import owner_document
-from reconciler.sidecar.answers import Answer, json_answer
-from reconciler.sidecar.board import Board, Watched
+from reconciler.web.latest_state import Board, Watched
+from reconciler.web.responses import Answer, json_answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.core.problems import json_text
 from reconciler.documents.plan import Document
-from reconciler.sidecar.guard import METHODS, Refusal
+from reconciler.web.request_filter import METHODS, Refusal
 
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json; charset=utf-8"

@@ -33,9 +33,9 @@ from reconciler.core.events import (
 from reconciler.core.model import Family
 from reconciler.core.plan import Reason
 from reconciler.core.reply import AttemptStatus
-from reconciler.sidecar.answers import Answer
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.gauges import ACCOUNT, GAUGES, REJECTED_AT, Labels, Sample, see
+from reconciler.web.gauges import ACCOUNT, GAUGES, REJECTED_AT, Labels, Sample, see
+from reconciler.web.latest_state import Board
+from reconciler.web.responses import Answer
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 """The one form every Prometheus reads; nothing is negotiated, so no Accept header can go wrong."""

@@ -21,13 +21,13 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.daemon_threads import UnjoinedThreads
 from reconciler.errors import MmpError
-from reconciler.sidecar.answers import HTML, Answer, Query, Route
-from reconciler.sidecar.board import Board
-from reconciler.sidecar.metrics import Metrics
-from reconciler.sidecar.page import Asset, assets, page_html
-from reconciler.sidecar.probes import live_checks, probe_answer, ready_checks, startup_checks
-from reconciler.sidecar.published import status_answer
-from reconciler.sidecar.view import Advise, advise_of_ours
+from reconciler.web.latest_state import Board
+from reconciler.web.metrics import Metrics
+from reconciler.web.page.render import Asset, assets, page_html
+from reconciler.web.page.view_model import Advise, advise_of_ours
+from reconciler.web.probes import live_checks, probe_answer, ready_checks, startup_checks
+from reconciler.web.responses import HTML, Answer, Query, Route
+from reconciler.web.status_api import status_answer
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,12 +19,12 @@ from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.replica_assignment import AccountKey
 from reconciler.okx.codes import fact
 from reconciler.ports import Clock
-from reconciler.sidecar.board import Board, Together, Watched
-from reconciler.sidecar.guard import Listen
-from reconciler.sidecar.metrics import Metrics
-from reconciler.sidecar.routes import Pulse, Site
-from reconciler.sidecar.server import Server, start_server
-from reconciler.sidecar.view import advise_of_ours
+from reconciler.web.latest_state import Board, Together, Watched
+from reconciler.web.metrics import Metrics
+from reconciler.web.page.view_model import advise_of_ours
+from reconciler.web.request_filter import Listen
+from reconciler.web.routes import Pulse, Site
+from reconciler.web.server import Server, start_server
 
 DAY = timedelta(hours=24)
 """How far back the strips of the page go."""

@@ -14,8 +14,8 @@ from reconciler.core.monitoring.runtime import FileState, Vitals, alive
 from reconciler.core.monitoring.unloaded_files import NOTHING
 from reconciler.core.problems import foremost, printable
 from reconciler.report.words import count
-from reconciler.sidecar.answers import Answer, text_answer
-from reconciler.sidecar.board import Board, Together
+from reconciler.web.latest_state import Board, Together
+from reconciler.web.responses import Answer, text_answer
 
 DEAD_LOOP = "the program's event loop does not answer"
 
