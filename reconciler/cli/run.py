@@ -22,7 +22,7 @@ from reconciler.cli.output import Output
 from reconciler.cli.webhook import Webhook
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import UsageError
-from reconciler.sidecar.target import Target
+from reconciler.notify.target import Target
 from reconciler.web.request_filter import Listen, parse_listen
 
 SWITCH_INTERVAL_S = 0.0001

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from reconciler.sidecar.target import Target, parse_target
+from reconciler.notify.target import Target, parse_target
 
 
 class Webhook(click.ParamType[Target]):

@@ -32,13 +32,13 @@ from reconciler.core.reply import Reply
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
+from reconciler.notify.target import Target
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_steadily
 from reconciler.okx.timing import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
 from reconciler.secret import remember
-from reconciler.sidecar.target import Target
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 from reconciler.watch.symlinks import Route, route, together
 from reconciler.watch.write_completion import Trust

@@ -141,7 +141,7 @@ def _onlookers(standing: Standing, clock: Clock) -> list[Onlooker]:
 
         found.append(Watching(standing.listen, clock))
     if standing.notify:
-        from reconciler.cli.telling import Telling
+        from reconciler.notify.observer import Telling
 
         found.append(Telling(standing.notify, standing.base, clock))
     return found

@@ -66,7 +66,7 @@ VALUE_MODULES = {
 HOMES = {
     "asyncinotify": ("watch/inotify.py",),
     "aiohttp": ("okx/transport.py", "simulator/", "sidecar/"),
-    "yarl": ("okx/transport.py", "sidecar/notifier.py"),
+    "yarl": ("okx/transport.py", "notify/webhook_sender.py"),
     "click": ("cli/",),
     "jinja2": ("sidecar/",),
     "jsonschema": ("desired/",),

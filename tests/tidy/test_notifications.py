@@ -13,9 +13,9 @@ from reconciler.core.monitoring.alerts import (
 )
 from reconciler.core.monitoring.notifications import APART, CALM_S
 from reconciler.documents.notification import MAX_NAMED
+from reconciler.notify.retry import MAX_TRIES, MAX_WAIT_S, RETRIED, Answer, next_wait_s
+from reconciler.notify.webhook_sender import FLUSH_S, MAX_WAITING, TRY_TIMEOUT_S
 from reconciler.schema_files import load_schema
-from reconciler.sidecar.delivery import MAX_TRIES, MAX_WAIT_S, RETRIED, Answer, next_wait_s
-from reconciler.sidecar.notifier import FLUSH_S, MAX_WAITING, TRY_TIMEOUT_S
 from tests.tidy.test_docs import section, tables
 from tests.unit.report_samples import WALL
 

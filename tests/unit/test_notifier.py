@@ -17,15 +17,15 @@ from itertools import product
 import pytest
 
 from reconciler.core.monitoring.alerts import Severity
-from reconciler.sidecar.delivery import (
+from reconciler.notify.retry import (
     MAX_TRIES,
     MAX_WAIT_S,
     RETRIED,
     Answer,
     next_wait_s,
 )
-from reconciler.sidecar.notifier import JOIN_S, MAX_WAITING, Notifier
-from reconciler.sidecar.target import MAX_URL_CHARS, parse_target
+from reconciler.notify.target import MAX_URL_CHARS, parse_target
+from reconciler.notify.webhook_sender import JOIN_S, MAX_WAITING, Notifier
 from tests.support.webhook import OK, Reply, Webhook, eventually, webhook
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)

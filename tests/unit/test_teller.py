@@ -16,7 +16,6 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli import doors
-from reconciler.cli.telling import Telling
 from reconciler.controller.account_worker import Keeper
 from reconciler.core.events import Event, LeaseTaken, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.model import Kind, LiveRow
@@ -24,11 +23,12 @@ from reconciler.core.monitoring.runtime import Vitals, after, begun
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
+from reconciler.notify.account_notifier import PolicyStories, Teller
+from reconciler.notify.observer import Telling
+from reconciler.notify.target import parse_target
+from reconciler.notify.webhook_sender import Notifier
 from reconciler.okx.wire import BaseUrl
 from reconciler.schema_files import load_schema
-from reconciler.sidecar.notifier import Notifier
-from reconciler.sidecar.target import parse_target
-from reconciler.sidecar.teller import PolicyStories, Teller
 from tests.contract.stores import ScriptedClock
 from tests.support.webhook import Reply as HookReply
 from tests.support.webhook import webhook

@@ -25,8 +25,8 @@ from reconciler.core.monitoring.notifications import CALM_S
 from reconciler.core.monitoring.runtime import FileState, Vitals
 from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept, unkept_after
 from reconciler.core.problems import Code, problem
+from reconciler.notify.account_notifier import FileTeller
 from reconciler.schema_files import load_schema
-from reconciler.sidecar.teller import FileTeller
 from reconciler.web.latest_state import Board
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.render import page_html

@@ -25,8 +25,8 @@ from reconciler import __version__
 from reconciler.core.monitoring.alerts import Severity
 from reconciler.core.problems import json_text
 from reconciler.daemon_threads import leave_lookups_behind
-from reconciler.sidecar.delivery import Answer, next_wait_s
-from reconciler.sidecar.target import Target
+from reconciler.notify.retry import Answer, next_wait_s
+from reconciler.notify.target import Target
 
 MAX_WAITING = 100
 """Notices kept for one webhook: an hour of the worst flapping. Older ones say little by then."""

@@ -14,11 +14,11 @@ from reconciler.core.events import Event
 from reconciler.core.monitoring.runtime import Vitals
 from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
 from reconciler.core.replica_assignment import AccountKey
+from reconciler.notify.account_notifier import TURNING, FileTeller, PolicyStories, Teller
+from reconciler.notify.target import Target
+from reconciler.notify.webhook_sender import Notifier
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import Clock
-from reconciler.sidecar.notifier import Notifier
-from reconciler.sidecar.target import Target
-from reconciler.sidecar.teller import TURNING, FileTeller, PolicyStories, Teller
 from reconciler.web.latest_state import Together
 
 
