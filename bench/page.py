@@ -6,7 +6,7 @@ import json
 
 from bench.measure import Ratio, compare
 from reconciler.core.monitoring.runtime import status_of
-from reconciler.report.status import status_document
+from reconciler.render.status import status_document
 from reconciler.web.page.render import page_html
 from tests.support.boards import NOW, WALL, large
 

@@ -57,8 +57,8 @@ from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Change, Plan, Reason
 from reconciler.core.problems import Problem, json_text, printable
 from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
-from reconciler.report.text import change_words, plan_sentence
-from reconciler.report.words import setting_words
+from reconciler.render.plan_text import change_words, plan_sentence
+from reconciler.render.values import setting_words
 
 if TYPE_CHECKING:
     from structlog.typing import Processor

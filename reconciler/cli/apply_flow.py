@@ -76,9 +76,9 @@ from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore, State
 from reconciler.process_signals import SIGNALS
 from reconciler.reads import RetryingReads
-from reconciler.report.refusals import override_command, protection_command, tighter_commands
-from reconciler.report.text import plan_text, results_text
-from reconciler.report.words import count
+from reconciler.render.plan_text import plan_text, results_text
+from reconciler.render.policy_refusals import override_command, protection_command, tighter_commands
+from reconciler.render.values import count
 from reconciler.watch.config_files import PolicyAccepted, Rejected, Unsure, WatchedPolicy
 from reconciler.watch.write_completion import Trust
 

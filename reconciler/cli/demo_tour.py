@@ -22,8 +22,8 @@ from typing import Any
 
 from reconciler.cli.output import Output
 from reconciler.errors import Exit, MmpError
-from reconciler.report.tone import Tone
-from reconciler.report.words import count
+from reconciler.render.color import Tone
+from reconciler.render.values import count
 
 CONFIG = """\
 version: 1

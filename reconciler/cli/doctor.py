@@ -73,7 +73,7 @@ def doctor(
     from reconciler.core.doctor import exit_status
     from reconciler.documents.plan import several
     from reconciler.errors import worst
-    from reconciler.report.doctor import doctor_document, doctor_text
+    from reconciler.render.doctor import doctor_document, doctor_text
 
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())

@@ -28,8 +28,8 @@ from reconciler.okx.client import OkxClient
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
 from reconciler.reads import RetryingReads
-from reconciler.report.doctor import Checkup
-from reconciler.report.words import count, families
+from reconciler.render.doctor import Checkup
+from reconciler.render.values import count, families
 from reconciler.store import mounts
 from reconciler.store.access import group_of
 from reconciler.store.files import WRITE_THERE, trouble_beside

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import AccountStore, Clock, Exchange, State, Store
     from reconciler.reads import RetryingReads
-    from reconciler.report.problems import Excerptable
+    from reconciler.render.problems import Excerptable
     from reconciler.store.registry import StateRegistry
     from reconciler.watch.config_files import WatchedPolicy
 
@@ -181,7 +181,7 @@ def tell_problems(readings: Sequence[Excerptable], out: Output) -> None:
     """Write every problem: to stderr for people, to stdout as a document when one was asked for."""
     import sys
 
-    from reconciler.report.problems import problems_document, problems_text
+    from reconciler.render.problems import problems_document, problems_text
 
     problems = [problem for reading in readings for problem in reading.problems]
     if out.json:

@@ -10,11 +10,10 @@ import click
 from reconciler.cli import doors
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
-from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.core.model import FAMILY_PATTERN, Family
 from reconciler.core.problems import CATALOGUE, Code, Explanation, printable
 from reconciler.errors import UsageError
-from reconciler.report.explain import (
+from reconciler.render.explain import (
     FamilyTerm,
     Term,
     families_document,
@@ -23,6 +22,7 @@ from reconciler.report.explain import (
     terms_document,
     terms_text,
 )
+from reconciler.render.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
 
 MAX_TERM = 100
 """Characters of a term: every one there is, is shorter."""

@@ -20,7 +20,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
-from reconciler.report.status import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
+from reconciler.render.status import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
 
 if TYPE_CHECKING:
     from reconciler.ports import AccountStore, State
@@ -69,7 +69,7 @@ def history(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler.documents.plan import several
-    from reconciler.report.status import history_document, history_text
+    from reconciler.render.status import history_document, history_text
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)

@@ -41,8 +41,8 @@ from reconciler.core.policy import GUARD_RULE, unfit
 from reconciler.core.problems import printable
 from reconciler.core.reply import Reply
 from reconciler.errors import Exit, MmpError, Refused, UsageError
-from reconciler.report.starter import DEFAULT_PREFIX, Naming
-from reconciler.report.words import families
+from reconciler.render.config_file import DEFAULT_PREFIX, Naming
+from reconciler.render.values import families
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from reconciler.core.policy import Policy, Refusal
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import AccountStore, Clock, Exchange, Grounds
-    from reconciler.report.starter import Imported
+    from reconciler.render.config_file import Imported
 
 
 class PrefixType(click.ParamType[str]):
@@ -317,7 +317,7 @@ def _proven(reads: Reads, known: Mapping[Family, Known]) -> set[Family]:
 
 
 def _written(asked: Asked, info: AccountInfo, read: LiveRead, clock: Clock) -> Written:
-    from reconciler.report.starter import import_text, imported
+    from reconciler.render.config_file import import_text, imported
 
     found = imported(read)
     if not found.settings:

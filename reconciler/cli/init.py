@@ -34,7 +34,7 @@ def init(
       mmp init
       mmp init accounts/desk-2.yaml --account desk-2 --environment live
     """
-    from reconciler.report.starter import Naming, starter_text
+    from reconciler.render.config_file import Naming, starter_text
 
     out = Output(output_format, color)
     text = starter_text(Naming(account, Environment(environment)))

@@ -30,7 +30,7 @@ from reconciler.core.published_status import (
 from reconciler.documents.plan import Published
 from reconciler.documents.plan_file import about, read_bounded
 from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError
-from reconciler.report.words import duration
+from reconciler.render.values import duration
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse

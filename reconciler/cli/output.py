@@ -15,7 +15,7 @@ import click
 from reconciler.background_writer import DRAIN_TIMEOUT_S, MAX_LOG_BYTES, BackgroundText, BackgroundWriter
 from reconciler.core.problems import Problem, json_text, printable
 from reconciler.errors import MmpError
-from reconciler.report.tone import Paint, Tone, ansi, plain
+from reconciler.render.color import Paint, Tone, ansi, plain
 from reconciler.secret import masked
 
 

@@ -26,7 +26,7 @@ from reconciler.core.pauses import in_force
 from reconciler.core.reply import AttemptStatus
 from reconciler.documents.plan import several
 from reconciler.errors import MmpError, Refused, UsageError
-from reconciler.report.status import pauses_document, pauses_text
+from reconciler.render.status import pauses_document, pauses_text
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy

@@ -73,15 +73,15 @@ def show_plans(
 
             out.document(several("plan", [plan_document(*page, simulator=simulator) for page in pages]))
         case "markdown":
-            from reconciler.report.markdown import plans_markdown
+            from reconciler.render.plan_markdown import plans_markdown
 
             out.result(plans_markdown(pages, simulator=simulator))
         case "gitlab":
-            from reconciler.report.gitlab import plans_gitlab
+            from reconciler.render.plan_gitlab import plans_gitlab
 
             out.document(plans_gitlab(plans))
         case _:
-            from reconciler.report.text import plans_text
+            from reconciler.render.plan_text import plans_text
 
             out.result(plans_text(pages, simulator=simulator, paint=out.paint()))
 
@@ -97,8 +97,8 @@ def warn_of_first_records(unfit: Sequence[Refusal], out: Output) -> None:
 
 def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> None:
     """Tell on stderr what other documents say in fields or not at all: whose settings, which policy."""
-    from reconciler.report.accounts import account_sentences
-    from reconciler.report.headline import policy_lines, record_sentences
+    from reconciler.render.identity_warnings import account_sentences
+    from reconciler.render.plan_headline import policy_lines, record_sentences
 
     for page in pages:
         for sentence in (*account_sentences(*page, printable), *policy_lines(page[1], printable)):
@@ -128,7 +128,7 @@ def status_of(
 
 
 def _has(kind: str, plan: Plan, context: Context) -> bool:
-    from reconciler.report.headline import changes_identity, changes_policy
+    from reconciler.render.plan_headline import changes_identity, changes_policy
 
     match kind:
         case "policy-change":
@@ -151,8 +151,8 @@ def _directions(change: Change) -> tuple[Direction | None, ...]:
 
 def _changes(plan: Plan, context: Context) -> bool:
     """Tell whether there is what a reviewer has to see: a change, a refusal, another identity or policy."""
-    from reconciler.report.accounts import is_otherwise
-    from reconciler.report.headline import changes_policy
+    from reconciler.render.identity_warnings import is_otherwise
+    from reconciler.render.plan_headline import changes_policy
 
     if plan.refusals or is_otherwise(plan, context) or changes_policy(context):
         return True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from reconciler.core.events import Event, Observe, Planned, RequestSettled, Waiting
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Clock
-from reconciler.report.words import count
+from reconciler.render.values import count
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -153,8 +153,8 @@ class Resetting:
         return UsageError("no-family", f"nothing was reset: {where}", "mmp status shows which are frozen")
 
     def _approve(self, row: LiveRow) -> bool:
-        from reconciler.report.status import frozen_words
-        from reconciler.report.words import setting_words
+        from reconciler.render.status import frozen_words
+        from reconciler.render.values import setting_words
 
         if self.approved:
             return True

@@ -23,7 +23,7 @@ from reconciler.cli.output import Output
 from reconciler.core.state_records import StateCheck
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.ports import State
-from reconciler.report.status import check_text, paused_document
+from reconciler.render.status import check_text, paused_document
 
 WRONG_WAY = UsageError(
     "copy-direction",

@@ -56,7 +56,7 @@ def status(
 
     from reconciler.controller.account_policy import warn_of_missing
     from reconciler.documents.plan import several
-    from reconciler.report.status import status_document, status_text
+    from reconciler.render.status import status_document, status_text
 
     out = Output(output_format, color)
     place = state_place(state, config, allow_filesystems)

@@ -17,7 +17,7 @@ from reconciler.errors import Exit
 if TYPE_CHECKING:
     from reconciler.config.policy import PolicyReading
     from reconciler.config.reader import Reading
-    from reconciler.report.problems import Excerptable
+    from reconciler.render.problems import Excerptable
 
 
 @click.command()
@@ -49,7 +49,7 @@ def validate(
       mmp validate
       mmp validate accounts/ --output github
     """
-    from reconciler.report.problems import problems_document, problems_github, problems_text
+    from reconciler.render.problems import problems_document, problems_github, problems_text
 
     out = Output(output_format, color)
     configs, policies = read_all(_named(ctx, files, config), policy_file)

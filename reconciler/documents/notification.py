@@ -23,8 +23,8 @@ from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.problems import foremost, printable
 from reconciler.core.reply import Reply
 from reconciler.documents.plan import Document
-from reconciler.report.text import change_words
-from reconciler.report.words import setting_words
+from reconciler.render.plan_text import change_words
+from reconciler.render.values import setting_words
 
 MAX_NAMED = 100
 """Families a document names; the rest are counted. Bounds a message at a few kilobytes."""

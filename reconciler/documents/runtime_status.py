@@ -13,8 +13,8 @@ from reconciler.core.monitoring.runtime import FileState, Objection, Outage, Tro
 from reconciler.core.monitoring.status import Status
 from reconciler.core.problems import Problem
 from reconciler.documents.plan import Document
-from reconciler.report.problems import problems_document
-from reconciler.report.status import moment, status_document
+from reconciler.render.problems import problems_document
+from reconciler.render.status import moment, status_document
 
 
 def watched_document(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from reconciler.core.monitoring.runtime import FileState, Vitals, alive
 from reconciler.core.monitoring.unloaded_files import NOTHING
 from reconciler.core.problems import foremost, printable
-from reconciler.report.words import count
+from reconciler.render.values import count
 from reconciler.web.latest_state import Board, Together
 from reconciler.web.responses import Answer, text_answer
 

@@ -17,8 +17,8 @@ from reconciler.core.monitoring.unloaded_files import NOTHING
 from reconciler.core.replica_assignment import account_of
 from reconciler.documents.plan import Document, listed, several
 from reconciler.documents.runtime_status import file_document, problems_of, watched_document
-from reconciler.report.problems import FORMAT
-from reconciler.report.status import owner_document
+from reconciler.render.problems import FORMAT
+from reconciler.render.status import owner_document
 from reconciler.web.latest_state import Board, Watched
 from reconciler.web.responses import Answer, json_answer
 

@@ -40,10 +40,10 @@ from reconciler.core.plan import (
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, Allow, Kind, Loosening, Policy, Refusal
 from reconciler.documents.plan import Context, OldSide, PolicyFile
-from reconciler.report.markdown import plans_markdown
-from reconciler.report.status import AcceptedLine, HistoryLine, history_text, status_text
-from reconciler.report.text import plan_text, results_text
-from reconciler.report.tone import ansi
+from reconciler.render.color import ansi
+from reconciler.render.plan_markdown import plans_markdown
+from reconciler.render.plan_text import plan_text, results_text
+from reconciler.render.status import AcceptedLine, HistoryLine, history_text, status_text
 from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, LEDGERS, WALL, XAU
 

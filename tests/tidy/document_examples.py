@@ -28,8 +28,8 @@ from reconciler.documents.plan import (
     plan_document,
     several,
 )
-from reconciler.report.problems import problems_document
-from reconciler.report.status import (
+from reconciler.render.problems import problems_document
+from reconciler.render.status import (
     HistoryLine,
     OverrideLine,
     PolicyLine,

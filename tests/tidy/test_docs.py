@@ -27,7 +27,7 @@ from reconciler.core.problems import any_error
 from reconciler.core.retry import LONG_BACK_OFF_S, LOOSENING_RETRY_S, PROTECTIVE_RETRY_S
 from reconciler.documents.plan import several
 from reconciler.errors import Exit
-from reconciler.report.text import _LOOK
+from reconciler.render.plan_text import _LOOK
 from reconciler.schema_files import schema_text
 from reconciler.web.routes import ANSWER_COUNTS_S, PULSE_WITHIN_S
 

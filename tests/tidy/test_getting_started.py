@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.cli.main import VERBS, cli
 from reconciler.core.model import Environment
-from reconciler.report.starter import Naming, starter_text
+from reconciler.render.config_file import Naming, starter_text
 from tests.tidy.source import files
 
 TEXT = files()["docs/getting-started.md"]

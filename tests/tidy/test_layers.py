@@ -121,7 +121,7 @@ def test_a_module_imports_only_what_its_place_allows(one: Module) -> None:
     [
         ("from reconciler.store import sqlite", "core/plan.py"),
         ("import reconciler.okx.client", "reconcile.py"),
-        ("def late():\n    from reconciler.cli import main", "report/text.py"),
+        ("def late():\n    from reconciler.cli import main", "render/plan_text.py"),
         ("from reconciler.okx.client import Client", "store/sqlite.py"),
     ],
 )
@@ -136,7 +136,7 @@ def test_an_import_across_layers_is_caught(source: str, place: str) -> None:
         ("from aiohttp import web", "cli/run.py"),
         ("def late():\n    import sqlite3", "cli/status.py"),
         ("import requests", "okx/transport.py"),
-        ("from rich.text import Text", "report/text.py"),
+        ("from rich.text import Text", "render/plan_text.py"),
     ],
 )
 def test_a_library_away_from_home_is_caught(source: str, place: str) -> None:

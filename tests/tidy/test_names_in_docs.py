@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from reconciler.core.glossary import ERRORS
 from reconciler.core.monitoring.alerts import Kind
+from reconciler.render.glossary import ERRORS
 from tests.tidy.log_meanings import MEANINGS
 from tests.tidy.test_docs import DOCS, text
 from tests.unit.test_sidecar_metrics import exported

@@ -28,8 +28,8 @@ from reconciler.core.target import DriftPolicy
 from reconciler.documents.plan import Context
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection, Signed
-from reconciler.report.markdown import plans_markdown
-from reconciler.report.text import plan_text
+from reconciler.render.plan_markdown import plans_markdown
+from reconciler.render.plan_text import plan_text
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.core_builders import BTC, desired, setting

@@ -11,7 +11,7 @@ import pytest
 from reconciler.config.reader import SCHEMA, Reading, read_config
 from reconciler.config.schema_check import faults, to_document
 from reconciler.config.yaml_nodes import read_nodes
-from reconciler.report.problems import problems_document, problems_github, problems_text
+from reconciler.render.problems import problems_document, problems_github, problems_text
 
 pytestmark = pytest.mark.unmeasured
 

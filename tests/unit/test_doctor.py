@@ -12,7 +12,7 @@ from reconciler.core.doctor import Finding, Mark, Purpose, exit_status
 from reconciler.core.model import AccountInfo, Family, LiveRead, LiveRow, Pause
 from reconciler.core.policy import Policy
 from reconciler.errors import AccountProblem, Exit, InvalidInput, MmpError
-from reconciler.report.doctor import Checkup, doctor_document, doctor_text
+from reconciler.render.doctor import Checkup, doctor_document, doctor_text
 from tests.unit.core_builders import BTC, ETH, SOL, desired, row, setting
 from tests.unit.report_samples import HOSTILE, WALL
 

@@ -15,7 +15,6 @@ from reconciler.config.provenance import origins
 from reconciler.config.reader import read_config
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import Figure
-from reconciler.core.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.core.model import Family, Field
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.outcome import Outcome
@@ -25,7 +24,7 @@ from reconciler.core.problems import CATALOGUE, Code
 from reconciler.core.reply import ReplyClass
 from reconciler.errors import Exit
 from reconciler.okx.codes import TABLE
-from reconciler.report.explain import (
+from reconciler.render.explain import (
     FamilyTerm,
     bound_words,
     families_document,
@@ -34,6 +33,7 @@ from reconciler.report.explain import (
     terms_document,
     terms_text,
 )
+from reconciler.render.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.schema_files import load_schema
 from tests.tidy.source import modules
 

@@ -29,7 +29,7 @@ from reconciler.core.model import Acceptance, Known, Setting
 from reconciler.core.plan import Change
 from reconciler.core.policy import Proposal
 from reconciler.core.target import DriftPolicy
-from reconciler.report import markdown
+from reconciler.render import plan_markdown
 from tests.unit.guard_oracle import S, factor, rises
 from tests.unit.guard_world import EVENTS, LOST, RENDERINGS, World
 
@@ -265,7 +265,7 @@ def freeze_is_free(patch: Patch) -> None:
 
 
 def says_nothing_gets_looser(patch: Patch) -> None:
-    patch.setattr(markdown, "_headline", lambda *_, **__: "Nothing gets looser.")
+    patch.setattr(plan_markdown, "_headline", lambda *_, **__: "Nothing gets looser.")
 
 
 @pytest.mark.parametrize(

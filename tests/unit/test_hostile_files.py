@@ -29,7 +29,7 @@ from reconciler.core.problems import (
 from reconciler.documents.read import read_document
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular
-from reconciler.report.problems import (
+from reconciler.render.problems import (
     MAX_EXCERPT_CHARS,
     problems_document,
     problems_github,

@@ -58,12 +58,12 @@ from reconciler.core.events import (
     WentOn,
 )
 from reconciler.core.evidence import Reads
-from reconciler.core.glossary import READ_AGAIN
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Reason, Rules
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.state_records import Holder
+from reconciler.render.glossary import READ_AGAIN
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
 A = setting("5000/2000/100")

@@ -20,8 +20,8 @@ from reconciler.core.file_diff import compare, gone
 from reconciler.core.model import Environment, Family
 from reconciler.core.plan import Action, Because, Rules
 from reconciler.documents.plan import Context, Published
-from reconciler.report.gitlab import plans_gitlab
-from reconciler.report.markdown import Page, plans_markdown
+from reconciler.render.plan_gitlab import plans_gitlab
+from reconciler.render.plan_markdown import Page, plans_markdown
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, read, row, setting
 from tests.unit.markdown_form import BEFORE, BETWEEN, OLD, POLICY, between, hold_to_the_form, sections
 from tests.unit.report_samples import large_plans, small_plans

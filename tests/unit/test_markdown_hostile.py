@@ -14,8 +14,8 @@ from reconciler.core.model import Family
 from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.core.problems import printable
 from reconciler.documents.plan import Context, Identity, PolicyFile
-from reconciler.report.markdown import plans_markdown
-from reconciler.report.markup import MAX_TEXT, cell, code
+from reconciler.render.markdown_escape import MAX_TEXT, cell, code
+from reconciler.render.plan_markdown import plans_markdown
 from tests.unit.core_builders import setting
 from tests.unit.markdown_form import BETWEEN, OLD, between, code_spans, hold_to_the_form, parsed
 

@@ -10,7 +10,6 @@ import pytest
 
 from reconciler.core.change_direction import Direction
 from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed
-from reconciler.core.glossary import ERRORS, READ_AGAIN
 from reconciler.core.model import LiveRow, Pause, PausedBy
 from reconciler.core.monitoring.protection import WORST_FIRST, Standing
 from reconciler.core.monitoring.runtime import SILENCE_S, Trouble, Vitals
@@ -21,6 +20,7 @@ from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.state_records import Holder
 from reconciler.core.target import DriftPolicy
+from reconciler.render.glossary import ERRORS, READ_AGAIN
 from reconciler.web.latest_state import Board
 from reconciler.web.page import labels
 from reconciler.web.page.families import Moment, differing_lines

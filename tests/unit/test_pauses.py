@@ -14,7 +14,7 @@ from reconciler.core.plan import Because
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptRecord
 from reconciler.documents.plan import several
-from reconciler.report.status import pauses_document, pauses_text, status_document, status_text
+from reconciler.render.status import pauses_document, pauses_text, status_document, status_text
 from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, setting
 from tests.unit.report_samples import HOSTILE, WALL

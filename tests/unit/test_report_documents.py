@@ -28,8 +28,8 @@ from reconciler.documents.plan import (
     several,
 )
 from reconciler.errors import MmpError
-from reconciler.report.status import history_document, status_document
-from reconciler.report.text import plan_text
+from reconciler.render.plan_text import plan_text
+from reconciler.render.status import history_document, status_document
 from reconciler.schema_files import load_schema
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting
 from tests.unit.report_samples import large_plans, refused_plan, result_sets, small_plans, status, statuses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.core.model import Family
 from reconciler.core.plan import Rules
-from reconciler.report.refusals import override_command, override_commands, protection_command
+from reconciler.render.policy_refusals import override_command, override_commands, protection_command
 from tests.unit.core_builders import BTC, ETH, SOL, confirmed, plan_of, setting
 from tests.unit.markdown_form import between
 from tests.unit.report_samples import large_plans, refused_plan, small_plans

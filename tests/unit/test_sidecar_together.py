@@ -17,7 +17,7 @@ from reconciler.core.monitoring.runtime import Vitals
 from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
 from reconciler.core.problems import printable
 from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, Replica, Roster, account_key
-from reconciler.report.status import status_text
+from reconciler.render.status import status_text
 from reconciler.schema_files import load_schema
 from reconciler.web.latest_state import Board, Together, Watched
 from reconciler.web.metrics import Metrics

@@ -11,7 +11,7 @@ import pytest
 from reconciler.config.reader import read_config
 from reconciler.core.model import AccountInfo, Environment, Family, Field, LiveRead, LiveRow, Setting
 from reconciler.core.problems import Code
-from reconciler.report.starter import (
+from reconciler.render.config_file import (
     NO_NAME,
     Imported,
     Naming,

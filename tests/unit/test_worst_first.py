@@ -16,9 +16,9 @@ from reconciler.core.file_diff import compare
 from reconciler.core.model import Environment, Family
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order
 from reconciler.documents.plan import Context, plan_document
-from reconciler.report.markdown import plans_markdown
-from reconciler.report.text import plan_text, plans_text
-from reconciler.report.worst import MOST_SHOWN, figure_moves, risk_words, shown_first, worst_first
+from reconciler.render.plan_markdown import plans_markdown
+from reconciler.render.plan_text import plan_text, plans_text
+from reconciler.render.risk_order import MOST_SHOWN, figure_moves, risk_words, shown_first, worst_first
 from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
 from tests.unit.report_samples import large_plans, small_plans
 

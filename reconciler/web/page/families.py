@@ -21,8 +21,8 @@ from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.policy import Refusal
 from reconciler.core.problems import printable
-from reconciler.report.refusals import DEFAULT_CONFIG, allow_flags
-from reconciler.report.words import field_value, setting_words
+from reconciler.render.policy_refusals import DEFAULT_CONFIG, allow_flags
+from reconciler.render.values import field_value, setting_words
 from reconciler.web.page.charts import Mark, Stretch, Stroke, columns_for, stretches, strokes
 from reconciler.web.page.labels import (
     AS_DESIRED,

@@ -18,7 +18,7 @@ from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Because
 from reconciler.core.problems import printable
 from reconciler.core.reply import AttemptStatus
-from reconciler.report.words import duration
+from reconciler.render.values import duration
 
 MAX_TEXT = 300
 """Characters shown of one text from outside; the log and the file itself hold the whole of it."""

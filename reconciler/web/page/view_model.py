@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
-from reconciler.core.glossary import ERRORS, READ_AGAIN, READ_BACK
 from reconciler.core.monitoring.protection import WORST_FIRST, Judged, Standing, stands, worst_of
 from reconciler.core.monitoring.runtime import (
     SHOWN_S,
@@ -30,7 +29,8 @@ from reconciler.core.plan import Because
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus, Reply
-from reconciler.report.words import count, damaged_records, due, families
+from reconciler.render.glossary import ERRORS, READ_AGAIN, READ_BACK
+from reconciler.render.values import count, damaged_records, due, families
 from reconciler.web.latest_state import Board, Watched
 from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, Mark, PacingPicture, pacing_picture
 from reconciler.web.page.families import (

@@ -19,8 +19,20 @@ from reconciler.core.model import Family, Field, Setting
 from reconciler.core.outcome import hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Because, Change, Plan
 from reconciler.documents.plan import Context
-from reconciler.report.accounts import account_sentences
-from reconciler.report.headline import (
+from reconciler.render.identity_warnings import account_sentences
+from reconciler.render.markdown_escape import (
+    Piece,
+    Row,
+    RowRank,
+    Rows,
+    cell,
+    code,
+    fenced,
+    fitted,
+    least,
+    size,
+)
+from reconciler.render.plan_headline import (
     changes_identity,
     changes_policy,
     headlines,
@@ -30,8 +42,7 @@ from reconciler.report.headline import (
     policy_sentence,
     record_sentences,
 )
-from reconciler.report.markup import Piece, Row, RowRank, Rows, cell, code, fenced, fitted, least, size
-from reconciler.report.refusals import (
+from reconciler.render.policy_refusals import (
     DIGEST_HINT,
     SHA_SHOWN,
     left_tighter_by,
@@ -40,7 +51,17 @@ from reconciler.report.refusals import (
     tighter_commands,
     tighter_lines,
 )
-from reconciler.report.words import (
+from reconciler.render.risk_order import (
+    factor_of,
+    figure_moves,
+    is_uncompared,
+    raises,
+    rank,
+    shown_first,
+    worst_first,
+    worst_words,
+)
+from reconciler.render.values import (
     EITHER_POLICY,
     LIVE_IS_SO,
     age,
@@ -50,16 +71,6 @@ from reconciler.report.words import (
     families,
     field_value,
     setting_words,
-)
-from reconciler.report.worst import (
-    factor_of,
-    figure_moves,
-    is_uncompared,
-    raises,
-    rank,
-    shown_first,
-    worst_first,
-    worst_words,
 )
 
 MAX_BYTES = 59_999

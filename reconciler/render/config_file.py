@@ -23,7 +23,7 @@ from reconciler.core.model import (
     parse_family,
 )
 from reconciler.core.problems import printable
-from reconciler.report.words import field_value
+from reconciler.render.values import field_value
 
 DEFAULT_PREFIX = "OKX_"
 """The prefix a file need not mention."""

@@ -15,7 +15,7 @@ from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text, exp
 from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Basis, Because, Change, Plan
 from reconciler.core.policy import factor_words
-from reconciler.report.words import setting_words
+from reconciler.render.values import setting_words
 
 Rank = tuple[bool, int, Fraction, str, str, str]
 """Smaller is worse: not refused, kind, minus the factor, account, environment, family."""

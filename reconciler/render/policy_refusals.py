@@ -16,7 +16,7 @@ from reconciler.core.outcome import tighter_words
 from reconciler.core.plan import Basis, Plan
 from reconciler.core.policy import Refusal
 from reconciler.documents.plan import Context
-from reconciler.report.accounts import Quote
+from reconciler.render.identity_warnings import Quote
 
 DEFAULT_CONFIG = "mmp.yaml"
 """The file that commands read where none is named."""

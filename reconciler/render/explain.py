@@ -10,9 +10,9 @@ from reconciler.core.model import Desired, Family, Field, Source, interval_text,
 from reconciler.core.policy import Bound, Floor, Policy, effective_bounds, effective_exposure, plainly
 from reconciler.core.problems import Explanation, printable
 from reconciler.documents.plan import Document
-from reconciler.report.starter import meaning
-from reconciler.report.tone import Paint, Tone, plain
-from reconciler.report.words import field_value
+from reconciler.render.color import Paint, Tone, plain
+from reconciler.render.config_file import meaning
+from reconciler.render.values import field_value
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from reconciler.core.doctor import Finding, Mark, exit_status
 from reconciler.core.problems import printable
 from reconciler.documents.plan import Document
-from reconciler.report.tone import Paint, Tone, plain
-from reconciler.report.words import count
+from reconciler.render.color import Paint, Tone, plain
+from reconciler.render.values import count
 
 
 @dataclass(frozen=True, slots=True)

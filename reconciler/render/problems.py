@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, Severity, printable
-from reconciler.report.tone import Paint, Tone, plain
+from reconciler.render.color import Paint, Tone, plain
 
 FORMAT = "mmp/problems/1"
 

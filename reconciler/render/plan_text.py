@@ -18,9 +18,10 @@ from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import GUARD_RULE, Refusal
 from reconciler.core.problems import printable
 from reconciler.documents.plan import Context, plan_summary
-from reconciler.report.accounts import account_sentences
-from reconciler.report.headline import headlines, policy_lines, record_sentences
-from reconciler.report.refusals import (
+from reconciler.render.color import Paint, Tone, plain
+from reconciler.render.identity_warnings import account_sentences
+from reconciler.render.plan_headline import headlines, policy_lines, record_sentences
+from reconciler.render.policy_refusals import (
     DIGEST_HINT,
     left_tighter_by,
     override_commands,
@@ -28,8 +29,8 @@ from reconciler.report.refusals import (
     tighter_commands,
     tighter_lines,
 )
-from reconciler.report.tone import Paint, Tone, plain
-from reconciler.report.words import (
+from reconciler.render.risk_order import risk_words, shown_first, worst_first, worst_words
+from reconciler.render.values import (
     HEAD_WORD_CELLS,
     LIVE_IS_SO,
     age,
@@ -40,7 +41,6 @@ from reconciler.report.words import (
     head,
     setting_words,
 )
-from reconciler.report.worst import risk_words, shown_first, worst_first, worst_words
 
 _LOOK: dict[Direction, tuple[str, Tone]] = {
     Direction.ENABLE: ("+", Tone.GOOD),

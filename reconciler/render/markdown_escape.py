@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from reconciler.core.problems import printable
-from reconciler.report.words import families
+from reconciler.render.values import families
 
 MAX_TEXT = 200
 """Characters of one text from outside: a path may be 4,096 bytes long, and the summary has to fit."""

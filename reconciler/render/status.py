@@ -20,9 +20,9 @@ from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptRecord, Holder, How, StateCheck
 from reconciler.documents.plan import ETA_DIGITS, Document
-from reconciler.report.refusals import SHA_SHOWN
-from reconciler.report.tone import Paint, Tone, plain
-from reconciler.report.words import (
+from reconciler.render.color import Paint, Tone, plain
+from reconciler.render.policy_refusals import SHA_SHOWN
+from reconciler.render.values import (
     count,
     damaged_records,
     due,

@@ -13,9 +13,9 @@ from reconciler.core.model import window_text
 from reconciler.core.plan import Plan
 from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.documents.plan import Context
-from reconciler.report.accounts import Quote, is_otherwise
-from reconciler.report.refusals import SHA_SHOWN
-from reconciler.report.words import EITHER_POLICY, count
+from reconciler.render.identity_warnings import Quote, is_otherwise
+from reconciler.render.policy_refusals import SHA_SHOWN
+from reconciler.render.values import EITHER_POLICY, count
 
 SHARE_UNPROVEN = "maxShare is judged over the families that the older file enables: this base is not proven"
 """What a comparison of two files says of a share: only a record proves what was in force for 24 hours."""

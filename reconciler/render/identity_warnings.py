@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from reconciler.core.plan import Basis, Plan, Reason
 from reconciler.documents.plan import EXPECTED_UID, Context, Identity, OldSide
-from reconciler.report.words import families
+from reconciler.render.values import families
 
 Quote = Callable[[str], str]
 """Makes text from outside harmless where it will stand."""
