@@ -32,7 +32,7 @@ from reconciler.render.doctor import Checkup
 from reconciler.render.values import count, families
 from reconciler.store import mounts
 from reconciler.store.access import group_of
-from reconciler.store.files import WRITE_THERE, trouble_beside
+from reconciler.store.sqlite_file import WRITE_THERE, trouble_beside
 
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
 """What is asked of the exchange, in this order; what fails leaves the rest unchecked."""

@@ -345,9 +345,9 @@ async def _open_existing(place: StatePlace, clock: Clock, *, verify_rows: bool) 
 async def refuse_unwritable(text: str) -> None:
     """Raise MmpError unless a state could be kept at this address; what is tried is undone."""
     postgres()
-    from reconciler.store.postgres import rights
+    from reconciler.store.postgres import write_check
 
-    await rights.refuse_unwritable(text)
+    await write_check.refuse_unwritable(text)
 
 
 def postgres() -> ModuleType:

@@ -69,12 +69,12 @@ from reconciler.ports import (
     Reserved,
     Signed,
 )
-from reconciler.store import facts, questions
-from reconciler.store.ageing import Ages
+from reconciler.store import queries, row_mapping
 from reconciler.store.engine import Claim, Engine
-from reconciler.store.facts import RateHistory
-from reconciler.store.locks import StoreMisuse
-from reconciler.store.questions import Question, budget_key
+from reconciler.store.file_locks import StoreMisuse
+from reconciler.store.queries import Question, budget_key
+from reconciler.store.row_clock import Ages
+from reconciler.store.row_mapping import RateHistory
 from reconciler.store.rows import (
     LOST,
     MAX_DOCUMENT,
@@ -96,7 +96,7 @@ from reconciler.store.rows import (
     storable,
     wall_text,
 )
-from reconciler.store.tables import Numbered, Tables, readable
+from reconciler.store.table_access import Numbered, Tables, readable
 
 PRUNE_STEPS = 100
 """Pruning is done once for every hundredth part of what is kept."""
@@ -167,7 +167,7 @@ class KeptAccount:
             found = await self._identity_read(uid)
         else:
             await self._register(Budget(self._kind, self._environment, uid))
-            asks = questions.identity(*self._key[:2])
+            asks = queries.identity(*self._key[:2])
             async with self._engine.writing(Claim(self._key, ahead=(asks,))) as tables:
                 found = await self._checked_identity(tables, uid)
                 if found is None or found.host != host:
@@ -218,12 +218,12 @@ class KeptAccount:
         A server that failed over may have lost the account's identity. It is recorded again, otherwise the
         commands of people would not find the account.
         """
-        budget, whose = self._identified(), questions.identity(*self._key[:2])
-        tried = questions.all_tries(budget), questions.newest_acknowledged(budget)
-        of_plan = (questions.plan_changes(budget, self._plan),) if self._plan else ()
-        others = questions.all_accepted(budget), questions.pauses(budget), *of_plan
+        budget, whose = self._identified(), queries.identity(*self._key[:2])
+        tried = queries.all_tries(budget), queries.newest_acknowledged(budget)
+        of_plan = (queries.plan_changes(budget, self._plan),) if self._plan else ()
+        others = queries.all_accepted(budget), queries.pauses(budget), *of_plan
         asks = (*_asks_known(budget), *others, *tried)
-        async with self._deciding(whose, *asks, *questions.rate(budget)) as tables:
+        async with self._deciding(whose, *asks, *queries.rate(budget)) as tables:
             identity = await tables.identity(*self._key[:2])
             applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
             kept, tries = await _pauses_on_record(tables, budget), await tables.all_tries(budget)
@@ -235,12 +235,12 @@ class KeptAccount:
         if identity is None and self._host is not None:
             await self.identify(budget.uid, self._host)
         return Grounds(
-            known=facts.known_from_rows(applied, attempts, ages),
+            known=row_mapping.known_from_rows(applied, attempts, ages),
             pauses=_holding(kept, self._engine.clock.wall()),
-            ledger=facts.ledger_from_rows(history, ages),
-            retries=facts.retries_from_rows(tries, acknowledged, ages),
-            accepted=facts.accepted_from_rows(accepted),
-            applied=facts.applied_changes(applied_changes),
+            ledger=row_mapping.ledger_from_rows(history, ages),
+            retries=row_mapping.retries_from_rows(tries, acknowledged, ages),
+            accepted=row_mapping.accepted_from_rows(accepted),
+            applied=row_mapping.applied_changes(applied_changes),
         )
 
     async def known(self) -> Mapping[Family, Known]:
@@ -250,19 +250,19 @@ class KeptAccount:
             return {}
         async with self._deciding(*_asks_known(budget)) as tables:
             applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
-        return facts.known_from_rows(applied, attempts, self._ages())
+        return row_mapping.known_from_rows(applied, attempts, self._ages())
 
     async def ledger(self) -> Ledger:
         """Return the pacing ledger of this account's User ID."""
         budget = self._identified()
-        async with self._deciding(*questions.rate(budget)) as tables:
+        async with self._deciding(*queries.rate(budget)) as tables:
             history = self._with_uncommitted(await tables.rate_history(budget))
-        return facts.ledger_from_rows(history, self._ages())
+        return row_mapping.ledger_from_rows(history, self._ages())
 
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
         """Record that this content of the settings file is in force; writes only if that is new."""
         budget = self._identified()
-        asks = (questions.file(budget, sha256), questions.newest_number(budget))
+        asks = (queries.file(budget, sha256), queries.newest_number(budget))
         async with self._engine.reading(None, *asks) as tables:
             accepted = await _accepted(tables, budget, sha256, changed=changed)
         if accepted is not None:
@@ -288,22 +288,22 @@ class KeptAccount:
         budget, family = self._identified(), request.family
         await self._register(budget)
         asks = (
-            questions.pause(budget, family),
-            questions.tries_of(budget, family),
-            *((questions.accepted_of(budget, family),) if accepting else ()),
-            *((questions.plan_change(budget, self._plan, family),) if self._plan else ()),
-            *questions.rate(budget),
+            queries.pause(budget, family),
+            queries.tries_of(budget, family),
+            *((queries.accepted_of(budget, family),) if accepting else ()),
+            *((queries.plan_change(budget, self._plan, family),) if self._plan else ()),
+            *queries.rate(budget),
         )
         numbers = (AttemptRow, AcceptedRow) if accepting else (AttemptRow,)
         async with self._reserving(*asks, numbers=numbers) as (tables, recorded):
             pause = await tables.pause(budget, family)
-            if facts.pauses_request(pause, request.setting, self._engine.clock.wall()):
+            if row_mapping.pauses_request(pause, request.setting, self._engine.clock.wall()):
                 return PausedMeanwhile()
             if self._plan and await tables.plan_change(budget, self._plan, family) is not None:
                 return AppliedMeanwhile()
             history = await tables.rate_history(budget)
             ages = self._ages()
-            ledger = facts.ledger_from_rows(self._with_uncommitted(history), ages)
+            ledger = row_mapping.ledger_from_rows(self._with_uncommitted(history), ages)
             slot = earliest_slot(ledger, ages.now, assume_idle=assume_idle, keep_free=keep_free)
             if slot > ages.now or ages.now > by:
                 return NotYet(slot)
@@ -314,7 +314,7 @@ class KeptAccount:
                 how = How.APPLIED
                 new = self._accepted(accepted, family, accepting, how, attempt.id, file)
                 await self._accept_setting(tables, [new], earlier)
-            for row in facts.no_longer_counting(history, ages):
+            for row in row_mapping.no_longer_counting(history, ages):
                 await tables.update_attempt(row)
             await self._prune(tables, budget, attempt.id)
             recorded.append(attempt)
@@ -379,23 +379,23 @@ class KeptAccount:
         budget = self._identified()
         asks = (
             *_asks_known(budget),
-            questions.all_tries(budget),
-            questions.newest_attempts(budget),
-            questions.lost_attempts(budget),
-            *((questions.all_accepted(budget),) if accepting else ()),
+            queries.all_tries(budget),
+            queries.newest_attempts(budget),
+            queries.lost_attempts(budget),
+            *((queries.all_accepted(budget),) if accepting else ()),
         )
         async with self._writing(*asks, held=self._lock_name) as tables:
             ages = self._ages()
             attempts, applied = await tables.all_open(budget), await tables.all_applied(budget)
             tries, newest = await tables.all_tries(budget), await tables.newest_attempts(budget)
-            later = facts.changed_since(attempts, applied, read_begun_at, ages)
+            later = row_mapping.changed_since(attempts, applied, read_begun_at, ages)
             adopted = {family: setting for family, setting in settings.items() if family not in later}
             accepted = await self._accepted_by_read(tables, budget, adopted, accepting, newest, file)
             since = shown_until(read_begun_at)
             await self._doubt_newcomers(tables, budget, adopted, since, ages)
-            changed = facts.ended_by((row for row in attempts if row.family in adopted), since, ages)
-            changed += facts.tries_ended_by(tries, adopted)
-            for row in facts.merged(changed):
+            changed = row_mapping.ended_by((row for row in attempts if row.family in adopted), since, ages)
+            changed += row_mapping.tries_ended_by(tries, adopted)
+            for row in row_mapping.merged(changed):
                 await tables.update_attempt(row)
             for family, setting in adopted.items():
                 proof = self._proof(
@@ -416,9 +416,9 @@ class KeptAccount:
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
         """End the open attempts of families that a live read shows to have been superseded."""
         budget = self._identified()
-        async with self._writing(questions.all_open(budget), held=self._lock_name) as tables:
+        async with self._writing(queries.all_open(budget), held=self._lock_name) as tables:
             attempts = [row for row in await tables.all_open(budget) if row.family in families]
-            for row in facts.ended_by(attempts, shown_until(read_begun_at), self._ages()):
+            for row in row_mapping.ended_by(attempts, shown_until(read_begun_at), self._ages()):
                 await tables.update_attempt(row)
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
@@ -432,10 +432,10 @@ class KeptAccount:
         budget = await self._found(any_kind=False)
         if budget is None:
             return {}
-        asks = (questions.live_reads(budget), questions.all_applied(budget))
+        asks = (queries.live_reads(budget), queries.all_applied(budget))
         async with self._engine.reading(None, *asks) as tables:
             reads, applied = await tables.live_reads(budget), await tables.all_applied(budget)
-        return facts.seen_rows(reads, applied, self._ages())
+        return row_mapping.seen_rows(reads, applied, self._ages())
 
     # -- pauses ---------------------------------------------------------------------------------
 
@@ -445,7 +445,7 @@ class KeptAccount:
         if budget is None:
             return ()
         wall = self._engine.clock.wall()
-        async with self._engine.reading(None, questions.pauses(budget)) as tables:
+        async with self._engine.reading(None, queries.pauses(budget)) as tables:
             kept = await _pauses_on_record(tables, budget)
         return _holding(kept, wall)
 
@@ -463,17 +463,17 @@ class KeptAccount:
         reserved.
         """
         budget, wall = await self._used(), self._engine.clock.wall()
-        async with self._writing(questions.pauses(budget), budget=budget) as tables:
+        async with self._writing(queries.pauses(budget), budget=budget) as tables:
             before = await _pauses_on_record(tables, budget)
             for family in families:
                 pause = Pause(family, reason, wall, until, (fought or {}).get(family))
                 if replaces(pause, before.get(family), wall):
-                    await tables.put(facts.pause_row(pause, budget, self._account))
+                    await tables.put(row_mapping.pause_row(pause, budget, self._account))
 
     async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
         """End the fight's pauses of families that are about exactly these settings."""
         budget = self._identified()
-        async with self._writing(questions.pauses(budget)) as tables:
+        async with self._writing(queries.pauses(budget)) as tables:
             before = await _pauses_on_record(tables, budget)
             for family, setting in fought.items():
                 if family in before and before[family].fought == setting:
@@ -493,25 +493,25 @@ class KeptAccount:
         budget = await self._found(any_kind=False)
         if budget is None:
             return None
-        async with self._engine.reading(None, questions.newest_policy(budget)) as tables:
+        async with self._engine.reading(None, queries.newest_policy(budget)) as tables:
             row = await tables.newest_policy(budget)
-        return None if row is None or row.given_up is not None else facts.policy_record(row)
+        return None if row is None or row.given_up is not None else row_mapping.policy_record(row)
 
     async def policies(self, limit: int) -> list[PolicyRecord]:
         """Return at most ``limit`` policies that were in force or given up, newest first."""
         budget = await self._found(any_kind=False)
         if budget is None:
             return []
-        async with self._engine.reading(None, questions.policies(budget)) as tables:
+        async with self._engine.reading(None, queries.policies(budget)) as tables:
             rows = await tables.policies(budget)
-        return [facts.policy_record(row) for row in rows[:limit]]
+        return [row_mapping.policy_record(row) for row in rows[:limit]]
 
     async def record_policy(self, sha256: str, path: str, document: str) -> None:
         """Record that a policy is in force; writes only if that is new."""
         newest = await self.policy_on_record()
         if newest is not None and newest.sha256 == sha256:
             return
-        asks = questions.newest_policy(self._identified())
+        asks = queries.newest_policy(self._identified())
         async with self._writing(asks, numbers=(PolicyRow,)) as tables:
             row = await tables.newest_policy(self._identified())
             if row is None or row.given_up is not None or row.sha256 != sha256:
@@ -522,7 +522,7 @@ class KeptAccount:
 
         A policy that was given up is not given up again.
         """
-        asks = questions.newest_policy(self._identified())
+        asks = queries.newest_policy(self._identified())
         async with self._writing(asks, numbers=(PolicyRow,)) as tables:
             row = await tables.newest_policy(self._identified())
             if row is None or row.given_up is not None or row.sha256 != sha256:
@@ -556,34 +556,34 @@ class KeptAccount:
         budget = await self._found()
         if budget is None:
             return []
-        async with self._engine.reading(None, questions.overrides(budget)) as tables:
+        async with self._engine.reading(None, queries.overrides(budget)) as tables:
             rows = await tables.overrides(budget)
         chosen = (row for row in rows if fnmatchcase(row.family, family))
-        return [facts.override_record(row) for row in islice(chosen, limit)]
+        return [row_mapping.override_record(row) for row in islice(chosen, limit)]
 
     async def accepted_log(self, limit: int, family: str = "*") -> list[AcceptedRecord]:
         """Return at most ``limit`` accepted settings of families matching the glob, newest first."""
         budget = await self._found()
         if budget is None:
             return []
-        async with self._engine.reading(None, questions.all_accepted(budget)) as tables:
+        async with self._engine.reading(None, queries.all_accepted(budget)) as tables:
             rows = await tables.all_accepted(budget)
-        return facts.accepted_log([row for row in rows if fnmatchcase(row.family, family)])[:limit]
+        return row_mapping.accepted_log([row for row in rows if fnmatchcase(row.family, family)])[:limit]
 
     async def history(self, limit: int, family: str = "*") -> AttemptLog:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
         budget = await self._found(any_kind=False)
         if budget is None:
             return AttemptLog()
-        async with self._engine.reading(None, questions.history(budget)) as tables:
+        async with self._engine.reading(None, queries.history(budget)) as tables:
             rows, damaged = await tables.history(budget)
         chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
-        return AttemptLog([facts.attempt_record(row) for row in islice(chosen, limit)], damaged)
+        return AttemptLog([row_mapping.attempt_record(row) for row in islice(chosen, limit)], damaged)
 
     async def names(self) -> tuple[NameRecord, ...]:
         """Return every account of this environment that is on record, by name."""
         environment = self._environment.value
-        async with self._engine.reading(None, questions.identities(environment)) as tables:
+        async with self._engine.reading(None, queries.identities(environment)) as tables:
             rows = await tables.identities(environment)
         return tuple(NameRecord(row.account, Kind(row.kind), row.uid) for row in rows)
 
@@ -607,12 +607,12 @@ class KeptAccount:
             kind=None if identity is None else Kind(identity.kind),
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
-            known=facts.known_from_rows(applied, attempts, ages),
-            applied={Family(row.family): facts.applied_record(row) for row in applied},
-            open_attempts=tuple(facts.attempt_record(row) for row in attempts if row.status != LOST),
-            ledger=None if history is None else facts.ledger_from_rows(history, ages),
-            live=facts.live_record(live[0]) if live else None,
-            accepted=facts.accepted_from_rows(accepted),
+            known=row_mapping.known_from_rows(applied, attempts, ages),
+            applied={Family(row.family): row_mapping.applied_record(row) for row in applied},
+            open_attempts=tuple(row_mapping.attempt_record(row) for row in attempts if row.status != LOST),
+            ledger=None if history is None else row_mapping.ledger_from_rows(history, ages),
+            live=row_mapping.live_record(live[0]) if live else None,
+            accepted=row_mapping.accepted_from_rows(accepted),
             damaged=damaged,
         )
 
@@ -620,7 +620,7 @@ class KeptAccount:
 
     async def record_states(self, states: Mapping[Family, str]) -> None:
         """Record that the account is watched, and which families are in another state than before."""
-        asks = (questions.newest_presence(self._key), questions.last_turns(self._key))
+        asks = (queries.newest_presence(self._key), queries.last_turns(self._key))
         async with self._engine.writing(Claim(self._key, ahead=asks)) as tables:
             at, newest = await self._look(tables, self._engine.clock.wall())
             before = {Family(row.family): row.state for row in await tables.last_turns(self._key)}
@@ -647,7 +647,7 @@ class KeptAccount:
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
     ) -> Callable[[], Timeline]:
         """Read what strips are drawn from, and return what draws them, in whatever thread."""
-        asks = (questions.presence(self._key), questions.turns_after(self._key, "", 0, TURNS_AT_ONCE))
+        asks = (queries.presence(self._key), queries.turns_after(self._key, "", 0, TURNS_AT_ONCE))
         async with self._engine.reading(None, *asks) as tables:
             presence, damaged = await tables.presence(self._key)
             newest = turns = await tables.unverified_turns(asks[1])
@@ -655,7 +655,7 @@ class KeptAccount:
         while len(newest) == TURNS_AT_ONCE:
             if pause is not None:
                 await pause()
-            ask = questions.turns_after(self._key, newest[-1].family, newest[-1].id, TURNS_AT_ONCE)
+            ask = queries.turns_after(self._key, newest[-1].family, newest[-1].id, TURNS_AT_ONCE)
             async with self._engine.reading(None, ask) as tables:
                 newest = await tables.unverified_turns(ask)
             turns = turns + newest
@@ -663,8 +663,8 @@ class KeptAccount:
         def draw() -> Timeline:
             changes = readable(turns)
             spans = strips(
-                [facts.watch_of(row) for row in presence],
-                [facts.turn_of(row) for row in changes.rows],
+                [row_mapping.watch_of(row) for row in presence],
+                [row_mapping.turn_of(row) for row in changes.rows],
                 since=since,
                 now=now,
                 watching=watching,
@@ -677,8 +677,10 @@ class KeptAccount:
     async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, PresenceRow | None]:
         """Return the time a look at ``wall`` counts as, and the newest watch; forget what is later."""
         newest = await tables.newest_presence(self._key)
-        at = stamp(None if newest is None else facts.watch_of(newest).until, wall, self._engine.max_gap_s)
-        if newest is not None and at < facts.watch_of(newest).until:
+        at = stamp(
+            None if newest is None else row_mapping.watch_of(newest).until, wall, self._engine.max_gap_s
+        )
+        if newest is not None and at < row_mapping.watch_of(newest).until:
             newest = await self._forget_after(tables, at)
         return at, newest
 
@@ -688,7 +690,11 @@ class KeptAccount:
         A watch of another process is never gone on with, of one before this one neither.
         """
         ours = newest is not None and newest.id == self._watch
-        if newest is not None and ours and goes_on(facts.watch_of(newest), at, self._engine.max_gap_s):
+        if (
+            newest is not None
+            and ours
+            and goes_on(row_mapping.watch_of(newest), at, self._engine.max_gap_s)
+        ):
             await tables.watched_until(newest, wall_text(at))
             return newest.id
         number = await tables.next_id(PresenceRow)
@@ -699,7 +705,7 @@ class KeptAccount:
         """Forget what was recorded later than ``at``; returns the newest presence that is left."""
         await tables.forget_after(self._key, wall_text(at))
         newest = await tables.newest_presence(self._key)
-        if newest is None or facts.watch_of(newest).until <= at:
+        if newest is None or row_mapping.watch_of(newest).until <= at:
             return newest
         return await tables.watched_until(newest, wall_text(at))
 
@@ -749,7 +755,7 @@ class KeptAccount:
         """
         if self._budget is not None:
             return self._budget
-        asks = questions.identity(*self._key[:2])
+        asks = queries.identity(*self._key[:2])
         async with self._engine.reading(None, asks) as tables:
             identity = await tables.identity(*self._key[:2])
         if identity is None or (identity.kind != self._kind.value and not any_kind):
@@ -769,16 +775,16 @@ class KeptAccount:
         if registry is None:
             return
         if self._state_id is None or not engine.has_leases:
-            async with engine.reading(None, questions.state()) as tables:
+            async with engine.reading(None, queries.state()) as tables:
                 row = await tables.state()
-            self._state_id, moved = row.state_id, facts.moved_to(row)
+            self._state_id, moved = row.state_id, row_mapping.moved_to(row)
             if moved is not None:
-                raise facts.state_moved(engine.place, moved)
+                raise row_mapping.state_moved(engine.place, moved)
         if self._budget is None:
             await self._identity_read(budget.uid)
 
         async def is_on_record(boot: str, at: float) -> bool:
-            asks = questions.reserved_then(budget, boot, at)
+            asks = queries.reserved_then(budget, boot, at)
             async with engine.reading(None, asks) as tables:
                 return await tables.reserved_then(budget, boot, at)
 
@@ -787,7 +793,7 @@ class KeptAccount:
 
     async def _identity_read(self, uid: str) -> IdentityRow | None:
         """Return whose account it is, without writing to the state; raises StateForeign."""
-        async with self._engine.reading(None, questions.identity(*self._key[:2])) as tables:
+        async with self._engine.reading(None, queries.identity(*self._key[:2])) as tables:
             return await self._checked_identity(tables, uid)
 
     async def _checked_identity(self, tables: Tables, uid: str) -> IdentityRow | None:
@@ -847,7 +853,7 @@ class KeptAccount:
             raise
 
     def _with_uncommitted(self, history: RateHistory) -> RateHistory:
-        return facts.with_uncommitted(history, self._engine.sights.uncommitted)
+        return row_mapping.with_uncommitted(history, self._engine.sights.uncommitted)
 
     @asynccontextmanager
     async def _deciding(self, *only: Question) -> AsyncIterator[Tables]:
@@ -862,7 +868,7 @@ class KeptAccount:
     async def _record_loss(self, tables: Tables, budget: Budget) -> None:
         wall = self._engine.clock.wall()
         on_record = await tables.on_record(budget)
-        lost = facts.lost_attempts(budget, on_record, self._account, self._ages(), wall)
+        lost = row_mapping.lost_attempts(budget, on_record, self._account, self._ages(), wall)
         await tables.insert_attempts(lost)
 
     async def _doubt_newcomers(
@@ -874,24 +880,24 @@ class KeptAccount:
         """
         lost = await tables.lost_attempts(budget)
         for family in families if lost else ():
-            doubt = facts.doubt_of_newcomer(lost, self._account, family, since, ages)
+            doubt = row_mapping.doubt_of_newcomer(lost, self._account, family, since, ages)
             if doubt is not None and not await _is_on_record(tables, budget, family):
                 await tables.insert_attempts([doubt])
 
     def _asks_of_verdict(self, budget: Budget, attempt: int, status: AttemptStatus) -> tuple[Question, ...]:
         """Return what a verdict is recorded by, as far as this process knows what it is about."""
-        asks, reserved = questions.attempt(budget, attempt), self._reserved.get(attempt)
+        asks, reserved = queries.attempt(budget, attempt), self._reserved.get(attempt)
         if reserved is None or status not in {AttemptStatus.APPLIED, *_SETTLED}:
             return (asks,)
         of = (budget, reserved.family)
         if status in _SETTLED:
-            return asks, questions.accepted_of(*of), questions.applied(*of), questions.open_of(*of)
+            return asks, queries.accepted_of(*of), queries.applied(*of), queries.open_of(*of)
         return (
             asks,
-            questions.tries_of(*of),
-            questions.applied(*of),
-            questions.open_of(*of),
-            questions.newest_attempt(*of),
+            queries.tries_of(*of),
+            queries.applied(*of),
+            queries.open_of(*of),
+            queries.newest_attempt(*of),
         )
 
     # -- the durable steps ----------------------------------------------------------------------
@@ -908,7 +914,7 @@ class KeptAccount:
     async def _pending(self, tables: Tables, budget: Budget, attempt: int) -> AttemptRow:
         row = await tables.attempt(budget, attempt)
         reserved = self._reserved.get(attempt)
-        if reserved is not None and (row is None or not facts.same_attempt(row, reserved)):
+        if reserved is not None and (row is None or not row_mapping.same_attempt(row, reserved)):
             hint = "nothing has to be done: what may have been lost is counted and read back"
             message = f"the record of request {attempt} was lost by the server of the state"
             raise StateUnavailable("state-record-lost", message, hint)
@@ -947,7 +953,7 @@ class KeptAccount:
             limited=0,
             retired=0,
             resolved=0,
-            tries=facts.tries_after(earlier, setting),
+            tries=row_mapping.tries_after(earlier, setting),
             file_sha256=file.sha256,
             file_number=file.number,
             plan=self._plan,
@@ -968,7 +974,7 @@ class KeptAccount:
             return
         proof, newest = await tables.applied(budget, row.family), accepted[-1]
         others = [one for one in await tables.open_of(budget, row.family) if one.id != row.id]
-        if facts.is_all_there_was(row, newest, proof, others):
+        if row_mapping.is_all_there_was(row, newest, proof, others):
             await tables.drop_accepted([newest.id])
 
     def _accepted(
@@ -1023,7 +1029,7 @@ class KeptAccount:
         of: dict[str, list[AcceptedRow]] = {row.family: [] for row in rows}
         for one in (*earlier, *rows):
             of[one.family].append(one)
-        old = [number for of_family in of.values() for number in facts.needless(of_family, wall)]
+        old = [number for of_family in of.values() for number in row_mapping.needless(of_family, wall)]
         if old:
             await tables.drop_accepted(old)
 
@@ -1035,12 +1041,12 @@ class KeptAccount:
         proof, attempts = None, await tables.open_of(budget, row.family)
         setting = {Family(row.family): setting_of(row)}
         await self._record_plan_changes(tables, budget, [row, *attempts], setting, How.APPLIED)
-        if facts.proves(row, await tables.applied(budget, row.family)):
+        if row_mapping.proves(row, await tables.applied(budget, row.family)):
             newest = await tables.newest_attempt(budget, row.family)
-            changed += facts.ended_by(attempts, ages.reserved_at(row), ages)
+            changed += row_mapping.ended_by(attempts, ages.reserved_at(row), ages)
             file = file_of(row)
             proof = self._proof(row.family, setting_of(row), How.APPLIED, newest, file, ages, at=ages.now)
-        for one in facts.merged(changed):
+        for one in row_mapping.merged(changed):
             await tables.update_attempt(one)
         if proof is None:
             return row
@@ -1056,7 +1062,7 @@ class KeptAccount:
         how: How,
     ) -> None:
         """Record the changes of saved plans that what is in force applies: of requests, or adopted."""
-        plans = facts.plan_changes_of(attempts, in_force)
+        plans = row_mapping.plan_changes_of(attempts, in_force)
         if how is How.ADOPTED:
             for family, setting in in_force.items():
                 if self._plan_changes.get(family) == setting:
@@ -1113,7 +1119,7 @@ def _holding(kept: Mapping[Family, Pause], wall: datetime) -> tuple[Pause, ...]:
 
 async def _pauses_on_record(tables: Tables, budget: Budget) -> dict[Family, Pause]:
     """Return the pause on record of each family, whether or not its time is over."""
-    return {Family(row.family): facts.pause_of(row) for row in await tables.pauses(budget)}
+    return {Family(row.family): row_mapping.pause_of(row) for row in await tables.pauses(budget)}
 
 
 async def _accepted(tables: Tables, budget: Budget, sha256: str, *, changed: bool) -> FileVersion | None:
@@ -1131,4 +1137,4 @@ async def _is_on_record(tables: Tables, budget: Budget, family: Family) -> bool:
 
 
 def _asks_known(budget: Budget) -> tuple[Question, ...]:
-    return questions.all_applied(budget), questions.all_open(budget)
+    return queries.all_applied(budget), queries.all_open(budget)

@@ -11,10 +11,10 @@ from reconciler.core.model import Budget
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import Holder
 from reconciler.ports import Clock
-from reconciler.store.ageing import FirstSights
-from reconciler.store.questions import AccountKey, Question
+from reconciler.store.queries import AccountKey, Question
 from reconciler.store.registry import StateRegistry
-from reconciler.store.tables import Numbered, Tables
+from reconciler.store.row_clock import FirstSights
+from reconciler.store.table_access import Numbered, Tables
 
 KEEP_ATTEMPTS = 10_000
 """Attempts kept per User ID once nothing depends on them: about 14 hours of sending at full rate."""

@@ -30,15 +30,15 @@ from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import Holder, StateCheck
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
-from reconciler.store import facts, files, mounts, schema, wal
+from reconciler.store import mounts, row_mapping, sqlite_file, sqlite_schema, wal
 from reconciler.store.account import KeptAccount
-from reconciler.store.ageing import FirstSights
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
-from reconciler.store.locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
-from reconciler.store.questions import Question, Value
+from reconciler.store.file_locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
+from reconciler.store.queries import Question, Value
 from reconciler.store.registry import StateRegistry
+from reconciler.store.row_clock import FirstSights
 from reconciler.store.rows import RowDamaged, combined, new_state_id
-from reconciler.store.tables import Tables
+from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows, fetch_all, verify_deciding_rows
 
 BUSY_WAIT_S = 5.0
@@ -99,7 +99,7 @@ def open_state(
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     _make_if_missing(real)
     db = _opened(real, busy_wait_s)
-    still_there = files.watch(real)
+    still_there = sqlite_file.watch(real)
 
     def reopen() -> sqlite3.Connection:
         still_there()
@@ -175,12 +175,12 @@ def open_existing(
     if not os.path.lexists(real):
         return None
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
-    files.inspect(real)
+    sqlite_file.inspect(real)
     with _remade(real):
         _refuse_damaged_log(real)
         db = _in_memory()
         try:
-            db.deserialize(schema.with_wal(_image(real), on=False))
+            db.deserialize(sqlite_schema.with_wal(_image(real), on=False))
             _believe(db, real, verify_rows=verify_rows)
         except BaseException:
             db.close()
@@ -201,7 +201,7 @@ class MemoryDisk:
 
     def __init__(self, db: sqlite3.Connection | None = None) -> None:
         self._db = db or _in_memory()
-        self._db.deserialize(schema.with_wal(schema.new_image(SIMULATED_ID), on=False))
+        self._db.deserialize(sqlite_schema.with_wal(sqlite_schema.new_image(SIMULATED_ID), on=False))
         self._locks: dict[str, tuple[object, Holder]] = {}
 
     def open(
@@ -289,8 +289,8 @@ class SqliteState:
     async def moved(self) -> MmpError | None:
         """Return that the state was moved, so that nothing is written to it; None: it was not."""
         async with self.reading(None) as tables:
-            moved = facts.moved_to(await tables.state())
-        return None if moved is None else facts.state_moved(self.place, moved)
+            moved = row_mapping.moved_to(await tables.state())
+        return None if moved is None else row_mapping.state_moved(self.place, moved)
 
     def sharing(self, replica: Replica) -> None:
         """Return None: a file is of one host, and every process keeps all its accounts."""
@@ -339,13 +339,13 @@ class SqliteState:
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[Tables]:
         async with self._transaction(_WRITE) as tables:
-            if schema.version_of(self._db) > len(schema.MIGRATIONS):
+            if sqlite_schema.version_of(self._db) > len(sqlite_schema.MIGRATIONS):
                 raise _newer(self.place)
-            moved = facts.moved_to(await tables.state())
+            moved = row_mapping.moved_to(await tables.state())
             if moved is not None:
                 if self.registry is not None:
                     self.registry.close()  # it is no record of requests any more
-                raise facts.state_moved(self.place, moved)
+                raise row_mapping.state_moved(self.place, moved)
             yield tables
 
     def moving(self) -> AbstractAsyncContextManager[Tables]:
@@ -453,17 +453,17 @@ class _Statements:
 def _make_if_missing(path: str) -> None:
     try:
         if os.path.lexists(path):
-            files.remove_leftovers(path)
+            sqlite_file.remove_leftovers(path)
         else:
-            files.create_state(path, schema.new_image(new_state_id()))
+            sqlite_file.create_state(path, sqlite_schema.new_image(new_state_id()))
     except OSError as error:
-        raise files.unwritable(path, error) from None
+        raise sqlite_file.unwritable(path, error) from None
 
 
 def _opened(path: str, busy_wait_s: float) -> sqlite3.Connection:
     """Open an existing file with every check; afterwards no statement blocks because it is busy."""
-    files.inspect(path)
-    files.refuse_foreign(path)
+    sqlite_file.inspect(path)
+    sqlite_file.refuse_foreign(path)
     with _remade(path):
         _refuse_damaged_log(path)
         db = _connect(path, "rw", busy_wait_s)
@@ -478,7 +478,7 @@ def _opened(path: str, busy_wait_s: float) -> sqlite3.Connection:
 
 def _refuse_damaged_log(path: str) -> None:
     if wal.is_damaged(path):
-        raise files.damaged(
+        raise sqlite_file.damaged(
             path, "its write-ahead log (-wal) is broken, and SQLite would drop what follows"
         )
 
@@ -500,7 +500,7 @@ def _in_memory() -> sqlite3.Connection:
 
 def with_functions(db: sqlite3.Connection) -> sqlite3.Connection:
     """Give a connection the function that the triggers of the tables call."""
-    db.create_function(schema.COMBINE, 2, combined, deterministic=True)
+    db.create_function(sqlite_schema.COMBINE, 2, combined, deterministic=True)
     db.execute("PRAGMA trusted_schema = ON")  # else a hardened SQLite lets no trigger call it
     return db
 
@@ -524,19 +524,19 @@ def _believe(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
     lost would not be paced by (13 ms for 10,000 attempts).
     """
     db.execute("BEGIN")
-    version = schema.version_of(db)
-    if version > len(schema.MIGRATIONS):
+    version = sqlite_schema.version_of(db)
+    if version > len(sqlite_schema.MIGRATIONS):
         raise _newer(path)
     (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise _not_whole(path, verdict)
-    if schema.as_found(db) != schema.as_made(version):
+    if sqlite_schema.as_found(db) != sqlite_schema.as_made(version):
         message = f"the state {path} does not have the tables of its version {version}"
-        raise StateUnusable("state-incomplete", message, files.START_ANEW)
+        raise StateUnusable("state-incomplete", message, sqlite_file.START_ANEW)
     if verify_rows:
         verify_deciding_rows(db)
     db.execute("COMMIT")
-    schema.migrate(db)
+    sqlite_schema.migrate(db)
 
 
 def _newer(path: str) -> StateRefused:
@@ -548,8 +548,8 @@ def _not_whole(path: str, verdict: str) -> MmpError:
     """Return the error for what the integrity check found; a page that could not be read is no damage."""
     unread = re.search(r"unable to get the page\. error code=(\d+)", verdict)
     if unread is not None and int(unread[1]) & 0xFF != sqlite3.SQLITE_CORRUPT:
-        return files.disk_failed(path, verdict)
-    return files.broken(path, verdict)
+        return sqlite_file.disk_failed(path, verdict)
+    return sqlite_file.broken(path, verdict)
 
 
 def _image(path: str) -> bytes:
@@ -593,14 +593,14 @@ def _state_error(path: str, error: BaseException) -> MmpError | None:
     """Return what SQLite, a row's check or the system says as an error of ours; None for any other."""
     match error:
         case RowDamaged():
-            return files.damaged(path, str(error))
+            return sqlite_file.damaged(path, str(error))
         case UnicodeDecodeError():
             # SQLite's message quotes what it found in the file.
-            return files.damaged(path, NOT_TEXT)
+            return sqlite_file.damaged(path, NOT_TEXT)
         case sqlite3.DatabaseError():
             return _sqlite_error(path, error)
         case OSError():
-            return files.unreadable(path, error)
+            return sqlite_file.unreadable(path, error)
         case _:
             return None
 
@@ -631,23 +631,23 @@ def _sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
     if code in _BUSY:
         message = f"the state {path} was kept busy for {BUSY_WAIT_S:g} s by another process"
         return StateUnavailable(BUSY, message, "see what has it open (fuser, lsof) and try again")
-    if code in _NOT_OPENED and (trouble := files.trouble_beside(path)) is not None:
+    if code in _NOT_OPENED and (trouble := sqlite_file.trouble_beside(path)) is not None:
         return trouble
     match code:
         case sqlite3.SQLITE_FULL:
-            return files.disk_full(path)
+            return sqlite_file.disk_full(path)
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return files.broken(path, str(error))
+            return sqlite_file.broken(path, str(error))
         case code if code in _ONLY_BY_DAMAGE:
-            return files.damaged(path, str(error))
+            return sqlite_file.damaged(path, str(error))
         case 0 if isinstance(error, sqlite3.OperationalError):
             # The module's own error, and it has one only: of text that it cannot decode.
-            return files.damaged(path, NOT_TEXT)
+            return sqlite_file.damaged(path, NOT_TEXT)
         case sqlite3.SQLITE_IOERR:
-            return files.disk_failed(path, str(error))
+            return sqlite_file.disk_failed(path, str(error))
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             message = f"cannot write the state {path}: {error}"
-            return StateRefused("state-unwritable", message, files.WRITE_THERE)
+            return StateRefused("state-unwritable", message, sqlite_file.WRITE_THERE)
         case _:
             hint = "see whether the disk is in order; nothing that failed was recorded"
             return StateUnusable("state-failed", f"the state {path} cannot be used: {error}", hint)

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from reconciler.core.state_records import StateCheck
-from reconciler.store import schema
-from reconciler.store.facts import pause_of
-from reconciler.store.questions import Value
+from reconciler.store import sqlite_schema
+from reconciler.store.queries import Value
+from reconciler.store.row_mapping import pause_of
 from reconciler.store.rows import (
     NO_ROWS_SUM,
     TABLES,
@@ -29,7 +29,7 @@ from reconciler.store.rows import (
     fields,
     verified,
 )
-from reconciler.store.tables import Tables
+from reconciler.store.table_access import Tables
 
 
 async def check_rows(tables: Tables) -> StateCheck:
@@ -84,7 +84,7 @@ def verify_deciding_rows(db: sqlite3.Connection) -> None:
         raise RowDamaged("the row with the id of the state is missing, or there is another")
     found: dict[UserId, tuple[int, str]] = {}
     for kind in _deciding_kinds():
-        for row in _rows(db, kind, schema.DECIDING[TABLES[kind]].format(row="")):
+        for row in _rows(db, kind, sqlite_schema.DECIDING[TABLES[kind]].format(row="")):
             user = _user_of(row)
             number, total = found.get(user, (0, NO_ROWS_SUM))
             found[user] = (number + 1, combined(total, row[0]))
@@ -94,7 +94,7 @@ def verify_deciding_rows(db: sqlite3.Connection) -> None:
 
 
 def _deciding_kinds() -> list[RowKind]:
-    return [kind for kind, table in TABLES.items() if table in schema.DECIDING]
+    return [kind for kind, table in TABLES.items() if table in sqlite_schema.DECIDING]
 
 
 def _rows(db: sqlite3.Connection, kind: RowKind, condition: str) -> Iterator[AnyRow]:

@@ -32,7 +32,7 @@ from reconciler.core.pacing import (
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import Exit, StateForeign, StateLocked
 from reconciler.ports import AccountStore, AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from tests.contract.stores import (
     BTC,
     ETH,

@@ -13,7 +13,7 @@ from reconciler.core.model import Environment, Kind
 from reconciler.core.state_records import PolicyRecord
 from reconciler.ports import AccountStore
 from reconciler.store.account import KEEP_POLICIES, KeptAccount
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.rows import MAX_DOCUMENT
 from tests.contract.stores import HOST, NOON, PLACES, UID, Place, ScriptedClock
 

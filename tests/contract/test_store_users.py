@@ -25,7 +25,7 @@ from reconciler.core.retry import NO_TRIES, RetryRecord, Tries
 from reconciler.core.state_records import NameRecord
 from reconciler.ports import NotYet, Reserved
 from reconciler.store import account
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
 from tests.contract.test_store_contract import Process
 

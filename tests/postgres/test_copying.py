@@ -19,9 +19,9 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import NotYet, Reserved
-from reconciler.store import copying, registry
+from reconciler.store import copy_to_postgres, registry
 from reconciler.store.account import KeptAccount
-from reconciler.store.copying import copy, undo
+from reconciler.store.copy_to_postgres import copy, undo
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.registry import StateRegistry
@@ -121,11 +121,11 @@ async def seen(store: KeptAccount) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("piece", [1, 2, copying.PIECE])
+@pytest.mark.parametrize("piece", [1, 2, copy_to_postgres.PIECE])
 def test_everything_arrives_and_the_next_slot_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr(copying, "PIECE", piece)
+    monkeypatch.setattr(copy_to_postgres, "PIECE", piece)
 
     async def story(url: str, source: SqliteState) -> None:
         there = source.account("main", Environment.LIVE, Kind.OKX)
@@ -162,7 +162,7 @@ def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_a
 
 
 def test_proofs_go_on_being_older_or_newer_than_the_same_attempts() -> None:
-    assert [copying._as_of(attempt, [3, 5], [101, 102]) for attempt in (0, 2, 3, 4, 5, 9)] == [
+    assert [copy_to_postgres._as_of(attempt, [3, 5], [101, 102]) for attempt in (0, 2, 3, 4, 5, 9)] == [
         0,
         0,
         101,
@@ -232,12 +232,12 @@ def test_a_file_somebody_works_on_is_not_copied(tmp_path: Path) -> None:
 def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = copying._write
+    real = copy_to_postgres._write
 
-    async def forgetful(tables: Any, rows: copying.Rows) -> None:
+    async def forgetful(tables: Any, rows: copy_to_postgres.Rows) -> None:
         await real(tables, {**rows, LiveDocument: ()})
 
-    monkeypatch.setattr(copying, "_write", forgetful)
+    monkeypatch.setattr(copy_to_postgres, "_write", forgetful)
 
     async def story(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
@@ -256,15 +256,15 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
 def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    monkeypatch.setattr(copying, "PIECE", 1)
-    real = copying._write
+    monkeypatch.setattr(copy_to_postgres, "PIECE", 1)
+    real = copy_to_postgres._write
 
-    async def forgetful(tables: Any, rows: copying.Rows) -> None:
+    async def forgetful(tables: Any, rows: copy_to_postgres.Rows) -> None:
         await real(
             tables, {kind: some[:-1] if TABLES[kind] == lost else some for kind, some in rows.items()}
         )
 
-    monkeypatch.setattr(copying, "_write", forgetful)
+    monkeypatch.setattr(copy_to_postgres, "_write", forgetful)
 
     async def story(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
@@ -331,14 +331,14 @@ def test_what_is_written_while_a_copy_is_under_way_is_refused_or_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pause takes no lock: it is on record before the rows are read, or it is refused."""
-    real = copying._write
+    real = copy_to_postgres._write
 
-    async def interrupted(tables: Any, rows: copying.Rows) -> None:
+    async def interrupted(tables: Any, rows: copy_to_postgres.Rows) -> None:
         assert not await is_usable(worker)
         await real(tables, rows)
 
     worker = sqlite(tmp_path)
-    monkeypatch.setattr(copying, "_write", interrupted)
+    monkeypatch.setattr(copy_to_postgres, "_write", interrupted)
 
     async def story(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
@@ -354,7 +354,7 @@ def test_a_copy_that_is_cancelled_leaves_the_source_in_use(
     async def cancelled(*_: Any) -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(copying, "_write", cancelled)
+    monkeypatch.setattr(copy_to_postgres, "_write", cancelled)
 
     async def story(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
@@ -376,8 +376,8 @@ def killed_after_its_mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pass
 
     with monkeypatch.context() as patch:
-        patch.setattr(copying, "_write", killed)
-        patch.setattr(copying, "_put_back", nothing)
+        patch.setattr(copy_to_postgres, "_write", killed)
+        patch.setattr(copy_to_postgres, "_put_back", nothing)
         with pytest.raises(ZeroDivisionError):
             yield
 
@@ -440,7 +440,7 @@ def test_a_copy_that_was_killed_before_it_told_its_source_is_found_to_be_complet
     async def story(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with monkeypatch.context() as patch:
-                patch.setattr(copying, "_complete", killed)
+                patch.setattr(copy_to_postgres, "_complete", killed)
                 with pytest.raises(ZeroDivisionError):
                     await copy(source, one.state)
             unsure = await source.moved()
@@ -483,7 +483,7 @@ def test_a_resumed_copy_that_fails_again_leaves_the_source_in_use(
             async def failing(*_: Any) -> None:
                 raise StateUnusable("state-copy-failed", "so", "")
 
-            monkeypatch.setattr(copying, "_write", failing)
+            monkeypatch.setattr(copy_to_postgres, "_write", failing)
             with pytest.raises(StateUnusable):
                 await copy(source, one.state)
             assert await is_usable(source), "the target was seen to be empty"
@@ -617,7 +617,7 @@ def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
             shorten(monkeypatch, "idle_in_transaction_session_timeout", 5)
             counts = await copy(source, one.state)
             assert counts["attempts"] == LARGE + 4
-            assert max(answered) <= copying.PIECE
+            assert max(answered) <= copy_to_postgres.PIECE
 
     told(tmp_path, story)
     assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(LARGE + 4,)]

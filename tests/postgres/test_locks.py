@@ -11,7 +11,7 @@ from reconciler.core.state_records import Holder
 from reconciler.errors import StateLocked
 from reconciler.ports import PausedMeanwhile, Reserved
 from reconciler.store.engine import Claim
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import locks
 from reconciler.store.postgres.expiry import FURTHEST
 from tests.contract.stores import BTC, ready_database, setting

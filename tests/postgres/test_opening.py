@@ -16,13 +16,13 @@ from reconciler.cli import doors
 from reconciler.core.model import Environment, Kind
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import Reserved
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
-from reconciler.store.postgres.failures import told
-from reconciler.store.postgres.rights import refuse_unwritable
+from reconciler.store.postgres.errors import told
 from reconciler.store.postgres.state import open_existing, open_state, translated
+from reconciler.store.postgres.write_check import refuse_unwritable
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, ready_database, signed
 from tests.postgres.desks import desk, play
 from tests.support.postgres import PASSWORD, ROLE, server, shared, until

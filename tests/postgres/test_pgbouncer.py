@@ -17,8 +17,8 @@ from reconciler.errors import MmpError, StateRefused, StateUnavailable
 from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
 from reconciler.store.engine import Claim
 from reconciler.store.postgres import connections, schema
-from reconciler.store.postgres.rights import refuse_unwritable
 from reconciler.store.postgres.state import open_state
+from reconciler.store.postgres.write_check import refuse_unwritable
 from tests.contract.stores import ScriptedClock, empty_postgres, ready_database, shared_bouncer
 from tests.e2e.rig import eventually
 from tests.postgres.desks import Desk, desk

@@ -11,7 +11,7 @@ import pytest
 from reconciler.core.model import LiveRead
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.ports import NotYet, Reserved
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Mode, Transaction
 from tests.contract.stores import BTC, ETH, UID, ready_database, setting

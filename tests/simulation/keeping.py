@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from reconciler.core.model import Environment, Family, Kind
 from reconciler.core.state_records import Holder
 from reconciler.ports import AccountStore
-from reconciler.store.ageing import FirstSights
-from reconciler.store.locks import MemoryLocks
+from reconciler.store.file_locks import MemoryLocks
+from reconciler.store.row_clock import FirstSights
 from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.simulation import checkers
 from tests.simulation.file import PLACE, TroubledFile

@@ -29,19 +29,19 @@ from reconciler.core.target import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, replies
 from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved, Signed
-from reconciler.store import account, ageing, facts, files, sqlite
+from reconciler.store import account, row_clock, row_mapping, sqlite, sqlite_file
 from reconciler.store.account import KeptAccount
-from reconciler.store.ageing import Ages, FirstSights, Stamp
 from reconciler.store.engine import Claim
-from reconciler.store.facts import RateHistory
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.postgres.state import PostgresState
-from reconciler.store.questions import Question
+from reconciler.store.queries import Question
+from reconciler.store.row_clock import Ages, FirstSights, Stamp
+from reconciler.store.row_mapping import RateHistory
 from reconciler.store.rows import AttemptRow
 from reconciler.store.sqlite import SqliteState
-from reconciler.store.tables import Tables
+from reconciler.store.table_access import Tables
 from tests.simulation.checkers import no_slip
 from tests.simulation.host import Host
 from tests.simulation.lists import forget_parsed
@@ -177,7 +177,7 @@ def _leaky_bucket(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> S
     return bounds
 
 
-_real_ledger = facts.ledger_from_rows
+_real_ledger = row_mapping.ledger_from_rows
 
 
 def _ledger_of_this_life(history: RateHistory, ages: Ages) -> Ledger:
@@ -217,7 +217,7 @@ def _ages_of_account(self: Any) -> Ages:
     return _AgedOfAccount(self._engine.sights, self._engine.clock.now(), self._account)
 
 
-_real_ledger = facts.ledger_from_rows
+_real_ledger = row_mapping.ledger_from_rows
 
 
 def _ledger_of_account(history: RateHistory, ages: Ages) -> Ledger:
@@ -228,7 +228,7 @@ def _ledger_of_account(history: RateHistory, ages: Ages) -> Ledger:
 
 _BY_ACCOUNT = (
     Patch(KeptAccount, "_ages", _ages_of_account),
-    Patch(facts, "ledger_from_rows", _ledger_of_account),
+    Patch(row_mapping, "ledger_from_rows", _ledger_of_account),
 )
 
 
@@ -539,7 +539,7 @@ async def _loss_ignored(self: KeptAccount, tables: Tables, budget: Budget) -> No
     """Go on as if nothing could be lost."""
 
 
-_real_lost = facts.lost_attempts
+_real_lost = row_mapping.lost_attempts
 
 
 def _doubts_not_lost(*asked: Any) -> list[AttemptRow]:
@@ -721,7 +721,7 @@ def _last_slot_before_others(self: Change, **_: bool) -> int:
     return int(self.tries > 0 and not self.protective)
 
 
-_real_retries = facts.retries_from_rows
+_real_retries = row_mapping.retries_from_rows
 
 
 def _successes_forgotten(tries: Any, _acknowledged: int, ages: Any) -> RetryRecord:
@@ -839,7 +839,7 @@ async def _everybody_controls(self: KeptAccount, purpose: str) -> bool:
     return True
 
 
-_real_known_from_rows = facts.known_from_rows
+_real_known_from_rows = row_mapping.known_from_rows
 
 
 def _known_of_account(applied: Any, attempts: Any, ages: Ages) -> Any:
@@ -876,12 +876,12 @@ _BORN_NOW = state._NEW_BUDGET.replace(" history FROM", f" {schema.HISTORY} FROM"
 """A budget's row says when it is made that it was always seen on the present history."""
 
 MUTANTS = (
-    Mutant("counted from the moment of sending", (Patch(ageing, "latest_arrival", _from_sending),)),
-    Mutant("unanswered counts for 2 s only", (Patch(ageing, "latest_arrival", _short_l),)),
+    Mutant("counted from the moment of sending", (Patch(row_clock, "latest_arrival", _from_sending),)),
+    Mutant("unanswered counts for 2 s only", (Patch(row_clock, "latest_arrival", _short_l),)),
     Mutant("leaky bucket", (Patch(pacing, "_bounds", _leaky_bucket),)),
     Mutant("no slack on the window", (Patch(pacing, "GUARD_S", pacing.WINDOW_S),)),
-    Mutant("ledger forgotten at restart", (Patch(facts, "ledger_from_rows", _ledger_of_this_life),)),
-    Mutant("pending not in the ledger", (Patch(facts, "ledger_from_rows", _ledger_of_answered),)),
+    Mutant("ledger forgotten at restart", (Patch(row_mapping, "ledger_from_rows", _ledger_of_this_life),)),
+    Mutant("pending not in the ledger", (Patch(row_mapping, "ledger_from_rows", _ledger_of_answered),)),
     Mutant("foreign rows keep their instants", (Patch(FirstSights, "local", _own_instant),)),
     Mutant("foreign rows are long past", (Patch(FirstSights, "local", _long_ago),)),
     Mutant("no history means idle", (Patch(FirstSights, "empty_since", lambda *_: NEVER),)),
@@ -914,7 +914,9 @@ MUTANTS = (
         Patch(account, "shown_until", _shown_at_once),
         first_seed=42_770,
     ),
-    Mutant("a proof ends every doubt", (Patch(facts, "ended_by", _everything_ended),), first_seed=1_130),
+    Mutant(
+        "a proof ends every doubt", (Patch(row_mapping, "ended_by", _everything_ended),), first_seed=1_130
+    ),
     Mutant("no echo check", (Patch(reconcile, "judge", _any_acceptance),)),
     Mutant(
         "no answer means refused",
@@ -1052,7 +1054,9 @@ MUTANTS = (
         Patch(pass_step, "next_request", _first_in_order),
         Patch(reconcile, "next_request", _first_in_order),
     ),
-    Mutant("a success ends nobody's back-off", (Patch(facts, "retries_from_rows", _successes_forgotten),)),
+    Mutant(
+        "a success ends nobody's back-off", (Patch(row_mapping, "retries_from_rows", _successes_forgotten),)
+    ),
     _of_feature(
         "the account backs off with a family",
         Feature.LASTING_FATE,
@@ -1135,7 +1139,7 @@ MUTANTS = (
     _of_feature(
         "pauses not seen in reserving",
         Feature.PAUSES,
-        Patch(facts, "pauses_request", lambda *_: False),
+        Patch(row_mapping, "pauses_request", lambda *_: False),
     ),
     _of_feature(
         "an answer is no review",
@@ -1199,7 +1203,7 @@ MUTANTS = (
         "proofs of an account name",
         Feature.RENAMES,
         Patch(KeptAccount, "_ages", _ages_of_account),
-        Patch(facts, "known_from_rows", _known_of_account),
+        Patch(row_mapping, "known_from_rows", _known_of_account),
     ),
     _of_feature(
         "suspension not compared",
@@ -1229,7 +1233,7 @@ MUTANTS = (
     _of_feature(
         "a full disk ends the loop",
         Feature.FILE_TROUBLE,
-        Patch(files, "disk_full", _unusable),
+        Patch(sqlite_file, "disk_full", _unusable),
     ),
     _of_feature(
         "a connection is used on after a failure",
@@ -1243,14 +1247,18 @@ MUTANTS = (
     _of_postgres("pass lock instead of row lock", Patch(state, "_LOCKED_HISTORY", state._HISTORY)),
     _of_postgres("another timeline ignored", Patch(KeptAccount, "_record_loss", _loss_ignored)),
     _of_postgres("first requests cannot be lost", Patch(state, "_NEW_BUDGET", _BORN_NOW)),
-    _of_postgres("one request lost at the most", Patch(facts, "lost_attempts", _one_lost)),
-    _of_postgres("a loss leaves no doubt", Patch(facts, "lost_attempts", _doubts_not_lost), first_seed=320),
-    _of_postgres("a loss takes no slot", Patch(facts, "lost_attempts", _requests_not_lost)),
+    _of_postgres("one request lost at the most", Patch(row_mapping, "lost_attempts", _one_lost)),
+    _of_postgres(
+        "a loss leaves no doubt", Patch(row_mapping, "lost_attempts", _doubts_not_lost), first_seed=320
+    ),
+    _of_postgres("a loss takes no slot", Patch(row_mapping, "lost_attempts", _requests_not_lost)),
     _of_postgres(
         "newcomers not doubted", Patch(KeptAccount, "_doubt_newcomers", _newcomers_believed), first_seed=635
     ),
     _of_postgres(
-        "numbers trusted after a loss", Patch(facts, "same_attempt", lambda *_: True), first_seed=1_150
+        "numbers trusted after a loss",
+        Patch(row_mapping, "same_attempt", lambda *_: True),
+        first_seed=1_150,
     ),
     _of_postgres("aged by the database's clock", Patch(KeptAccount, "_ages", _ages_by_database)),
     _of_postgres("other hosts' rows at face value", Patch(FirstSights, "local", _own_instant)),

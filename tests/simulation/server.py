@@ -16,7 +16,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from reconciler.store import schema
+from reconciler.store import sqlite_schema
 from reconciler.store.postgres.connections import LOCK_TIMEOUT_MS, SILENCE_TIMEOUT_MS
 from reconciler.store.rows import LOST, AppliedRow, AttemptRow
 from tests.simulation.rows import Rows
@@ -468,7 +468,7 @@ def _dialect(query: str) -> tuple[str, tuple[str, ...] | None]:
 @lru_cache(maxsize=1)
 def _empty() -> bytes:
     rows = sqlite3.connect(":memory:", isolation_level=None)
-    rows.deserialize(schema.with_wal(schema.new_image("0" * 32), on=False))
+    rows.deserialize(sqlite_schema.with_wal(sqlite_schema.new_image("0" * 32), on=False))
     for statement in _OWN_TABLES:
         rows.execute(statement)
     return rows.serialize()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core import planning
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from tests.simulation.mutants import BOUND, MUTANTS, Mutant, Patch, hunt, hunted, mutant_named
 
 pytestmark = pytest.mark.unmeasured

@@ -78,7 +78,7 @@ NEEDS = (
         lambda: postgres_programs() is not None,
         "everything about a state in PostgreSQL",
         "install PostgreSQL 12 or newer (Debian: apt-get install postgresql)",
-        ("reconciler/store/postgres/*", "reconciler/store/copying.py"),
+        ("reconciler/store/postgres/*", "reconciler/store/copy_to_postgres.py"),
     ),
     Need(
         "PgBouncer",

@@ -227,9 +227,9 @@ READS_OF_ITS_OWN = {
     "documents/plan_file.py": "makes a file that must not exist before",
     "cli/demo_tour.py": "a file that the tour itself wrote, in a folder of its own",
     "store/access.py": "folders, and a scratch file that must not exist before",
-    "store/locks.py": "lock files: opened without waiting, and checked when open",
+    "store/file_locks.py": "lock files: opened without waiting, and checked when open",
     "store/registry.py": "folders, and lock files: opened without waiting, and checked when open",
-    "store/files.py": "the state, once it was seen to be a regular file; a folder; a new file",
+    "store/sqlite_file.py": "the state, once it was seen to be a regular file; a folder; a new file",
     "store/sqlite.py": "the state, once it was seen to be a regular file",
     "store/wal.py": "the log beside a state, after SQLite itself opened the state",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
-from reconciler.store import access, files
+from reconciler.store import access, sqlite_file
 from reconciler.store.access import Owner
 from tests.unit.test_store_files import opened, read
 
@@ -215,7 +215,7 @@ def test_another_user_who_may_make_no_file_beside_the_state_is_refused(
     as_another_user(made, monkeypatch)
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StateRefused) as refused:
-        files.refuse_foreign(str(made))
+        sqlite_file.refuse_foreign(str(made))
     assert refused.value.code == "state-unwritable"
 
 

@@ -16,10 +16,10 @@ import pytest
 from reconciler.core.model import Environment, Kind
 from reconciler.core.state_records import Holder
 from reconciler.errors import StateRefused, StateUnusable
-from reconciler.store import access, files, locks, schema, sqlite
-from reconciler.store.locks import FileLocks
-from reconciler.store.schema import APPLICATION_ID
+from reconciler.store import access, file_locks, sqlite, sqlite_file, sqlite_schema
+from reconciler.store.file_locks import FileLocks
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
+from reconciler.store.sqlite_schema import APPLICATION_ID
 from tests.contract.stores import ScriptedClock
 
 
@@ -57,7 +57,7 @@ def test_a_new_state_is_closed_to_others_and_alone_in_its_directory(made: Path) 
 def test_a_new_state_is_marked_as_ours_with_its_version_and_wal(made: Path) -> None:
     db = sqlite3.connect(made)
     assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-    assert db.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+    assert db.execute("PRAGMA user_version").fetchone() == (len(sqlite_schema.MIGRATIONS),)
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     db.close()
 
@@ -125,7 +125,7 @@ def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
         path = tmp_path / str(lives) / "state.db"
         with monkeypatch.context() as patched:
             mortal = MortalOs(lives)
-            patched.setattr(files, "os", mortal)
+            patched.setattr(sqlite_file, "os", mortal)
             patched.setattr(access, "os", mortal)
             try:
                 opened(path).close_now()
@@ -163,7 +163,7 @@ def test_a_kill_at_any_moment_of_making_a_lock_leaves_none_or_one_that_can_be_ta
         lock = made.with_name(f"{made.name}.{lives}.lock")
         with monkeypatch.context() as patched:
             mortal = MortalOs(lives)
-            for module in (files, access, locks):
+            for module in (sqlite_file, access, file_locks):
                 patched.setattr(module, "os", mortal)
             try:
                 completed.append(asyncio.run(FileLocks(str(made)).take(str(lives), holder)))
@@ -487,7 +487,7 @@ def test_a_state_that_gets_another_link_while_it_is_open_is_not_written_to_any_m
 def test_reading_a_state_that_is_not_there_makes_nothing(path: Path) -> None:
     assert read(path) is None
     assert not path.parent.exists()
-    error = files.missing(str(path))
+    error = sqlite_file.missing(str(path))
     assert (error.code, str(path) in error.message, bool(error.hint)) == ("state-missing", True, True)
 
 
@@ -534,19 +534,19 @@ def test_an_older_state_is_brought_up_to_date_with_its_rows(
     db.commit()
     db.close()
     second = ("ALTER TABLE live ADD COLUMN more TEXT", "CREATE TABLE extra (a TEXT) STRICT")
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
+    monkeypatch.setattr(sqlite_schema, "MIGRATIONS", (*sqlite_schema.MIGRATIONS, second))
     for _ in range(2):
         state = opener(made)
         assert state is not None
         assert state._db.execute("SELECT account, more FROM live").fetchall() == [("kept", None)]
-        assert schema.version_of(state._db) == len(schema.MIGRATIONS)
+        assert sqlite_schema.version_of(state._db) == len(sqlite_schema.MIGRATIONS)
         state.close_now()
 
 
 def test_a_migration_that_fails_changes_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = ("CREATE TABLE extra (a TEXT) STRICT", "ALTER TABLE nowhere ADD COLUMN more TEXT")
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
+        patched.setattr(sqlite_schema, "MIGRATIONS", (*sqlite_schema.MIGRATIONS, second))
         with pytest.raises(StateUnusable) as refused:
             opened(made)
     assert refused.value.code == "state-damaged"

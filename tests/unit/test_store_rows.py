@@ -13,9 +13,9 @@ import pytest
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.state_records import Holder
 from reconciler.errors import MmpError, StateRefused
-from reconciler.store import ageing
-from reconciler.store.ageing import FirstSights, Stamp
-from reconciler.store.locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
+from reconciler.store import row_clock
+from reconciler.store.file_locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
+from reconciler.store.row_clock import FirstSights, Stamp
 from reconciler.store.rows import (
     AppliedRow,
     IdentityRow,
@@ -120,7 +120,7 @@ def test_a_first_sight_is_of_one_fact_with_one_stamp() -> None:
 def test_first_sights_are_bounded_and_forgetting_one_only_makes_a_row_younger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ageing, "MAX_SIGHTS", 2)
+    monkeypatch.setattr(row_clock, "MAX_SIGHTS", 2)
     sights = FirstSights("mine")
     for fact, now in (("a", 1.0), ("b", 2.0), ("c", 3.0), ("c", 4.0)):
         sights.local(fact, Stamp("other", 0.0), now)

@@ -27,10 +27,10 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AppliedRecord, AttemptRecord, How, LiveRecord, StateSnapshot
 from reconciler.errors import StateRefused, StateUnusable
 from reconciler.ports import Reserved
-from reconciler.store import schema
+from reconciler.store import sqlite_schema
 from reconciler.store.account import KeptAccount
 from reconciler.store.engine import Claim
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.rows import AttemptRow, sealed
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
@@ -313,7 +313,7 @@ def reseal_attempt(store: KeptAccount) -> None:
     db.execute("UPDATE attempts SET checksum = ? WHERE id = 1", (sealed(row).checksum,))
 
 
-@pytest.mark.parametrize("table", sorted(schema.DECIDING))
+@pytest.mark.parametrize("table", sorted(sqlite_schema.DECIDING))
 def test_a_deciding_row_that_is_gone_is_missed_at_opening(
     store: KeptAccount, path: str, clock: ScriptedClock, table: str
 ) -> None:
@@ -528,12 +528,12 @@ def test_nothing_is_written_once_a_newer_version_brought_the_file_up_to_date(
         other.execute(f"PRAGMA user_version = {version}")
         other.close()
 
-    newer(len(schema.MIGRATIONS) + 1)
+    newer(len(sqlite_schema.MIGRATIONS) + 1)
     with pytest.raises(StateRefused) as refused:
         asyncio.run(store.reserve(signed("1"), assume_idle=True))
     assert refused.value.code == "state-newer"
     assert asyncio.run(store.known()) == {}
-    newer(len(schema.MIGRATIONS))
+    newer(len(sqlite_schema.MIGRATIONS))
     assert isinstance(asyncio.run(store.reserve(signed("1"), assume_idle=True)), Reserved)
 
 

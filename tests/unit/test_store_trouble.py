@@ -25,7 +25,7 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, Sent
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
 from reconciler.ports import NotYet, Reserved
-from reconciler.store import files, mounts, sqlite
+from reconciler.store import mounts, sqlite, sqlite_file
 from reconciler.store.account import KeptAccount
 from reconciler.store.engine import Claim
 from reconciler.store.sqlite import SqliteState, open_existing, open_state, open_waiting
@@ -591,8 +591,8 @@ def test_what_the_system_says_is_what_passes_or_what_is_denied(
 ) -> None:
     error = OSError(number, os.strerror(number))
     for found, denied in (
-        (files.unwritable("state.db", error), "state-unwritable"),
-        (files.unreadable("state.db", error), "state-unreadable"),
+        (sqlite_file.unwritable("state.db", error), "state-unwritable"),
+        (sqlite_file.unreadable("state.db", error), "state-unreadable"),
     ):
         assert (found.code, type(found)) == (code or denied, kind)
         assert found.hint
@@ -616,7 +616,7 @@ def test_a_disk_that_takes_a_part_of_what_is_needed_is_full(
 ) -> None:
     class AlmostFull(io.BytesIO):
         def write(self, _: object) -> int:
-            return files.NEEDED_BYTES - 1
+            return sqlite_file.NEEDED_BYTES - 1
 
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: AlmostFull())
     assert sqlite._sqlite_error(path, failure(sqlite3.SQLITE_CANTOPEN)).code == "state-disk-full"

@@ -18,7 +18,7 @@ from dataclasses import fields
 
 from reconciler.core.state_records import Holder
 from reconciler.errors import MmpError, StateLocked
-from reconciler.store.locks import LOCK_POLL_S, StoreMisuse
+from reconciler.store.file_locks import LOCK_POLL_S, StoreMisuse
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement
 from reconciler.store.postgres.expiry import unexpired
 

@@ -20,18 +20,18 @@ from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import StateCheck
 from reconciler.ports import Clock
 from reconciler.store.account import KeptAccount
-from reconciler.store.ageing import FirstSights
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
-from reconciler.store.locks import StoreMisuse
+from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement, Transaction
 from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
-from reconciler.store.questions import Question, Value, budget_key
+from reconciler.store.queries import Question, Value, budget_key
 from reconciler.store.registry import StateRegistry
+from reconciler.store.row_clock import FirstSights
 from reconciler.store.rows import TABLES
-from reconciler.store.tables import Tables
+from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows
 
 _HISTORY = " ".join(

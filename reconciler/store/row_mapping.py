@@ -43,8 +43,8 @@ from reconciler.core.state_records import (
     PolicyRecord,
 )
 from reconciler.errors import StateUnavailable
-from reconciler.store.ageing import Ages
-from reconciler.store.questions import budget_key
+from reconciler.store.queries import budget_key
+from reconciler.store.row_clock import Ages
 from reconciler.store.rows import (
     ANY_FAMILY,
     LOST,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
 from reconciler.store import access
-from reconciler.store.schema import APPLICATION_ID
+from reconciler.store.sqlite_schema import APPLICATION_ID
 
 START_ANEW = (
     "see what mmp state check still reads: pauses are lost with the file. Then keep the file aside (mv),"

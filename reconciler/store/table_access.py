@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, cast
 
 from reconciler.core.model import Budget
-from reconciler.store import questions
-from reconciler.store.facts import RateHistory
-from reconciler.store.questions import AccountKey, Question, Value, budget_key
+from reconciler.store import queries
+from reconciler.store.queries import AccountKey, Question, Value, budget_key
+from reconciler.store.row_mapping import RateHistory
 from reconciler.store.rows import (
     TABLES,
     AcceptedRow,
@@ -117,12 +117,12 @@ class Tables:
 
     async def every(self, kind: type[Row]) -> list[Row]:
         """Return all rows of a kind, of all accounts; those with an id in its order."""
-        rows = await self._all(kind, questions.every(kind))
+        rows = await self._all(kind, queries.every(kind))
         return sorted(rows, key=lambda row: row[1:]) if "id" in fields(kind) else rows
 
     async def between(self, kind: type[Row], first: int, last: int) -> list[Row]:
         """Return the rows of a kind that has ids, of all accounts, from one id to another, in any order."""
-        return await self._all(kind, questions.between(kind, first, last))
+        return await self._all(kind, queries.between(kind, first, last))
 
     async def damaged(self, kind: type[Row]) -> tuple[int, list[str]]:
         """Return how many rows of a kind there are, and what is wrong with those that are damaged."""
@@ -138,14 +138,14 @@ class Tables:
 
     async def readable(self, kind: type[Row]) -> list[Row]:
         """Return the rows of a kind that are not damaged, of all accounts."""
-        return (await self._readable(kind, questions.every(kind))).rows
+        return (await self._readable(kind, queries.every(kind))).rows
 
     async def _pieces(self, kind: RowKind) -> list[Question]:
         """Return what asks for all rows of a kind, some at a time if the table grows."""
         if "id" not in fields(kind):
-            return [questions.every(kind)]
-        [(newest,)] = await self._transaction.fetch(questions.newest_id(kind))
-        return [questions.between(kind, first, first + PIECE - 1) for first in range(1, newest + 1, PIECE)]
+            return [queries.every(kind)]
+        [(newest,)] = await self._transaction.fetch(queries.newest_id(kind))
+        return [queries.between(kind, first, first + PIECE - 1) for first in range(1, newest + 1, PIECE)]
 
     async def next_ids(self, kind: RowKind, count: int) -> Sequence[int]:
         """Return the ids of the next rows of ``kind``, rising."""
@@ -173,7 +173,7 @@ class Tables:
 
     async def state(self) -> StateRow:
         """Return the row of the state itself. Raises RowDamaged where it is missing, or not alone."""
-        rows = await self._all(StateRow, questions.state())
+        rows = await self._all(StateRow, queries.state())
         if len(rows) != 1:
             raise RowDamaged("the row with the id of the state is missing, or there is another")
         return rows[0]
@@ -182,38 +182,38 @@ class Tables:
 
     async def identity(self, account: str, environment: str) -> IdentityRow | None:
         """Return whose account it is; None while nobody said."""
-        return await self._one(IdentityRow, questions.identity(account, environment))
+        return await self._one(IdentityRow, queries.identity(account, environment))
 
     async def identities(self, environment: str) -> list[IdentityRow]:
         """Return all accounts of one environment, by name."""
-        return await self._all(IdentityRow, questions.identities(environment))
+        return await self._all(IdentityRow, queries.identities(environment))
 
     async def live(self, key: AccountKey) -> Readable[LiveDocument]:
         """Return the last live read on record, if there is one."""
-        return await self._readable(LiveDocument, questions.live(key))
+        return await self._readable(LiveDocument, queries.live(key))
 
     # -- one User ID ---------------------------------------------------------------------------
 
     async def live_reads(self, budget: Budget) -> list[LiveDocument]:
         """Return the last live read of every account name of the User ID, the newest one last."""
-        return (await self._readable(LiveDocument, questions.live_reads(budget))).rows
+        return (await self._readable(LiveDocument, queries.live_reads(budget))).rows
 
     async def all_applied(self, budget: Budget) -> list[AppliedRow]:
         """Return the last proofs, by family."""
-        rows = await self._all(AppliedRow, questions.all_applied(budget))
+        rows = await self._all(AppliedRow, queries.all_applied(budget))
         return sorted(rows, key=lambda row: row.family)
 
     async def applied(self, budget: Budget, family: str) -> AppliedRow | None:
         """Return the last proof of one family."""
-        return await self._one(AppliedRow, questions.applied(budget, family))
+        return await self._one(AppliedRow, queries.applied(budget, family))
 
     async def all_accepted(self, budget: Budget) -> list[AcceptedRow]:
         """Return the settings that passed the guard, of all families, in the order they did."""
-        return await self._all(AcceptedRow, questions.all_accepted(budget))
+        return await self._all(AcceptedRow, queries.all_accepted(budget))
 
     async def accepted_of(self, budget: Budget, family: str) -> list[AcceptedRow]:
         """Return those of one family, in the order they passed the guard."""
-        return await self._all(AcceptedRow, questions.accepted_of(budget, family))
+        return await self._all(AcceptedRow, queries.accepted_of(budget, family))
 
     async def drop_accepted(self, numbers: Sequence[int]) -> None:
         """Forget settings that passed the guard, by the ids of their rows."""
@@ -221,11 +221,11 @@ class Tables:
 
     async def plan_changes(self, budget: Budget, plan: str) -> list[PlanChangeRow]:
         """Return the changes of a saved plan that were applied."""
-        return await self._all(PlanChangeRow, questions.plan_changes(budget, plan))
+        return await self._all(PlanChangeRow, queries.plan_changes(budget, plan))
 
     async def plan_change(self, budget: Budget, plan: str, family: str) -> PlanChangeRow | None:
         """Return that of one family; None while it was not applied."""
-        return await self._one(PlanChangeRow, questions.plan_change(budget, plan, family))
+        return await self._one(PlanChangeRow, queries.plan_change(budget, plan, family))
 
     async def prune_plan_changes(self, budget: Budget, before: str) -> None:
         """Forget changes of saved plans that were applied before a time of day."""
@@ -235,11 +235,11 @@ class Tables:
 
     async def newest_policy(self, budget: Budget) -> PolicyRow | None:
         """Return the policy that was recorded last."""
-        return await self._one(PolicyRow, questions.newest_policy(budget))
+        return await self._one(PolicyRow, queries.newest_policy(budget))
 
     async def policies(self, budget: Budget) -> list[PolicyRow]:
         """Return all policies on record, newest first."""
-        return await self._all(PolicyRow, questions.policies(budget))
+        return await self._all(PolicyRow, queries.policies(budget))
 
     async def prune_policies(self, budget: Budget, keep: int) -> None:
         """Drop policies on record, except the newest ``keep`` of the User ID."""
@@ -252,56 +252,56 @@ class Tables:
 
     async def all_open(self, budget: Budget) -> list[AttemptRow]:
         """Return the open attempts, in the order of their ids."""
-        return await self._all(AttemptRow, questions.all_open(budget))
+        return await self._all(AttemptRow, queries.all_open(budget))
 
     async def open_of(self, budget: Budget, family: str) -> list[AttemptRow]:
         """Return the open attempts of one family, in the order of their ids."""
-        return await self._all(AttemptRow, questions.open_of(budget, family))
+        return await self._all(AttemptRow, queries.open_of(budget, family))
 
     async def all_tries(self, budget: Budget) -> list[AttemptRow]:
         """Return the attempts that count as tries without success, in the order of their ids."""
-        return await self._all(AttemptRow, questions.all_tries(budget))
+        return await self._all(AttemptRow, queries.all_tries(budget))
 
     async def tries_of(self, budget: Budget, family: str) -> list[AttemptRow]:
         """Return those of one family, in the order of their ids."""
-        return await self._all(AttemptRow, questions.tries_of(budget, family))
+        return await self._all(AttemptRow, queries.tries_of(budget, family))
 
     async def newest_acknowledged(self, budget: Budget) -> AttemptRow | None:
         """Return the newest acknowledged attempt of the User ID."""
-        return await self._one(AttemptRow, questions.newest_acknowledged(budget))
+        return await self._one(AttemptRow, queries.newest_acknowledged(budget))
 
     async def attempt(self, budget: Budget, number: int) -> AttemptRow | None:
         """Return one attempt of the User ID."""
-        return await self._one(AttemptRow, questions.attempt(budget, number))
+        return await self._one(AttemptRow, queries.attempt(budget, number))
 
     async def newest_attempt(self, budget: Budget, family: str) -> int:
         """Return the id of the family's newest attempt, 0 without one."""
-        [(number,)] = await self._transaction.fetch(questions.newest_attempt(budget, family))
+        [(number,)] = await self._transaction.fetch(queries.newest_attempt(budget, family))
         return number or 0
 
     async def newest_attempts(self, budget: Budget) -> dict[str, int]:
         """Return the id of the newest attempt of each family that has one."""
-        return dict(await self._transaction.fetch(questions.newest_attempts(budget)))
+        return dict(await self._transaction.fetch(queries.newest_attempts(budget)))
 
     async def history(self, budget: Budget) -> Readable[AttemptRow]:
         """Return all attempts on record, newest first."""
-        return await self._readable(AttemptRow, questions.history(budget))
+        return await self._readable(AttemptRow, queries.history(budget))
 
     async def overrides(self, budget: Budget) -> list[OverrideRow]:
         """Return all overrides on record, newest first."""
-        return await self._all(OverrideRow, questions.overrides(budget))
+        return await self._all(OverrideRow, queries.overrides(budget))
 
     async def file(self, budget: Budget, sha256: str) -> FileRow | None:
         """Return when content of a settings file was accepted; None: never."""
-        return await self._one(FileRow, questions.file(budget, sha256))
+        return await self._one(FileRow, queries.file(budget, sha256))
 
     async def newest_file(self, budget: Budget) -> FileRow | None:
         """Return the content of a settings file that was accepted last."""
-        return await self._one(FileRow, questions.newest_file(budget))
+        return await self._one(FileRow, queries.newest_file(budget))
 
     async def newest_number(self, budget: Budget) -> int:
         """Return the highest number of a settings file that anything on record has, 0 without one."""
-        [(number,)] = await self._transaction.fetch(questions.newest_number(budget))
+        [(number,)] = await self._transaction.fetch(queries.newest_number(budget))
         return number or 0
 
     async def prune_files(self, budget: Budget, up_to: int) -> None:
@@ -334,7 +334,7 @@ class Tables:
 
     async def rate_history(self, budget: Budget) -> RateHistory:
         """Return the attempts of a budget that bear on its next slot."""
-        counts, last_limited, sends = questions.rate(budget)
+        counts, last_limited, sends = queries.rate(budget)
         counting = await self._all(AttemptRow, counts)
         limited = await self._one(AttemptRow, last_limited)
         [(since, at_all)] = await self._transaction.fetch(sends)
@@ -348,15 +348,15 @@ class Tables:
 
     async def lost_attempts(self, budget: Budget) -> list[AttemptRow]:
         """Return the lost attempts that still count against the budget."""
-        return await self._all(AttemptRow, questions.lost_attempts(budget))
+        return await self._all(AttemptRow, queries.lost_attempts(budget))
 
     async def on_record(self, budget: Budget) -> list[str]:
         """Return the families of which there is an attempt or a proof, in order."""
-        return sorted(family for (family,) in await self._transaction.fetch(questions.on_record(budget)))
+        return sorted(family for (family,) in await self._transaction.fetch(queries.on_record(budget)))
 
     async def reserved_then(self, budget: Budget, boot: str, at: float) -> bool:
         """Tell whether a request is on record that was reserved at this instant of a boot."""
-        [(number,)] = await self._transaction.fetch(questions.reserved_then(budget, boot, at))
+        [(number,)] = await self._transaction.fetch(queries.reserved_then(budget, boot, at))
         return bool(number)
 
     async def prune(self, budget: Budget, keep: int) -> None:
@@ -372,11 +372,11 @@ class Tables:
 
     async def pauses(self, budget: Budget) -> list[PauseRow]:
         """Return the pauses on record, whether or not their time is over."""
-        return await self._all(PauseRow, questions.pauses(budget))
+        return await self._all(PauseRow, queries.pauses(budget))
 
     async def pause(self, budget: Budget, family: str) -> PauseRow | None:
         """Return the pause of one family, whether or not its time is over."""
-        return await self._one(PauseRow, questions.pause(budget, family))
+        return await self._one(PauseRow, queries.pause(budget, family))
 
     async def drop_pause(self, budget: Budget, family: str) -> None:
         """End the pause of a family; harmless without one."""
@@ -387,11 +387,11 @@ class Tables:
 
     async def presence(self, key: AccountKey) -> Readable[PresenceRow]:
         """Return all watches, in the order they were recorded in."""
-        return await self._readable(PresenceRow, questions.presence(key))
+        return await self._readable(PresenceRow, queries.presence(key))
 
     async def newest_presence(self, key: AccountKey) -> PresenceRow | None:
         """Return the newest watch; None if there is none, or it is damaged."""
-        found = await self._readable(PresenceRow, questions.newest_presence(key))
+        found = await self._readable(PresenceRow, queries.newest_presence(key))
         return found.rows[0] if found.rows else None
 
     async def watched_until(self, row: PresenceRow, until: str) -> PresenceRow:
@@ -401,13 +401,13 @@ class Tables:
         await self._transaction.run(query, (changed.checksum, until, changed.id))
         return changed
 
-    async def unverified_turns(self, asked: questions.Question) -> list[TurnRow]:
+    async def unverified_turns(self, asked: queries.Question) -> list[TurnRow]:
         """Return the turns that were asked for; the caller has to verify them."""
         return await self._unverified(TurnRow, asked)
 
     async def last_turns(self, key: AccountKey) -> list[TurnRow]:
         """Return the newest turn of each family, if it is not damaged."""
-        return (await self._readable(TurnRow, questions.last_turns(key))).rows
+        return (await self._readable(TurnRow, queries.last_turns(key))).rows
 
     async def forget_after(self, key: AccountKey, at: str) -> None:
         """Forget the watches that began, and the turns that were seen, later than ``at``."""

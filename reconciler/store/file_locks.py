@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Protocol
 
 from reconciler.core.state_records import Holder
-from reconciler.store import files
+from reconciler.store import sqlite_file
 from reconciler.store.engine import Locks
 
 LOCK_POLL_S = 0.05
@@ -55,7 +55,7 @@ class FileLocks:
         try:
             descriptor = _try_lock(self._state, path)
         except OSError as error:
-            raise files.unwritable(path, error) from None
+            raise sqlite_file.unwritable(path, error) from None
         if descriptor is None:
             return False
         self._held[name] = descriptor
@@ -135,7 +135,7 @@ def _try_lock(state: str, path: str) -> int | None:
     """Return the descriptor of the locked file, or None if another has locked it."""
     descriptor = _open_lock(state, path)
     try:
-        files.refuse_unfit_lock(state, path, descriptor)
+        sqlite_file.refuse_unfit_lock(state, path, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
@@ -151,11 +151,11 @@ def _open_lock(state: str, path: str) -> int:
     try:
         return os.open(path, os.O_RDWR | _LOCK_FLAGS)
     except FileNotFoundError:
-        files.create_beside(state, path)
+        sqlite_file.create_beside(state, path)
         return os.open(path, os.O_RDWR | _LOCK_FLAGS)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise files.linked(state, path) from None
+            raise sqlite_file.linked(state, path) from None
         raise
 
 

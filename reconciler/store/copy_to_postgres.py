@@ -23,10 +23,10 @@ from typing import Any
 
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.errors import MmpError, StateUnusable
-from reconciler.store import questions
+from reconciler.store import queries
 from reconciler.store.engine import Claim
-from reconciler.store.facts import Moved, moved_to, state_moved
 from reconciler.store.postgres.state import PostgresState
+from reconciler.store.row_mapping import Moved, moved_to, state_moved
 from reconciler.store.rows import (
     TABLES,
     AcceptedRow,
@@ -40,7 +40,7 @@ from reconciler.store.rows import (
     wall_text,
 )
 from reconciler.store.sqlite import SqliteState
-from reconciler.store.tables import Tables
+from reconciler.store.table_access import Tables
 
 PURPOSE = "state copy"
 """What the locks of the source are held for."""
@@ -127,7 +127,7 @@ async def _locked(source: SqliteState) -> AsyncIterator[None]:
 
 
 async def _id_of(target: PostgresState) -> str:
-    async with target.reading(None, questions.state()) as tables:
+    async with target.reading(None, queries.state()) as tables:
         return (await tables.state()).state_id
 
 
