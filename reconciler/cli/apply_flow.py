@@ -71,7 +71,7 @@ from reconciler.errors import (
     worst,
 )
 from reconciler.okx.client import OkxTradingClient
-from reconciler.okx.timing import ExchangeClock
+from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore, State
 from reconciler.process_signals import SIGNALS

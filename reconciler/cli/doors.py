@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from reconciler.core.policy import Policy
     from reconciler.core.state_records import NameRecord, PolicyRecord
     from reconciler.okx.client import OkxClient, OkxTradingClient
-    from reconciler.okx.timing import ExchangeClock
+    from reconciler.okx.exchange_clock import ExchangeClock
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import AccountStore, Clock, Exchange, State, Store
     from reconciler.reads import RetryingReads

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from reconciler.core.state_records import PolicyRecord
     from reconciler.documents.plan import Context
     from reconciler.documents.saved_plan import Origin
-    from reconciler.okx.timing import ExchangeClock
+    from reconciler.okx.exchange_clock import ExchangeClock
     from reconciler.okx.wire import BaseUrl
 
 AT_ONCE = 8
@@ -226,7 +226,7 @@ def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question
     """Make every plan from the state and, unless --no-live, the exchange, several at once."""
     import asyncio
 
-    from reconciler.okx.timing import ExchangeClock
+    from reconciler.okx.exchange_clock import ExchangeClock
 
     at_once, timing = asyncio.Semaphore(AT_ONCE), ExchangeClock()
 

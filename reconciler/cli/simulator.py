@@ -18,10 +18,10 @@ from reconciler.cli.options import Duration, output_option
 from reconciler.cli.output import Output
 from reconciler.errors import MmpError, UsageError
 from reconciler.simulator.accounts import PERMISSIONS, Account, fake_account
-from reconciler.simulator.asks import SETTING_FIELDS, MmpSetting, setting_from
 from reconciler.simulator.faults import NAMED, SYNTAX, ScriptedFault, parse_fault
 from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import LimitStatus, NumberForm, Options, RateMode
+from reconciler.simulator.request_parsing import SETTING_FIELDS, MmpSetting, setting_from
 from reconciler.simulator.rules import DEFAULT_FAMILIES, SimulatedExchange
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.notify.target import Target
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_steadily
-from reconciler.okx.timing import ExchangeClock
+from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import State
 from reconciler.secret import remember

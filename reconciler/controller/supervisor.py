@@ -38,7 +38,7 @@ from reconciler.core.replica_assignment import AccountKey, Roster
 from reconciler.core.retry import back_off_s
 from reconciler.errors import StateRefused, StateUnavailable
 from reconciler.okx.credentials import load_credentials
-from reconciler.okx.timing import ExchangeClock
+from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.process_signals import SIGNALS
 from reconciler.watch.config_files import (
     Accepted,

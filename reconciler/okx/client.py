@@ -16,8 +16,8 @@ from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import AccountProblem
 from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials
+from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES, Scrub
-from reconciler.okx.timing import ClockOffset, ExchangeClock
 from reconciler.okx.transport import TOTAL_TIMEOUT_S, Failed, OneShot, RawReply
 from reconciler.okx.wire import BaseUrl, Headers, Request
 from reconciler.ports import Clock, Signed

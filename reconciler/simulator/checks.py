@@ -17,10 +17,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from reconciler.simulator.accounts import DEMO_HEADER, PORTFOLIO_MARGIN, Holder
-from reconciler.simulator.asks import MMP_ENDPOINTS, WRITES, Endpoint
 from reconciler.simulator.codes import refuse
 from reconciler.simulator.messages import Envelope, SimRequest
 from reconciler.simulator.options import Options
+from reconciler.simulator.request_parsing import MMP_ENDPOINTS, WRITES, Endpoint
 
 VALIDITY_S = 30.0
 """A timestamp may be this far from the exchange's own clock, either way [doc]."""

@@ -13,11 +13,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from reconciler.simulator.accounts import PERMISSIONS, Account
-from reconciler.simulator.asks import SETTING_FIELDS, MmpSetting, setting_from
 from reconciler.simulator.faults import parse_fault
 from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import changed_options
 from reconciler.simulator.records import Arrival
+from reconciler.simulator.request_parsing import SETTING_FIELDS, MmpSetting, setting_from
 from reconciler.simulator.rules import SimulatedExchange
 
 CONTROL_PREFIX = "/_control/"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from reconciler.simulator.asks import Ask, Endpoint
 from reconciler.simulator.codes import refuse, wrap
 from reconciler.simulator.messages import CutShort, Envelope, Outcome, Page, Row, Silence
+from reconciler.simulator.request_parsing import Ask, Endpoint
 
 
 class FaultKind(StrEnum):

@@ -11,8 +11,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import assert_never
 
-from reconciler.simulator.asks import SETTING_FIELDS
 from reconciler.simulator.messages import Row
+from reconciler.simulator.request_parsing import SETTING_FIELDS
 
 _FULL_WIDTH = 0xFEE0
 """From an ASCII character to the one of the same shape and full width."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from reconciler.simulator.asks import Endpoint
 from reconciler.simulator.options import RateMode
+from reconciler.simulator.request_parsing import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import assert_never
 
-from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.limits import LIMITS
 from reconciler.simulator.messages import CutShort, Envelope, Page, Said, Silence
+from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 
 MAX_RECORDS = 100_000
 """Older records are forgotten: two days of Set MMP at full rate are 34,560 of them."""

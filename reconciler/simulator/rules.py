@@ -17,10 +17,9 @@ from decimal import Decimal
 from typing import assert_never
 
 from reconciler.simulator.accounts import Account, Holder
-from reconciler.simulator.asks import PUBLIC, Ask, Endpoint, MmpSetting, ask_to_set, find_endpoint, read_ask
-from reconciler.simulator.book import FamilyBook
 from reconciler.simulator.checks import AccountCall, authenticate, authorise
 from reconciler.simulator.codes import refuse
+from reconciler.simulator.family_state import FamilyBook
 from reconciler.simulator.faults import NO_FAULT, OUTAGE, Fault, FaultScript, ScriptedFault, disguise
 from reconciler.simulator.forms import RowForm, numbers_in, rows_in
 from reconciler.simulator.limits import Rates
@@ -33,6 +32,15 @@ from reconciler.simulator.records import (
     Violation,
     find_violations,
     verdict_of,
+)
+from reconciler.simulator.request_parsing import (
+    PUBLIC,
+    Ask,
+    Endpoint,
+    MmpSetting,
+    ask_to_set,
+    find_endpoint,
+    read_ask,
 )
 
 DEFAULT_FAMILIES = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM", "XAU-USD_UM")

@@ -47,8 +47,8 @@ from reconciler.okx.client import (
     OkxTradingClient,
 )
 from reconciler.okx.credentials import Credentials
+from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
-from reconciler.okx.timing import ClockOffset, ExchangeClock
 from reconciler.okx.transport import MAX_HEADERS_BYTES, Failed, OneShot
 from reconciler.okx.wire import USER_AGENT, parse_base_url
 from reconciler.ports import Exchange, Signed, TradingExchange
@@ -1543,7 +1543,7 @@ def test_whoever_waits_for_a_measurement_takes_what_came_of_it(fails: bool) -> N
 def test_nobody_waits_long_for_somebody_elses_measurement(
     monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
-    monkeypatch.setattr("reconciler.okx.timing.PATIENCE_S", 0.05)
+    monkeypatch.setattr("reconciler.okx.exchange_clock.PATIENCE_S", 0.05)
     failure = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
     asked = 0
 

@@ -15,7 +15,7 @@ from reconciler.core.address_health import AddressHealth
 from reconciler.core.model import AccountInfo, Environment, LiveRead
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.client import OkxTradingClient
-from reconciler.okx.timing import ClockOffset, ExchangeClock
+from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
 from reconciler.okx.transport import Failed
 from reconciler.okx.wire import parse_base_url
 from tests.contract.test_okx_client import (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from reconciler.core.model import Family, Quantity, Setting
 from reconciler.core.reply import Reply
 from reconciler.ports import Signed
-from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
 from reconciler.simulator.messages import Envelope, Page, Said
+from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.simulation import checkers
 from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of, set_reply_of
 from tests.simulation.process import Process

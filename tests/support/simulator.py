@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from reconciler.simulator.accounts import Account, fake_account
-from reconciler.simulator.asks import MmpSetting
 from reconciler.simulator.messages import SimRequest
 from reconciler.simulator.options import Options
+from reconciler.simulator.request_parsing import MmpSetting
 from reconciler.simulator.rules import SimulatedExchange
 
 T0 = 1_800_000_000.0

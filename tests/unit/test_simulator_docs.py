@@ -6,12 +6,12 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from reconciler.simulator.asks import Endpoint
 from reconciler.simulator.behaviours import BEHAVIOURS, Standing
 from reconciler.simulator.codes import REFUSALS
 from reconciler.simulator.faults import NAMED, SLOW_S, SYNTAX, parse_fault
 from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import Options
+from reconciler.simulator.request_parsing import Endpoint
 
 TEXT = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
 

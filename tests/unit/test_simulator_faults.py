@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault, parse_fault
 from reconciler.simulator.messages import CutShort, Envelope, Page, Said, Silence, render
+from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.support.simulator import BTC, KEY, SETTING, T0, UID, exchange, post_set
 
 OTHER = MmpSetting("1", "1", "1")

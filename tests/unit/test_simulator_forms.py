@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.simulator.asks import MmpSetting
 from reconciler.simulator.forms import RowForm
 from reconciler.simulator.messages import Envelope, Said
+from reconciler.simulator.request_parsing import MmpSetting
 from reconciler.simulator.rules import SimulatedExchange
 from tests.support.simulator import BTC, KEY, SETTING, T0, UID, exchange
 

@@ -7,10 +7,10 @@ from itertools import accumulate, product
 
 import pytest
 
-from reconciler.simulator.asks import Endpoint, MmpSetting
 from reconciler.simulator.limits import LIMITS, Rates
 from reconciler.simulator.messages import Envelope, SimRequest, render
 from reconciler.simulator.options import LimitStatus, RateMode
+from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.support.simulator import (
     INSTRUMENTS,
     KEY,

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from reconciler.simulator.accounts import ApiKey, fake_account
-from reconciler.simulator.asks import MmpSetting
-from reconciler.simulator.book import MAX_READ_DELAY_S, FamilyBook
 from reconciler.simulator.checks import sign
 from reconciler.simulator.codes import REFUSALS
+from reconciler.simulator.family_state import MAX_READ_DELAY_S, FamilyBook
 from reconciler.simulator.faults import parse_fault
 from reconciler.simulator.messages import Envelope, SimReply, SimRequest
 from reconciler.simulator.options import NumberForm, changed_options
+from reconciler.simulator.request_parsing import MmpSetting
 from reconciler.simulator.rules import SimulatedExchange, shown
 from tests.support.simulator import (
     ACCOUNT,

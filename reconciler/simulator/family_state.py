@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from reconciler.simulator.asks import MmpSetting
+from reconciler.simulator.request_parsing import MmpSetting
 
 MAX_READ_DELAY_S = 3600.0
 """Settings replaced longer ago than this are forgotten: no read lags that far."""
