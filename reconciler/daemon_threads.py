@@ -75,7 +75,7 @@ class UnjoinedThreads(ThreadPoolExecutor):
     def _begin_thread(self) -> None:
         """Begin one thread more; where none can be had, those that there are do the work."""
         try:
-            threading.Thread(target=self._run, name="unjoined", daemon=True).start()
+            threading.Thread(target=self._run, name="daemon", daemon=True).start()
         except (RuntimeError, MemoryError) as error:
             if self._begun == 0:
                 # What the system said, which threading makes a RuntimeError of: like any other shortage.

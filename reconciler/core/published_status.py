@@ -1,8 +1,8 @@
 """A published status, used in place of a live read: a plan without keys, as good as its age.
 
 This file decides what a snapshot proves of each family, and when it is too old to prove anything. It
-rests on what :mod:`reconciler.core.monitoring.status` publishes: ``live`` is only there when its read began after
-the family's last proof or attempt.
+rests on what :mod:`reconciler.core.monitoring.status` publishes: ``live`` is only there when its read began
+after the family's last proof or attempt.
 """
 
 from __future__ import annotations

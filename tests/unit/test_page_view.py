@@ -92,7 +92,7 @@ DIFFERING = [
         "frozen until reset",
         "▲ more protection",
         "Not by itself.",
-        f"{wording.NEAR_OFF} guard: unlimited, limit less than ×1000",
+        f"{labels.NEAR_OFF} guard: unlimited, limit less than ×1000",
     ),
     (
         "uncertain",

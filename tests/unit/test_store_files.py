@@ -243,7 +243,7 @@ def foreign(path: Path) -> None:
 
 def newer(path: Path) -> None:
     db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    db.execute(f"PRAGMA user_version = {len(sqlite_schema.MIGRATIONS) + 1}")
     db.close()
 
 

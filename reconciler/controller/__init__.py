@@ -1,0 +1,1 @@
+"""What ``run`` and ``apply`` drive: passes, the loop over them, their accounts and leases."""

@@ -1,0 +1,1 @@
+"""The JSON documents: each is written and read back in one place."""

@@ -1,0 +1,1 @@
+"""Webhooks: when an account's notifications are sent, to which address, and with which retries."""

@@ -1,0 +1,1 @@
+"""Watches files: when to read one again, and what its new content means."""

@@ -1,0 +1,1 @@
+"""The status page: a view model, and its rendering to HTML."""
