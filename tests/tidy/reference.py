@@ -27,6 +27,7 @@ from reconciler.simulator.server import SimulatorServer
 from tests.tidy.document_examples import examples, written
 from tests.tidy.log_meanings import MEANINGS
 from tests.tidy.source import ROOT
+from tests.unit.test_policy_docs import shown_factor
 from tests.unit.test_sidecar_metrics import exported
 
 FOLDER = ROOT / "docs" / "reference"
@@ -193,9 +194,31 @@ def settings_file() -> str:
     return document("Keys of mmp.yaml", *schema_blocks("mmp"))
 
 
+FACTORS = (
+    ("5s, 2s, 100", "5s, 2s, 200", "twice as many contracts per trip"),
+    ("10s, 60s, 100", "5s, 30s, 200", "10 → 40 contracts per second"),
+    ("10s, 2s, 100", "5s, 2s, 50", "half the window with half the contracts: no figure rises"),
+    ("5s, 2s, 100", "5s, 1s, 100", "half the freeze; per minute it is 3100 → 6100"),
+    ("5s, 60s, 100", "5s, 30s, 100", "half the freeze; no figure rises"),
+    ("5s, until-reset, 100", "5s, 1h, 100", "quoting resumes without a manual reset"),
+    ("5s, 2s, 100", "5s, 2s, 50", "tighter; the freeze is as before"),
+    ("5s, 2s, 100", "10s, 4s, 50", "tighter in every field"),
+    ("5s, 2s, 100", "disabled, 2s, 100", "only the rule disable judges this"),
+    ("disabled, 2s, 100", "disabled, 2s, 300", "qtyLimit and frozenInterval are compared"),
+    ("disabled, 2s, 100", "5s, 2s, 100", "measured from the last accepted setting that was enabled"),
+)
+"""Changes of timeInterval, frozenInterval and qtyLimit, with the reason for their factor."""
+
+
 def policy_file() -> str:
-    """Return the keys of mmp-policy.yaml."""
-    return document("Keys of mmp-policy.yaml", *schema_blocks("policy"))
+    """Return the keys of mmp-policy.yaml, and examples of factors."""
+    rows = ((before, after, shown_factor(before, after), why) for before, after, why in FACTORS)
+    return document(
+        "Keys of mmp-policy.yaml",
+        *schema_blocks("policy"),
+        "## Examples of factors",
+        table(("before", "after", "factor", "why"), rows),
+    )
 
 
 def json_document(title: str, name: str, *shown: str) -> str:
