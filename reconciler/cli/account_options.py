@@ -32,13 +32,13 @@ def naming_options(environment: Environment) -> Callable[[F], F]:
             type=AccountName(),
             default="main",
             show_default=True,
-            help="The desk's own name for the account.",
+            help="Your own name for the account.",
         ),
         click.option(
             "--environment",
             type=click.Choice([one.value for one in Environment]),
             default=environment.value,
             show_default=True,
-            help="Which of OKX's two environments.",
+            help="OKX's environment.",
         ),
     )

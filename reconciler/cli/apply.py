@@ -63,19 +63,21 @@ class AllowType(click.ParamType[Allow]):
 @state_options
 @exchange_options
 @family_option
-@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal to ask on.")
+@click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
 @click.option("--expect", metavar="DIGEST", help="Send nothing unless the plan has this digest.")
 @click.option(
     "--allow",
     "allows",
     type=AllowType(),
     multiple=True,
-    help="Override the policy or guard for one family; may be repeated. Needs --expect or PLAN"
-    " unless a person is asked.",
+    help="Override the policy or guard for one family; may be repeated. Needs --reason, and"
+    " without a prompt --expect or PLAN.",
 )
-@click.option("--reason", metavar="TEXT", help="Why --allow or --no-policy is meant; for the history.")
-@click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
-@click.option("--no-live", is_flag=True, help="Compare with the last applied state alone.")
+@click.option(
+    "--reason", metavar="TEXT", help="Reason for --allow or --no-policy; recorded in the history."
+)
+@click.option("--assume-idle", is_flag=True, help="Do not wait 10 s if the history is unknown.")
+@click.option("--no-live", is_flag=True, help="Compare with the last applied settings only.")
 @click.option("--timeout", type=Duration(), help="Give up after this long. [default: ETA + 5 min]")
 @output_option("text", "json")
 @click.pass_context
@@ -104,20 +106,20 @@ def apply(
     log_format: str | None,
     log_level: str,
 ) -> None:
-    """Make the exchange as the file says, in both directions, and exit when everything is settled.
+    """Make live settings equal to the file, in both directions, and exit when everything is settled.
 
-    With PLAN, a file that mmp plan --out wrote: make exactly the changes that were reviewed. A family
-    that has moved since is skipped, the others proceed. A plan that has expired, or is of another
-    account, environment, host or config, is refused.
+    With PLAN, a file that mmp plan --out wrote: send exactly the reviewed changes. A family that has
+    changed since is skipped; the others are sent. A plan that has expired, or is of another account,
+    environment, host or config, is refused.
 
     Needs a key with Trade permission. Asks on a terminal; elsewhere --yes is needed unless nothing
-    is to be sent. Never sends more than two requests in any 10 seconds, whatever happened before.
+    is to be sent. Never sends more than two requests in any 10 seconds.
 
-    The reads before the first plan are repeated for 30 s when they fail, or for --timeout if that is
-    less. After that, reads and requests are retried with back-off until --timeout.
+    Failed reads before the first plan are repeated for 30 s, or for --timeout if that is less. After
+    that, reads and requests are retried with back-off until --timeout.
 
     \b
-    Exit status: 0 done, 3 refused by a guard, 4 invalid config or plan, 5 plan is stale,
+    Exit status: 0 done, 3 refused by policy or guard, 4 invalid config or plan, 5 plan is stale,
     6 partly, 7 locked, 8 account or key, 9 all held.
 
     \b

@@ -20,7 +20,7 @@ VARIABLE = "_MMP_COMPLETE"
 def completion(
     ctx: click.Context, /, shell: str, output_format: str, color: str, **_logging: str | None
 ) -> None:
-    """Print the completion script of SHELL, to be evaluated where the shell starts.
+    """Print the completion script of SHELL, to be evaluated at the start of the shell.
 
     \b
     Examples:

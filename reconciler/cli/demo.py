@@ -9,14 +9,14 @@ from reconciler.cli.output import Output
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Run unattended and fail if anything is off.")
+@click.option("--check", is_flag=True, help="Run unattended, and fail if a result is not as expected.")
 @output_option("text", "json")
 @click.pass_context
 def demo(ctx: click.Context, /, check: bool, output_format: str, color: str, **_unused: object) -> None:
-    """Show the main job on the simulated exchange: plan, apply, drift, healing, a frozen family.
+    """Show the main functions on the simulated exchange: plan, apply, drift, a frozen family.
 
-    Takes about a minute, because requests really are paced. Everything happens in a temporary
-    folder and on loopback; nothing is sent to OKX.
+    Takes about a minute, because requests are paced. Uses a temporary folder and loopback; nothing is
+    sent to OKX.
 
     \b
     Examples:

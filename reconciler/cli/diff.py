@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.argument("new")
 @config_option
 @policy_option
-@click.option("--exit-code", is_flag=True, help="Exit 2 when there are changes.")
+@click.option("--exit-code", is_flag=True, help="Exit 2 if there are changes.")
 @fail_on_option
 @output_option(*PLAN_FORMATS)
 @click.pass_context
@@ -56,12 +56,12 @@ def diff(
     color: str,
     **_logging: str | None,
 ) -> None:
-    """Show what changes from OLD to NEW, each a file, a folder or a git revision.
+    """Show the changes from OLD to NEW, each a file, a folder or a git revision.
 
     A revision is REF (the config at that revision: --config, else mmp.yaml) or REF:path. A word that
     is both a path and a revision is refused: write ./REF for the path, REF:path for the revision.
-    Needs no keys, no network and no state. Exit status 0 whether or not there are changes, unless
-    --exit-code or --fail-on asks otherwise; 4 when either side is invalid.
+    Needs no keys, no network and no state. Exit status 0 with or without changes, unless
+    --exit-code or --fail-on is given; 4 if a side is invalid.
 
     \b
     Examples:

@@ -29,7 +29,7 @@ from reconciler.core.doctor import Purpose
     type=click.Choice([purpose.value for purpose in Purpose]),
     default=Purpose.APPLY.value,
     show_default=True,
-    help="What the key is meant for: plan wants Read alone, apply wants Trade too.",
+    help="What the key is for: plan needs Read, apply needs Read and Trade.",
 )
 @click.option("--allow-withdraw", is_flag=True, help="Do not refuse a key that may withdraw.")
 @output_option("text", "json")
@@ -51,14 +51,14 @@ def doctor(
     log_level: str,
     **_unused: object,
 ) -> None:
-    """Check file, policy, keys, host, clock, account, MMP and state; a line each with what to do.
+    """Check file, policy, keys, host, clock, account, MMP and state: one line each, with what to do.
 
-    Sends nothing that changes anything, and leaves the state alone. Marks: ✓ all right, ! worth
-    knowing, ✗ in the way, - could not be checked. A read from the exchange that fails is repeated
-    for 30 s before it counts as failed; a refused key is not retried.
+    Changes nothing, neither at the exchange nor in the state. Marks: ✓ good, ! advice, ✗ must be
+    corrected, - could not be checked. A failed read is repeated for 30 s; a refused key is not
+    retried.
 
     \b
-    Exit status: 0 nothing in the way, 8 account or key, 4 a file does not hold, 1 host or state.
+    Exit status: 0 nothing to correct, 8 account or key, 4 a file is invalid, 1 host or state.
 
     \b
     Examples:

@@ -41,9 +41,9 @@ def explain(
     color: str,
     **_logging: str | None,
 ) -> None:
-    """Explain a code mmp or OKX answered, a field of the file, a word of a plan, or an exit status.
+    """Explain a code of mmp or OKX, a field of the file, a word of a plan, or an exit status.
 
-    Of a FAMILY: its effective values, where each of them comes from, and what the policy allows.
+    For a FAMILY: its effective values, their positions, and what the policy allows.
 
     \b
     Examples:

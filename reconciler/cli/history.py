@@ -40,7 +40,7 @@ MAX_LIMIT = 10_000
     type=click.IntRange(min=1, max=MAX_LIMIT),
     default=DEFAULT_LIMIT,
     show_default=True,
-    help="At most.",
+    help="Largest number of lines.",
 )
 @output_option("text", "json")
 def history(
@@ -53,11 +53,10 @@ def history(
     color: str,
     **_unused: object,
 ) -> None:
-    """Show every Set MMP attempt on record and what came of it, newest first.
+    """Show every recorded Set MMP request and its result, newest first.
 
-    Adoptions that changed the accepted setting are shown with the setting accepted before. Refusals of a
-    policy or guard that someone overrode with --allow are shown with their reason. So are the policies that
-    came into force, and those that were given up with --no-policy.
+    Also shows adoptions that changed the accepted setting, refusals that were overridden with --allow and
+    their reason, policies that came into force, and policies that were given up with --no-policy.
 
     Reads the state only: no keys and no network.
 

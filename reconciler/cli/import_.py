@@ -74,7 +74,7 @@ class PrefixType(click.ParamType[str]):
     default=DEFAULT_CONFIG,
     show_default=True,
     type=click.Path(),
-    help="The file to write; '-' is stdout, and then the state is left alone.",
+    help="The file to write; '-' is stdout, and then nothing is recorded.",
 )
 @naming_options(Environment.LIVE)
 @click.option(
@@ -82,12 +82,12 @@ class PrefixType(click.ParamType[str]):
     type=PrefixType(),
     default=DEFAULT_PREFIX,
     show_default=True,
-    help="Where the keys are looked up.",
+    help="Prefix of the key variables.",
 )
 @click.option(
     "--adopt",
     is_flag=True,
-    help="Also record what is live for families that have a record; the policy judges that.",
+    help="Also record live for families that have a record, if the policy allows it.",
 )
 @policy_option
 @state_options
@@ -110,14 +110,14 @@ def import_(
     log_format: str | None,
     log_level: str,
 ) -> None:
-    """Write a minimal file of what is live: what families share under defaults, a comment on each line.
+    """Write live settings as a minimal file: common values under defaults, a comment on each line.
 
     Needs a key with Read permission and sends nothing. Families without a record are recorded as
-    adopted, so that mmp plan shows no changes for them afterwards. Nothing is overwritten.
+    adopted, so that mmp plan shows no changes for them afterwards. Never overwrites a file.
 
-    With --adopt the families that have a record are recorded as well, as an adoption in mmp plan: the
-    policy or guard judges live from the accepted setting. If it refuses one, nothing is written or
-    recorded (3); without --adopt the file is written, and mmp plan shows the refusal and its --allow.
+    With --adopt, families that have a record are recorded too, like an adoption in mmp plan: the policy
+    or guard measures live from the accepted setting. If it refuses one, nothing is written or recorded
+    (exit 3). Without --adopt the file is written, and mmp plan shows the refusal and its --allow.
 
     A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
 

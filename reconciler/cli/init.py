@@ -24,10 +24,10 @@ def init(
     color: str,
     **_logging: str | None,
 ) -> None:
-    """Write a commented starter FILE (default mmp.yaml) that holds as it stands; '-' is stdout.
+    """Write a commented starter FILE (default mmp.yaml) that is valid; '-' is stdout.
 
-    Nothing is overwritten. It begins in the demo environment, with families to be replaced by yours;
-    mmp import writes the ones that are live instead.
+    Never overwrites a file. The file is for the demo environment and has example families: replace
+    them, or use mmp import, which writes the live ones.
 
     \b
     Examples:

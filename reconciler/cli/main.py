@@ -36,24 +36,24 @@ from reconciler.secret import configure, without_addresses, without_arguments
 
 VERBS = {
     "init": "Write a commented starter file.",
-    "import": "Write what is live as a file, and take it for applied.",
-    "doctor": "Check file, key, account, host, clock and state: what to do about each.",
-    "validate": "Check the file: every problem at once, with its place.",
-    "diff": "Show what changes between two files or revisions. Offline.",
+    "import": "Write live settings as a file, and record them.",
+    "doctor": "Check file, key, account, host, clock and state, with what to do.",
+    "validate": "Check files: every problem, with its position.",
+    "diff": "Show the changes between two files or revisions. Offline.",
     "plan": "Show what apply would do, and when. Sends nothing.",
-    "show": "Show a saved plan, and whether it is still good.",
-    "apply": "Make the exchange as the file says, one pass, then exit.",
-    "run": "Keep the exchange as the file says until stopped.",
-    "status": "Show desired, applied, live, and what is pending.",
-    "history": "Show every attempt and what came of it.",
-    "pause": "Leave families alone for a while, drift included.",
+    "show": "Show a saved plan, and whether it is stale.",
+    "apply": "Make live settings equal to the file, once.",
+    "run": "Keep live settings equal to the file, until stopped.",
+    "status": "Show desired, applied and live settings, and what is pending.",
+    "history": "Show every request and its result.",
+    "pause": "Stop writes to families for a time.",
     "resume": "End a pause.",
-    "state": "Copy a state file into PostgreSQL.",
-    "reset": "Reset one frozen family, by hand.",
-    "explain": "Explain a code, a field, a word, or a family's values. Offline.",
+    "state": "Copy a state file to PostgreSQL, or verify a state.",
+    "reset": "End the freeze of one family.",
+    "explain": "Explain a code, a field, a word, or the values of a family. Offline.",
     "schema": "Print a published JSON Schema.",
     "simulator": "Run the simulated exchange on loopback.",
-    "demo": "A tour: the simulated exchange and the real program.",
+    "demo": "Show the main functions on the simulated exchange.",
     "completion": "Print the completion script of a shell.",
 }
 """Every verb, in the order of use, with its line in ``mmp --help``."""
@@ -105,13 +105,13 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, prog_name="mmp", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Keep OKX Market Maker Protection settings exactly as mmp.yaml says.
+    """Keep OKX Market Maker Protection settings as mmp.yaml says.
 
     \b
     Examples:
       mmp validate                check the file, offline
       mmp plan                    what would change, and when
-      mmp apply --yes             one pass, for pipelines
+      mmp apply --yes             once, for pipelines
       mmp run                     the sidecar
       mmp demo                    see it work against the simulated exchange
 

@@ -105,7 +105,7 @@ config_option = click.option(
     type=click.Path(),
     multiple=True,
     envvar="MMP_CONFIG",
-    help="File or folder of desired settings; may be repeated (several in MMP_CONFIG: with"
+    help="Settings file or folder; may be repeated (several in MMP_CONFIG: with"
     f" {os.pathsep!r} between). [default: {DEFAULT_CONFIG}]",
 )
 
@@ -114,7 +114,7 @@ policy_option = click.option(
     "policy_file",
     envvar="MMP_POLICY",
     type=click.Path(),
-    help="Policy file. [default: mmp-policy.yaml beside the config, where there is one]",
+    help="Policy file. [default: mmp-policy.yaml beside the config, if it exists]",
 )
 
 
@@ -136,7 +136,7 @@ no_policy_option = click.option(
     "no_policy",
     type=PolicyHash(),
     metavar="SHA256",
-    help="Give up the policy on record whose file is missing: its hash, of which 12 digits are enough.",
+    help="Give up the policy on record whose file is missing: its hash, at least 12 digits.",
 )
 
 filesystem_option = click.option(
@@ -144,7 +144,7 @@ filesystem_option = click.option(
     "allow_filesystems",
     multiple=True,
     metavar="TYPE",
-    help="Accept a state file on a file system of this type, beside the usual local ones.",
+    help="Also accept a state file on this type of file system; may be repeated.",
 )
 
 state_options = together(
@@ -160,7 +160,7 @@ state_options = together(
         type=Duration(),
         default="30s",
         show_default=True,
-        help="How long to wait for another process that holds the state.",
+        help="How long to wait for another process that has locked the state.",
     ),
 )
 
@@ -170,14 +170,14 @@ exchange_options = together(
         envvar="MMP_BASE_URL",
         default=DEFAULT_BASE_URL,
         show_default=True,
-        help="The exchange; plain http only on loopback, for the simulator.",
+        help="The exchange. Plain http: loopback only, for the simulator.",
     ),
     click.option(
         "--allow-host",
         "allow_hosts",
         multiple=True,
         metavar="NAME",
-        help="Accept this https host beside the ones OKX documents.",
+        help="Also accept this https host; may be repeated.",
     ),
 )
 
@@ -219,7 +219,7 @@ def output_option(*formats: str) -> Callable[[F], F]:
             type=click.Choice(LOG_LEVELS),
             default="info",
             show_default=True,
-            help="The least important log lines to write.",
+            help="Lowest level of log lines to write.",
         ),
     )
 

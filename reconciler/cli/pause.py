@@ -32,9 +32,11 @@ LONGEST_S = 30 * 86_400.0
     metavar="GLOB",
     help="Families that match, such as 'BTC-*'; may be repeated.",
 )
-@click.option("--for", "for_s", type=Duration(), default="30m", show_default=True, help="How long.")
-@click.option("--until-resumed", is_flag=True, help="Do not end by itself.")
-@click.option("--reason", default="", metavar="TEXT", help="Why, for whoever looks at it next.")
+@click.option(
+    "--for", "for_s", type=Duration(), default="30m", show_default=True, help="How long, at most 30d."
+)
+@click.option("--until-resumed", is_flag=True, help="Until mmp resume.")
+@click.option("--reason", default="", metavar="TEXT", help="Reason; mmp status shows it.")
 @output_option("text", "json")
 def pause(
     config: tuple[str, ...],
@@ -50,11 +52,12 @@ def pause(
     color: str,
     **_logging: str | None,
 ) -> None:
-    """Leave desired families alone for a while: not written, not even to put back drift.
+    """Stop writes to desired families for a time, even to restore drift.
 
-    Kept in the state and ended by time or by mmp resume. A running mmp run honours it from its next
-    step on. What is live stays as it is: pausing sends nothing and protects nothing. A new pause
-    replaces an older one of the same family. Families the policy protects cannot be paused.
+    A pause is recorded in the state. It ends after --for or with mmp resume. A running mmp run obeys it
+    from its next step on. Live settings stay as they are: a pause sends nothing and protects nothing. A
+    new pause replaces an older one of the same family. Families that the policy protects cannot be
+    paused.
 
     \b
     Examples:

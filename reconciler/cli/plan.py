@@ -96,12 +96,18 @@ class Made:
 @click.option(
     "--against",
     metavar="STATUS.json|URL",
-    help="Compare with a published status instead of asking; needs no key.",
+    help="Compare with a published status instead of live; needs no key.",
 )
 @click.option("--max-age", type=Duration(), help="How old the live read of --against may be. [default: 5m]")
 @click.option("--out", "out_file", metavar="FILE", help="Save the plan for review and for apply FILE.")
-@click.option("--expires", type=Duration(), help="How long the saved plan may be applied. [default: 24h]")
-@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when there is something to set or held.")
+@click.option(
+    "--expires", type=Duration(), help="How long the saved plan may be applied, at most 30d. [default: 24h]"
+)
+@click.option(
+    "--detailed-exitcode",
+    is_flag=True,
+    help="Exit 2 if something is to be sent or held, or changes what is accepted.",
+)
 @fail_on_option
 @output_option(*PLAN_FORMATS)
 @click.pass_context
@@ -129,10 +135,10 @@ def plan(
     log_level: str,
     **_unused: object,
 ) -> None:
-    """Show what apply would do, family by family, in order and with times. Sends nothing.
+    """Show what apply would send, family by family, in order and with times. Sends nothing.
 
-    Needs a key with Read permission (none with --no-live or --against). Exit status 0 whether or
-    not there are changes, unless --detailed-exitcode or --fail-on asks otherwise.
+    Needs a key with Read permission (none with --no-live or --against). Exit status 0 with
+    or without changes, unless --detailed-exitcode or --fail-on is given.
 
     A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
 

@@ -55,7 +55,7 @@ fail_on_option = together(
         type=FailOn(),
         multiple=True,
         callback=_added_up,
-        help=f"Exit 3 on any of {', '.join(FAIL_ON)}; may be repeated, and adds up.",
+        help=f"Exit 3 on any of {', '.join(FAIL_ON)}; may be repeated; the kinds add up.",
     )
 )
 

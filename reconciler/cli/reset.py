@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @config_option
 @state_options
 @exchange_options
-@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal to ask on.")
+@click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
 @output_option("text", "json")
 @click.pass_context
 def reset(
@@ -52,17 +52,16 @@ def reset(
     log_level: str,
     **_unused: object,
 ) -> None:
-    """End the freeze of FAMILY, so that its quotes are taken again. Needs a key with Trade permission.
+    """End the freeze of FAMILY, so that OKX accepts its quotes again. Needs a key with Trade permission.
 
-    Says nothing to do, and exits 0, when the family is not frozen. It changes no setting, puts no
-    quote back, and looks into nothing that made the family freeze: do that first. It is not recorded
-    as applied and does not count against the rate of Set MMP.
+    Does nothing and exits 0 if the family is not frozen. It changes no setting and restores no quotes.
+    Find out first why the family froze. A reset does not count against the rate of Set MMP.
 
-    The reads before it are repeated for 30 s when they fail. The reset itself is sent once only.
+    Failed reads before it are repeated for 30 s. The reset itself is sent once only.
 
     \b
     Exit status: 0 done or not frozen, 1 the exchange did not do it, 8 account or key (59509: no
-    permission to reset), 64 not approved, or a family nobody knows.
+    permission to reset), 64 not approved, or an unknown family.
 
     \b
     Examples:

@@ -31,9 +31,9 @@ def resume(
     color: str,
     **_logging: str | None,
 ) -> None:
-    """End the pauses of families; harmless where there is none. What is still paused is shown.
+    """End the pauses of families, and show what is still paused.
 
-    From then on they are kept as the file says again: the next mmp apply or mmp run looks at them.
+    The next mmp apply, or a running mmp run, writes the families again.
 
     \b
     Examples:

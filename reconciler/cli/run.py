@@ -35,7 +35,7 @@ waits so some twenty times, and the HTTP server some five times for each connect
 @config_option
 @policy_option
 @no_policy_option
-@click.option("--reason", metavar="TEXT", help="Why --no-policy is meant; recorded in the history.")
+@click.option("--reason", metavar="TEXT", help="Reason for --no-policy; recorded in the history.")
 @state_options
 @exchange_options
 @click.option(
@@ -43,36 +43,36 @@ waits so some twenty times, and the HTTP server some five times for each connect
     type=Duration(least_s=MIN_INTERVAL_S),
     default="30s",
     show_default=True,
-    help="Between two live reads when nothing else happens.",
+    help="Time between two live reads.",
 )
 @click.option(
     "--drift",
     type=click.Choice([policy.value for policy in DriftPolicy]),
     default=DriftPolicy.HEAL_LOOSENED.value,
     show_default=True,
-    help="What to do about drift: put back what became looser, everything, or nothing.",
+    help="Which drift to restore: what became looser, everything, or nothing.",
 )
 @click.option(
     "--missing",
     type=click.Choice(["wait", "exit"]),
     default="wait",
     show_default=True,
-    help="At the start, where there is no file yet: wait for it, or exit 4.",
+    help="If there is no file at the start: wait for it, or exit 4.",
 )
-@click.option("--assume-idle", is_flag=True, help="Do not wait one window when the history is unknown.")
-@click.option("--no-live", is_flag=True, help="Compare with the last applied state alone.")
+@click.option("--assume-idle", is_flag=True, help="Do not wait 10 s if the history is unknown.")
+@click.option("--no-live", is_flag=True, help="Compare with the last applied settings only.")
 @click.option(
     "--listen",
     metavar="HOST:PORT",
     envvar="MMP_LISTEN",
-    help="Serve probes, metrics and status there; no host is loopback, port 0 any free one. [default: off]",
+    help="Serve probes, metrics and status. Without host: loopback; port 0: any free port. [default: off]",
 )
 @click.option(
     "--listen-name",
     "listen_names",
     multiple=True,
     metavar="NAME",
-    help="Answer requests for this host name too; may be repeated.",
+    help="Accept requests for this host name too; may be repeated.",
 )
 @click.option(
     "--notify",
@@ -81,8 +81,8 @@ waits so some twenty times, and the HTTP server some five times for each connect
     multiple=True,
     metavar="URL",
     envvar="MMP_NOTIFY",
-    help="Post there, as JSON, what people should know; may be repeated. Better in MMP_NOTIFY, since"
-    " such an address is a secret (several: with blanks between).",
+    help="Post notifications there as JSON; may be repeated. The address is a secret: better use"
+    " MMP_NOTIFY (several: with blanks between).",
 )
 @output_option("text", "json")
 def run(
@@ -108,13 +108,13 @@ def run(
     log_format: str | None,
     log_level: str,
 ) -> None:
-    """Keep the exchange as the file says: apply file changes, watch for drift, until SIGTERM.
+    """Keep live settings equal to the file: apply file changes and restore drift, until SIGTERM.
 
     An invalid new file is rejected and logged; the last valid version stays in use. Changes that the
     policy refuses are held; the others are sent. While the policy cannot be read, changes that loosen
-    or disable are held. Key files are watched, too: a replaced key is used from the next request on.
-    SIGHUP reads all files at once. After an outage run continues by itself. Stopping settles the
-    request in flight and exits 0.
+    or disable are held. Key files are watched too: a replaced key is used from the next request on.
+    SIGHUP reads all files again. After an outage run continues by itself. SIGTERM and SIGINT settle
+    the request in flight and exit 0.
 
     \b
     Examples:

@@ -13,7 +13,7 @@ from reconciler.schema_files import SCHEMA_NAMES, schema_text
 @click.argument("name", type=click.Choice(SCHEMA_NAMES))
 @output_option("text", "json")
 def schema(name: str, output_format: str, color: str, **_logging: str | None) -> None:
-    """Print the JSON Schema NAME: of the config file, or of a document mmp writes.
+    """Print the JSON Schema NAME: of a file, or of a document that mmp writes.
 
     \b
     Examples:

@@ -16,11 +16,10 @@ from reconciler.documents.plan_file import load_plan, why_stale
 @click.argument("plan_file", metavar="PLAN", type=click.Path())
 @output_option("text", "json", "markdown")
 def show(plan_file: str, output_format: str, color: str, **_logging: str | None) -> None:
-    """Show the saved plan in the file PLAN, under a banner when it is stale.
+    """Show the saved plan in the file PLAN, with a banner if it is stale.
 
-    Needs no keys, no network and no state. A plan is stale when it has expired, or when the config
-    it was made from can be read and has changed. JSON is the file's own document; its banner goes
-    to stderr.
+    Needs no keys, no network and no state. A plan is stale if it has expired, or if its settings file
+    can be read and has changed. JSON is the document in the file; the banner goes to stderr.
 
     \b
     Exit status: 0 shown, stale or not; 4 unreadable, edited, too new, or not a saved plan.

@@ -35,7 +35,7 @@ WRONG_WAY = UsageError(
 
 @click.group()
 def state() -> None:
-    """Move a state to another place, or verify every record of one.
+    """Copy a state to PostgreSQL, or verify every record of a state.
 
     \b
     Examples:
@@ -53,9 +53,9 @@ def state() -> None:
     type=Duration(),
     default="30s",
     show_default=True,
-    help="How long to wait for another process that holds the state.",
+    help="How long to wait for another process that has locked the state.",
 )
-@click.option("--undo", is_flag=True, help="Use the file again after a copy that was never completed.")
+@click.option("--undo", is_flag=True, help="Use the file again after a copy that was not completed.")
 @output_option("text", "json")
 def copy(
     source: str,
@@ -69,10 +69,10 @@ def copy(
 ) -> None:
     """Copy a state file into a PostgreSQL state, and retire the file.
 
-    Copies all records or none: refused where PostgreSQL has one of its accounts or User IDs already. What
-    counts against the rate keeps counting. Nothing is written to the file any more (state-moved): two
-    states for one User ID are two ledgers. A copy that was interrupted is completed by the same command;
-    with --undo the file is used again where nothing arrived.
+    Copies all records or none. Refused if PostgreSQL already has one of the accounts or User IDs. Requests
+    that count against the rate still count. Nothing is written to the file any more (state-moved). The
+    same command completes a copy that was interrupted; with --undo the file is used again if the copy is
+    not complete.
 
     \b
     Examples:
@@ -113,8 +113,8 @@ def check(
 ) -> None:
     """Verify every record of a state, and that none is missing; changes nothing.
 
-    Exit status 1 if something is damaged; each damaged record is named. In a state file also the number of
-    the records that decide is verified; in PostgreSQL that is left to the server's own checksums.
+    Exit status 1 if something is damaged; each damaged record is named. In a state file the number of
+    records that decide is verified too; in PostgreSQL the server's own checksums do that.
 
     \b
     Examples:

@@ -43,7 +43,7 @@ def status(
     color: str,
     **_unused: object,
 ) -> None:
-    """Show desired, applied and live of every family, what is pending and when, and the pacing window.
+    """Show desired, applied and live settings, what is pending and when, and the pacing window.
 
     Reads the state only: no keys, no network, and it never waits for a lock.
 

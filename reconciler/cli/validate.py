@@ -36,13 +36,13 @@ def validate(
     color: str,
     **_logging: str | None,
 ) -> None:
-    """Check FILEs (or folders of them; - is standard input) and tell every problem at once.
+    """Check files or folders (- is standard input) and list every problem.
 
-    Each file is held to the policy named, or the one beside it. A FILE called mmp-policy.yaml is
-    checked as a policy. Needs no keys, no network and no state.
+    Each file is checked against --policy, or against the policy beside it. A file with the name
+    mmp-policy.yaml is checked as a policy. Needs no keys, no network and no state.
 
     \b
-    Exit status: 0 no error (warnings are allowed), 4 a file does not hold, 3 the policy refuses one.
+    Exit status: 0 no error (warnings are allowed), 4 a file is invalid, 3 the policy refuses one.
 
     \b
     Examples:
