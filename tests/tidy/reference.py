@@ -27,7 +27,7 @@ from reconciler.simulator.server import SimulatorServer
 from tests.tidy.document_examples import examples, written
 from tests.tidy.log_meanings import MEANINGS
 from tests.tidy.source import ROOT
-from tests.unit.test_policy_docs import shown_factor
+from tests.unit.test_policy_docs import FAMILIES_IN_FORCE, SHARES, most_passing, shown_factor
 from tests.unit.test_sidecar_metrics import exported
 
 FOLDER = ROOT / "docs" / "reference"
@@ -211,13 +211,19 @@ FACTORS = (
 
 
 def policy_file() -> str:
-    """Return the keys of mmp-policy.yaml, and examples of factors."""
+    """Return the keys of mmp-policy.yaml, and examples of factors and shares."""
     rows = ((before, after, shown_factor(before, after), why) for before, after, why in FACTORS)
+    shares = (
+        (code(share), *(str(most_passing(share, of)) for of in FAMILIES_IN_FORCE)) for share in SHARES
+    )
     return document(
         "Keys of mmp-policy.yaml",
         *schema_blocks("policy"),
         "## Examples of factors",
         table(("before", "after", "factor", "why"), rows),
+        "## Examples of shares",
+        "How many families may get looser at once.",
+        table(("`maxShare`", *(f"of {of} families in force" for of in FAMILIES_IN_FORCE)), shares),
     )
 
 
