@@ -28,7 +28,7 @@ def test_every_flag_that_is_shown_exists_and_there_are_two_sides(command: str) -
 
 
 def test_the_failures_of_revisions_are_all_told() -> None:
-    source = (PACKAGE / "cli" / "revisions.py").read_text(encoding="utf-8")
+    source = (PACKAGE / "config" / "git.py").read_text(encoding="utf-8")
     codes = set(re.findall(r'InvalidInput\(\s*"([a-z-]+)"', source))
     assert set(re.findall(r"^\| `([a-z-]+)` \|", DOCUMENT, re.MULTILINE)) == codes
 
