@@ -41,13 +41,13 @@ demo: $(READY) ## a tour: the simulated exchange and the real program, checked a
 test: tests left-out ## every test this machine can run, and full branch coverage of what decides
 
 tests: $(READY)
-	@$(PY) -m tests.support.missing --required
+	@$(PY) -m tests.support.requirements --required
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=
 	@$(PY) -m coverage report --include='$(WHOLLY_COVERED)' --fail-under=100 \
-		--omit="$$($(PY) -m tests.support.missing --uncovered)"
+		--omit="$$($(PY) -m tests.support.requirements --uncovered)"
 
 left-out: $(READY)
-	@$(PY) -m tests.support.missing
+	@$(PY) -m tests.support.requirements
 	@echo 'Left out, because it takes long (make proof does it):'
 	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories of each world, thirty kills in a row of the real program,'
 	@echo '  three replicas under chaos (make chaos: two minutes)'

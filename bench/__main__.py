@@ -21,7 +21,7 @@ from bench.state import durable_steps
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from tests.simulation.scenario import WorldKind
 from tests.simulation.world import play
-from tests.support.missing import postgres_programs
+from tests.support.requirements import postgres_programs
 
 ROOT = Path(__file__).resolve().parents[1]
 MMP = str(Path(sys.executable).with_name("mmp"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.e2e.rig import Desk, Exchange, configured, desired_text, eventually, simulator
+from tests.e2e.processes import Desk, Exchange, configured, desired_text, eventually, simulator
 
 ACCOUNTS = 8
 SWAPS = 2

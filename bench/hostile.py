@@ -39,7 +39,7 @@ from reconciler.web.request_filter import Listen
 from reconciler.web.responses import Route
 from reconciler.web.routes import Pulse, Site
 from reconciler.web.server import start_server
-from tests.support.boards import NOW, WALL, large
+from tests.support.example_accounts import NOW, WALL, large
 from tests.support.hostile_clients import CLIENTS, attacked
 
 FAMILIES = 3_000

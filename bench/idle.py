@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.rig import FAMILIES, Desk, configured, simulator
+from tests.e2e.processes import FAMILIES, Desk, configured, simulator
 
 WATCHED_S = 60.0
 QUIET_S = 8.0

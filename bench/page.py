@@ -8,7 +8,7 @@ from bench.measure import Ratio, compare
 from reconciler.core.monitoring.runtime import status_of
 from reconciler.render.status import status_document
 from reconciler.web.page.render import page_html
-from tests.support.boards import NOW, WALL, large
+from tests.support.example_accounts import NOW, WALL, large
 
 FAMILIES = 200
 

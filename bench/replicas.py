@@ -27,10 +27,10 @@ from reconciler.okx.credentials import load_credentials
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.postgres.connections import Transaction
 from reconciler.store.postgres.state import open_state
-from tests.e2e.rig import Running, eventually, simulator
-from tests.postgres.fleets import Fleet, fleet
+from tests.e2e.processes import Running, eventually, simulator
+from tests.postgres.many_accounts import Fleet, fleet
 from tests.support.postgres import Server, server
-from tests.unit.core_builders import desired
+from tests.unit.builders import desired
 
 MANY = 300
 FAMILIES = tuple(f"F{number}-USD" for number in range(4))

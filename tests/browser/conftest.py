@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.browser import Browser, browser
-from tests.support.missing import tried
+from tests.support.requirements import tried
 
 collect_ignore_glob = [] if tried("Chromium") else ["test_*.py"]
 

@@ -8,9 +8,9 @@ import pytest
 from playwright.async_api import Page
 
 from reconciler.web.page.view_model import Headline, page_view
-from tests.support.boards import BOARDS, HOSTILE, NOW, WALL, calm, large, troubled
 from tests.support.browser import Browser, Scheme, violations
-from tests.support.site import Site, site
+from tests.support.example_accounts import BOARDS, HOSTILE, NOW, WALL, calm, large, troubled
+from tests.support.page_server import Site, site
 
 NARROW = {"width": 390, "height": 844}
 UNWRITTEN = {"anchor", "hue", "picture", "strip", "legend"}

@@ -14,8 +14,8 @@ import pytest
 from playwright.async_api import Page, expect
 
 from reconciler.core.evidence import SETTLING_S
-from tests.e2e.rig import Desk, Exchange, configured, put_in_place, simulator
-from tests.e2e.sidecar import Sidecar, ends_well, started
+from tests.e2e.processes import Desk, Exchange, configured, put_in_place, simulator
+from tests.e2e.web_client import Sidecar, ends_well, started
 from tests.support.browser import Browser, Scheme, violations
 
 pytestmark = pytest.mark.e2e

@@ -35,9 +35,9 @@ from reconciler.store.postgres.state import PostgresState
 from reconciler.store.postgres.state import open_state as open_postgres
 from reconciler.store.rows import TABLES, StateRow
 from reconciler.store.sqlite import MemoryDisk, SqliteState, open_state
-from tests.support.missing import tried
 from tests.support.pgbouncer import Bouncer, bouncer
 from tests.support.postgres import ROLE, shared
+from tests.support.requirements import tried
 
 BTC = parse_family("BTC-USD")
 ETH = parse_family("ETH-USD")

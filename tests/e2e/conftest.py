@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, simulator
+from tests.e2e.processes import Desk, Exchange, simulator
 
 
 @pytest.fixture

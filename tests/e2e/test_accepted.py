@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.rig import Desk, Ended, Exchange, configured, put_in_place, simulator
+from tests.e2e.processes import Desk, Ended, Exchange, configured, put_in_place, simulator
 
 pytestmark = pytest.mark.e2e
 

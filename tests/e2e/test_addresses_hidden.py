@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import Exit
-from tests.e2e.rig import MMP, desired_text
+from tests.e2e.processes import MMP, desired_text
 
 pytestmark = pytest.mark.e2e
 

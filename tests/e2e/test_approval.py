@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange
+from tests.e2e.processes import Desk, Exchange
 
 pytestmark = pytest.mark.e2e
 

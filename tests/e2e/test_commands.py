@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from tests.e2e.rig import MMP, Desk, Exchange, configured, simulator
+from tests.e2e.processes import MMP, Desk, Exchange, configured, simulator
 
 pytestmark = pytest.mark.e2e
 

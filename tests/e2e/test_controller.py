@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, simulator
-from tests.e2e.sidecar import Sidecar, ends_well
+from tests.e2e.processes import Desk, Exchange, Running, configured, eventually, simulator
+from tests.e2e.web_client import Sidecar, ends_well
 from tests.support.webhook import webhook
 
 pytestmark = pytest.mark.e2e

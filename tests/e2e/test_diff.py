@@ -12,7 +12,7 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.schema_files import load_schema
-from tests.e2e.rig import MMP, desired_text
+from tests.e2e.processes import MMP, desired_text
 from tests.support.repository import Repository
 
 pytestmark = pytest.mark.e2e

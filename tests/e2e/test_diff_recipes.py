@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import MMP, desired_text
+from tests.e2e.processes import MMP, desired_text
 from tests.support.repository import Repository
 from tests.tidy.source import ROOT
 

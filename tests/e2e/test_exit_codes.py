@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from reconciler.errors import Exit
-from tests.e2e.rig import Desk, Ended, Exchange
+from tests.e2e.processes import Desk, Ended, Exchange
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.rig import LIVE, Desk, Exchange, configured, eventually, simulator
+from tests.e2e.processes import LIVE, Desk, Exchange, configured, eventually, simulator
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import LIVE, Desk, Exchange, eventually
+from tests.e2e.processes import LIVE, Desk, Exchange, eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.e2e.rig import FAMILIES, Desk, Exchange, gaps, simulator
+from tests.e2e.processes import FAMILIES, Desk, Exchange, gaps, simulator
 
 pytestmark = pytest.mark.e2e
 

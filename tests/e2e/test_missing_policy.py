@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.rig import Desk, Ended, Exchange, Running, configured, eventually, put_in_place, simulator
+from tests.e2e.processes import (
+    Desk,
+    Ended,
+    Exchange,
+    Running,
+    configured,
+    eventually,
+    put_in_place,
+    simulator,
+)
 from tests.support.webhook import webhook
 
 pytestmark = pytest.mark.e2e

@@ -12,8 +12,8 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.schema_files import load_schema
-from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
-from tests.e2e.sidecar import started
+from tests.e2e.processes import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
+from tests.e2e.web_client import started
 from tests.support.webhook import Reply, Webhook, webhook
 
 pytestmark = pytest.mark.e2e

@@ -16,7 +16,7 @@ from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.core.problems import Code
 from reconciler.errors import Exit
 from reconciler.regular_file import accept_pipes, read_regular
-from tests.e2e.rig import MMP, Desk, Exchange, eventually
+from tests.e2e.processes import MMP, Desk, Exchange, eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange
+from tests.e2e.processes import Desk, Exchange
 
 pytestmark = pytest.mark.e2e
 

@@ -9,8 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Ended, Exchange, Running, configured, eventually, put_in_place, simulator
-from tests.e2e.sidecar import Sidecar
+from tests.e2e.processes import (
+    Desk,
+    Ended,
+    Exchange,
+    Running,
+    configured,
+    eventually,
+    put_in_place,
+    simulator,
+)
+from tests.e2e.web_client import Sidecar
 from tests.support.webhook import webhook
 
 pytestmark = pytest.mark.e2e

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.rig import Desk, Ended, Exchange, configured, simulator
+from tests.e2e.processes import Desk, Ended, Exchange, configured, simulator
 
 pytestmark = pytest.mark.e2e
 

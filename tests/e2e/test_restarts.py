@@ -15,8 +15,8 @@ from reconciler.clock import SystemClock, boot_identity
 from reconciler.core.model import Environment, Family, Kind
 from reconciler.core.monitoring.state_timeline import Span
 from reconciler.store.sqlite import open_existing
-from tests.e2e.rig import Desk, Exchange, configured, eventually, gaps, simulator
-from tests.e2e.sidecar import Sidecar, ends_well, started
+from tests.e2e.processes import Desk, Exchange, configured, eventually, gaps, simulator
+from tests.e2e.web_client import Sidecar, ends_well, started
 from tests.support.webhook import Webhook, webhook
 
 pytestmark = pytest.mark.e2e

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
+from tests.e2e.processes import Desk, Exchange, Running, configured, eventually, put_in_place, simulator
 
 pytestmark = pytest.mark.e2e
 

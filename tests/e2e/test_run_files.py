@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import (
+from tests.e2e.processes import (
     Desk,
     Exchange,
     Running,

@@ -18,7 +18,7 @@ import pytest
 
 from reconciler.cli import load_published_status
 from reconciler.documents.saved_plan import integrity
-from tests.e2e.rig import LIVE, Desk, Ended, Exchange, configured, eventually, simulator
+from tests.e2e.processes import LIVE, Desk, Ended, Exchange, configured, eventually, simulator
 
 pytestmark = pytest.mark.e2e
 

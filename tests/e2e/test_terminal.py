@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pexpect
 import pytest
 
-from tests.e2e.rig import MMP, Desk, Exchange
+from tests.e2e.processes import MMP, Desk, Exchange
 
 pytestmark = pytest.mark.e2e
 

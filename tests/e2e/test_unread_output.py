@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 import pexpect
 import pytest
 
-from tests.e2e.rig import MMP, Desk, Exchange, Running, eventually
-from tests.e2e.sidecar import Sidecar
+from tests.e2e.processes import MMP, Desk, Exchange, Running, eventually
+from tests.e2e.web_client import Sidecar
 
 pytestmark = pytest.mark.e2e
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.web.page.render import page_html
-from tests.support.boards import NOW, WALL, troubled
+from tests.support.example_accounts import NOW, WALL, troubled
 
 FILE = Path(__file__).with_name("page-troubled.html")
 

@@ -44,7 +44,7 @@ from reconciler.render.color import ansi
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text, results_text
 from reconciler.render.status import AcceptedLine, HistoryLine, history_text, status_text
-from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting, unresolved
+from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, LEDGERS, WALL, XAU
 
 FOLDER = Path(__file__).parent

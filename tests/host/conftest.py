@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, simulator
-from tests.support.missing import tried
+from tests.e2e.processes import Desk, Exchange, simulator
+from tests.support.requirements import tried
 
 collect_ignore_glob = [] if tried("root") else ["test_*.py"]
 if not tried("mount namespaces"):
@@ -16,7 +16,7 @@ if not tried("mount namespaces"):
         "test_mounts.py",
         "test_full_disk.py",
         "test_log_disk.py",
-        "test_new_files.py",
+        "test_unwritable_folders.py",
         "test_process_one.py",
     ]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, configured, eventually, simulator
-from tests.e2e.sidecar import Sidecar, ends_well, started
-from tests.support.missing import UNSHARE
+from tests.e2e.processes import Desk, Exchange, configured, eventually, simulator
+from tests.e2e.web_client import Sidecar, ends_well, started
+from tests.support.requirements import UNSHARE
 
 WANTED = {"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"}
 LOOSE, AS_WANTED = "5000/2000/900", "5000/2000/100"

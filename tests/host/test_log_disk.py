@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, eventually, log_lines
-from tests.support.missing import UNSHARE
+from tests.e2e.processes import Desk, Exchange, eventually, log_lines
+from tests.support.requirements import UNSHARE
 
 FULL = (
     'mount -t tmpfs -o size=64k tmpfs "$1" && { cat /dev/zero > "$1/ballast" 2>/dev/null || true; }'

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from tests.e2e.rig import MMP, desired_text
-from tests.support.missing import UNSHARE
+from tests.e2e.processes import MMP, desired_text
+from tests.support.requirements import UNSHARE
 from tests.unit.test_store_files import opened
 
 VERBS = {

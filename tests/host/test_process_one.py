@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import Desk, Exchange, Running, eventually
+from tests.e2e.processes import Desk, Exchange, Running, eventually
 from tests.e2e.test_signals import takes
 
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -14,7 +14,7 @@ import pytest
 from reconciler.core.model import Environment, Kind
 from reconciler.errors import StateRefused, StateUnusable
 from reconciler.store.sqlite import SqliteState
-from tests.e2e.rig import MMP, desired_text
+from tests.e2e.processes import MMP, desired_text
 from tests.support.users import as_user, open_folder
 from tests.unit.test_store_files import opened, read
 

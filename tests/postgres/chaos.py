@@ -17,8 +17,8 @@ from random import Random
 
 import psycopg
 
-from tests.e2e.rig import Ended, Running
-from tests.postgres.fleets import FAMILIES, Fleet
+from tests.e2e.processes import Ended, Running
+from tests.postgres.many_accounts import FAMILIES, Fleet
 from tests.support.postgres import Server
 
 REPLICAS = 3

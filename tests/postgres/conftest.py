@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres.fleets import BTC, Fleet, fleet
-from tests.support.missing import tried
+from tests.postgres.many_accounts import BTC, Fleet, fleet
 from tests.support.postgres import Server, server
+from tests.support.requirements import tried
 
 collect_ignore_glob = [] if tried("PostgreSQL") else ["test_*.py"]
 if not tried("PgBouncer"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres.chaos import Chaos
-from tests.postgres.fleets import fleet
+from tests.postgres.many_accounts import fleet
 from tests.support.postgres import server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chaos]

@@ -14,8 +14,8 @@ import pytest
 
 from reconciler.clock import SystemClock
 from reconciler.store.postgres.state import open_state
-from tests.e2e.rig import Desk, Exchange, eventually, gaps, simulator
-from tests.e2e.sidecar import ends_well, started
+from tests.e2e.processes import Desk, Exchange, eventually, gaps, simulator
+from tests.e2e.web_client import ends_well, started
 from tests.support.postgres import PASSWORD, ROLE, Server
 
 pytestmark = pytest.mark.e2e

@@ -17,7 +17,7 @@ from reconciler.store.engine import Claim
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Transaction
 from tests.contract.stores import ETH, ready_database
-from tests.postgres.desks import Desk, desk, play
+from tests.postgres.accounts import Desk, desk, play
 from tests.support.postgres import PASSWORD, shared
 
 KEY = ("main", "live", "okx")

@@ -28,7 +28,7 @@ from reconciler.store.registry import StateRegistry
 from reconciler.store.rows import TABLES, AttemptRow, LiveDocument, StateRow, sealed
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
-from tests.postgres.desks import Desk, desk, made_in_another_history, play
+from tests.postgres.accounts import Desk, desk, made_in_another_history, play
 from tests.postgres.test_connections import shorten
 from tests.support.postgres import shared
 

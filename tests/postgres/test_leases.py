@@ -16,7 +16,7 @@ from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
 from reconciler.store.postgres.leases import Leases
 from tests.contract.stores import BTC, ETH, ready_database
-from tests.postgres.desks import desk, play
+from tests.postgres.accounts import desk, play
 from tests.support.postgres import shared
 
 ABC = frozenset({"a.live.okx", "b.live.okx", "c.live.okx"})

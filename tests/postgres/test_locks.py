@@ -15,7 +15,7 @@ from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import locks
 from reconciler.store.postgres.expiry import FURTHEST
 from tests.contract.stores import BTC, ready_database, setting
-from tests.postgres.desks import desk, play
+from tests.postgres.accounts import desk, play
 from tests.support.postgres import shared
 
 NAME = "main.live.okx"

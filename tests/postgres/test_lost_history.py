@@ -16,7 +16,7 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
 from reconciler.errors import StateUnavailable
 from reconciler.ports import NotYet, Reserved
 from tests.contract.stores import BTC, ETH, ready_database, setting
-from tests.postgres.desks import Desk, desk, made_in_another_history, play
+from tests.postgres.accounts import Desk, desk, made_in_another_history, play
 from tests.support.postgres import ROLE, Server, server, shared, until
 
 L = LATEST_ARRIVAL_S

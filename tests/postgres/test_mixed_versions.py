@@ -14,9 +14,9 @@ from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
 from reconciler.store.postgres.leases import Leases
 from tests.contract.stores import BTC, ETH
-from tests.e2e.rig import eventually
-from tests.postgres.desks import desk
-from tests.postgres.fleets import Fleet
+from tests.e2e.processes import eventually
+from tests.postgres.accounts import desk
+from tests.postgres.many_accounts import Fleet
 from tests.support.postgres import Server, shared
 
 OWN_TABLES = ("version", "budgets", "locks", "replicas", "leases")

@@ -24,7 +24,7 @@ from reconciler.store.postgres.errors import told
 from reconciler.store.postgres.state import open_existing, open_state, translated
 from reconciler.store.postgres.write_check import refuse_unwritable
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, ready_database, signed
-from tests.postgres.desks import desk, play
+from tests.postgres.accounts import desk, play
 from tests.support.postgres import PASSWORD, ROLE, server, shared, until
 
 

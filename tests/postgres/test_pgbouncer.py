@@ -20,9 +20,9 @@ from reconciler.store.postgres import connections, schema
 from reconciler.store.postgres.state import open_state
 from reconciler.store.postgres.write_check import refuse_unwritable
 from tests.contract.stores import ScriptedClock, empty_postgres, ready_database, shared_bouncer
-from tests.e2e.rig import eventually
-from tests.postgres.desks import Desk, desk
-from tests.postgres.fleets import BTC, Fleet, fleet, owned
+from tests.e2e.processes import eventually
+from tests.postgres.accounts import Desk, desk
+from tests.postgres.many_accounts import BTC, Fleet, fleet, owned
 from tests.support.pgbouncer import POOL_SIZE, Bouncer, bouncer
 from tests.support.postgres import PASSWORD, Server, server, shared
 

@@ -15,7 +15,7 @@ from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Mode, Transaction
 from tests.contract.stores import BTC, ETH, UID, ready_database, setting
-from tests.postgres.desks import Desk, desk, play
+from tests.postgres.accounts import Desk, desk, play
 from tests.support.postgres import shared
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)

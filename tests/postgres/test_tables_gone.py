@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.rig import eventually
-from tests.e2e.sidecar import Sidecar
-from tests.postgres.fleets import BTC, Fleet, owned
+from tests.e2e.processes import eventually
+from tests.e2e.web_client import Sidecar
+from tests.postgres.many_accounts import BTC, Fleet, owned
 from tests.support.postgres import ROLE, Server, needed
 
 pytestmark = pytest.mark.e2e

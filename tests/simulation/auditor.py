@@ -16,10 +16,10 @@ from reconciler.core.target import DriftPolicy
 from reconciler.errors import MmpError
 from reconciler.ports import Reserved, Signed
 from tests.simulation import checkers, guard_checkers
+from tests.simulation.ground_truth import Attempt, Proof
 from tests.simulation.ports import Basis
 from tests.simulation.process import Process
 from tests.simulation.scenario import CHECKS, PERMISSIVE, Check, ListFault, PolicyState, Role, owner
-from tests.simulation.truth import Attempt, Proof
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -21,8 +21,8 @@ from reconciler.core.model import (
 )
 from reconciler.core.target import DriftPolicy
 from reconciler.ports import Signed
+from tests.simulation.ground_truth import Attempt, Proof, SeenRead, Truth, same_effect
 from tests.simulation.guard_checkers import mixed_of
-from tests.simulation.truth import Attempt, Proof, SeenRead, Truth, same_effect
 
 WINDOW_S = 10.0
 LANDS_WITHIN_S = 35.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler.core.model import Family, Setting
-from tests.simulation.truth import Attempt
+from tests.simulation.ground_truth import Attempt
 
 SEND_WITHIN_S = 2.0
 """From the reservation to the first byte."""

@@ -44,12 +44,12 @@ from reconciler.store.sqlite import SqliteState
 from reconciler.store.table_access import Tables
 from tests.simulation.checkers import no_slip
 from tests.simulation.host import Host
-from tests.simulation.lists import forget_parsed
+from tests.simulation.list_replies import forget_parsed
 from tests.simulation.ports import ANSWER_WITHIN_S
 from tests.simulation.postgres import SimulatedState
+from tests.simulation.postgres_server import Server
 from tests.simulation.runner import without_collector
 from tests.simulation.scenario import Feature, WorldKind
-from tests.simulation.server import Server
 from tests.simulation.world import Violation, play
 
 BOUND = 2000

@@ -13,10 +13,10 @@ from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
 from reconciler.simulator.messages import Envelope, Page, Said
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.simulation import checkers
+from tests.simulation.ground_truth import Attempt
 from tests.simulation.ports import ANSWER_WITHIN_S, TIMEOUT, reply_of, set_reply_of
 from tests.simulation.process import Process
 from tests.simulation.scenario import Fate
-from tests.simulation.truth import Attempt
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

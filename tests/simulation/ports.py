@@ -42,11 +42,11 @@ from reconciler.ports import (
 from reconciler.simulator.messages import Envelope, Said
 from reconciler.store.account import KeptAccount
 from tests.simulation import checkers, guard_checkers
+from tests.simulation.ground_truth import SeenRead
 from tests.simulation.host import NOTICED_S
-from tests.simulation.lists import SeenList, read_list, read_set_reply
+from tests.simulation.list_replies import SeenList, read_list, read_set_reply
 from tests.simulation.scenario import CHECKS, Check, Fate, PolicyState
 from tests.simulation.scheduler import suspend
-from tests.simulation.truth import SeenRead
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process

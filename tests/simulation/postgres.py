@@ -32,8 +32,8 @@ from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
 from reconciler.store.postgres.state import PostgresState
 from tests.simulation import checkers
 from tests.simulation.ports import Basis, WatchedStore
+from tests.simulation.postgres_server import SILENCE_TIMEOUT_S, Gone, Server, Work, wanted_lock
 from tests.simulation.scheduler import Killed, Task, suspend
-from tests.simulation.server import SILENCE_TIMEOUT_S, Gone, Server, Work, wanted_lock
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process

@@ -17,12 +17,12 @@ from reconciler.core.policy import Allow, Kind
 from reconciler.core.reply import Reply
 from reconciler.core.target import DriftPolicy
 from tests.simulation import checkers
+from tests.simulation.ground_truth import SeenRead
 from tests.simulation.host import Host
 from tests.simulation.policies import policy_in_force
 from tests.simulation.ports import ProcessClock, SimulatedClient
 from tests.simulation.scenario import CHECKS, Check, PolicyState, ReviewBy, Role
 from tests.simulation.scheduler import Killed, Task, suspend
-from tests.simulation.truth import SeenRead
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

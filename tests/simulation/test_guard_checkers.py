@@ -11,8 +11,8 @@ import pytest
 from reconciler.core.model import Family, Quantity, Setting, parse_family
 from reconciler.ports import Signed
 from tests.simulation import checkers, guard_checkers
+from tests.simulation.ground_truth import Attempt, FileOrder
 from tests.simulation.scenario import DISABLED, SETTINGS
-from tests.simulation.truth import Attempt, FileOrder
 
 FAMILY, OTHER = parse_family("BTC-USD"), parse_family("ETH-USD")
 TIGHT, LOOSE, MIXED, TIGHTEST = SETTINGS

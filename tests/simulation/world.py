@@ -33,9 +33,9 @@ from reconciler.simulator.rules import SimulatedExchange
 from tests.simulation import checkers
 from tests.simulation.auditor import Auditor
 from tests.simulation.features import draw
+from tests.simulation.ground_truth import Truth, same_effect
 from tests.simulation.guard_checkers import as_good_as_off, looser, ranks
 from tests.simulation.host import Host
-from tests.simulation.keeping import Keeping, PostgresKeeping, SqliteKeeping
 from tests.simulation.network import Network, wire
 from tests.simulation.process import ObserverFailed, Process
 from tests.simulation.scenario import (
@@ -53,7 +53,7 @@ from tests.simulation.scenario import (
     owner,
 )
 from tests.simulation.scheduler import Killed, Scheduler
-from tests.simulation.truth import Truth, same_effect
+from tests.simulation.state_backend import Keeping, PostgresKeeping, SqliteKeeping
 
 CONVERGES_WITHIN_S = 60.0 + 60.0 + 40.0 + 10.0 + 30.0 + 30.0
 """Stopped and retried, backed off at the longest, an unknown effect and a read that shows it, unknown

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import Page, async_playwright
 
-from tests.support.missing import chromium as find_chromium
+from tests.support.requirements import chromium as find_chromium
 
 FLAGS = (
     "--no-sandbox",  # as root, as in a pipeline's container, there is no other way

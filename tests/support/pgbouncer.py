@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psycopg
 
-from tests.support.missing import pgbouncer
 from tests.support.postgres import (
     DIES_WITH_US,
     PASSWORD,
@@ -26,6 +25,7 @@ from tests.support.postgres import (
     free_port,
     until,
 )
+from tests.support.requirements import pgbouncer
 
 POOL_SIZE = 2
 """Connections to the server for all processes together; one of them opens up to five."""

@@ -27,7 +27,7 @@ from typing import Any
 
 import psycopg
 
-from tests.support.missing import postgres_programs
+from tests.support.requirements import postgres_programs
 
 ROLE = "desk"
 """The plain role the program uses: it owns its database and is nothing more."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from playwright.async_api import Page
 
-from tests.support.boards import showcase
 from tests.support.browser import browser
-from tests.support.site import site
+from tests.support.example_accounts import showcase
+from tests.support.page_server import site
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MAX_BYTES = 150_000

@@ -36,9 +36,9 @@ from reconciler.render.status import (
     history_document,
     status_document,
 )
-from tests.unit.core_builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting
-from tests.unit.notice_builders import vitals_of
+from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting
 from tests.unit.report_samples import LEDGERS, WALL, XAU
+from tests.unit.runtime_builders import vitals_of
 
 WANTED = {
     BTC: setting("5000/2000/400"),

@@ -28,7 +28,7 @@ from tests.tidy.document_examples import examples, written
 from tests.tidy.log_meanings import MEANINGS
 from tests.tidy.source import ROOT
 from tests.unit.test_policy_docs import FAMILIES_IN_FORCE, SHARES, most_passing, shown_factor
-from tests.unit.test_sidecar_metrics import exported
+from tests.unit.test_web_metrics import exported
 
 FOLDER = ROOT / "docs" / "reference"
 GENERATED = "Generated from the code by `make docs`. Do not edit: change the text in the code."

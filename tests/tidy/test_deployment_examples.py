@@ -46,7 +46,7 @@ def containers(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_every_example_is_tested() -> None:
-    """``tests/unit/test_sidecar_metrics.py`` tests the alerts."""
+    """``tests/unit/test_web_metrics.py`` tests the alerts."""
     assert set(FOLDER.iterdir()) == {UNIT, *WORKFLOWS, *MANIFESTS, FOLDER / "prometheus-alerts.yaml"}
     assert len(WORKFLOWS) == len(MANIFESTS) == 2
 

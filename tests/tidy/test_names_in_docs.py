@@ -10,7 +10,7 @@ from reconciler.core.monitoring.alerts import Kind
 from reconciler.render.glossary import ERRORS
 from tests.tidy.log_meanings import MEANINGS
 from tests.tidy.test_docs import DOCS, text
-from tests.unit.test_sidecar_metrics import exported
+from tests.unit.test_web_metrics import exported
 
 NAMES = sorted([file.stem for file in DOCS.glob("*.md")] + ["../README"])
 METRIC = re.compile(r"\bmmp_[a-z_]+")

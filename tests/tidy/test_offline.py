@@ -14,7 +14,7 @@ import pytest
 from reconciler.documents.plan import Context, plan_document
 from reconciler.documents.saved_plan import Origin, saved_document
 from tests.tidy.source import ROOT
-from tests.unit.core_builders import BTC, plan_of, setting
+from tests.unit.builders import BTC, plan_of, setting
 
 HEAVY = (
     "aiohttp",

@@ -18,7 +18,7 @@ from reconciler.core.plan import Basis, Plan, Rules, in_order, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Policy
 from reconciler.core.reply import Reply, ReplyClass
-from tests.unit.core_builders import (
+from tests.unit.builders import (
     BTC,
     ETH,
     NOW,
@@ -30,7 +30,7 @@ from tests.unit.core_builders import (
     setting,
     unresolved,
 )
-from tests.unit.core_world import (
+from tests.unit.one_family_world import (
     DESIRED,
     SETTINGS,
     Situation,

@@ -18,7 +18,7 @@ from reconciler.core.saved_plan import reviewed
 from reconciler.core.target import left_tighter
 from reconciler.documents.plan import Context
 from reconciler.errors import Exit
-from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, read, row, setting
+from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting
 
 AT_MOST_2 = Policy("mmp-policy.yaml", "2" * 64, loosening=Loosening(max_factor=Decimal(2)))
 CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)

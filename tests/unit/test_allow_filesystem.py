@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.cli.main import cli, main
 from reconciler.store import mounts
-from tests.e2e.rig import desired_text
+from tests.e2e.processes import desired_text
 from tests.unit.test_store_files import opened
 
 UNKNOWN = "30 22 0:30 / / rw - fuse.mergerfs pool rw\n"

@@ -16,7 +16,7 @@ from reconciler.core.model import Family, LiveRow, Setting
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.ports import Connection, Signed
-from tests.unit.core_builders import BTC, ETH, SOL, desired, setting
+from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, Wire, World
 from tests.unit.test_review import at_once
 

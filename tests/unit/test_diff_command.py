@@ -19,7 +19,7 @@ from reconciler.cli.main import main
 from reconciler.config import git
 from reconciler.config.git import find_revision, split
 from reconciler.errors import Exit, InvalidInput
-from tests.e2e.rig import hold_to_schema
+from tests.e2e.processes import hold_to_schema
 from tests.support.repository import Repository
 
 pytestmark = pytest.mark.unmeasured

@@ -13,7 +13,7 @@ from reconciler.core.model import AccountInfo, Family, LiveRead, LiveRow, Pause
 from reconciler.core.policy import Policy
 from reconciler.errors import AccountProblem, Exit, InvalidInput, MmpError
 from reconciler.render.doctor import Checkup, doctor_document, doctor_text
-from tests.unit.core_builders import BTC, ETH, SOL, desired, row, setting
+from tests.unit.builders import BTC, ETH, SOL, desired, row, setting
 from tests.unit.report_samples import HOSTILE, WALL
 
 INFO = AccountInfo("7", "7", "4", frozenset({"read_only", "trade"}), ("203.0.113.9",), "desk")

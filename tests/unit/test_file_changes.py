@@ -26,9 +26,9 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
 from reconciler.ports import Reserved, Signed
 from reconciler.store.account import KeptAccount
-from tests.unit.core_builders import BTC, ETH
+from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import INFO, A, B, C, World
-from tests.unit.test_ordinary_trouble import Odd, file_of, go, world
+from tests.unit.test_loop_faults import Odd, file_of, go, world
 from tests.unit.test_review import at_once
 
 TIGHTER = C

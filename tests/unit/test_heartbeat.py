@@ -23,7 +23,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import LiveRow
 from reconciler.core.monitoring.runtime import SILENCE_S, Vitals, after, alive, begun
-from tests.unit.core_builders import BTC
+from tests.unit.builders import BTC
 from tests.unit.test_loop import A, B, Wire, World, world
 
 HOUR_S = 3600.0

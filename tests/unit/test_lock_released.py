@@ -35,7 +35,7 @@ from reconciler.errors import StateLocked
 from reconciler.ports import Connection, Signed
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
-from tests.unit.core_builders import desired
+from tests.unit.builders import desired
 from tests.unit.test_loop import A, B, C, Clock, Exchange, Wire
 
 HOST = "openapi.okx.com"

@@ -64,7 +64,7 @@ from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.state_records import Holder
 from reconciler.render.glossary import READ_AGAIN
-from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
+from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
 A = setting("5000/2000/100")
 LIMITED = Reply(ReplyClass.RATE_LIMITED, "50011", "Rate limit reached.")

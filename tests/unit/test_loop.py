@@ -58,7 +58,7 @@ from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.ports import Connection, Signed
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
-from tests.unit.core_builders import BTC, ETH, desired, setting
+from tests.unit.builders import BTC, ETH, desired, setting
 
 A, B, C = setting("5000/2000/100"), setting("5000/2000/400"), setting("5000/2000/7")
 INFO = AccountInfo("446556540", "446556540", "4", frozenset({"read_only", "trade"}))

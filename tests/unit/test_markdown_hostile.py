@@ -16,8 +16,8 @@ from reconciler.core.problems import printable
 from reconciler.documents.plan import Context, Identity, PolicyFile
 from reconciler.render.markdown_escape import MAX_TEXT, cell, code
 from reconciler.render.plan_markdown import plans_markdown
-from tests.unit.core_builders import setting
-from tests.unit.markdown_form import BETWEEN, OLD, between, code_spans, hold_to_the_form, parsed
+from tests.unit.builders import setting
+from tests.unit.markdown_checks import BETWEEN, OLD, between, code_spans, hold_to_the_form, parsed
 
 pytestmark = pytest.mark.unmeasured
 

@@ -11,8 +11,8 @@ from reconciler.core.file_diff import compare, gone
 from reconciler.core.model import Desired, Family
 from reconciler.core.policy import Loosening
 from reconciler.render.plan_markdown import plans_markdown
-from tests.unit.core_builders import BTC, desired, setting
-from tests.unit.markdown_form import BETWEEN, LIMIT_BYTES, OLD, POLICY, hold_to_the_form
+from tests.unit.builders import BTC, desired, setting
+from tests.unit.markdown_checks import BETWEEN, LIMIT_BYTES, OLD, POLICY, hold_to_the_form
 
 pytestmark = pytest.mark.unmeasured
 

@@ -22,7 +22,7 @@ from reconciler.core.reply import Reply, ReplyClass
 from reconciler.web.latest_state import Board, Watched
 from reconciler.web.probes import live_checks, probe_answer, ready_checks
 from reconciler.web.status_api import status_answer
-from tests.unit.core_builders import desired
+from tests.unit.builders import desired
 from tests.unit.test_loop import DOWN, LATENCY_S, A, B, World
 
 pytestmark = pytest.mark.unmeasured

@@ -25,7 +25,7 @@ from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import PRECEDENCE, Exit, worst
-from tests.unit.core_builders import BTC, ETH, SOL, setting
+from tests.unit.builders import BTC, ETH, SOL, setting
 
 A = setting("5000/2000/100")
 REFUSAL = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")

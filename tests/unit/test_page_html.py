@@ -11,7 +11,7 @@ from jinja2 import UndefinedError
 
 from reconciler.web.page import render
 from reconciler.web.page.render import assets, page_html
-from tests.support.boards import BOARDS, HOSTILE, NOW, WALL, large
+from tests.support.example_accounts import BOARDS, HOSTILE, NOW, WALL, large
 
 pytestmark = pytest.mark.unmeasured
 

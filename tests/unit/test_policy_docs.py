@@ -13,8 +13,8 @@ from reconciler.core.exposure import Amount, amount_text, factor, is_above
 from reconciler.core.model import Setting
 from reconciler.core.policy import Kind, Policy, Proposal, judge
 from tests.tidy.source import ROOT
-from tests.unit.core_builders import desired, setting
-from tests.unit.test_core_policy import looser, policy, proposal
+from tests.unit.builders import desired, setting
+from tests.unit.test_policy import looser, policy, proposal
 
 TEXT = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
 

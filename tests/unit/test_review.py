@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from reconciler.controller.reconcile import Approval, Finished, Memory
 from reconciler.core.model import Confirmed, Known, LiveRow, Never
 from reconciler.core.plan import Action, Plan
-from tests.unit.core_builders import BTC, ETH, desired
+from tests.unit.builders import BTC, ETH, desired
 from tests.unit.test_loop import A as AS_DESIRED
 from tests.unit.test_loop import B as LOOSER
 from tests.unit.test_loop import World

@@ -31,7 +31,7 @@ from reconciler.core.plan import Because
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.reply import Reply
 from reconciler.store.account import KeptAccount
-from tests.unit.core_builders import BTC, ETH
+from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import BAD_KEY, DOWN, A, B, C, Exchange, World, gaps, world
 
 TAKEOVER_S = 2.0

@@ -11,7 +11,7 @@ from reconciler.core.model import Family, Known, LiveRow, Setting, Uncertain
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Record, Status, make_status
 from reconciler.core.pacing import EPS_S, GUARD_S, Ledger, Sent
 from reconciler.core.plan import Action, Because, Reason
-from tests.unit.core_builders import BTC, ETH, NOW, confirmed, desired, row, setting, unresolved
+from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, row, setting, unresolved
 from tests.unit.report_samples import KNOWN, LEDGERS, LIVE, WALL, XAU, status
 
 A, B, D = "5000/2000/100", "5000/2000/400", "0/2000/100"

@@ -1,0 +1,150 @@
+"""A new account that cannot be kept, for its file or its key: everything that can be looked at says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.processes import Desk, Exchange, configured, eventually, simulator
+from tests.e2e.web_client import Sidecar, ends_well
+from tests.support.webhook import Webhook, webhook
+
+pytestmark = pytest.mark.e2e
+
+PREFIX = "{prefix: SECOND_}"
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    """An exchange with two accounts, where BTC-USD is as the first file says."""
+    with simulator("--accounts", "2", families=configured("BTC-USD", "ETH-USD")) as running:
+        yield running
+
+
+def begun(desk: Desk, hook: Webhook, **env: str) -> Sidecar:
+    """Return a sidecar that keeps the first account of a folder."""
+    (desk.folder / "accounts").mkdir()
+    desk.wants({"BTC-USD": "5s/2s/100"}, name="accounts/a.yaml")
+    process = desk.start(
+        *("run", "--assume-idle", "--interval", "1s", "--listen", "127.0.0.1:0", "-c", "accounts"),
+        env={"MMP_NOTIFY": hook.url(), **env},
+    )
+    sidecar = Sidecar(process, process.wait_for_log("listening")["url"])
+    sidecar.wait_for("/readyz", 15.0)
+    return sidecar
+
+
+def told(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
+    """Return the one notice of that kind and turn, which has to arrive within 15 s."""
+
+    def found() -> list[dict[str, Any]]:
+        return [one for one in hook.documents() if (one["kind"], one["turn"]) == (kind, turn)]
+
+    (one,) = eventually(found, 15.0, f"{kind} {turn}")
+    return dict(one)
+
+
+def second_key(exchange: Exchange) -> dict[str, str]:
+    """Return the key of the second account under a prefix of its own."""
+    return {
+        name.replace("OKX_", "SECOND_"): value.replace("-1", "-2")
+        for name, value in exchange.variables.items()
+        if name.startswith("OKX_")
+    }
+
+
+def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended(
+    desk: Desk, exchange: Exchange
+) -> None:
+    with webhook() as hook:
+        sidecar = begun(desk, hook, **second_key(exchange))
+        desk.wants({"ETH-USD": "5s/2s/1e3"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
+        began = told(hook, "config-rejected", "began")
+        assert (began["account"], began["severity"]) == (None, "critical")
+        assert "accounts/b.yaml:" in began["text"]
+        status, body = sidecar.ask("/readyz")
+        assert (status, "settings: accounts/b.yaml:" in body) == (503, True)
+        assert sidecar.ask("/livez")[0] == 200
+        page = sidecar.ask("/")[1]
+        assert "Not known: 1 settings file does not hold." in page.replace('<span class="word">', "")
+        assert "accounts/b.yaml" in page
+        (refused,) = sidecar.status()["refused"]
+        assert (refused["path"], refused["accepted_at"]) == ("accounts/b.yaml", None)
+        assert sidecar.metric("mmp_refused_files") == 1
+        assert sidecar.metric("mmp_config_rejected_timestamp_seconds", account="") > 0
+
+        desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
+        assert told(hook, "config-rejected", "over")["text"].endswith("holds and is in force.")
+        sidecar.wait_for("/readyz", 5.0)
+        document = sidecar.status()
+        assert [one["account"] for one in document["statuses"]] == ["main", "second"]
+        assert "refused" not in document
+        assert sidecar.metric("mmp_refused_files") == 0
+        ends_well(sidecar)
+
+
+def test_a_broken_file_that_goes_away_is_over_too(desk: Desk, exchange: Exchange) -> None:
+    with webhook() as hook:
+        sidecar = begun(desk, hook)
+        (desk.folder / "accounts" / "b.yaml").write_text("version: 1\n")
+        told(hook, "config-rejected", "began")
+        (desk.folder / "accounts" / "b.yaml").unlink()
+        assert told(hook, "config-rejected", "over")["text"].endswith("accounts/b.yaml is gone.")
+        sidecar.wait_for("/readyz", 5.0)
+        ends_well(sidecar)
+
+
+def test_a_file_that_is_waited_for_and_comes_broken_is_not_said_to_be_waited_for(
+    desk: Desk, exchange: Exchange
+) -> None:
+    process = desk.start("run", "--listen", "127.0.0.1:0", "-c", "late.yaml", "--state", str(desk.state))
+    sidecar = Sidecar(process, process.wait_for_log("listening")["url"])
+    eventually(lambda: "waiting for" in sidecar.ask("/readyz")[1], 5.0, "the wait to be told")
+    (desk.folder / "late.yaml").write_text("version: 1\n")
+    eventually(lambda: "settings: late.yaml:1:1" in sidecar.ask("/readyz")[1], 5.0, "what is wrong")
+    assert "waiting" not in sidecar.ask("/readyz")[1]
+    (desk.folder / "late.yaml").unlink()
+    eventually(lambda: "waiting for late.yaml" in sidecar.ask("/readyz")[1], 5.0, "the wait again")
+    ends_well(sidecar)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "file"),
+    [
+        ("late.yaml", "late.yaml", "nowhere.yaml"),
+        ("late", "late/late.yaml", "nowhere.yaml"),
+        ("late", "late", "nowhere/mmp.yaml"),
+    ],
+)
+def test_a_link_to_nowhere_is_waited_for(
+    place: str, name: str, file: str, desk: Desk, exchange: Exchange
+) -> None:
+    link, target = desk.folder / name, desk.folder / file
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target.parent if target.name == "mmp.yaml" else target)
+    process = desk.start("run", "--listen", "127.0.0.1:0", "-c", place, "--state", str(desk.state))
+    sidecar = Sidecar(process, process.wait_for_log("listening")["url"])
+    eventually(lambda: f"waiting for {name}" in sidecar.ask("/readyz")[1], 5.0, "the wait to be told")
+    assert f"waiting for {name}" in sidecar.ask("/startupz")[1]
+    target.parent.mkdir(exist_ok=True)
+    desk.wants({"BTC-USD": "5s/2s/100"}, name=file)
+    sidecar.wait_for("/readyz", 20.0)
+    ends_well(sidecar)
+
+
+def test_an_account_without_a_key_is_told_of_everywhere(desk: Desk, exchange: Exchange) -> None:
+    with webhook() as hook:
+        sidecar = begun(desk, hook)
+        desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
+        began = told(hook, "key-problem", "began")
+        assert (began["account"], began["details"]["code"]) == ("second", "credentials-missing")
+        status, body = sidecar.ask("/readyz")
+        assert (status, "key-second-live: SECOND_API_KEY" in body) == (503, True)
+        second = next(one for one in sidecar.status()["statuses"] if one["account"] == "second")
+        assert second["watch"]["objection"]["code"] == "credentials-missing"
+        assert (second["watch"]["standing"], second["in_sync"]) == ("unknown", False)
+        assert sidecar.metric("mmp_key_problem", account="second") == 1
+        assert sidecar.metric("mmp_key_problem", account="main") == 0
+        ends_well(sidecar)

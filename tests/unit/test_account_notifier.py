@@ -1,0 +1,385 @@
+"""What people are told while the real loop runs through drift, freezes, refusals and outages.
+
+Time is virtual; the loop and store are the real ones, the exchange is a small one that behaves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from jsonschema.validators import Draft202012Validator
+
+from reconciler.cli import doors
+from reconciler.controller.account_worker import Keeper
+from reconciler.core.events import Event, LeaseTaken, PolicyAccepted, PolicyRejected, WentIdle
+from reconciler.core.model import Kind, LiveRow
+from reconciler.core.monitoring.runtime import Vitals, after, begun
+from reconciler.core.problems import Code, problem
+from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.target import DriftPolicy
+from reconciler.notify.account_notifier import PolicyStories, Teller
+from reconciler.notify.observer import Telling
+from reconciler.notify.target import parse_target
+from reconciler.notify.webhook_sender import Notifier
+from reconciler.okx.wire import BaseUrl
+from reconciler.schema_files import load_schema
+from tests.contract.stores import ScriptedClock
+from tests.support.webhook import Reply as HookReply
+from tests.support.webhook import webhook
+from tests.unit.builders import BTC, ETH, NOW, desired, setting
+from tests.unit.runtime_world import fresh, wall_at
+from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
+
+pytestmark = pytest.mark.unmeasured
+
+VALIDATOR = Draft202012Validator(load_schema("notice"))
+
+
+class Listener:
+    """Everything that was told, with the virtual time it was told at; ``post`` may take it instead."""
+
+    def __init__(self, here: World, post: Callable[[Mapping[str, Any]], None] | None = None) -> None:
+        self.told: list[tuple[float, Mapping[str, Any]]] = []
+        self._clock = here.clock
+        self._vitals = begun(
+            here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
+        )
+        self._teller = Teller(
+            post or self._take, doors.advice, interval_s=here.interval_s, policies=PolicyStories()
+        )
+        here.listeners.append(self.hear)
+
+    def hear(self, event: Event) -> None:
+        now, wall = self._clock.now(), self._clock.wall()
+        self._vitals = after(self._vitals, event, now=now, wall=wall)
+        self._teller.hear(event, self._vitals, now=now, wall=wall)
+
+    def _take(self, document: Mapping[str, Any]) -> None:
+        assert list(VALIDATOR.iter_errors(document)) == []
+        self.told.append((self._clock.now(), document))
+
+    def words(self) -> list[tuple[str, str, str | None]]:
+        return [(one["kind"], one["turn"], one["family"]) for _, one in self.told]
+
+    def at(self, kind: str, turn: str) -> list[float]:
+        return [at for at, one in self.told if (one["kind"], one["turn"]) == (kind, turn)]
+
+
+def started(**changes: Any) -> tuple[World, Listener]:
+    """Return a world in sync, and who listens to it."""
+    here = replace(world(), **changes) if changes else world()
+    here.exchange.live[BTC] = LiveRow(A)
+    return here, Listener(here)
+
+
+PROTECTED = ("protected", "began", None)
+
+
+def test_an_account_that_stays_in_sync_is_told_of_once() -> None:
+    here, listener = started()
+    here.run(3600.0)
+    assert listener.words() == [PROTECTED]
+
+
+@pytest.mark.parametrize(("before", "protected"), [("", 1), ("pod-2 (pid 8)", 0)])
+def test_an_account_taken_over_from_another_is_no_news_until_something_is_wrong(
+    before: str, protected: int
+) -> None:
+    here, listener = started()
+    listener.hear(LeaseTaken(before))
+    here.clock.at(here.clock.now() + 100.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
+    here.run(300.0)
+    drift = [("out-of-sync", "began", BTC), ("out-of-sync", "over", BTC)]
+    assert listener.words() == [PROTECTED] * protected + drift
+
+
+def test_a_fresh_exchange_is_told_of_when_the_last_family_is_confirmed() -> None:
+    here = World(desired(dict.fromkeys((BTC, ETH), A)))
+    listener = Listener(here)
+    here.run(100.0)
+    assert listener.words() == [PROTECTED]
+    assert listener.told[0][0] >= here.exchange.sent[-1][0]
+
+
+def test_a_changed_file_that_is_applied_in_time_is_nothing_to_tell() -> None:
+    here, listener = started()
+    for second in range(8):
+        newer = {BTC: setting(f"5000/2000/{90 - second}")}
+        here.clock.at(1100.0 + second, partial(here.want, newer))
+    here.run(600.0)
+    assert len(here.exchange.sent) >= 2
+    assert listener.words() == [PROTECTED]
+
+
+def test_drift_that_is_put_back_is_told_of_with_its_end() -> None:
+    here, listener = started()
+    here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
+    here.run(200.0)
+    drifted = ("out-of-sync", "began", "BTC-USD")
+    assert listener.words() == [PROTECTED, drifted, ("out-of-sync", "over", "BTC-USD")]
+    told_at, first = listener.told[1]
+    ((sent_at, _, _),) = here.exchange.sent
+    assert told_at <= sent_at, "told of before it is put back, which may have to wait for a slot"
+    assert (first["severity"], first["details"]["code"]) == ("critical", "drifted")
+    assert first["details"]["standing"] == "exposed"
+    assert listener.told[2][1]["details"]["standing"] == "protected"
+
+
+def test_drift_that_is_only_reported_is_told_once_however_long_it_lasts() -> None:
+    here, listener = started()
+    here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(setting("5000/2000/50"))}))
+    here.clock.at(5000.0, lambda: here.exchange.live.update({BTC: LiveRow(A)}))
+    here.run(5000.0)
+    (began,), (over,) = listener.at("out-of-sync", "began"), listener.at("out-of-sync", "over")
+    assert 1050.0 <= began <= 1081.0
+    assert 5000.0 <= over <= 5031.0
+
+
+def test_a_freeze_until_reset_is_told_of_although_nothing_differs() -> None:
+    here, listener = started()
+    endless = setting("5000/0/100")
+    here.desired = desired({BTC: endless})
+    here.exchange.live[BTC] = LiveRow(endless)
+    here.clock.at(1100.0, lambda: here.exchange.live.update({BTC: LiveRow(endless, frozen=True)}))
+    here.clock.at(1500.0, lambda: here.exchange.live.update({BTC: LiveRow(endless)}))
+    here.run(900.0)
+    assert listener.words() == [PROTECTED, ("frozen", "began", "BTC-USD"), ("frozen", "over", "BTC-USD")]
+
+
+def test_a_refused_value_is_told_of_until_the_file_is_mended() -> None:
+    here, listener = started()
+    refused = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter error")
+    here.clock.at(1100.0, lambda: setattr(here.exchange, "writing", refused))
+    here.clock.at(1101.0, lambda: here.want({BTC: B}))
+    here.clock.at(1500.0, lambda: setattr(here.exchange, "writing", None))
+    here.clock.at(1501.0, lambda: here.want({BTC: A}))
+    here.run(900.0)
+    rejected = [("rejected", "began", "BTC-USD"), ("rejected", "over", "BTC-USD")]
+    assert listener.words() == [PROTECTED, *rejected]
+
+
+def test_a_short_outage_is_nothing_to_tell_and_a_long_one_is() -> None:
+    here, listener = started()
+    for begin, end in ((1100.0, 1140.0), (2000.0, 2300.0)):
+        here.clock.at(begin, lambda: setattr(here.exchange, "reading", DOWN))
+        here.clock.at(end, lambda: setattr(here.exchange, "reading", None))
+    here.run(2000.0)
+    assert listener.words() == [PROTECTED, ("unreachable", "began", None), ("unreachable", "over", None)]
+    (began,), (over,) = listener.at("unreachable", "began"), listener.at("unreachable", "over")
+    assert 2060.0 <= began <= 2125.0
+    assert 2300.0 <= over <= 2335.0
+
+
+def cannot_read(here: World) -> None:
+    here.exchange.reading = BAD_KEY
+
+
+def cannot_write(here: World) -> None:
+    here.exchange.writing = BAD_KEY
+    here.want({BTC: B})
+
+
+def may_not_trade(here: World) -> None:
+    here.exchange.identity = replace(INFO, permissions=frozenset({"read_only"}))
+    here.exchange.reading = BAD_KEY
+    here.clock.at(1170.0, lambda: setattr(here.exchange, "reading", None))
+
+
+def mended(here: World) -> None:
+    here.exchange.reading = here.exchange.writing = None
+    here.exchange.identity = INFO
+
+
+@pytest.mark.parametrize("break_it", [cannot_read, cannot_write, may_not_trade])
+def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World], None]) -> None:
+    here, listener = started()
+    here.clock.at(1100.0, lambda: break_it(here))
+    here.clock.at(1500.0, lambda: mended(here))
+    here.run(900.0)
+    told = [words for words in listener.words() if words[0] == "key-problem"]
+    assert told[0] == ("key-problem", "began", None)
+    assert told[-1] == ("key-problem", "over", None)
+    assert 1500.0 <= listener.at("key-problem", "over")[-1] <= 1570.0
+    assert len(told) <= 3, "another code is other news; nothing is told twice"
+
+
+def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
+    here, listener = started(options=replace(world(drift=DriftPolicy.WARN).options), interval_s=5.0)
+    for number in range(90):
+        shown = LiveRow(B if number % 2 == 0 else A)
+        here.clock.at(1100.0 + 10 * number, partial(here.exchange.live.update, {BTC: shown}))
+    here.run(1700.0)
+    began, over = listener.at("out-of-sync", "began"), listener.at("out-of-sync", "over")
+    assert len(began) <= 4
+    assert len(over) <= 5
+    assert listener.words()[-1] == ("out-of-sync", "over", "BTC-USD")
+    assert sum(one["count"] for _, one in listener.told if one["kind"] == "out-of-sync") >= 45
+
+
+def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
+    """The very same history, told to nobody and told to a webhook that never answers."""
+
+    def history(here: World) -> list[tuple[float, str]]:
+        for number in range(30):
+            drift = LiveRow(setting(f"5000/2000/{200 + number}"))
+            here.clock.at(1050.0 + 40 * number, partial(here.exchange.live.update, {BTC: drift}))
+        began = time.monotonic()
+        here.run(1300.0)
+        assert time.monotonic() - began < 10.0
+        return here.exchange.asked
+
+    alone = history(started()[0])
+    with webhook(HookReply(hangs=True)) as hook:
+        notifier = Notifier([parse_target(hook.url())], lambda *_: None)
+        notifier.start()
+        here = started()[0]
+        Listener(here, notifier.post)
+        assert history(here) == alone
+        notifier.stop(0.1)
+        assert len(hook.arrived) == 1
+
+
+def test_a_fight_is_told_of_once_and_over_when_it_is() -> None:
+    here, listener = started(interval_s=5.0)
+    here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, breaks_fights=True)
+    for number in range(60):
+        here.clock.at(1050.0 + 10 * number, partial(here.exchange.live.update, {BTC: LiveRow(B)}))
+    here.clock.at(2000.0, lambda: here.want({BTC: setting("5000/2000/90")}))
+    here.run(1200.0)
+    assert [words for words in listener.words() if words[0] == "fight"] == [
+        ("fight", "began", "BTC-USD"),
+        ("fight", "over", "BTC-USD"),
+    ]
+    (began,), (over,) = listener.at("fight", "began"), listener.at("fight", "over")
+    assert began < 1050.0 + 4 * 20.0
+    assert 2000.0 < over < 2002.0
+    assert len(listener.at("out-of-sync", "began")) == 1, "the other heals are counted, not told"
+
+
+# ---- one policy over many accounts ---------------------------------------------------------------
+
+
+POLICY, OTHER = "mmp-policy.yaml", "other-policy.yaml"
+WRONG = PolicyRejected(POLICY, (problem(Code.FILE_MISSING, POLICY, "it is gone", ""),))
+WORSE = replace(WRONG, problems=(problem(Code.UNKNOWN_KEY, POLICY, "it is odd", ""),))
+HOLDS = PolicyAccepted(POLICY, "1" * 64)
+BEGAN, OVER = ("began", "policy-rejected"), ("over", "policy-rejected")
+
+
+class Many:
+    """Accounts under one policy, those at the end of another, and what is told of them."""
+
+    def __init__(self, number: int = 30) -> None:
+        self.told: list[tuple[str, str, str]] = []
+        self._policies = PolicyStories()
+        self._number = 0
+        self._under: dict[str, list[tuple[Teller, Vitals]]] = {POLICY: [], OTHER: []}
+        for _ in range(number):
+            self.one_more()
+        self.one_more(path=OTHER)
+
+    def one_more(self, *begins_with: Event, path: str = POLICY) -> None:
+        """Take one more account, which hears what is wrong with its policy as it begins."""
+        teller = Teller(self._post, doors.advice, interval_s=30.0, policies=self._policies)
+        self._under[path].append((teller, fresh(account=f"desk-{self._number}")))
+        self._number += 1
+        for event in begins_with:
+            self._hear(event, path, len(self._under[path]) - 1, NOW)
+
+    def hear(self, event: PolicyAccepted | PolicyRejected, *, at: float) -> None:
+        """Take what happened to a policy as the program does: once for itself, then for each account."""
+        self._policies.hear(event)
+        for place in range(len(self._under[event.path])):
+            self._hear(event, event.path, place, NOW + at)
+
+    def leave(self) -> None:
+        """Let another process keep every account."""
+        self._under = {path: [] for path in self._under}
+
+    def look(self, *, at: float) -> None:
+        """Let every account look, as it does at the end of a pass."""
+        for path, accounts in self._under.items():
+            for place in range(len(accounts)):
+                self._hear(WentIdle(NOW + at + 30), path, place, NOW + at)
+
+    def _hear(self, event: Event, path: str, place: int, now: float) -> None:
+        teller, vitals = self._under[path][place]
+        vitals = after(vitals, event, now=now, wall=wall_at(now))
+        teller.hear(event, vitals, now=now, wall=wall_at(now))
+        self._under[path][place] = teller, vitals
+
+    def _post(self, document: Mapping[str, Any]) -> None:
+        assert list(VALIDATOR.iter_errors(document)) == []
+        self.told.append((document["turn"], document["kind"], document["account"]))
+
+    def words(self) -> list[tuple[str, str]]:
+        return [(turn, kind) for turn, kind, _ in self.told]
+
+
+@pytest.mark.parametrize(
+    ("happened", "told"),
+    [
+        ([(0, WRONG), (60, HOLDS)], [BEGAN, OVER]),
+        ([(0, WRONG), (10, WORSE), (60, HOLDS)], [BEGAN, BEGAN, OVER]),
+        ([(0, WRONG), (10, WRONG), (60, HOLDS)], [BEGAN, OVER]),
+        ([(0, WRONG), (60, HOLDS), (600, WRONG), (660, HOLDS)], [BEGAN, OVER] * 2),
+        ([(0, WRONG), (60, HOLDS), (70, WRONG), (80, HOLDS)], [BEGAN, OVER, OVER]),
+        ([(0, WRONG), (10, WORSE), (20, WRONG)], [BEGAN, BEGAN, BEGAN]),
+        ([(0, WRONG), (10, replace(WRONG, path=OTHER))], [BEGAN, BEGAN]),
+    ],
+)
+def test_a_policy_over_many_accounts_is_told_as_often_as_one_over_one(
+    happened: list[tuple[float, PolicyAccepted | PolicyRejected]], told: list[tuple[str, str]]
+) -> None:
+    for number in (1, 30):
+        here = Many(number)
+        for at, event in happened:
+            here.hear(event, at=at)
+            here.look(at=at + 1)
+        here.look(at=2000)
+        assert here.words() == told, number
+
+
+def test_an_account_that_begins_under_a_policy_that_is_told_of_tells_nothing_of_it() -> None:
+    here = Many()
+    here.hear(WRONG, at=0)
+    here.one_more(WRONG)
+    assert here.told == [(*BEGAN, "desk-0")]
+
+
+def test_a_policy_mended_while_no_account_is_under_it_is_told_of_when_it_is_wrong_again() -> None:
+    here = Many(1)
+    here.hear(WRONG, at=0)
+    here.leave()
+    here.hear(HOLDS, at=60)
+    here.one_more(WRONG)
+    assert here.words() == [BEGAN, BEGAN]
+
+
+def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def post(_: Notifier, document: Mapping[str, Any]) -> None:
+        told.append((document["turn"], document["kind"], document["account"]))
+
+    monkeypatch.setattr(Notifier, "post", post)
+    base = BaseUrl("https://openapi.okx.com", "openapi.okx.com", Kind.OKX)
+    telling = Telling([parse_target("http://127.0.0.1:9/hook")], base, ScriptedClock())
+    telling.start()
+    for event, names in ((WRONG, ("a", "b")), (HOLDS, ()), (WRONG, ("c", "d"))):
+        telling.hear_of_none(event)
+        for name in names:
+            vitals = fresh(account=name)
+            keeper = cast(Keeper, SimpleNamespace(name=name, standing=SimpleNamespace(interval_s=30.0)))
+            telling.keep(keeper, vitals)
+            telling.hear(event, keeper, after(vitals, event, now=NOW, wall=wall_at(NOW)))
+    telling.stop()
+    assert told == [(*BEGAN, "a"), (*BEGAN, "c")]

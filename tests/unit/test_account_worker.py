@@ -1,0 +1,292 @@
+"""One account of a run: a failure of its own is told once, waited out and ends nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli.options import PostgresUrl, StateFile
+from reconciler.clock import SystemClock
+from reconciler.config.policy import read_policy
+from reconciler.controller.account_policy import AccountPolicy
+from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
+from reconciler.controller.family_claims import Claims
+from reconciler.controller.loop import STOPPED_RETRY_S
+from reconciler.controller.shutdown import Stop
+from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
+from reconciler.core.policy import PolicyInForce
+from reconciler.core.problems import Code
+from reconciler.core.retry import MAX_BACK_OFF_S
+from reconciler.core.target import DriftPolicy
+from reconciler.errors import AccountProblem, MmpError, StateUnusable
+from reconciler.okx.wire import parse_base_url
+from reconciler.store.sqlite import MemoryDisk
+from reconciler.watch.config_files import WatchedFile, WatchedPolicy
+from reconciler.watch.write_completion import Trust
+from tests.unit.builders import BTC, desired, setting
+
+STANDING = Standing(
+    config=(),
+    policy_file=None,
+    state=StateFile(Path("state.db")),
+    base=parse_base_url("http://127.0.0.1:1", frozenset()),
+    lock_timeout_s=0.0,
+    interval_s=30.0,
+    drift=DriftPolicy.HEAL,
+    assume_idle=True,
+    live=True,
+)
+NO_KEY = AccountProblem("credentials-missing", "OKX_API_KEY is not set", "set it")
+
+
+class VirtualClock(SystemClock):
+    """A clock whose pauses take no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = 0.0
+        self.pauses: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def suspended_s(self) -> float:
+        return 0.0
+
+    async def pause(self, until: float) -> None:
+        self.pauses.append(until - self.time)
+        self.time = until
+
+
+class Account:
+    """A keeper whose loop does what the test says, life after life, until the script is over."""
+
+    def __init__(self, lives: list[Callable[[], None]]) -> None:
+        self.told: list[Event] = []
+        self.lives = lives
+        self.stop = Stop()
+        self.clock = VirtualClock()
+        self.loops = 0
+        self.policy = WatchedPolicy(None, "mmp.yaml", None)
+        state = MemoryDisk().open(clock=self.clock, boot="boot-1")
+        file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
+        self.keeper = Keeper(file, self.policy, STANDING, state, self.stop, Claims(), self.told.append)
+        self.keeper.clock = self.clock
+
+    def live(self) -> None:
+        self.loops += 1
+        self.lives.pop(0)()
+
+
+def failing(error: Exception) -> Callable[[], None]:
+    def life() -> None:
+        raise error
+
+    return life
+
+
+def run(monkeypatch: pytest.MonkeyPatch, account: Account) -> Account:
+    """Let the keeper go on until the script is over."""
+
+    class Loop:
+        async def run(self) -> None:
+            account.live()
+
+    monkeypatch.setattr(account.keeper, "_loop", Loop)
+    monkeypatch.setattr(account.stop, "asked", lambda: not account.lives)
+    asyncio.run(account.keeper.run())
+    return account
+
+
+def kept(monkeypatch: pytest.MonkeyPatch, *lives: Callable[[], None]) -> Account:
+    return run(monkeypatch, Account(list(lives)))
+
+
+def test_a_failure_is_told_once_and_waited_out_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = kept(monkeypatch, *[failing(NO_KEY)] * 7)
+    assert [(event.code, event.hint) for event in account.told if isinstance(event, LoopFailed)] == [
+        ("credentials-missing", "set it")
+    ]
+    assert account.clock.pauses == [1, 2, 4, 8, 16, MAX_BACK_OFF_S, MAX_BACK_OFF_S]
+
+
+def test_another_failure_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = kept(monkeypatch, failing(NO_KEY), failing(MmpError("other", "something else")))
+    assert [event.code for event in account.told if isinstance(event, LoopFailed)] == [
+        "credentials-missing",
+        "other",
+    ]
+
+
+def test_after_a_loop_that_lasted_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account([])
+
+    def long() -> None:
+        account.clock.time += 1000.0
+        raise NO_KEY
+
+    account.lives = [long, long]
+    run(monkeypatch, account)
+    failures = [event for event in account.told if isinstance(event, LoopFailed)]
+    assert (len(failures), account.clock.pauses) == (2, [1.0, 1.0])
+    rests = [event for event in account.told if isinstance(event, WentIdle)]
+    assert len(rests) == 2, "each wait says until when silence is no sign of death"
+
+
+def test_in_another_lease_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks forgot the account in between: it begins anew, without what was wrong before."""
+    account = Account([])
+    told = []
+    for _ in range(3):
+        account.lives = [failing(NO_KEY)] * 3
+        run(monkeypatch, account)
+        told.append(sum(isinstance(event, LoopFailed) for event in account.told))
+    assert told == [1, 2, 3]
+
+
+def test_a_bug_is_told_once_as_one_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = kept(monkeypatch, *[failing(RuntimeError("can't start new thread"))] * 3)
+    (failed,) = [event for event in account.told if isinstance(event, LoopFailed)]
+    assert (failed.code, failed.message) == ("internal-error", "this is a bug in mmp: RuntimeError")
+    assert "MMP_TRACEBACK=1" in failed.hint
+    assert (account.loops, account.clock.pauses) == (3, [1.0, 2.0, 4.0])
+
+
+DAMAGED = StateUnusable("state-damaged", "applied row BTC-USD does not fit its check", "look into it")
+
+
+def test_a_state_file_that_cannot_be_relied_on_ends_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StateUnusable):
+        kept(monkeypatch, failing(DAMAGED), failing(NO_KEY))
+
+
+def test_in_a_state_of_many_hosts_what_is_damaged_of_one_account_holds_that_account_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = Account([failing(DAMAGED)] * 3)
+    account.keeper.standing = replace(STANDING, state=PostgresUrl("postgresql://db/mmp"))
+    run(monkeypatch, account)
+    assert [event for event in account.told if isinstance(event, LoopFailed)] == [
+        LoopFailed(DAMAGED.code, DAMAGED.message, DAMAGED.hint, STOPPED_RETRY_S)
+    ]
+    assert account.clock.pauses == [STOPPED_RETRY_S] * 3
+
+
+def test_the_loop_runs_under_a_policy_that_cannot_be_read_and_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
+        monkeypatch.setenv(f"OKX_{part}", part)
+    account = Account([])
+    asked = account.keeper._loop().options.policy
+    assert asked() == PolicyInForce(None, unreadable=False)
+    broken = read_policy(b"version: 9\n", "mmp-policy.yaml")
+    account.policy.decide(broken, Trust.ONCE, 0.0)
+    assert asked() == PolicyInForce(None, unreadable=True)
+
+
+def test_a_key_is_told_of_when_it_changes_whatever_it_becomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
+        (tmp_path / part).write_text(part)
+        (tmp_path / part).chmod(0o600)
+        monkeypatch.setenv(f"DESK_{part}_FILE", str(tmp_path / part))
+    key = WatchedKey("DESK_")
+
+    def looked() -> bool | None:
+        return key.decide(key.read(), Trust.ONCE, 0.0)
+
+    assert looked() is None
+    (tmp_path / "PASSPHRASE").write_text("another")
+    assert [looked(), looked()] == [True, None]
+    (tmp_path / "PASSPHRASE").unlink()
+    assert [looked(), looked()] == [True, None]
+    assert key.route().directories == {str(tmp_path)}
+
+
+def test_a_key_in_variables_has_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
+        monkeypatch.setenv(f"DESK_{part}", part)
+    assert WatchedKey("DESK_").route().directories == frozenset()
+
+
+# ---- a policy that only the state has ------------------------------------------------------------
+
+POLICY = "version: 1\nprotected: [BTC-USD]\n"
+
+
+def under_a_policy(folder: Path, document: str = POLICY) -> Account:
+    """Return an account whose state has a policy on record, in a folder without a policy file."""
+    account = Account([])
+    keeper = account.keeper
+    account.policy = keeper.policy = WatchedPolicy(None, str(folder / "mmp.yaml"), None)
+    keeper.rules = AccountPolicy(account.policy, keeper.store)
+    asyncio.run(keeper.store.identify("1", "host"))
+    asyncio.run(keeper.store.record_policy("1" * 64, "mmp-policy.yaml", document))
+    return account
+
+
+def look_up(account: Account, *, writing: bool = True) -> list[Event]:
+    """Let the loop prepare a pass; returns what is new."""
+    before = len(account.told)
+    asyncio.run(account.keeper._look_up_policy(writing))
+    return account.told[before:]
+
+
+def test_a_missing_policy_is_told_once_and_again_when_it_is_given_up(tmp_path: Path) -> None:
+    account = under_a_policy(tmp_path)
+    (rejected,) = look_up(account)
+    assert isinstance(rejected, PolicyRejected)
+    assert (rejected.path, rejected.in_force) == ("mmp-policy.yaml", True)
+    assert [problem.code for problem in rejected.problems] == [Code.POLICY_MISSING]
+    assert look_up(account) == []
+    asyncio.run(account.keeper.store.give_up_policy("1" * 64, "closed"))
+    assert look_up(account) == [PolicyAccepted("mmp-policy.yaml", None)]
+    assert look_up(account) == []
+
+
+def test_a_missing_policy_without_readable_rules_counts_as_never_valid(tmp_path: Path) -> None:
+    (rejected,) = look_up(under_a_policy(tmp_path, "version: 1\nnewer: 1\n"))
+    assert isinstance(rejected, PolicyRejected)
+    assert not rejected.in_force
+
+
+def test_rules_on_record_count_beside_a_file_that_is_invalid(tmp_path: Path) -> None:
+    account = under_a_policy(tmp_path)
+    look_up(account)
+    (tmp_path / "mmp-policy.yaml").write_text("version: 1\nbroken: 1\n", encoding="utf-8")
+    account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+    (rejected,) = look_up(account)
+    assert isinstance(rejected, PolicyRejected)
+    assert (rejected.path, rejected.in_force) == (str(tmp_path / "mmp-policy.yaml"), True)
+    assert look_up(account) == []
+
+
+def test_a_file_that_is_back_is_the_watcher_s_to_tell(tmp_path: Path) -> None:
+    account = under_a_policy(tmp_path)
+    look_up(account)
+    (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")
+    account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+    assert look_up(account, writing=False) == []
+    assert len(asyncio.run(account.keeper.store.policies(9))) == 1, "a standby records nothing"
+    assert look_up(account) == []
+    assert len(asyncio.run(account.keeper.store.policies(9))) == 2
+
+
+def test_a_policy_that_changes_is_recorded_right_before_a_request(tmp_path: Path) -> None:
+    account = under_a_policy(tmp_path)
+    look_up(account)
+    (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")
+
+    async def look() -> bool:
+        account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+        return True
+
+    account.keeper.look_before_sending = look
+    assert asyncio.run(account.keeper._recheck())
+    assert len(asyncio.run(account.keeper.store.policies(9))) == 2

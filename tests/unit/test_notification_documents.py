@@ -1,0 +1,364 @@
+"""Notices as documents: every kind and turn is as the schema says, and harmless to a chat."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from jsonschema.validators import Draft202012Validator
+
+from reconciler.controller.reconcile import FOUGHT
+from reconciler.core.events import ControlledElsewhere, Parked
+from reconciler.core.model import Family, Pause
+from reconciler.core.monitoring.alerts import About, Condition, Kind, Severity, conditions
+from reconciler.core.monitoring.notifications import Notice, Turn, tell
+from reconciler.core.monitoring.protection import Standing, judge_standing
+from reconciler.core.monitoring.runtime import FileState, Objection, Vitals
+from reconciler.core.plan import Rules
+from reconciler.core.problems import Code, problem
+from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.retry import Rejection
+from reconciler.core.state_records import Holder
+from reconciler.core.target import DriftPolicy
+from reconciler.documents.notification import MAX_NAMED, MAX_TEXT_CHARS, notice_document
+from reconciler.documents.plan import Document
+from reconciler.schema_files import load_schema
+from tests.unit.builders import BTC, ETH, NOW, confirmed, row, setting, unresolved
+from tests.unit.report_samples import HOSTILE, WALL
+from tests.unit.runtime_builders import BAD_KEY, outage, vitals_of
+
+VALIDATOR = Draft202012Validator(load_schema("notice"))
+A = setting("5000/2000/100")
+APPLIED = {BTC: confirmed("5000/2000/100", at=NOW - 60)}
+LOOSER = {BTC: row("5000/2000/9999")}
+REFUSED = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
+CALM = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100")})
+WRONG = (
+    problem(
+        Code.UNKNOWN_KEY, "mmp.yaml", 'unknown key "qtylimit"', "did you mean qtyLimit?", line=5, column=9
+    ),
+    problem(Code.MISSING_KEY, "mmp.yaml", "version is missing"),
+)
+FILE = FileState("mmp.yaml", "0" * 64, WALL, WALL, WRONG)
+
+
+def advice(reply: Reply) -> str:
+    return "Create a new key." if reply.code == "50119" else ""
+
+
+def documents(before: Vitals, vitals: Vitals) -> list[Document]:
+    """Return what is told when ``before`` becomes ``vitals``, ten minutes of patience later."""
+    stories, _ = tell({}, conditions(before), now=NOW, wall=WALL)
+    stories, _ = tell(stories, conditions(before), now=NOW + 600, wall=WALL)
+    stories, at_once = tell(stories, conditions(vitals), now=NOW + 600, wall=WALL)
+    _, later = tell(stories, conditions(vitals), now=NOW + 1300, wall=WALL + timedelta(seconds=700))
+    return [told(notice, vitals) for notice in (*at_once, *later)]
+
+
+def calm(vitals: Vitals, *, simulator: bool = False) -> Vitals:
+    """Return vitals in sync, of a process whose start is as far on as in ``vitals``."""
+    policy = replace(vitals.policy, rejected_at=None, problems=()) if vitals.policy else None
+    return replace(CALM, started=vitals.started, simulator=simulator, policy=policy)
+
+
+def told(notice: Notice, vitals: Vitals) -> Document:
+    judged = judge_standing(None, live=True, interval_s=30.0)
+    document = notice_document(notice, vitals, judged, at=WALL, advice=advice)
+    assert list(VALIDATOR.iter_errors(document)) == []
+    assert set(document) == set(load_schema("notice")["required"])
+    assert set(document["details"]) == set(load_schema("notice")["properties"]["details"]["required"])
+    assert len(document["text"]) <= MAX_TEXT_CHARS
+    assert document["text"].isprintable()
+    assert not set(document["text"]) & set("<>@&`")
+    return document
+
+
+UNSURE = {BTC: unresolved("5000/2000/400", reserved_at=NOW - 5, effect_until=NOW + 30)}
+
+SENTENCES: list[tuple[Vitals, str, str]] = [
+    (
+        vitals_of({BTC: A}, APPLIED, LOOSER),
+        "BTC-USD: changed by somebody else; being put back (qtyLimit 9999 → 100). Less protection than "
+        "the file says.",
+        "BTC-USD is as the file says again.",
+    ),
+    (
+        vitals_of(
+            {BTC: A}, APPLIED, {BTC: row("5000/2000/50")}, rules=Rules(drift=DriftPolicy.HEAL_LOOSENED)
+        ),
+        "BTC-USD: changed by somebody else; reported, not touched (qtyLimit 50 → 100).",
+        "BTC-USD is as the file says again.",
+    ),
+    (
+        vitals_of({BTC: A}, APPLIED, LOOSER, rules=Rules(paused=frozenset({BTC}))),
+        "BTC-USD: changed by somebody else; held: paused (qtyLimit 9999 → 100). Less protection "
+        "than the file says.",
+        "BTC-USD is as the file says again.",
+    ),
+    (
+        vitals_of({BTC: setting("0/2000/100")}, APPLIED, {BTC: row("5000/2000/100")}),
+        "BTC-USD: not as the file says; held: would switch protection off (timeInterval 5s → disabled).",
+        "BTC-USD is as the file says again.",
+    ),
+    (
+        vitals_of({BTC: A}, {}, {}),
+        "BTC-USD: not as the file says, although it was due (timeInterval 5s, frozenInterval 2s, qtyLimit "
+        "100). Less protection than the file says.",
+        "BTC-USD is as the file says again.",
+    ),
+    (
+        vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)}),
+        "BTC-USD: frozen until somebody resets it. → Find out why, then: mmp reset BTC-USD",
+        "BTC-USD is not frozen any more, and as the file says.",
+    ),
+    (
+        replace(
+            vitals_of(
+                {BTC: A},
+                {},
+                {BTC: row("5000/2000/50")},
+                rules=Rules(rejected={BTC: Rejection(A, float("inf"))}),
+            ),
+            parked={BTC: Parked(BTC, A, REFUSED, None)},
+        ),
+        "BTC-USD: refused by the exchange (timeInterval 5s, frozenInterval 2s, qtyLimit 100): Parameter "
+        "qtyLimit error [OKX 51000].",
+        "BTC-USD is as the file says again.",
+    ),
+    (
+        replace(CALM, pauses=(Pause(BTC, FOUGHT, WALL, None, A),)),
+        "BTC-USD: put back 3 times within 10 minutes, and changed again by somebody else; left as it is "
+        "until the file changes or somebody resumes it. → Find out who changes it, then: mmp resume "
+        "--family BTC-USD",
+        "BTC-USD is as the file says again.",
+    ),
+    (
+        replace(CALM, objection=Objection(BAD_KEY, writing=False)),
+        "Nothing can be written: API key doesn't exist [OKX 50119]. → Create a new key.",
+        "Key and account are accepted again, or nothing is left to write.",
+    ),
+    (
+        replace(CALM, outage=outage()),
+        "The exchange has failed for a minute (reading live settings: no whole reply within 10 s).",
+        "The exchange answers again, or there is nothing left to ask it.",
+    ),
+    (
+        replace(CALM, config=FILE),
+        "A newer settings file is invalid, the last valid version stays in use: mmp.yaml:5:9: unknown "
+        'key "qtylimit" (and 1 more). → did you mean qtyLimit?',
+        "mmp.yaml is valid again and in force.",
+    ),
+    (
+        replace(CALM, policy=replace(FILE, problems=())),
+        "The policy cannot be used. Changes that loosen or disable are held; the last valid policy checks "
+        "other changes.",
+        "The policy is valid again and in force.",
+    ),
+    (
+        replace(CALM, locked_out="the state is held by mmp apply (pid 7)"),
+        "Another process has held the state for more than a minute: the state is held by mmp apply (pid "
+        "7).",
+        "The state is not held by another process any more.",
+    ),
+    (
+        replace(CALM, state_lost="no space left for the state .mmp/state.db"),
+        "Nothing is sent, because the state could not be used for a minute: no space left for the state "
+        ".mmp/state.db. → Free space, or see to the disk or the server. It is tried again by itself.",
+        "The state can be used again.",
+    ),
+    (
+        replace(CALM, controller=ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))),
+        "Another process has controlled this account for more than a minute: pid 7 on desk-1 (run, since "
+        "2026-03-01T02:00:00Z). → This process writes nothing until the other one ends. Stop one of the "
+        "two.",
+        "This process does not stand by any more.",
+    ),
+    (
+        replace(CALM, policy=replace(FILE, problems=(), stops=True)),
+        "The policy cannot be used. Changes that loosen or disable are held; only the guard checks other "
+        "changes.",
+        "The policy is valid again and in force.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("vitals", "began", "over"), SENTENCES, ids=range(len(SENTENCES)))
+def test_what_begins_and_ends_is_said_in_one_sentence(vitals: Vitals, began: str, over: str) -> None:
+    (document,) = documents(calm(vitals), vitals)
+    assert (document["text"], document["turn"]) == (f"main (live): {began}", "began")
+    (document,) = documents(vitals, calm(vitals))
+    assert (document["text"], document["turn"]) == (f"main (live): {over}", "over")
+    assert document["severity"] == "info"
+
+
+DRIFTED = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100")})
+FROZEN = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)})
+UNREACHABLE, KEYLESS = (
+    replace(CALM, outage=outage()),
+    replace(CALM, objection=Objection(BAD_KEY, writing=False)),
+)
+
+TURNED = [
+    (DRIFTED, FROZEN, "BTC-USD: out-of-sync before, frozen now."),
+    (FROZEN, DRIFTED, "BTC-USD: frozen before, out-of-sync now."),
+    (UNREACHABLE, KEYLESS, "The exchange: unreachable before, key-problem now."),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "told"), TURNED)
+def test_what_turns_into_something_else_is_never_called_right(
+    before: Vitals, after: Vitals, told: str
+) -> None:
+    over = [one["text"] for one in documents(before, after) if one["turn"] == "over"]
+    assert over == [f"main (live): {told}"]
+
+
+def test_every_kind_has_its_sentences() -> None:
+    seen = {one.kind for vitals, _, _ in SENTENCES for one in conditions(vitals).values()}
+    assert seen == set(Kind)
+
+
+def test_being_protected_for_the_first_time_is_good_news() -> None:
+    (document,) = documents(replace(CALM, started=False), CALM)
+    assert document["text"] == (
+        "main (live): Protected: the 1 family is as the file says or tighter, for the first time since "
+        "this process began to keep it."
+    )
+    assert (document["kind"], document["severity"], document["family"]) == ("protected", "info", None)
+
+
+def test_the_facts_stand_beside_the_sentence() -> None:
+    (document,) = documents(calm(SENTENCES[0][0]), SENTENCES[0][0])
+    assert document["family"] == "BTC-USD"
+    assert document["details"] == {
+        "code": "drifted",
+        "reason": "changed by somebody else; being put back",
+        "hint": None,
+        "before": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "9999"},
+        "after": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "100"},
+        "families": ["BTC-USD"],
+        "more_families": 0,
+        "standing": Standing.UNKNOWN.value,
+        "standing_text": "Not known yet: live settings have not been read.",
+    }
+
+
+def test_what_to_do_is_told_where_there_is_something() -> None:
+    hints = {
+        document["kind"]: document["details"]["hint"]
+        for vitals, _, _ in SENTENCES
+        for document in documents(calm(vitals), vitals)
+    }
+    assert hints["frozen"] == "Find out why, then: mmp reset BTC-USD"
+    assert hints["key-problem"] == "Create a new key."
+    assert hints["config-rejected"] == "did you mean qtyLimit?"
+
+
+def test_the_simulator_is_named_first() -> None:
+    drifted = replace(SENTENCES[0][0], simulator=True)
+    (document,) = documents(calm(drifted, simulator=True), drifted)
+    assert document["text"].startswith("SIMULATOR main (live): ")
+    assert document["simulator"] is True
+
+
+def test_many_families_are_counted_and_not_all_named() -> None:
+    families = [Family(f"F{number:03}-USD") for number in range(MAX_NAMED + 7)]
+    known = dict.fromkeys(families, confirmed("5000/2000/100", at=NOW - 60))
+    for rows in (
+        dict.fromkeys(families, row("5000/2000/9999")),
+        dict.fromkeys(families, row("5000/0/100", frozen=True)),
+    ):
+        vitals = vitals_of(dict.fromkeys(families, A), known, rows)
+        calm = vitals_of(dict.fromkeys(families, A), known, dict.fromkeys(families, row("5000/2000/100")))
+        for document in (
+            *documents(replace(calm, started=vitals.started), vitals),
+            *documents(vitals, replace(calm, started=vitals.started)),
+        ):
+            assert document["family"] is None
+            assert document["text"].startswith("main (live): F000-USD, F001-USD, F002-USD and 104 more")
+            assert len(document["details"]["families"]) == MAX_NAMED
+            assert document["details"]["more_families"] == 7
+
+
+def test_a_family_taken_out_of_the_file_is_not_called_in_sync() -> None:
+    gone = vitals_of({ETH: A}, {ETH: confirmed("5000/2000/100", at=NOW - 60)}, {ETH: row("5000/2000/100")})
+    (document,) = documents(SENTENCES[0][0], replace(gone, started=SENTENCES[0][0].started))
+    assert document["text"] == (
+        "main (live): BTC-USD is no longer in the file, and not looked after any more."
+    )
+
+
+def test_of_many_families_those_taken_out_of_the_file_are_not_called_in_sync() -> None:
+    many = [Family(f"F{number}-USD") for number in range(4)]
+    known = dict.fromkeys(many, APPLIED[BTC])
+    differing = vitals_of(dict.fromkeys(many, A), known, dict.fromkeys(many, LOOSER[BTC]))
+    for left, gone in ((1, "3 of them are"), (3, "1 of them is")):
+        rest = many[:left]
+        calm = vitals_of(dict.fromkeys(rest, A), known, dict.fromkeys(rest, row("5000/2000/100")))
+        (document,) = documents(differing, replace(calm, started=differing.started))
+        assert document["text"] == (
+            f"main (live): F0-USD, F1-USD, F2-USD and 1 more: {gone} no longer in the file, and not looked "
+            "after any more; the rest is as the file says again."
+        )
+
+
+def test_a_policy_that_is_gone_is_not_called_in_force() -> None:
+    before = replace(CALM, policy=replace(FILE, problems=()))
+    (document,) = documents(before, replace(calm(before), policy=None))
+    assert document["text"] == (
+        "main (live): There is no policy any more: the one guard is against switching protection off."
+    )
+
+
+def test_no_link_from_outside_is_one_in_a_chat() -> None:
+    reply = Reply(ReplyClass.ACCOUNT, "1", "see https://x.example/ or [this](https://x.example)")
+    (document,) = documents(CALM, replace(CALM, objection=Objection(reply, writing=False)))
+    assert "see https: //x.example/ or [this] (https: //x.example)" in document["text"]
+
+
+def test_a_count_is_told() -> None:
+    drifted = conditions(SENTENCES[0][0])
+    ((_, condition),) = drifted.items()
+    notice = Notice(Kind.OUT_OF_SYNC, Turn.BEGAN, Severity.CRITICAL, (BTC,), condition, WALL, 7)
+    assert told(notice, CALM)["text"].endswith(" It happened 7 times since it was last told.")
+
+
+def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> None:
+    words = f"<!channel> @here <https://evil|click> `x` & {HOSTILE} " + "x" * 900
+    everything: tuple[About, ...] = (
+        Reply(ReplyClass.ACCOUNT, "50119", words),
+        Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", words), None),
+        Pause(BTC, words, WALL, None, A),
+        outage(Reply(ReplyClass.NO_ANSWER, "timeout", words)),
+        replace(FILE, problems=(problem(Code.UNKNOWN_KEY, f"<!here>{HOSTILE}.yaml", words, words),)),
+        words,
+    )
+    for about in everything:
+        condition = Condition(Kind.KEY_PROBLEM, Severity.CRITICAL, "x", about)
+        notice = Notice(Kind.KEY_PROBLEM, Turn.BEGAN, Severity.CRITICAL, (), condition, WALL, 1)
+        assert told(notice, CALM)["text"].endswith("…")
+
+
+def test_a_notice_has_one_id_and_every_other_has_another() -> None:
+    found = [document for vitals, _, _ in SENTENCES for document in documents(calm(vitals), vitals)]
+    found += [document for vitals, _, _ in SENTENCES for document in documents(vitals, calm(vitals))]
+    ids = [document["id"] for document in found]
+    texts = {(document["id"], document["kind"], document["turn"], document["family"]) for document in found}
+    assert len(set(ids)) == len(texts)
+    assert [one["id"] for one in documents(calm(SENTENCES[0][0]), SENTENCES[0][0])] == [
+        one["id"] for one in documents(calm(SENTENCES[0][0]), SENTENCES[0][0])
+    ]
+
+
+def test_the_words_of_the_schema_are_the_code_s() -> None:
+    properties = load_schema("notice")["properties"]
+    assert properties["kind"]["enum"] == [kind.value for kind in Kind]
+    assert properties["turn"]["enum"] == [turn.value for turn in Turn]
+    assert properties["severity"]["enum"] == [severity.value for severity in Severity]
+    assert properties["details"]["properties"]["standing"]["enum"] == [one.value for one in Standing]
+    assert properties["text"]["maxLength"] == MAX_TEXT_CHARS
+    assert properties["details"]["properties"]["families"]["maxItems"] == MAX_NAMED
+    told_of = set(re.findall(r"([a-z-]+)(?:, [a-z-]+)*:", properties["kind"]["description"]))
+    assert told_of <= set(properties["kind"]["enum"])

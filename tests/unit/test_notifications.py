@@ -1,0 +1,280 @@
+"""When people are told: every short course of events is enumerated and held to what people may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import product
+
+import pytest
+
+from reconciler.core.model import Family
+from reconciler.core.monitoring.alerts import Condition, Conditions, Key, Kind, Severity, Topic
+from reconciler.core.monitoring.notifications import APART, CALM_S, Notice, Stories, Turn, tell
+from tests.unit.builders import BTC, ETH
+from tests.unit.report_samples import WALL
+
+KEY = Key(Topic.FAMILY, BTC)
+A = Condition(Kind.OUT_OF_SYNC, Severity.CRITICAL, "drifted", "")
+B = Condition(Kind.OUT_OF_SYNC, Severity.WARNING, "drift-policy", "")
+PATIENT = Condition(Kind.OUT_OF_SYNC, Severity.CRITICAL, "new", "", patience_s=10.0)
+FROZEN = Condition(Kind.FROZEN, Severity.CRITICAL, "until-reset", "")
+WARY = Condition(Kind.REJECTED, Severity.WARNING, "51000", "", patience_s=10.0)
+
+Course = Sequence[tuple[float, Condition | None]]
+"""What holds of one family from which instant on, oldest first."""
+
+
+def played(course: Course) -> list[tuple[float, Notice]]:
+    """Tell one family's course; every step is looked at once, at its beginning."""
+    stories: Stories = {}
+    told = []
+    for at, holds in course:
+        found: Conditions = {KEY: holds} if holds else {}
+        stories, notices = tell(stories, found, now=at, wall=WALL + timedelta(seconds=at))
+        told += [(at, notice) for notice in notices]
+    return told
+
+
+def words(course: Course) -> list[tuple[float, str, str, int]]:
+    return [(at, one.turn.value, one.condition.code, one.count) for at, one in played(course)]
+
+
+def test_what_begins_is_told_once_and_what_ends_is_told_once() -> None:
+    course = [(0.0, A), (1.0, A), (30.0, A), (900.0, A), (901.0, None), (902.0, None)]
+    assert words(course) == [(0.0, "began", "drifted", 1), (901.0, "over", "drifted", 1)]
+
+
+def test_since_is_when_it_began_and_not_when_it_was_told() -> None:
+    (at, notice), *_ = played([(0.0, PATIENT), (5.0, PATIENT), (12.0, PATIENT)])
+    assert at == 12.0
+    assert notice.since == WALL
+
+
+def test_what_passes_within_its_patience_is_never_told() -> None:
+    assert words([(0.0, PATIENT), (9.9, PATIENT), (9.95, None), (600.0, None)]) == []
+
+
+def test_patience_counts_from_the_beginning_and_begins_anew() -> None:
+    course = [(0.0, PATIENT), (9.0, None), (9.5, PATIENT), (19.4, PATIENT), (19.5, PATIENT)]
+    assert words(course) == [(19.5, "began", "new", 1)]
+
+
+def test_what_becomes_something_else_is_told_at_once_and_ends_as_that() -> None:
+    course = [(0.0, A), (1.0, B), (2.0, None)]
+    assert words(course) == [
+        (0.0, "began", "drifted", 1),
+        (1.0, "began", "drift-policy", 1),
+        (2.0, "over", "drift-policy", 1),
+    ]
+
+
+def test_what_becomes_of_another_kind_is_over_at_once_and_only_what_begins_waits_for_calm() -> None:
+    course = [(0.0, A), (10.0, FROZEN), (100.0, A), (299.0, A), (300.0, A), (400.0, None)]
+    assert words(course) == [
+        (0.0, "began", "drifted", 1),
+        (10.0, "began", "until-reset", 1),
+        (10.0, "over", "drifted", 1),
+        (100.0, "over", "until-reset", 1),
+        (300.0, "began", "drifted", 1),
+        (400.0, "over", "drifted", 1),
+    ]
+
+
+def test_what_is_over_since_something_else_holds_says_what() -> None:
+    course = [(0.0, A), (1.0, WARY), (12.0, WARY), (13.0, None)]
+    told = [(at, one.kind, one.turn, one.instead) for at, one in played(course)]
+    assert told == [
+        (0.0, Kind.OUT_OF_SYNC, Turn.BEGAN, None),
+        (1.0, Kind.OUT_OF_SYNC, Turn.OVER, Kind.REJECTED),
+        (12.0, Kind.REJECTED, Turn.BEGAN, None),
+        (13.0, Kind.REJECTED, Turn.OVER, None),
+    ]
+
+
+def test_what_is_over_for_different_reasons_shares_no_message() -> None:
+    found = {Key(Topic.FAMILY, family): A for family in FAMILIES}
+    stories, _ = tell({}, found, now=0.0, wall=WALL)
+    frozen = {Key(Topic.FAMILY, family): FROZEN for family in FAMILIES[:4]}
+    _, notices = tell(stories, frozen, now=1.0, wall=WALL)
+    assert [(one.turn, one.instead, len(one.families)) for one in notices] == [
+        (Turn.BEGAN, None, 4),
+        (Turn.OVER, None, 5),
+        (Turn.OVER, Kind.FROZEN, 4),
+    ]
+
+
+def test_what_flaps_is_told_again_when_it_was_quiet_long_enough_with_a_count() -> None:
+    course: list[tuple[float, Condition | None]] = []
+    for second in range(0, 320, 20):
+        course += [(float(second), A), (second + 10.0, None)]
+    assert words(course) == [
+        (0.0, "began", "drifted", 1),
+        (10.0, "over", "drifted", 1),
+        (300.0, "began", "drifted", 15),
+        (310.0, "over", "drifted", 1),
+    ]
+
+
+def test_what_came_and_went_untold_is_told_when_it_is_calm() -> None:
+    course = [(0.0, A), (1.0, None), (2.0, A), (3.0, None), (4.0, A), (5.0, None), (299.0, None)]
+    assert words([*course, (300.0, None), (301.0, None)]) == [
+        (0.0, "began", "drifted", 1),
+        (1.0, "over", "drifted", 1),
+        (300.0, "over", "drifted", 2),
+    ]
+
+
+def test_a_story_that_is_over_is_forgotten() -> None:
+    stories: Stories = {}
+    for at, found in ((0.0, {KEY: A}), (1.0, {}), (CALM_S, {})):
+        stories, _ = tell(stories, found, now=at, wall=WALL)
+    assert stories == {}
+    stories, _ = tell(stories, {KEY: PATIENT}, now=0.0, wall=WALL)
+    stories, _ = tell(stories, {}, now=1.0, wall=WALL)
+    assert stories == {}
+
+
+# ---- every short course --------------------------------------------------------------------------
+
+STEPS = (1.0, 11.0, CALM_S)
+
+
+def courses(conditions: Sequence[Condition | None], length: int) -> Iterator[Course]:
+    """Yield every course of ``length`` steps, each with a long calm at its end."""
+    for states in product(conditions, repeat=length):
+        for gaps in product(STEPS, repeat=length - 1):
+            at, course = 0.0, [(0.0, states[0])]
+            for gap, state in zip(gaps, states[1:], strict=True):
+                at += gap
+                course.append((at, state))
+            yield [*course, *((at + 400.0 * more, states[-1]) for more in (1, 2))]
+
+
+def beginnings(course: Course) -> int:
+    """Count how often something that may be told began: another condition, as old as its patience."""
+    count, begun_at, counted, before = 0, 0.0, False, None
+    for at, holds in course:
+        if holds is not before:
+            begun_at, counted, before = at, False, holds
+        if holds is not None and not counted and at >= begun_at + holds.patience_s:
+            count, counted = count + 1, True
+    return count
+
+
+def complaint(course: Course, told: list[tuple[float, Notice]]) -> str | None:
+    """Return which promise to the people who are told is broken; None when none is.
+
+    One thing is believed at a time: what becomes of another kind is over before that begins. The same
+    kind may begin once more as something else: worse, or for another reason.
+    """
+    believed: Condition | None = None
+    last_begun: dict[str, float] = {}
+    for at, notice in _overs_first(told):
+        code = notice.condition.code
+        if notice.count < 1:
+            return "something that never happened is told"
+        if believed is not None and believed.kind is not notice.kind:
+            return f"{believed.kind} is not over when {notice.kind} {notice.turn}"
+        if notice.turn is Turn.BEGAN and believed is not None and believed.code == code:
+            return f"{code} is told twice"
+        if notice.turn is Turn.BEGAN or believed is None:
+            if at < last_begun.get(code, float("-inf")) + CALM_S:
+                return f"{code} is told again too soon"
+            last_begun[code] = at
+        believed = notice.condition if notice.turn is Turn.BEGAN else None
+    if believed != course[-1][1]:
+        return f"{believed} is believed in the end"
+    if len({(at, notice.turn) for at, notice in told}) != len(told):
+        return "two notices of one family turn one way at one moment"
+    return None
+
+
+def _overs_first(told: list[tuple[float, Notice]]) -> list[tuple[float, Notice]]:
+    """Return what was told by time; of one moment, what is over first: it was, before the other began."""
+    return sorted(told, key=lambda one: (one[0], one[1].turn is Turn.BEGAN))
+
+
+def counted(told: list[tuple[float, Notice]]) -> int:
+    """Add up what the notices count: every beginning, and what came and went untold."""
+    total, believed = 0, False
+    for _, notice in _overs_first(told):
+        ends_what_was_told = notice.turn is Turn.OVER and believed
+        total += 0 if ends_what_was_told else notice.count
+        believed = notice.turn is Turn.BEGAN
+    return total
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("found", [(A, B, PATIENT), (A, FROZEN, WARY)], ids=["one kind", "several kinds"])
+def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Condition]) -> None:
+    for course in courses((None, *found), 4):
+        told = played(course)
+        assert complaint(course, told) is None, (course, told)
+        assert counted(told) <= beginnings(course), (course, told)
+
+
+@pytest.mark.unmeasured
+def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
+    for course in courses((None, A, PATIENT, FROZEN, WARY), 3):
+        told = played([*course, (course[-1][0] + 1.0, None)])
+        open_kinds: set[Kind] = set()
+        for _, notice in _overs_first(told):
+            if notice.turn is Turn.BEGAN:
+                open_kinds.add(notice.kind)
+            else:
+                open_kinds.discard(notice.kind)
+        assert not open_kinds, (course, told)
+
+
+@pytest.mark.unmeasured
+def test_every_beginning_is_counted_once() -> None:
+    for course in courses((None, A), 6):
+        told = played(course)
+        assert complaint(course, told) is None, (course, told)
+        assert counted(told) == beginnings(course), (course, told)
+
+
+# ---- several families ----------------------------------------------------------------------------
+
+FAMILIES = [Family(f"F{number}-USD") for number in range(9)]
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_many_families_in_the_same_trouble_share_a_message(number: int) -> None:
+    found = {Key(Topic.FAMILY, family): A for family in FAMILIES[:number]}
+    stories, begun = tell({}, found, now=0.0, wall=WALL)
+    _, over = tell(stories, {}, now=1.0, wall=WALL)
+    for notices in (begun, over):
+        assert [family for one in notices for family in one.families] == FAMILIES[:number]
+        assert len(notices) == (number if number <= APART else 1)
+
+
+def test_the_worst_is_told_first_and_different_trouble_apart() -> None:
+    many = {Key(Topic.FAMILY, family): B for family in FAMILIES}
+    locked = Condition(Kind.STATE_LOCKED, Severity.WARNING, "locked", "pid 7")
+    found = {**many, Key(Topic.FAMILY, ETH): A, Key(Topic.STATE): locked}
+    _, notices = tell({}, found, now=0.0, wall=WALL)
+    assert [(one.kind.value, len(one.families)) for one in notices] == [
+        ("out-of-sync", 1),
+        ("out-of-sync", 9),
+        ("state-locked", 0),
+    ]
+
+
+def test_a_shared_message_tells_the_earliest_beginning_and_the_largest_count() -> None:
+    stories: Stories = {}
+    flapping = {Key(Topic.FAMILY, family): A for family in FAMILIES[:2]}
+    for at in range(0, 40, 10):
+        found = flapping if at % 20 == 0 else {}
+        stories, _ = tell(stories, found, now=float(at), wall=WALL + timedelta(seconds=at))
+    everything = {Key(Topic.FAMILY, family): A for family in FAMILIES}
+    stories, (early,) = tell(stories, everything, now=60.0, wall=WALL + timedelta(seconds=60))
+    assert len(early.families) == 7, "those that flap are held back"
+    assert (early.since, early.count) == (WALL + timedelta(seconds=60), 1)
+
+
+def test_the_same_events_give_the_same_notices_whatever_their_order() -> None:
+    found = {Key(Topic.FAMILY, family): A for family in FAMILIES[:3]}
+    backwards = dict(reversed(found.items()))
+    assert tell({}, found, now=0.0, wall=WALL)[1] == tell({}, backwards, now=0.0, wall=WALL)[1]

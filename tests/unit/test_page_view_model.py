@@ -1,0 +1,603 @@
+"""What the status page says: a row for every state, every standing, and every reason to wait."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from enum import Enum
+
+import pytest
+
+from reconciler.core.change_direction import Direction
+from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed
+from reconciler.core.model import LiveRow, Pause, PausedBy
+from reconciler.core.monitoring.protection import WORST_FIRST, Standing
+from reconciler.core.monitoring.runtime import SILENCE_S, Trouble, Vitals
+from reconciler.core.monitoring.status import FamilyState
+from reconciler.core.monitoring.unloaded_files import Unkept
+from reconciler.core.plan import Because, Rules
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.retry import Rejection
+from reconciler.core.state_records import Holder
+from reconciler.core.target import DriftPolicy
+from reconciler.render.glossary import ERRORS, READ_AGAIN
+from reconciler.web.latest_state import Board
+from reconciler.web.page import labels
+from reconciler.web.page.families import Moment, differing_lines
+from reconciler.web.page.render import page_html
+from reconciler.web.page.view_model import DAYS_SHOWN, MAX_PROBLEMS, AccountView, PageView, page_view
+from tests.support.example_accounts import (
+    BOARDS,
+    BTC,
+    ETH,
+    FILE,
+    NOW,
+    OFF,
+    SHAPES,
+    SIX,
+    WALL,
+    Shape,
+    all_of,
+    bad_quantity,
+    board_of,
+    failed,
+    file_state,
+    large,
+    vitals,
+)
+from tests.unit.builders import setting
+from tests.unit.report_samples import status
+from tests.unit.runtime_world import having
+
+
+def page(board: Board, *, later_s: float = 0.0) -> PageView:
+    """Return the view of ``board``, ``later_s`` seconds after it was made."""
+    return page_view(board, now=NOW + later_s, wall=WALL + timedelta(seconds=later_s))
+
+
+def account(one: Vitals, *, later_s: float = 0.0) -> AccountView:
+    """Return the view of a single account."""
+    (found,) = page(board_of(one), later_s=later_s).accounts
+    return found
+
+
+def of(shape: str, **more: object) -> AccountView:
+    """Return the view of an account whose one family has the shape of that name."""
+    return account(vitals({BTC: SHAPES[shape]}, **more))  # type: ignore[arg-type] # a test names what it is about
+
+
+# ---- every family state --------------------------------------------------------------------------
+
+HEALED = "It was changed at the exchange, not by us: it is put back."
+AT_ONCE = "Right by 03:00:00 UTC (now)."
+
+DIFFERING = [
+    ("never applied", "✗ no protection", AT_ONCE, "Not set yet."),
+    (
+        "to be adopted",
+        "✓ as the file says",
+        "Right already; recorded next, without a request.",
+        "The file was changed.",
+    ),
+    ("changed", "▲ more protection", AT_ONCE, "The file was changed."),
+    ("changed, looser live", "▼ less protection", AT_ONCE, "The file was changed."),
+    ("drifted looser", "▼ less protection", AT_ONCE, HEALED),
+    ("drifted tighter", "▲ more protection", AT_ONCE, HEALED),
+    ("drifted mixed", "◆ partly less protection", AT_ONCE, HEALED),
+    ("drifted off", "✗ switched off", AT_ONCE, HEALED),
+    ("row gone", "✗ no protection", AT_ONCE, HEALED),
+    ("frozen and drifted", "▼ less protection", "Not by itself.", labels.HOLDS[Because.FROZEN]),
+    (
+        # Frozen, too; but it is the guard that a person has to answer first.
+        "frozen until reset",
+        "▲ more protection",
+        "Not by itself.",
+        f"{labels.NEAR_OFF} guard: unlimited, limit less than ×1000",
+    ),
+    (
+        "uncertain",
+        "? not known",
+        "Sent again at 03:00:00 UTC (now).",
+        "A request has no definite answer: what is in force is not known.",
+    ),
+    (
+        "uncertain from the start",
+        "? not known",
+        "Sent again at 03:00:00 UTC (now).",
+        "A request has no definite answer: what is in force is not known.",
+    ),
+    (
+        "acknowledged, but",
+        "? not known",
+        "Known at 03:00:25 UTC (in 25 s).",
+        "A request has no definite answer: what is in force is not known.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("shape", "sign", "when", "why"), DIFFERING, ids=lambda value: value[:20])
+def test_a_family_that_differs_is_told_which_way_by_when_and_why(
+    shape: str, sign: str, when: str, why: str
+) -> None:
+    (line,) = of(shape).differing
+    assert (f"{line.sign.symbol} {line.sign.word}", line.when, line.why) == (sign, when, why)
+
+
+@pytest.mark.parametrize("shape", ["in sync", "frozen"])
+def test_a_family_as_the_file_says_differs_in_nothing(shape: str) -> None:
+    view = of(shape)
+    assert (view.differing, view.differing_told) == (
+        (),
+        "Nothing differs, as read from the exchange 4 s ago.",
+    )
+
+
+def test_the_rows_are_all_the_shapes_there_are() -> None:
+    assert {row[0] for row in DIFFERING} | {"in sync", "frozen"} == set(SHAPES)
+
+
+def test_every_state_of_a_family_is_among_the_boards() -> None:
+    signs = {
+        day.sign
+        for make in BOARDS.values()
+        for one in page(make()).accounts
+        for day in (*one.days, *one.calm_days)
+    }
+    assert signs == set(labels.STATES.values())
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (labels.STANDINGS, Standing),
+        (labels.STATES, FamilyState),
+        (labels.STRENGTHS, Direction),
+        (labels.ATTEMPTS, AttemptStatus),
+        (labels.HOLDS, Because),
+        (labels.PAUSED, PausedBy),
+    ],
+)
+def test_every_word_has_its_sign(table: dict[object, object], words: type[Enum]) -> None:
+    assert set(table) == set(words)
+
+
+@pytest.mark.parametrize("table", [labels.STANDINGS, labels.STATES, labels.ATTEMPTS])
+def test_no_two_signs_look_the_same_without_colour(table: dict[object, labels.Sign]) -> None:
+    looks = [(sign.symbol, sign.word) for sign in table.values()]
+    assert len({symbol for symbol, _ in looks}) == len({word for _, word in looks}) == len(looks)
+
+
+@pytest.mark.parametrize(
+    ("shape", "values", "in_force"),
+    [
+        ("drifted mixed", "frozenInterval 9s → 2s, qtyLimit 900 → 100", "900 per 5s, freeze 9s"),
+        ("drifted off", "timeInterval disabled → 5s", "disabled"),
+        (
+            "never applied",
+            "nothing → timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+            "nothing",
+        ),
+        ("uncertain", "last known qtyLimit 40 → 100", "last known 40 per 5s, freeze 2s"),
+        (
+            "uncertain from the start",
+            "not known → timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+            "not known",
+        ),
+        (
+            "acknowledged, but",
+            "last known timeInterval 5s, frozenInterval 2s, qtyLimit 100",
+            "last known 100 per 5s, freeze 2s",
+        ),
+    ],
+)
+def test_what_differs_is_told_as_in_force_and_as_in_the_file(
+    shape: str, values: str, in_force: str
+) -> None:
+    view = of(shape)
+    assert (view.differing[0].values, view.days[0].in_force) == (values, in_force)
+
+
+def test_the_least_protected_come_first() -> None:
+    view = account(
+        vitals(
+            dict(
+                zip(
+                    SIX,
+                    (SHAPES[name] for name in ("changed", "uncertain", "row gone", "changed", "frozen")),
+                    strict=False,
+                )
+            )
+        )
+    )
+    assert [line.family for line in view.differing] == ["ETH-USD", "BTC-USD", "ADA-USD", "SOL-USD"]
+    assert view.differing_told == (
+        "4 of 5 families. The last is right in 20 s. What is in force → what the file says:"
+    )
+
+
+# ---- every standing ------------------------------------------------------------------------------
+
+STANDINGS = [
+    (
+        Standing.EXPOSED,
+        "drifted looser",
+        "No: 1 of 1 family has less protection than the file says: BTC-USD.",
+    ),
+    (Standing.UNKNOWN, "uncertain", "Not known: a request for BTC-USD has no definite answer."),
+    (
+        Standing.FROZEN,
+        "frozen until reset",
+        "Frozen until somebody resets it: BTC-USD. Settings are no looser than desired.",
+    ),
+    (Standing.TIGHTER, "drifted tighter", "Yes, and tighter than desired: BTC-USD."),
+    (Standing.PROTECTED, "in sync", "Yes: the 1 family is as the file says."),
+]
+
+
+@pytest.mark.parametrize(("standing", "shape", "sentence"), STANDINGS)
+def test_an_account_is_told_in_one_sentence(standing: Standing, shape: str, sentence: str) -> None:
+    view = page(board_of(vitals({BTC: SHAPES[shape]})))
+    assert view.headline.sentence == sentence
+    assert view.headline == view.accounts[0].headline
+    assert view.headline.sign == labels.STANDINGS[standing]
+    assert view.title.startswith(f"{view.headline.sign.symbol} {view.headline.sign.word} · main (live)")
+
+
+def standing_together(*shapes: str) -> PageView:
+    """Return the page of one account for each shape."""
+    return page(
+        board_of(*(vitals({BTC: SHAPES[shape]}, account=f"a{place}") for place, shape in enumerate(shapes)))
+    )
+
+
+OVERALL = [
+    ("No: 2 of 3 accounts have less protection than the file says.", ["row gone", "uncertain", "row gone"]),
+    ("No: 1 of 2 accounts has less protection than the file says.", ["in sync", "drifted off"]),
+    ("Not known for 1 of 3 accounts.", ["frozen until reset", "uncertain", "in sync"]),
+    (
+        "Frozen until somebody resets it: 1 of 2 accounts. Settings are no looser than desired.",
+        ["frozen until reset", "changed"],
+    ),
+    ("Yes, and tighter than desired in 1 of 2 accounts.", ["in sync", "changed"]),
+    ("Yes: all 2 accounts as their files say.", ["in sync", "in sync"]),
+]
+
+
+@pytest.mark.parametrize(("sentence", "shapes"), OVERALL)
+def test_several_accounts_are_as_good_as_the_worst_and_stand_worst_first(
+    sentence: str, shapes: list[str]
+) -> None:
+    view = standing_together(*shapes)
+    assert view.headline.sentence == sentence
+    order = [labels.STANDINGS[standing] for standing in WORST_FIRST]
+    places = [order.index(one.headline.sign) for one in view.accounts]
+    assert places == sorted(places)
+    assert view.headline.sign == view.accounts[0].headline.sign
+
+
+def test_without_an_account_nothing_is_called_protected() -> None:
+    assert page(board_of()).headline.sentence == "Not known yet: no settings were accepted so far."
+    awaiting = page(BOARDS["empty"]())
+    assert awaiting.headline.sentence == "Not known: 1 settings file not there yet."
+    assert awaiting.awaited == ("accounts/main.yaml",)
+
+
+def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_exposure() -> None:
+    for shape, word in [("in sync", "Not known"), ("drifted looser", "Not protected")]:
+        board = board_of(vitals({BTC: SHAPES[shape]}))
+        board.unkept = Unkept(awaited=("b.yaml",))
+        assert page(board).headline.sign.word == word
+        assert page(board).accounts[0].headline.sentence in page_html(board, now=NOW, wall=WALL)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
+    one = vitals({BTC: SHAPES["in sync"]}, live=live, read_ago_s=1)
+    assert "Yes" in account(one, later_s=SILENCE_S - 2).headline.sentence
+    silent = account(one, later_s=SILENCE_S + 2)
+    assert silent.headline.sentence == "Not known: the program has not gone round for 93 s."
+    assert silent.notices[0] == (
+        "The program was last heard of at 02:59:59 UTC (1 min 33 s ago): restart it. "
+        "What stands below is that old."
+    )
+
+
+def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> None:
+    newer = replace(vitals({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
+    view = account(newer)
+    assert view.headline.sign == labels.STANDINGS[Standing.UNKNOWN]
+    assert view.notices == ("Another file is in force since. What stands below is of the one before.",)
+    assert view.files[0].sha256 == "1" * 12
+
+
+def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
+    (view,) = page(BOARDS["old read"]()).accounts
+    assert view.headline.sign == labels.STANDINGS[Standing.UNKNOWN]
+    assert view.days_told == "State and settings, as read from the exchange 8 min 20 s ago."
+    assert of("in sync", live=False).days_told == "State and settings from what was last applied."
+
+
+def test_a_silent_loop_promises_nothing_but_still_says_what_is_exposed() -> None:
+    silent = account(vitals({BTC: SHAPES["drifted looser"]}), later_s=SILENCE_S + 2)
+    assert silent.headline.sign == labels.STANDINGS[Standing.EXPOSED]
+    assert silent.differing[0].when == "Not known: the program does not go round."
+
+
+def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
+    view = of("drifted looser", then=[failed(1), failed(3)])
+    assert view.notices == (
+        "Reading live settings has failed 2 times since 02:59:57 UTC (3 s ago). "
+        "Next try 03:00:08 UTC (in 8 s).",
+    )
+    assert view.differing[0].when == ("After the exchange answers again; next try 03:00:08 UTC (in 8 s).")
+    given_up = of("drifted looser", then=[failed(3, retry_in_s=None)])
+    assert given_up.notices[0].endswith("(3 s ago). It is asked again within a minute.")
+    assert given_up.differing[0].when == "After the exchange answers again."
+
+
+def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
+    locked = account(replace(vitals({BTC: SHAPES["changed"]}), locked_out="held by pid 7"))
+    assert locked.notices == ("Waiting for another process: held by pid 7",)
+    assert locked.differing[0].when == "After the other process lets go of the state."
+    elsewhere = ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
+    standby = account(replace(vitals({BTC: SHAPES["changed"]}), controller=elsewhere))
+    assert standby.notices == (
+        "Standing by, nothing is written from here: the account is controlled by pid 7 on desk-1 (run, "
+        "since 2026-03-01T02:00:00Z).",
+    )
+    assert standby.differing[0].when == "When the process that controls the account decides."
+    blind = of("in sync", live=False)
+    assert "never read" in blind.notices[0]
+    assert blind.frozen_told == "Not known: live settings have not been read."
+    assert blind.differing_told == "Nothing differs from what was last applied."
+
+
+def test_before_the_first_comparison_nothing_is_claimed() -> None:
+    (view,) = page(BOARDS["starting"]()).accounts
+    assert view.headline.sentence == "Not known yet: live settings have not been read."
+    assert (view.frozen_told, view.differing_told) == (
+        "Not known: live settings have not been read.",
+        "Not known yet.",
+    )
+    assert view.pacing.told == "Not known yet. Two requests may go in 10 s."
+    assert view.place == "User ID not known yet at openapi.okx.com"
+
+
+# ---- frozen --------------------------------------------------------------------------------------
+
+
+def test_a_freeze_until_reset_needs_a_person_and_stands_first() -> None:
+    shapes = {BTC: SHAPES["frozen"], ETH: SHAPES["frozen until reset"]}
+    first, second = account(vitals(shapes)).frozen
+    assert (first.family, first.needs_you) == (ETH, True)
+    assert first.advice is not None
+    assert first.advice.command == "mmp reset ETH-USD"
+    assert (second.needs_you, second.advice) == (False, None)
+    assert second.told == "Frozen (the exchange says until 1772420405000). It ends by itself."
+    assert account(vitals(shapes)).frozen_told == "One needs a person."
+    both = all_of("frozen until reset", (BTC, ETH))
+    assert account(vitals(both)).frozen_told == "2 need a person."
+    assert of("frozen").frozen_told == "Nobody has to do anything."
+    assert of("in sync").frozen_told == "Nothing is frozen, as read from the exchange 4 s ago."
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("mmp.yaml", "mmp reset BTC-USD"),
+        ("accounts/a.yaml", "mmp reset BTC-USD -c accounts/a.yaml"),
+        ("my desk/a;b.yaml", "mmp reset BTC-USD -c 'my desk/a;b.yaml'"),
+        ("$(rm -rf ~).yaml", "mmp reset BTC-USD -c '$(rm -rf ~).yaml'"),
+    ],
+)
+def test_a_command_can_be_copied_whatever_the_path(path: str, command: str) -> None:
+    line = of("frozen until reset", path=path).frozen[0]
+    assert line.advice is not None
+    assert line.advice.command == command
+
+
+# ---- held ----------------------------------------------------------------------------------------
+
+
+def held(one: AccountView) -> tuple[str, str, str]:
+    """Return why the one family is held, what to do, and the command."""
+    (line,) = one.differing
+    assert line.when == "Not by itself."
+    return line.why, line.advice.told if line.advice else "", line.advice.command if line.advice else ""
+
+
+def test_each_hold_says_why_and_what_to_do() -> None:
+    assert held(of("drifted tighter", rules=Rules(drift=DriftPolicy.HEAL_LOOSENED))) == (
+        "Tighter than the file says, by a change outside mmp: reported, not touched.",
+        "To put the file's settings back, run:",
+        "mmp apply --family BTC-USD",
+    )
+    pause = Pause(BTC, "desk is moving", WALL, WALL + timedelta(minutes=20))
+    assert held(of("changed", pauses=(pause,))) == (
+        "Paused by hand: not written, not even put back. "
+        "Paused until 03:20:00 UTC (in 20 min): desk is moving.",
+        "To go on earlier, run:",
+        "mmp resume --family BTC-USD",
+    )
+    fight = Pause(BTC, "put back 3 times within 10 minutes", WALL, None, setting(FILE))
+    assert held(of("changed", pauses=(fight,))) == (
+        "Given up in a fight over it: not written, not even put back. Left until the file wants something "
+        "else of it or it is resumed: put back 3 times within 10 minutes.",
+        "Find out who changes it, then run:",
+        "mmp resume --family BTC-USD",
+    )
+    assert held(of("frozen and drifted")) == (
+        "Frozen by the exchange: written once that is over.",
+        "",
+        "",
+    )
+
+
+def test_under_a_policy_that_cannot_be_read_no_override_is_offered() -> None:
+    why, what, command = held(of("changed", rules=Rules(policy_unreadable=True)))
+    assert why.endswith("policy: loosen while the policy file cannot be read, limit enable and tighten")
+    assert (what, command) == ("Correct the policy file; mmp validate says where.", "")
+
+
+def test_what_the_exchange_refused_is_told_in_its_words() -> None:
+    (view,) = page(BOARDS["troubled"]()).accounts
+    (line,) = [line for line in view.differing if line.family == "LTC-USD"]
+    assert line.why == "The exchange refused these settings. [51000] qtyLimit must be greater than 0"
+    assert line.advice is not None
+    assert line.advice.told == "Correct this family's entry in the file; the others go on."
+
+
+def test_what_policy_and_guard_refuse_names_rule_and_override() -> None:
+    (view,) = page(BOARDS["guarded"]()).accounts
+    line = view.differing[0]
+    assert line.why.startswith("The policy does not let it pass. ")
+    assert "100, limit" in line.why
+    assert line.advice is not None
+    assert line.advice.command == 'mmp apply --family ADA-USD --allow bounds:ADA-USD --reason "…"'
+    (view,) = page(BOARDS["unguarded"]()).accounts
+    line = view.differing[0]
+    assert line.why.startswith("It would switch protection off. guard:")
+    assert line.sign.word == "on, though to be off"
+    assert line.advice is not None
+    assert "--allow disable:BTC-USD" in line.advice.command
+
+
+# ---- files, problems, the rest ---------------------------------------------------------------------
+
+
+def test_the_file_in_force_and_what_is_wrong_with_a_newer_one_are_told() -> None:
+    one = vitals({BTC: SHAPES["in sync"]})
+    (plain,) = account(one).files
+    assert (plain.path, plain.sha256, plain.refused) == ("mmp.yaml", "4aff09264aff", "")
+    many = tuple(replace(bad_quantity(), line=line) for line in range(1, MAX_PROBLEMS + 6))
+    policy = file_state("mmp-policy.yaml", ago_s=86_400 * 90)
+    view = account(replace(one, config=file_state(problems=many), policy=policy))
+    settings, guard = view.files
+    assert settings.accepted == "accepted 02:10:00 UTC (50 min ago)"
+    assert settings.refused.startswith("A newer one was refused at 02:55:00 UTC (5 min ago).")
+    assert settings.problems[1].place == "mmp.yaml:2:15"
+    assert len(settings.problems) == MAX_PROBLEMS
+    assert settings.more == "and 5 more: mmp validate lists them"
+    assert guard.accepted == "accepted 2025-12-02 03:00:00 UTC (90 days ago)"
+    assert (account(one).no_policy, view.no_policy) == (True, False)
+
+
+def test_the_last_problems_say_what_to_do() -> None:
+    codes = [("timeout", BTC), ("51000", None), ("", None)]
+    one = replace(
+        vitals({BTC: SHAPES["in sync"]}),
+        troubles=tuple(Trouble(WALL, code, "went wrong", family) for code, family in codes),
+    )
+    ours, okx, none = account(one).troubles
+    assert ours.advice.startswith("Nothing to fix: a request to set counts as sent")
+    assert okx.advice == "mmp explain 51000 tells what it means and what to do."
+    assert none.advice == ""
+    assert (ours.about, okx.about) == (BTC, "whole account")
+    told = page_view(board_of(one), now=NOW, wall=WALL, advise=lambda one: f"fix {one.code}")
+    assert told.accounts[0].troubles[1].advice == "fix 51000"
+
+
+def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
+    lost, cut = Reply(ReplyClass.NO_ANSWER, "timeout"), Reply(ReplyClass.NO_ANSWER, "not-okx")
+    failed = (ExchangeFailed(READING_LIVE, lost, NOW + 1), ExchangeFailed(READING_LIVE, cut, NOW + 1))
+    cut_off, timeout = account(having(vitals({BTC: SHAPES["in sync"]}), *failed)).troubles
+    assert timeout.advice == READ_AGAIN
+    assert cut_off.advice == ERRORS["not-okx"].remedy
+
+
+def test_the_pace_is_told_in_words() -> None:
+    (view,) = page(BOARDS["troubled"]()).accounts
+    assert view.pacing.told == "2 of 2 requests count now. The next may go in 4 s."
+    assert view.pacing.minute == (
+        "5 requests in the last minute: 1 ○ waiting for its reply, 2 ● applied, 1 ✗ refused, "
+        "1 ? outcome unknown."
+    )
+    assert [line.at for line in view.pacing.requests][:2] == ["02:59:58 UTC", "02:59:51 UTC"]
+    assert len(view.pacing.picture.dots) == 5
+
+
+def test_what_is_not_managed_is_counted_and_what_of_it_is_frozen() -> None:
+    unmanaged = {family: LiveRow(setting(FILE), frozen=family == ETH) for family in SIX if family != BTC}
+    assert of("in sync", unmanaged=unmanaged).unmanaged == (
+        "Live, but not in the file and never touched: ADA-USD, ETH-USD, SOL-USD, XAU-USD_UM, XRP-USD_UM. "
+        "Frozen of these: ETH-USD."
+    )
+
+
+def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
+    pause = Pause(BTC, "", WALL, None)
+    fight = replace(pause, fought=setting(FILE))
+    told = {one: of("in sync", pauses=(one,)).pauses for one in (pause, fight)}
+    assert told == {
+        pause: ((BTC, "paused by hand until it is resumed: no reason given"),),
+        fight: (
+            (
+                BTC,
+                "given up in a fight over it until the file wants something else of it or it is resumed: "
+                "no reason given",
+            ),
+        ),
+    }
+    assert of("changed", pauses=(pause,)).pauses == ()
+
+
+def test_of_many_families_the_calm_ones_are_folded_away_and_none_is_left_out() -> None:
+    few = account(vitals(all_of("in sync")))
+    assert (len(few.days), few.calm_days, few.calm_told) == (6, (), "")
+    (many,) = page(large(40)).accounts
+    assert len(many.days) + len(many.calm_days) == 40 > DAYS_SHOWN
+    assert all(day.calm for day in many.calm_days)
+    states = [day.in_sync for day in many.days]
+    assert states == sorted(states)
+
+
+def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
+    shape: Shape = SHAPES["in sync"]
+    one = replace(vitals({BTC: shape}), locked_out="x" * 5000 + "\n")
+    assert len(account(one).notices[0]) < 340
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "now"),
+        (0.4, "now"),
+        (5, "in 5 s"),
+        (-5, "5 s ago"),
+        (-86_400, "24 h ago"),
+        (-200_000, "2 days ago"),
+    ],
+)
+def test_distances_are_told_in_the_largest_unit_that_says_enough(seconds: float, told: str) -> None:
+    assert labels.distance(seconds) == told
+
+
+def test_two_names_never_have_one_anchor() -> None:
+    pairs = [
+        ("a.b", "live"),
+        ("a-b", "live"),
+        ("a b", "live"),
+        ("a", "b-live"),
+        ("a_20_b", "live"),
+        ("a_2d_b", "live"),
+    ]
+    assert len({labels.anchor(*pair) for pair in pairs}) == len(pairs)
+    assert all(anchor.isascii() and " " not in anchor for anchor in (labels.anchor(*one) for one in pairs))
+
+
+def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> None:
+    parked = held(of("changed", rules=Rules(rejected={BTC: Rejection(setting(FILE), float("inf"))})))
+    assert parked[0] == "The exchange refused these settings."
+    stopping = of("changed", rules=Rules(reviewed={}))
+    assert held(stopping)[0] == labels.HOLDS[Because.STALE]
+
+
+def test_what_is_only_to_be_off_and_is_not_there_at_all_is_no_danger() -> None:
+    (line,) = of("row gone", wanted={BTC: setting(OFF)}).differing
+    assert line.sign.hue is not labels.Hue.BAD
+
+
+def test_without_a_record_of_requests_no_time_is_promised() -> None:
+    record = status("nothing", "nothing", None)
+    told = differing_lines(record, vitals({BTC: SHAPES["never applied"]}), Moment(NOW, WALL))
+    assert {line.when for line in told} == {"As soon as it is this family's turn."}

@@ -1,0 +1,61 @@
+"""Which pauses hold and which of two stays: every case of a small world."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+
+from reconciler.core.model import Family, Pause, PausedBy, Setting
+from reconciler.core.pauses import fought_no_more, in_force, paused, replaces
+from tests.unit.builders import BTC, ETH, SOL, desired, setting
+
+WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+ENDS = {"over": WALL, "running": WALL + timedelta(seconds=1), "endless": None}
+WANTED = desired({BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")})
+
+
+def pause(family: Family, fought: Setting | None = None, until: datetime | None = None) -> Pause:
+    return Pause(family, "why", WALL - timedelta(minutes=1), until, fought)
+
+
+@pytest.mark.parametrize(
+    ("family", "fought", "holds"),
+    [
+        (BTC, None, True),
+        (SOL, None, True),
+        (BTC, setting("5000/2000/100"), True),
+        (BTC, setting("5000/2000/100.00"), True),
+        (BTC, setting("5000/2000/101"), False),
+        (BTC, setting("5001/2000/100"), False),
+        (BTC, setting("5000/0/100"), False),
+        (BTC, setting("1000/0/500"), False),
+        (SOL, setting("5000/2000/100"), True),  # a file that does not name it wants no other value
+    ],
+)
+def test_a_fight_is_over_as_soon_as_another_value_is_desired(
+    family: Family, fought: Setting | None, holds: bool
+) -> None:
+    one = pause(family, fought)
+    assert in_force([one], WANTED) == ((one,) if holds else ())
+    assert paused([one], WANTED) == ({family} if holds else set())
+    assert one.by is (PausedBy.FIGHT if fought else PausedBy.HAND)
+    assert fought_no_more([one], WANTED) == ({} if holds else {family: fought})
+
+
+@pytest.mark.parametrize("new", list(PausedBy))
+def test_any_pause_of_a_family_that_had_none_is_kept(new: PausedBy) -> None:
+    assert replaces(made(new, "endless"), None, WALL)
+
+
+@pytest.mark.parametrize(("new", "old", "end"), list(product(PausedBy, PausedBy, ENDS)))
+def test_only_a_pause_by_hand_in_force_withstands_and_only_a_fight_s(
+    new: PausedBy, old: PausedBy, end: str
+) -> None:
+    withstands = (new, old) == ("fight", "hand") and end != "over"
+    assert replaces(made(new, "endless"), made(old, end), WALL) is not withstands
+
+
+def made(by: PausedBy, end: str) -> Pause:
+    return pause(BTC, setting("1/1/1") if by is PausedBy.FIGHT else None, ENDS[end])

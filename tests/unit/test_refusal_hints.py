@@ -1,0 +1,53 @@
+"""The command beside a refusal is about the families and the plan that were seen, and about no other."""
+
+from __future__ import annotations
+
+from reconciler.core.model import Family
+from reconciler.core.plan import Rules
+from reconciler.render.policy_refusals import override_command, override_commands, protection_command
+from tests.unit.builders import BTC, ETH, SOL, confirmed, plan_of, setting
+from tests.unit.markdown_checks import between
+from tests.unit.report_samples import large_plans, refused_plan, small_plans
+from tests.unit.test_policy import policy
+
+GONE = Family("XRP-USD")
+PLAN = plan_of(
+    {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/50"), SOL: setting("5000/2000/900")},
+    {family: confirmed("5000/2000/100") for family in (BTC, ETH, SOL)},
+    rules=Rules(policy=policy(factor="2", protected=(GONE,))),
+)
+
+
+def test_an_override_names_family_digest_and_what_holds_up_every_loosening() -> None:
+    digest = PLAN.digest_of(frozenset({BTC}))
+    assert override_command(PLAN, (BTC,), "mmp.yaml") == (
+        f"mmp apply --family BTC-USD --expect {digest} --allow loosen:BTC-USD --allow protected:XRP-USD"
+        ' --reason "…"'
+    )
+
+
+def test_what_is_gone_from_the_file_cannot_be_named_as_a_family() -> None:
+    assert override_command(PLAN, (GONE,), "mmp.yaml") == (
+        f'mmp apply --expect {PLAN.digest} --allow protected:XRP-USD --reason "…"'
+    )
+
+
+def test_a_config_that_is_not_looked_for_by_itself_is_named() -> None:
+    digest = PLAN.digest_of(frozenset({ETH}))
+    assert protection_command(PLAN, "my desk/a.yaml") == (
+        f"mmp apply -c 'my desk/a.yaml' --family ETH-USD --expect {digest}"
+    )
+
+
+def test_where_nothing_adds_protection_there_is_no_command() -> None:
+    looser = plan_of({BTC: setting("5000/2000/400")}, {BTC: confirmed("5000/2000/100")})
+    assert protection_command(looser, "mmp.yaml") == ""
+
+
+def test_the_commands_of_all_families_are_those_of_each_alone() -> None:
+    plans = [PLAN, between(), *small_plans(), *large_plans(40), refused_plan()]
+    assert sum(bool(plan.refusals) for plan in plans) > 3
+    for plan in plans:
+        refused = {one.family for one in plan.refusals}
+        alone = {family: override_command(plan, (family,), "mmp.yaml") for family in refused}
+        assert override_commands(plan, "mmp.yaml") == alone

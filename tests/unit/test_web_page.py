@@ -1,0 +1,143 @@
+"""The page as it is served: with its files, and with strips that are asked for seldom."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+
+from reconciler.core.model import Family
+from reconciler.core.monitoring.state_timeline import Span, Timeline
+from reconciler.errors import StateUnusable
+from reconciler.web import routes
+from reconciler.web.metrics import Metrics
+from reconciler.web.responses import Answer, Query
+from reconciler.web.routes import STRIPS_EVERY_S, Site
+from tests.unit.builders import BTC, NOW
+from tests.unit.runtime_world import WALL, board, compared, fresh, having
+
+DAY: Mapping[str, Mapping[Family, tuple[Span, ...]]] = {
+    "main/live": {BTC: (Span("frozen", WALL - timedelta(hours=2), WALL - timedelta(hours=1)),)}
+}
+SHOWN = "frozen 1 h"
+
+
+class State:
+    """A state that is asked for strips, and answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.now = NOW
+        self.broken: Exception | None = None
+        self.damaged = 0
+        self.slow = False
+        self.threads: list[int] = []
+
+    async def strips(self) -> Mapping[str, Callable[[], Timeline]]:
+        self.asked += 1
+        self.threads.append(threading.get_ident())
+        if self.slow:
+            await asyncio.sleep(60)
+        if self.broken is not None:
+            raise self.broken
+        return {name: partial(self.draw, spans) for name, spans in DAY.items()}
+
+    def draw(self, spans: Mapping[Family, tuple[Span, ...]]) -> Timeline:
+        self.threads.append(threading.get_ident())
+        return Timeline(spans, self.damaged)
+
+    def site(self) -> Site:
+        shown = board(having(fresh(), compared()))
+        return Site(
+            shown,
+            Metrics(shown, now=lambda: self.now, wall=lambda: WALL),
+            beats=_beats,
+            now=lambda: self.now,
+            wall=lambda: WALL,
+            ask_strips=self.strips,
+        )
+
+
+async def _beats() -> bool:
+    return True
+
+
+def page(site: Site) -> Answer:
+    async def ask() -> Answer:
+        return await site.routes()["/"](Query())
+
+    return asyncio.run(ask())
+
+
+def test_the_page_shows_the_strips_of_the_state() -> None:
+    answer = page(State().site())
+    assert (answer.status, answer.content_type) == (200, "text/html; charset=utf-8")
+    assert SHOWN in answer.body.decode()
+
+
+def test_strips_are_asked_for_once_in_a_while_however_often_somebody_looks() -> None:
+    state = State()
+    site = state.site()
+    for _ in range(5):
+        page(site)
+    assert state.asked == 1
+    state.now += STRIPS_EVERY_S
+    page(site)
+    assert state.asked == 2
+
+
+def test_a_state_that_does_not_tell_leaves_the_strips_as_they_were() -> None:
+    state = State()
+    site = state.site()
+    page(site)
+    state.now += STRIPS_EVERY_S
+    state.broken = StateUnusable("state-damaged", "torn")
+    assert SHOWN in page(site).body.decode()
+
+
+def test_strips_are_drawn_in_no_thread_that_answers_others() -> None:
+    state = State()
+    assert SHOWN in page(state.site()).body.decode()
+    asking, drawing = state.threads
+    assert asking == threading.get_ident() != drawing
+
+
+def test_the_page_counts_the_damaged_records_that_it_leaves_out() -> None:
+    state = State()
+    state.damaged = 3
+    text = page(state.site()).body.decode()
+    assert SHOWN in text
+    assert "3 damaged records are left out: see mmp state check." in text
+    assert "damaged" not in page(State().site()).body.decode()
+
+
+def test_a_slow_state_does_not_keep_the_page() -> None:
+    state = State()
+    state.slow = True
+    within, routes.STRIPS_WITHIN_S = routes.STRIPS_WITHIN_S, 0.05
+    try:
+        answer = page(state.site())
+    finally:
+        routes.STRIPS_WITHIN_S = within
+    assert answer.status == 200
+    assert SHOWN not in answer.body.decode()
+
+
+def test_every_file_the_page_loads_is_served_with_its_type() -> None:
+    site = State().site()
+    html = page(site).body.decode()
+
+    async def fetch(path: str) -> Answer:
+        return await site.routes()[path](Query())
+
+    for path, media_type in (
+        ("/assets/style.css", "text/css; charset=utf-8"),
+        ("/assets/refresh.js", "text/javascript; charset=utf-8"),
+        ("/assets/icon.svg", "image/svg+xml; charset=utf-8"),
+    ):
+        assert path.lstrip("/") in html
+        answer = asyncio.run(fetch(path))
+        assert (answer.status, answer.content_type) == (200, media_type)
+        assert answer.body
