@@ -16,149 +16,152 @@ def _row(title: str, meaning: str, remedy: str = "") -> Explanation:
 
 
 _ANEW = (
-    "See what mmp state check still reads: pauses are lost with the file. Then keep the file aside, find "
-    "out what happened, and let a new one be made a minute after the last request: that waits one window "
-    "and adopts what live already shows. Pause again what has to stay paused before you apply."
+    "Run mmp state check to see what is still readable: pauses are lost with the file. Then move the file "
+    "away and find out what happened. Let mmp create a new one, a minute after the last request: it waits "
+    "10 s and adopts what is live. Pause again the families that must stay paused before you apply."
 )
-_OTHER_STATE = "Correct --state: it names the state of mmp. What is there now is left as it is."
-_COPY = "Copy the value again from where the key was created, without quotes or blanks around it."
-_NETWORK = "Look at the network and its firewalls; the program goes on by itself once it can."
-READ_BACK = "Nothing to fix: a request to set counts as sent and is read back; a read is done again."
-READ_AGAIN = "Nothing to fix: a read changes nothing, and is done again after a pause."
+_OTHER_STATE = "Correct --state. The present content is not changed."
+_COPY = "Copy the value again from OKX, without quotes or blanks around it."
+_NETWORK = "Check the network and its firewalls. mmp continues by itself."
+READ_BACK = "Nothing to do: a request to set counts as sent, and mmp reads its effect; a read is repeated."
+READ_AGAIN = "Nothing to do: a read changes nothing, and mmp repeats it after a pause."
 """Instead of READ_BACK, of what is known to have been a read."""
-_WITHIN = "Look at what stands between this machine and OKX: proxies and gateways answer like that."
-_OVERRIDE = "If it is meant: run the command that mmp plan prints ({}:FAMILY), or change the policy."
+_WITHIN = "Check the proxies and gateways between this machine and OKX."
+_OVERRIDE = "If meant: run the command that mmp plan prints ({}:FAMILY), or change the policy."
 _FLAGS = _row(
-    "Flags that do not go together",
-    "The message names them. A mistyped command line exits 64 and never 2, which means changes.",
-    "Leave one out; mmp COMMAND --help shows what goes with what.",
+    "Flags that cannot be combined",
+    "The message names the flags. An invalid command line exits 64, never 2.",
+    "Leave one out. See mmp COMMAND --help.",
 )
 _GIT = _row(
     "git could not show the revision",
-    "mmp diff reads files out of revisions with the git command; the message has what git said.",
-    "Check the revision, the path and that this is the repository; in CI fetch the whole history.",
+    "mmp diff reads files of revisions with the git command. The message has git's output.",
+    "Check the revision, the path and the repository. In CI fetch the full history.",
 )
 
 ERRORS: dict[str, Explanation] = {
     # Command line
     "usage": _row(
-        "The command line cannot be meant that way",
+        "Invalid command line",
         "A flag or argument is unknown, missing or malformed. Nothing was done.",
         "See mmp COMMAND --help.",
     ),
     "base-url": _row(
-        "The exchange's address cannot be used",
-        "Keys are sent to https and the hosts OKX documents only; plain http to a loopback address only.",
-        "Correct --base-url; another https host needs --allow-host NAME.",
+        "The address of the exchange is not allowed",
+        "Keys are sent only over https and only to hosts that OKX documents. Plain http is for "
+        "loopback addresses only.",
+        "Correct --base-url. Another https host needs --allow-host NAME.",
     ),
     "no-family": _row(
         "No family matches",
-        "None of the globs of --family matches a family of the file (or of the saved plan); for mmp reset: "
-        "neither the file nor the exchange knows the family.",
-        "Put a glob in quotes, and compare it with the families of the file.",
+        "No pattern of --family matches a family of the file (or of the saved plan). For mmp "
+        "reset: neither the file nor the exchange knows the family.",
+        "Put the pattern in quotes, and compare it with the families of the file.",
     ),
     "one-account": _row(
-        "Exactly one account is wanted",
-        "The command, or a flag of it (--out, PLAN, --expect, reset), is about a single account.",
+        "Exactly one account is required",
+        "The command or its flag (--out, PLAN, --expect, reset) works for a single account.",
         "Name one file with -c.",
     ),
     "not-approved": _row(
-        "Nobody approved",
-        "Something is to be sent, and there is no terminal to ask on. Nothing was sent.",
-        "Pass --yes where a person or a pipeline has decided already.",
+        "Not approved",
+        "There is something to send, and no terminal for the question. Nothing was sent.",
+        "Add --yes if the plan is approved.",
     ),
     "declined": _row(
-        "The answer was no",
-        "Asked on the terminal whether to send, somebody said no. Nothing was sent.",
-        "Run it again to be asked again.",
+        "Declined",
+        "The answer to the question on the terminal was no. Nothing was sent.",
+        "Run it again.",
     ),
     "allow-unseen": _row(
         "An override without a reviewed plan",
         "Without a prompt, --allow applies to one plan: the one of --expect DIGEST, or of a plan file.",
-        "Run mmp plan and pass the digest it prints, or the command that it prints with the refusal.",
+        "Run mmp plan, and use its digest or the command that it prints with the refusal.",
     ),
     "no-reason": _row(
-        "No reason",
-        "What --allow overrides, and which policy --no-policy gives up, is recorded in the history with "
-        "the reason, in text that can be seen.",
+        "No reason given",
+        "The history records each override and each policy that was given up, with a reason in "
+        "visible text.",
         'Add --reason "…".',
     ),
     "no-policy-other": _row(
         "--no-policy names another policy",
         "The policy on record, whose file is missing, has another hash. Nothing was sent.",
-        "Put the file back, or name the policy that the message shows.",
+        "Restore the file, or name the policy that the message shows.",
     ),
     "no-policy-found": _row(
-        "There is a policy file",
+        "A policy file exists",
         "--no-policy is for a policy whose file is missing, and a policy file was found.",
         "Leave out --no-policy, or remove the file first.",
     ),
     "no-policy-named": _row(
-        "--no-policy beside --policy",
-        "--policy, or MMP_POLICY, names a policy file, and --no-policy is for one that is missing.",
-        "Give one of the two.",
+        "--no-policy with --policy",
+        "--policy or MMP_POLICY names a policy file, but --no-policy is for a missing file.",
+        "Use one of the two.",
     ),
     "no-policy-against": _row(
-        "--no-policy beside --against",
-        "--no-policy is about the policy that the state has on record, and --against asks no state.",
+        "--no-policy with --against",
+        "--no-policy needs the policy on record in the state, but --against does not use the state.",
         "Leave out one of the two.",
     ),
     "pause-span": _row(
-        "Not a span for a pause",
-        "A pause ends by itself, after more than nothing and at most 30 days.",
+        "Invalid length of a pause",
+        "A pause is longer than 0 and at most 30 days.",
         "Write --for 30m, or --until-resumed.",
     ),
     "unknown-term": _row(
-        "Nothing is called that",
-        "explain knows codes, fields, words of plans and results, exit statuses, and families.",
-        "Codes stand in brackets in messages: error[CODE], [OKX CODE].",
+        "Unknown word",
+        "mmp explain knows codes, fields, words of plans and results, exit statuses and families.",
+        "In messages, codes are in brackets: error[CODE], [OKX CODE].",
     ),
     "unknown-state": _row(
-        "Not a place for the state",
-        "The state is a file or a database of PostgreSQL; this is of neither kind. It is not repeated, "
-        "since it may be a mistyped address with a password.",
-        "Give --state the path of a file (without : and @), or postgresql://user@host/database.",
+        "Invalid --state",
+        "The state is a file or a PostgreSQL database. The value is neither. It is not printed, "
+        "because it may contain a password.",
+        "Use the path of a file (without : and @), or postgresql://user@host/database.",
     ),
     "no-postgres": _row(
-        "PostgreSQL is not installed",
-        "A state in PostgreSQL takes the extra of that name, which is not installed here.",
+        "PostgreSQL support is not installed",
+        "A state in PostgreSQL needs the extra postgres.",
         "Install mmp-reconciler[postgres].",
     ),
     "simulator-host": _row(
         "The simulator serves loopback only",
-        "Its control endpoint lets anyone change anything, so no other address is served.",
+        "Its control endpoint can change everything, so no other address is allowed.",
         "Use 127.0.0.1.",
     ),
     "simulator-address": _row(
-        "The simulator cannot listen there", "The port is taken or not allowed.", "Choose another --port."
+        "The simulator cannot listen there", "The port is in use or not allowed.", "Choose another --port."
     ),
     "listen-address": _row(
-        "The sidecar cannot listen at what was named",
-        "--listen is HOST:PORT, :PORT or PORT; an IPv6 address stands in brackets. --listen-name is a host "
-        "name without a port.",
-        "Write it like 127.0.0.1:9464.",
+        "Invalid --listen or --listen-name",
+        "--listen is HOST:PORT, :PORT or PORT, with an IPv6 address in brackets. --listen-name is "
+        "a host name without a port.",
+        "Example: 127.0.0.1:9464.",
     ),
     "listen-failed": _row(
-        "The sidecar could not listen there",
-        "The port is taken, or the address is not one of this machine. Nothing was begun.",
-        "End what listens there, or name another place; port 0 is any free one.",
+        "Cannot listen at the address",
+        "The port is in use, or the address is not one of this machine. Nothing was started.",
+        "Stop the other program or choose another address. Port 0 is any free port.",
     ),
     # Plans, policies, revisions
     "guard-disable": _row(
         "A family would be switched off",
-        "Without a policy the one guard is: an enabled family is not disabled unless that is said by "
-        "name. apply sent nothing at all.",
-        "If it is meant: run the command that mmp plan prints with the refusal (--allow disable:FAMILY).",
+        "Without a policy there is one guard: disabling an enabled family needs an explicit "
+        "override. apply sent nothing at all.",
+        "If the change is meant: run the command that mmp plan prints with the refusal (--allow "
+        "disable:FAMILY).",
     ),
     "fail-on": _row(
-        "The plan has what --fail-on names",
-        "The plan was shown; the exit status says that it holds one of the kinds asked for.",
-        "Look at the plan; leave the kind out of --fail-on if it may be there.",
+        "The plan has a kind of --fail-on",
+        "The plan was printed. It contains one of the kinds.",
+        "Review the plan, or remove the kind from --fail-on.",
     ),
     "plan-moved": _row(
         "Not the plan that was approved",
-        "State or live changed after the plan was shown, and so did what would be sent. Nothing was.",
-        "Run it again and look at the new plan.",
+        "State or live changed after the plan was shown, so other requests would be sent. Nothing "
+        "was sent.",
+        "Run it again and review the new plan.",
     ),
     "unexpected-plan": _row(
         "Not the plan that was expected",
@@ -168,55 +171,54 @@ ERRORS: dict[str, Explanation] = {
     ),
     "plan-stale": _row(
         "The saved plan is stale",
-        "Account, environment, host or config are not those the plan was made for, or it has expired. "
-        "Nothing was sent.",
+        "Account, environment, host or config differ from those of the plan, or the plan has "
+        "expired. Nothing was sent.",
         "Make a new plan with mmp plan --out, and review it.",
     ),
     "plan-edited": _row(
         "The plan file was changed",
-        "Its content does not fit its own digest, so it is not what was reviewed.",
-        "Make a new plan; a plan file is never edited.",
+        "Its content does not match its digest, so it is not the reviewed plan.",
+        "Make a new plan. Do not edit plan files.",
     ),
     "plan-not-saved": _row(
         "Not a saved plan",
-        "The file is not what mmp plan --out writes.",
+        "The file was not written by mmp plan --out.",
         "Name a file written by mmp plan --out.",
     ),
     "no-such-day": _row(
         "A time that does not exist",
-        "A date or time in the file is in the right form and on no calendar.",
-        "Make a new plan; a plan file is never edited.",
+        "A date or time in the file has the right form but does not exist.",
+        "Make a new plan. Do not edit plan files.",
     ),
     "out-unwritable": _row(
         "The plan cannot be written",
-        "The file named with --out cannot be made.",
-        "Check the folder and who may write to it.",
+        "The file of --out cannot be created.",
+        "Check the folder and its permissions.",
     ),
     "status-too-old": _row(
         "The published status is too old",
-        "plan --against compares with a status snapshot, and this one is older than --max-age.",
+        "The live read of the status is older than --max-age.",
         "Publish a fresh mmp status --output json.",
     ),
     "status-unreachable": _row(
-        "The published status could not be had",
-        "The file or address given with --against did not yield a document.",
+        "The published status could not be read",
+        "The file or address of --against gave no document.",
         "Check the address.",
     ),
     "another-account": _row(
-        "The status is of another account",
-        "Account or environment of the published status are not those of the file.",
+        "The status belongs to another account",
+        "Account or environment of the published status differ from those of the file.",
         "Publish and name the status of this account.",
     ),
     "shallow-clone": _row(
         "The clone is shallow",
-        "What was named may be a revision that was not fetched: CI systems fetch only the newest commit by "
-        "default.",
+        "The revision may not have been fetched: by default CI systems fetch only the newest commit.",
         "Set the checkout's depth to 0 (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0).",
     ),
     "ambiguous-name": _row(
         "A word may be a path and a revision",
-        "A file or folder has the name of a git revision, or of one that this clone may lack. mmp diff "
-        "compares neither: a branch could add such a file to hide what it changes.",
+        "A file or folder has the name of a git revision, or of one that this clone may not have. "
+        "mmp diff compares neither, because a branch could add such a file to hide its changes.",
         "Write ./NAME for the path, or NAME:PATH (such as HEAD:mmp.yaml) for a file of the revision.",
     ),
     **dict.fromkeys(
@@ -248,26 +250,27 @@ ERRORS: dict[str, Explanation] = {
     ),
     # Files
     "file-exists": _row(
-        "The file is there already",
-        "init and import overwrite nothing.",
-        "Name another file, or move that one away.",
+        "The file already exists",
+        "init and import never overwrite a file.",
+        "Choose another file, or move that one away.",
     ),
     "file-unwritable": _row(
         "The file cannot be written",
-        "The operating system refuses: no such folder, no right, no space, or a read-only file system.",
-        "Check the folder, your rights and the space that is left.",
+        "The operating system refuses it: no such folder, no permission, no space, or a read-only "
+        "file system.",
+        "Check the folder, its permissions and the free space.",
     ),
     "nothing-live": _row(
         "Nothing to import",
-        "The exchange lists no family whose settings a file could hold.",
+        "The exchange lists no family with settings that a file can express.",
         "Write a starter file with mmp init.",
     ),
     # Keys and accounts
     "credentials-missing": _row(
         "Keys are not set",
-        "The three variables OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE (another prefix: "
-        "credentials.prefix) are looked up in the environment, never in the file or a flag.",
-        "Set them, or name files that hold them in …_FILE.",
+        "mmp reads OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE (or another prefix: "
+        "credentials.prefix) from the environment, never from the file or a flag.",
+        "Set them, or set …_FILE to the paths of files.",
     ),
     "credentials-twice": _row(
         "A key is set twice",
@@ -275,87 +278,89 @@ ERRORS: dict[str, Explanation] = {
         "Unset one of the two.",
     ),
     "credentials-file": _row(
-        "A file with a key cannot be used",
-        "It cannot be read, is no regular file, or is open to every user of the machine.",
+        "A key file cannot be used",
+        "It cannot be read, is not a regular file, or every user of the machine can read it.",
         "chmod 600 the file (in Kubernetes: defaultMode 0440).",
     ),
     "credentials-value": _row(
-        "A key that cannot be one", "It is empty, too long, or has characters no key of OKX's has.", _COPY
+        "Invalid key", "It is empty, too long, or has characters that OKX's keys never have.", _COPY
     ),
     "wrong-account": _row(
         "The key belongs to another account",
-        "expect.uid of the file, or the plan being applied, names another User ID. Nothing was written.",
+        "expect.uid of the file, or the saved plan, has another User ID. Nothing was written.",
         "Use the key of that account, or correct expect.uid.",
     ),
     "claimed-twice": _row(
-        "Two files for one account want the same family",
-        "Their keys belong to one User ID, so each would undo what the other makes. Nothing was written.",
-        "Keep each family in one of the files, or use another key for one.",
+        "Two files for one User ID have the same family",
+        "Their keys belong to one User ID, so each would undo the other's changes. Nothing was written.",
+        "List each family in one of the files only, or use another key for one.",
     ),
     "not-portfolio-margin": _row(
         "The account is not in portfolio margin mode",
-        "Set MMP works in account mode 4 only.",
-        "Switch the account's mode at OKX.",
+        "Set MMP requires account mode 4.",
+        "Change the account's mode at OKX.",
     ),
     "no-trade-permission": _row(
-        "The key may not trade",
-        "Set MMP and Reset MMP Status need the Trade permission; plans need Read alone.",
-        "Give the key Trade permission at OKX, or use one that has it.",
+        "The key has no Trade permission",
+        "Set MMP and Reset MMP Status need the Trade permission. Plans need Read only.",
+        "Give the key Trade permission at OKX, or use another key.",
     ),
     # Runs
     "timed-out": _row(
         "Not everything was settled in time",
-        "apply gave up at its --timeout. What is on record is true, and nothing is in flight.",
-        "Run it again, or raise --timeout; the message has the last trouble there was.",
+        "apply ended at its --timeout. The records are correct, and no request is in flight.",
+        "Run it again, or use a longer --timeout. The message has the last error.",
     ),
     "stopped": _row(
         "Stopped by a signal",
-        "The request in flight was settled first. What is on record is true.",
-        "Run it again to go on.",
+        "The request in flight was settled first. The records are correct.",
+        "Run it again to continue.",
     ),
     "interrupted": _row(
         "Interrupted (SIGINT)",
-        "Ctrl-C, or a pipeline that was cancelled, ended the command before it was done.",
+        "Ctrl-C or a cancelled pipeline ended the command early.",
         "Run it again.",
     ),
     "output-lost": _row(
         "The result could not be written",
-        "stdout is closed or what it leads to is full. What the command did is done all the same.",
-        "Free or open what stdout leads to; mmp status and mmp history say what was done.",
+        "stdout is closed, or its disk is full. The command itself did its work.",
+        "Correct stdout. mmp status and mmp history show what was done.",
     ),
     "internal-error": _row(
         "A bug in mmp",
-        "An assumption of the program did not hold. What is on record stays true.",
-        "Report it, with the traceback MMP_TRACEBACK=1 shows.",
+        "The program failed unexpectedly. The records stay correct.",
+        "Report it, with the traceback that MMP_TRACEBACK=1 prints.",
     ),
     "reset-refused": _row(
         "The exchange did not reset",
-        "Reset MMP Status answered code 0 and result false: taken, and not done.",
+        "Reset MMP Status answered code 0 and result false: OKX accepted the request but did not reset.",
         "Look at the family at OKX.",
     ),
     "reset-unconfirmed": _row(
-        "Nobody knows whether the family was reset",
-        "The request has no definite answer. Live is read to see what it did before it is sent again.",
-        "Run mmp reset again: it looks first whether the family is still frozen.",
+        "It is not known whether the family was reset",
+        "The request has no definite answer. mmp reads live before it sends again.",
+        "Run mmp reset again: it first reads whether the family is still frozen.",
     ),
     # State
     "state-locked": _row(
-        "Another process holds the state",
-        "One pass at a time works on an account; the message names who holds it.",
-        "Wait until it is done, or give more time with --lock-timeout.",
+        "Another process has locked the state",
+        "Only one process at a time works on an account. The message names the process.",
+        "Wait, or use a longer --lock-timeout.",
     ),
     "state-foreign-uid": _row(
         "The state belongs to another User ID",
-        "It was stamped with the User ID of the first key that was used with it.",
-        "Use that account's key, or give this User ID an account name of its own in its file.",
+        "It belongs to the User ID of the first key that was used with it.",
+        "Use the key of that account, or give this User ID its own account name in its file.",
     ),
     "state-foreign-kind": _row(
-        "The state is of the simulator, or of the exchange",
-        "What was applied at one of them says nothing about the other.",
-        "Name the state that is used with this exchange (--state), and keep the simulator's apart.",
+        "The state belongs to the simulator, or to OKX",
+        "It cannot be used with the other one.",
+        "Name the state that is used with this exchange (--state).",
     ),
     "state-missing": _row(
-        "There is no state yet", "A command that only reads found none.", "mmp apply and mmp run make it."
+        "There is no state yet",
+        "A command that only reads found no state.",
+        "mmp apply and mmp run create it.",
     ),
     "state-unused": _row(
         "The state was never used for this account",
@@ -364,13 +369,12 @@ ERRORS: dict[str, Explanation] = {
     ),
     "state-second": _row(
         "Another state is in use for this User ID on this machine",
-        "Two states do not know each other's requests, so together they would exceed the rate. A state is "
-        "in use while a process that may write with it is running.",
-        "To use the new one, end what uses the other. Or use the state that the message names (--state, "
-        "MMP_STATE).",
+        "Two states do not know each other's requests, so together they would exceed the rate. A "
+        "state is in use while a process that can write with it runs.",
+        "Use the state that the message names (--state, MMP_STATE). Or stop the process that uses it.",
     ),
     "state-behind": _row(
-        "The state does not have the newest request of this machine on record",
+        "The state does not have the newest request of this machine",
         "A request for the User ID was reserved in another state, or in this one before it was restored, "
         "moved or copied. It may count against the rate for 45 s, and this state does not know it.",
         "Wait as long as the message says, then try again; mmp run does so by itself.",
@@ -383,104 +387,107 @@ ERRORS: dict[str, Explanation] = {
     ),
     "state-exposed": _row(
         "The state is open to other users",
-        "Others may have read or changed it, so it is not believed. A group is accepted if this process is "
-        "in it, the state's folder is of that group, and the folder is closed to all others.",
-        "chmod 600 the file, once it is clear that no other user changed it. In Kubernetes move the state, "
-        "with the files beside it, to a folder of its own below the root of the volume.",
+        "Others may have read or changed it. A group is accepted if this process is in it, the "
+        "state's folder belongs to that group, and the folder is closed to all others.",
+        "Make sure that no other user changed the file, then chmod 600. In Kubernetes move the "
+        "state, with the files beside it, to its own folder below the root of the volume.",
     ),
     "state-owner": _row(
         "The state belongs to another user",
-        "What this user makes beside the state could not be used by its owner, or a file beside the state "
-        "belongs to another user.",
+        "The owner could not use the files that this user creates beside the state, or a file "
+        "beside the state belongs to another user.",
         "Run mmp as the owner of the state, or change the owner (chown) of the state, its folder and all "
         "files beside it.",
     ),
     "state-unknown-fs": _row(
         "The state is on a file system of an unknown type",
-        "Only on the usual local ones is it known that SQLite's locks and shared memory work.",
+        "SQLite's locks and shared memory are known to work on the usual local file systems only.",
         "Move the state to a local disk; or add --allow-filesystem TYPE if only this host uses it.",
     ),
     "state-network-fs": _row(
         "The state is on a file system that several hosts can use",
-        "Locks and shared memory do not work across hosts, so there would be two ledgers.",
-        "Move the state to a local disk; for several hosts keep it in PostgreSQL.",
+        "Locks and shared memory do not work across hosts, so there would be two records of requests.",
+        "Move the state to a local disk. For several hosts use PostgreSQL.",
     ),
     "state-linked": _row(
         "The state has another link",
-        "SQLite's log and the locks go by the file's name, so each name would be a ledger of its own.",
-        "Remove the other link (find / -xdev -samefile FILE); a running mmp run continues then. To "
-        "use the state from elsewhere, mount its folder.",
+        "SQLite's log and the locks use the file's name, so each name would be a separate record "
+        "of requests.",
+        "Remove the other link (find / -xdev -samefile FILE). A running mmp run then continues. "
+        "To use the state in another place, mount its folder.",
     ),
     "state-mounted": _row(
         "The state is mounted by itself, without its folder",
-        "SQLite's log and the locks go by the file's name, so each name would be a ledger of its own.",
-        "Mount the folder that the state is in, not the file; in Kubernetes no subPath that names a file.",
+        "SQLite's log and the locks use the file's name, so each name would be a separate record "
+        "of requests.",
+        "Mount the folder of the state, not the file. In Kubernetes do not use a subPath that "
+        "names a file.",
     ),
     "state-replaced": _row(
         "The state was removed or replaced while in use",
-        "Going on would pace by a ledger of one's own.",
-        "Start again: the file that is there now, or a new one, is used from then on.",
+        "To continue would mean a second record of requests.",
+        "Start again: the present file, or a new one, is then used.",
     ),
     "state-disk-full": _row(
         "No space left for the state",
-        "Space, inodes or a quota are used up. Nothing is sent; what was recorded before is safe.",
+        "Space, inodes or a quota are used up. Nothing is sent. Earlier records are safe.",
         "Free some space. mmp run tries again by itself.",
     ),
     "state-io-error": _row(
         "The disk of the state failed",
-        "The system could not read or write. Nothing is sent; what was recorded before is safe.",
-        "See whether the disk is in order. mmp run opens the file again and continues.",
+        "The system could not read or write. Nothing is sent. Earlier records are safe.",
+        "Check the disk. mmp run opens the file again and continues.",
     ),
     "state-busy": _row(
-        "The state was kept busy",
-        "Another process's transaction did not end in time; they take milliseconds. mmp run tries again "
-        "by itself.",
-        "See what has the file open (fuser, lsof), or what keeps the server busy, and try again.",
+        "The state is busy",
+        "A transaction of another process did not end in time. mmp run tries again by itself.",
+        "Find out which process has the file open (fuser, lsof) or why the server is busy, and try again.",
     ),
     "state-failed": _row(
         "The state could not be used",
-        "SQLite or the server failed in a way that is not expected; nothing that failed was recorded.",
-        "See what the message says, and whether the disk is in order.",
+        "SQLite or the server failed unexpectedly. What failed was not recorded.",
+        "Read the message, and check the disk.",
     ),
     **dict.fromkeys(
         ("state-unreadable", "state-unwritable"),
         _row(
-            "No right to use the state",
-            "The file or its folder, or the schema mmp, cannot be read or written by this user. Of a file, "
-            "mmp run ends with it at its start; later it waits, since a disk may be read-only for a while.",
-            "Run mmp as the user who owns the state, or give this user the right.",
+            "No permission for the state",
+            "This user cannot read or write the file, its folder or the schema mmp. With a file, "
+            "mmp run ends at its start; later it waits, because a disk may be read-only for a "
+            "time.",
+            "Run mmp as the owner of the state, or give this user the permission.",
         ),
     ),
     **dict.fromkeys(
         ("state-damaged", "state-empty", "state-incomplete", "state-truncated"),
         _row(
             "The state is damaged",
-            "It is not as this program leaves one: empty, cut off, a table changed, or a row does not fit "
-            "its check. It is never repaired silently.",
+            "It is empty or truncated, a table was changed, or a row does not match its checksum. "
+            "mmp never repairs it silently.",
             _ANEW,
         ),
     ),
     **dict.fromkeys(
         ("state-foreign-file", "state-not-a-file", "state-not-sqlite"),
-        _row("Not a state of mmp", "Something else is at that place.", _OTHER_STATE),
+        _row("Not a state of mmp", "The path has something else.", _OTHER_STATE),
     ),
     # State in PostgreSQL
     "bad-postgres-address": _row(
         "Not an address that PostgreSQL understands",
-        "What was given is not repeated: it may hold a password. With an unescaped / ? or @ in it, a piece "
-        "of the password would be taken for the port, the database or the host.",
-        "Write it like postgresql://user@host:5432/database?sslmode=verify-full, with %2F for /, %3F for ? "
-        "and %40 for @ in a password; or set PGPASSWORD.",
+        "The value is not printed, because it may contain a password. With an unescaped / ? or @, "
+        "a part of the password would be read as port, database or host.",
+        "Example: postgresql://user@host:5432/database?sslmode=verify-full. In a password write "
+        "%2F for /, %3F for ? and %40 for @; or set PGPASSWORD.",
     ),
     "copy-direction": _row(
         "A state is copied from a file into PostgreSQL",
-        "No other way is offered.",
-        "Write it like mmp state copy .mmp/state.db postgresql://user@host/database.",
+        "Other directions are not supported.",
+        "Example: mmp state copy .mmp/state.db postgresql://user@host/database.",
     ),
     "state-not-empty": _row(
-        "The target of a copy has something of these accounts already",
-        "Two histories of one account or User ID cannot be told apart again once they are mixed.",
-        "Give each state that is copied accounts and User IDs of its own, or a database of its own.",
+        "The target of the copy already has records of these accounts",
+        "Two histories of one account or User ID must not be mixed.",
+        "Copy into another database.",
     ),
     "state-moved": _row(
         "The state was moved to another place",
@@ -490,100 +497,108 @@ ERRORS: dict[str, Explanation] = {
     ),
     "state-moving": _row(
         "A copy of the state is under way, or was interrupted",
-        "mmp state copy retires the file before its records are complete in the database. Nothing is "
-        "written to the file, and the database may have none of its pauses and requests.",
-        "Do not use the database yet. Wait until the copy is complete. If it was interrupted, run the same "
-        "mmp state copy again; with --undo the file is used again where nothing arrived.",
+        "mmp state copy retires the file before its records are complete in the database. Nothing "
+        "is written to the file, and the database may not have its pauses and requests yet.",
+        "Do not use the database yet. Wait until the copy is complete. If it was interrupted, run "
+        "the same mmp state copy again; with --undo the file is used again if the copy is not "
+        "complete.",
     ),
     "state-copy-failed": _row(
-        "What was copied did not arrive as it was",
-        "It is read back before it is committed; nothing was copied.",
-        "See the server's log.",
+        "The copy differs from the source",
+        "The copy was verified before the commit. Nothing was copied.",
+        "Read the server's log.",
     ),
     "state-unavailable": _row(
         "The state cannot be reached now",
-        "A lost connection, a restart, a failover or a server that is not there; of a file: the system "
-        "lacks something, such as file descriptors. Nothing was sent that is not on record.",
-        "See what the message says. mmp run tries again by itself.",
+        "The connection was lost, or the server is restarting, failing over or not running. For a "
+        "file: the system has too few resources, such as file descriptors. Every request that "
+        "was sent is on record.",
+        "Read the message. mmp run tries again by itself.",
     ),
     "state-refused": _row(
-        "The server of the state does not let us in",
-        "A wrong password, a role or database that is not there, TLS that was asked for and is not to be "
-        "had, or a rule of the server's (pg_hba.conf). mmp run ends with it at its start; later it waits, "
-        "since a password may be about to be replaced.",
-        "See that role, password, database and TLS are those that the server takes.",
+        "The database refused the connection",
+        "Wrong password, missing role or database, TLS not available, or an access rule "
+        "(pg_hba.conf). mmp run ends at its start; later it waits, because a password may be "
+        "being replaced.",
+        "Check role, password, database, TLS and access rules.",
     ),
     "state-tables-missing": _row(
         "Tables of the state are missing or hidden",
-        "The schema mmp, one of its tables or a column was dropped or renamed, or the role has no USAGE on "
-        "the schema. mmp run ends with it at its start; later it waits until they are back.",
+        "The schema mmp, one of its tables or a column was dropped or renamed, or the role has no "
+        "USAGE on the schema. mmp run ends at its start; later it waits until they are back.",
         "Restore the schema from a backup, or GRANT USAGE ON SCHEMA mmp to the role.",
     ),
     "state-standby": _row(
         "The server is a standby",
-        "A standby cannot be written, and what it shows may be old.",
+        "A standby cannot be written, and its data may be old.",
         "Name the primary, or all hosts with target_session_attrs=read-write.",
     ),
     "state-record-lost": _row(
-        "The server of the state lost the record of a request",
-        "A failover to a standby that had not yet got it. What may have been lost is counted against "
-        "the rate and read back.",
-        "Nothing. With a synchronous standby it does not happen.",
+        "The server lost the record of a request",
+        "The server failed over to a standby without the newest records. Requests that may have "
+        "been lost count against the rate, and mmp reads the result.",
+        "Nothing to do. A synchronous standby prevents it.",
     ),
     "state-lock-lost": _row(
         "The lock of the account was lost to another process",
-        "This process had not been heard of for nine seconds. It sends nothing without the lock.",
-        "Nothing, unless it happens often: then see what stops the process or the connection.",
+        "This process did not renew its lock for nine seconds. It sends nothing without the lock.",
+        "If it happens often, find out what stops the process or the connection.",
     ),
     "state-older": _row(
         "The state was written by an older mmp",
-        "A command that only reads does not bring it up to date.",
-        "mmp apply or mmp run of this version does.",
+        "A command that only reads does not update it.",
+        "Run mmp apply or mmp run of this version.",
     ),
     "state-old-server": _row(
-        "The PostgreSQL server is too old", "It has never been tried.", "Use PostgreSQL 12 or newer."
+        "The PostgreSQL server is too old", "It is not supported.", "Use PostgreSQL 12 or newer."
     ),
     "state-encoding": _row(
         "The database is not in UTF8",
-        "Reasons and messages could not be kept as they are.",
-        "Make a database for it with ENCODING 'UTF8'.",
+        "Reasons and messages could not be stored.",
+        "Create a database with ENCODING 'UTF8'.",
     ),
     "state-foreign-schema": _row(
-        "The schema mmp is not this program's",
-        "It holds other tables and no version of ours; it is left alone.",
-        "Give mmp a database of its own, or rename that schema.",
+        "The schema mmp belongs to another program",
+        "It has other tables and no version of mmp. mmp does not change it.",
+        "Use another database, or rename that schema.",
     ),
     # What is no answer of OKX's
-    "timeout": _row("No whole reply in time", "Nothing complete came within 10 s.", READ_BACK),
-    "broken": _row("The connection broke", "What came is no whole HTTP reply.", READ_BACK),
-    "not-okx": _row("Not a reply of OKX's", "It is not OKX's own JSON envelope.", _WITHIN),
-    "redirect": _row("A redirect", "OKX's API has none, and following one would pass on keys.", _WITHIN),
-    "encoded": _row("A compressed reply", "Compression was refused, and came all the same.", _WITHIN),
-    "too-large": _row("A reply that is too large", "Replies are read up to a bound.", _WITHIN),
+    "timeout": _row("No complete reply in time", "No complete reply within 10 s.", READ_BACK),
+    "broken": _row("The connection broke", "The HTTP reply is not complete.", READ_BACK),
+    "not-okx": _row("Not a reply from OKX", "The reply is not in OKX's JSON format.", _WITHIN),
+    "redirect": _row(
+        "A redirect", "OKX's API has no redirects. Following one would disclose keys.", _WITHIN
+    ),
+    "encoded": _row(
+        "A compressed reply", "The reply is compressed, although mmp does not accept that.", _WITHIN
+    ),
+    "too-large": _row("A reply that is too large", "The reply is longer than the limit.", _WITHIN),
     "headers-too-large": _row(
         "A reply with headers that are too large",
-        "Headers are read up to 256 KiB in all; OKX's are about 2 KiB. A gateway or proxy adds the rest.",
+        "Headers are read up to 256 KiB; OKX's are about 2 KiB. A gateway or proxy adds the rest.",
         _WITHIN,
     ),
-    "bad-status": _row("Status and code contradict each other", "Neither is believed.", READ_BACK),
-    "bad-data": _row("A reply that makes no sense", "The envelope is OKX's, its data is not.", READ_BACK),
-    "bad-row": _row(
-        "A live row that makes no sense",
-        "A family whose live row cannot be understood is not written.",
-        "Look at the family at OKX; report it if the row is right.",
+    "bad-status": _row("Status and code contradict each other", "Neither is used.", READ_BACK),
+    "bad-data": _row(
+        "A reply that cannot be understood", "The reply is in OKX's format, but its data is not.", READ_BACK
     ),
-    "too-many": _row("More than can be asked about", "A list is longer than the rate allows to ask for."),
+    "bad-row": _row(
+        "A live row that cannot be understood",
+        "The family is not written.",
+        "Look at the family at OKX. Report it if the row is correct.",
+    ),
+    "too-many": _row("Too many items", "A list has more items than the rate allows to read."),
     "suspended": _row(
         "This machine was suspended",
-        "It was suspended between signing and sending, so the signature is too old. Nothing was written.",
-        "Nothing: live is read again, then the request is sent again.",
+        "It was suspended between signing and sending, so the signature is too old. Nothing was sent.",
+        "Nothing to do: mmp reads live and sends again.",
     ),
-    "late": _row("Too late to send", "The slot had passed; nothing was written.", _NETWORK),
+    "late": _row("Too late to send", "The time of the slot had passed. Nothing was sent.", _NETWORK),
     "clock-old": _row(
         "The exchange's clock was measured too long ago",
         "Requests that change something are signed with a clock measured within the last hour. Nothing was "
         "written; reads continue.",
-        "Let this machine reach GET /api/v5/public/time. A firewall, proxy or gateway may refuse it.",
+        "Allow this machine to reach GET /api/v5/public/time. A firewall, proxy or gateway may block it.",
     ),
     "closed-early": _row("Closed before the request", "Nothing was written.", _NETWORK),
     **dict.fromkeys(
@@ -592,8 +607,8 @@ ERRORS: dict[str, Explanation] = {
     ),
     "tls": _row(
         "No trusted connection",
-        "The host's certificate is not vouched for, and checking cannot be switched off.",
-        "Check --base-url, this machine's certificates, and for a proxy that opens TLS.",
+        "The host's certificate is not trusted. The check cannot be switched off.",
+        "Check --base-url, this machine's certificates, and whether a proxy opens TLS.",
     ),
 }
 """Every error code of the program's own, save the problems of files."""
@@ -601,49 +616,49 @@ ERRORS: dict[str, Explanation] = {
 FIELDS: dict[str, Explanation] = {
     "timeInterval": _row(
         "The monitoring window",
-        "Fills are counted over this time. Milliseconds (5000), or a number and a unit (500ms, 5s, 2m, "
-        "1h). disabled, OKX's 0, switches the family's protection off. Longer is tighter.",
-        "0 here means no protection at all: write disabled if that is meant.",
+        "Fills are counted over this time. Milliseconds (5000), or a number and a unit (500ms, "
+        "5s, 2m, 1h). disabled (0 at OKX) switches the family's protection off. Longer is "
+        "tighter.",
+        "0 means no protection: write disabled if that is meant.",
     ),
     "frozenInterval": _row(
         "The freeze",
-        "How long quotes stay pulled once the limit is hit. Milliseconds, or a number and a unit. "
-        "until-reset, OKX's 0, is until somebody resets (mmp reset). Longer is tighter.",
-        "0 here is the longest freeze there is: write until-reset if that is meant.",
+        "How long quotes stay frozen after the limit is hit. Milliseconds, or a number and a "
+        "unit. until-reset (0 at OKX) means until a manual reset (mmp reset). Longer is tighter.",
+        "0 is the longest freeze: write until-reset if that is meant.",
     ),
     "qtyLimit": _row(
         "The quantity limit",
-        "Contracts filled within the window that pull the quotes. A plain decimal greater than 0, of at "
-        "most 20 digits; it has no zero. Less is tighter.",
+        "Contracts filled within the window that freeze the quotes. A plain decimal greater than "
+        "0, at most 20 digits. Less is tighter.",
     ),
     "version": _row("The version of the file's format", "1; a number without quotes."),
     "account": _row(
-        "The desk's own name for the account",
-        "Lower-case letters, digits, dots, dashes and underscores. The state is kept under it. Without "
-        "it the account is called main.",
+        "Your own name for the account",
+        "Lower-case letters, digits, dots, dashes and underscores. Used in the state. Default: main.",
     ),
-    "environment": _row(
-        "Which of OKX's two environments", "live or demo; the key must have been made in the same one."
-    ),
+    "environment": _row("OKX's environment", "live or demo. The key must belong to the same one."),
     "expect": _row(
         "The account that is expected",
-        'expect: {uid: "446556540"} refuses to write to any other User ID; the digits stand in quotes.',
+        'With expect: {uid: "446556540"} mmp writes to no other User ID. The digits are in quotes.',
     ),
-    "uid": _row("A User ID of OKX's", "Digits in quotes; mmp doctor shows the key's."),
+    "uid": _row("A User ID of OKX", "Digits in quotes. mmp doctor shows that of the key."),
     "credentials": _row(
-        "Where the keys are looked up",
+        "Where mmp finds the keys",
         "credentials: {prefix: OKX_} means OKX_API_KEY, OKX_SECRET_KEY and OKX_PASSPHRASE in the "
-        "environment, each also as …_FILE. The keys never stand in the file.",
+        "environment, each also as …_FILE. The keys are never in the file.",
     ),
-    "prefix": _row("The prefix of the keys' variables", "Capitals and underscores, ending with one."),
+    "prefix": _row(
+        "The prefix of the key variables", "Capitals, digits and underscores, ending with an underscore."
+    ),
     "defaults": _row(
-        "What every family has",
-        "Any of the three fields; a family's own value goes before it. There are no built-in values.",
+        "Values for all families",
+        "Any of the three fields. A family's own value wins. There are no built-in values.",
     ),
     "families": _row(
         "The managed families",
-        "By OKX's name, such as BTC-USD or SOL-USD_UM. A family that is not listed is unmanaged: never "
-        "written, never disabled. Taking one out only stops managing it.",
+        "By OKX's name, such as BTC-USD or SOL-USD_UM. A family that is not listed is unmanaged: "
+        "never written, never disabled. If you remove a family, its setting at OKX stays.",
     ),
 }
 """The keys of mmp.yaml."""
@@ -652,20 +667,21 @@ WORDS: dict[str, Explanation] = {
     # Actions
     "set": _row("To be set", "One request makes live as desired."),
     "adopt": _row("To be adopted", "Live is already as desired: it is recorded, without a request."),
-    "hold": _row("Held", "It differs, and something holds it back; the plan says what."),
+    "hold": _row("Held", "It differs, but is not written now; the plan shows the reason."),
     # Reasons
-    "new": _row("New", "The family was neither applied nor is it live."),
-    "changed": _row("Changed", "The file wants something else than was last applied."),
+    "new": _row("New", "The family is neither applied nor live."),
+    "changed": _row("Changed", "The file has other values than were last applied."),
     "drifted": _row(
         "Drifted",
-        "The file wants what was last applied, and live is something else: somebody changed it.",
-        "apply puts it back; run puts back what became looser, unless told otherwise with --drift.",
+        "Live differs from what the file says and mmp applied: it was changed outside mmp.",
+        "apply restores it. run restores what became looser; see --drift.",
     ),
     "uncertain": _row(
         "Uncertain",
-        "An earlier request has no definite answer, so what is in force is not known. It is never taken as "
-        "equal to what is desired.",
-        "It is sent again, or read back once nothing can still arrive; mmp status says when.",
+        "An earlier request has no definite answer, so the setting in force is not known. It "
+        "never counts as equal to desired.",
+        "Nothing to do: mmp sends it again, or reads it when the request can no longer arrive. "
+        "mmp status shows when.",
     ),
     # Directions
     "enable": _row("Enable", "Protection is switched on."),
@@ -674,90 +690,95 @@ WORDS: dict[str, Explanation] = {
     "loosen": _row("Loosen", "At least one field protects less, none more."),
     "disable": _row(
         "Disable",
-        "Protection is switched off (timeInterval 0). It has to be allowed by the policy or by name.",
+        "Protection is switched off (timeInterval 0). The policy or an override must allow it.",
     ),
     # Why a family is held
     "frozen": _row(
         "Frozen",
-        "The exchange pulled the family's quotes. It is not written until that is over, because nobody "
-        "documents what a write does to a freeze.",
-        "Look into why; a freeze that lasts until a reset is ended by mmp reset FAMILY.",
+        "The exchange froze the family's quotes. The family is not written until the freeze ends, "
+        "because the effect of a write on a freeze is not documented.",
+        "Find out why. If the freeze lasts until a reset: mmp reset FAMILY.",
     ),
     "paused": _row(
-        "Paused", "Someone paused the family, or it was fought over.", "mmp resume --family FAMILY ends it."
+        "Paused",
+        "A person paused the family, or mmp did because another writer keeps changing it.",
+        "mmp resume --family FAMILY ends it.",
     ),
     "policy": _row(
         "Refused by the policy",
-        "A rule of mmp-policy.yaml refuses the change; rule, measured value and limit are shown. Or the "
-        "policy cannot be read, or its file is missing: until it is back, changes that loosen or disable "
+        "A rule of mmp-policy.yaml refuses the change; rule, value and limit are shown. Or the "
+        "policy is missing or cannot be read: until it is back, changes that loosen or disable "
         "are held.",
-        "If it is meant: run the command that mmp plan prints with the refusal, and give a reason.",
+        "If the change is meant: run the command that mmp plan prints with the refusal, with a reason.",
     ),
     "guard": _row(
         "Held by the guard",
-        "The change would switch the family's protection off, or be as good as that (a timeInterval below "
-        "100 ms, a factor of 1000 or more), and there is no policy that allows it.",
-        "If it is meant: run the command that mmp plan prints with the refusal (--allow disable:FAMILY).",
+        "The change would switch the family's protection off, or nearly off (a timeInterval below "
+        "100 ms, a factor of 1000 or more), and no policy allows it.",
+        "If the change is meant: run the command that mmp plan prints with the refusal (--allow "
+        "disable:FAMILY).",
     ),
     "drift-policy": _row(
-        "Drift that is left alone",
-        "The family drifted tighter (or run was told --drift warn): reported, not touched.",
-        "mmp apply makes it as the file says.",
+        "Drift that is only reported",
+        "The family became tighter outside mmp, or run has --drift warn: reported, not changed.",
+        "mmp apply restores it.",
     ),
     "unreadable": _row(
         "Not readable",
-        "The live setting of the family could not be read for certain, so the family is not written.",
-        "mmp plan reads again; look at the row at OKX. OKX support can say why its API lists it so.",
+        "The live setting of the family could not be read reliably, so the family is not written.",
+        "Run mmp plan to read again, and look at the family at OKX. Ask OKX support about the row.",
     ),
     "stale": _row(
         "Stale",
-        "The change is not one that was reviewed, so it was skipped.",
+        "The change is not the reviewed one, so it was skipped.",
         "Make a new plan and review it.",
     ),
     # Outcomes
-    "applied": _row("Applied", "Acknowledged by the exchange, with exactly the echo of what was sent."),
-    "adopted": _row("Adopted", "A read showed it in force; no request was needed."),
+    "applied": _row("Applied", "The exchange acknowledged exactly what was sent."),
+    "adopted": _row("Adopted", "A read showed the setting in force; no request was needed."),
     "rejected": _row(
         "Rejected",
-        "The exchange refused this setting; the code says why. run tries it again every 10 minutes, later "
-        "every hour, while live is looser; another value is tried at once.",
-        "mmp explain the code, and correct the family's entry in the file.",
+        "OKX rejected this setting; see its code. run tries it again every 10 minutes, later "
+        "every hour, while live is looser. Another value is tried at once.",
+        "Run mmp explain CODE, and correct the family in the file.",
     ),
     "unknown": _row(
         "Unknown",
-        "A request has no definite answer, so what is in force is not known for certain.",
-        "Run it again: a read or an acknowledged write settles it.",
+        "A request has no definite answer, so the setting in force is not known.",
+        "Run it again: a read or an acknowledged request settles it.",
     ),
-    "held": _row("Held", "Not written: frozen, paused, refused, or left alone."),
-    "skipped": _row("Skipped", "Not come to before the end.", "Run it again."),
+    "held": _row("Held", "Not written: frozen, paused, refused, or only reported."),
+    "skipped": _row("Skipped", "The command ended before it reached the family.", "Run it again."),
     # States, and kinds of refusal
-    "in-sync": _row("In sync", "As desired, as far as is on record."),
-    "pending": _row("Pending", "To be applied or recorded; mmp status says when."),
-    "bounds": _row("Bounds", "A desired value is outside what the policy allows for the family."),
-    "protected": _row("Protected", "The policy protects the family: not removed, disabled or paused."),
+    "in-sync": _row("In sync", "As desired, as far as recorded."),
+    "pending": _row("Pending", "To be applied or recorded; mmp status shows when."),
+    "bounds": _row("Bounds", "A desired value is outside the policy's bounds for the family."),
+    "protected": _row(
+        "Protected", "The policy protects the family: it may not be removed, disabled or paused."
+    ),
     # Rules of the policy, as refusals name them
     **{
         f"bounds.{field}.{limit}": _row(
             "A limit of the policy",
-            f"{field} of a family is {told} what bounds.{field}.{limit} of mmp-policy.yaml says; a change "
-            "back towards it is let pass.",
+            f"{field} of a family is {told} bounds.{field}.{limit} of mmp-policy.yaml. A change back "
+            "towards the limit passes.",
             _OVERRIDE.format("bounds"),
         )
         for field in ("timeInterval", "frozenInterval", "qtyLimit")
         for limit, told in (("min", "less than"), ("max", "more than"))
     },
     **{
-        rule: _row("A word the policy denies", f"{said} is not allowed there.", _OVERRIDE.format("bounds"))
+        rule: _row("A word that the policy denies", f"{said} is not allowed.", _OVERRIDE.format("bounds"))
         for rule, said in (
             ("bounds.timeInterval.disabled", "disabled, which switches the family's protection off,"),
-            ("bounds.frozenInterval.until-reset", "until-reset, a freeze that only a person ends,"),
+            ("bounds.frozenInterval.until-reset", "until-reset, a freeze that only a manual reset ends,"),
         )
     },
     **{
         f"bounds.exposure.{figure}.max": _row(
             "A limit of the exposure",
             f"A family may trade more contracts {told} than bounds.exposure.{figure}.max of "
-            "mmp-policy.yaml says; a change that lowers the figure is let pass.",
+            "mmp-policy.yaml. A change that lowers the figure passes.",
             _OVERRIDE.format("bounds"),
         )
         for figure, told in (
@@ -767,74 +788,75 @@ WORDS: dict[str, Explanation] = {
         )
     },
     "floor.timeInterval": _row(
-        "As good as disabled",
-        "The change sets a timeInterval that is shorter than floor.timeInterval of mmp-policy.yaml and "
-        "than before. So short a window protects against next to nothing.",
+        "Nearly disabled",
+        "The change sets a timeInterval that is shorter than floor.timeInterval of "
+        "mmp-policy.yaml and shorter than before. So short a window protects very little.",
         _OVERRIDE.format("disable"),
     ),
     "floor.factor": _row(
-        "As good as disabled",
+        "Nearly disabled",
         "The factor of the change is floor.factor of mmp-policy.yaml or more.",
         _OVERRIDE.format("disable"),
     ),
     "loosening.maxFactor": _row(
         "Too far at once",
-        "The factor of the change is larger than this. The factor is the worst of four ratios: contracts "
-        "per trip, per second and per minute at worst (after/before), and frozenInterval (before/after). "
-        "Leaving until-reset is unlimited.",
+        "The factor of the change is larger than the limit. The factor is the worst of four "
+        "ratios: contracts per trip, per second and per minute at worst (after/before), and "
+        "frozenInterval (before/after). A change away from until-reset is unlimited.",
         _OVERRIDE.format("loosen (or mixed, disable)"),
     ),
     "loosening.maxFamilies": _row(
         "Too many at once",
-        "The file makes more families looser, or disables them, than this; paused ones and those that a "
-        "command leaves out count, too.",
+        "The file loosens or disables more families than the limit. Paused families, and families "
+        "that --family leaves out, count too.",
         _OVERRIDE.format("loosen (or mixed, disable)"),
     ),
     "loosening.maxShare": _row(
         "Too large a share at once",
-        "The file makes a larger share of the families looser, or disables them. The share is of those "
-        "that were in force for 24 hours on record. In the first 24 hours of a state no share is proven. "
-        "mmp diff has no record: it counts the families that the older file enables.",
+        "The file loosens or disables a larger share of the families than the limit. The share is "
+        "of the families that were in force for 24 hours on record. In the first 24 hours of a "
+        "state no share is proven. mmp diff has no record: it counts the families that the older "
+        "file enables.",
         _OVERRIDE.format("loosen (or mixed, disable)"),
     ),
     "loosening.per": _row(
         "Too far in several steps",
-        "loosening.maxFactor also applies from the setting that was accepted at the start of this time. "
-        "Several changes in a row may not loosen more within it than one change may. A change that is no "
-        "looser than that setting passes.",
+        "loosening.maxFactor also applies from the setting that was accepted at the start of this "
+        "time. Several changes within it may not loosen more than one change may. A change that "
+        "is no looser than that setting passes.",
         "Wait until the steps are older than this time. " + _OVERRIDE.format("loosen (or mixed)"),
     ),
     "loosening.unknown": _row(
         "Nothing is known of the family",
-        "Live was not read (--no-live) and nothing is on record. So it is not known whether the change "
-        "loosens, and the policy limits that (loosening.maxFactor).",
+        "Live was not read (--no-live) and there is no record. So it is not known whether the "
+        "change loosens more than loosening.maxFactor allows.",
         "Run the command without --no-live. If the change is meant: --allow loosen:FAMILY, or for mmp run "
         "loosening: {unknown: allow} in the policy.",
     ),
     # Words of the file
-    "disabled": _row("Disabled", "timeInterval: disabled, OKX's 0: no protection for the family at all."),
+    "disabled": _row("Disabled", "timeInterval: disabled (0 at OKX): no protection for the family."),
     "until-reset": _row(
         "Until reset",
-        "frozenInterval: until-reset, OKX's 0: quotes stay pulled until someone resets the family.",
+        "frozenInterval: until-reset (0 at OKX): quotes stay frozen until a manual reset.",
         "mmp reset FAMILY ends such a freeze.",
     ),
-    "unmanaged": _row("Unmanaged", "Live at the exchange and not in the file: never touched."),
+    "unmanaged": _row("Unmanaged", "Live at the exchange and not in the file: never written."),
 }
 """The words of plans, results and statuses."""
 
 REPLY_CLASSES: dict[ReplyClass, str] = {
-    ReplyClass.ACCEPTED: "The request was taken.",
-    ReplyClass.RATE_LIMITED: "Certainly not applied: a full quiet window, then evenly spaced requests.",
-    ReplyClass.BUSY: "Whether it took effect is not known; each further try costs a slot of the rate.",
-    ReplyClass.AMBIGUOUS: "Whether it took effect is not known: a request to set counts as sent.",
-    ReplyClass.CLOCK: "Certainly not applied: the timestamp was refused.",
-    ReplyClass.WRONG_SETTINGS: "Certainly not applied: the setting is rejected. Others are written.",
-    ReplyClass.NOT_OPEN: "Certainly not applied: the family is tried again at long intervals.",
-    ReplyClass.ACCOUNT: "Certainly not applied: writing stops until account or key are put right.",
-    ReplyClass.ENVIRONMENT: "Certainly not applied: writing stops; live and demo were mixed up.",
-    ReplyClass.UNAVAILABLE: "Certainly not applied: the account or the service is down for longer.",
-    ReplyClass.OUR_BUG: "Certainly not applied: the request was malformed, and writing stops.",
-    ReplyClass.NO_ANSWER: "No answer of OKX's: a request to set counts as sent.",
+    ReplyClass.ACCEPTED: "The request was accepted.",
+    ReplyClass.RATE_LIMITED: "Not applied. mmp waits a full window, then spaces requests evenly.",
+    ReplyClass.BUSY: "It is not known whether it took effect. Each further try uses a slot of the rate.",
+    ReplyClass.AMBIGUOUS: "It is not known whether it took effect. A request to set counts as sent.",
+    ReplyClass.CLOCK: "Not applied: the timestamp was rejected.",
+    ReplyClass.WRONG_SETTINGS: "Not applied: the setting is rejected. Other families are written.",
+    ReplyClass.NOT_OPEN: "Not applied. The family is tried again at long intervals.",
+    ReplyClass.ACCOUNT: "Not applied. Writing stops until account or key are corrected.",
+    ReplyClass.ENVIRONMENT: "Not applied. Writing stops: live and demo were mixed up.",
+    ReplyClass.UNAVAILABLE: "Not applied: the account or the service is not available for a longer time.",
+    ReplyClass.OUR_BUG: "Not applied: the request was malformed. Writing stops.",
+    ReplyClass.NO_ANSWER: "No answer from OKX. A request to set counts as sent.",
     ReplyClass.NOT_SENT: "Nothing was sent.",
 }
 """What may be concluded from a reply of each class."""

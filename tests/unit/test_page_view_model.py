@@ -489,7 +489,7 @@ def test_the_last_problems_say_what_to_do() -> None:
         troubles=tuple(Trouble(WALL, code, "went wrong", family) for code, family in codes),
     )
     ours, okx, none = account(one).troubles
-    assert ours.advice.startswith("Nothing to fix: a request to set counts as sent")
+    assert ours.advice.startswith("Nothing to do: a request to set counts as sent")
     assert okx.advice == "mmp explain 51000 tells what it means and what to do."
     assert none.advice == ""
     assert (ours.about, okx.about) == (BTC, "whole account")
