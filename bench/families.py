@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from bench.measure import Ratio, compare
-from reconciler.config.reader import read_config
+from reconciler.config.settings import read_config
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, LiveRead, LiveRow, Quantity, Setting
 from reconciler.core.plan import Rules

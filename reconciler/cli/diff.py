@@ -26,7 +26,7 @@ from reconciler.regular_file import STANDARD_INPUT, read_with_status
 if TYPE_CHECKING:
     from reconciler.config.git import Revision
     from reconciler.config.policy import PolicyReading
-    from reconciler.config.reader import Reading
+    from reconciler.config.settings import Reading
     from reconciler.core.model import Desired
     from reconciler.core.plan import Plan
     from reconciler.core.policy import Policy

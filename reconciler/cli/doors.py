@@ -20,7 +20,7 @@ from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
     from reconciler.config.policy import PolicyReading
-    from reconciler.config.reader import Reading
+    from reconciler.config.settings import Reading
     from reconciler.core.accepted_settings import History
     from reconciler.core.events import ExchangeFailed, RequestSettled
     from reconciler.core.evidence import SeenRow

@@ -328,7 +328,7 @@ def _written(asked: Asked, info: AccountInfo, read: LiveRead, clock: Clock) -> W
 
 def _checked(text: str, asked: Asked, found: Imported) -> Desired:
     """Return what the file says, after checking that it is what was read."""
-    from reconciler.config.reader import read_config
+    from reconciler.config.settings import read_config
 
     reading = read_config(text.encode(), asked.path)
     assert reading.desired is not None, reading.problems

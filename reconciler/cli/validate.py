@@ -16,7 +16,7 @@ from reconciler.errors import Exit
 
 if TYPE_CHECKING:
     from reconciler.config.policy import PolicyReading
-    from reconciler.config.reader import Reading
+    from reconciler.config.settings import Reading
     from reconciler.render.problems import Excerptable
 
 

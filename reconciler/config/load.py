@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from reconciler.config.reader import Reading, read_config
 from reconciler.config.secret_redaction import without_secrets
+from reconciler.config.settings import Reading, read_config
 from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.core.model import Environment
 from reconciler.core.problems import Code, Collected, Problem, printable, problem

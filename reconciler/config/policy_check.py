@@ -11,9 +11,9 @@ from dataclasses import replace
 from itertools import islice
 
 from reconciler.config.policy import PolicyReading
-from reconciler.config.reader import Reading
 from reconciler.config.schema_check import Path, node_at, place_of
 from reconciler.config.secret_redaction import without_secrets
+from reconciler.config.settings import Reading
 from reconciler.config.values import SHORT_INTERVAL_MS
 from reconciler.config.yaml_nodes import START, Node, Opaque, Place, read_nodes
 from reconciler.core.model import Desired, Family, Field, interval_text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.config.reader import Reading
 from reconciler.config.schema_check import node_at, place_of
+from reconciler.config.settings import Reading
 from reconciler.config.yaml_nodes import read_nodes
 from reconciler.core.model import Family, Field, Source
 

@@ -22,7 +22,7 @@ from reconciler.cli import doors
 from reconciler.cli.options import config_paths
 from reconciler.config.load import taken, unreadable_unless_short
 from reconciler.config.policy import PolicyReading, policy_for
-from reconciler.config.reader import Reading
+from reconciler.config.settings import Reading
 from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
 from reconciler.controller.family_claims import Claims
 from reconciler.controller.lease_binding import Hands, SharedAccounts, this_replica

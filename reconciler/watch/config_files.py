@@ -33,7 +33,7 @@ from reconciler.config.load import (
     unreadable_unless_short,
 )
 from reconciler.config.policy import PolicyReading, load_policy, policy_for, read_policy
-from reconciler.config.reader import Reading
+from reconciler.config.settings import Reading
 from reconciler.core.missing_policy import MIN_DIGITS
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy, PolicyInForce

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from reconciler.cli.main import VERBS, cli
-from reconciler.config.reader import read_config
+from reconciler.config.settings import read_config
 from reconciler.controller.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S
 from reconciler.core.evidence import SETTLING_S

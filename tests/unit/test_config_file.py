@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.config.reader import read_config
+from reconciler.config.settings import read_config
 from reconciler.core.model import AccountInfo, Environment, Family, Field, LiveRead, LiveRow, Setting
 from reconciler.core.problems import Code
 from reconciler.render.config_file import (

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.cli.explain import terms_named
 from reconciler.config.provenance import origins
-from reconciler.config.reader import read_config
+from reconciler.config.settings import read_config
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field

@@ -16,7 +16,7 @@ from reconciler import secret
 from reconciler.cli.main import main
 from reconciler.config.policy import PolicyReading, load_policy, read_policy
 from reconciler.config.policy_check import held_to, with_unmatched
-from reconciler.config.reader import Reading, read_config
+from reconciler.config.settings import Reading, read_config
 from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.configured_secrets import configured_secrets
 from reconciler.core.problems import (

@@ -26,7 +26,7 @@ from reconciler.core.model import Family, Field
 from reconciler.core.policy import Bound, Floor, Loosening, Policy
 from reconciler.core.problems import Code
 from reconciler.schema_files import load_schema
-from tests.unit.test_desired_corpus import NEVER_IN_SCHEMA, expected_codes, name_of
+from tests.unit.test_config_corpus import NEVER_IN_SCHEMA, expected_codes, name_of
 
 pytestmark = pytest.mark.unmeasured
 

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.config.policy import policy_for, read_policy
 from reconciler.config.policy_check import CODES, held_to, with_unmatched
-from reconciler.config.reader import Reading, read_config
+from reconciler.config.settings import Reading, read_config
 from reconciler.core.policy import Kind, PolicyInForce
 from reconciler.core.problems import Code
 from reconciler.watch.config_files import PolicyAccepted, Rejected, Unsure, WatchedPolicy

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config.reader import SCHEMA, Reading, read_config
 from reconciler.config.schema_check import faults, to_document
+from reconciler.config.settings import SCHEMA, Reading, read_config
 from reconciler.config.yaml_nodes import read_nodes
 from reconciler.render.problems import problems_document, problems_github, problems_text
 

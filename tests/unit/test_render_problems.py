@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.config.reader import Reading, read_config
+from reconciler.config.settings import Reading, read_config
 from reconciler.core.problems import Code, Problem, json_text, problem
 from reconciler.render.color import Tone
 from reconciler.render.problems import (

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.config import reader, yaml_nodes
-from reconciler.config.reader import SCHEMA, read_config
+from reconciler.config import settings, yaml_nodes
 from reconciler.config.schema_check import faults, to_document
+from reconciler.config.settings import SCHEMA, read_config
 from reconciler.config.yaml_nodes import Opaque, read_nodes
 from reconciler.core.problems import Code
 from reconciler.schema_files import load_schema
@@ -73,8 +73,8 @@ BY_OTHER_MEANS = {
     Code.POLICY_MISSING,
     Code.MORE_PROBLEMS,
 }
-"""Codes that are not about one small file, or about policies; ``test_desired_config.py`` and
-``test_desired_policy.py`` have them."""
+"""Codes that are not about one small file, or about policies; ``test_config_load.py`` and
+``test_config_policy.py`` have them."""
 
 
 def name_of(file: Path) -> str:
@@ -148,7 +148,7 @@ def test_every_code_is_shown_by_a_file_or_by_a_test_of_its_own() -> None:
 def test_the_short_cut_around_the_schema_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [(file.read_bytes(), file.name) for file in FILES]
     short = [read_config(*each) for each in contents]
-    monkeypatch.setattr(reader, "_without", lambda root, _: root)
+    monkeypatch.setattr(settings, "_without", lambda root, _: root)
     assert [read_config(*each) for each in contents] == short
 
 
