@@ -29,7 +29,7 @@ from reconciler.cli.run import SWITCH_INTERVAL_S
 from reconciler.core.model import Environment, Kind
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import Reserved
+from reconciler.ports import Reservation
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import open_state
 from reconciler.web.latest_state import Board
@@ -267,7 +267,7 @@ async def _sends(board: Board, store: KeptAccount, port: int, number: int) -> li
 
 async def _send(store: KeptAccount, port: int) -> None:
     slot = await store.reserve(REQUEST, assume_idle=True)
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"x" * 300)
     await reader.read()

@@ -19,7 +19,7 @@ from unittest.mock import patch
 import psycopg
 
 from reconciler.clock import SystemClock
-from reconciler.controller.reconcile import Options, identify, reconcile
+from reconciler.controller.reconcile import PassOptions, identify, reconcile
 from reconciler.core.events import Event
 from reconciler.core.model import Environment, Family, Quantity, Setting
 from reconciler.okx.client import OkxTradingClient
@@ -106,7 +106,7 @@ async def _counted(url: str, exchange_url: str, variables: dict[str, str]) -> in
 
     await identify(wanted, store=store, exchange=client, host=base.host, observe=ignore)
     with _counting() as counted:
-        options = Options(purpose="bench", assume_idle=True)
+        options = PassOptions(purpose="bench", assume_idle=True)
         await reconcile(
             lambda: wanted, store=store, exchange=client, clock=clock, observe=ignore, options=options
         )

@@ -10,14 +10,14 @@ from pathlib import Path
 from bench.measure import Ratio, compare
 from reconciler.core.model import Environment, Family, Kind, Quantity, Setting
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import Reserved, Signed
+from reconciler.ports import Reservation, SignedRequest
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import open_state
 
 BATCH = 50
 """Steps per measurement, so that one slow flush of the disk does not decide."""
 
-REQUEST = Signed(
+REQUEST = SignedRequest(
     family=Family("BTC-USD"),
     setting=Setting(5000, 2000, Quantity("100")),
     timestamp="2026-01-01T00:00:00.000Z",
@@ -69,7 +69,7 @@ def durable_steps(folder: Path, *, rounds: int) -> Ratio:
 async def _steps(store: KeptAccount) -> None:
     for _ in range(BATCH):
         slot = await store.reserve(REQUEST, assume_idle=True)
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         await store.settle(
             slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
         )

@@ -23,7 +23,7 @@ _HINTS = {
 }
 
 
-def refuse_existing(path: str) -> None:
+def fail_if_exists(path: str) -> None:
     """Raise InvalidInput if there is something at ``path`` already."""
     if path != STDOUT and os.path.lexists(path):
         raise _exists(path)
@@ -34,7 +34,7 @@ def write_new(path: str, text: str) -> None:
 
     Raises InvalidInput if there is something already, MmpError where it cannot be written.
     """
-    refuse_existing(path)
+    fail_if_exists(path)
     aside = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.new")
     try:
         _write_aside(aside, text)

@@ -23,12 +23,12 @@ AT_ONCE = 32
 """Threads at most, as many as asyncio's own would be at most: more lookups wait for a free one."""
 
 
-def leave_lookups_behind(loop: asyncio.AbstractEventLoop) -> None:
+def use_daemon_executor(loop: asyncio.AbstractEventLoop) -> None:
     """Let ``loop`` end without waiting for its lookups."""
-    loop.set_default_executor(UnjoinedThreads())
+    loop.set_default_executor(DaemonThreadExecutor())
 
 
-class UnjoinedThreads(ThreadPoolExecutor):
+class DaemonThreadExecutor(ThreadPoolExecutor):
     """An executor whose threads nobody joins; a thread pool by name only, since asyncio takes no other."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:

@@ -71,7 +71,7 @@ class MmpError(Exception):
         self.hint = hint
         self.path = path
 
-    def said_of(self, place: str, *, path: str | None = None) -> Self:
+    def prefixed(self, place: str, *, path: str | None = None) -> Self:
         """Return the same failure, with whose it is before its message; ``path`` if it has none yet."""
         return type(self)(self.code, f"{place}: {self.message}", self.hint, path=self.path or path)
 
@@ -110,7 +110,7 @@ class PlanStale(MmpError):
     exit_status = Exit.STALE
 
 
-class Refused(MmpError):
+class RefusedByPolicyOrReview(MmpError):
     """A policy, a guard or --fail-on refuses."""
 
     exit_status = Exit.REFUSED
@@ -127,7 +127,7 @@ class StateUnavailable(MmpError):
     """
 
 
-class StateRefused(StateUnavailable):
+class StateAccessDenied(StateUnavailable):
     """Access to the state is denied, or what is there is not usable: a person has to mend that.
 
     A wrong password, TLS or access rules, a right that was revoked, tables that are not there, a file
@@ -136,12 +136,12 @@ class StateRefused(StateUnavailable):
     """
 
 
-class StateForeign(MmpError):
+class StateAccountMismatch(MmpError):
     """The state belongs to another User ID or another kind of exchange."""
 
     exit_status = Exit.ACCOUNT
 
 
-def worst(statuses: list[Exit]) -> Exit:
+def overall_status(statuses: list[Exit]) -> Exit:
     """Return the status that wins among ``statuses`` by precedence; DONE when there are none."""
     return min(statuses, key=PRECEDENCE.index, default=Exit.DONE)

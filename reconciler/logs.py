@@ -132,7 +132,7 @@ def dropped_lines() -> int:
     return sys.stderr.writer.dropped_lines if isinstance(sys.stderr, BackgroundText) else 0
 
 
-def hush(library: str) -> None:
+def silence_logger(library: str) -> None:
     """Let a library that tells by what it raises write no line of its own between those of the log."""
     logger = logging.getLogger(library)
     if not logger.handlers:
@@ -144,25 +144,25 @@ def log(level: str, event: str, **values: object) -> None:
     getattr(structlog.get_logger(), level)(event, **values)
 
 
-def line(level: str, event: str, **values: object) -> None:
+def log_json(level: str, event: str, **values: object) -> None:
     """Write one JSON line that was asked for, even before, or without, logging being set up."""
     if not structlog.is_configured():
         configure(log_format="json", level="info", color=False)
     log(level, event, **values)
 
 
-Advice = Callable[[ExchangeFailed | RequestSettled], str]
+HintFor = Callable[[ExchangeFailed | RequestSettled], str]
 """Returns what to do about what was answered, one sentence, "" when there is nothing."""
 
 
-def no_advice(event: ExchangeFailed | RequestSettled) -> str:
+def no_hint(event: ExchangeFailed | RequestSettled) -> str:
     """Return no advice, whatever was answered."""
     del event
     return ""
 
 
 def observer(
-    account: str = "", environment: str = "", *, simulator: bool, advice: Advice = no_advice
+    account: str = "", environment: str = "", *, simulator: bool, advice: HintFor = no_hint
 ) -> Observe:
     """Return an observer that logs every event of one account; failures carry ``advice`` as hint.
 
@@ -212,17 +212,19 @@ def shielded(observe: Observe) -> Observe:
             observe(event)
         except Exception as error:
             with suppress(OSError, ValueError):
-                told = f"mmp: {type(event).__name__} could not be reported: {type(error).__name__}: {error}"
-                print(printable(told), file=sys.stderr)
+                to_log_line = (
+                    f"mmp: {type(event).__name__} could not be reported: {type(error).__name__}: {error}"
+                )
+                print(printable(to_log_line), file=sys.stderr)
 
     return observed
 
 
-Told = tuple[str, str, dict[str, object]]
+LogLine = tuple[str, str, dict[str, object]]
 """Level, message and values of one log line."""
 
 
-def told(event: Event) -> Told | None:
+def told(event: Event) -> LogLine | None:
     """Return what one event is as a log line; None for those that only a watching program wants."""
     match event:
         case Identified(uid, previous_host):
@@ -342,7 +344,7 @@ def told(event: Event) -> Told | None:
             assert_never(event)
 
 
-def _further(event: Event) -> list[Told]:
+def _further(event: Event) -> list[LogLine]:
     """Return the lines of an event that takes more than one: a file has several problems."""
     if not isinstance(event, ConfigRejected | PolicyRejected):
         return []

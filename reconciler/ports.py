@@ -87,7 +87,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignedRequest:
     """One Set MMP request, signed: exactly these bytes may be sent, once.
 
     ``timestamp`` is the signature's, in OKX's form; 30 s after it the exchange refuses the request.
@@ -103,7 +103,7 @@ class Signed:
 class Connection(Protocol):
     """An open connection to the exchange, good for one Set MMP request."""
 
-    async def send(self, request: Signed, *, deadline: float) -> Reply:
+    async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         """Write ``request`` once and return the classified reply; closes the connection.
 
         Past the instant ``deadline`` nothing is written and the reply is NOT_SENT.
@@ -150,13 +150,13 @@ class TradingExchange(Exchange, Protocol):
         """Open a fresh connection, writing no byte of a request; a failure is NOT_SENT."""
         ...
 
-    def sign(self, family: Family, setting: Setting) -> Signed:
+    def sign(self, family: Family, setting: Setting) -> SignedRequest:
         """Build and sign one request with the current time of the exchange's clock."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Reserved:
+class Reservation:
     """A slot was reserved, durably: exactly one transmission may follow."""
 
     attempt: int
@@ -164,7 +164,7 @@ class Reserved:
 
 
 @dataclass(frozen=True, slots=True)
-class NotYet:
+class NoSlotUntil:
     """No slot at this moment; the earliest one is at ``until`` as far as is known now."""
 
     until: float
@@ -181,7 +181,7 @@ class AppliedMeanwhile:
 
 
 @dataclass(frozen=True, slots=True)
-class Grounds:
+class RecordedInputs:
     """What a plan rests on besides the file and live, as the state has it at one moment.
 
     ``pauses``: those in force by their time, by family; they end by themselves. Which of them hold for what
@@ -246,7 +246,7 @@ class Store(Protocol):
         """Return the account's controller; None when there is none, or none that can be named."""
         ...
 
-    async def grounds(self) -> Grounds:
+    async def grounds(self) -> RecordedInputs:
         """Return what is known of every family on record (never Never), the pauses, and the ledger."""
         ...
 
@@ -261,14 +261,14 @@ class Store(Protocol):
 
     async def reserve(
         self,
-        request: Signed,
+        request: SignedRequest,
         *,
         assume_idle: bool,
         by: float = float("inf"),
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
         accepting: Accepting | None = None,
-    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         """Reserve a slot now and record the attempt, in one durable transaction, or say why not.
 
         ``by``: the last instant at which it may be; where the state took longer, locks of others included,
@@ -479,7 +479,7 @@ class AccountStore(Store, Protocol):
         ...
 
 
-class Sharing(Protocol):
+class LeaseStore(Protocol):
     """The leases of a state as one replica sees them: which accounts are its own.
 
     Nothing here makes a request safe: who believes wrongly that it owns an account costs time, never
@@ -513,7 +513,7 @@ class Sharing(Protocol):
         ...
 
 
-class State(Protocol):
+class StateBackend(Protocol):
     """An open state, whichever engine keeps it; all accounts of one process share it."""
 
     def account(self, account: str, environment: Environment, kind: Kind) -> AccountStore:
@@ -524,7 +524,7 @@ class State(Protocol):
         """Return that the state was moved, so that nothing is written to it; None: it was not."""
         ...
 
-    def sharing(self, replica: Replica) -> Sharing | None:
+    def sharing(self, replica: Replica) -> LeaseStore | None:
         """Return the leases as ``replica`` sees them; None where a state has none: all is its own."""
         ...
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from reconciler.cli.options import F, together
+from reconciler.cli.options import F, combine
 from reconciler.core.model import ACCOUNT_PATTERN, Environment
 
 
@@ -26,7 +26,7 @@ class AccountName(click.ParamType[str]):
 
 def naming_options(environment: Environment) -> Callable[[F], F]:
     """Return --account and --environment; ``environment`` is the default one."""
-    return together(
+    return combine(
         click.option(
             "--account",
             type=AccountName(),

@@ -15,8 +15,8 @@ from reconciler.cli.options import (
     no_policy_option,
     output_option,
     policy_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import parse_family
@@ -133,7 +133,7 @@ def apply(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.cli.apply_flow import Applying, Order
+    from reconciler.cli.apply_flow import ApplyCommand, ApplyOptions
 
     out = Output(output_format, color)
     base = doors.base_url(base_url, allow_hosts)
@@ -151,8 +151,8 @@ def apply(
     loaded = None if plan_file is None else load_fresh_plan(plan_file, desired[0], base, expect)
     if loaded is not None and no_live and loaded.saved.plan.basis is not Basis.LAST_APPLIED:
         raise UsageError("no-live-plan", "--no-live is only for a plan that was made with it")
-    order = Order(
-        state=state_place(state, config, allow_filesystems),
+    order = ApplyOptions(
+        state=state_location(state, config, allow_filesystems),
         base=base,
         lock_timeout_s=lock_timeout,
         live=not no_live,
@@ -174,6 +174,6 @@ def apply(
         logs.log("info", "applying a reviewed plan", made_at=made_at, digest=loaded.saved.plan.digest)
     if allows:
         logs.log("warning", "overrides given", allow=[str(each) for each in allows], reason=reason)
-    applying = Applying(desired, policies, order, out)
+    applying = ApplyCommand(desired, policies, order, out)
     asyncio.run(applying.run())
     ctx.exit(applying.report())

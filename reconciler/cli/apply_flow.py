@@ -19,27 +19,27 @@ import click
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.options import NO_FAMILY_HINT, StatePlace, chosen
+from reconciler.cli.options import NO_FAMILY_HINT, StateLocation, matching_families
 from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.clock import SystemClock
 from reconciler.controller.account_policy import AccountPolicy, missing_error, refuse_other
 from reconciler.controller.reconcile import (
     Approval,
-    Finished,
+    Completed,
+    InMemoryState,
     Interrupted,
-    Later,
-    Memory,
-    Options,
+    NotApproved,
+    PassOptions,
     PassResult,
+    RequeueAt,
     Stopped,
     TimedOut,
-    Vetoed,
     identify,
+    plan_dry_run,
     reconcile,
-    survey,
 )
-from reconciler.controller.shutdown import Stop
+from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core import events
 from reconciler.core.account_check import claimed_twice
 from reconciler.core.events import Event, Observe
@@ -66,21 +66,21 @@ from reconciler.errors import (
     InvalidInput,
     MmpError,
     PlanStale,
-    Refused,
+    RefusedByPolicyOrReview,
     UsageError,
-    worst,
+    overall_status,
 )
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.okx.wire import BaseUrl
-from reconciler.ports import AccountStore, State
+from reconciler.ports import AccountStore, StateBackend
 from reconciler.process_signals import SIGNALS
 from reconciler.reads import RetryingReads
 from reconciler.render.plan_text import plan_text, results_text
 from reconciler.render.policy_refusals import override_command, protection_command, tighter_commands
 from reconciler.render.values import count
-from reconciler.watch.config_files import PolicyAccepted, Rejected, Unsure, WatchedPolicy
-from reconciler.watch.write_completion import Trust
+from reconciler.watch.config_files import PolicyRead, Rejected, Undecided, WatchedPolicy
+from reconciler.watch.write_completion import ReadConfidence
 
 GRACE_S = 300.0
 """Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""
@@ -97,13 +97,13 @@ PLAN_MOVED = PlanStale(
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ApplyOptions:
     """What the command line of ``apply`` ordered. ``timeout_s`` None means ETA + 5 min.
 
     ``saved`` is the plan file to be applied as it was reviewed, None when there is none.
     """
 
-    state: StatePlace
+    state: StateLocation
     base: BaseUrl
     lock_timeout_s: float
     live: bool
@@ -126,7 +126,7 @@ class Order:
 
     def only(self, desired: Desired) -> frozenset[Family] | None:
         """Return the families to look at; None for all that are desired."""
-        named = chosen(desired, self.globs)
+        named = matching_families(desired, self.globs)
         if self.saved is None:
             return named
         planned = covered(self.saved.plan)
@@ -134,7 +134,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Run:
+class AccountApply:
     """One account's apply: its parts, the plan it began with, and how it ended.
 
     ``approved`` is the digest of the requests somebody approved, or --yes did, before the pass began;
@@ -153,7 +153,7 @@ class Run:
     uid: str = ""
     approved: str | None = None
     begun: bool = False
-    memory: Memory = field(default_factory=Memory)
+    memory: InMemoryState = field(default_factory=InMemoryState)
     first: Plan | None = None
     shown: Plan | None = None
     result: PassResult | None = None
@@ -170,38 +170,38 @@ class Run:
         return frozenset(self.desired.families) if self.only is None else self.only
 
     @property
-    def left(self) -> Plan | None:
+    def remaining_plan(self) -> Plan | None:
         """The last whole plan; the pass's own ones before its first whole one say too little."""
         return self.result.plan if self.result and self.begun else self.first
 
     @property
-    def told(self) -> MmpError | None:
+    def failure(self) -> MmpError | None:
         """Why this apply did not come to its end; None when it did, or was stopped by a signal."""
         return self.problem or _ending(self)
 
     @property
     def finished(self) -> bool:
         """Whether everything that could be settled is."""
-        return self.problem is None and self.result is not None and isinstance(self.result.end, Finished)
+        return self.problem is None and self.result is not None and isinstance(self.result.end, Completed)
 
 
-class Applying:
+class ApplyCommand:
     """One ``mmp apply`` over one or several accounts."""
 
     def __init__(
         self,
         desired: tuple[Desired, ...],
         policies: tuple[WatchedPolicy, ...],
-        order: Order,
+        order: ApplyOptions,
         out: Output,
     ) -> None:
         self.order = order
         self.out = out
         self.plan_output = BackgroundStdout()
-        self.stop = Stop()
+        self.stop = GracefulShutdown()
         self.desired = desired
         self.policies = policies
-        self.runs: list[Run] = []
+        self.runs: list[AccountApply] = []
         self.approved = order.yes
         self.answered = False
         """Whether a person was asked and said yes."""
@@ -213,7 +213,7 @@ class Applying:
         log = logs.shielded(logs.observer(simulator=doors.is_simulator(order.base)))
         async with aclosing(ExchangeClock(log)) as timing:
             clients = [doors.trading_client(desired, order.base, clock, timing) for desired in self.desired]
-            async with doors.opened_state(order.state, clock, order.lock_timeout_s) as state:
+            async with doors.open_state(order.state, clock, order.lock_timeout_s) as state:
                 self.runs = self._prepared(state, clients)
                 self.stop.install()
                 await self.stop.run(self._all())
@@ -224,16 +224,18 @@ class Applying:
             of = "desired family" if self.order.saved is None else "family of the plan"
             raise UsageError("no-family", f"no {of} matches {', '.join(globs)}", NO_FAMILY_HINT)
 
-    def _prepared(self, state: State, clients: Sequence[OkxTradingClient]) -> list[Run]:
+    def _prepared(self, state: StateBackend, clients: Sequence[OkxTradingClient]) -> list[AccountApply]:
         parts = zip(self.desired, self.policies, clients, strict=True)
         return [self._run(state, *each) for each in parts]
 
-    def _run(self, state: State, desired: Desired, policy: WatchedPolicy, client: OkxTradingClient) -> Run:
+    def _run(
+        self, state: StateBackend, desired: Desired, policy: WatchedPolicy, client: OkxTradingClient
+    ) -> AccountApply:
         store = state.account(desired.account, desired.environment, self.order.base.kind)
         if self.order.saved is not None:
             changes = (self.order.reviewed or {}).items()
             store.apply_plan(self.order.saved.id, {family: after for family, (_, after) in changes})
-        return Run(
+        return AccountApply(
             desired,
             policy,
             AccountPolicy(policy, store, self.order.given_up),
@@ -259,19 +261,21 @@ class Applying:
         self.runs[0].problem = self.runs[0].problem or problem
         return problem is not None
 
-    async def _each(self, step: Callable[[Run], Coroutine[None, None, None]]) -> bool:
+    async def _each(self, step: Callable[[AccountApply], Coroutine[None, None, None]]) -> bool:
         """Take one step of every account at once; True when none of them failed."""
         await asyncio.gather(*(self._guarded(run, step) for run in self.runs))
         return not any(run.problem for run in self.runs)
 
-    async def _guarded(self, run: Run, step: Callable[[Run], Coroutine[None, None, None]]) -> None:
+    async def _guarded(
+        self, run: AccountApply, step: Callable[[AccountApply], Coroutine[None, None, None]]
+    ) -> None:
         """Take one step of one account; its failure is this account's and nobody else's."""
         try:
             await step(run)
         except MmpError as problem:
             run.problem = problem
 
-    async def _identify(self, run: Run) -> None:
+    async def _identify(self, run: AccountApply) -> None:
         """Ask the exchange which account the key belongs to; then the state which policy it was under."""
         answer = await identify(
             run.desired,
@@ -282,7 +286,7 @@ class Applying:
             reviewed_uid=self.order.saved.uid if self.order.saved else None,
         )
         if isinstance(answer, Reply):
-            raise doors.failure("the exchange did not say whose key this is", answer)
+            raise doors.exchange_error("the exchange did not say whose key this is", answer)
         run.uid = answer.uid
         doors.warn_of_clock(run.exchange)
         await run.rules.look_up()
@@ -290,11 +294,11 @@ class Applying:
         if run.policy.policy is not None:
             await run.rules.record()
 
-    async def _survey(self, run: Run) -> None:
+    async def _survey(self, run: AccountApply) -> None:
         """Make one account's plan before any account is written to, and hold it against the order."""
         grounds, in_force, promised = await run.store.grounds(), run.rules.in_force, self.order.reviewed
         run.memory.applied = grounds.applied
-        plan = await survey(
+        plan = await plan_dry_run(
             run.desired,
             known=grounds.known,
             last_rows=await run.store.last_rows(),
@@ -316,13 +320,13 @@ class Applying:
             assume_idle=self.order.assume_idle,
         )
         if isinstance(plan, Reply):
-            raise doors.failure("live settings could not be read", plan)
+            raise doors.exchange_error("live settings could not be read", plan)
         self._show(run, plan)
         run.shown = plan
         run.problem = self._veto(run, plan)
         run.approved = _requests_digest(plan)
 
-    async def _reconcile(self, run: Run) -> None:
+    async def _reconcile(self, run: AccountApply) -> None:
         progress = self._progress(run)
         observe = self._watching(run, progress.observe)
         with progress:
@@ -335,13 +339,13 @@ class Applying:
                 options=self._options(run),
                 memory=run.memory,
                 review=lambda plan: self._review(run, plan),
-                stopping=self.stop.asked,
+                stopping=self.stop.requested,
             )
-        if isinstance(run.result.end, Finished):
+        if isinstance(run.result.end, Completed):
             await run.rules.record()
 
-    def _options(self, run: Run) -> Options:
-        return Options(
+    def _options(self, run: AccountApply) -> PassOptions:
+        return PassOptions(
             purpose="apply",
             live=self.order.live,
             assume_idle=self.order.assume_idle,
@@ -352,26 +356,26 @@ class Applying:
             reviewed=self.order.reviewed,
             from_saved_plan=self.order.saved is not None,
             only=run.only,
-            patience_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
+            timeout_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
             review_binds=self.answered or self.order.expect is not None,
         )
 
-    async def _recheck(self, run: Run) -> bool:
+    async def _recheck(self, run: AccountApply) -> bool:
         """Read the policy again; False: it has content that is not in force, or may have."""
         try:
             found = run.policy.read()
         except OSError:  # it says nothing about the policy
             return False
-        seen = run.policy.decide(found, Trust.TWICE, run.clock.now())
+        seen = run.policy.decide(found, ReadConfidence.NEEDS_TWO_READS, run.clock.now())
         match seen:
-            case PolicyAccepted(path, policy):
+            case PolicyRead(path, policy):
                 self._observer(run)(events.PolicyAccepted(path, policy.sha256 if policy else None))
             case Rejected(path, problems, in_force):
                 self._observer(run)(events.PolicyRejected(path, problems, in_force))
         await run.rules.record()
-        return not isinstance(seen, Unsure | Rejected)
+        return not isinstance(seen, Undecided | Rejected)
 
-    def _review(self, run: Run, plan: Plan) -> Approval | None:
+    def _review(self, run: AccountApply, plan: Plan) -> Approval | None:
         """Check the first plan against the options; None vetoes."""
         if run.first is None:
             self._show(run, plan)
@@ -383,13 +387,13 @@ class Applying:
         deadline = run.clock.now() + (plan.eta_s + GRACE_S if patience_s is None else patience_s)
         return Approval(deadline, self._reviewed(run, plan))
 
-    def _reviewed(self, run: Run, plan: Plan) -> Reviewed | None:
+    def _reviewed(self, run: AccountApply, plan: Plan) -> Reviewed | None:
         """Return the plan that was reviewed, which limits what is sent; None without a review."""
         if self.answered and run.shown is not None:
             return reviewed(run.shown)
         return None if self.order.expect is None else reviewed(plan)
 
-    def _show(self, run: Run, plan: Plan) -> None:
+    def _show(self, run: AccountApply, plan: Plan) -> None:
         """Show a plan; where a document is wanted, only a person who is asked gets to see it."""
         run.first = plan
         if self.out.json and not self._may_ask():
@@ -397,13 +401,13 @@ class Applying:
         policy, missing = run.rules.in_force.policy, run.rules.missing
         context = Context.of(run.desired, self.order.base.host, policy, missing)
         write, stream = (
-            (self.out.note, sys.stderr) if self.out.json else (self.plan_output.write, sys.stdout)
+            (self.out.info, sys.stderr) if self.out.json else (self.plan_output.write, sys.stdout)
         )
         simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
         wait_for_stderr()  # a long plan takes all the room that the log has
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
-    def _veto(self, run: Run, plan: Plan, approved: str | None = None) -> MmpError | None:
+    def _veto(self, run: AccountApply, plan: Plan, approved: str | None = None) -> MmpError | None:
         """Return why this plan must not be applied as ordered; None when it may.
 
         ``approved`` is the digest of the requests that were approved, None when none were yet.
@@ -413,9 +417,9 @@ class Applying:
         found = list(self._objections(run, plan, approved))
         if found and (moved_by := _stale(plan, self.order.reviewed or {}, run.memory.applied)):
             found.append(moved_by)
-        return joined(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
+        return join_errors(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
-    def _objections(self, run: Run, plan: Plan, approved: str | None) -> Iterator[MmpError]:
+    def _objections(self, run: AccountApply, plan: Plan, approved: str | None) -> Iterator[MmpError]:
         if plan.overridden and not has_visible_text(self.order.reason or ""):
             yield _reason_missing(plan)
         if plan.refusals and run.rules.missing is None:
@@ -474,26 +478,26 @@ class Applying:
         return f"{host} ({', '.join(sorted({run.desired.environment.value for run in self.runs}))})"
 
     def _declined(self) -> None:
-        self.out.note("Nothing was sent.")
+        self.out.info("Nothing was sent.")
         if self.out.json:
             self.out.failure_document(MmpError("declined", "nothing was sent: the answer was no"))
 
-    def _progress(self, run: Run) -> LogProgress | BarProgress:
+    def _progress(self, run: AccountApply) -> LogProgress | BarProgress:
         log = self._observer(run)
         if len(self.runs) == 1 and sys.stderr.isatty():
             return BarProgress(log, run.clock, colored=self.out.colored_stderr())
         return LogProgress(log, logs.log, run.clock)
 
-    def _observer(self, run: Run) -> Observe:
+    def _observer(self, run: AccountApply) -> Observe:
         return logs.observer(
             run.desired.account,
             run.desired.environment.value,
             simulator=doors.is_simulator(self.order.base),
         )
 
-    def _watching(self, run: Run, observe: Observe) -> Observe:
+    def _watching(self, run: AccountApply, observe: Observe) -> Observe:
         def watch(event: Event) -> None:
-            self.stop.watch(f"{run.desired.account}/{run.desired.environment}", event)
+            self.stop.track(f"{run.desired.account}/{run.desired.environment}", event)
             logs.shielded(observe)(event)
 
         return watch
@@ -512,23 +516,23 @@ class Applying:
             if run.result is not None and run.problem is None and not self.out.json:
                 self.out.result(self._results_text(run, told))
                 self._tell_left_tighter(run)
-            if run.told is not None:
-                self.out.tell(self._placed(run, run.told))
+            if run.failure is not None:
+                self.out.error(self._placed(run, run.failure))
         if self.stop.status is not None:
             banner = "SIMULATOR: " if doors.is_simulator(self.order.base) else ""
-            self.out.note(f"{banner}{STOPPED.message}, {STOPPED.hint}")
+            self.out.info(f"{banner}{STOPPED.message}, {STOPPED.hint}")
             return self.stop.status
         statuses = [status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)]
         missing = all(run.rules.missing for run in self.runs if status_of(run, ()) is Exit.INVALID)
-        return combined(statuses, outcomes, missing=missing)
+        return combined_status(statuses, outcomes, missing=missing)
 
-    def _tell_left_tighter(self, run: Run) -> None:
+    def _tell_left_tighter(self, run: AccountApply) -> None:
         """Name the command that sets what the file says where fields stayed tighter."""
-        if run.left is not None:
-            for family, command in tighter_commands(run.left, run.desired.path).items():
-                self.out.note(f"{family} stays tighter than the file; to set what it says: {command}")
+        if run.remaining_plan is not None:
+            for family, command in tighter_commands(run.remaining_plan, run.desired.path).items():
+                self.out.info(f"{family} stays tighter than the file; to set what it says: {command}")
 
-    def _results_text(self, run: Run, told: tuple[Result, ...]) -> str:
+    def _results_text(self, run: AccountApply, told: tuple[Result, ...]) -> str:
         simulator = doors.is_simulator(self.order.base)
         return results_text(
             told,
@@ -538,11 +542,11 @@ class Applying:
             paint=self.out.paint(),
         )
 
-    def _placed(self, run: Run, problem: MmpError) -> MmpError:
+    def _placed(self, run: AccountApply, problem: MmpError) -> MmpError:
         """Return ``problem`` saying whose it is, where there are several accounts."""
         if len(self.runs) == 1:
             return problem
-        return problem.said_of(run.place, path=run.desired.path)
+        return problem.prefixed(run.place, path=run.desired.path)
 
     def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
@@ -555,7 +559,7 @@ class Applying:
         if len(documents) == len(self.runs):
             self.out.document(several("apply", documents))
             return
-        problems = [self._placed(run, run.told) for run in self.runs if run.told]
+        problems = [self._placed(run, run.failure) for run in self.runs if run.failure]
         self.out.failure_document(*(problems or [STOPPED]))
 
     def _digest(self, first: Plan) -> str:
@@ -571,15 +575,17 @@ def _hung_up(_number: int, _frame: object) -> NoReturn:
     raise click.exceptions.Exit(Exit.HANGUP)
 
 
-def status_of(run: Run, outcomes: tuple[Result, ...]) -> Exit:
+def status_of(run: AccountApply, outcomes: tuple[Result, ...]) -> Exit:
     """Return the exit status of one account's apply."""
-    ended = run.told.exit_status if run.told else Exit.DONE
+    ended = run.failure.exit_status if run.failure else Exit.DONE
     if run.finished and run.rules.missing is not None:
         return Exit.INVALID  # also after some were sent: the policy is what has to be seen to
-    return exit_status(outcomes, run.left, ended)
+    return exit_status(outcomes, run.remaining_plan, ended)
 
 
-def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missing: bool = False) -> Exit:
+def combined_status(
+    statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missing: bool = False
+) -> Exit:
     """Return the status of all accounts: partly, once one settled a family and another is not done.
 
     ``missing``: a policy is missing, and that is all that is wrong with the accounts that are invalid.
@@ -591,14 +597,14 @@ def combined(statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missin
     settled = any(result.settled_now for told in outcomes for result in told)
     if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
         return Exit.PARTLY
-    return worst(statuses)
+    return overall_status(statuses)
 
 
-def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tuple[Result, ...]:
+def _outcomes(run: AccountApply, signalled: Exit | None, promised: Reviewed | None) -> tuple[Result, ...]:
     memory = run.memory
     return results(
         done=memory.done,
-        left=run.left,
+        left=run.remaining_plan,
         uncertain=run.result.uncertain if run.result else frozenset(),
         refusals={family: one.reply for family, one in memory.rejected.items()},
         attempts=memory.attempts,
@@ -609,30 +615,30 @@ def _outcomes(run: Run, signalled: Exit | None, promised: Reviewed | None) -> tu
     )
 
 
-def _why_not_reached(run: Run, signalled: Exit | None) -> str:
+def _why_not_reached(run: AccountApply, signalled: Exit | None) -> str:
     if signalled is not None:
         return "stopped by a signal before its turn"
-    return run.told.message if run.told else ""
+    return run.failure.message if run.failure else ""
 
 
-def _ending(run: Run) -> MmpError | None:
+def _ending(run: AccountApply) -> MmpError | None:
     """Return what a pass that did not finish has to say."""
     if run.result is None:
         return None
     match run.result.end:
         case Stopped(reply=reply):
-            return doors.failure("writing was stopped", reply)
+            return doors.exchange_error("writing was stopped", reply)
         case TimedOut():
             return doors.timed_out(run.result.trouble)
-        case Finished() if (missing := run.rules.missing) is not None:
+        case Completed() if (missing := run.rules.missing) is not None:
             return missing_error(missing, _refused_families(run.result.plan))
-        case Finished():
+        case Completed():
             return _refused_meanwhile(run, run.result.plan)
-        case Later() | Vetoed() | Interrupted():
+        case RequeueAt() | NotApproved() | Interrupted():
             return None
 
 
-def _refused_meanwhile(run: Run, left: Plan | None) -> MmpError | None:
+def _refused_meanwhile(run: AccountApply, left: Plan | None) -> MmpError | None:
     """Return what the policy refuses now and did not refuse at the start; None without such a refusal."""
     known = () if run.first is None else run.first.refusals
     if left is None or not set(left.refusals) - set(known):
@@ -663,7 +669,7 @@ def _requests_digest(plan: Plan) -> str:
     return digest(plan.account, plan.environment, plan.requests)
 
 
-def joined(problems: Sequence[MmpError]) -> MmpError | None:
+def join_errors(problems: Sequence[MmpError]) -> MmpError | None:
     """Return one failure that tells all of ``problems``, as the first of them; None when there is none."""
     if not problems:
         return None
@@ -710,7 +716,9 @@ def _reason_missing(plan: Plan) -> UsageError:
     )
 
 
-def _refusal(plan: Plan, policy: Policy | None, path: str, outcome: str = "nothing was sent") -> Refused:
+def _refusal(
+    plan: Plan, policy: Policy | None, path: str, outcome: str = "nothing was sent"
+) -> RefusedByPolicyOrReview:
     """Name every refused change, the rule and the numbers, and the commands that send what is meant."""
     told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
@@ -720,7 +728,7 @@ def _refusal(plan: Plan, policy: Policy | None, path: str, outcome: str = "nothi
         hint += f"; to send only what adds protection: {protection}"
     if any(change.is_live and change.family in families for change in plan.changes):
         hint += "; to restore what was accepted, write it into the file and apply that"
-    return Refused(
+    return RefusedByPolicyOrReview(
         "guard-disable" if guard else "policy",
         f"{outcome}, because the {'guard' if guard else 'policy'} refuses {told}",
         hint,

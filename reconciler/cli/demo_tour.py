@@ -200,7 +200,7 @@ class Tour:
         if self._out.json:
             self._out.document({"format": "mmp/demo/1", "steps": self._report, "failures": self._failures})
         for failure in self._failures:
-            self._out.note(f"✗ {failure}")
+            self._out.info(f"✗ {failure}")
         if self._failures:
             return Exit.FAILED
         self._say(self._paint("\n✓ Everything came out as expected. Nothing was sent to OKX.", Tone.GOOD))

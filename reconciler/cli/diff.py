@@ -70,14 +70,14 @@ def diff(
       mmp diff v1:accounts v2:accounts --output markdown --fail-on policy
     """
     out = Output(output_format, color)
-    sides = side_of(old, config), side_of(new, config)
+    sides = diff_side(old, config), diff_side(new, config)
     befores, afters = read_sides(*sides, out)
-    plans, contexts = compared(befores, afters, Guards(*sides, policy_file, out))
+    plans, contexts = compare_accounts(befores, afters, PolicyLookup(*sides, policy_file, out))
     show_plans(plans, contexts, out)
     ctx.exit(status_of(plans, contexts, out, fail_on=fail_on, changes_count=exit_code))
 
 
-class Side(Protocol):
+class DiffSide(Protocol):
     """Where one of the two is read from."""
 
     @property
@@ -85,7 +85,7 @@ class Side(Protocol):
         """How the side was named."""
         ...
 
-    def is_whole(self, other: Side) -> bool:
+    def is_whole(self, other: DiffSide) -> bool:
         """Tell whether a policy that is not there is none: a lone file need not have one beside it."""
         ...
 
@@ -106,7 +106,7 @@ class Side(Protocol):
         """Whether a single file was named."""
         ...
 
-    def refuse_mistyped(self, other: Side) -> None:
+    def refuse_mistyped(self, other: DiffSide) -> None:
         """Raise InvalidInput for a config that is not here, unless ``other`` has it at the same path."""
         ...
 
@@ -124,7 +124,7 @@ YAML_ENDINGS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class AccountPolicies:
     """What one account's changes have to pass, and the policies that comes from."""
 
     asked: tuple[Policy | None, ...]
@@ -133,7 +133,7 @@ class Guard:
     change: PolicyChange | None = None
 
 
-def side_of(written: str, config: tuple[str, ...]) -> Side:
+def diff_side(written: str, config: tuple[str, ...]) -> DiffSide:
     """Return the side ``written`` on the command line.
 
     Raises InvalidInput when it names nothing, or when it may be a path and a revision: a person who can add
@@ -153,20 +153,22 @@ def side_of(written: str, config: tuple[str, ...]) -> Side:
     return _InGit(revision, tuple(map(revision.path_of_file, config_paths(config))))
 
 
-def read_sides(old: Side, new: Side, out: Output) -> tuple[tuple[Desired, ...], tuple[Desired, ...]]:
+def read_sides(
+    old: DiffSide, new: DiffSide, out: Output
+) -> tuple[tuple[Desired, ...], tuple[Desired, ...]]:
     """Read both sides; on any error tell every problem of both and exit 4."""
     old.refuse_mistyped(new)
     new.refuse_mistyped(old)
     befores, afters = old.readings(), new.readings()
     if any(reading.desired is None for reading in (*befores, *afters)):
-        doors.tell_problems((*befores, *afters), out)
+        doors.print_problems((*befores, *afters), out)
         raise click.exceptions.Exit(Exit.INVALID)
-    doors.tell_warnings(afters, out)
+    doors.print_warnings(afters, out)
     return _accepted(befores), _accepted(afters)
 
 
-def compared(
-    befores: Sequence[Desired], afters: Sequence[Desired], guards: Guards
+def compare_accounts(
+    befores: Sequence[Desired], afters: Sequence[Desired], guards: PolicyLookup
 ) -> tuple[list[Plan], list[Context]]:
     """Return a plan for each account of either side, with what it is about."""
     from reconciler.core.file_diff import compare, gone, is_share_judged, paired, windows_not_asked
@@ -193,16 +195,16 @@ def compared(
     return plans, contexts
 
 
-class Guards:
+class PolicyLookup:
     """The policies of both sides, or the one that was named."""
 
-    def __init__(self, old: Side, new: Side, named: str | None, out: Output) -> None:
+    def __init__(self, old: DiffSide, new: DiffSide, named: str | None, out: Output) -> None:
         self.old = old
         self._new = new
         self._named = named
         self._out = out
 
-    def of(self, was: Desired | None, now: Desired | None) -> Guard:
+    def of(self, was: Desired | None, now: Desired | None) -> AccountPolicies:
         """Return what a change of one account has to pass; either side may not have the account.
 
         On any error in a policy its problems are told and the status is 4.
@@ -211,14 +213,14 @@ class Guards:
             from reconciler.config.policy import load_policy
 
             named = self._accepted(load_policy(self._named))
-            return Guard((named,), named, named)
+            return AccountPolicies((named,), named, named)
         old, new = self._accepted(self.old.policy(was)), self._accepted(self._new.policy(now))
         if old is None and not self.old.is_whole(self._new):
-            return Guard((new,), None, new)
+            return AccountPolicies((new,), None, new)
         if new is None and not self._new.is_whole(self.old):
-            return Guard((old,), old, old)
+            return AccountPolicies((old,), old, old)
         asked = (new,) if _digest(old) == _digest(new) else (old, new)
-        return Guard(asked, old, new, self._change(old, new, was, now))
+        return AccountPolicies(asked, old, new, self._change(old, new, was, now))
 
     def _change(
         self, old: Policy | None, new: Policy | None, was: Desired | None, now: Desired | None
@@ -250,7 +252,7 @@ class Guards:
         if reading is None:
             return None
         if reading.policy is None:
-            doors.tell_problems((reading,), self._out)
+            doors.print_problems((reading,), self._out)
             raise click.exceptions.Exit(Exit.INVALID)
         return reading.policy
 
@@ -266,7 +268,7 @@ class _OnDisk:
         """Whether it is a file."""
         return not os.path.isdir(self.name)
 
-    def is_whole(self, other: Side) -> bool:
+    def is_whole(self, other: DiffSide) -> bool:
         """Tell whether a policy that is not there is none.
 
         It is in the working files of what ``other`` names in a revision, and where both are folders.
@@ -294,7 +296,7 @@ class _OnDisk:
                 with suppress(OSError):  # what is no regular file is no policy, and is not waited for
                     yield name, read_with_status(os.path.join(folder, name), MAX_BYTES + 1)[1]
 
-    def refuse_mistyped(self, other: Side) -> None:
+    def refuse_mistyped(self, other: DiffSide) -> None:
         """Accept it: what was named exists, or it would have been looked for as a revision."""
 
     def has(self, path: str, revision: Revision) -> bool:
@@ -339,7 +341,7 @@ class _InGit:
         """How the first of them is told."""
         return self.revision.shown(self.paths[0])
 
-    def is_whole(self, other: Side) -> bool:
+    def is_whole(self, other: DiffSide) -> bool:
         """Say yes: a revision has all that was committed."""
         del other
         return True
@@ -363,7 +365,7 @@ class _InGit:
         """Whether the only thing that was named is a file."""
         return len(self.paths) == 1 and not self._is_folder(self.paths[0])
 
-    def refuse_mistyped(self, other: Side) -> None:
+    def refuse_mistyped(self, other: DiffSide) -> None:
         """Raise InvalidInput for a path only this side names, or that neither side has.
 
         What the other side has at the same path has just come, or is gone.
@@ -422,7 +424,7 @@ class _InGit:
 
 
 def _context(
-    desired: Desired, guard: Guard, was: Desired | None, named: str, candidates: Sequence[Desired]
+    desired: Desired, guard: AccountPolicies, was: Desired | None, named: str, candidates: Sequence[Desired]
 ) -> Context:
     """Return what the plan of one account is about.
 

@@ -11,8 +11,8 @@ from reconciler.cli.options import (
     exchange_options,
     output_option,
     policy_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.doctor import Purpose
@@ -68,18 +68,18 @@ def doctor(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.cli.doctor_checks import Examination, examine
+    from reconciler.cli.doctor_checks import DoctorOptions, examine
     from reconciler.config.load import load_configs
     from reconciler.core.doctor import exit_status
     from reconciler.documents.plan import several
-    from reconciler.errors import worst
+    from reconciler.errors import overall_status
     from reconciler.render.doctor import doctor_document, doctor_text
 
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
-    examination = Examination(
+    examination = DoctorOptions(
         base=doors.base_url(base_url, allow_hosts),
-        state=state_place(state, config, allow_filesystems),
+        state=state_location(state, config, allow_filesystems),
         policy_file=policy_file,
         purpose=Purpose(purpose),
         allow_withdraw=allow_withdraw,
@@ -90,4 +90,4 @@ def doctor(
         out.document(several("doctor", [doctor_document(checkup) for checkup in checkups]))
     else:
         out.result("\n".join(doctor_text(checkup, paint=out.paint()) for checkup in checkups))
-    ctx.exit(worst([exit_status(checkup.findings) for checkup in checkups]))
+    ctx.exit(overall_status([exit_status(checkup.findings) for checkup in checkups]))

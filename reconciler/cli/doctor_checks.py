@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli import doors
-from reconciler.cli.options import PostgresUrl, StateFile, StatePlace
+from reconciler.cli.options import PostgresUrl, StateFile, StateLocation
 from reconciler.clock import SystemClock
 from reconciler.config.load import Reading
 from reconciler.config.policy import PolicyReading, policy_for
@@ -39,17 +39,17 @@ ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "addres
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class DoctorOptions:
     """What the command line of ``doctor`` asked for."""
 
     base: BaseUrl
-    state: StatePlace
+    state: StateLocation
     policy_file: str | None
     purpose: Purpose
     allow_withdraw: bool
 
 
-async def examine(reading: Reading, asked: Examination) -> Checkup:
+async def examine(reading: Reading, asked: DoctorOptions) -> Checkup:
     """Examine the account of one file; whatever is wrong is a finding, never an exception."""
     findings = [_config(reading)]
     if reading.desired is None:
@@ -72,7 +72,7 @@ async def examine(reading: Reading, asked: Examination) -> Checkup:
 class _Patient:
     """One account under examination: what was found so far, and whose key it is once that is known."""
 
-    def __init__(self, desired: Desired, asked: Examination) -> None:
+    def __init__(self, desired: Desired, asked: DoctorOptions) -> None:
         self.desired = desired
         self.asked = asked
         self.clock = SystemClock()
@@ -129,7 +129,7 @@ class _Patient:
     async def _account(self, reads: RetryingReads) -> None:
         info = await reads.account()
         if isinstance(info, Reply):
-            problem = doors.failure("the exchange did not say whose key this is", info)
+            problem = doors.exchange_error("the exchange did not say whose key this is", info)
             self._failed("account", problem, "the account is not known", ASKED_WITH_THE_KEY[3:-1])
             return
         self.info = info
@@ -138,7 +138,7 @@ class _Patient:
         self.findings += [doctor.account_mode(info), doctor.address_binding(info)]
         read = await reads.read_live()
         if isinstance(read, Reply):
-            self._failed("mmp", doors.failure("live settings could not be read", read))
+            self._failed("mmp", doors.exchange_error("live settings could not be read", read))
         else:
             self.findings += doctor.live_readable(read, self.desired)
 
@@ -153,7 +153,7 @@ class _Patient:
     async def _state(self) -> None:
         """Look at the state and leave it alone. Raises MmpError where it cannot be used."""
         place = self.asked.state
-        async with doors.existing_state(place, self.clock) as state:
+        async with doors.open_state_readonly(place, self.clock) as state:
             if self._is_to_be_written:
                 await _refuse_unwritable(place)
             if state is None:
@@ -212,21 +212,21 @@ def _broken(check: str, path: str, problems: Sequence[Problem]) -> Finding:
 
 
 def _unreachable(host: str, reply: Reply) -> MmpError:
-    problem = doors.failure(f"{host} does not answer as OKX does", reply)
+    problem = doors.exchange_error(f"{host} does not answer as OKX does", reply)
     problem.hint = problem.hint or "check the network, its firewalls, and --base-url"
     return problem
 
 
-def _group_access(place: StatePlace) -> Iterator[Finding]:
+def _group_access(place: StateLocation) -> Iterator[Finding]:
     group = group_of(str(place)) if isinstance(place, StateFile) else None
     if group is not None:
         yield doctor.group_access(group)
 
 
-async def _refuse_unwritable(place: StatePlace) -> None:
+async def _refuse_unwritable(place: StateLocation) -> None:
     """Raise MmpError unless the state could be written, and made where there is none; leaves no trace."""
     if isinstance(place, PostgresUrl):
-        await doors.refuse_unwritable(place.text)
+        await doors.check_state_writable(place.text)
     else:
         _refuse_unwritable_file(place.path, place.allow_filesystems)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import PostgresUrl, StateFile, StatePlace, config_paths
-from reconciler.cli.output import Output, told_here
+from reconciler.cli.options import PostgresUrl, StateFile, StateLocation, config_paths
+from reconciler.cli.output import Output, current_stderr_style
 from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.reply import STOPPING, Reply, ReplyClass
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.okx.client import OkxClient, OkxTradingClient
     from reconciler.okx.exchange_clock import ExchangeClock
     from reconciler.okx.wire import BaseUrl
-    from reconciler.ports import AccountStore, Clock, Exchange, State, Store
+    from reconciler.ports import AccountStore, Clock, Exchange, StateBackend, Store
     from reconciler.reads import RetryingReads
     from reconciler.render.problems import Excerptable
     from reconciler.store.registry import StateRegistry
@@ -65,9 +65,9 @@ def read_present(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
 
 def _all_good(readings: Sequence[Reading], out: Output) -> tuple[Desired, ...]:
     if any(reading.desired is None for reading in readings):
-        tell_problems(readings, out)
+        print_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)
-    tell_warnings(readings, out)
+    print_warnings(readings, out)
     return tuple(reading.desired for reading in readings if reading.desired is not None)
 
 
@@ -100,9 +100,9 @@ def _valid_policies(
         for reading in {each.path: each for each in found if each is not None}.values()
     ]
     if any(reading.policy is None for reading in readings):
-        tell_problems(readings, out)
+        print_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)
-    tell_warnings(readings, out)
+    print_warnings(readings, out)
     return found
 
 
@@ -177,7 +177,7 @@ def accounts_under(
     return () if None in under else tuple(known.values())
 
 
-def tell_problems(readings: Sequence[Excerptable], out: Output) -> None:
+def print_problems(readings: Sequence[Excerptable], out: Output) -> None:
     """Write every problem: to stderr for people, to stdout as a document when one was asked for."""
     import sys
 
@@ -186,18 +186,18 @@ def tell_problems(readings: Sequence[Excerptable], out: Output) -> None:
     problems = [problem for reading in readings for problem in reading.problems]
     if out.json:
         out.document(problems_document(problems))
-    elif out.told.json_lines:
+    elif out.style.json_lines:
         for problem in problems:
-            out.point_out(problem)
+            out.problem(problem)
     else:
-        out.note(problems_text(readings, paint=out.paint(sys.stderr)).rstrip("\n"))
+        out.info(problems_text(readings, paint=out.paint(sys.stderr)).rstrip("\n"))
 
 
-def tell_warnings(readings: Sequence[Excerptable], out: Output) -> None:
+def print_warnings(readings: Sequence[Excerptable], out: Output) -> None:
     """Write warnings to stderr, one line each."""
     for reading in readings:
         for problem in reading.problems:
-            out.point_out(problem)
+            out.problem(problem)
 
 
 def base_url(text: str, allow_hosts: Sequence[str]) -> BaseUrl:
@@ -205,7 +205,7 @@ def base_url(text: str, allow_hosts: Sequence[str]) -> BaseUrl:
     from reconciler.okx.wire import parse_base_url
 
     base = parse_base_url(text, frozenset(allow_hosts))
-    told_here().simulator = is_simulator(base)
+    current_stderr_style().simulator = is_simulator(base)
     return base
 
 
@@ -249,9 +249,9 @@ def _log_retry(reply: Reply) -> None:
 
 
 @asynccontextmanager
-async def opened_state(
-    place: StatePlace, clock: Clock, lock_timeout_s: float, *, max_gap_s: float = MAX_GAP_S
-) -> AsyncIterator[State]:
+async def open_state(
+    place: StateLocation, clock: Clock, lock_timeout_s: float, *, max_gap_s: float = MAX_GAP_S
+) -> AsyncIterator[StateBackend]:
     """Open the state for writing, bringing it into being when there is none; closed in the end.
 
     ``max_gap_s``: how far apart two looks of one watch may be (``run``).
@@ -264,9 +264,9 @@ async def opened_state(
 
 
 @asynccontextmanager
-async def existing_state(
-    place: StatePlace, clock: Clock, *, verify_rows: bool = True
-) -> AsyncIterator[State | None]:
+async def open_state_readonly(
+    place: StateLocation, clock: Clock, *, verify_rows: bool = True
+) -> AsyncIterator[StateBackend | None]:
     """Give the state for reading only, leaving it alone; None when there is none.
 
     What is read of a state that was moved is old, and that is said. ``verify_rows=False`` opens one with
@@ -282,7 +282,9 @@ async def existing_state(
             await state.close()
 
 
-async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float, max_gap_s: float) -> State:
+async def _open_state(
+    place: StateLocation, clock: Clock, lock_timeout_s: float, max_gap_s: float
+) -> StateBackend:
     from reconciler.clock import boot_identity
 
     boot = boot_identity()
@@ -302,7 +304,7 @@ async def _open_state(place: StatePlace, clock: Clock, lock_timeout_s: float, ma
             )
         case PostgresUrl(text):
             engine = postgres()
-            state: State = await engine.open_state(
+            state: StateBackend = await engine.open_state(
                 text,
                 clock=clock,
                 boot=boot,
@@ -322,7 +324,7 @@ def _state_registry(clock: Clock, boot: str) -> StateRegistry:
     return StateRegistry(folder, clock, boot, lambda text: logs.log("warning", text))
 
 
-async def _open_existing(place: StatePlace, clock: Clock, *, verify_rows: bool) -> State | None:
+async def _open_existing(place: StateLocation, clock: Clock, *, verify_rows: bool) -> StateBackend | None:
     from reconciler.clock import boot_identity
 
     boot = boot_identity()
@@ -338,11 +340,11 @@ async def _open_existing(place: StatePlace, clock: Clock, *, verify_rows: bool) 
                 verify_rows=verify_rows,
             )
         case PostgresUrl(text):
-            state: State | None = await postgres().open_existing(text, clock=clock, boot=boot)
+            state: StateBackend | None = await postgres().open_existing(text, clock=clock, boot=boot)
             return state
 
 
-async def refuse_unwritable(text: str) -> None:
+async def check_state_writable(text: str) -> None:
     """Raise MmpError unless a state could be kept at this address; what is tried is undone."""
     postgres()
     from reconciler.store.postgres import write_check
@@ -361,11 +363,11 @@ def postgres() -> ModuleType:
     from reconciler import logs
 
     # Of a statement that could not be cancelled it would say so on stderr, in words of its own.
-    logs.hush("psycopg")
+    logs.silence_logger("psycopg")
     return state
 
 
-async def recorded(state: State | None, desired: Desired) -> tuple[AccountStore, Kind] | None:
+async def recorded_store(state: StateBackend | None, desired: Desired) -> tuple[AccountStore, Kind] | None:
     """Return the account's store, and which kind of exchange it is stamped with.
 
     A renamed account is found by the User ID that its file expects. None when there is no state, or nothing
@@ -382,7 +384,7 @@ async def recorded(state: State | None, desired: Desired) -> tuple[AccountStore,
     return state.account(before.account, desired.environment, before.kind), before.kind
 
 
-async def recorded_name(state: State, desired: Desired) -> NameRecord | None:
+async def recorded_name(state: StateBackend, desired: Desired) -> NameRecord | None:
     """Return another name that the state has for the User ID the file expects; None without a clear one."""
     names = await state.account(desired.account, desired.environment, Kind.OKX).names()
     if desired.account in {name.account for name in names}:
@@ -392,7 +394,7 @@ async def recorded_name(state: State, desired: Desired) -> NameRecord | None:
 
 
 @dataclass(frozen=True, slots=True)
-class OnRecord:
+class DryRunInputs:
     """What a dry run starts from; ``uid`` None: neither the exchange nor the state has it.
 
     ``pauses`` are those whose time is not over. ``policy`` is the one on record, None if none counts.
@@ -407,9 +409,9 @@ class OnRecord:
     policy: PolicyRecord | None = None
 
 
-async def on_record(
-    state: State | None, desired: Desired, base: BaseUrl, exchange: Exchange | None, clock: Clock
-) -> OnRecord:
+async def load_dry_run_inputs(
+    state: StateBackend | None, desired: Desired, base: BaseUrl, exchange: Exchange | None, clock: Clock
+) -> DryRunInputs:
     """Return what a dry run knows, its pacing ledger and whose account it is; writes nothing anywhere.
 
     With an exchange the key's account is checked against the file and the state. Raises MmpError.
@@ -419,13 +421,13 @@ async def on_record(
     store = state.account(desired.account, desired.environment, base.kind) if state else None
     uid = None
     if exchange is not None:
-        uid = (await owner(desired, base, exchange, store, writing=False)).uid
+        uid = (await verify_key_owner(desired, base, exchange, store, writing=False)).uid
     nothing_sent = Ledger(empty_since=clock.now())
     if store is None:
-        return OnRecord({}, nothing_sent, uid)
+        return DryRunInputs({}, nothing_sent, uid)
     snapshot = await store.snapshot()
     ledger = snapshot.ledger or nothing_sent
-    return OnRecord(
+    return DryRunInputs(
         await store.known(),
         ledger,
         uid or snapshot.uid,
@@ -436,7 +438,7 @@ async def on_record(
     )
 
 
-async def owner(
+async def verify_key_owner(
     desired: Desired, base: BaseUrl, exchange: Exchange, store: Store | None, *, writing: bool
 ) -> AccountInfo:
     """Return whose key this is, checked against the file and, where there is one, the state.
@@ -447,7 +449,7 @@ async def owner(
 
     info = await exchange.account()
     if isinstance(info, Reply):
-        raise failure("the exchange did not say whose key this is", info)
+        raise exchange_error("the exchange did not say whose key this is", info)
     problem = refusal(info, desired, writing=writing)
     if problem is not None:
         raise problem
@@ -461,37 +463,37 @@ def is_simulator(base: BaseUrl) -> bool:
     return base.kind is Kind.SIMULATOR
 
 
-def failure(what: str, reply: Reply) -> MmpError:
+def exchange_error(what: str, reply: Reply) -> MmpError:
     """Return the failure of a read that is not repeated any more, with what to do about it."""
-    from reconciler.controller.reconcile import blames_account
-    from reconciler.okx.codes import fact
+    from reconciler.controller.reconcile import is_account_error
+    from reconciler.okx.codes import lookup
 
-    kind = AccountProblem if blames_account(reply) else MmpError
+    kind = AccountProblem if is_account_error(reply) else MmpError
     if not reply.code.isdigit():
         return kind(reply.code, f"{what}: {reply.message or reply.reply_class.value}")
-    known = fact(reply.code)
+    known = lookup(reply.code)
     said = f' ("{reply.message}")' if reply.message else ""
     # The table's advice on the other classes is for run: that the program tries it again.
     hint = known.advice if reply.reply_class in STOPPING else RUN_AGAIN
     return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", hint)
 
 
-def advice(reply: Reply) -> str:
+def hint_for(reply: Reply) -> str:
     """Return what to do about a refusal of OKX's; "" for acceptances and for what is not OKX's code."""
-    from reconciler.okx.codes import fact
+    from reconciler.okx.codes import lookup
 
     if not reply.code.isdigit() or reply.reply_class is ReplyClass.ACCEPTED:
         return ""
-    return fact(reply.code).advice
+    return lookup(reply.code).advice
 
 
-def advice_on(event: ExchangeFailed | RequestSettled) -> str:
+def hint_for_event(event: ExchangeFailed | RequestSettled) -> str:
     """Return what to do about a failure, as ``advice``; a question that was refused had no effect."""
     from reconciler.core import events
-    from reconciler.okx.codes import fact
+    from reconciler.okx.codes import lookup
 
-    told, asked = advice(event.reply), isinstance(event, events.ExchangeFailed)
-    return fact(event.reply.code).advice_on_reads if told and asked else told
+    told, asked = hint_for(event.reply), isinstance(event, events.ExchangeFailed)
+    return lookup(event.reply.code).advice_on_reads if told and asked else told
 
 
 def timed_out(trouble: Reply | None) -> MmpError:

@@ -53,7 +53,7 @@ def explain(
       mmp explain BTC-USD
     """
     out = Output(output_format, color)
-    found = list(terms_named(term)) if len(term) <= MAX_TERM else []
+    found = list(find_terms(term)) if len(term) <= MAX_TERM else []
     if not found and re.fullmatch(FAMILY_PATTERN, term, re.ASCII):
         families = _families(Family(term), config, policy_file, out)
         if out.json:
@@ -69,7 +69,7 @@ def explain(
         out.result(terms_text(found, paint=out.paint()))
 
 
-def terms_named(name: str) -> Iterator[Term]:
+def find_terms(name: str) -> Iterator[Term]:
     """Yield every meaning of ``name``; a number can be an exit status and a code of OKX's."""
     for kind, table in _tables().items():
         if name in table:
@@ -92,9 +92,9 @@ def _tables() -> dict[str, dict[str, Explanation]]:
 
 
 def _okx(code: str) -> Term:
-    from reconciler.okx.codes import fact
+    from reconciler.okx.codes import lookup
 
-    known = fact(code)
+    known = lookup(code)
     note = f"class {known.reply_class.value}, {known.source.value}"
     explanation = Explanation(known.meaning, REPLY_CLASSES[known.reply_class], known.advice)
     return Term(f"okx-{code}", "okx", explanation, (note,))

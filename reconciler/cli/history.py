@@ -11,19 +11,19 @@ import click
 
 from reconciler.cli import doors
 from reconciler.cli.options import (
-    StatePlace,
+    StateLocation,
     config_option,
     exchange_options,
     output_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
 from reconciler.render.status import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
 
 if TYPE_CHECKING:
-    from reconciler.ports import AccountStore, State
+    from reconciler.ports import AccountStore, StateBackend
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 10_000
@@ -72,7 +72,7 @@ def history(
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    place = state_place(state, config, allow_filesystems)
+    place = state_location(state, config, allow_filesystems)
     histories = asyncio.run(_histories(desired, place, limit, glob))
     pairs = list(zip(desired, histories, strict=True))
     if out.json:
@@ -123,16 +123,18 @@ class AccountHistory:
 
 
 async def _histories(
-    desired: Sequence[Desired], place: StatePlace, limit: int, glob: str
+    desired: Sequence[Desired], place: StateLocation, limit: int, glob: str
 ) -> list[AccountHistory]:
     from reconciler.clock import SystemClock
 
-    async with doors.existing_state(place, SystemClock()) as state:
+    async with doors.open_state_readonly(place, SystemClock()) as state:
         return [await _account_history(one, state, limit, glob) for one in desired]
 
 
-async def _account_history(desired: Desired, state: State | None, limit: int, glob: str) -> AccountHistory:
-    found = await doors.recorded(state, desired)
+async def _account_history(
+    desired: Desired, state: StateBackend | None, limit: int, glob: str
+) -> AccountHistory:
+    found = await doors.recorded_store(state, desired)
     if found is None:
         return AccountHistory()
     store, kind = found

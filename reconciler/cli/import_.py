@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.atomic_create import STDOUT, refuse_existing, write_new
+from reconciler.atomic_create import STDOUT, fail_if_exists, write_new
 from reconciler.cli import doors
 from reconciler.cli.account_options import naming_options
 from reconciler.cli.options import (
     DEFAULT_CONFIG,
-    StatePlace,
+    StateLocation,
     exchange_options,
     output_option,
     policy_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import warn_of_first_records
@@ -40,7 +40,7 @@ from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, unfit
 from reconciler.core.problems import printable
 from reconciler.core.reply import Reply
-from reconciler.errors import Exit, MmpError, Refused, UsageError
+from reconciler.errors import Exit, MmpError, RefusedByPolicyOrReview, UsageError
 from reconciler.render.config_file import DEFAULT_PREFIX, Naming
 from reconciler.render.values import families
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Plan
     from reconciler.core.policy import Policy, Refusal
     from reconciler.okx.wire import BaseUrl
-    from reconciler.ports import AccountStore, Clock, Exchange, Grounds
+    from reconciler.ports import AccountStore, Clock, Exchange, RecordedInputs
     from reconciler.render.config_file import Imported
 
 
@@ -136,10 +136,10 @@ def import_(
     if path == STDOUT and out.json:
         raise UsageError("one-stdout", "--out - and --output json both want stdout", "leave one out")
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
-    asked = Asked(
+    asked = ImportOptions(
         path=path,
         naming=Naming(account, Environment(environment), prefix),
-        state=state_place(state, () if path == STDOUT else (path,), allow_filesystems),
+        state=state_location(state, () if path == STDOUT else (path,), allow_filesystems),
         lock_timeout_s=lock_timeout,
         base=doors.base_url(base_url, allow_hosts),
         adopt=adopt,
@@ -147,17 +147,17 @@ def import_(
     )
     if adopt and path == STDOUT:
         raise UsageError("adopt-stdout", "--adopt records what the file says, and --out - writes no file")
-    refuse_existing(path)
+    fail_if_exists(path)
     _tell(asked, asyncio.run(_import(asked)), out)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ImportOptions:
     """What the command line of ``import`` asked for."""
 
     path: str
     naming: Naming
-    state: StatePlace
+    state: StateLocation
     lock_timeout_s: float
     base: BaseUrl
     adopt: bool
@@ -165,7 +165,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ImportResult:
     """What was found, and the file's text; ``differing`` families have another value on record.
 
     ``desired`` is what the file says. ``unfit``: what the policy says of what was recorded with nothing on
@@ -179,7 +179,7 @@ class Written:
     unfit: tuple[Refusal, ...] = ()
 
 
-async def _import(asked: Asked) -> Written:
+async def _import(asked: ImportOptions) -> ImportResult:
     """Read live, write the file, and take what was read for applied."""
     from reconciler.clock import SystemClock
 
@@ -187,13 +187,13 @@ async def _import(asked: Asked) -> Written:
     nobody_yet = _desired(asked.naming)
     client = doors.reading_client(nobody_yet, asked.base, clock)
     reads = doors.retrying_reads(client, clock)
-    info = await doors.owner(nobody_yet, asked.base, reads, None, writing=False)
+    info = await doors.verify_key_owner(nobody_yet, asked.base, reads, None, writing=False)
     doors.warn_of_clock(client)
     read = await _read(reads)
     written = _written(asked, info, read, clock)
     if asked.path == STDOUT:
         return written
-    async with doors.opened_state(asked.state, clock, asked.lock_timeout_s) as state:
+    async with doors.open_state(asked.state, clock, asked.lock_timeout_s) as state:
         store = state.account(asked.naming.account, asked.naming.environment, asked.base.kind)
         async with store.locked("import"):
             await store.identify(info.uid, asked.base.host)
@@ -201,8 +201,13 @@ async def _import(asked: Asked) -> Written:
 
 
 async def _keep(
-    asked: Asked, info: AccountInfo, store: AccountStore, exchange: Exchange, clock: Clock, read: LiveRead
-) -> Written:
+    asked: ImportOptions,
+    info: AccountInfo,
+    store: AccountStore,
+    exchange: Exchange,
+    clock: Clock,
+    read: LiveRead,
+) -> ImportResult:
     """Write the file, and record what the read proves, next to what is on record under the lock."""
     grounds = await store.grounds()
     known = grounds.known
@@ -238,12 +243,12 @@ async def _keep(
     return replace(written, differing=_differing(others, known), unfit=first)
 
 
-def _is_unrecorded(family: Family, grounds: Grounds) -> bool:
+def _is_unrecorded(family: Family, grounds: RecordedInputs) -> bool:
     """Tell whether nothing is on record of a family: no request, no proof, no accepted setting."""
     return isinstance(grounds.known.get(family, Never()), Never) and family not in grounds.accepted
 
 
-async def _with_policy_on_record(asked: Asked, store: AccountStore) -> tuple[Asked, bool]:
+async def _with_policy_on_record(asked: ImportOptions, store: AccountStore) -> tuple[ImportOptions, bool]:
     """Return the order with the rules on record if no policy file was found, and whether it was missing."""
     from reconciler.controller.account_policy import remembered
 
@@ -254,7 +259,13 @@ async def _with_policy_on_record(asked: Asked, store: AccountStore) -> tuple[Ask
 
 
 def _adoptions(
-    desired: Desired, grounds: Grounds, reads: Reads, asked: Asked, clock: Clock, *, missing: bool
+    desired: Desired,
+    grounds: RecordedInputs,
+    reads: Reads,
+    asked: ImportOptions,
+    clock: Clock,
+    *,
+    missing: bool,
 ) -> Plan:
     """Return the plan of a file that says what is live. Raises Refused if an adoption is refused."""
     rules = Rules(
@@ -268,7 +279,7 @@ def _adoptions(
     refused = [one for one in plan.refusals if one.family in desired.families]
     if refused:
         refusals = "; ".join(f"{one.family}: {one.sentence}" for one in refused)
-        raise Refused(
+        raise RefusedByPolicyOrReview(
             "guard-disable" if all(one.rule == GUARD_RULE for one in refused) else "policy",
             f"nothing was written or recorded, because the {'policy' if asked.policy else 'guard'} refuses"
             f" to accept what is live: {refusals}",
@@ -284,7 +295,7 @@ def _policy(path: str, named: str | None, out: Output) -> Policy | None:
 
     found = policy_for(path, named)
     if found is not None and found.policy is None:
-        doors.tell_problems([found], out)
+        doors.print_problems([found], out)
         raise click.exceptions.Exit(Exit.INVALID)
     return None if found is None else found.policy
 
@@ -302,7 +313,7 @@ def _differing(settings: Mapping[Family, Setting], known: Mapping[Family, Known]
 async def _read(exchange: Exchange) -> LiveRead:
     read = await exchange.read_live()
     if isinstance(read, Reply):
-        raise doors.failure("live settings could not be read", read)
+        raise doors.exchange_error("live settings could not be read", read)
     return read
 
 
@@ -316,17 +327,17 @@ def _proven(reads: Reads, known: Mapping[Family, Known]) -> set[Family]:
     }
 
 
-def _written(asked: Asked, info: AccountInfo, read: LiveRead, clock: Clock) -> Written:
+def _written(asked: ImportOptions, info: AccountInfo, read: LiveRead, clock: Clock) -> ImportResult:
     from reconciler.render.config_file import import_text, imported
 
     found = imported(read)
     if not found.settings:
         raise _nothing(found)
     text = import_text(found, asked.naming, info, host=asked.base.host, wall=clock.wall())
-    return Written(found, text, _checked(text, asked, found))
+    return ImportResult(found, text, _checked(text, asked, found))
 
 
-def _checked(text: str, asked: Asked, found: Imported) -> Desired:
+def _checked(text: str, asked: ImportOptions, found: Imported) -> Desired:
     """Return what the file says, after checking that it is what was read."""
     from reconciler.config.settings import read_config
 
@@ -351,10 +362,10 @@ def _nothing(found: Imported) -> MmpError:
     )
 
 
-def _tell(asked: Asked, written: Written, out: Output) -> None:
+def _tell(asked: ImportOptions, written: ImportResult, out: Output) -> None:
     found, naming = written.found, asked.naming
     for family, why in found.left_out.items():
-        out.note(f"warning[left-out] {family} is not in the file: {printable(why)}")
+        out.info(f"warning[left-out] {family} is not in the file: {printable(why)}")
     warn_of_first_records(written.unfit, out)
     if asked.path == STDOUT:
         out.result(written.text)

@@ -28,7 +28,7 @@ from reconciler.core.published_status import (
     too_old,
 )
 from reconciler.documents.plan import Published
-from reconciler.documents.plan_file import about, read_bounded
+from reconciler.documents.plan_file import read_bounded, with_path
 from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError
 from reconciler.render.values import duration
 
@@ -60,7 +60,7 @@ def load_snapshots(source: str) -> tuple[Snapshot, ...]:
         content = _fetch(source, named)
         return read_snapshots(read_document(content, named, "status", "statuses"), named)
     named = printable(source)
-    with about(source):
+    with with_path(source):
         document = read_document(read_bounded(source, "status"), named, "status", "statuses")
         return read_snapshots(document, named)
 
@@ -146,9 +146,9 @@ def _fetch(source: str, named: str) -> bytes:
     The library bounds only each single read: with a byte now and then, or with endless ``100 Continue``, a
     server could hold it for ever. So it reads in a thread, which is left behind when the time is over.
     """
-    from reconciler.daemon_threads import UnjoinedThreads
+    from reconciler.daemon_threads import DaemonThreadExecutor
 
-    reading = UnjoinedThreads(1).submit(_request, source, named)
+    reading = DaemonThreadExecutor(1).submit(_request, source, named)
     try:
         return reading.result(TIMEOUT_S)
     except TimeoutError:

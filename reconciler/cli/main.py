@@ -20,13 +20,13 @@ from reconciler.background_writer import DRAIN_TIMEOUT_S
 from reconciler.cli.bugs import internal_error
 from reconciler.cli.output import (
     Output,
-    Told,
-    all_wanted,
-    output_lost,
+    StderrStyle,
+    raw_flag_value,
+    raw_flag_values,
     silence_stdout,
-    stdout_is_lost,
+    stdout_error,
+    stdout_failed,
     take_stderr,
-    wanted,
 )
 from reconciler.configured_secrets import configured_secrets
 from reconciler.errors import Exit, MmpError, UsageError
@@ -34,7 +34,7 @@ from reconciler.process_signals import SIGNALS
 from reconciler.regular_file import accept_pipes
 from reconciler.secret import configure, without_addresses, without_arguments
 
-VERBS = {
+COMMANDS = {
     "init": "Write a commented starter file.",
     "import": "Write live settings as a file, and record them.",
     "doctor": "Check file, key, account, host, clock and state, with what to do.",
@@ -63,7 +63,7 @@ SENDING = {"run", "apply", "reset"}
 reader, as commands in a pipeline do: what they say there may be all that they have to say."""
 
 
-class Verbs(click.Group):
+class LazyCommands(click.Group):
     """The group of verbs; each lives in ``reconciler.cli.<verb>`` under its own name."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -75,11 +75,11 @@ class Verbs(click.Group):
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the verbs in the order of use."""
-        return list(VERBS)
+        return list(COMMANDS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one verb; None when there is no such verb."""
-        if cmd_name not in VERBS:
+        if cmd_name not in COMMANDS:
             return None
         place = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
         command = getattr(import_module(f"reconciler.cli.{place}"), place)
@@ -89,19 +89,19 @@ class Verbs(click.Group):
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb, suggesting the nearest one for a mistyped name."""
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"there is no command {args[0]!r}{_nearest(args[0])}", ctx)
         return super().resolve_command(ctx, args)
 
 
 @click.group(
-    cls=Verbs, invoke_without_command=False, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyCommands, invoke_without_command=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="mmp", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -123,12 +123,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. Never returns."""
     argv = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
-    configure(configured_secrets(os.environ, argv, all_wanted("--notify", argv)))
+    configure(configured_secrets(os.environ, argv, raw_flag_values("--notify", argv)))
     drain_timeout_s = DRAIN_TIMEOUT_S if SENDING & set(argv[:1]) else None
     stderr = take_stderr(waits_for_reader=drain_timeout_s is None)
     if stderr is not None:
         SIGNALS.before_end = partial(stderr.writer.drain, DRAIN_TIMEOUT_S)
-    told = Told(json_lines=wanted("--log-format", argv, os.environ.get("MMP_LOG_FORMAT", "")) == "json")
+    told = StderrStyle(
+        json_lines=raw_flag_value("--log-format", argv, os.environ.get("MMP_LOG_FORMAT", "")) == "json"
+    )
     accept_pipes(argv[:1] != ["run"])
     try:
         status = _status(argv, told)
@@ -137,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
         silence_stdout()
         status = Exit.FAILED
     except MmpError as lost:  # the failure's own document could not be written
-        Output(told=told).tell(lost)
+        Output(style=told).error(lost)
         status = lost.exit_status
     finally:
         accept_pipes(False)
@@ -150,15 +152,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(int(status))
 
 
-def _status(argv: list[str], told: Told) -> int:
+def _status(argv: list[str], told: StderrStyle) -> int:
     """Run the verb and tell its failure; returns the exit status. Raises MmpError of a lost stdout."""
-    out = Output(wanted("--output", argv, "text"), told=told)
+    out = Output(raw_flag_value("--output", argv, "text"), style=told)
     try:
         status = cli.main(args=argv, prog_name="mmp", standalone_mode=False, obj=told)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as bare:
-        Output().note(bare.format_message())
+        Output().info(bare.format_message())
         return Exit.USAGE
     except click.ClickException as mistake:
         message = without_addresses(without_arguments(_in_one_line(mistake), argv))
@@ -173,8 +175,8 @@ def _status(argv: list[str], told: Told) -> int:
     except BrokenPipeError:
         raise
     except Exception as bug:
-        lost = isinstance(bug, OSError) and stdout_is_lost()  # a help text is click's own to write
-        return _fail(out, output_lost(bug) if lost else internal_error(bug))
+        lost = isinstance(bug, OSError) and stdout_failed()  # a help text is click's own to write
+        return _fail(out, stdout_error(bug) if lost else internal_error(bug))
     return status if isinstance(status, int) else Exit.DONE
 
 
@@ -197,7 +199,7 @@ def _in_one_line(mistake: click.ClickException) -> str:
 def _nearest(name: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, VERBS, n=1)
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -59,7 +59,7 @@ class StateFile:
         return str(self.path)
 
 
-StatePlace = StateFile | PostgresUrl
+StateLocation = StateFile | PostgresUrl
 """Where a state is kept: the form of ``--state`` says which engine keeps it."""
 
 
@@ -87,7 +87,7 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+def combine(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Return one decorator that applies ``options`` in reading order."""
 
     def decorate(function: F) -> F:
@@ -147,7 +147,7 @@ filesystem_option = click.option(
     help="Also accept a state file on this type of file system; may be repeated.",
 )
 
-state_options = together(
+state_options = combine(
     click.option(
         "--state",
         envvar="MMP_STATE",
@@ -164,7 +164,7 @@ state_options = together(
     ),
 )
 
-exchange_options = together(
+exchange_options = combine(
     click.option(
         "--base-url",
         envvar="MMP_BASE_URL",
@@ -192,7 +192,7 @@ family_option = click.option(
 
 def output_option(*formats: str) -> Callable[[F], F]:
     """Return the --output and --color options; the first format is the default."""
-    return together(
+    return combine(
         click.option(
             "--output",
             "output_format",
@@ -229,9 +229,9 @@ def config_paths(config: tuple[str, ...]) -> tuple[str, ...]:
     return config or (DEFAULT_CONFIG,)
 
 
-def state_place(
+def state_location(
     state: str | None, config: tuple[str, ...], allow_filesystems: Sequence[str] = ()
-) -> StatePlace:
+) -> StateLocation:
     """Return where the state is: as given, else ``.mmp/state.db`` beside (or in) the first config."""
     allowed = frozenset(allow_filesystems)
     if state is not None:
@@ -241,7 +241,7 @@ def state_place(
     return StateFile(folder / ".mmp" / "state.db", allowed)
 
 
-def _named_place(state: str, allow_filesystems: frozenset[str]) -> StatePlace:
+def _named_place(state: str, allow_filesystems: frozenset[str]) -> StateLocation:
     if state.startswith(f"{SCHEME}://"):
         return PostgresUrl(state)
     if "://" not in state and not may_be_an_address(state):
@@ -259,7 +259,7 @@ NO_FAMILY_HINT = (
 )
 
 
-def chosen(desired: Desired, globs: tuple[str, ...]) -> frozenset[Family] | None:
+def matching_families(desired: Desired, globs: tuple[str, ...]) -> frozenset[Family] | None:
     """Return the desired families that match any of ``globs``; None when there are no globs."""
     if not globs:
         return None

@@ -20,7 +20,7 @@ from reconciler.secret import masked
 
 
 @dataclass(slots=True)
-class Told:
+class StderrStyle:
     """What the command line told that everything on stderr has to obey.
 
     ``json_lines``: JSON lines were asked for. ``simulator``: the other end is the simulated exchange;
@@ -31,10 +31,10 @@ class Told:
     json_lines: bool = False
 
 
-def told_here() -> Told:
+def current_stderr_style() -> StderrStyle:
     """Return what the command line that is being run told; nothing where none is."""
     context = click.get_current_context(silent=True)
-    return (context and context.find_object(Told)) or Told()
+    return (context and context.find_object(StderrStyle)) or StderrStyle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Output:
 
     format: str = "text"
     color: str = "auto"
-    told: Told = field(default_factory=told_here)
+    style: StderrStyle = field(default_factory=current_stderr_style)
 
     @property
     def json(self) -> bool:
@@ -62,48 +62,48 @@ class Output:
         except BrokenPipeError:  # the reader has enough: nothing to tell
             raise
         except OSError as error:
-            raise output_lost(error) from None
+            raise stdout_error(error) from None
 
     def document(self, document: dict[str, Any]) -> None:
         """Write one JSON document to stdout, readable and stable."""
         self.result(json_text(document, indent=2) + "\n")
 
-    def note(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Write one line to stderr."""
-        if self.told.json_lines:
+        if self.style.json_lines:
             _log_line("info", text)
         else:
             sys.stderr.write(text + "\n")
 
-    def point_out(self, problem: Problem) -> None:
+    def problem(self, problem: Problem) -> None:
         """Write what is wrong with a file to stderr, as one line."""
         place, message = f"{printable(problem.path)}:{problem.line}", printable(masked(problem.message))
-        if self.told.json_lines:
+        if self.style.json_lines:
             _log_line(problem.severity.value, message, code=problem.code, at=place)
             return
-        self.note(f"{problem.severity}[{problem.code}] {place}: {message}")
+        self.info(f"{problem.severity}[{problem.code}] {place}: {message}")
 
     def failure(self, problem: MmpError) -> None:
         """Tell about a failure: to stderr for people, and as a document when one was asked for."""
-        self.tell(problem)
+        self.error(problem)
         if self.json:
             self.failure_document(problem)
 
-    def tell(self, problem: MmpError, *, warning: bool = False) -> None:
+    def error(self, problem: MmpError, *, warning: bool = False) -> None:
         """Write a failure to stderr, for people; for when the one document is written already.
 
         ``warning``: it does not end the command.
         """
         level, tone = ("warning", Tone.WARN) if warning else ("error", Tone.BAD)
         message, hint = printable(masked(problem.message)), printable(masked(problem.hint))
-        if self.told.json_lines:
-            exchange = {"exchange": "SIMULATOR"} if self.told.simulator else {}
+        if self.style.json_lines:
+            exchange = {"exchange": "SIMULATOR"} if self.style.simulator else {}
             _log_line(level, message, code=problem.code, hint=hint or None, **exchange)
             return
-        banner = "SIMULATOR " if self.told.simulator else ""
-        self.note(f"{self.paint(sys.stderr)(level, tone)}[{problem.code}]: {banner}{message}")
+        banner = "SIMULATOR " if self.style.simulator else ""
+        self.info(f"{self.paint(sys.stderr)(level, tone)}[{problem.code}]: {banner}{message}")
         if hint:
-            self.note(f"  help: {hint}")
+            self.info(f"  help: {hint}")
 
     def failure_document(self, *problems: MmpError) -> None:
         """Write failures as the document of a command that has no other to write."""
@@ -128,10 +128,10 @@ class Output:
 def _log_line(level: str, event: str, **values: object) -> None:
     from reconciler import logs  # late: commands that do not log pay for it only here
 
-    logs.line(level, event, **values)
+    logs.log_json(level, event, **values)
 
 
-def output_lost(error: Exception) -> MmpError:
+def stdout_error(error: Exception) -> MmpError:
     """Return the failure of a result that could not be written; stdout is given up."""
     silence_stdout()
     why = (isinstance(error, OSError) and error.strerror) or "it is closed"
@@ -142,7 +142,7 @@ def output_lost(error: Exception) -> MmpError:
     )
 
 
-def stdout_is_lost() -> bool:
+def stdout_failed() -> bool:
     """Tell whether stdout is what failed: what could not be written is still in its buffer."""
     try:
         sys.stdout.flush()
@@ -204,7 +204,7 @@ class BackgroundStdout:
         if isinstance(error, BrokenPipeError):
             raise error
         if error is not None:
-            raise output_lost(error if sys.stdout.writable() else UnsupportedOperation())
+            raise stdout_error(error if sys.stdout.writable() else UnsupportedOperation())
 
 
 def _writer_of(stream: TextIO) -> BackgroundWriter | None:
@@ -224,15 +224,15 @@ def _silenced(stream: TextIO) -> TextIO:
     return nothing
 
 
-def wanted(flag: str, arguments: Sequence[str], otherwise: str) -> str:
+def raw_flag_value(flag: str, arguments: Sequence[str], otherwise: str) -> str:
     """Return the value of ``flag`` on a command line that may be wrong in other ways.
 
     The last one counts, as for click; after ``--`` there are no flags.
     """
-    return [otherwise, *all_wanted(flag, arguments)][-1]
+    return [otherwise, *raw_flag_values(flag, arguments)][-1]
 
 
-def all_wanted(flag: str, arguments: Sequence[str]) -> list[str]:
+def raw_flag_values(flag: str, arguments: Sequence[str]) -> list[str]:
     """Return every value of ``flag`` on such a command line."""
     values: list[str] = []
     for place, argument in enumerate(arguments):

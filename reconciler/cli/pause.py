@@ -10,8 +10,8 @@ from reconciler.cli.options import (
     config_option,
     output_option,
     policy_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.errors import UsageError
@@ -69,11 +69,11 @@ def pause(
 
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.cli.pause_common import Meant, pause_families
+    from reconciler.cli.pause_common import PauseTarget, pause_families
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    meant = Meant(desired, state_place(state, config, allow_filesystems), lock_timeout, globs)
+    meant = PauseTarget(desired, state_location(state, config, allow_filesystems), lock_timeout, globs)
     policies = doors.read_policies(desired, policy_file, out)
     span_s = None if until_resumed else for_s
     asyncio.run(pause_families(meant, for_s=span_s, reason=reason, policies=policies, out=out))

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from reconciler.cli import doors
-from reconciler.cli.options import NO_FAMILY_HINT, StateFile, StatePlace, chosen
+from reconciler.cli.options import NO_FAMILY_HINT, StateFile, StateLocation, matching_families
 from reconciler.cli.output import Output
 from reconciler.clock import SystemClock
 from reconciler.core.model import Desired, Family, Kind
@@ -25,13 +25,13 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
 from reconciler.core.pauses import in_force
 from reconciler.core.reply import AttemptStatus
 from reconciler.documents.plan import several
-from reconciler.errors import MmpError, Refused, UsageError
+from reconciler.errors import MmpError, RefusedByPolicyOrReview, UsageError
 from reconciler.render.status import pauses_document, pauses_text
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
     from reconciler.core.state_records import AttemptRecord, NameRecord
-    from reconciler.ports import AccountStore, State
+    from reconciler.ports import AccountStore, StateBackend
 
 IN_FLIGHT_S = LATEST_ARRIVAL_S + WINDOW_S
 """How long after its reservation a request without a definite answer is named: until its latest possible
@@ -45,24 +45,24 @@ MAX_NAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
+class PauseTarget:
     """What a command line is about: the accounts, the state, and globs of families."""
 
     desired: tuple[Desired, ...]
-    state: StatePlace
+    state: StateLocation
     lock_timeout_s: float
     globs: tuple[str, ...]
 
 
 async def pause_families(
-    meant: Meant, *, for_s: float | None, reason: str, policies: Sequence[Policy | None], out: Output
+    meant: PauseTarget, *, for_s: float | None, reason: str, policies: Sequence[Policy | None], out: Output
 ) -> None:
     """Pause the desired families that match, for ``for_s`` seconds (None: until resumed).
 
     Nothing is paused unless everything may be. Raises UsageError when none matches, Refused when the
     policy protects one, MmpError when an account was never used with the state.
     """
-    matching = [chosen(one, meant.globs) or frozenset() for one in meant.desired]
+    matching = [matching_families(one, meant.globs) or frozenset() for one in meant.desired]
     _refuse_none(meant, any(matching))
     for families, policy in zip(matching, policies, strict=True):
         _refuse_protected(families, policy)
@@ -79,12 +79,12 @@ async def pause_families(
         await _tell(meant, stores, in_flight, out)
 
 
-async def resume_families(meant: Meant, *, out: Output) -> None:
+async def resume_families(meant: PauseTarget, *, out: Output) -> None:
     """End the pauses of families that match, whether or not the file still names them.
 
     Raises UsageError when none matches, MmpError when an account was never used with the state.
     """
-    desired = any(chosen(one, meant.globs) for one in meant.desired)
+    desired = any(matching_families(one, meant.globs) for one in meant.desired)
     if _is_missing(meant):
         _refuse_none(meant, desired)
     async with _opened(meant) as state:
@@ -98,15 +98,15 @@ async def resume_families(meant: Meant, *, out: Output) -> None:
 
 
 @asynccontextmanager
-async def _opened(meant: Meant) -> AsyncIterator[State]:
+async def _opened(meant: PauseTarget) -> AsyncIterator[StateBackend]:
     """Open the state. A state that does not exist was never used, and is not created."""
     if _is_missing(meant):
         raise MmpError("state-unused", f"there is no state at {meant.state}", NEVER_USED_HINT)
-    async with doors.opened_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
+    async with doors.open_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
         yield state
 
 
-def _is_missing(meant: Meant) -> bool:
+def _is_missing(meant: PauseTarget) -> bool:
     return isinstance(meant.state, StateFile) and not os.path.lexists(meant.state.path)
 
 
@@ -123,7 +123,7 @@ async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[
     )
 
 
-async def _stores(meant: Meant, state: State, out: Output) -> list[AccountStore]:
+async def _stores(meant: PauseTarget, state: StateBackend, out: Output) -> list[AccountStore]:
     """Return the store of each account, of the kind of exchange that it was used with.
 
     Raises MmpError where an account was never used with the state.
@@ -131,12 +131,12 @@ async def _stores(meant: Meant, state: State, out: Output) -> list[AccountStore]
     return [await _store(one, state, out) for one in meant.desired]
 
 
-async def _store(one: Desired, state: State, out: Output) -> AccountStore:
-    found = await doors.recorded(state, one)
+async def _store(one: Desired, state: StateBackend, out: Output) -> AccountStore:
+    found = await doors.recorded_store(state, one)
     if found is None:
         raise _unused(one, await state.account(one.account, one.environment, Kind.OKX).names())
     if (known := await doors.recorded_name(state, one)) is not None:
-        out.note(
+        out.info(
             f"The state has User ID {known.uid} under the name {known.account}, not {one.account} yet."
         )
     return found[0]
@@ -160,7 +160,7 @@ def _matching(families: Iterable[Family], globs: tuple[str, ...]) -> list[Family
     return [family for family in families if any(fnmatchcase(family, glob) for glob in globs)]
 
 
-def _refuse_none(meant: Meant, some: bool) -> None:
+def _refuse_none(meant: PauseTarget, some: bool) -> None:
     if not some:
         raise UsageError(
             "no-family",
@@ -178,7 +178,7 @@ async def _missing_policy(store: AccountStore) -> Policy | None:
 
 def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> None:
     if policy is not None and (protected := sorted(families & policy.protected)):
-        raise Refused(
+        raise RefusedByPolicyOrReview(
             "policy",
             f"nothing was paused, because the policy protects {', '.join(protected)}",
             "name other families, or take the family off the policy's list of protected ones",
@@ -187,7 +187,10 @@ def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> Non
 
 
 async def _tell(
-    meant: Meant, stores: Sequence[AccountStore], in_flight: Sequence[Sequence[AttemptRecord]], out: Output
+    meant: PauseTarget,
+    stores: Sequence[AccountStore],
+    in_flight: Sequence[Sequence[AttemptRecord]],
+    out: Output,
 ) -> None:
     """Write what is in force now, of every account, and which requests may still take effect."""
     found = [

@@ -13,16 +13,16 @@ from reconciler.cli import doors
 from reconciler.cli.options import (
     NO_FAMILY_HINT,
     Duration,
-    StatePlace,
-    chosen,
+    StateLocation,
     config_option,
     exchange_options,
     family_option,
+    matching_families,
     no_policy_option,
     output_option,
     policy_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import (
@@ -37,7 +37,7 @@ from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, Rules, first_records, with_schedule
 from reconciler.core.policy import unfit
 from reconciler.documents.plan_file import save_plan
-from reconciler.errors import MmpError, UsageError, worst
+from reconciler.errors import MmpError, UsageError, overall_status
 
 if TYPE_CHECKING:
     from reconciler.core.model import Desired
@@ -58,10 +58,10 @@ MAX_AGE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PlanOptions:
     """What the command line of ``plan`` asked for."""
 
-    state: StatePlace
+    state: StateLocation
     base: BaseUrl
     live: bool
     globs: tuple[str, ...]
@@ -71,7 +71,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class AccountPlan:
     """One account's plan, and what it is about.
 
     ``unfit``: what the policy says of settings that are recorded as live has them, with nothing on record.
@@ -164,8 +164,8 @@ def plan(
         no_live=no_live,
         no_policy=no_policy is not None,
     )
-    asked = Question(
-        state=state_place(state, config, allow_filesystems),
+    asked = PlanOptions(
+        state=state_location(state, config, allow_filesystems),
         base=doors.base_url(base_url, allow_hosts),
         live=not no_live,
         globs=globs,
@@ -179,7 +179,7 @@ def plan(
     policies = doors.read_policies(desired, policy_file, out)
     doors.refuse_needless_no_policy(no_policy, policy_file, policies)
     answers = make_plans(desired, asked, policies)
-    made = [one for one in answers if isinstance(one, Made)]
+    made = [one for one in answers if isinstance(one, AccountPlan)]
     failed = [one for one in answers if isinstance(one, MmpError)]
     statuses = [problem.exit_status for problem in failed]
     _tell_failures(failed, out, alone=not made)
@@ -193,25 +193,25 @@ def plan(
             warn_of_first_records(each.unfit, out)
         show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
         statuses.append(status_of(plans, contexts, out, fail_on=fail_on, changes_count=detailed_exitcode))
-    ctx.exit(worst(statuses))
+    ctx.exit(overall_status(statuses))
 
 
 def _tell_failures(failed: list[MmpError], out: Output, *, alone: bool) -> None:
     """Tell why accounts have no plan; ``alone``: none has one, so the failures are the document."""
     for problem in failed:
-        out.tell(problem)
+        out.error(problem)
     if alone and out.json:
         out.failure_document(*failed)
 
 
 def make_plans(
-    desired: tuple[Desired, ...], asked: Question, policies: Sequence[Policy | None]
-) -> list[Made | MmpError]:
+    desired: tuple[Desired, ...], asked: PlanOptions, policies: Sequence[Policy | None]
+) -> list[AccountPlan | MmpError]:
     """Return each account's plan, or why it has none, in the order of the files.
 
     Raises MmpError for what is wrong with the question itself.
     """
-    if asked.globs and not any(chosen(one, asked.globs) for one in desired):
+    if asked.globs and not any(matching_families(one, asked.globs) for one in desired):
         raise UsageError("no-family", f"no desired family matches {', '.join(asked.globs)}", NO_FAMILY_HINT)
     under = list(zip(desired, policies, strict=True))
     if asked.against is not None:
@@ -221,14 +221,16 @@ def make_plans(
     return answers if len(answers) == 1 else [_placed(*pair) for pair in zip(answers, desired, strict=True)]
 
 
-def _placed(answer: Made | MmpError, desired: Desired) -> Made | MmpError:
+def _placed(answer: AccountPlan | MmpError, desired: Desired) -> AccountPlan | MmpError:
     """Return the answer; a failure says which of several files it is about."""
-    if isinstance(answer, Made):
+    if isinstance(answer, AccountPlan):
         return answer
-    return answer.said_of(desired.path, path=desired.path)
+    return answer.prefixed(desired.path, path=desired.path)
 
 
-def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question) -> list[Made | MmpError]:
+def _plans_asked(
+    under: Sequence[tuple[Desired, Policy | None]], asked: PlanOptions
+) -> list[AccountPlan | MmpError]:
     """Make every plan from the state and, unless --no-live, the exchange, several at once."""
     import asyncio
 
@@ -236,26 +238,26 @@ def _plans_asked(under: Sequence[tuple[Desired, Policy | None]], asked: Question
 
     at_once, timing = asyncio.Semaphore(AT_ONCE), ExchangeClock()
 
-    async def guarded(desired: Desired, policy: Policy | None) -> Made | MmpError:
+    async def guarded(desired: Desired, policy: Policy | None) -> AccountPlan | MmpError:
         try:
             async with at_once:
                 return await _plan_one(desired, policy, asked, timing)
         except MmpError as problem:
             return problem
 
-    async def gathered() -> list[Made | MmpError]:
+    async def gathered() -> list[AccountPlan | MmpError]:
         return list(await asyncio.gather(*(guarded(one, policy) for one, policy in under)))
 
     return asyncio.run(gathered())
 
 
 async def _plan_one(
-    desired: Desired, policy: Policy | None, asked: Question, timing: ExchangeClock
-) -> Made:
+    desired: Desired, policy: Policy | None, asked: PlanOptions, timing: ExchangeClock
+) -> AccountPlan:
     from reconciler import logs
     from reconciler.clock import SystemClock
     from reconciler.controller.account_policy import refuse_other, remembered
-    from reconciler.controller.reconcile import survey
+    from reconciler.controller.reconcile import plan_dry_run
     from reconciler.core.reply import Reply
     from reconciler.documents.plan import Context
     from reconciler.documents.saved_plan import Origin
@@ -263,13 +265,13 @@ async def _plan_one(
     clock = SystemClock()
     client = doors.reading_client(desired, asked.base, clock, timing) if asked.live else None
     reads = None if client is None else doors.retrying_reads(client, clock)
-    async with doors.existing_state(asked.state, clock) as state:
-        record = await doors.on_record(state, desired, asked.base, reads, clock)
+    async with doors.open_state_readonly(asked.state, clock) as state:
+        record = await doors.load_dry_run_inputs(state, desired, asked.base, reads, clock)
     missing = None if policy is not None else record.policy
     refuse_other(missing, asked.given_up)
     if asked.given_up is not None:
         missing = None
-    made = await survey(
+    made = await plan_dry_run(
         desired,
         known=record.known,
         last_rows=record.last_rows,
@@ -280,7 +282,7 @@ async def _plan_one(
             paused=paused(record.pauses, desired),
             policy=policy or remembered(missing),
             policy_unreadable=missing is not None,
-            only=chosen(desired, asked.globs),
+            only=matching_families(desired, asked.globs),
             accepted=record.accepted,
             wall=clock.wall(),
         ),
@@ -291,12 +293,12 @@ async def _plan_one(
     if client is not None:
         doors.warn_of_clock(client)
     if isinstance(made, Reply):
-        raise doors.failure("live settings could not be read", made)
+        raise doors.exchange_error("live settings could not be read", made)
     now = clock.now()
     plan = with_schedule(made, _as_of(record.ledger, now), now, assume_idle=False)
     origin = Origin(doors.is_simulator(asked.base), record.uid)
     context = Context.of(desired, asked.base.host, policy, missing)
-    return Made(plan, context, origin, missing, unfit(first_records(plan.changes), policy))
+    return AccountPlan(plan, context, origin, missing, unfit(first_records(plan.changes), policy))
 
 
 def _as_of(ledger: Ledger, now: float) -> Ledger:
@@ -308,13 +310,13 @@ def _as_of(ledger: Ledger, now: float) -> Ledger:
 
 
 def _plans_against(
-    under: Sequence[tuple[Desired, Policy | None]], asked: Question, source: str
-) -> list[Made | MmpError]:
+    under: Sequence[tuple[Desired, Policy | None]], asked: PlanOptions, source: str
+) -> list[AccountPlan | MmpError]:
     """Make every plan from a published status: no key, no state, no exchange."""
     from reconciler.cli.load_published_status import load_snapshots
 
     snapshots = load_snapshots(source)
-    made: list[Made | MmpError] = []
+    made: list[AccountPlan | MmpError] = []
     for one, policy in under:
         try:
             made.append(_plan_against(one, policy, snapshots, asked))
@@ -324,18 +326,18 @@ def _plans_against(
 
 
 def _plan_against(
-    desired: Desired, policy: Policy | None, snapshots: tuple[Snapshot, ...], asked: Question
-) -> Made:
+    desired: Desired, policy: Policy | None, snapshots: tuple[Snapshot, ...], asked: PlanOptions
+) -> AccountPlan:
     from reconciler.cli.load_published_status import plan_against, published, snapshot_for
     from reconciler.documents.plan import Context
     from reconciler.documents.saved_plan import Origin
 
     snapshot = snapshot_for(desired, snapshots, asked.max_age_s)
-    rules = Rules(policy=policy, only=chosen(desired, asked.globs))
+    rules = Rules(policy=policy, only=matching_families(desired, asked.globs))
     context = replace(Context.of(desired, snapshot.host, policy), against=published(snapshot))
     origin = Origin(snapshot.simulator, snapshot.uid)
     plan = plan_against(desired, snapshot, rules)
-    return Made(plan, context, origin, unfit=unfit(first_records(plan.changes), policy))
+    return AccountPlan(plan, context, origin, unfit=unfit(first_records(plan.changes), policy))
 
 
 def _check_together(

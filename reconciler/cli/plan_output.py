@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import together
+from reconciler.cli.options import combine
 from reconciler.cli.output import Output
 from reconciler.core.change_direction import Direction, direction
 from reconciler.core.plan import Basis, Change, Plan, Reason
 from reconciler.core.problems import printable
-from reconciler.errors import Exit, Refused
+from reconciler.errors import Exit, RefusedByPolicyOrReview
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Refusal
@@ -49,7 +49,7 @@ def _added_up(
     return frozenset().union(*given)
 
 
-fail_on_option = together(
+fail_on_option = combine(
     click.option(
         "--fail-on",
         type=FailOn(),
@@ -89,7 +89,7 @@ def show_plans(
 def warn_of_first_records(unfit: Sequence[Refusal], out: Output) -> None:
     """Tell on stderr what the policy says of settings that are recorded with nothing on record."""
     for one in unfit:
-        out.note(
+        out.info(
             f"warning[first-record] {one.family}: nothing is on record, so live is recorded as it is; "
             f"the policy would refuse such a change: {printable(one.sentence)}"
         )
@@ -102,9 +102,9 @@ def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> Non
 
     for page in pages:
         for sentence in (*account_sentences(*page, printable), *policy_lines(page[1], printable)):
-            out.note(sentence)
+            out.info(sentence)
     for sentence in record_sentences(context for _, context in pages):
-        out.note(sentence)
+        out.info(sentence)
 
 
 def status_of(
@@ -120,7 +120,9 @@ def status_of(
     found = [kind for kind in sorted(fail_on) if any(_has(kind, *page) for page in pages)]
     if found:
         # The document is written already: stdout holds one.
-        out.tell(Refused("fail-on", f"the plan has what --fail-on names: {', '.join(found)}"))
+        out.error(
+            RefusedByPolicyOrReview("fail-on", f"the plan has what --fail-on names: {', '.join(found)}")
+        )
         return Exit.REFUSED
     if changes_count and any(_changes(*page) for page in pages):
         return Exit.CHANGES

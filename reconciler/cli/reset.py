@@ -9,12 +9,12 @@ import click
 
 from reconciler.cli import doors
 from reconciler.cli.options import (
-    StatePlace,
+    StateLocation,
     config_option,
     exchange_options,
     output_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Family, LiveRow, parse_family
@@ -77,13 +77,13 @@ def reset(
     chosen = _family(family)
     base = doors.base_url(base_url, allow_hosts)
     desired = _the_one(doors.read_desired(config, out))
-    resetting = Resetting(
-        desired, chosen, base, state_place(state, config, allow_filesystems), out, approved=yes
+    resetting = ResetCommand(
+        desired, chosen, base, state_location(state, config, allow_filesystems), out, approved=yes
     )
     ctx.exit(asyncio.run(resetting.run()))
 
 
-class Resetting:
+class ResetCommand:
     """One reset: look first, ask, send once, tell."""
 
     def __init__(
@@ -91,7 +91,7 @@ class Resetting:
         desired: Desired,
         family: Family,
         base: BaseUrl,
-        state: StatePlace,
+        state: StateLocation,
         out: Output,
         *,
         approved: bool,
@@ -113,7 +113,7 @@ class Resetting:
             self._tell("not-frozen", f"{self.family} is not frozen: there is nothing to reset.")
             return Exit.DONE
         if not self._approve(row):
-            self.out.note("Nothing was sent.")
+            self.out.info("Nothing was sent.")
             return Exit.FAILED
         self._judge(await client.reset(self.family))
         self._tell("reset", f"{self.family} was reset. Its settings are as they were; quotes are yours.")
@@ -125,10 +125,10 @@ class Resetting:
         clock = SystemClock()
         client = doors.trading_client(self.desired, self.base, clock)
         reads = doors.retrying_reads(client, clock)
-        async with doors.existing_state(self.state, clock) as state:
+        async with doors.open_state_readonly(self.state, clock) as state:
             account, environment = self.desired.account, self.desired.environment
             store = state.account(account, environment, self.base.kind) if state else None
-            await doors.owner(self.desired, self.base, reads, store, writing=True)
+            await doors.verify_key_owner(self.desired, self.base, reads, store, writing=True)
         doors.warn_of_clock(client)
         return client, reads
 
@@ -138,7 +138,7 @@ class Resetting:
 
         read = await reads.retry(lambda: reads.read_family(self.family))
         if isinstance(read, Reply):
-            raise doors.failure("live settings could not be read", read)
+            raise doors.exchange_error("live settings could not be read", read)
         why = unreadable(self.family, read)
         if why is None and self.family not in read.rows and read.nameless:
             why = "it names no family"
@@ -163,7 +163,7 @@ class Resetting:
                 f"{self.family} is frozen, and there is no terminal to ask on",
                 "pass --yes to reset it without being asked",
             )
-        self.out.note(f"{self.family} is {frozen_words(row)} ({setting_words(row.setting)}).")
+        self.out.info(f"{self.family} is {frozen_words(row)} ({setting_words(row.setting)}).")
         return click.confirm("Was it looked into, and should its quotes be taken again?", err=True)
 
     def _judge(self, result: bool | Reply) -> None:
@@ -187,7 +187,7 @@ class Resetting:
                 f"{self.family} may or may not have been reset: {reply.message or reply.code}",
                 "run it again: it looks first whether the family is still frozen",
             )
-        return doors.failure(f"{self.family} was not reset", reply)
+        return doors.exchange_error(f"{self.family} was not reset", reply)
 
     def _tell(self, outcome: str, text: str) -> None:
         if not self.out.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from reconciler.cli import doors
-from reconciler.cli.options import config_option, output_option, state_options, state_place
+from reconciler.cli.options import config_option, output_option, state_location, state_options
 from reconciler.cli.output import Output
 
 
@@ -42,9 +42,9 @@ def resume(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.cli.pause_common import Meant, resume_families
+    from reconciler.cli.pause_common import PauseTarget, resume_families
 
     out = Output(output_format, color)
     desired = doors.read_desired(config, out)
-    meant = Meant(desired, state_place(state, config, allow_filesystems), lock_timeout, globs)
+    meant = PauseTarget(desired, state_location(state, config, allow_filesystems), lock_timeout, globs)
     asyncio.run(resume_families(meant, out=out))

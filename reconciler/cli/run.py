@@ -15,8 +15,8 @@ from reconciler.cli.options import (
     no_policy_option,
     output_option,
     policy_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.cli.webhook import Webhook
@@ -125,14 +125,14 @@ def run(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.controller.account_worker import Standing
+    from reconciler.controller.account_worker import RunOptions
     from reconciler.controller.supervisor import Supervisor
 
     out = Output(output_format, color)
-    standing = Standing(
+    standing = RunOptions(
         config=config,
         policy_file=policy_file,
-        state=state_place(state, config, allow_filesystems),
+        state=state_location(state, config, allow_filesystems),
         base=doors.base_url(base_url, allow_hosts),
         lock_timeout_s=lock_timeout,
         interval_s=interval,
@@ -147,7 +147,7 @@ def run(
     desired = read(config, out)
     policies = doors.read_policy_files(desired, policy_file)
     doors.refuse_needless_no_policy(no_policy, policy_file, policies)
-    doors.tell_warnings([reading for reading in policies if reading and reading.policy], out)
+    doors.print_warnings([reading for reading in policies if reading and reading.policy], out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     if standing.listen is not None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -9,7 +9,7 @@ import click
 from reconciler.cli.options import output_option
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import show_plans
-from reconciler.documents.plan_file import load_plan, why_stale
+from reconciler.documents.plan_file import load_plan, stale_reasons
 
 
 @click.command()
@@ -31,11 +31,11 @@ def show(plan_file: str, output_format: str, color: str, **_logging: str | None)
     """
     out = Output(output_format, color)
     loaded = load_plan(plan_file)
-    kept = replace(loaded.kept, stale=why_stale(loaded))
+    kept = replace(loaded.kept, stale=stale_reasons(loaded))
     if not out.json:
         context = replace(loaded.context, kept=kept)
         show_plans([loaded.saved.plan], [context], out, simulator=loaded.saved.place.simulator)
         return
     if kept.stale:
-        out.note(kept.banner)
+        out.info(kept.banner)
     out.document(loaded.document)

@@ -17,7 +17,7 @@ import click
 from reconciler.cli.options import Duration, output_option
 from reconciler.cli.output import Output
 from reconciler.errors import MmpError, UsageError
-from reconciler.simulator.accounts import PERMISSIONS, Account, fake_account
+from reconciler.simulator.accounts import PERMISSIONS, SimAccount, fake_account
 from reconciler.simulator.faults import NAMED, SYNTAX, ScriptedFault, parse_fault
 from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import LimitStatus, NumberForm, Options, RateMode
@@ -43,7 +43,7 @@ class FamilySpec:
     setting: MmpSetting | None
 
 
-class Parsed(click.ParamType[Any]):
+class ParsedParam(click.ParamType[Any]):
     """A flag read by a function of its own; its ValueError is the usage error's text."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
@@ -111,7 +111,7 @@ def _family_spec(part: str) -> FamilySpec:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port. Default: a free one.")
 @click.option(
     "--families",
-    type=Parsed("families", parse_families),
+    type=ParsedParam("families", parse_families),
     default=tuple(FamilySpec(family, None) for family in DEFAULT_FAMILIES),
     metavar="FAMILY[=TIME/FROZEN/QTY],…",
     help="Known families; those with a '=' are configured. Default: the option families of 2026.",
@@ -161,14 +161,14 @@ def _family_spec(part: str) -> FamilySpec:
 @click.option("--seed", type=int, default=0, help="Seed of the jitter.")
 @click.option(
     "--clock-skew",
-    type=Parsed("duration", parse_skew),
+    type=ParsedParam("duration", parse_skew),
     default=0.0,
     metavar="DURATION",
     help="How far its clock is ahead; negative: behind.",
 )
 @click.option(
     "--permissions",
-    type=Parsed("permissions", parse_permissions),
+    type=ParsedParam("permissions", parse_permissions),
     default="read_only,trade",
     show_default=True,
     help="Permissions of the key.",
@@ -192,7 +192,7 @@ def _family_spec(part: str) -> FamilySpec:
 @click.option(
     "--fault",
     "faults",
-    type=Parsed("fault", parse_fault),
+    type=ParsedParam("fault", parse_fault),
     multiple=True,
     metavar=SYNTAX,
     help="Make requests fail, in this order. KIND is a code of OKX, wrapped-CODE, or one of:"
@@ -201,7 +201,7 @@ def _family_spec(part: str) -> FamilySpec:
 @click.option(
     "--row",
     "forms",
-    type=Parsed("row", parse_form),
+    type=ParsedParam("row", parse_form),
     multiple=True,
     metavar="FAMILY=FORM",
     help=f"Write a family's row in an unusual form: {', '.join(RowForm)}. Repeatable.",
@@ -254,7 +254,7 @@ def simulator(
 
 
 def build_exchange(
-    account: Account, families: Sequence[FamilySpec], faults: Sequence[ScriptedFault], options: Options
+    account: SimAccount, families: Sequence[FamilySpec], faults: Sequence[ScriptedFault], options: Options
 ) -> SimulatedExchange:
     """Return an exchange with one account, its families as given, and the faults queued."""
     exchange = SimulatedExchange([account], families=[spec.family for spec in families], options=options)
@@ -264,13 +264,13 @@ def build_exchange(
     return exchange
 
 
-def _configure(exchange: SimulatedExchange, account: Account, families: Sequence[FamilySpec]) -> None:
+def _configure(exchange: SimulatedExchange, account: SimAccount, families: Sequence[FamilySpec]) -> None:
     for spec in families:
         if spec.setting is not None:
-            exchange.begin_with(account.uid, spec.family, spec.setting)
+            exchange.seed_setting(account.uid, spec.family, spec.setting)
 
 
-def environment_variables(account: Account, url: str) -> dict[str, str]:
+def environment_variables(account: SimAccount, url: str) -> dict[str, str]:
     """Return the variables that point ``mmp`` at the simulator."""
     key = account.keys[0]
     return {
@@ -281,7 +281,7 @@ def environment_variables(account: Account, url: str) -> dict[str, str]:
     }
 
 
-def announcement(account: Account, url: str, output: str) -> str:
+def announcement(account: SimAccount, url: str, output: str) -> str:
     """Return what is printed once the simulator listens: shell commands, or one line of JSON."""
     variables = environment_variables(account, url)
     if output == "json":
@@ -318,7 +318,7 @@ def _options(flags: dict[str, Any]) -> Options:
 
 
 def _run(
-    exchange: SimulatedExchange, account: Account, *, host: str, port: int, network: Network, out: Output
+    exchange: SimulatedExchange, account: SimAccount, *, host: str, port: int, network: Network, out: Output
 ) -> None:
     import asyncio
 

@@ -12,17 +12,17 @@ from reconciler.cli.options import (
     Duration,
     PostgresUrl,
     StateFile,
-    StatePlace,
+    StateLocation,
     config_option,
     filesystem_option,
     output_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.state_records import StateCheck
 from reconciler.errors import Exit, MmpError, UsageError
-from reconciler.ports import State
+from reconciler.ports import StateBackend
 from reconciler.render.status import check_text, paused_document
 
 WRONG_WAY = UsageError(
@@ -96,7 +96,7 @@ def copy(
         return
     out.result(f"{result}\n")
     if not undo:
-        out.note(f"use --state {database} from now on: nothing is written to {file} any more")
+        out.info(f"use --state {database} from now on: nothing is written to {file} any more")
 
 
 @state.command()
@@ -126,7 +126,7 @@ def check(
     from reconciler.clock import SystemClock
 
     out = Output(output_format, color)
-    place = state_place(state, config, allow_filesystems)
+    place = state_location(state, config, allow_filesystems)
     found = asyncio.run(_check(place))
     if out.json:
         document = {"state": str(place), "rows": dict(found.rows), "damaged": list(found.damaged)}
@@ -138,10 +138,10 @@ def check(
         raise click.exceptions.Exit(Exit.FAILED)
 
 
-async def _check(place: StatePlace) -> StateCheck:
+async def _check(place: StateLocation) -> StateCheck:
     from reconciler.clock import SystemClock
 
-    async with doors.existing_state(place, SystemClock(), verify_rows=False) as state:
+    async with doors.open_state_readonly(place, SystemClock(), verify_rows=False) as state:
         if state is None:
             raise MmpError("state-missing", f"there is no state {place}", "name the state with --state")
         return await state.check()
@@ -149,7 +149,7 @@ async def _check(place: StatePlace) -> StateCheck:
 
 def _places(source: str, target: str, allow_filesystems: Sequence[str]) -> tuple[StateFile, PostgresUrl]:
     """Return the two places, or raise UsageError; MmpError where there is no file to be copied."""
-    match state_place(source, (), allow_filesystems), state_place(target, ()):
+    match state_location(source, (), allow_filesystems), state_location(target, ()):
         case (StateFile() as file, PostgresUrl() as database):
             if not file.path.exists():
                 raise MmpError(
@@ -179,12 +179,12 @@ async def _undo(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -
 @asynccontextmanager
 async def _both(
     file: StateFile, database: PostgresUrl, lock_timeout_s: float
-) -> AsyncIterator[tuple[State, State]]:
+) -> AsyncIterator[tuple[StateBackend, StateBackend]]:
     from reconciler.clock import SystemClock
 
     clock = SystemClock()
     async with (
-        doors.opened_state(database, clock, lock_timeout_s) as target,
-        doors.opened_state(file, clock, lock_timeout_s) as source,
+        doors.open_state(database, clock, lock_timeout_s) as target,
+        doors.open_state(file, clock, lock_timeout_s) as source,
     ):
         yield source, target

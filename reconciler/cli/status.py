@@ -10,13 +10,13 @@ import click
 
 from reconciler.cli import doors
 from reconciler.cli.options import (
-    StatePlace,
+    StateLocation,
     config_option,
     exchange_options,
     output_option,
     policy_option,
+    state_location,
     state_options,
-    state_place,
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Kind
@@ -25,7 +25,7 @@ from reconciler.core.monitoring.status import Record, Status, make_status
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
     from reconciler.core.state_records import PolicyRecord, StateSnapshot
-    from reconciler.ports import Clock, State
+    from reconciler.ports import Clock, StateBackend
 
 
 @click.command()
@@ -59,7 +59,7 @@ def status(
     from reconciler.render.status import status_document, status_text
 
     out = Output(output_format, color)
-    place = state_place(state, config, allow_filesystems)
+    place = state_location(state, config, allow_filesystems)
     desired = doors.read_desired(config, out)
     policies = doors.read_policies(desired, policy_file, out)
     answers = asyncio.run(_statuses(desired, policies, place))
@@ -73,24 +73,24 @@ def status(
 
 
 async def _statuses(
-    desired: Sequence[Desired], policies: Sequence[Policy | None], place: StatePlace
+    desired: Sequence[Desired], policies: Sequence[Policy | None], place: StateLocation
 ) -> list[tuple[Status, PolicyRecord | None]]:
     """Return each account's status, and the policy on record if its file is missing."""
     from reconciler.clock import SystemClock
 
     clock = SystemClock()
-    async with doors.existing_state(place, clock) as state:
+    async with doors.open_state_readonly(place, clock) as state:
         under = zip(desired, policies, strict=True)
         return [await _status(one, policy, state, clock) for one, policy in under]
 
 
 async def _status(
-    desired: Desired, policy: Policy | None, state: State | None, clock: Clock
+    desired: Desired, policy: Policy | None, state: StateBackend | None, clock: Clock
 ) -> tuple[Status, PolicyRecord | None]:
     from reconciler.controller.account_policy import remembered
 
     missing: PolicyRecord | None = None
-    found = await doors.recorded(state, desired)
+    found = await doors.recorded_store(state, desired)
     record, simulator = Record(None, None, {}, None, {}, None), False
     if found is not None:
         store, kind = found

@@ -13,7 +13,7 @@ from reconciler.core.missing_policy import GivenUp, missing_hint, missing_messag
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Problem
 from reconciler.core.state_records import PolicyRecord
-from reconciler.errors import InvalidInput, Refused
+from reconciler.errors import InvalidInput, RefusedByPolicyOrReview
 from reconciler.ports import AccountStore
 from reconciler.watch.config_files import WatchedPolicy
 
@@ -99,7 +99,7 @@ def refuse_other(record: PolicyRecord | None, given_up: GivenUp | None) -> None:
     """Raise Refused where ``--no-policy`` names another policy than the missing one."""
     if record is None or given_up is None or given_up.names(record):
         return
-    raise Refused(
+    raise RefusedByPolicyOrReview(
         "no-policy-other",
         f"nothing was sent: --no-policy names {given_up.sha256}, but {missing_message(record)}",
         missing_hint(record),
@@ -109,4 +109,4 @@ def refuse_other(record: PolicyRecord | None, given_up: GivenUp | None) -> None:
 
 def warn_of_missing(record: PolicyRecord, out: Output) -> None:
     """Warn on stderr that a policy is missing; for commands that only read."""
-    out.tell(missing_error(record), warning=True)
+    out.error(missing_error(record), warning=True)

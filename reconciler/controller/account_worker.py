@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from reconciler.cli.bugs import internal_error
-from reconciler.cli.options import PostgresUrl, StatePlace
+from reconciler.cli.options import PostgresUrl, StateLocation
 from reconciler.configured_secrets import configured_secrets
 from reconciler.controller.account_policy import AccountPolicy
-from reconciler.controller.family_claims import Claims, Owner
+from reconciler.controller.family_claims import FamilyClaims, Owner
 from reconciler.controller.loop import STOPPED_RETRY_S, Loop
-from reconciler.controller.pass_limiter import LONGEST_WAIT_S, Turns
-from reconciler.controller.reconcile import Options, unwatched
-from reconciler.controller.shutdown import Stop
+from reconciler.controller.pass_limiter import LONGEST_WAIT_S, PassLimiter
+from reconciler.controller.reconcile import PassOptions, unwatched
+from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
@@ -34,24 +34,24 @@ from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.notify.target import Target
 from reconciler.okx.client import OkxTradingClient
-from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_steadily
+from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_stable
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.okx.wire import BaseUrl
-from reconciler.ports import State
+from reconciler.ports import StateBackend
 from reconciler.secret import remember
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
-from reconciler.watch.symlinks import Route, route, together
-from reconciler.watch.write_completion import Trust
+from reconciler.watch.symlinks import WatchPath, resolve, union
+from reconciler.watch.write_completion import ReadConfidence
 from reconciler.web.request_filter import Listen
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RunOptions:
     """What the command line of ``run`` ordered, to hold until it is stopped."""
 
     config: tuple[str, ...]
     policy_file: str | None
-    state: StatePlace
+    state: StateLocation
     base: BaseUrl
     lock_timeout_s: float
     interval_s: float
@@ -63,20 +63,20 @@ class Standing:
     given_up: GivenUp | None = None
 
 
-class Keeper:
+class AccountWorker:
     """Keeps one account as its file says. ``tell`` takes what happens."""
 
     def __init__(
         self,
         file: WatchedFile,
         policy: WatchedPolicy,
-        standing: Standing,
-        state: State,
-        stop: Stop,
-        claims: Claims,
+        standing: RunOptions,
+        state: StateBackend,
+        stop: GracefulShutdown,
+        claims: FamilyClaims,
         tell: Callable[[Event], None],
         timing: ExchangeClock | None = None,
-        turns: Turns | None = None,
+        turns: PassLimiter | None = None,
     ) -> None:
         self.file = file
         self.policy = policy
@@ -92,7 +92,7 @@ class Keeper:
         self._claims = claims
         self._tell = tell
         self._timing = timing or ExchangeClock()
-        self._turns = turns or Turns()
+        self._turns = turns or PassLimiter()
         self._told: str | None = None
         self._policy_told: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
@@ -130,9 +130,9 @@ class Keeper:
         return f"{self.desired.account}/{self.desired.environment.value}"
 
     @property
-    def held(self) -> bool:
+    def blocked_by_claim(self) -> bool:
         """Whether another account has a family this one wants."""
-        return self.owner in self._claims.held
+        return self.owner in self._claims.denied
 
     async def read_on_trial(self) -> Reply | None:
         """Read the account live once, without its loop; returns what is wrong, None if nothing is.
@@ -142,21 +142,21 @@ class Keeper:
         read = await self._client().read_live()
         return read if isinstance(read, Reply) else None
 
-    def let_go(self) -> None:
+    def request_stop(self) -> None:
         """Ask to stop keeping the account; what is in flight is settled."""
         self._let_go = True
         self.clock.nudge()
 
-    def stopping(self) -> bool:
+    def should_stop(self) -> bool:
         """Tell whether to stop keeping the account: the process is to end, or another one keeps it."""
-        return self._let_go or self._stop.asked()
+        return self._let_go or self._stop.requested()
 
     async def run(self, begin_at: float = float("-inf")) -> None:
         """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable of a file."""
         failures, self._let_go, self._told, self._policy_told = 0, False, None, None
-        while self.clock.now() < begin_at and not self.stopping():
+        while self.clock.now() < begin_at and not self.should_stop():
             await self._rest(begin_at)
-        while not self.stopping():
+        while not self.should_stop():
             begun_at = self.clock.now()
             try:
                 await self._once()
@@ -217,9 +217,9 @@ class Keeper:
             clock=self.clock,
             observe=self._observe,
             host=standing.base.host,
-            options=Options(
+            options=PassOptions(
                 purpose="run",
-                breaks_fights=True,
+                heal_breaker=True,
                 controller=True,
                 live=standing.live,
                 assume_idle=standing.assume_idle,
@@ -228,11 +228,11 @@ class Keeper:
                 recheck=self._recheck,
             ),
             interval_s=standing.interval_s,
-            stopping=self.stopping,
-            owned=self.owned,
-            turn=self._turns.turn,
-            begins_within_s=LONGEST_WAIT_S + standing.lock_timeout_s,
-            claim=lambda uid: self._claims.refusal(uid, self.desired),
+            stopping=self.should_stop,
+            may_start=self.owned,
+            pass_permit=self._turns.permit,
+            max_start_delay_s=LONGEST_WAIT_S + standing.lock_timeout_s,
+            claim_families=lambda uid: self._claims.claim_families(uid, self.desired),
             prepare=self._look_up_policy,
         )
 
@@ -267,7 +267,7 @@ class Keeper:
     def _client(self) -> OkxTradingClient:
         """Return a client whose key is looked up again; one in variables cannot change."""
         desired = self.desired
-        load = partial(load_steadily, desired.credentials_prefix, os.environ)
+        load = partial(load_stable, desired.credentials_prefix, os.environ)
         in_files = credential_files(desired.credentials_prefix, os.environ)
         return OkxTradingClient(
             self.standing.base,
@@ -279,16 +279,16 @@ class Keeper:
         )
 
 
-class WatchedKey:
+class KeyFiles:
     """The files of one account's key: whether they changed. What they hold is never told."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._last = self.read()
 
-    def route(self) -> Route:
+    def route(self) -> WatchPath:
         """Return the way to the files; there is none where the key is in variables."""
-        return together(route(path) for path in credential_files(self._prefix, os.environ))
+        return union(resolve(path) for path in credential_files(self._prefix, os.environ))
 
     def read(self) -> Credentials | str:
         """Return the key as it is now, or what is wrong with it."""
@@ -298,7 +298,7 @@ class WatchedKey:
         except AccountProblem as problem:
             return problem.message
 
-    def decide(self, found: Credentials | str, trust: Trust, now: float) -> bool | None:
+    def decide(self, found: Credentials | str, trust: ReadConfidence, now: float) -> bool | None:
         """Return True where that is another than at the last look, else None."""
         del trust, now  # a key that is not whole opens nothing, and is asked about again
         before, self._last = self._last, found

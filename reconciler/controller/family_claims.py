@@ -23,7 +23,7 @@ NOTHING = Claimed("", frozenset())
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedClaims:
     """What the state has on record: what this process claimed, and all accounts that share a User ID.
 
     ``rivals`` come each with who keeps it; those of this process are among them.
@@ -39,7 +39,7 @@ class Recorded:
 
 
 @dataclass(slots=True)
-class Claims:
+class FamilyClaims:
     """What was granted: by account and environment, the User ID and the file.
 
     ``held`` were refused, each with its User ID: they claim no family of it, and stay to be told whose
@@ -47,34 +47,34 @@ class Claims:
     new was granted.
     """
 
-    held: dict[Owner, str] = field(default_factory=dict)
-    recorded: Recorded | None = None
-    news: Callable[[], None] = lambda: None
+    denied: dict[Owner, str] = field(default_factory=dict)
+    recorded: RecordedClaims | None = None
+    on_new_claim: Callable[[], None] = lambda: None
     _granted: dict[Owner, tuple[str, Desired]] = field(default_factory=dict)
 
-    def refusal(self, uid: str, desired: Desired) -> AccountProblem | None:
+    def claim_families(self, uid: str, desired: Desired) -> AccountProblem | None:
         """Claim the families of ``desired`` for its account, or return who has one of them already."""
         owner = (desired.account, desired.environment)
         self._granted.pop(owner, None)
         rank = self._rank(owner, uid, desired)
         problem = self._claimed_here(uid, desired, rank) or self._claimed_before(uid, desired, rank)
         if problem is not None:
-            self.held[owner] = uid
+            self.denied[owner] = uid
             return problem
-        self.held.pop(owner, None)
+        self.denied.pop(owner, None)
         self._granted[owner] = (uid, desired)
         if not self.on_record(owner):
-            self.news()
+            self.on_new_claim()
         return None
 
-    def forget(self, owner: Owner) -> None:
+    def release(self, owner: Owner) -> None:
         """Let go of what an account claims that is not kept here any more."""
-        self.held.pop(owner, None)
+        self.denied.pop(owner, None)
         self._granted.pop(owner, None)
 
-    def made(self) -> dict[Owner, Claimed]:
+    def claims_to_publish(self) -> dict[Owner, Claimed]:
         """Return what the accounts that are kept here claim; no family where they are held."""
-        held = {owner: Claimed(uid, frozenset()) for owner, uid in self.held.items()}
+        held = {owner: Claimed(uid, frozenset()) for owner, uid in self.denied.items()}
         return held | {owner: _claimed(*each) for owner, each in self._granted.items()}
 
     def on_record(self, owner: Owner) -> bool:
@@ -84,7 +84,7 @@ class Claims:
         return self.recorded.ours.get(owner, NOTHING).covers(_claimed(*self._granted[owner]))
 
     def _rank(self, owner: Owner, uid: str, desired: Desired) -> float:
-        return (self.recorded or Recorded()).rank(owner, _claimed(uid, desired))
+        return (self.recorded or RecordedClaims()).rank(owner, _claimed(uid, desired))
 
     def _claimed_here(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:
         """Return who has a family by what was granted: the first here, unless another claimed it before."""
@@ -102,7 +102,7 @@ class Claims:
         rivals = [
             (account, claimed.families, where)
             for (account, environment), (claimed, where) in sorted(
-                (self.recorded or Recorded()).rivals.items()
+                (self.recorded or RecordedClaims()).rivals.items()
             )
             if account != desired.account
             and environment is desired.environment

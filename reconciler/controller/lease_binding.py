@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from reconciler.clock import SystemClock
-from reconciler.controller.account_worker import Keeper
-from reconciler.controller.family_claims import Claims, Owner, Recorded
-from reconciler.controller.leases import Member
-from reconciler.controller.shutdown import Stop
+from reconciler.controller.account_worker import AccountWorker
+from reconciler.controller.family_claims import FamilyClaims, Owner, RecordedClaims
+from reconciler.controller.leases import ReplicaMember
+from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Observe
 from reconciler.core.model import Environment, Kind
 from reconciler.core.monitoring.runtime import Vitals
@@ -32,7 +32,7 @@ from reconciler.core.replica_assignment import (
 )
 from reconciler.core.unserved_accounts import REFUSED, Reading, Trial, reading_of
 from reconciler.errors import MmpError
-from reconciler.ports import Sharing
+from reconciler.ports import LeaseStore
 from reconciler.web.latest_state import Together
 
 LEAVE_S = 3.0
@@ -48,7 +48,7 @@ def this_replica() -> Replica:
 
 
 @dataclass(slots=True)
-class Hands:
+class WorkerCallbacks:
     """What sharing does to the process it is part of.
 
     ``keepers``: of every account there are settings for. ``end`` lets go of one: it is over once
@@ -56,26 +56,26 @@ class Hands:
     ``vitals`` returns what an account is like, None while it does not run.
     """
 
-    keepers: Mapping[AccountKey, Keeper]
-    begin: Callable[[Keeper, str], None]
-    end: Callable[[Keeper, bool, bool], None]
+    keepers: Mapping[AccountKey, AccountWorker]
+    begin: Callable[[AccountWorker, str], None]
+    end: Callable[[AccountWorker, bool, bool], None]
     see: Callable[[Roster], None]
-    hurry: Callable[..., None]
-    vitals: Callable[[Keeper], Vitals | None]
+    wake: Callable[..., None]
+    vitals: Callable[[AccountWorker], Vitals | None]
 
 
 @dataclass(slots=True)
-class SharedAccounts:
+class AccountOwnership:
     """``replica.Accounts`` over the keepers of this process, and this process's part in sharing."""
 
     me: Replica
     kind: Kind
-    sharing: Sharing
-    claims: Claims
-    stop: Stop
-    hands: Hands
+    sharing: LeaseStore
+    claims: FamilyClaims
+    stop: GracefulShutdown
+    hands: WorkerCallbacks
     observe: Observe
-    member: Member = field(init=False)
+    member: ReplicaMember = field(init=False)
     _clock: SystemClock = field(init=False)
     _sent: dict[Owner, Claimed] = field(default_factory=dict)
     _met: dict[ReplicaId, Replica] = field(default_factory=dict)
@@ -84,20 +84,22 @@ class SharedAccounts:
 
     def __post_init__(self) -> None:
         self._clock = self.stop.new_clock()
-        self.claims.recorded, self.claims.news = Recorded(), self.hurry
-        self.member = Member(self.me, self.sharing, self._clock, self, self.observe, self.stop.asked)
+        self.claims.recorded, self.claims.on_new_claim = RecordedClaims(), self.wake
+        self.member = ReplicaMember(
+            self.me, self.sharing, self._clock, self, self.observe, self.stop.requested
+        )
 
-    def owns(self, keeper: Keeper) -> bool:
+    def owns(self, keeper: AccountWorker) -> bool:
         """Tell whether something may be begun for an account: it is ours, and so is what it claims."""
-        return self.member.owns(keeper.key) and self.claims.on_record(keeper.owner)
+        return self.member.is_owner(keeper.key) and self.claims.on_record(keeper.owner)
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Go the next round soon: an account came, or one that was let go is over."""
         self._clock.nudge()
 
-    def together(self, roster: Roster) -> Together:
+    def cluster_info(self, roster: Roster) -> Together:
         """Return how the accounts are shared out, for whoever looks."""
-        return Together(self.me, self.keeps(), roster, self.member.good_until)
+        return Together(self.me, self.configured(), roster, self.member.leases_safe_until)
 
     async def leave(self) -> None:
         """Be gone, so that others need not wait for the silence to end; bounded, and never fails."""
@@ -109,13 +111,13 @@ class SharedAccounts:
 
     # -- replica.Accounts ------------------------------------------------------------------------
 
-    def keeps(self) -> frozenset[AccountKey]:
+    def configured(self) -> frozenset[AccountKey]:
         """Return the accounts there are settings for."""
         return frozenset(self.hands.keepers)
 
     def claims_made(self) -> Mapping[AccountKey, Claimed]:
         """Return what is written for those that are kept."""
-        self._sent = self.claims.made()
+        self._sent = self.claims.claims_to_publish()
         return {account_key(*owner, self.kind): claim for owner, claim in self._sent.items()}
 
     def readings(self) -> Mapping[AccountKey, Reading]:
@@ -127,7 +129,7 @@ class SharedAccounts:
         """Let one account go round: the first that can be read, as far as is known."""
         readings = self.readings()
         able = sorted(key for key, one in readings.items() if one.failing_since is None and not one.refused)
-        self.hands.hurry(*(self.hands.keepers[key] for key in able[:1]))
+        self.hands.wake(*(self.hands.keepers[key] for key in able[:1]))
 
     def trials(self) -> Mapping[AccountKey, Trial]:
         """Return how reading accounts on trial went that did not run here then."""
@@ -171,16 +173,18 @@ class SharedAccounts:
         self.claims.recorded = self._recorded(roster)
         self.hands.see(roster)
         # Who is held asks again whether it still is, at most once a beat.
-        self.hands.hurry(*(keeper for keeper in waiting if keeper.held or not self._waits(keeper)))
+        self.hands.wake(
+            *(keeper for keeper in waiting if keeper.blocked_by_claim or not self._waits(keeper))
+        )
 
     def state_recovered(self) -> None:
         """Let every account go round now: those that back off would find that out up to 30 s later."""
-        self.hands.hurry(*self.hands.keepers.values())
+        self.hands.wake(*self.hands.keepers.values())
 
-    def _waits(self, keeper: Keeper) -> bool:
-        return keeper.held or not self.claims.on_record(keeper.owner)
+    def _waits(self, keeper: AccountWorker) -> bool:
+        return keeper.blocked_by_claim or not self.claims.on_record(keeper.owner)
 
-    def _recorded(self, roster: Roster) -> Recorded:
+    def _recorded(self, roster: Roster) -> RecordedClaims:
         """Return what is on record once the claims that were sent are."""
         rivals: dict[Owner, tuple[Claimed, str]] = {}
         for key, claimed in roster.rivals.items():
@@ -190,4 +194,4 @@ class SharedAccounts:
             keeper = roster.replicas.get(roster.owners.get(key, ""))
             where = str(keeper) if keeper else "nobody at this moment"
             rivals[account, Environment(environment)] = (claimed, where)
-        return Recorded(self._sent, rivals)
+        return RecordedClaims(self._sent, rivals)

@@ -31,8 +31,8 @@ from reconciler.core.replica_assignment import (
     moves,
 )
 from reconciler.core.unserved_accounts import Experience, Reading, Trial, ability, gave_up, learned, to_try
-from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
-from reconciler.ports import Clock, Sharing
+from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
+from reconciler.ports import Clock, LeaseStore
 
 BEGINNING_S = 1.5
 """From the first look on nothing is taken for so long: others begin at the same moment, and who takes
@@ -53,10 +53,10 @@ SHORTEST_ROUND_S = 0.25
 """Between two rounds, however often somebody wants one."""
 
 
-class Accounts(Protocol):
+class LeaseCallbacks(Protocol):
     """What a replica does to the accounts it has settings for."""
 
-    def keeps(self) -> frozenset[AccountKey]:
+    def configured(self) -> frozenset[AccountKey]:
         """Return the accounts there are settings for."""
         ...
 
@@ -105,17 +105,17 @@ class Accounts(Protocol):
 
 
 @dataclass(slots=True)
-class Member:
+class ReplicaMember:
     """A replica's part in sharing the accounts out. ``observe`` takes what is about no account."""
 
     me: Replica
-    sharing: Sharing
+    sharing: LeaseStore
     clock: Clock
-    accounts: Accounts
+    accounts: LeaseCallbacks
     observe: Observe
     stopping: Callable[[], bool] = lambda: False
     _owned: set[AccountKey] = field(default_factory=set)
-    good_until: float = float("-inf")
+    leases_safe_until: float = float("-inf")
     """Until when this replica may think that its accounts are its own."""
     _begun: bool = False
     _failed: bool = False
@@ -131,13 +131,13 @@ class Member:
     _free_since: dict[AccountKey, float] = field(default_factory=dict)
     """Accounts nobody keeps, and when they were first seen so."""
 
-    def owns(self, account: AccountKey) -> bool:
+    def is_owner(self, account: AccountKey) -> bool:
         """Tell whether the account is this replica's at this moment, so that something may be begun."""
-        return account in self._owned and self.believed()
+        return account in self._owned and self.lease_valid()
 
-    def believed(self) -> bool:
+    def lease_valid(self) -> bool:
         """Tell whether the database may not believe this replica dead yet."""
-        return self.clock.now() < self.good_until
+        return self.clock.now() < self.leases_safe_until
 
     async def run(self) -> None:
         """Go round until asked to stop. Raises StateRefused and StateUnusable if it never was usable."""
@@ -157,7 +157,9 @@ class Member:
         try:
             next_at = await self._round(begun_at)
         except (StateUnavailable, StateUnusable) as problem:
-            if isinstance(problem, StateUnusable | StateRefused) and self.good_until == float("-inf"):
+            if isinstance(problem, StateUnusable | StateAccessDenied) and self.leases_safe_until == float(
+                "-inf"
+            ):
                 raise
             self._failed = True
             retry_at = self.clock.now() + RETRY_S
@@ -170,13 +172,13 @@ class Member:
 
     async def _round(self, begun_at: float) -> float:
         self._hold_back(begun_at)
-        believed = self.believed()
+        believed = self.lease_valid()
         keeps, readings = self._wanted(begun_at), self.accounts.readings()
         trials = self.accounts.trials()
         self._experience = learned(self._experience, readings, trials, begun_at)
         able = ability(self._experience, readings, trials, keeps, begun_at)
         roster = await self.sharing.beat(keeps, self.accounts.claims_made(), able)
-        self.good_until = good_until(begun_at)
+        self.leases_safe_until = good_until(begun_at)
         if believed and not roster.was_alive:
             # The database's clock was set, and the others' rows have expired by it as this one had: they
             # are not taken from before they had the time to renew them.
@@ -195,14 +197,14 @@ class Member:
 
     def _hold_back(self, begun_at: float) -> None:
         """After a silence of one's own, the first look's included, see first who else is there."""
-        if self._begun and not self.believed() and begun_at >= self._take_from:
+        if self._begun and not self.lease_valid() and begun_at >= self._take_from:
             self._back_at = self._take_from = begun_at + COMING_BACK_S
         if not self._begun:
             self._begun, self._take_from = True, begun_at + BEGINNING_S
 
     def _wanted(self, begun_at: float) -> frozenset[AccountKey]:
         """Return the accounts to ask for: all there are settings for, but when just coming back."""
-        return self.accounts.keeps() if begun_at >= self._back_at else frozenset(self._owned)
+        return self.accounts.configured() if begun_at >= self._back_at else frozenset(self._owned)
 
     def _lose(self, lost: set[AccountKey]) -> None:
         """Let go of what another has taken over meanwhile."""

@@ -16,18 +16,18 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.controller.reconcile import (
-    Finished,
+    Completed,
+    InMemoryState,
     Interrupted,
-    Later,
-    Memory,
-    Options,
+    NotApproved,
+    PassOptions,
     PassResult,
+    RequeueAt,
     Stopped,
     TimedOut,
-    Vetoed,
     identify,
     reconcile,
-    stop_for,
+    terminal_action,
 )
 from reconciler.controller.standby import check_account, read_and_compare
 from reconciler.core.events import (
@@ -49,7 +49,7 @@ from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.state_records import Holder
-from reconciler.errors import AccountProblem, MmpError, StateForeign, StateLocked, StateUnavailable
+from reconciler.errors import AccountProblem, MmpError, StateAccountMismatch, StateLocked, StateUnavailable
 from reconciler.ports import Clock, Store, TradingExchange
 
 DEFAULT_INTERVAL_S = 30.0
@@ -81,7 +81,7 @@ OWNED_RETRY_S = 1.0
 UNANSWERED = frozenset({ReplyClass.NO_ANSWER, ReplyClass.NOT_SENT})
 """Failures that are over once the exchange's address works again: OKX itself has refused nothing."""
 
-Claim = Callable[[str], AccountProblem | None]
+ClaimFamilies = Callable[[str], AccountProblem | None]
 """Tells why the account of this User ID must not be written to for the file in force, besides what the
 exchange says; None: nothing is against it."""
 
@@ -122,21 +122,21 @@ class Loop:
     clock: Clock
     observe: Observe
     host: str
-    options: Options
+    options: PassOptions
     interval_s: float = DEFAULT_INTERVAL_S
     stopping: Callable[[], bool] = lambda: False
-    claim: Claim = lambda _: None
-    owned: Callable[[], bool] = lambda: True
+    claim_families: ClaimFamilies = lambda _: None
+    may_start: Callable[[], bool] = lambda: True
     """Whether something may be begun: False while the account may be another replica's."""
-    turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    pass_permit: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """What a pass waits for and holds: so many accounts of a process at once, and no more."""
     prepare: Callable[[bool], Awaitable[None]] = nothing_to_prepare
     """Reads what a pass needs besides its store, and writes, if it may: before each pass or comparison."""
-    begins_within_s: float = 60.0
+    max_start_delay_s: float = 60.0
     """How long a pass may wait for its turn and for the lock: whoever watches takes no silence before
     that for death."""
     _identified: _Identified | None = None
-    _told: AccountProblem | StateForeign | None = None
+    _told: AccountProblem | StateAccountMismatch | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
     _failure: Reply | None = None
     """The newest failure of a question or request; None: the last pass had none."""
@@ -149,14 +149,14 @@ class Loop:
 
     async def run(self) -> None:
         """Reconcile until asked to stop. Raises StateUnusable when the state cannot be relied on."""
-        self.options = replace(self.options, patient=False)
+        self.options = replace(self.options, wait_in_pass=False)
         try:
             await self._run()
         finally:
             await self.store.release_control()
 
     async def _run(self) -> None:
-        memory = Memory()
+        memory = InMemoryState()
         while not self.stopping():
             try:
                 if not await self.store.try_control(self.options.purpose):
@@ -180,7 +180,7 @@ class Loop:
         self._recovered = self._failure is not None and self._failure.reply_class in UNANSWERED
         return self._recovered
 
-    async def _stand_by(self, memory: Memory) -> float:
+    async def _stand_by(self, memory: InMemoryState) -> float:
         """Read the account that another process controls, when that is due; returns when to call again."""
         holder, now = await self.store.controller(), self.clock.now()
         if self._standby is None or holder not in (None, self._standby.holder):
@@ -190,23 +190,23 @@ class Loop:
             self._standby.read_at = await self._read_as_standby(self._standby, memory)
         return min(self._standby.read_at, self.clock.now() + CONTROL_RETRY_S)
 
-    def _take_over(self) -> Memory:
+    def _take_over(self) -> InMemoryState:
         """Control the account from now on, as a process that has just begun."""
         self._standby = self._identified = self._told = None
         self.observe(ControlTaken())
-        return Memory()
+        return InMemoryState()
 
-    async def _read_as_standby(self, standby: _Standby, memory: Memory) -> float:
+    async def _read_as_standby(self, standby: _Standby, memory: InMemoryState) -> float:
         """Read live once and compare, writing nothing; returns when to read again."""
         self._notice_key()
         if not self._is_identified():
             again_at = await self._identify(memory, writing=False)
             if again_at is not None:
                 return again_at
-        self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
+        self.observe(WentOn(self.clock.now() + BURST_S + self.max_start_delay_s))
         await self._space_out()
         await self.prepare(False)
-        async with self.turn():
+        async with self.pass_permit():
             compared = await read_and_compare(
                 self.desired(),
                 standby.reads,
@@ -230,11 +230,11 @@ class Loop:
         standby.reads, standby.reads_done = compared.reads.forgotten(), 0
         return self.clock.now() + self.interval_s
 
-    async def _once(self, memory: Memory) -> float | None:
+    async def _once(self, memory: InMemoryState) -> float | None:
         """Do what is next: identify, tell why nothing may be written, or run a pass."""
         if self._recovered:
             self._recovered, memory.not_before = False, float("-inf")
-        if not self.owned():
+        if not self.may_start():
             self._seen = None
             return self.clock.now() + OWNED_RETRY_S
         self._notice_key()
@@ -255,14 +255,14 @@ class Loop:
 
     def _refusal(self) -> AccountProblem | None:
         assert self._identified is not None
-        return self.claim(self._identified.uid)
+        return self.claim_families(self._identified.uid)
 
-    async def _identify(self, memory: Memory, *, writing: bool = True) -> float | None:
+    async def _identify(self, memory: InMemoryState, *, writing: bool = True) -> float | None:
         """Ask whose key this is; None when it may be used, else when to ask again."""
         desired = self.desired()
         try:
             answer = await self._ask_whose_key(desired, writing=writing)
-        except (AccountProblem, StateForeign) as problem:
+        except (AccountProblem, StateAccountMismatch) as problem:
             return self._tell(problem, KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S)
         if isinstance(answer, Reply):
             return self._no_answer(answer, memory, ASKING)
@@ -276,10 +276,10 @@ class Loop:
             return await check_account(desired, store=store, exchange=exchange, observe=observe)
         return await identify(desired, store=store, exchange=exchange, host=self.host, observe=observe)
 
-    def _no_answer(self, answer: Reply, memory: Memory, doing: str) -> float:
+    def _no_answer(self, answer: Reply, memory: InMemoryState, doing: str) -> float:
         self._failure = answer
         wait_s = retry_after_s(answer, memory.failures)
-        if stop_for(answer) is not None:
+        if terminal_action(answer) is not None:
             wait_s = KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S
         memory.failures += 1
         retry_at = self.clock.now() + wait_s
@@ -287,7 +287,7 @@ class Loop:
         self._seen = self._failing()
         return retry_at
 
-    def _tell(self, problem: AccountProblem | StateForeign, wait_s: float) -> float:
+    def _tell(self, problem: AccountProblem | StateAccountMismatch, wait_s: float) -> float:
         """Tell why nothing is written, once while it stays the same; returns when to ask again.
 
         No next try is named: nobody is told of those after it, and the time would be long past.
@@ -316,17 +316,17 @@ class Loop:
                 except StateUnavailable as problem:
                     self.observe(StateAwaited(problem.code, problem.message, wait_until))
 
-    async def _one_pass(self, memory: Memory) -> float | None:
+    async def _one_pass(self, memory: InMemoryState) -> float | None:
         """Run one pass. Returns when the next is due, None: at once."""
         self._told = None
-        self.observe(WentOn(self.clock.now() + BURST_S + self.begins_within_s))
+        self.observe(WentOn(self.clock.now() + BURST_S + self.max_start_delay_s))
         await self._space_out()
         await self.prepare(True)
         await self._accept_file_change(memory)
-        async with self.turn():
+        async with self.pass_permit():
             return await self._pass_in_turn(memory)
 
-    async def _accept_file_change(self, memory: Memory) -> None:
+    async def _accept_file_change(self, memory: InMemoryState) -> None:
         """Put a change of the settings file on record before waiting for a turn or the lock.
 
         Another process's file must not become the newest in the meantime.
@@ -335,7 +335,7 @@ class Loop:
         if memory.file is not None and memory.file.sha256 != sha256:
             memory.file = await self.store.accept_file(sha256, changed=True)
 
-    async def _pass_in_turn(self, memory: Memory) -> float | None:
+    async def _pass_in_turn(self, memory: InMemoryState) -> float | None:
         began_at = self.clock.now()
         try:
             result = await reconcile(
@@ -346,7 +346,7 @@ class Loop:
                 observe=self.observe,
                 options=self.options,
                 memory=memory,
-                stopping=lambda: self.stopping() or not self.owned() or self._refusal() is not None,
+                stopping=lambda: self.stopping() or not self.may_start() or self._refusal() is not None,
             )
         except StateLocked as locked:
             self._seen = None
@@ -356,7 +356,7 @@ class Loop:
             self._identified = None
             return self._tell(problem, STOPPED_RETRY_S)
         self._seen, self._failure = result.states, result.trouble
-        self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Finished)))
+        self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Completed)))
         if isinstance(result.end, Stopped):
             self._identified = None
         return self._next_due(result)
@@ -369,7 +369,7 @@ class Loop:
                 await self.clock.pause(earliest)
         self._begun.append(self.clock.now())
 
-    def _await_state(self, problem: StateUnavailable, memory: Memory) -> float:
+    def _await_state(self, problem: StateUnavailable, memory: InMemoryState) -> float:
         """Tell that the state cannot be used now; returns when to try again."""
         retry_at = self.clock.now() + back_off_s(memory.state_failures)
         memory.state_failures += 1
@@ -380,11 +380,11 @@ class Loop:
     def _next_due(self, result: PassResult) -> float | None:
         interval_end = self.clock.now() + self.interval_s
         match result.end:
-            case Later(until=until):
+            case RequeueAt(until=until):
                 return min(until, interval_end)
             case Stopped():
                 return self.clock.now() + STOPPED_RETRY_S
-            case Finished():
+            case Completed():
                 return interval_end
-            case Interrupted() | TimedOut() | Vetoed():
+            case Interrupted() | TimedOut() | NotApproved():
                 return None

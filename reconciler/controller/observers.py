@@ -12,14 +12,14 @@ from reconciler.core.monitoring.runtime import FileState, Vitals, after, begun
 from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept, unkept_after
 
 if TYPE_CHECKING:
-    from reconciler.controller.account_worker import Keeper, Standing
+    from reconciler.controller.account_worker import AccountWorker, RunOptions
     from reconciler.core.events import Event
     from reconciler.core.replica_assignment import AccountKey
     from reconciler.ports import Clock
     from reconciler.web.latest_state import Together
 
 
-class Onlooker(Protocol):
+class AccountObserver(Protocol):
     """One who follows every account of this process."""
 
     def start(self) -> None:
@@ -30,11 +30,11 @@ class Onlooker(Protocol):
         """End, within a bounded time."""
         ...
 
-    def keep(self, keeper: Keeper, vitals: Vitals) -> None:
+    def keep(self, keeper: AccountWorker, vitals: Vitals) -> None:
         """Take it that an account is kept from now on."""
         ...
 
-    def drop(self, keeper: Keeper) -> None:
+    def drop(self, keeper: AccountWorker) -> None:
         """Take it that another process keeps an account from now on."""
         ...
 
@@ -50,7 +50,7 @@ class Onlooker(Protocol):
         """Take by which settings no account is kept since ``event``."""
         ...
 
-    def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
+    def hear(self, event: Event, keeper: AccountWorker, vitals: Vitals) -> None:
         """Take what happened to an account, and what it is like since."""
         ...
 
@@ -59,10 +59,10 @@ class Onlooker(Protocol):
         ...
 
 
-class Onlookers:
+class AccountObservers:
     """All who look; none where nobody asked to."""
 
-    def __init__(self, standing: Standing, clock: Clock) -> None:
+    def __init__(self, standing: RunOptions, clock: Clock) -> None:
         self._clock = clock
         self._all = _onlookers(standing, clock)
         self._vitals: dict[str, Vitals] = {}
@@ -78,7 +78,7 @@ class Onlookers:
         for one in self._all:
             one.stop()
 
-    def keep(self, keeper: Keeper) -> None:
+    def keep(self, keeper: AccountWorker) -> None:
         """Show an account from now on."""
         policy = keeper.policy.policy
         self._vitals[keeper.name] = begun(
@@ -92,13 +92,13 @@ class Onlookers:
         for one in self._all:
             one.keep(keeper, self._vitals[keeper.name])
 
-    def drop(self, keeper: Keeper) -> None:
+    def drop(self, keeper: AccountWorker) -> None:
         """Show an account no more: another process keeps it."""
         if self._vitals.pop(keeper.name, None) is not None:
             for one in self._all:
                 one.drop(keeper)
 
-    def vitals(self, keeper: Keeper) -> Vitals | None:
+    def vitals(self, keeper: AccountWorker) -> Vitals | None:
         """Return what an account is like; None while it does not run here."""
         return self._vitals.get(keeper.name)
 
@@ -112,7 +112,7 @@ class Onlookers:
         for one in self._all:
             one.widen(keeps)
 
-    def hear(self, event: Event, keeper: Keeper | None) -> None:
+    def hear(self, event: Event, keeper: AccountWorker | None) -> None:
         """Show what happened, to one account or to none."""
         self._miss(event)
         if keeper is None:
@@ -133,9 +133,9 @@ class Onlookers:
                 one.miss(unkept, event)
 
 
-def _onlookers(standing: Standing, clock: Clock) -> list[Onlooker]:
+def _onlookers(standing: RunOptions, clock: Clock) -> list[AccountObserver]:
     """Return who was asked for; what they need is imported only then."""
-    found: list[Onlooker] = []
+    found: list[AccountObserver] = []
     if standing.listen is not None:
         from reconciler.web.observer import Watching
 

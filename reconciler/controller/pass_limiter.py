@@ -19,7 +19,7 @@ LONGEST_WAIT_S = 15.0
 """After that a pass begins all the same."""
 
 
-class Turns:
+class PassLimiter:
     """Turns of one process, taken in the order in which they were asked for."""
 
     def __init__(self, at_once: int = AT_ONCE, longest_wait_s: float = LONGEST_WAIT_S) -> None:
@@ -27,7 +27,7 @@ class Turns:
         self._longest_wait_s = longest_wait_s
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def permit(self) -> AsyncIterator[None]:
         """Have a turn: at once if one is free, else when one is, or without one after the longest wait."""
         had = False
         with suppress(TimeoutError):

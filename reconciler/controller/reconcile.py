@@ -91,7 +91,7 @@ from reconciler.core.saved_plan import (
 )
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateLocked
-from reconciler.ports import Clock, Exchange, Reserved, Signed, Store, TradingExchange
+from reconciler.ports import Clock, Exchange, Reservation, SignedRequest, Store, TradingExchange
 
 REVIEW_WAIT_S = 10.0
 """How long the plan shown for a review waits for doubtful families; then they are named as held. A read
@@ -133,7 +133,7 @@ async def unwatched() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PassOptions:
     """How a pass is to be run.
 
     ``patient``: go on after every wait (``apply``), without the lock while only retries are left; else end
@@ -153,7 +153,7 @@ class Options:
     purpose: str = "apply"
     live: bool = True
     assume_idle: bool = False
-    patient: bool = True
+    wait_in_pass: bool = True
     drift: DriftPolicy = DriftPolicy.HEAL
     policy: Callable[[], PolicyInForce] = PolicyInForce
     recheck: Callable[[], Awaitable[bool]] = unwatched
@@ -162,8 +162,8 @@ class Options:
     reviewed: Reviewed | None = None
     from_saved_plan: bool = False
     only: frozenset[Family] | None = None
-    patience_s: float = float("inf")
-    breaks_fights: bool = False
+    timeout_s: float = float("inf")
+    heal_breaker: bool = False
     controller: bool = False
     review_binds: bool = False
 
@@ -178,7 +178,7 @@ class RejectedSetting:
 
 
 @dataclass(slots=True)
-class Memory:
+class InMemoryState:
     """What one process remembers from pass to pass; losing it is always safe.
 
     ``failures`` counts failures in a row, for the back-off, ``unsent`` those of each family's requests that
@@ -214,12 +214,12 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Completed:
     """Everything that could be settled is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class RequeueAt:
     """The pass ended early, to be continued at ``until``."""
 
     until: float
@@ -235,7 +235,7 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
-class Vetoed:
+class NotApproved:
     """The review of the first plan said no; nothing was sent."""
 
 
@@ -249,7 +249,7 @@ class Interrupted:
     """Someone asked to stop; the request in flight, if any, was settled."""
 
 
-End = Finished | Later | Stopped | Vetoed | TimedOut | Interrupted
+End = Completed | RequeueAt | Stopped | NotApproved | TimedOut | Interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,8 +284,8 @@ async def reconcile(
     exchange: TradingExchange,
     clock: Clock,
     observe: Observe,
-    options: Options,
-    memory: Memory | None = None,
+    options: PassOptions,
+    memory: InMemoryState | None = None,
     review: Review | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> PassResult:
@@ -298,10 +298,10 @@ async def reconcile(
     """
     async with store.locked(options.purpose):
         running = _Pass(
-            desired, store, exchange, clock, observe, options, memory or Memory(), review, stopping
+            desired, store, exchange, clock, observe, options, memory or InMemoryState(), review, stopping
         )
         result = await running.run()
-    while options.patient and isinstance(result.end, Later) and result.end.cause is not Cause.KEY:
+    while options.wait_in_pass and isinstance(result.end, RequeueAt) and result.end.cause is not Cause.KEY:
         result = await running.resume(result.end)
     return result
 
@@ -334,7 +334,7 @@ async def identify(
     return info
 
 
-async def survey(
+async def plan_dry_run(
     desired: Desired,
     *,
     known: Mapping[Family, Known],
@@ -423,8 +423,8 @@ class _Pass:
         exchange: TradingExchange,
         clock: Clock,
         observe: Observe,
-        options: Options,
-        memory: Memory,
+        options: PassOptions,
+        memory: InMemoryState,
         review: Review | None,
         stopping: Callable[[], bool],
     ) -> None:
@@ -447,7 +447,7 @@ class _Pass:
         self.applied_here: dict[Family, Setting] = {}  # what this pass sent last, as acknowledged
         self.failed_here: set[Family] = set()  # tried by this pass without success, but for the rate
         self.proved: dict[Family, int] = {}  # by which attempts, acknowledged since the latest read
-        self.deadline = clock.now() + options.patience_s
+        self.deadline = clock.now() + options.timeout_s
         self.plan: Plan | None = None
         self.wanted = desired()
         self.known: Mapping[Family, Known] = {}
@@ -469,7 +469,7 @@ class _Pass:
             if end is not None:
                 return self._result(end)
 
-    async def resume(self, later: Later) -> PassResult:
+    async def resume(self, later: RequeueAt) -> PassResult:
         """Wait without the lock, take it again, and continue until the pass ends or has to wait once more.
 
         A lock that another process holds is waited for until the deadline: what was done so far has to be
@@ -506,7 +506,7 @@ class _Pass:
         if self.stopping():
             return Interrupted()
         if self.exchange.rekeyed():
-            return Later(self.clock.now(), Cause.KEY)
+            return RequeueAt(self.clock.now(), Cause.KEY)
         return TimedOut() if self.clock.now() >= self.deadline else None
 
     async def _step(self) -> End | None:
@@ -542,7 +542,7 @@ class _Pass:
             case Send():
                 return await self._send(step)
             case Settled():
-                return Finished()
+                return Completed()
             case _:
                 assert_never(step)
 
@@ -565,7 +565,7 @@ class _Pass:
         assert self.review is not None
         approval, self.review, self.digest = self.review(plan), None, plan.digest
         if approval is None:
-            return Vetoed()
+            return NotApproved()
         self.deadline = approval.deadline
         if approval.reviewed is not None:
             self.reviewed = approval.reviewed
@@ -623,7 +623,7 @@ class _Pass:
 
     async def _minds_fights(self, plan: Plan) -> bool:
         """End what the file has ended, break off what goes on too long; True: plan again."""
-        if not self.options.breaks_fights:
+        if not self.options.heal_breaker:
             return False
         if self.ended_fights:
             await self.store.end_fights(self.ended_fights)
@@ -772,9 +772,9 @@ class _Pass:
             Waiting(until, cause, first.family if first else None, len(self.plan.requests), done_at)
         )
         if not self._keeps_lock(until, cause):
-            if self.options.patient and self.review is None:
+            if self.options.wait_in_pass and self.review is None:
                 await self._file_to_record()  # only a file that changes from here on is newer
-            return Later(until, cause)
+            return RequeueAt(until, cause)
         await self.clock.pause(min(until, self.deadline))
         self._notice_suspension()
         return None
@@ -786,7 +786,7 @@ class _Pass:
         that were tried without success: those may fail for long, and ``run`` must be able to send an urgent
         change.
         """
-        if self.options.patient:
+        if self.options.wait_in_pass:
             assert self.plan is not None
             left = self.plan.requests
             retries = self.review is None and bool(left) and all(self._has_failed(one) for one in left)
@@ -823,7 +823,7 @@ class _Pass:
             await connection.close()
         return await self._settle(step.change, reserved, reply)
 
-    async def _reserved(self, step: Send) -> tuple[Signed, Reserved] | None:
+    async def _reserved(self, step: Send) -> tuple[SignedRequest, Reservation] | None:
         """Wait for the slot, decide once more, and reserve; None: plan again."""
         await self.clock.pause(step.at)
         sure = await self.options.recheck()
@@ -851,7 +851,7 @@ class _Pass:
             keep_free=step.keep_free,
             accepting=self._accepting(change),
         )
-        if not isinstance(slot, Reserved):
+        if not isinstance(slot, Reservation):
             self._is_late(step)
             return None
         changed = self.desired() != self.wanted or self.options.policy() != policy
@@ -875,7 +875,7 @@ class _Pass:
         self.memory.wait_until[change.family, change.after] = self.clock.now() + wait_s
         self.observe(FilesUndecided(change.family, wait_s))
 
-    async def _take_back(self, slot: Reserved) -> None:
+    async def _take_back(self, slot: Reservation) -> None:
         """Put on record that nothing was sent on a reservation."""
         why = "file or policy changed, or the machine was suspended, before it was sent"
         status = AttemptStatus.NOT_SENT
@@ -923,7 +923,7 @@ class _Pass:
                 self.memory.overridden.add(key)
         return len(self.memory.overridden) > before
 
-    async def _settle(self, change: Change, slot: Reserved, reply: Reply) -> End | None:
+    async def _settle(self, change: Change, slot: Reservation, reply: Reply) -> End | None:
         verdict = judge(change.family, change.after, reply)
         await self.store.settle(
             slot.attempt,
@@ -1028,7 +1028,7 @@ class _Pass:
 
     def _failed(self, doing: str, reply: Reply) -> End | None:
         """Back off after a failure, or stop when the failure is about the account or the key."""
-        stop = stop_for(reply)
+        stop = terminal_action(reply)
         if stop is not None:
             self.observe(ExchangeFailed(doing, reply, None))
             return Stopped(stop, reply)
@@ -1037,7 +1037,7 @@ class _Pass:
         self.memory.failures += 1
         self.memory.not_before = retry_at
         self.observe(ExchangeFailed(doing, reply, retry_at))
-        return None if self.options.patient else Later(retry_at, Cause.BACK_OFF)
+        return None if self.options.wait_in_pass else RequeueAt(retry_at, Cause.BACK_OFF)
 
     def _result(self, end: End) -> PassResult:
         uncertain = {family for family, known in self.known.items() if isinstance(known, Uncertain)}
@@ -1053,7 +1053,7 @@ def _odd_rows(read: LiveRead) -> OddRowsSeen:
     return OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
 
 
-def stop_for(reply: Reply) -> Next | None:
+def terminal_action(reply: Reply) -> Next | None:
     """Return how a failed question to the exchange stops the writing; None when it is retried."""
     match reply.reply_class:
         case ReplyClass.ACCOUNT | ReplyClass.CLOCK:
@@ -1066,9 +1066,9 @@ def stop_for(reply: Reply) -> Next | None:
             return None
 
 
-def blames_account(reply: Reply) -> bool:
+def is_account_error(reply: Reply) -> bool:
     """Tell whether a reply is about the account, the key or the environment."""
-    return stop_for(reply) in (Next.STOP_ACCOUNT, Next.STOP_ENVIRONMENT)
+    return terminal_action(reply) in (Next.STOP_ACCOUNT, Next.STOP_ENVIRONMENT)
 
 
 async def _pause_fully(clock: Clock, until: float) -> None:

@@ -17,11 +17,11 @@ from reconciler.core.events import (
     StateAwaited,
     WentIdle,
 )
-from reconciler.daemon_threads import leave_lookups_behind
+from reconciler.daemon_threads import use_daemon_executor
 from reconciler.errors import Exit
 from reconciler.process_signals import SIGNALS
 
-POLITE_S = 0.5
+GRACE_S = 0.5
 """How long a stopped task may take to end by itself before a wait or a read of it is cancelled."""
 
 _STATUS = {
@@ -31,7 +31,7 @@ _STATUS = {
 }
 
 
-class Stop:
+class GracefulShutdown:
     """Whether, and by which signal, this process was asked to stop; knows what is in flight."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Stop:
     def install(self) -> None:
         """Take the signals that end this command as a request to stop; no name lookup holds it up."""
         loop = asyncio.get_running_loop()
-        leave_lookups_behind(loop)
+        use_daemon_executor(loop)
         for number in _STATUS:
             SIGNALS.receive_end(number, partial(self._ask, number))
         SIGNALS.deliver_to(loop)
@@ -59,7 +59,7 @@ class Stop:
         """Return once this process was asked to stop."""
         await self._asked.wait()
 
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Tell whether this process was asked to stop."""
         return self._asked.is_set()
 
@@ -67,7 +67,7 @@ class Stop:
         """Tell whether a request of an account is on its way."""
         return any(name == whose for name, _ in self._in_flight)
 
-    def watch(self, whose: str, event: Event) -> None:
+    def track(self, whose: str, event: Event) -> None:
         """Keep count of what is in flight, from the events of an account; ``whose`` names it.
 
         A request whose verdict could not be recorded is told of no more: the pass ended by that.
@@ -89,7 +89,7 @@ class Stop:
         await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         while not task.done():
-            await asyncio.wait({task}, timeout=POLITE_S)
+            await asyncio.wait({task}, timeout=GRACE_S)
             if not task.done() and not self._in_flight:
                 task.cancel()
         if not task.cancelled():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.controller.reconcile import Options
+from reconciler.controller.reconcile import PassOptions
 from reconciler.core import account_check as accounts
 from reconciler.core.events import Compared, Identified, KeyMayWithdraw, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
@@ -57,7 +57,7 @@ async def read_and_compare(
     exchange: Exchange,
     clock: Clock,
     observe: Observe,
-    options: Options,
+    options: PassOptions,
 ) -> Comparison | Reply:
     """Read live once more, after ``reads``, and compare. A Reply means that live could not be read.
 
@@ -82,7 +82,7 @@ async def read_and_compare(
 
 
 async def _compare(
-    desired: Desired, reads: Reads, *, store: Store, clock: Clock, observe: Observe, options: Options
+    desired: Desired, reads: Reads, *, store: Store, clock: Clock, observe: Observe, options: PassOptions
 ) -> Comparison:
     """Compare the read with the record made after it: the controller may have written meanwhile."""
     grounds = await store.grounds()

@@ -23,12 +23,12 @@ from reconciler.cli.options import config_paths
 from reconciler.config.load import taken, unreadable_unless_short
 from reconciler.config.policy import PolicyReading, policy_for
 from reconciler.config.settings import Reading
-from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
-from reconciler.controller.family_claims import Claims
-from reconciler.controller.lease_binding import Hands, SharedAccounts, this_replica
-from reconciler.controller.observers import Onlookers
-from reconciler.controller.pass_limiter import Turns
-from reconciler.controller.shutdown import POLITE_S, Stop
+from reconciler.controller.account_worker import AccountWorker, KeyFiles, RunOptions
+from reconciler.controller.family_claims import FamilyClaims
+from reconciler.controller.lease_binding import AccountOwnership, WorkerCallbacks, this_replica
+from reconciler.controller.observers import AccountObservers
+from reconciler.controller.pass_limiter import PassLimiter
+from reconciler.controller.shutdown import GRACE_S, GracefulShutdown
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
@@ -36,23 +36,23 @@ from reconciler.core.monitoring.state_timeline import gap_s
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import AccountKey, Roster
 from reconciler.core.retry import back_off_s
-from reconciler.errors import StateRefused, StateUnavailable
+from reconciler.errors import StateAccessDenied, StateUnavailable
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.process_signals import SIGNALS
 from reconciler.watch.config_files import (
-    Accepted,
-    Awaited,
-    Found,
-    PolicyAccepted,
+    ConfigRead,
+    FilesFound,
+    Missing,
+    PolicyRead,
     Rejected,
     WatchedFile,
-    WatchedPlace,
+    WatchedPath,
     WatchedPolicy,
     same_file,
 )
-from reconciler.watch.watcher import Lookout, Post
-from reconciler.watch.write_completion import Attention
+from reconciler.watch.watcher import FileWatcher, WatchHandle
+from reconciler.watch.write_completion import FileTracker
 from reconciler.web.latest_state import Together
 
 BEGIN_EVERY_S = 0.02
@@ -64,25 +64,25 @@ class Supervisor:
     """One ``mmp run`` over its accounts: those there are, and those to come."""
 
     def __init__(
-        self, desired: tuple[Desired, ...], policies: tuple[PolicyReading | None, ...], standing: Standing
+        self, desired: tuple[Desired, ...], policies: tuple[PolicyReading | None, ...], standing: RunOptions
     ) -> None:
         self.standing = standing
-        self.stop = Stop()
-        self.claims = Claims()
-        self.keepers: dict[str, Keeper] = {}
+        self.stop = GracefulShutdown()
+        self.claims = FamilyClaims()
+        self.keepers: dict[str, AccountWorker] = {}
         """By the path of the file."""
-        self.shared: SharedAccounts | None = None
+        self.shared: AccountOwnership | None = None
         """How the accounts are shared out with other replicas; None: all are this process's."""
-        self._by_key: dict[AccountKey, Keeper] = {}
-        self._keys: dict[AccountKey, Post] = {}
+        self._by_key: dict[AccountKey, AccountWorker] = {}
+        self._keys: dict[AccountKey, WatchHandle] = {}
         self._begin_at = float("-inf")
         self._timing = ExchangeClock(self.tell)
-        self._turns = Turns()
+        self._turns = PassLimiter()
         self._begin_with = desired
         self._files: dict[str, WatchedFile] = {}
-        self._posts: dict[str, Post] = {}
+        self._posts: dict[str, WatchHandle] = {}
         self._policies: dict[str, WatchedPolicy] = {}
-        self._policy_posts: dict[WatchedPolicy, Post] = {}
+        self._policy_posts: dict[WatchedPolicy, WatchHandle] = {}
         self._beginning: dict[str, asyncio.Task[None]] = {}
         """What reads the policy of a new file, by the path of the file."""
         for one, found in zip(desired, policies, strict=True):
@@ -91,7 +91,7 @@ class Supervisor:
         if (named := standing.policy_file) is not None and not desired:
             self._policies[named] = WatchedPolicy(policy_for("", named), "", named)
         self._observers: dict[str, Observe] = {}
-        self._onlookers = Onlookers(standing, self.stop.clock)
+        self._onlookers = AccountObservers(standing, self.stop.clock)
         self._keeping: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -106,11 +106,11 @@ class Supervisor:
         finally:
             self._onlookers.stop()
 
-    async def _run(self, standing: Standing) -> None:
+    async def _run(self, standing: RunOptions) -> None:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._timing.aclose)
             await self.stop.run(self._open(standing, stack))
-            if self.stop.asked():
+            if self.stop.requested():
                 return
             self.shared = self._share()
             try:
@@ -119,17 +119,17 @@ class Supervisor:
                 if self.shared is not None:
                     await self.shared.leave()
 
-    async def _open(self, standing: Standing, stack: AsyncExitStack) -> None:
+    async def _open(self, standing: RunOptions, stack: AsyncExitStack) -> None:
         """Open the state, closed with ``stack``; one that cannot be reached is waited for.
 
         Raises StateRefused and StateUnusable: what somebody has to mend is told at once, by an end.
         """
         gap, clock = gap_s(standing.interval_s), self.stop.clock
         for failures in count():
-            state = doors.opened_state(standing.state, clock, standing.lock_timeout_s, max_gap_s=gap)
+            state = doors.open_state(standing.state, clock, standing.lock_timeout_s, max_gap_s=gap)
             try:
                 self.state = await stack.enter_async_context(state)
-            except StateRefused:
+            except StateAccessDenied:
                 raise
             except StateUnavailable as problem:
                 retry_at = clock.now() + back_off_s(failures)
@@ -138,10 +138,10 @@ class Supervisor:
             else:
                 return
 
-    def tell(self, event: Event, keeper: Keeper | None = None) -> None:
+    def tell(self, event: Event, keeper: AccountWorker | None = None) -> None:
         """Take what happened, to one account or to none; everything that is told comes through here."""
         if keeper is not None:
-            self.stop.watch(keeper.name, event)
+            self.stop.track(keeper.name, event)
         logs.shielded(lambda event: self._onlookers.hear(event, keeper))(event)
         self._observer(keeper)(event)
 
@@ -150,7 +150,7 @@ class Supervisor:
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = loop.create_future()
-        self.lookout = Lookout(self.stop.clock, lambda reason: self.tell(events.FilesPolled(reason)))
+        self.lookout = FileWatcher(self.stop.clock, lambda reason: self.tell(events.FilesPolled(reason)))
         SIGNALS.receive(signal.SIGHUP, self._reread)
         self._look_out()
         watching = self._start(self.lookout.run())
@@ -193,13 +193,13 @@ class Supervisor:
             self._watch_policy(policy)
         for desired in self._begin_with:
             self._watch_file(WatchedFile(desired.path, desired))
-            self._keep(self._files[desired.path])
+            self._add_worker(self._files[desired.path])
         for path in config_paths(self.standing.config):
-            self._watch_place(WatchedPlace(path))
+            self._watch_place(WatchedPath(path))
 
     def _watch_policy(self, policy: WatchedPolicy) -> None:
         if policy.policy is not None:
-            self._tell_policy(policy, PolicyAccepted(policy.policy.path, policy.policy))
+            self._tell_policy(policy, PolicyRead(policy.policy.path, policy.policy))
         if policy.refused is not None:
             self._tell_policy(policy, policy.refused)
         self._policy_posts[policy] = self.lookout.add(policy, lambda seen: self._tell_policy(policy, seen))
@@ -207,31 +207,31 @@ class Supervisor:
     def _watch_file(self, file: WatchedFile, *, whole: bool = False) -> None:
         """Watch a file; ``whole``: its writer just said that it is."""
         self._files[file.path] = file
-        post = self.lookout.add(file, lambda seen: self._take(file, seen))
+        post = self.lookout.add(file, lambda seen: self._on_content(file, seen))
         self._posts[file.path] = post
         if whole:
-            post.attention = Attention(post.attention.look_at, whole=True)
+            post.attention = FileTracker(post.attention.look_at, whole=True)
 
-    def _watch_place(self, place: WatchedPlace) -> None:
+    def _watch_place(self, place: WatchedPath) -> None:
         with suppress(OSError):  # what could not be listed now is listed soon
             if not place.read():
                 self.tell(events.ConfigAwaited((place.path,)))
-        self.lookout.add(place, lambda seen: self._meet(place, seen), place.follows)
+        self.lookout.add(place, lambda seen: self._on_paths(place, seen), place.follows)
 
     # ---- what is seen --------------------------------------------------------------------------------
 
-    def _meet(self, place: WatchedPlace, seen: object) -> None:
+    def _on_paths(self, place: WatchedPath, seen: object) -> None:
         """Begin to watch the files a place leads to now, and forget those that were never good."""
-        assert isinstance(seen, Found)
+        assert isinstance(seen, FilesFound)
         for path in seen.paths:
             if not any(same_file(path, known) for known in self._files):
                 self._watch_file(WatchedFile(path, refuse=self._refuse), whole=seen.whole)
         for path in [path for path in self._files if path not in self.keepers and _is_no_file(path)]:
-            self._forget(path)
+            self._drop_file(path)
         if not seen.paths and not any(_leads_to(place, path) for path in self._files):
             self.tell(events.ConfigAwaited((place.path,)))
 
-    def _forget(self, path: str) -> None:
+    def _drop_file(self, path: str) -> None:
         """Watch a file no longer that never held and is gone."""
         del self._files[path]
         self.lookout.remove(self._posts.pop(path))
@@ -244,30 +244,30 @@ class Supervisor:
         first = (path for path, keeper in self.keepers.items() if keeper.owner == wanted)
         return next((taken(reading, path) for path in first), None)
 
-    def _take(self, file: WatchedFile, seen: object) -> None:
+    def _on_content(self, file: WatchedFile, seen: object) -> None:
         """Take new content of a file, or what is wrong with it."""
         match seen:
-            case Accepted() if file.path not in self.keepers:
+            case ConfigRead() if file.path not in self.keepers:
                 self._keep_under_its_policy(file)
-            case Accepted(desired):
+            case ConfigRead(desired):
                 keeper = self.keepers[file.path]
                 self.tell(events.ConfigAccepted(desired.path, desired.sha256), keeper)
-                self._hurry(keeper, *(other for other in self.keepers.values() if other.held))
-            case Awaited(path):
+                self._wake(keeper, *(other for other in self.keepers.values() if other.blocked_by_claim))
+            case Missing(path):
                 self.tell(events.ConfigAwaited((path,)))
             case Rejected() as rejected:
                 self.tell(_config_rejected(rejected), self.keepers.get(file.path))
 
     def _tell_policy(self, policy: WatchedPolicy, seen: object) -> None:
         match seen:
-            case PolicyAccepted(path, found):
+            case PolicyRead(path, found):
                 self._tell_each(policy, events.PolicyAccepted(path, found.sha256 if found else None))
-                self._hurry(*self._under(policy))
+                self._wake(*self._under(policy))
             case Rejected() as rejected:
                 self._tell_each(policy, _policy_rejected(rejected))
-                self._hurry(*self._under(policy))
+                self._wake(*self._under(policy))
 
-    def _under(self, policy: WatchedPolicy) -> list[Keeper]:
+    def _under(self, policy: WatchedPolicy) -> list[AccountWorker]:
         return [keeper for keeper in self.keepers.values() if keeper.policy is policy]
 
     def _tell_each(self, policy: WatchedPolicy, event: Event) -> None:
@@ -276,21 +276,21 @@ class Supervisor:
         for keeper in self._under(policy):
             self._onlookers.hear(event, keeper)
 
-    def _hurry(self, *keepers: Keeper) -> None:
+    def _wake(self, *keepers: AccountWorker) -> None:
         for keeper in keepers:
             keeper.clock.nudge()
 
     def _reread(self) -> None:
         """Take SIGHUP: look at every file now, each look deciding, and let every loop go round once."""
-        self.lookout.look_at_once()
-        self._hurry(*self.keepers.values())
+        self.lookout.reread_all()
+        self._wake(*self.keepers.values())
 
     # ---- an account ----------------------------------------------------------------------------------
 
     def _keep_under_its_policy(self, file: WatchedFile) -> None:
         """Begin to keep the account of a new file, once the policy it is under was read."""
         if self._policy_key(file.path) in self._policies:
-            self._keep(file)
+            self._add_worker(file)
         elif file.path not in self._beginning:
             self._beginning[file.path] = self._start(self._read_policy_and_keep(file))
 
@@ -305,16 +305,16 @@ class Supervisor:
             return
         if self._policy_key(file.path) not in self._policies:
             self._add_policy(file.path, found)
-        self._keep(file)
+        self._add_worker(file)
 
-    def _keep(self, file: WatchedFile) -> None:
+    def _add_worker(self, file: WatchedFile) -> None:
         """Begin to keep the account of a file that was accepted."""
         assert file.desired is not None
 
         def tell(event: Event) -> None:
             self.tell(event, keeper)
 
-        keeper = Keeper(
+        keeper = AccountWorker(
             file,
             self._policy(file.path),
             self.standing,
@@ -329,71 +329,76 @@ class Supervisor:
         keeper.look_before_sending = partial(self.lookout.look_before_sending, *posts)
         self.keepers[file.path] = self._by_key[keeper.key] = keeper
         if self.shared is None:
-            self._begin(keeper)
+            self._start_worker(keeper)
             tell(events.ConfigAccepted(file.path, file.desired.sha256))
         else:
             # First: nobody may take it that nothing is waited for while the account is nobody's yet.
-            self._onlookers.widen(self.shared.keeps())
+            self._onlookers.widen(self.shared.configured())
             tell(events.ConfigAccepted(file.path, file.desired.sha256))
             keeper.owned = partial(self.shared.owns, keeper)
-            self.shared.hurry()
+            self.shared.wake()
 
-    def _begin(self, keeper: Keeper) -> None:
+    def _start_worker(self, keeper: AccountWorker) -> None:
         """Let an account be kept by this process from now on; many at once begin one after the other."""
         self._onlookers.keep(keeper)
         if keeper.policy.refused is not None:
             self._onlookers.hear(_policy_rejected(keeper.policy.refused), keeper)
         prefix = keeper.desired.credentials_prefix
-        self._keys[keeper.key] = self.lookout.add(WatchedKey(prefix), lambda _: self._hurry(keeper))
+        self._keys[keeper.key] = self.lookout.add(KeyFiles(prefix), lambda _: self._wake(keeper))
         self._begin_at = max(self._begin_at + BEGIN_EVERY_S, self.stop.clock.now())
         keeper.task = self._start(keeper.run(self._begin_at))
         self._keeping.add(keeper.task)
 
     # ---- an account that is shared out ---------------------------------------------------------------
 
-    def _share(self) -> SharedAccounts | None:
+    def _share(self) -> AccountOwnership | None:
         """Return this process's part in sharing the accounts out; None where the state knows of none."""
         me = this_replica()
         sharing = self.state.sharing(me)
         if sharing is None:
             return None
         self._onlookers.share(Together(me))
-        hands = Hands(
-            self._by_key, self._take_lease, self._end_lease, self._see, self._hurry, self._onlookers.vitals
+        hands = WorkerCallbacks(
+            self._by_key,
+            self._take_lease,
+            self._end_lease,
+            self._on_cluster_view,
+            self._wake,
+            self._onlookers.vitals,
         )
         kind = self.standing.base.kind
-        return SharedAccounts(me, kind, sharing, self.claims, self.stop, hands, self.tell)
+        return AccountOwnership(me, kind, sharing, self.claims, self.stop, hands, self.tell)
 
-    def _take_lease(self, keeper: Keeper, before: str) -> None:
-        self._begin(keeper)
+    def _take_lease(self, keeper: AccountWorker, before: str) -> None:
+        self._start_worker(keeper)
         self.tell(events.LeaseTaken(before), keeper)
         self._onlookers.hear(events.ConfigAccepted(keeper.desired.path, keeper.desired.sha256), keeper)
         if keeper.file.refused is not None:
             self._onlookers.hear(_config_rejected(keeper.file.refused), keeper)
 
-    def _end_lease(self, keeper: Keeper, lost: bool, unable: bool) -> None:
+    def _end_lease(self, keeper: AccountWorker, lost: bool, unable: bool) -> None:
         self.tell(events.LeaseEnded(lost, unable), keeper)
-        keeper.let_go()
+        keeper.request_stop()
         self._keeping.add(self._start(self._until_ended(keeper)))
 
-    async def _until_ended(self, keeper: Keeper) -> None:
+    async def _until_ended(self, keeper: AccountWorker) -> None:
         """Wait until nothing of an account is under way; what only waits is not waited for."""
         assert keeper.task is not None
         while not keeper.task.done():
-            await asyncio.wait({keeper.task}, timeout=POLITE_S)
+            await asyncio.wait({keeper.task}, timeout=GRACE_S)
             if not keeper.task.done() and not self.stop.in_flight(keeper.name):
                 keeper.task.cancel()
-        self.claims.forget(keeper.owner)
+        self.claims.release(keeper.owner)
         self.lookout.remove(self._keys.pop(keeper.key))
         self._onlookers.drop(keeper)
         keeper.task = None
         if self.shared is not None:
-            self.shared.hurry()
+            self.shared.wake()
 
-    def _see(self, roster: Roster) -> None:
+    def _on_cluster_view(self, roster: Roster) -> None:
         """Take who lives and who owns what."""
         if self.shared is not None:
-            self._onlookers.share(self.shared.together(roster))
+            self._onlookers.share(self.shared.cluster_info(roster))
 
     def _policy(self, config_path: str) -> WatchedPolicy:
         """Return the policy of a config; files in one folder share it, and a named one all do."""
@@ -408,13 +413,13 @@ class Supervisor:
         named = self.standing.policy_file
         return os.path.dirname(config_path) if named is None else named
 
-    def _observer(self, keeper: Keeper | None) -> Observe:
+    def _observer(self, keeper: AccountWorker | None) -> Observe:
         """Return what logs the events of one keeper, or of none: the same one each time."""
         key = "" if keeper is None else keeper.file.path
         if key not in self._observers:
             owner = ("", "") if keeper is None else keeper.owner
             simulator = doors.is_simulator(self.standing.base)
-            observe = logs.observer(*owner, simulator=simulator, advice=doors.advice_on)
+            observe = logs.observer(*owner, simulator=simulator, advice=doors.hint_for_event)
             self._observers[key] = logs.shielded(observe)
         return self._observers[key]
 
@@ -424,7 +429,7 @@ def _is_no_file(path: str) -> bool:
     return not os.path.lexists(path) or os.path.isdir(path)
 
 
-def _leads_to(place: WatchedPlace, path: str) -> bool:
+def _leads_to(place: WatchedPath, path: str) -> bool:
     return Path(place.path) in (Path(path), Path(path).parent)
 
 

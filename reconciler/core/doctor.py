@@ -15,7 +15,7 @@ from reconciler.core import evidence
 from reconciler.core.account_check import PORTFOLIO_MARGIN, may_withdraw, refusal
 from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy
 from reconciler.core.policy import Policy
-from reconciler.errors import Exit, MmpError, worst
+from reconciler.errors import Exit, MmpError, overall_status
 
 LARGE_OFFSET_S = 1.0
 """From here on a local clock's offset is worth knowing; it is compensated."""
@@ -56,7 +56,7 @@ class Finding:
 
 def exit_status(findings: Iterable[Finding]) -> Exit:
     """Return the exit status of all findings: advice and skipped checks are no failure."""
-    return worst([finding.status for finding in findings if finding.mark is Mark.FAILED])
+    return overall_status([finding.status for finding in findings if finding.mark is Mark.FAILED])
 
 
 def ok(check: str, told: str) -> Finding:

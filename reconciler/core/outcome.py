@@ -15,7 +15,7 @@ from reconciler.core.model import Family
 from reconciler.core.plan import Action, Because, Change, Plan
 from reconciler.core.reply import Reply
 from reconciler.core.saved_plan import NONE_APPLIED, AppliedChanges, Reviewed, instant, moved
-from reconciler.errors import Exit, worst
+from reconciler.errors import Exit, overall_status
 
 
 class Outcome(StrEnum):
@@ -117,7 +117,7 @@ def exit_status(outcomes: tuple[Result, ...], left: Plan | None, ended: Exit = E
         {change.family for change in left.changes if change.because in WAITING_HOLDS} if left else set()
     )
     sent = any(result.attempts for result in outcomes)
-    return worst([ended, *(_status_of(result, waiting, sent) for result in unsettled)])
+    return overall_status([ended, *(_status_of(result, waiting, sent) for result in unsettled)])
 
 
 def _left_tighter(change: Change, left: Plan | None) -> str:

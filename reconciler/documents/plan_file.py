@@ -35,7 +35,7 @@ PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedPlan:
     """A saved plan as it was found in a file: the plan, what it is about, and the document itself."""
 
     path: str
@@ -67,19 +67,19 @@ def save_plan(path: Path, plan: Plan, context: Context, origin: Origin, *, expir
     _write(path, document)
 
 
-def load_plan(path: str) -> Loaded:
+def load_plan(path: str) -> LoadedPlan:
     """Read a saved plan. Raises InvalidInput: unreadable, foreign, too new, malformed, edited."""
     from reconciler.documents.read import read_document
     from reconciler.documents.saved_plan import context_of, read_saved
 
     source = printable(path)
-    with about(path):
+    with with_path(path):
         document = read_document(read_bounded(path, "plan"), source, "plan")
         saved = read_saved(document, source)
-    return Loaded(path, saved, context_of(document, saved), document)
+    return LoadedPlan(path, saved, context_of(document, saved), document)
 
 
-def load_fresh_plan(path: str, desired: Desired, base: BaseUrl, expect: str | None) -> Loaded:
+def load_fresh_plan(path: str, desired: Desired, base: BaseUrl, expect: str | None) -> LoadedPlan:
     """Read a saved plan that is about to be applied to ``desired`` at ``base``; asks nobody.
 
     Raises InvalidInput as :func:`load_plan` does, and PlanStale when it has expired, is of another
@@ -104,7 +104,7 @@ def load_fresh_plan(path: str, desired: Desired, base: BaseUrl, expect: str | No
 
 
 @contextmanager
-def about(path: str) -> Iterator[None]:
+def with_path(path: str) -> Iterator[None]:
     """Say of every failure inside that it is about the file at ``path``."""
     try:
         yield
@@ -126,14 +126,14 @@ def read_bounded(path: str, kind: str) -> bytes:
         raise InvalidInput(f"{kind}-unreadable", message, hint) from None
 
 
-def why_stale(loaded: Loaded) -> tuple[str, ...]:
+def stale_reasons(loaded: LoadedPlan) -> tuple[str, ...]:
     """Return every reason, known offline, for which ``apply`` would refuse the plan; none when fresh."""
     late = out_of_time(loaded.saved, datetime.now(UTC))
     changed = "the config has changed since" if _config_has_changed(loaded) else None
     return tuple(reason for reason in (late, changed) if reason is not None)
 
 
-def _config_has_changed(loaded: Loaded) -> bool:
+def _config_has_changed(loaded: LoadedPlan) -> bool:
     """Tell whether the config can be read, here or beside the plan, and nowhere is the plan's own."""
     named = Path(loaded.context.path)
     found = [_sha256(place) for place in {named, Path(loaded.path).parent / named}]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.controller.account_worker import Keeper
+from reconciler.controller.account_worker import AccountWorker
 from reconciler.core.events import Event
 from reconciler.core.monitoring.runtime import Vitals
 from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
@@ -43,15 +43,15 @@ class Telling:
         """Deliver what is left, for a bounded time."""
         self._notifier.stop()
 
-    def keep(self, keeper: Keeper, vitals: Vitals) -> None:
+    def keep(self, keeper: AccountWorker, vitals: Vitals) -> None:
         """Begin to tell of an account."""
         del vitals  # as it begins there is nothing to tell
         interval_s = keeper.standing.interval_s
         self._tellers[keeper.name] = Teller(
-            self._notifier.post, doors.advice, interval_s=interval_s, policies=self._policies
+            self._notifier.post, doors.hint_for, interval_s=interval_s, policies=self._policies
         )
 
-    def drop(self, keeper: Keeper) -> None:
+    def drop(self, keeper: AccountWorker) -> None:
         """Tell no more of an account: another process does."""
         self._tellers.pop(keeper.name, None)
 
@@ -61,7 +61,7 @@ class Telling:
     def widen(self, keeps: frozenset[AccountKey]) -> None:
         """Tell nothing, for the same reason."""
 
-    def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
+    def hear(self, event: Event, keeper: AccountWorker, vitals: Vitals) -> None:
         """Tell what an account has turned to by ``event``."""
         now, wall = self._clock.now(), self._clock.wall()
         self._tellers[keeper.name].hear(event, vitals, now=now, wall=wall)

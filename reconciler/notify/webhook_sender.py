@@ -24,7 +24,7 @@ from yarl import URL  # aiohttp's own URL type; given as one, an address is used
 from reconciler import __version__
 from reconciler.core.monitoring.alerts import Severity
 from reconciler.core.problems import json_text
-from reconciler.daemon_threads import leave_lookups_behind
+from reconciler.daemon_threads import use_daemon_executor
 from reconciler.notify.retry import Answer, next_wait_s
 from reconciler.notify.target import Target
 
@@ -87,7 +87,7 @@ class Notifier:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._loop = asyncio.new_event_loop()
-        leave_lookups_behind(self._loop)
+        use_daemon_executor(self._loop)
         self._workers = [_Worker(target, say, timeout_s, sleep) for target in targets]
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = threading.Thread(target=self._main, name="notifier", daemon=True)

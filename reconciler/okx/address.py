@@ -23,7 +23,7 @@ from reconciler.core.address_health import (
 )
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.replies import Unreadable, parse_retry_after, read_envelope
-from reconciler.okx.transport import Failed, OneShot, RawReply
+from reconciler.okx.transport import RawReply, SingleUseConnection, TransportFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ class SharedAddress:
 
     async def open(
         self, url: str, timeout_s: float, clock: Clock, epoch_s: Callable[[], float]
-    ) -> OneShot | Failed | Reply:
+    ) -> SingleUseConnection | TransportFailure | Reply:
         """Connect once the address may be tried; a Reply is the failure of another request's try.
 
         ``epoch_s`` returns the time in seconds since 1970 UTC, for a Retry-After that is a date.
@@ -55,10 +55,10 @@ class SharedAddress:
         refused = await self._admitted(clock)
         if refused is not None:
             return refused
-        connection = await ReportingOneShot.open(url, timeout_s)
-        if isinstance(connection, Failed):
+        connection = await ReportingConnection.open(url, timeout_s)
+        if isinstance(connection, TransportFailure):
             self._failed(Reply(ReplyClass.NOT_SENT, connection.code, connection.message), clock.now())
-        elif isinstance(connection, ReportingOneShot):
+        elif isinstance(connection, ReportingConnection):
             connection.report = lambda answer: self._heard(answer, clock.now(), epoch_s())
         return connection
 
@@ -101,9 +101,9 @@ class SharedAddress:
         finally:
             self._waiting.discard(learned)
 
-    def _heard(self, answer: RawReply | Failed, now: float, epoch_s: float) -> None:
+    def _heard(self, answer: RawReply | TransportFailure, now: float, epoch_s: float) -> None:
         """Record the result of a request whose connection was open."""
-        if isinstance(answer, Failed):
+        if isinstance(answer, TransportFailure):
             if self.health.failure is not None or answer.code in BROKEN_CODES:
                 self._no_own_reply(answer.code, answer.message, now)
         elif self.health.failure is None and answer.status not in GATEWAY_STATUSES:
@@ -136,14 +136,14 @@ class SharedAddress:
             waiting.set()
 
 
-class ReportingOneShot(OneShot):
+class ReportingConnection(SingleUseConnection):
     """A connection that reports the result of its request."""
 
-    report: Callable[[RawReply | Failed], None] | None = None
+    report: Callable[[RawReply | TransportFailure], None] | None = None
 
     async def send(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str], *, limit_bytes: int
-    ) -> RawReply | Failed:
+    ) -> RawReply | TransportFailure:
         """Write one request, report its result, and return it; see :meth:`OneShot.send`."""
         answer = await super().send(method, target, body, headers, limit_bytes=limit_bytes)
         if self.report is not None:

@@ -18,9 +18,9 @@ from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials
 from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES, Scrub
-from reconciler.okx.transport import TOTAL_TIMEOUT_S, Failed, OneShot, RawReply
+from reconciler.okx.transport import TOTAL_TIMEOUT_S, RawReply, SingleUseConnection, TransportFailure
 from reconciler.okx.wire import BaseUrl, Headers, Request
-from reconciler.ports import Clock, Signed
+from reconciler.ports import Clock, SignedRequest
 
 CLOCK_MAX_AGE_S = 600.0
 """After this time a measured offset is measured again, in the background: at 500 ppm it drifts 0.3 s."""
@@ -125,12 +125,12 @@ class OkxClient:
 
         While the address fails, a request through it is the probe that others wait for.
         """
-        connection = await OneShot.open(self._base_url.url, self._timeout_s)
-        if isinstance(connection, Failed):
+        connection = await SingleUseConnection.open(self._base_url.url, self._timeout_s)
+        if isinstance(connection, TransportFailure):
             return _as_reply(connection, self._epoch_s())
         return await self._measure_over(connection)
 
-    async def _measure_over(self, connection: OneShot | Reply) -> ClockOffset | Reply:
+    async def _measure_over(self, connection: SingleUseConnection | Reply) -> ClockOffset | Reply:
         if isinstance(connection, Reply):
             return connection
         headers = wire.public_headers(self._environment)
@@ -207,19 +207,23 @@ class OkxClient:
         if self._clock_age_s() > CLOCK_MAX_AGE_S:
             self._timing.refresh(self._measure_clock_apart, self._clock)
 
-    async def _connect(self) -> OneShot | Reply:
+    async def _connect(self) -> SingleUseConnection | Reply:
         url, timeout_s = self._base_url.url, self._timeout_s
         connection = await self._timing.address.open(url, timeout_s, self._clock, self._epoch_s)
-        return _as_reply(connection, self._epoch_s()) if isinstance(connection, Failed) else connection
+        return (
+            _as_reply(connection, self._epoch_s())
+            if isinstance(connection, TransportFailure)
+            else connection
+        )
 
     async def _timed(
-        self, connection: OneShot, request: Request, headers: Headers, limit_bytes: int
+        self, connection: SingleUseConnection, request: Request, headers: Headers, limit_bytes: int
     ) -> _Answer | Reply:
         begun_at = self._clock.now()
         answer = await connection.send(
             request.method, request.target, request.body, headers, limit_bytes=limit_bytes
         )
-        if isinstance(answer, Failed):
+        if isinstance(answer, TransportFailure):
             return _as_reply(answer, self._epoch_s())
         return _Answer(answer, begun_at, self._clock.now() - begun_at)
 
@@ -304,12 +308,12 @@ class OkxTradingClient(OkxClient):
             else OkxConnection(self._clock, self._credentials, connection, self._epoch_s)
         )
 
-    def sign(self, family: Family, setting: Setting) -> Signed:
+    def sign(self, family: Family, setting: Setting) -> SignedRequest:
         """Build and sign one request with the current time of the exchange's clock."""
         request = wire.set_mmp(family, setting)
         timestamp = self._timestamp()
         headers = wire.signed_headers(request, self._credentials, self._environment, timestamp)
-        return Signed(family, setting, timestamp, request.body, headers)
+        return SignedRequest(family, setting, timestamp, request.body, headers)
 
     async def reset(self, family: Family) -> bool | Reply:
         """Reset one family's MMP status, once; False means that the exchange did not do it.
@@ -338,7 +342,11 @@ class OkxConnection:
     """An open connection, good for one Set MMP request; the port ``Connection``."""
 
     def __init__(
-        self, clock: Clock, credentials: Credentials, connection: OneShot, epoch_s: Callable[[], float]
+        self,
+        clock: Clock,
+        credentials: Credentials,
+        connection: SingleUseConnection,
+        epoch_s: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._credentials = credentials
@@ -346,7 +354,7 @@ class OkxConnection:
         self._epoch_s = epoch_s
         self._suspended_s = clock.suspended_s()
 
-    async def send(self, request: Signed, *, deadline: float) -> Reply:
+    async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         """Write ``request`` once and return the classified reply; closes the connection.
 
         Past the instant ``deadline``, or if this machine was suspended since the connection was opened,
@@ -359,7 +367,7 @@ class OkxConnection:
         answer = await self._connection.send(
             "POST", wire.MMP_CONFIG_PATH, request.body, request.headers, limit_bytes=REPLY_LIMIT_BYTES
         )
-        if isinstance(answer, Failed):
+        if isinstance(answer, TransportFailure):
             return _as_reply(answer, self._epoch_s())
         reply = replies.parse_set(
             answer.status, answer.body, self._credentials.scrub, request.family, request.setting
@@ -370,20 +378,24 @@ class OkxConnection:
         """Close without sending; harmless when already closed."""
         await self._connection.close()
 
-    def _too_late(self, deadline: float) -> Failed | None:
+    def _too_late(self, deadline: float) -> TransportFailure | None:
         """Return why the request must not be written any more; None when it may be.
 
         The deadline is on a clock that stands still during a suspension, the signature's age is not: a
         request that was written after one could arrive later than pacing allows for.
         """
         if self._clock.now() > deadline:
-            return Failed(False, "late", "the slot had passed before the request could be written")
+            return TransportFailure(
+                False, "late", "the slot had passed before the request could be written"
+            )
         if self._clock.suspended_s() - self._suspended_s > SUSPENSION_S:
-            return Failed(False, "suspended", "this machine was suspended before the request was written")
+            return TransportFailure(
+                False, "suspended", "this machine was suspended before the request was written"
+            )
         return None
 
 
-def _as_reply(failed: Failed, epoch_s: float) -> Reply:
+def _as_reply(failed: TransportFailure, epoch_s: float) -> Reply:
     reply_class = ReplyClass.NO_ANSWER if failed.sent else ReplyClass.NOT_SENT
     return _asking_to_wait(Reply(reply_class, failed.code, failed.message), failed.retry_after, epoch_s)
 

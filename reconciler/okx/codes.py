@@ -21,7 +21,7 @@ REGION_HOSTS = ("openapi.okx.com", "eea.okx.com", "us.okx.com", "tr.okx.com")
 """The hosts of OKX's regions; a key of one region does not exist at the hosts of another [doc]."""
 
 
-class Source(StrEnum):
+class FactSource(StrEnum):
     """Where a code's class comes from."""
 
     DOCUMENTED = "documented"
@@ -40,7 +40,7 @@ class CodeFact:
     reply_class: ReplyClass
     meaning: str
     advice: str
-    source: Source
+    source: FactSource
 
     @property
     def advice_on_reads(self) -> str:
@@ -48,7 +48,7 @@ class CodeFact:
         return READ_AGAIN if self.reply_class is ReplyClass.AMBIGUOUS else self.advice
 
 
-def fact(code: str) -> CodeFact:
+def lookup(code: str) -> CodeFact:
     """Return what is known of ``code``; an unknown one is AMBIGUOUS.
 
     OKX refines some codes with a sub-code (``51008_1000``) [doc]: the part before ``_`` decides. Only
@@ -80,9 +80,9 @@ _REGION = (
     + "."
 )
 
-_DOC, _ASSUMED = Source.DOCUMENTED, Source.ASSUMED
+_DOC, _ASSUMED = FactSource.DOCUMENTED, FactSource.ASSUMED
 
-_Rows = tuple[tuple[str, str, str, Source], ...]
+_Rows = tuple[tuple[str, str, str, FactSource], ...]
 
 _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
     (
@@ -287,4 +287,4 @@ TABLE: Mapping[str, CodeFact] = MappingProxyType(
 
 def _unknown(code: str) -> CodeFact:
     meaning = "a code this program does not know"
-    return CodeFact(code, ReplyClass.AMBIGUOUS, meaning, READ_BACK, Source.ASSUMED)
+    return CodeFact(code, ReplyClass.AMBIGUOUS, meaning, READ_BACK, FactSource.ASSUMED)

@@ -72,7 +72,7 @@ def load_credentials(prefix: str, environ: Mapping[str, str]) -> Credentials:
     return Credentials(api_key, secret_key, passphrase)
 
 
-def load_steadily(prefix: str, environ: Mapping[str, str]) -> Credentials:
+def load_stable(prefix: str, environ: Mapping[str, str]) -> Credentials:
     """Return the credentials as ``load_credentials`` does, read until two readings in a row agree.
 
     The three files of a key are replaced together, yet read one after another. After KEY_READS the last

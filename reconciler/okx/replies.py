@@ -32,7 +32,7 @@ from reconciler.core.model import (
     parse_family,
 )
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.okx.codes import ACCEPTED_CODE, TABLE, fact
+from reconciler.okx.codes import ACCEPTED_CODE, TABLE, lookup
 
 REPLY_LIMIT_BYTES = 64 * 1024
 """Bound on every reply but the list of all families; OKX's are a few hundred bytes."""
@@ -262,7 +262,7 @@ def _refused(envelope: Envelope, scrub: Scrub, family: Family | None) -> Reply:
         refused = _only_refusal(envelope, family)
         if refused is not None:
             return _by_row(refused, envelope, scrub)
-    known = fact(envelope.code)
+    known = lookup(envelope.code)
     words = _words(envelope)
     if not words and known.reply_class is ReplyClass.AMBIGUOUS:
         words = f"{known.meaning}; nothing else was in the reply"
@@ -287,7 +287,7 @@ def _by_row(row: RowResult, envelope: Envelope, scrub: Scrub) -> Reply:
 
     The envelope is named as the wrapper only where the code says that the request had arrived.
     """
-    reply_class = fact(row.code).reply_class
+    reply_class = lookup(row.code).reply_class
     wrapper = None if reply_class is ReplyClass.AMBIGUOUS else envelope.code
     return Reply(reply_class, row.code, scrub(_words(envelope)), wrapper=wrapper)
 
@@ -297,7 +297,7 @@ def _not_acknowledged(envelope: Envelope, scrub: Scrub) -> Reply:
     code = _refusals(envelope)[0].code
     if not _CODE.fullmatch(code):
         return Reply(ReplyClass.AMBIGUOUS, envelope.code, scrub(_words(envelope)))
-    undecided = _is_known(code) and fact(code).reply_class is ReplyClass.AMBIGUOUS
+    undecided = _is_known(code) and lookup(code).reply_class is ReplyClass.AMBIGUOUS
     wrapper = None if undecided else envelope.code
     return Reply(ReplyClass.AMBIGUOUS, code, scrub(_words(envelope)), wrapper=wrapper)
 

@@ -57,7 +57,7 @@ class RawReply:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class TransportFailure:
     """No reply. ``sent`` is False only if not one byte of the request was written.
 
     ``code`` is a stable word, ``message`` our own text, without anything of the request's.
@@ -70,7 +70,7 @@ class Failed:
     retry_after: str = ""
 
 
-class OneShot:
+class SingleUseConnection:
     """An open connection for one request. ``open`` makes it, ``send`` uses it up."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
@@ -90,7 +90,9 @@ class OneShot:
         )
 
     @classmethod
-    async def open(cls, url: str, timeout_s: float = TOTAL_TIMEOUT_S) -> OneShot | Failed:
+    async def open(
+        cls, url: str, timeout_s: float = TOTAL_TIMEOUT_S
+    ) -> SingleUseConnection | TransportFailure:
         """Connect to ``url`` now, TLS included; no byte of a request is written."""
         connection = cls(url, timeout_s)
         try:
@@ -103,7 +105,7 @@ class OneShot:
             return _not_connected(error, timeout_s)
         return connection
 
-    async def lost(self) -> Failed | None:
+    async def lost(self) -> TransportFailure | None:
         """Tell whether the other side has already closed the connection, or spoken out of turn."""
         for _ in range(_TURNS_TO_NOTICE_A_CLOSE):
             await asyncio.sleep(0)
@@ -111,7 +113,7 @@ class OneShot:
 
     async def send(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str], *, limit_bytes: int
-    ) -> RawReply | Failed:
+    ) -> RawReply | TransportFailure:
         """Write one request and return its whole reply, of at most ``limit_bytes``; then close.
 
         ``target`` and ``body`` go out byte for byte. Being cancelled closes the connection too.
@@ -120,7 +122,7 @@ class OneShot:
             async with asyncio.timeout(self._timeout_s):
                 return await self._exchange(method, target, body, headers, limit_bytes)
         except TimeoutError:
-            return Failed(True, "timeout", f"no whole reply within {self._timeout_s:g} s")
+            return TransportFailure(True, "timeout", f"no whole reply within {self._timeout_s:g} s")
         except Exception as error:
             # Whatever aiohttp raises ends here: its exceptions hold the request's headers.
             return self._broken(error)
@@ -133,7 +135,7 @@ class OneShot:
 
     async def _exchange(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str], limit_bytes: int
-    ) -> RawReply | Failed:
+    ) -> RawReply | TransportFailure:
         url = URL(self._url + target, encoded=True)
         async with self._session.request(
             method, url, data=body or None, headers=dict(headers), allow_redirects=False
@@ -143,20 +145,20 @@ class OneShot:
             retry_after = response.headers.get("Retry-After", "")
             if not _is_plain(response):
                 why = "the reply is compressed although we refused that"
-                return Failed(True, "encoded", why, retry_after)
+                return TransportFailure(True, "encoded", why, retry_after)
             content = await _read_bounded(response.content, limit_bytes)
         if content is None:
             why = f"the reply is larger than {limit_bytes} bytes"
-            return Failed(True, "too-large", why, retry_after)
+            return TransportFailure(True, "too-large", why, retry_after)
         return RawReply(response.status, content, retry_after)
 
-    def _broken(self, error: Exception) -> Failed:
+    def _broken(self, error: Exception) -> TransportFailure:
         if not self._connector.handed_out:
             return _CLOSED_EARLY
         if _is_too_large(error):
             return _HEADERS_TOO_LARGE
         kind = type(error).__name__
-        return Failed(True, "broken", f"the connection broke or the reply is not HTTP ({kind})")
+        return TransportFailure(True, "broken", f"the connection broke or the reply is not HTTP ({kind})")
 
 
 class _HeadersTooLarge(Exception):
@@ -224,8 +226,10 @@ class _PreparedConnector(aiohttp.TCPConnector):
         await super().close(abort_ssl=abort_ssl)
 
 
-_CLOSED_EARLY = Failed(False, "closed-early", "the exchange closed the connection before the request")
-_HEADERS_TOO_LARGE = Failed(
+_CLOSED_EARLY = TransportFailure(
+    False, "closed-early", "the exchange closed the connection before the request"
+)
+_HEADERS_TOO_LARGE = TransportFailure(
     True, "headers-too-large", f"the headers of the reply are larger than {MAX_HEADERS_BYTES} bytes in all"
 )
 
@@ -260,20 +264,20 @@ async def _read_bounded(content: aiohttp.StreamReader, limit_bytes: int) -> byte
     return bytes(body)
 
 
-def _not_connected(error: Exception, timeout_s: float) -> Failed:
+def _not_connected(error: Exception, timeout_s: float) -> TransportFailure:
     match error:
         case TimeoutError():
-            return Failed(False, "connect-timeout", f"could not connect within {timeout_s:g} s")
+            return TransportFailure(False, "connect-timeout", f"could not connect within {timeout_s:g} s")
         case aiohttp.ClientConnectorDNSError():
-            return Failed(False, "dns", "the host's name cannot be resolved")
+            return TransportFailure(False, "dns", "the host's name cannot be resolved")
         case aiohttp.ClientConnectorCertificateError(
             certificate_error=ssl.SSLCertVerificationError(verify_message=why)
         ):
-            return Failed(False, "tls", f"the host's TLS certificate is not trusted: {why}")
+            return TransportFailure(False, "tls", f"the host's TLS certificate is not trusted: {why}")
         case aiohttp.ClientSSLError():
-            return Failed(False, "tls", "TLS could not be set up with the host")
+            return TransportFailure(False, "tls", "TLS could not be set up with the host")
         case aiohttp.ClientConnectorError():
             why = os.strerror(error.os_error.errno) if error.os_error.errno else "no reason given"
-            return Failed(False, "connect", f"could not connect: {why}")
+            return TransportFailure(False, "connect", f"could not connect: {why}")
         case _:
-            return Failed(False, "connect", f"could not connect ({type(error).__name__})")
+            return TransportFailure(False, "connect", f"could not connect ({type(error).__name__})")

@@ -23,7 +23,7 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SimAccount:
     """One User ID. ``level`` is acctLv ("4" is portfolio margin), ``environment`` live or demo."""
 
     uid: str
@@ -35,11 +35,11 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class KeyOwner:
     """A key together with the account it belongs to."""
 
     key: ApiKey
-    account: Account
+    account: SimAccount
 
 
 def fake_account(
@@ -50,7 +50,7 @@ def fake_account(
     mmp_privilege: bool = True,
     permissions: Iterable[str] = ("read_only", "trade"),
     ip: Iterable[str] = (),
-) -> Account:
+) -> SimAccount:
     """Return the simulator's account ``number`` (1 to 999), its key and uid plainly made up."""
     key = ApiKey(
         key_id=f"simulator-key-{number}",
@@ -60,4 +60,4 @@ def fake_account(
         ip=tuple(ip),
     )
     uid = f"999000000{number:03d}"
-    return Account(uid, (key,), uid, level, mmp_privilege, environment)
+    return SimAccount(uid, (key,), uid, level, mmp_privilege, environment)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Standing(StrEnum):
+class DocStatus(StrEnum):
     """The source of a simulated behaviour."""
 
     DOCUMENTED = "documented"
@@ -24,12 +24,12 @@ class Behaviour:
     """One row. ``option`` is the field of ``Options`` that selects another behaviour; empty: none."""
 
     name: str
-    standing: Standing
+    status: DocStatus
     simulated: str
     option: str = ""
 
 
-_DOC, _ASSUMED, _UNKNOWN = Standing.DOCUMENTED, Standing.ASSUMED, Standing.UNKNOWN
+_DOC, _ASSUMED, _UNKNOWN = DocStatus.DOCUMENTED, DocStatus.ASSUMED, DocStatus.UNKNOWN
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour("unknown path", _ASSUMED, "HTTP 404, code 404"),

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from reconciler.simulator.accounts import DEMO_HEADER, PORTFOLIO_MARGIN, Holder
+from reconciler.simulator.accounts import DEMO_HEADER, PORTFOLIO_MARGIN, KeyOwner
 from reconciler.simulator.codes import refuse
-from reconciler.simulator.messages import Envelope, SimRequest
+from reconciler.simulator.messages import ReplyEnvelope, SimRequest
 from reconciler.simulator.options import Options
 from reconciler.simulator.request_parsing import MMP_ENDPOINTS, WRITES, Endpoint
 
@@ -38,7 +38,7 @@ class SignedCall:
     """A private request whose key is known; ``utc`` is the exchange's idea of the time, in seconds."""
 
     request: SimRequest
-    holder: Holder
+    holder: KeyOwner
     utc: float
 
 
@@ -47,11 +47,11 @@ class AccountCall:
     """What the account-side checks look at."""
 
     endpoint: Endpoint
-    holder: Holder
+    holder: KeyOwner
     options: Options
 
 
-def authenticate(request: SimRequest, holder: Holder | None, utc: float) -> Envelope | None:
+def authenticate(request: SimRequest, holder: KeyOwner | None, utc: float) -> ReplyEnvelope | None:
     """Return the first refusal of the key, its headers or its signature; None when all is well."""
     if not request.header("OK-ACCESS-KEY"):
         return refuse("50103")
@@ -60,7 +60,7 @@ def authenticate(request: SimRequest, holder: Holder | None, utc: float) -> Enve
     return _first(AUTHENTICATION, SignedCall(request, holder, utc))
 
 
-def authorise(call: AccountCall) -> Envelope | None:
+def authorise(call: AccountCall) -> ReplyEnvelope | None:
     """Return the first refusal for what the key or the account may not do; None when it may."""
     return _first(AUTHORISATION, call)
 
@@ -70,7 +70,7 @@ def sign(secret: str, message: bytes) -> str:
     return base64.b64encode(hmac.new(secret.encode(), message, hashlib.sha256).digest()).decode()
 
 
-def _headers(call: SignedCall) -> Envelope | None:
+def _headers(call: SignedCall) -> ReplyEnvelope | None:
     for name, code in (
         ("OK-ACCESS-SIGN", "50106"),
         ("OK-ACCESS-TIMESTAMP", "50107"),
@@ -81,12 +81,12 @@ def _headers(call: SignedCall) -> Envelope | None:
     return None
 
 
-def _environment(call: SignedCall) -> Envelope | None:
+def _environment(call: SignedCall) -> ReplyEnvelope | None:
     addressed = ENVIRONMENT_BY_HEADER.get(call.request.header(DEMO_HEADER))
     return None if addressed == call.holder.account.environment else refuse("50101")
 
 
-def _timestamp(call: SignedCall) -> Envelope | None:
+def _timestamp(call: SignedCall) -> ReplyEnvelope | None:
     text = call.request.header("OK-ACCESS-TIMESTAMP")
     try:
         stamped = datetime.fromisoformat(text) if _TIMESTAMP.fullmatch(text) else None
@@ -97,14 +97,14 @@ def _timestamp(call: SignedCall) -> Envelope | None:
     return refuse("50102") if abs(stamped.timestamp() - call.utc) > VALIDITY_S else None
 
 
-def _address(call: SignedCall) -> Envelope | None:
+def _address(call: SignedCall) -> ReplyEnvelope | None:
     key = call.holder.key
     if not key.ip or call.request.remote in key.ip:
         return None
     return refuse("50110", call.request.remote, key.key_id)
 
 
-def _passphrase(call: SignedCall) -> Envelope | None:
+def _passphrase(call: SignedCall) -> ReplyEnvelope | None:
     return (
         None
         if call.request.header("OK-ACCESS-PASSPHRASE") == call.holder.key.passphrase
@@ -112,38 +112,38 @@ def _passphrase(call: SignedCall) -> Envelope | None:
     )
 
 
-def _signature(call: SignedCall) -> Envelope | None:
+def _signature(call: SignedCall) -> ReplyEnvelope | None:
     request = call.request
     head = request.header("OK-ACCESS-TIMESTAMP") + request.method + request.target
     expected = sign(call.holder.key.secret, head.encode() + request.body)
     return None if request.header("OK-ACCESS-SIGN") == expected else refuse("50113")
 
 
-def _content_type(call: SignedCall) -> Envelope | None:
+def _content_type(call: SignedCall) -> ReplyEnvelope | None:
     if call.request.method != "POST":
         return None
     media_type = call.request.header("Content-Type").partition(";")[0].strip().lower()
     return None if media_type == "application/json" else refuse("50006")
 
 
-def _permission(call: AccountCall) -> Envelope | None:
+def _permission(call: AccountCall) -> ReplyEnvelope | None:
     needed = "trade" if call.endpoint in WRITES else "read_only"
     return None if needed in call.holder.key.permissions else refuse("50120")
 
 
-def _account_mode(call: AccountCall) -> Envelope | None:
+def _account_mode(call: AccountCall) -> ReplyEnvelope | None:
     if call.endpoint not in MMP_ENDPOINTS or call.holder.account.level == PORTFOLIO_MARGIN:
         return None
     return refuse(call.options.account_mode_code)
 
 
-def _privilege(call: AccountCall) -> Envelope | None:
+def _privilege(call: AccountCall) -> ReplyEnvelope | None:
     if call.endpoint not in MMP_ENDPOINTS or call.holder.account.mmp_privilege:
         return None
     return refuse("59509" if call.endpoint is Endpoint.RESET else call.options.no_privilege_code)
 
 
-AUTHENTICATION: tuple[Callable[[SignedCall], Envelope | None], ...] = (
+AUTHENTICATION: tuple[Callable[[SignedCall], ReplyEnvelope | None], ...] = (
     _headers,
     _environment,
     _timestamp,
@@ -152,12 +152,12 @@ AUTHENTICATION: tuple[Callable[[SignedCall], Envelope | None], ...] = (
     _signature,
     _content_type,
 )
-AUTHORISATION: tuple[Callable[[AccountCall], Envelope | None], ...] = (
+AUTHORISATION: tuple[Callable[[AccountCall], ReplyEnvelope | None], ...] = (
     _permission,
     _account_mode,
     _privilege,
 )
 
 
-def _first(checks: tuple[Callable[[C], Envelope | None], ...], call: C) -> Envelope | None:
+def _first(checks: tuple[Callable[[C], ReplyEnvelope | None], ...], call: C) -> ReplyEnvelope | None:
     return next((refusal for check in checks if (refusal := check(call)) is not None), None)

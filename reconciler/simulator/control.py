@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from reconciler.simulator.accounts import PERMISSIONS, Account
+from reconciler.simulator.accounts import PERMISSIONS, SimAccount
 from reconciler.simulator.faults import parse_fault
 from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import changed_options
@@ -192,7 +192,7 @@ def seconds_of(payload: Payload) -> float:
     return float(seconds)
 
 
-def _changed_account(account: Account, fields: Mapping[str, Any]) -> Account:
+def _changed_account(account: SimAccount, fields: Mapping[str, Any]) -> SimAccount:
     key_changes: dict[str, Any] = {}
     if "permissions" in fields:
         key_changes["permissions"] = frozenset(_texts(fields["permissions"], "permissions", PERMISSIONS))
@@ -269,7 +269,7 @@ def _arrival(one: Arrival) -> object:
     return {**asdict(one), "setting": _wire(one.setting)}
 
 
-def _account_row(account: Account) -> object:
+def _account_row(account: SimAccount) -> object:
     """Return the account with its keys' rights; secrets are left out even though they are fake."""
     keys = [
         {"key_id": key.key_id, "permissions": sorted(key.permissions), "ip": list(key.ip)}

@@ -14,7 +14,7 @@ MAX_READ_DELAY_S = 3600.0
 """Settings replaced longer ago than this are forgotten: no read lags that far."""
 
 
-class FamilyBook:
+class SimulatedFamily:
     """The mutable state of one family; None means it was never configured, or that it was wiped."""
 
     __slots__ = ("_frozen_until", "_states")

@@ -13,8 +13,15 @@ from enum import StrEnum
 from typing import assert_never
 
 from reconciler.simulator.codes import refuse, wrap
-from reconciler.simulator.messages import CutShort, Envelope, Outcome, Page, Row, Silence
-from reconciler.simulator.request_parsing import Ask, Endpoint
+from reconciler.simulator.messages import (
+    Disconnect,
+    HtmlPage,
+    ReplyEnvelope,
+    Row,
+    SimOutcome,
+    TruncatedReply,
+)
+from reconciler.simulator.request_parsing import Endpoint, ParsedRequest
 
 
 class FaultKind(StrEnum):
@@ -173,9 +180,9 @@ def _after_one(scripted: ScriptedFault) -> list[ScriptedFault]:
     return [replace(scripted, count=scripted.count - 1)] if scripted.count > 1 else []
 
 
-def disguise(fault: Fault, genuine: Envelope | None, ask: Ask) -> Outcome:
+def apply_fault(fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest) -> SimOutcome:
     """Return what the caller sees of ``genuine`` (None: the request was not acted on)."""
-    return Outcome(_said(fault, genuine, ask), fault.delay_s, _headers(fault.kind))
+    return SimOutcome(_said(fault, genuine, ask), fault.delay_s, _headers(fault.kind))
 
 
 def _headers(kind: FaultKind) -> tuple[tuple[str, str], ...]:
@@ -190,29 +197,31 @@ def _headers(kind: FaultKind) -> tuple[tuple[str, str], ...]:
             return ()
 
 
-def _said(fault: Fault, genuine: Envelope | None, ask: Ask) -> Envelope | CutShort | Page | Silence:
+def _said(
+    fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest
+) -> ReplyEnvelope | TruncatedReply | HtmlPage | Disconnect:
     match fault.kind:
         case FaultKind.LOST:
-            return Silence()
+            return Disconnect()
         case FaultKind.SLOW:
-            return genuine or Silence()
+            return genuine or Disconnect()
         case FaultKind.CODE:
             return refuse(fault.code, "(scripted)", "(scripted)")
         case FaultKind.WRAPPED:
             return wrap(fault.wrapper, fault.code, (genuine.data if genuine else None) or ({},))
         case FaultKind.HTML_403 | FaultKind.HTML_429 | FaultKind.HTML_502 | FaultKind.HTML_503:
-            return Page(_PAGES[fault.kind])
+            return HtmlPage(_PAGES[fault.kind])
         case FaultKind.LARGE_HEADERS | FaultKind.ENDLESS_HEADERS:
             return genuine or _pretended(ask)
         case FaultKind.WRONG_ECHO:
             return _wrong(genuine or _pretended(ask))
         case FaultKind.TRUNCATED:
-            return CutShort(genuine or _pretended(ask))
+            return TruncatedReply(genuine or _pretended(ask))
         case _ as never:
             assert_never(never)
 
 
-def _wrong(envelope: Envelope) -> Envelope:
+def _wrong(envelope: ReplyEnvelope) -> ReplyEnvelope:
     """Return an acceptance with other values than the true ones; refusals stay as they are."""
     if not envelope.data:
         return envelope
@@ -228,11 +237,11 @@ def _wrong_row(row: Row) -> Row:
     return changed
 
 
-def _pretended(ask: Ask) -> Envelope:
+def _pretended(ask: ParsedRequest) -> ReplyEnvelope:
     """Return the acceptance a request would have got, had it been acted on."""
     if ask.refusal is not None or ask.setting is None:
-        return ask.refusal or Envelope("0")
-    return Envelope("0", data=({"instFamily": ask.family, **ask.setting.wire()},))
+        return ask.refusal or ReplyEnvelope("0")
+    return ReplyEnvelope("0", data=({"instFamily": ask.family, **ask.setting.wire()},))
 
 
 def _kind(name: str) -> Fault:

@@ -49,7 +49,7 @@ class SimRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class ReplyEnvelope:
     """OKX's own JSON reply. ``data`` None: the member is missing, as in gateway errors [doc].
 
     ``names`` is a list inside the list of data, which one endpoint answers with; None: rows.
@@ -68,32 +68,32 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
-class CutShort:
+class TruncatedReply:
     """An envelope of which only the first half of the bytes gets through."""
 
-    envelope: Envelope
+    envelope: ReplyEnvelope
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HtmlPage:
     """An HTML page of something in between: proves nothing about the exchange behind it."""
 
     status: int
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Disconnect:
     """The connection dies without a byte of reply."""
 
 
-Said = Envelope | CutShort | Page | Silence
+ReplyBody = ReplyEnvelope | TruncatedReply | HtmlPage | Disconnect
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SimOutcome:
     """What the caller sees, ``delay_s`` seconds late, with ``headers`` beside the usual ones."""
 
-    said: Said
+    said: ReplyBody
     delay_s: float = 0.0
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -119,26 +119,26 @@ JSON_HEADERS = {**SIMULATOR_HEADER, "Content-Type": "application/json; charset=u
 HTML_HEADERS = {**SIMULATOR_HEADER, "Content-Type": "text/html"}
 
 
-def render(outcome: Outcome) -> SimReply:
+def render(outcome: SimOutcome) -> SimReply:
     """Return ``outcome`` as bytes for the wire."""
     more = dict(outcome.headers)
     match outcome.said:
-        case Envelope() as envelope:
+        case ReplyEnvelope() as envelope:
             headers = {**JSON_HEADERS, **more}
             return SimReply(envelope.status, headers, to_json(envelope), delay_s=outcome.delay_s)
-        case CutShort(envelope):
+        case TruncatedReply(envelope):
             body = to_json(envelope)
             return SimReply(envelope.status, JSON_HEADERS, body, cut=True, delay_s=outcome.delay_s)
-        case Page(status):
+        case HtmlPage(status):
             headers = {**HTML_HEADERS, **more}
             return SimReply(status, headers, _page(status), delay_s=outcome.delay_s)
-        case Silence():
+        case Disconnect():
             return SimReply(0, SIMULATOR_HEADER, b"", drop=True, delay_s=outcome.delay_s)
         case _ as never:
             assert_never(never)
 
 
-def to_json(envelope: Envelope) -> bytes:
+def to_json(envelope: ReplyEnvelope) -> bytes:
     """Return the envelope's bytes, compact, in OKX's order of members."""
     members: dict[str, object] = {"code": envelope.code, "msg": envelope.message}
     if envelope.names is not None:

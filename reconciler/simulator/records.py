@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import assert_never
 
 from reconciler.simulator.limits import LIMITS
-from reconciler.simulator.messages import CutShort, Envelope, Page, Said, Silence
+from reconciler.simulator.messages import Disconnect, HtmlPage, ReplyBody, ReplyEnvelope, TruncatedReply
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 
 MAX_RECORDS = 100_000
@@ -62,16 +62,16 @@ class Violation:
     detail: str
 
 
-def verdict_of(said: Said) -> str:
+def verdict_of(said: ReplyBody) -> str:
     """Return what was said in one word."""
     match said:
-        case Envelope(code=code):
+        case ReplyEnvelope(code=code):
             return code
-        case CutShort():
+        case TruncatedReply():
             return "truncated"
-        case Page(status):
+        case HtmlPage(status):
             return f"html-{status}"
-        case Silence():
+        case Disconnect():
             return "silence"
         case _ as never:
             assert_never(never)

@@ -15,7 +15,7 @@ from typing import NoReturn, assert_never
 from urllib.parse import parse_qsl
 
 from reconciler.simulator.codes import refuse
-from reconciler.simulator.messages import Envelope, SimRequest
+from reconciler.simulator.messages import ReplyEnvelope, SimRequest
 
 
 class Endpoint(StrEnum):
@@ -70,7 +70,7 @@ class MmpSetting:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ParsedRequest:
     """A request understood, or the ``refusal`` that says why its content cannot be meant.
 
     ``underlying`` is only ever of a question for instruments.
@@ -79,7 +79,7 @@ class Ask:
     endpoint: Endpoint
     family: str | None = None
     setting: MmpSetting | None = None
-    refusal: Envelope | None = None
+    refusal: ReplyEnvelope | None = None
     underlying: str | None = None
 
 
@@ -89,7 +89,7 @@ class _Refused(Exception):
         self.envelope = refuse(code, *params)
 
 
-def find_endpoint(method: str, path: str) -> Endpoint | Envelope:
+def find_endpoint(method: str, path: str) -> Endpoint | ReplyEnvelope:
     """Return the endpoint, or 404 for an unknown path and 50115 for a wrong method."""
     methods = ROUTES.get(path)
     if methods is None:
@@ -97,7 +97,7 @@ def find_endpoint(method: str, path: str) -> Endpoint | Envelope:
     return methods.get(method) or refuse("50115")
 
 
-def read_ask(endpoint: Endpoint, request: SimRequest) -> Ask:
+def parse(endpoint: Endpoint, request: SimRequest) -> ParsedRequest:
     """Return what ``request`` asks of ``endpoint``."""
     try:
         match endpoint:
@@ -108,24 +108,24 @@ def read_ask(endpoint: Endpoint, request: SimRequest) -> Ask:
                 _no_query(request)
                 return _reset_from(_object(request.body))
             case Endpoint.GET:
-                return Ask(endpoint, family=_asked_family(request))
+                return ParsedRequest(endpoint, family=_asked_family(request))
             case Endpoint.ACCOUNT | Endpoint.TIME:
                 _no_query(request)
-                return Ask(endpoint)
+                return ParsedRequest(endpoint)
             case Endpoint.UNDERLYING:
                 _options_only(_query(request, "instType"))
-                return Ask(endpoint)
+                return ParsedRequest(endpoint)
             case Endpoint.INSTRUMENTS:
                 asked = _query(request, "instType", "uly")
                 _options_only(asked)
-                return Ask(endpoint, underlying=asked.get("uly"))
+                return ParsedRequest(endpoint, underlying=asked.get("uly"))
             case _ as never:
                 assert_never(never)
     except _Refused as refused:
-        return Ask(endpoint, refusal=refused.envelope)
+        return ParsedRequest(endpoint, refusal=refused.envelope)
 
 
-def ask_to_set(family: str, setting: MmpSetting) -> Ask:
+def set_request(family: str, setting: MmpSetting) -> ParsedRequest:
     """Return the Set MMP request for values that never were bytes; the same checks apply."""
     return _asked_set({"instFamily": family, **setting.wire()})
 
@@ -138,25 +138,25 @@ def setting_from(fields: Mapping[str, object]) -> MmpSetting:
     return ask.setting
 
 
-def _asked_set(fields: Mapping[str, object]) -> Ask:
+def _asked_set(fields: Mapping[str, object]) -> ParsedRequest:
     try:
         return _set_from(fields)
     except _Refused as refused:
-        return Ask(Endpoint.SET, refusal=refused.envelope)
+        return ParsedRequest(Endpoint.SET, refusal=refused.envelope)
 
 
-def _set_from(fields: Mapping[str, object]) -> Ask:
+def _set_from(fields: Mapping[str, object]) -> ParsedRequest:
     texts = _texts(fields, required=SET_FIELDS, optional=())
     _check_values(texts)
     setting = MmpSetting(texts["timeInterval"], texts["frozenInterval"], texts["qtyLimit"])
-    return Ask(Endpoint.SET, texts["instFamily"], setting)
+    return ParsedRequest(Endpoint.SET, texts["instFamily"], setting)
 
 
-def _reset_from(fields: Mapping[str, object]) -> Ask:
+def _reset_from(fields: Mapping[str, object]) -> ParsedRequest:
     texts = _texts(fields, required=("instFamily",), optional=("instType",))
     if texts.get("instType", "OPTION") != "OPTION":
         raise _Refused("51000", "instType")
-    return Ask(Endpoint.RESET, texts["instFamily"])
+    return ParsedRequest(Endpoint.RESET, texts["instFamily"])
 
 
 def _texts(

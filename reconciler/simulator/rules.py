@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import assert_never
 
-from reconciler.simulator.accounts import Account, Holder
+from reconciler.simulator.accounts import KeyOwner, SimAccount
 from reconciler.simulator.checks import AccountCall, authenticate, authorise
 from reconciler.simulator.codes import refuse
-from reconciler.simulator.family_state import FamilyBook
-from reconciler.simulator.faults import NO_FAULT, OUTAGE, Fault, FaultScript, ScriptedFault, disguise
+from reconciler.simulator.family_state import SimulatedFamily
+from reconciler.simulator.faults import NO_FAULT, OUTAGE, Fault, FaultScript, ScriptedFault, apply_fault
 from reconciler.simulator.forms import RowForm, numbers_in, rows_in
 from reconciler.simulator.limits import Rates
-from reconciler.simulator.messages import Envelope, Outcome, Row, SimReply, SimRequest, render
+from reconciler.simulator.messages import ReplyEnvelope, Row, SimOutcome, SimReply, SimRequest, render
 from reconciler.simulator.options import LimitStatus, NumberForm, Options
 from reconciler.simulator.records import (
     MAX_RECORDS,
@@ -35,12 +35,12 @@ from reconciler.simulator.records import (
 )
 from reconciler.simulator.request_parsing import (
     PUBLIC,
-    Ask,
     Endpoint,
     MmpSetting,
-    ask_to_set,
+    ParsedRequest,
     find_endpoint,
-    read_ask,
+    parse,
+    set_request,
 )
 
 DEFAULT_FAMILIES = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM", "XAU-USD_UM")
@@ -51,12 +51,12 @@ UNCONFIGURED = MmpSetting("0", "0", "0")
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class RequestContext:
     """One request on its way through the rules. ``gate`` authenticates it."""
 
-    ask: Ask
-    holder: Holder | None
-    gate: Callable[[], Envelope | None]
+    ask: ParsedRequest
+    holder: KeyOwner | None
+    gate: Callable[[], ReplyEnvelope | None]
     at: float
     remote: str
 
@@ -71,7 +71,7 @@ class SimulatedExchange:
 
     def __init__(
         self,
-        accounts: Iterable[Account],
+        accounts: Iterable[SimAccount],
         *,
         families: Iterable[str] = DEFAULT_FAMILIES,
         options: Options = Options(),  # noqa: B008 - immutable
@@ -80,9 +80,9 @@ class SimulatedExchange:
         self.families = set(families)
         self.faults = FaultScript()
         self._forms: dict[str, RowForm] = {}
-        self._accounts: dict[str, Account] = {}
-        self._holders: dict[str, Holder] = {}
-        self._books: dict[tuple[str, str], FamilyBook] = {}
+        self._accounts: dict[str, SimAccount] = {}
+        self._holders: dict[str, KeyOwner] = {}
+        self._books: dict[tuple[str, str], SimulatedFamily] = {}
         self._rates = Rates()
         self._arrivals: deque[Arrival] = deque(maxlen=MAX_RECORDS)
         self._in_force: deque[InForce] = deque(maxlen=MAX_RECORDS)
@@ -98,13 +98,13 @@ class SimulatedExchange:
     def handle(self, request: SimRequest, now: float) -> SimReply:
         """Answer one HTTP request that arrived at ``now``, with every check, as bytes."""
         endpoint = find_endpoint(request.method, request.path)
-        if isinstance(endpoint, Envelope):
-            return render(Outcome(endpoint))
+        if isinstance(endpoint, ReplyEnvelope):
+            return render(SimOutcome(endpoint))
         holder = self._holders.get(request.header("OK-ACCESS-KEY"))
         utc = now + self.options.clock_skew_s
         is_public = endpoint in PUBLIC
-        visit = Visit(
-            ask=read_ask(endpoint, request),
+        visit = RequestContext(
+            ask=parse(endpoint, request),
             holder=None if is_public else holder,
             gate=lambda: None if is_public else authenticate(request, holder, utc),
             at=now,
@@ -112,43 +112,43 @@ class SimulatedExchange:
         )
         return render(self._serve(visit))
 
-    def set_mmp(self, key_id: str, family: str, setting: MmpSetting, now: float) -> Outcome:
+    def set_mmp(self, key_id: str, family: str, setting: MmpSetting, now: float) -> SimOutcome:
         """Set MMP without the signature: the same limits, faults, checks and effects."""
-        return self._serve(self._unsigned(key_id, ask_to_set(family, setting), now))
+        return self._serve(self._unsigned(key_id, set_request(family, setting), now))
 
-    def get_mmp(self, key_id: str, now: float, family: str | None = None) -> Outcome:
+    def get_mmp(self, key_id: str, now: float, family: str | None = None) -> SimOutcome:
         """Get MMP Config without the signature; every configured family, or the one named."""
-        return self._serve(self._unsigned(key_id, Ask(Endpoint.GET, family), now))
+        return self._serve(self._unsigned(key_id, ParsedRequest(Endpoint.GET, family), now))
 
-    def reset_mmp(self, key_id: str, family: str, now: float) -> Outcome:
+    def reset_mmp(self, key_id: str, family: str, now: float) -> SimOutcome:
         """Reset MMP Status without the signature."""
-        return self._serve(self._unsigned(key_id, Ask(Endpoint.RESET, family), now))
+        return self._serve(self._unsigned(key_id, ParsedRequest(Endpoint.RESET, family), now))
 
-    def account_config(self, key_id: str, now: float) -> Outcome:
+    def account_config(self, key_id: str, now: float) -> SimOutcome:
         """Account configuration without the signature."""
-        return self._serve(self._unsigned(key_id, Ask(Endpoint.ACCOUNT), now))
+        return self._serve(self._unsigned(key_id, ParsedRequest(Endpoint.ACCOUNT), now))
 
-    def public_time(self, now: float, remote: str = "127.0.0.1") -> Outcome:
+    def public_time(self, now: float, remote: str = "127.0.0.1") -> SimOutcome:
         """Return the exchange's idea of the time; counted by address."""
-        return self._serve(Visit(Ask(Endpoint.TIME), None, lambda: None, now, remote))
+        return self._serve(RequestContext(ParsedRequest(Endpoint.TIME), None, lambda: None, now, remote))
 
     # The world behind the API ----------------------------------------------------------------
 
     @property
-    def accounts(self) -> tuple[Account, ...]:
+    def accounts(self) -> tuple[SimAccount, ...]:
         """Every account, by uid."""
         return tuple(self._accounts[uid] for uid in sorted(self._accounts))
 
-    def put_account(self, account: Account) -> None:
+    def put_account(self, account: SimAccount) -> None:
         """Add an account, or replace the one of the same uid with all its keys."""
         self._accounts[account.uid] = account
         kept = {key: one for key, one in self._holders.items() if one.account.uid != account.uid}
-        self._holders = kept | {key.key_id: Holder(key, account) for key in account.keys}
+        self._holders = kept | {key.key_id: KeyOwner(key, account) for key in account.keys}
 
-    def begin_with(self, uid: str, family: str, setting: MmpSetting) -> None:
+    def seed_setting(self, uid: str, family: str, setting: MmpSetting) -> None:
         """Have ``setting`` in force since ever: the state of the world before anything happened."""
         self.families.add(family)
-        self._books[uid, family] = FamilyBook(setting)
+        self._books[uid, family] = SimulatedFamily(setting)
 
     def drift(self, uid: str, family: str, setting: MmpSetting | None, now: float) -> None:
         """Change a setting behind the caller's back; None wipes it, as demo resets do [doc]."""
@@ -213,28 +213,28 @@ class SimulatedExchange:
 
     # One request through the rules -----------------------------------------------------------
 
-    def _unsigned(self, key_id: str, ask: Ask, now: float) -> Visit:
+    def _unsigned(self, key_id: str, ask: ParsedRequest, now: float) -> RequestContext:
         holder = self._holders.get(key_id)
-        return Visit(ask, holder, lambda: None if holder else refuse("50119"), now, "127.0.0.1")
+        return RequestContext(ask, holder, lambda: None if holder else refuse("50119"), now, "127.0.0.1")
 
-    def _serve(self, visit: Visit) -> Outcome:
+    def _serve(self, visit: RequestContext) -> SimOutcome:
         now = self._tick(visit.at)
         frozen = self._is_frozen(visit, now)
         over = self._counted(visit)
         fault = self._fault(visit.ask, now)
         genuine = self._answer(visit, over=over, now=now) if fault is None or fault.effect else None
-        outcome = disguise(fault or NO_FAULT, genuine, visit.ask)
+        outcome = apply_fault(fault or NO_FAULT, genuine, visit.ask)
         self._record(visit, outcome, applied=genuine is not None and genuine.accepted, frozen=frozen)
         return outcome
 
-    def _fault(self, ask: Ask, now: float) -> Fault | None:
+    def _fault(self, ask: ParsedRequest, now: float) -> Fault | None:
         return OUTAGE if now < self._outage_until else self.faults.take(ask.endpoint, ask.family)
 
-    def _answer(self, visit: Visit, *, over: bool, now: float) -> Envelope:
+    def _answer(self, visit: RequestContext, *, over: bool, now: float) -> ReplyEnvelope:
         """Return the rules' own answer, and act on what they accept."""
         return self._refusal(visit, over=over) or self._act(visit, now)
 
-    def _refusal(self, visit: Visit, *, over: bool) -> Envelope | None:
+    def _refusal(self, visit: RequestContext, *, over: bool) -> ReplyEnvelope | None:
         return (
             visit.gate()
             or self._unauthorised(visit)
@@ -243,12 +243,12 @@ class SimulatedExchange:
             or self._unknown_family(visit.ask)
         )
 
-    def _unauthorised(self, visit: Visit) -> Envelope | None:
+    def _unauthorised(self, visit: RequestContext) -> ReplyEnvelope | None:
         if visit.holder is None:
             return None
         return authorise(AccountCall(visit.ask.endpoint, visit.holder, self.options))
 
-    def _too_many(self) -> Envelope:
+    def _too_many(self) -> ReplyEnvelope:
         self._limited += 1
         as_429 = {
             LimitStatus.AS_200: False,
@@ -257,10 +257,10 @@ class SimulatedExchange:
         }[self.options.limit_status]
         return refuse("50011", status=429 if as_429 else 200)
 
-    def _unknown_family(self, ask: Ask) -> Envelope | None:
+    def _unknown_family(self, ask: ParsedRequest) -> ReplyEnvelope | None:
         return None if ask.family is None or ask.family in self.families else refuse("51001")
 
-    def _counted(self, visit: Visit) -> bool:
+    def _counted(self, visit: RequestContext) -> bool:
         """Count the arrival against its budget; True when it is over the limit."""
         is_public = visit.ask.endpoint in PUBLIC
         budget = visit.remote if is_public else visit.uid
@@ -274,36 +274,36 @@ class SimulatedExchange:
             count_refused=self.options.count_refused,
         )
 
-    def _act(self, visit: Visit, now: float) -> Envelope:
+    def _act(self, visit: RequestContext, now: float) -> ReplyEnvelope:
         ask = visit.ask
         match ask.endpoint:
             case Endpoint.SET:
                 return self._set(visit.uid, ask, now)
             case Endpoint.RESET:
                 self._book(visit.uid, ask.family or "").unfreeze()
-                return Envelope("0", data=({"result": True},))
+                return ReplyEnvelope("0", data=({"result": True},))
             case Endpoint.GET:
-                return Envelope("0", data=self._rows(visit.uid, ask.family, now))
+                return ReplyEnvelope("0", data=self._rows(visit.uid, ask.family, now))
             case Endpoint.ACCOUNT:
                 assert visit.holder is not None, "the gate lets nobody else in"
-                return Envelope("0", data=(_account_row(visit.holder),))
+                return ReplyEnvelope("0", data=(_account_row(visit.holder),))
             case Endpoint.TIME:
-                return Envelope("0", data=({"ts": self._milliseconds(visit.at)},))
+                return ReplyEnvelope("0", data=({"ts": self._milliseconds(visit.at)},))
             case Endpoint.UNDERLYING:
-                return Envelope("0", names=tuple(sorted({*map(underlying_of, self.families)})))
+                return ReplyEnvelope("0", names=tuple(sorted({*map(underlying_of, self.families)})))
             case Endpoint.INSTRUMENTS:
-                return Envelope("0", data=self._instruments(ask.underlying))
+                return ReplyEnvelope("0", data=self._instruments(ask.underlying))
             case _ as never:
                 assert_never(never)
 
-    def _set(self, uid: str, ask: Ask, now: float) -> Envelope:
+    def _set(self, uid: str, ask: ParsedRequest, now: float) -> ReplyEnvelope:
         assert ask.family is not None, "a Set without refusal has both"
         assert ask.setting is not None, "a Set without refusal has both"
         self._put_in_force(uid, ask.family, ask.setting, now, "set")
         if self.options.set_unfreezes:
             self._book(uid, ask.family).unfreeze()
         row = self._setting_row(ask.family, ask.setting)
-        return Envelope("0", data=(numbers_in(self._form(ask.family), row),))
+        return ReplyEnvelope("0", data=(numbers_in(self._form(ask.family), row),))
 
     def _rows(self, uid: str, only: str | None, now: float) -> tuple[Row, ...]:
         families = sorted(self.families) if only is None else [only]
@@ -319,7 +319,7 @@ class SimulatedExchange:
         return self._forms.get(family, RowForm.PLAIN)
 
     def _row(self, uid: str, family: str, now: float) -> Row | None:
-        book = self._books.get((uid, family)) or FamilyBook()
+        book = self._books.get((uid, family)) or SimulatedFamily()
         setting = book.seen(now - self.options.read_delay_s)
         if setting is None and self.options.list_unconfigured:
             setting = UNCONFIGURED
@@ -361,8 +361,8 @@ class SimulatedExchange:
         self._latest = max(self._latest, now)
         return self._latest
 
-    def _book(self, uid: str, family: str) -> FamilyBook:
-        return self._books.setdefault((uid, family), FamilyBook())
+    def _book(self, uid: str, family: str) -> SimulatedFamily:
+        return self._books.setdefault((uid, family), SimulatedFamily())
 
     def _put_in_force(
         self, uid: str, family: str, setting: MmpSetting | None, at: float, cause: str
@@ -370,12 +370,12 @@ class SimulatedExchange:
         self._book(uid, family).change(setting, at)
         self._in_force.append(InForce(at, uid, family, setting, cause))
 
-    def _is_frozen(self, visit: Visit, now: float) -> bool:
+    def _is_frozen(self, visit: RequestContext, now: float) -> bool:
         return visit.ask.family is not None and (
             self.frozen_until(visit.uid, visit.ask.family, now) is not None
         )
 
-    def _record(self, visit: Visit, outcome: Outcome, *, applied: bool, frozen: bool) -> None:
+    def _record(self, visit: RequestContext, outcome: SimOutcome, *, applied: bool, frozen: bool) -> None:
         self._number += 1
         ask = visit.ask
         verdict = verdict_of(outcome.said)
@@ -412,7 +412,7 @@ def shown(quantity: str, form: NumberForm) -> str:
     return shortest if form is NumberForm.SHORTEST or "." in shortest else f"{shortest}.0"
 
 
-def _account_row(holder: Holder) -> Row:
+def _account_row(holder: KeyOwner) -> Row:
     account, key = holder.account, holder.key
     return {
         "acctLv": account.level,

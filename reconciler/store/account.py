@@ -58,16 +58,16 @@ from reconciler.core.state_records import (
     PolicyRecord,
     StateSnapshot,
 )
-from reconciler.errors import MmpError, StateForeign, StateLocked, StateUnavailable
+from reconciler.errors import MmpError, StateAccountMismatch, StateLocked, StateUnavailable
 from reconciler.ports import (
     NO_ACCEPTING,
     NO_ROWS,
     AppliedMeanwhile,
-    Grounds,
-    NotYet,
+    NoSlotUntil,
     PausedMeanwhile,
-    Reserved,
-    Signed,
+    RecordedInputs,
+    Reservation,
+    SignedRequest,
 )
 from reconciler.store import queries, row_mapping
 from reconciler.store.engine import Claim, Engine
@@ -212,7 +212,7 @@ class KeptAccount:
 
     # -- what a pass needs ----------------------------------------------------------------------
 
-    async def grounds(self) -> Grounds:
+    async def grounds(self) -> RecordedInputs:
         """Return all that a plan rests on, as of one moment.
 
         A server that failed over may have lost the account's identity. It is recorded again, otherwise the
@@ -234,7 +234,7 @@ class KeptAccount:
         ages = self._ages()
         if identity is None and self._host is not None:
             await self.identify(budget.uid, self._host)
-        return Grounds(
+        return RecordedInputs(
             known=row_mapping.known_from_rows(applied, attempts, ages),
             pauses=_holding(kept, self._engine.clock.wall()),
             ledger=row_mapping.ledger_from_rows(history, ages),
@@ -273,14 +273,14 @@ class KeptAccount:
 
     async def reserve(
         self,
-        request: Signed,
+        request: SignedRequest,
         *,
         assume_idle: bool,
         by: float = float("inf"),
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
         accepting: Accepting | None = None,
-    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or say why not.
 
         Where its COMMIT fails, it may be on record: nothing is sent on it, and it counts for the rate.
@@ -306,7 +306,7 @@ class KeptAccount:
             ledger = row_mapping.ledger_from_rows(self._with_uncommitted(history), ages)
             slot = earliest_slot(ledger, ages.now, assume_idle=assume_idle, keep_free=keep_free)
             if slot > ages.now or ages.now > by:
-                return NotYet(slot)
+                return NoSlotUntil(slot)
             accepted = None if accepting is None else await tables.next_id(AcceptedRow)
             earlier = [] if accepting is None else await tables.accepted_of(budget, family)
             attempt = await self._record_attempt(tables, budget, request, file, ages)
@@ -321,7 +321,7 @@ class KeptAccount:
         self._reserved[attempt.id] = attempt
         if self._engine.registry is not None and self._state_id is not None:
             await self._engine.registry.reserved(budget, self._state_id, attempt.reserved_at)
-        return Reserved(attempt.id, ages.now)
+        return Reservation(attempt.id, ages.now)
 
     async def settle(
         self,
@@ -805,13 +805,13 @@ class KeptAccount:
         if found.kind != self._kind.value:
             hint = f"name the state used with {self._kind.value} (--state), and keep the simulator's apart"
             message = f"{whose} was made with {found.kind}, and this is {self._kind.value}"
-            raise StateForeign("state-foreign-kind", message, hint)
+            raise StateAccountMismatch("state-foreign-kind", message, hint)
         if found.uid != uid:
             hint = (
                 "use the key of that account, or give this User ID an account name of its own in its file"
             )
             message = f"{whose} belongs to User ID {found.uid}, and this key is of {uid}"
-            raise StateForeign("state-foreign-uid", message, hint)
+            raise StateAccountMismatch("state-foreign-uid", message, hint)
         return found
 
     def _ages(self) -> Ages:
@@ -923,7 +923,7 @@ class KeptAccount:
         return row
 
     async def _record_attempt(
-        self, tables: Tables, budget: Budget, request: Signed, file: FileVersion, ages: Ages
+        self, tables: Tables, budget: Budget, request: SignedRequest, file: FileVersion, ages: Ages
     ) -> AttemptRow:
         """Record a pending attempt; it counts as a try until its result is known."""
         setting = request.setting

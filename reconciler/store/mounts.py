@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from reconciler.errors import StateRefused, StateUnusable
+from reconciler.errors import StateAccessDenied, StateUnusable
 
 LOCAL_FILE_SYSTEMS = frozenset(
     {
@@ -72,7 +72,7 @@ def refuse_mounted(path: str, mountinfo: str) -> None:
     """
     for mount in _mounts(mountinfo):
         if _belongs_to(path, mount.point):
-            raise StateRefused(
+            raise StateAccessDenied(
                 "state-mounted",
                 f"{mount.point} of the state {path} is mounted by itself: under its other name it has"
                 " another log and other locks, so there would be two ledgers",

@@ -28,7 +28,7 @@ from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import Holder, StateCheck
-from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
+from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
 from reconciler.store import mounts, row_mapping, sqlite_file, sqlite_schema, wal
 from reconciler.store.account import KeptAccount
@@ -539,9 +539,9 @@ def _believe(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
     sqlite_schema.migrate(db)
 
 
-def _newer(path: str) -> StateRefused:
+def _newer(path: str) -> StateAccessDenied:
     message = f"the state {path} is used by a newer mmp"
-    return StateRefused("state-newer", message, "use that newer version")
+    return StateAccessDenied("state-newer", message, "use that newer version")
 
 
 def _not_whole(path: str, verdict: str) -> MmpError:
@@ -647,7 +647,7 @@ def _sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
             return sqlite_file.disk_failed(path, str(error))
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             message = f"cannot write the state {path}: {error}"
-            return StateRefused("state-unwritable", message, sqlite_file.WRITE_THERE)
+            return StateAccessDenied("state-unwritable", message, sqlite_file.WRITE_THERE)
         case _:
             hint = "see whether the disk is in order; nothing that failed was recorded"
             return StateUnusable("state-failed", f"the state {path} cannot be used: {error}", hint)

@@ -16,7 +16,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 
-from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
+from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store import access
 from reconciler.store.sqlite_schema import APPLICATION_ID
 
@@ -169,9 +169,9 @@ def watch(path: str) -> Callable[[], None]:
     return still_there
 
 
-def linked(state: str, file: str) -> StateRefused:
+def linked(state: str, file: str) -> StateAccessDenied:
     """Return the error for a ``file`` of ``state`` that can be reached by another name as well."""
-    return StateRefused(
+    return StateAccessDenied(
         "state-linked",
         f"{file} is a link, or has another hard link: under its other name the state {state} has another"
         " log and other locks, so there would be two ledgers",
@@ -209,13 +209,13 @@ def missing(path: str) -> StateUnusable:
 def unwritable(path: str, error: OSError) -> StateUnavailable:
     """Return the error for a place that cannot be written to: full, failing, or not ours to write."""
     message = f"cannot write the state {path}: {error.strerror}"
-    return _passing(path, error) or StateRefused("state-unwritable", message, WRITE_THERE)
+    return _passing(path, error) or StateAccessDenied("state-unwritable", message, WRITE_THERE)
 
 
 def unreadable(path: str, error: OSError) -> StateUnavailable:
     """Return the error for a place that cannot be read: failing, or not ours to read."""
     hint = "run mmp as the user who owns the state, or give this user the right to read it"
-    denied = StateRefused("state-unreadable", f"cannot read the state {path}: {error.strerror}", hint)
+    denied = StateAccessDenied("state-unreadable", f"cannot read the state {path}: {error.strerror}", hint)
     return _passing(path, error) or denied
 
 

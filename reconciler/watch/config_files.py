@@ -38,8 +38,8 @@ from reconciler.core.missing_policy import MIN_DIGITS
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.watch.symlinks import Route, Spot, route, together
-from reconciler.watch.write_completion import SECOND_LOOK_S, Trust
+from reconciler.watch.symlinks import DirEntry, WatchPath, resolve, union
+from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
 
 ANY_NAME = "*"
 """Stands for whatever is in a folder; no file of settings is called so."""
@@ -48,14 +48,14 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class ConfigRead:
     """New content is in force, or what is in force is back after something that did not hold."""
 
     desired: Desired
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyAccepted:
+class PolicyRead:
     """New content of the policy is in force, or what is in force is back; None: there is none."""
 
     path: str
@@ -75,14 +75,14 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited:
+class Missing:
     """There is a link to the file and no file yet: nothing was ever in force, so it is waited for."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Unsure:
+class Undecided:
     """Nothing is decided: look again."""
 
 
@@ -104,12 +104,12 @@ class WatchedFile:
         """What newer content was refused for; None: none is."""
         self._refuse = refuse
         self._awaited = False
-        self._looks = _Looks()
+        self._looks = _Candidate()
         self._read = _Remembered(read_config)
 
-    def route(self) -> Route:
+    def route(self) -> WatchPath:
         """Return the way to the file as it is now."""
-        return route(self.path)
+        return resolve(self.path)
 
     def read(self) -> Reading:
         """Read the file; content that was read before is not taken apart again.
@@ -120,40 +120,40 @@ class WatchedFile:
         return failed(content) if isinstance(content, Problem) else self._read(content, self.path)
 
     def decide(
-        self, reading: Reading, trust: Trust, now: float
-    ) -> Accepted | Awaited | Rejected | Unsure | None:
+        self, reading: Reading, trust: ReadConfidence, now: float
+    ) -> ConfigRead | Missing | Rejected | Undecided | None:
         """Decide about what was read; None when there is nothing new to say."""
         unreadable = _unreadable(reading.problems)
         if self.desired is None and unreadable is Code.FILE_MISSING:
             return self._missed()
         self._awaited = False
         in_force = None if self.desired is None else self.desired.sha256
-        trust = trust if unreadable is None else min(trust, Trust.TWICE)
+        trust = trust if unreadable is None else min(trust, ReadConfidence.NEEDS_TWO_READS)
         match self._looks.decide(_mark(reading.desired, reading), in_force, trust, now):
-            case _Found.SAME:
+            case _LookResult.SAME:
                 return None
-            case _Found.UNSURE:
-                return Unsure()
-            case _Found.BACK:
+            case _LookResult.UNSURE:
+                return Undecided()
+            case _LookResult.BACK:
                 assert self.desired is not None
                 self.refused = None
-                return Accepted(self.desired)
-            case _Found.NEW:
+                return ConfigRead(self.desired)
+            case _LookResult.NEW:
                 return self._taken(reading)
 
-    def _missed(self) -> Awaited | None:
+    def _missed(self) -> Missing | None:
         """Forget what was seen of a file that was never good: it is gone, or a link leads nowhere."""
         before, self._awaited = self._awaited, os.path.lexists(self.path)
-        self._looks, self.refused = _Looks(), None
-        return Awaited(self.path) if self._awaited and not before else None
+        self._looks, self.refused = _Candidate(), None
+        return Missing(self.path) if self._awaited and not before else None
 
-    def _taken(self, reading: Reading) -> Accepted | Rejected:
+    def _taken(self, reading: Reading) -> ConfigRead | Rejected:
         problems = self._wrong(reading)
         if reading.desired is None or problems:
             self.refused = Rejected(self.path, problems, in_force=self.desired is not None)
             return self.refused
-        self.desired, self.refused, self._looks = reading.desired, None, _Looks()
-        return Accepted(reading.desired)
+        self.desired, self.refused, self._looks = reading.desired, None, _Candidate()
+        return ConfigRead(reading.desired)
 
     def _wrong(self, reading: Reading) -> tuple[Problem, ...]:
         """Return why what was read must not be in force; nothing where it may."""
@@ -182,7 +182,7 @@ class WatchedPolicy:
         self._path = ""
         self._config_path = config_path
         self._named = named
-        self._looks = _Looks()
+        self._looks = _Candidate()
         self._read = _Remembered(read_policy)
         if found is not None:
             self._taken(found)
@@ -193,12 +193,12 @@ class WatchedPolicy:
         """The policy that applies now, and whether its file cannot be read."""
         return PolicyInForce(self.policy, unreadable=self.refused is not None)
 
-    def route(self) -> Route:
+    def route(self) -> WatchPath:
         """Return the way to the policy, or to where one would be found."""
         if self._named is not None:
-            return route(self._named)
+            return resolve(self._named)
         folder = os.path.dirname(self._config_path)
-        return together(route(os.path.join(folder, name)) for name in sorted(POLICY_NAMES))
+        return union(resolve(os.path.join(folder, name)) for name in sorted(POLICY_NAMES))
 
     def read(self) -> PolicyReading | None:
         """Read the policy; None: there is none. Raises the OSError that says nothing about it."""
@@ -206,25 +206,25 @@ class WatchedPolicy:
         return policy_for(self._config_path, self._named, load, unreadable_unless_short)
 
     def decide(
-        self, found: PolicyReading | None, trust: Trust, now: float
-    ) -> PolicyAccepted | Rejected | Unsure | None:
+        self, found: PolicyReading | None, trust: ReadConfidence, now: float
+    ) -> PolicyRead | Rejected | Undecided | None:
         """Decide about what was read; None when there is nothing new to say."""
         reading = found or self._gone()
         unreadable = _unreadable(reading.problems) is not None
-        trust = min(trust, Trust.TWICE) if unreadable else trust
+        trust = min(trust, ReadConfidence.NEEDS_TWO_READS) if unreadable else trust
         in_force = None if self.policy is None and self._seen else _mark(self.policy, self._gone())
         match self._looks.decide(_mark(reading.policy, reading), in_force, trust, now):
-            case _Found.SAME:
+            case _LookResult.SAME:
                 return None
-            case _Found.UNSURE:
-                return Unsure()
-            case _Found.BACK:
+            case _LookResult.UNSURE:
+                return Undecided()
+            case _LookResult.BACK:
                 self.refused = None
-                return PolicyAccepted(self.policy.path if self.policy else reading.path, self.policy)
-            case _Found.NEW:
+                return PolicyRead(self.policy.path if self.policy else reading.path, self.policy)
+            case _LookResult.NEW:
                 return self._taken(reading)
 
-    def _taken(self, reading: PolicyReading) -> PolicyAccepted | Rejected:
+    def _taken(self, reading: PolicyReading) -> PolicyRead | Rejected:
         self._path = reading.path
         # A folder that cannot be listed says nothing about whether a policy is in it.
         self._seen = self._seen or self._named is not None or _is_policy_name(reading.path)
@@ -232,9 +232,9 @@ class WatchedPolicy:
             in_force = self.policy is not None
             self.refused = Rejected(reading.path, reading.problems, in_force=in_force)
             return self.refused
-        self.policy, self.refused, self._looks = reading.policy, None, _Looks()
+        self.policy, self.refused, self._looks = reading.policy, None, _Candidate()
         self.document = reading.text
-        return PolicyAccepted(reading.path, reading.policy)
+        return PolicyRead(reading.path, reading.policy)
 
     def _gone(self) -> PolicyReading:
         """Return the problem to report if there was a policy and none is found now."""
@@ -246,25 +246,25 @@ class WatchedPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FilesFound:
     """The files of settings a place leads to; ``whole``: its one file was said to be whole just now."""
 
     paths: tuple[str, ...]
     whole: bool
 
 
-class WatchedPlace:
+class WatchedPath:
     """A file or folder named on the command line: which files of settings it leads to."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._found: tuple[str, ...] = ()
 
-    def route(self) -> Route:
+    def route(self) -> WatchPath:
         """Return the way to the file, or to whatever is in the folder."""
-        return route(os.path.join(self.path, ANY_NAME) if os.path.isdir(self.path) else self.path)
+        return resolve(os.path.join(self.path, ANY_NAME) if os.path.isdir(self.path) else self.path)
 
-    def follows(self, spot: Spot) -> bool:
+    def follows(self, spot: DirEntry) -> bool:
         """Tell whether something happened to a file of settings in the folder."""
         return is_config_name(spot.name) and spot.directory == identity(self.path)
 
@@ -284,11 +284,15 @@ class WatchedPlace:
             return (self.path,) if os.path.lexists(self.path) else ()
         return tuple(os.path.join(self.path, name) for name in sorted(filter(is_config_name, names)))
 
-    def decide(self, paths: tuple[str, ...], trust: Trust, now: float) -> Found | None:
+    def decide(self, paths: tuple[str, ...], trust: ReadConfidence, now: float) -> FilesFound | None:
         """Return what is there now; None where that is as before."""
         del now
         before, self._found = self._found, paths
-        return None if paths == before else Found(paths, trust is Trust.ONCE and paths == (self.path,))
+        return (
+            None
+            if paths == before
+            else FilesFound(paths, trust is ReadConfidence.COMPLETE and paths == (self.path,))
+        )
 
 
 def same_file(one: str, other: str) -> bool:
@@ -296,7 +300,7 @@ def same_file(one: str, other: str) -> bool:
     return identity(one) == identity(other)
 
 
-class _Found(Enum):
+class _LookResult(Enum):
     """What a look comes to."""
 
     SAME = auto()
@@ -306,7 +310,7 @@ class _Found(Enum):
 
 
 @dataclass(slots=True)
-class _Looks:
+class _Candidate:
     """What was seen of a file that is not in force: new content, or content that does not hold."""
 
     candidate: str | None = None
@@ -314,23 +318,23 @@ class _Looks:
     refused: str | None = None
     """What was decided on and is not in force."""
 
-    def decide(self, mark: str, in_force: str | None, trust: Trust, now: float) -> _Found:
+    def decide(self, mark: str, in_force: str | None, trust: ReadConfidence, now: float) -> _LookResult:
         """Tell what to do about ``mark``, the content that was read; ``in_force`` None: nothing is."""
-        if mark == in_force and (trust is not Trust.NONE or self.refused is None):
+        if mark == in_force and (trust is not ReadConfidence.WRITING or self.refused is None):
             was_refused, self.candidate, self.refused = self.refused is not None, None, None
-            return _Found.BACK if was_refused else _Found.SAME
+            return _LookResult.BACK if was_refused else _LookResult.SAME
         if mark == self.refused:
             self.candidate = None
-            return _Found.SAME
+            return _LookResult.SAME
         if not self._enough(mark, trust, now):
-            return _Found.UNSURE
+            return _LookResult.UNSURE
         self.candidate, self.refused = None, mark
-        return _Found.NEW
+        return _LookResult.NEW
 
-    def _enough(self, mark: str, trust: Trust, now: float) -> bool:
-        if trust is Trust.ONCE:
+    def _enough(self, mark: str, trust: ReadConfidence, now: float) -> bool:
+        if trust is ReadConfidence.COMPLETE:
             return True
-        if trust is Trust.NONE:
+        if trust is ReadConfidence.WRITING:
             self.candidate = None
             return False
         if mark != self.candidate:

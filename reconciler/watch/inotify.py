@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from reconciler.watch.symlinks import Spot
-from reconciler.watch.write_completion import Notice, Sign
+from reconciler.watch.symlinks import DirEntry
+from reconciler.watch.write_completion import FileEvent, FileEventKind
 
 if TYPE_CHECKING:
     from asyncinotify import Event, Inotify
@@ -34,40 +34,40 @@ _WHY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class InotifyBatch:
     """What was heard since the last time.
 
     ``deaf``: a watched directory went away, or changed its place. ``overflowed``: there was more than
     the kernel keeps, so anything may have happened.
     """
 
-    notices: tuple[Notice, ...] = ()
-    deaf: bool = False
+    notices: tuple[FileEvent, ...] = ()
+    degraded: bool = False
     overflowed: bool = False
 
 
 @dataclass(slots=True)
-class Ears:
+class InotifyDirectories:
     """The directories watched. ``trouble`` says why some directory is not, None: all are.
 
     ``missed``: a directory was gone when it was to be watched, so its path has to be looked up again.
     """
 
-    trouble: str | None = None
+    error: str | None = None
     missed: bool = False
     _inotify: Inotify | None = None
     _watched: dict[int, str] = field(default_factory=dict)
     _readable: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def open(cls) -> Ears:
+    def open(cls) -> InotifyDirectories:
         """Begin to listen, in the running event loop; where that cannot be, ``trouble`` says why."""
         try:
             from asyncinotify import Inotify  # late: where it cannot be had, files are polled
 
             inotify = Inotify(cache_size=EVENTS_A_READ, sync_timeout=0)
         except (ImportError, AttributeError, RuntimeError, OSError) as error:
-            return cls(trouble=_why(error))
+            return cls(error=_why(error))
         ears = cls(_inotify=inotify)
         asyncio.get_running_loop().add_reader(inotify.fd, ears._readable.set)
         return ears
@@ -79,11 +79,11 @@ class Ears:
             self._inotify.close()
             self._inotify = None
 
-    def cover(self, directories: Iterable[str]) -> None:
+    def set_directories(self, directories: Iterable[str]) -> None:
         """Watch exactly these directories, as they are now: one made anew at its path is another one."""
         if self._inotify is None:
             return
-        self.trouble, self.missed = None, False
+        self.error, self.missed = None, False
         before, self._watched = self._watched, {}
         for directory in sorted(directories):
             self._watch(self._inotify, directory)
@@ -100,10 +100,10 @@ class Ears:
         """Make ``wait`` return."""
         self._readable.set()
 
-    def listen(self) -> Heard:
+    def read_events(self) -> InotifyBatch:
         """Return what was heard up to this moment; does not wait."""
         self._readable.clear()
-        notices: dict[Notice, None] = {}
+        notices: dict[FileEvent, None] = {}
         deaf = overflowed = False
         for event in self._events():
             deaf = deaf or self._lost_by(event)
@@ -112,7 +112,7 @@ class Ears:
             if notice is not None:
                 notices.pop(notice, None)  # the last one of its kind counts, in its place
                 notices[notice] = None
-        return Heard(tuple(notices), deaf, overflowed)
+        return InotifyBatch(tuple(notices), deaf, overflowed)
 
     def _events(self) -> Iterator[Event]:
         if self._inotify is None:
@@ -144,7 +144,7 @@ class Ears:
         except (FileNotFoundError, NotADirectoryError):
             self.missed = True
         except OSError as error:
-            self.trouble = _why(error)
+            self.error = _why(error)
 
     def _forget(self, inotify: Inotify, number: int) -> None:
         for watch in inotify.watches:
@@ -160,24 +160,24 @@ class Ears:
         ending = Mask.IGNORED | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
         return bool(event.mask & ending) and watch is not None and watch.wd in self._watched
 
-    def _notice(self, event: Event) -> Notice | None:
+    def _notice(self, event: Event) -> FileEvent | None:
         watch, name = event.watch, event.name
         if watch is None or name is None or watch.wd not in self._watched:
             return None
         sign = _sign(event.mask)
-        return None if sign is None else Notice(Spot(self._watched[watch.wd], os.fspath(name)), sign)
+        return None if sign is None else FileEvent(DirEntry(self._watched[watch.wd], os.fspath(name)), sign)
 
 
-def _sign(mask: Any) -> Sign | None:
+def _sign(mask: Any) -> FileEventKind | None:
     from asyncinotify import Mask
 
     signs = {
-        Mask.CLOSE_WRITE: Sign.CLOSED,
-        Mask.MOVED_TO: Sign.MOVED_IN,
-        Mask.MODIFY: Sign.MODIFIED,
-        Mask.CREATE: Sign.CREATED,
-        Mask.DELETE: Sign.GONE,
-        Mask.MOVED_FROM: Sign.GONE,
+        Mask.CLOSE_WRITE: FileEventKind.CLOSED,
+        Mask.MOVED_TO: FileEventKind.MOVED_IN,
+        Mask.MODIFY: FileEventKind.MODIFIED,
+        Mask.CREATE: FileEventKind.CREATED,
+        Mask.DELETE: FileEventKind.GONE,
+        Mask.MOVED_FROM: FileEventKind.GONE,
     }
     return next((sign for bit, sign in signs.items() if bit in mask), None)
 

@@ -16,7 +16,7 @@ MAX_LINKS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class DirEntry:
     """One name in one directory; the directory's path goes through no links."""
 
     directory: str
@@ -24,20 +24,20 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class WatchPath:
     """The spots a path goes through; ``directories`` are those where a replacement shows."""
 
-    spots: frozenset[Spot] = frozenset()
+    spots: frozenset[DirEntry] = frozenset()
     directories: frozenset[str] = frozenset()
 
 
-def route(path: str) -> Route:
+def resolve(path: str) -> WatchPath:
     """Return the way to ``path`` as it is now; where it ends early, up to the first name that is missing.
 
     Directories without a link, the file or a missing name in them are not watched: what is on the
     way to them is too much, and a directory that goes away tells so itself.
     """
-    spots: set[Spot] = set()
+    spots: set[DirEntry] = set()
     watched: set[str] = set()
     directory, names, links = os.path.realpath(os.curdir), _names(path), 0
     if path.startswith(os.sep):
@@ -47,7 +47,7 @@ def route(path: str) -> Route:
         if name == os.pardir:
             directory = os.path.dirname(directory)
             continue
-        spots.add(Spot(directory, name))
+        spots.add(DirEntry(directory, name))
         here = os.path.join(directory, name)
         target = _target(here)
         if target is None and names and os.path.isdir(here):
@@ -59,13 +59,13 @@ def route(path: str) -> Route:
             break
         names += _names(target)
         directory = os.sep if target.startswith(os.sep) else directory
-    return Route(frozenset(spots), frozenset(watched))
+    return WatchPath(frozenset(spots), frozenset(watched))
 
 
-def together(routes: Iterable[Route]) -> Route:
+def union(routes: Iterable[WatchPath]) -> WatchPath:
     """Return several ways as one."""
     found = tuple(routes)
-    return Route(
+    return WatchPath(
         frozenset().union(*(each.spots for each in found)),
         frozenset().union(*(each.directories for each in found)),
     )

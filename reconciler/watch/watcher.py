@@ -15,24 +15,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from reconciler.daemon_threads import UnjoinedThreads
+from reconciler.daemon_threads import DaemonThreadExecutor
 from reconciler.ports import Clock
-from reconciler.watch.config_files import Rejected, Unsure
-from reconciler.watch.inotify import Ears
-from reconciler.watch.symlinks import Route, Spot, together
-from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, Attention, Notice, Sign, Trust
+from reconciler.watch.config_files import Rejected, Undecided
+from reconciler.watch.inotify import InotifyDirectories
+from reconciler.watch.symlinks import DirEntry, WatchPath, union
+from reconciler.watch.write_completion import (
+    SECOND_LOOK_S,
+    UNCLOSED_S,
+    FileEvent,
+    FileEventKind,
+    FileTracker,
+    ReadConfidence,
+)
 
 POLL_S = 15.0
 """Between two looks at everything while directories are watched: what they did not tell (a remote
 file system, a change further up) is found then. Four wake-ups a minute."""
 
-DEAF_POLL_S = 1.0
+DEGRADED_POLL_S = 1.0
 """The same where some directory cannot be watched."""
 
 READERS = 16
 """Files read at once; each of them may be on a mount that does not answer."""
 
-PATIENCE_S = 1.0
+RETRY_FOR_S = 1.0
 """How long a request waits for the look before it; then the file counts as undecided."""
 
 SHORTAGES = (OSError, MemoryError)
@@ -41,10 +48,10 @@ SHORTAGES = (OSError, MemoryError)
 Content = TypeVar("Content")
 
 
-class Watched(Protocol[Content]):
+class Watchable(Protocol[Content]):
     """Something that is read from files again and again."""
 
-    def route(self) -> Route:
+    def route(self) -> WatchPath:
         """Return the way to it as it is now."""
         ...
 
@@ -52,13 +59,13 @@ class Watched(Protocol[Content]):
         """Read it."""
         ...
 
-    def decide(self, content: Content, trust: Trust, now: float) -> object:
+    def decide(self, content: Content, trust: ReadConfidence, now: float) -> object:
         """Decide about what was read; ``Unsure``: look again. Anything else but None is told."""
         ...
 
 
 @dataclass(slots=True, eq=False)
-class Post:
+class WatchHandle:
     """One watched thing and what is known of it; ``tell`` takes what was decided.
 
     ``ordered``: the next look decides, whatever its writer is doing. ``reading`` is the call in a thread
@@ -66,62 +73,64 @@ class Post:
     """
 
     read: Callable[[], Any]
-    decide: Callable[[Any, Trust, float], object]
-    way: Callable[[], Route]
+    decide: Callable[[Any, ReadConfidence, float], object]
+    way: Callable[[], WatchPath]
     tell: Callable[[object], None]
-    follows: Callable[[Spot], bool] | None
-    attention: Attention
-    route: Route = field(default_factory=Route)
+    follows: Callable[[DirEntry], bool] | None
+    attention: FileTracker
+    route: WatchPath = field(default_factory=WatchPath)
     ordered: bool = False
     reading: asyncio.Future[Any] | None = None
     task: asyncio.Task[None] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def notice(self, notice: Notice, now: float) -> bool:
+    def notice(self, notice: FileEvent, now: float) -> bool:
         """Take a notice; tells whether it is about this."""
         spot = notice.spot
         concerned = spot in self.route.spots or (self.follows is not None and self.follows(spot))
         if concerned:
-            self.attention = self.attention.noticed(notice.sign, now)
+            self.attention = self.attention.on_event(notice.sign, now)
         return concerned
 
 
 @dataclass(slots=True)
-class Lookout:
+class FileWatcher:
     """Everything that is watched. ``deaf`` is told once, when some directory cannot be."""
 
     clock: Clock
-    deaf: Callable[[str], None]
-    ears: Ears = field(default_factory=Ears.open)
-    posts: list[Post] = field(default_factory=list)
-    _threads: UnjoinedThreads = field(default_factory=lambda: UnjoinedThreads(READERS))
+    on_degraded: Callable[[str], None]
+    ears: InotifyDirectories = field(default_factory=InotifyDirectories.open)
+    posts: list[WatchHandle] = field(default_factory=list)
+    _threads: DaemonThreadExecutor = field(default_factory=lambda: DaemonThreadExecutor(READERS))
     _failure: BaseException | None = None
     _poll_at: float = float("-inf")
     _said_deaf: bool = False
-    _unclosed: dict[Spot, float] = field(default_factory=dict)
+    _unclosed: dict[DirEntry, float] = field(default_factory=dict)
     """When names in watched directories were last written to and not closed since, watched or not: a
     file may be met while it is being written."""
 
     def add(
         self,
-        watched: Watched[Content],
+        watched: Watchable[Content],
         tell: Callable[[object], None],
-        follows: Callable[[Spot], bool] | None = None,
-    ) -> Post:
+        follows: Callable[[DirEntry], bool] | None = None,
+    ) -> WatchHandle:
         """Watch one thing more; what is decided of it goes to ``tell``.
 
         ``follows``: which names beyond its own way concern it. The first look is soon.
         """
-        post = Post(watched.read, watched.decide, watched.route, tell, follows, Attention(self.clock.now()))
+        post = WatchHandle(
+            watched.read, watched.decide, watched.route, tell, follows, FileTracker(self.clock.now())
+        )
         self.posts.append(post)
         self._cover([post])
         written = [self._unclosed[spot] for spot in post.route.spots & self._unclosed.keys()]
         if written:
-            post.attention = post.attention.noticed(Sign.MODIFIED, max(written))
+            post.attention = post.attention.on_event(FileEventKind.MODIFIED, max(written))
         self.ears.wake()
         return post
 
-    def remove(self, post: Post) -> None:
+    def remove(self, post: WatchHandle) -> None:
         """Watch this no longer."""
         self.posts.remove(post)
 
@@ -129,7 +138,7 @@ class Lookout:
         """Look, for ever. Raises what a look ended with."""
         try:
             while True:
-                self.turn()
+                self.run_once()
                 await self.ears.wait(max(0.0, self._next_at() - self.clock.now()))
                 if self._failure is not None:
                     raise self._failure
@@ -139,7 +148,7 @@ class Lookout:
                     post.task.cancel()
             self.ears.close()
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Hear what there is to hear and begin to look at what is due."""
         self._hear()
         if self.clock.now() >= self._poll_at:
@@ -165,13 +174,13 @@ class Lookout:
             except SHORTAGES:
                 await asyncio.sleep(SECOND_LOOK_S)
 
-    def look_at_once(self) -> None:
+    def reread_all(self) -> None:
         """Read everything again now; each reading counts: a person says that all is complete."""
         for post in self.posts:
-            post.attention, post.ordered = Attention(look_at=self.clock.now(), whole=True), True
+            post.attention, post.ordered = FileTracker(look_at=self.clock.now(), whole=True), True
             self._begin(post)
 
-    async def look_before_sending(self, *posts: Post) -> bool:
+    async def look_before_sending(self, *posts: WatchHandle) -> bool:
         """Look at these now: a directory may not tell of a change (a hard link, a remote file system).
 
         False: content was found that is not in force, because it is not decided on yet or invalid, or a
@@ -179,23 +188,23 @@ class Lookout:
         """
         looks = [asyncio.create_task(self._look(post, beside=True)) for post in posts]
         try:
-            _, late = await asyncio.wait(looks, timeout=PATIENCE_S)
+            _, late = await asyncio.wait(looks, timeout=RETRY_FOR_S)
         finally:
             for look in looks:
                 look.cancel()
         self.ears.wake()  # what was heard meanwhile, or is to be looked at again, may be due sooner
-        return not late and not any(isinstance(look.result(), Unsure | Rejected) for look in looks)
+        return not late and not any(isinstance(look.result(), Undecided | Rejected) for look in looks)
 
     def _next_at(self) -> float:
         due = (post.attention.look_at for post in self.posts if post.task is None)
         return min((self._poll_at, *(at for at in due if at is not None)))
 
-    def _begin(self, post: Post) -> None:
+    def _begin(self, post: WatchHandle) -> None:
         """Begin to look at one thing, unless a look at it is under way: that one calls for the next."""
         if post.task is None:
             post.task = asyncio.create_task(self._look_and_wake(post))
 
-    async def _look_and_wake(self, post: Post) -> None:
+    async def _look_and_wake(self, post: WatchHandle) -> None:
         try:
             await self._look(post)
         except Exception as failure:
@@ -204,7 +213,7 @@ class Lookout:
             post.task = None
             self.ears.wake()
 
-    async def _look(self, post: Post, *, beside: bool = False) -> object:
+    async def _look(self, post: WatchHandle, *, beside: bool = False) -> object:
         """Look at one thing and return what was decided; None where it is watched no longer.
 
         Where it could not be read for want of a thread, memory or the like, nothing is decided.
@@ -217,13 +226,13 @@ class Lookout:
                 content = await self._content(post)
             except SHORTAGES:
                 post.attention = post.attention.failed(self.clock.now())
-                return Unsure()
+                return Undecided()
             if post not in self.posts:
                 return None
             ordered, post.ordered = post.ordered, False
             return self._decided(post, content, before, now, ordered=ordered, beside=beside)
 
-    async def _content(self, post: Post) -> object:
+    async def _content(self, post: WatchHandle) -> object:
         """Read in a thread; first wait for the end of a reading that was given up."""
         while post.reading is not None:
             await asyncio.wait({post.reading})
@@ -233,40 +242,51 @@ class Lookout:
         return await asyncio.shield(reading)
 
     def _decided(
-        self, post: Post, content: object, before: Attention, now: float, *, ordered: bool, beside: bool
+        self,
+        post: WatchHandle,
+        content: object,
+        before: FileTracker,
+        now: float,
+        *,
+        ordered: bool,
+        beside: bool,
     ) -> object:
         """Decide about what was read since ``now``; ``before`` is what was known when that began."""
         # Heard after the reading: what was written to meanwhile may have been read half.
         self._hear()
-        trust = Trust.ONCE if ordered else min(before.trust(now), post.attention.trust(now))
+        trust = (
+            ReadConfidence.COMPLETE
+            if ordered
+            else min(before.confidence(now), post.attention.confidence(now))
+        )
         seen = post.decide(content, trust, now)
-        if beside and isinstance(seen, Unsure):
+        if beside and isinstance(seen, Undecided):
             post.attention = post.attention.looked_beside(now)
         elif post.attention is before and not (beside and seen is None):
-            post.attention = before.looked(now, unsure=isinstance(seen, Unsure))
-        if seen is not None and not isinstance(seen, Unsure):
+            post.attention = before.after_read(now, unsure=isinstance(seen, Undecided))
+        if seen is not None and not isinstance(seen, Undecided):
             post.tell(seen)
         return seen
 
     def _hear(self) -> None:
-        heard, now = self.ears.listen(), self.clock.now()
+        heard, now = self.ears.read_events(), self.clock.now()
         self._note_unclosed(heard.notices, now)
         # Asked before every reading of a file, of which there may be hundreds, and mostly nothing is heard.
         posts = self.posts if heard.notices else []
         moved = [post for post in posts if _concerned(post, heard.notices, now)]
         if heard.overflowed:
             for post in self.posts:
-                post.attention = post.attention.lost(now)
-        if heard.deaf or heard.overflowed:
+                post.attention = post.attention.reset(now)
+        if heard.degraded or heard.overflowed:
             self._doubt_everything()
         elif moved:
             self._cover(moved)
 
-    def _note_unclosed(self, notices: tuple[Notice, ...], now: float) -> None:
+    def _note_unclosed(self, notices: tuple[FileEvent, ...], now: float) -> None:
         for notice in notices:
-            if notice.sign is Sign.MODIFIED:
+            if notice.sign is FileEventKind.MODIFIED:
                 self._unclosed[notice.spot] = now
-            elif notice.sign is not Sign.CREATED:
+            elif notice.sign is not FileEventKind.CREATED:
                 self._unclosed.pop(notice.spot, None)
         for spot in [spot for spot, at in self._unclosed.items() if now >= at + UNCLOSED_S]:
             del self._unclosed[spot]
@@ -276,26 +296,26 @@ class Lookout:
         self._cover(self.posts)
         now = self.clock.now()
         for post in self.posts:
-            post.attention = post.attention.doubted(now)
-        hears_all = self.ears.trouble is None and not self.ears.missed
-        self._poll_at = now + (POLL_S if hears_all else DEAF_POLL_S)
+            post.attention = post.attention.recheck(now)
+        hears_all = self.ears.error is None and not self.ears.missed
+        self._poll_at = now + (POLL_S if hears_all else DEGRADED_POLL_S)
 
-    def _cover(self, moved: list[Post]) -> None:
+    def _cover(self, moved: list[WatchHandle]) -> None:
         """Watch the ways as they are now. Whoever calls sees to it that what moved is looked at."""
         for post in moved:
             post.route = post.way()
-        self.ears.cover(together(post.route for post in self.posts).directories)
+        self.ears.set_directories(union(post.route for post in self.posts).directories)
         if self.ears.missed:
-            self._poll_at = min(self._poll_at, self.clock.now() + DEAF_POLL_S)
+            self._poll_at = min(self._poll_at, self.clock.now() + DEGRADED_POLL_S)
         self._say_if_deaf()
 
     def _say_if_deaf(self) -> None:
-        if self.ears.trouble is not None and not self._said_deaf:
+        if self.ears.error is not None and not self._said_deaf:
             self._said_deaf = True
-            self.deaf(self.ears.trouble)
+            self.on_degraded(self.ears.error)
 
 
-def _concerned(post: Post, notices: tuple[Notice, ...], now: float) -> bool:
+def _concerned(post: WatchHandle, notices: tuple[FileEvent, ...], now: float) -> bool:
     """Let a post take its notices; tells whether its way may have changed by them."""
     taken = [notice for notice in notices if post.notice(notice, now)]
-    return any(notice.sign not in (Sign.MODIFIED, Sign.CLOSED) for notice in taken)
+    return any(notice.sign not in (FileEventKind.MODIFIED, FileEventKind.CLOSED) for notice in taken)

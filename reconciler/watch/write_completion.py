@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, auto
 from typing import assert_never
 
-from reconciler.watch.symlinks import Spot
+from reconciler.watch.symlinks import DirEntry
 
 SECOND_LOOK_S = 1.0
 """Between two looks that have to agree, where no writer said that the file is whole."""
@@ -21,7 +21,7 @@ UNCLOSED_S = 30.0
 with it open closes it too, so this is for writers that keep a file open, which is no way to write one."""
 
 
-class Sign(Enum):
+class FileEventKind(Enum):
     """What happened to one name in a directory."""
 
     CLOSED = auto()
@@ -35,26 +35,26 @@ class Sign(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class FileEvent:
     """A sign at its spot."""
 
-    spot: Spot
-    sign: Sign
+    spot: DirEntry
+    sign: FileEventKind
 
 
-class Trust(IntEnum):
+class ReadConfidence(IntEnum):
     """What a look at a file is worth; the less of two counts."""
 
-    NONE = auto()
+    WRITING = auto()
     """Somebody is writing: whatever is read may be half of it."""
-    TWICE = auto()
+    NEEDS_TWO_READS = auto()
     """Nobody said anything: two equal looks decide."""
-    ONCE = auto()
+    COMPLETE = auto()
     """The writer said that it is whole: one look decides."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class FileTracker:
     """What is known of one file beyond its content. Instants are on the caller's clock.
 
     ``look_at``: when to look, None: nothing calls for it. ``whole``: the writer was done at the last
@@ -65,51 +65,51 @@ class Attention:
     whole: bool = False
     modified_at: float | None = None
 
-    def noticed(self, sign: Sign, now: float) -> Attention:
+    def on_event(self, sign: FileEventKind, now: float) -> FileTracker:
         """Return what a sign at the file, or at a link on the way to it, makes of this."""
         match sign:
-            case Sign.CLOSED | Sign.MOVED_IN:
-                return Attention(look_at=now, whole=True)
-            case Sign.MODIFIED:
-                return Attention(look_at=now + UNCLOSED_S, modified_at=now)
-            case Sign.CREATED:
-                return Attention(look_at=now + SECOND_LOOK_S)
-            case Sign.GONE:
+            case FileEventKind.CLOSED | FileEventKind.MOVED_IN:
+                return FileTracker(look_at=now, whole=True)
+            case FileEventKind.MODIFIED:
+                return FileTracker(look_at=now + UNCLOSED_S, modified_at=now)
+            case FileEventKind.CREATED:
+                return FileTracker(look_at=now + SECOND_LOOK_S)
+            case FileEventKind.GONE:
                 # Of a whole file on its way here: the version it replaces is being cleared away.
-                return self if self.whole else Attention(look_at=now + SECOND_LOOK_S)
+                return self if self.whole else FileTracker(look_at=now + SECOND_LOOK_S)
             case _:
                 assert_never(sign)
 
-    def doubted(self, now: float) -> Attention:
+    def recheck(self, now: float) -> FileTracker:
         """Return this where signs may have been missed: look, unless that is due or too early anyway."""
         return self if self.look_at is not None else replace(self, look_at=now)
 
-    def lost(self, now: float) -> Attention:
+    def reset(self, now: float) -> FileTracker:
         """Return this where signs were certainly missed: nothing is known any more."""
-        return Attention(look_at=now)
+        return FileTracker(look_at=now)
 
     def due(self, now: float) -> bool:
         """Tell whether it is time to look."""
         return self.look_at is not None and now >= self.look_at
 
-    def trust(self, now: float) -> Trust:
+    def confidence(self, now: float) -> ReadConfidence:
         """Return what a look at ``now`` is worth."""
         if self.whole:
-            return Trust.ONCE
+            return ReadConfidence.COMPLETE
         writing = self.modified_at is not None and now < self.modified_at + UNCLOSED_S
-        return Trust.NONE if writing else Trust.TWICE
+        return ReadConfidence.WRITING if writing else ReadConfidence.NEEDS_TWO_READS
 
-    def looked_beside(self, now: float) -> Attention:
+    def looked_beside(self, now: float) -> FileTracker:
         """Return this after a look beside the others that decided nothing: the next one is soon."""
         soon = now + SECOND_LOOK_S
         return replace(self, look_at=soon if self.look_at is None else min(self.look_at, soon))
 
-    def failed(self, now: float) -> Attention:
+    def failed(self, now: float) -> FileTracker:
         """Return this after a look that this process was too short of something to take."""
         return replace(self, look_at=now + SECOND_LOOK_S)
 
-    def looked(self, now: float, *, unsure: bool) -> Attention:
+    def after_read(self, now: float, *, unsure: bool) -> FileTracker:
         """Return this after a look at ``now``; ``unsure``: it decided nothing yet."""
         if not unsure:
-            return Attention()
-        return Attention(look_at=now + SECOND_LOOK_S, modified_at=self.modified_at)
+            return FileTracker()
+        return FileTracker(look_at=now + SECOND_LOOK_S, modified_at=self.modified_at)

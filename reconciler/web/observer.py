@@ -11,13 +11,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from reconciler import __version__, logs
-from reconciler.controller.account_worker import Keeper
+from reconciler.controller.account_worker import AccountWorker
 from reconciler.core.events import Event, StateAwaited
 from reconciler.core.monitoring.runtime import Trouble, Vitals
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.monitoring.unloaded_files import Unkept
 from reconciler.core.replica_assignment import AccountKey
-from reconciler.okx.codes import fact
+from reconciler.okx.codes import lookup
 from reconciler.ports import Clock
 from reconciler.web.latest_state import Board, Together, Watched
 from reconciler.web.metrics import Metrics
@@ -42,7 +42,7 @@ class Watching:
         self._board = Board(__version__, clock.wall(), dropped_log_lines=logs.dropped_lines)
         self._metrics = Metrics(self._board, now=clock.now, wall=clock.wall)
         self._server: Server | None = None
-        self._keepers: dict[str, Keeper] = {}
+        self._keepers: dict[str, AccountWorker] = {}
 
     def start(self) -> None:
         """Serve from now on; call it in the loops' event loop. Raises MmpError if it cannot be."""
@@ -69,12 +69,12 @@ class Watching:
         if self._server is not None:
             self._server.stop()
 
-    def keep(self, keeper: Keeper, vitals: Vitals) -> None:
+    def keep(self, keeper: AccountWorker, vitals: Vitals) -> None:
         """Put an account on the board."""
         self._keepers[keeper.name] = keeper
         self._put(keeper, vitals)
 
-    def drop(self, keeper: Keeper) -> None:
+    def drop(self, keeper: AccountWorker) -> None:
         """Take an account off the board that this process does not keep any more."""
         self._keepers.pop(keeper.name, None)
         self._board.drop(keeper.name)
@@ -84,7 +84,7 @@ class Watching:
         del event
         self._board.unkept = unkept
 
-    def hear(self, event: Event, keeper: Keeper, vitals: Vitals) -> None:
+    def hear(self, event: Event, keeper: AccountWorker, vitals: Vitals) -> None:
         """Show what an account is like after ``event``."""
         self._metrics.observe((keeper.desired.account, keeper.desired.environment.value), event)
         self._put(keeper, vitals)
@@ -116,7 +116,7 @@ class Watching:
         since, keepers = self._clock.wall() - DAY, list(self._keepers.items())
         return {name: await keeper.store.undrawn_strips(since, _pause) for name, keeper in keepers}
 
-    def _put(self, keeper: Keeper, vitals: Vitals) -> None:
+    def _put(self, keeper: AccountWorker, vitals: Vitals) -> None:
         offset_s = keeper.client.clock_offset_s if keeper.client else None
         owner = self._board.together.me if self._board.together else None
         watched = Watched(vitals, keeper.standing.interval_s, offset_s, owner=owner)
@@ -132,7 +132,7 @@ def _advise(trouble: Trouble) -> str:
     """Return what to do about a problem: the exchange's codes by its table, ours by the glossary."""
     if not trouble.code.isdigit():
         return advise_of_ours(trouble)
-    known = fact(trouble.code)
+    known = lookup(trouble.code)
     return known.advice_on_reads if trouble.asked else known.advice
 
 

@@ -19,7 +19,7 @@ from operator import is_
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from reconciler.core.monitoring.state_timeline import Timeline
-from reconciler.daemon_threads import UnjoinedThreads
+from reconciler.daemon_threads import DaemonThreadExecutor
 from reconciler.errors import MmpError
 from reconciler.web.latest_state import Board
 from reconciler.web.metrics import Metrics
@@ -146,7 +146,7 @@ class Renderer:
     def __init__(self, board: Board, now: Callable[[], float]) -> None:
         self._board = board
         self._now = now
-        self._thread = UnjoinedThreads(at_once=1)
+        self._thread = DaemonThreadExecutor(at_once=1)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of ``work``, done in the thread."""

@@ -28,7 +28,7 @@ from reconciler.core.model import (
     Uncertain,
     parse_family,
 )
-from reconciler.ports import AccountStore, Clock, Signed
+from reconciler.ports import AccountStore, Clock, SignedRequest
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
 from reconciler.store.postgres.state import PostgresState
@@ -247,6 +247,6 @@ def setting(quantity: str = "100", *, window_ms: int = 5000, freeze_ms: int = 20
     return Setting(window_ms, freeze_ms, Quantity(quantity))
 
 
-def signed(value: Setting | str = "100", family: Family = BTC) -> Signed:
+def signed(value: Setting | str = "100", family: Family = BTC) -> SignedRequest:
     chosen = setting(value) if isinstance(value, str) else value
-    return Signed(family, chosen, "2026-01-02T12:00:00.000Z", b"{}", {"OK-ACCESS-SIGN": "secret"})
+    return SignedRequest(family, chosen, "2026-01-02T12:00:00.000Z", b"{}", {"OK-ACCESS-SIGN": "secret"})

@@ -49,9 +49,9 @@ from reconciler.okx.client import (
 from reconciler.okx.credentials import Credentials
 from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
-from reconciler.okx.transport import MAX_HEADERS_BYTES, Failed, OneShot
+from reconciler.okx.transport import MAX_HEADERS_BYTES, SingleUseConnection, TransportFailure
 from reconciler.okx.wire import USER_AGENT, parse_base_url
-from reconciler.ports import Exchange, Signed, TradingExchange
+from reconciler.ports import Exchange, SignedRequest, TradingExchange
 from reconciler.secret import Secret
 
 KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"
@@ -221,7 +221,7 @@ class World:
     events: list[Event]
     """What the exchange's clock reported."""
 
-    def signed(self) -> Signed:
+    def signed(self) -> SignedRequest:
         return self.client.sign(FAMILY, SETTING)
 
     async def opened(self) -> OkxConnection:
@@ -463,8 +463,8 @@ def test_a_connection_the_exchange_closed_meanwhile_is_not_written_to() -> None:
 def test_a_close_the_loop_has_not_seen_yet_is_noticed_before_writing() -> None:
     async def story() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            connection = await OneShot.open(f"http://127.0.0.1:{listener.getsockname()[1]}")
-            assert isinstance(connection, OneShot)
+            connection = await SingleUseConnection.open(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            assert isinstance(connection, SingleUseConnection)
             assert await connection.lost() is None
             accepted, _ = listener.accept()
             accepted.close()
@@ -479,12 +479,12 @@ def test_a_close_the_loop_has_not_seen_yet_is_noticed_before_writing() -> None:
 def test_a_request_that_found_its_connection_closed_was_not_sent() -> None:
     async def story() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            connection = await OneShot.open(f"http://127.0.0.1:{listener.getsockname()[1]}")
-            assert isinstance(connection, OneShot)
+            connection = await SingleUseConnection.open(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            assert isinstance(connection, SingleUseConnection)
             listener.accept()[0].close()
             await asyncio.sleep(0.02)
             failed = await connection.send("GET", "/", b"", {}, limit_bytes=10)
-            assert isinstance(failed, Failed)
+            assert isinstance(failed, TransportFailure)
             assert not failed.sent
 
     asyncio.run(story())

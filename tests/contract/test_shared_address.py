@@ -16,7 +16,7 @@ from reconciler.core.model import AccountInfo, Environment, LiveRead
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
-from reconciler.okx.transport import Failed
+from reconciler.okx.transport import TransportFailure
 from reconciler.okx.wire import parse_base_url
 from tests.contract.test_okx_client import (
     ACCOUNT,
@@ -316,7 +316,7 @@ def test_a_request_whose_connection_is_open_is_never_delayed() -> None:
     async def story(fleet: Fleet) -> None:
         client = fleet.client()
         connection = await client.open()
-        assert not isinstance(connection, Reply | Failed)
+        assert not isinstance(connection, Reply | TransportFailure)
         await fleet.fail_once()
         blocked = asyncio.create_task(fleet.ask_all(10))
         await asyncio.sleep(0)

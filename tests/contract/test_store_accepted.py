@@ -12,7 +12,7 @@ import pytest
 from reconciler.core.accepted_settings import MIN_RETAINED, RETENTION, History
 from reconciler.core.model import Accepting, Environment, Family, FileVersion, Kind
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import AccountStore, Reserved, Signed
+from reconciler.ports import AccountStore, Reservation, SignedRequest
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 
 FILE = FileVersion("a" * 64, 1)
@@ -41,10 +41,10 @@ def send(
 ) -> int:
     """Reserve a request that is alone in its window; return its number."""
     clock.time += 100.0
-    request = Signed(family, setting(quantity), "", b"{}", {})
+    request = SignedRequest(family, setting(quantity), "", b"{}", {})
     accepting = None if accepts is None else Accepting(setting(accepts), "sha256:1", "loosen:BTC-USD")
     slot = asyncio.run(store.reserve(request, assume_idle=True, file=FILE, accepting=accepting))
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     return slot.attempt
 
 

@@ -30,8 +30,8 @@ from reconciler.core.pacing import (
     Sent,
 )
 from reconciler.core.reply import AttemptStatus
-from reconciler.errors import Exit, StateForeign, StateLocked
-from reconciler.ports import AccountStore, AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
+from reconciler.errors import Exit, StateAccountMismatch, StateLocked
+from reconciler.ports import AccountStore, AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store.file_locks import StoreMisuse
 from tests.contract.stores import (
     BTC,
@@ -81,17 +81,17 @@ class Process:
         if at is not None:
             self.clock.time = at
         slot = self.reserve(quantity, family)
-        if isinstance(slot, NotYet):
+        if isinstance(slot, NoSlotUntil):
             assert at is None, f"no slot at {at}, only at {slot.until}"
             self.clock.time = slot.until
             slot = self.reserve(quantity, family)
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         assert slot.reserved_at == self.clock.time
         return slot.attempt
 
     def reserve(
         self, quantity: str = "100", family: Family = BTC, *, assume_idle: bool = True, keep_free: int = 0
-    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         request = signed(quantity, family)
         return asyncio.run(self.store.reserve(request, assume_idle=assume_idle, keep_free=keep_free))
 
@@ -179,7 +179,7 @@ def test_another_uid_or_kind_is_refused_and_changes_nothing(
 ) -> None:
     asyncio.run(place.open(clock).identify(UID, HOST))
     stranger = place.open(clock, kind=kind)
-    with pytest.raises(StateForeign) as refused:
+    with pytest.raises(StateAccountMismatch) as refused:
         asyncio.run(stranger.identify(uid, "elsewhere"))
     assert (refused.value.code, refused.value.exit_status) == (code, Exit.ACCOUNT)
     assert "main" in refused.value.message
@@ -210,9 +210,9 @@ def test_unknown_history_is_waited_out_once_from_the_first_look(place: Place, cl
     one = Process(place, clock)
     assert one.ledger() == Ledger(empty_since=START)
     clock.time += 3
-    assert one.reserve(assume_idle=False) == NotYet(START + GUARD_S)
+    assert one.reserve(assume_idle=False) == NoSlotUntil(START + GUARD_S)
     clock.time = START + GUARD_S
-    assert isinstance(one.reserve(assume_idle=False), Reserved)
+    assert isinstance(one.reserve(assume_idle=False), Reservation)
     assert one.ledger().empty_since is None
 
 
@@ -228,7 +228,7 @@ def test_assuming_idle_waives_unknown_history_and_nothing_else(place: Place, clo
     one = Process(place, clock)
     one.applied("1", at=START)
     one.applied("2", at=START + 1)
-    assert one.reserve(assume_idle=True) == NotYet(START + GUARD_S)
+    assert one.reserve(assume_idle=True) == NoSlotUntil(START + GUARD_S)
 
 
 def test_a_request_never_sent_is_no_history_and_costs_no_slot(place: Place, clock: ScriptedClock) -> None:
@@ -237,7 +237,7 @@ def test_a_request_never_sent_is_no_history_and_costs_no_slot(place: Place, cloc
     for _ in range(5):
         one.settle(one.send(), AttemptStatus.NOT_SENT)
     assert one.ledger() == Ledger(empty_since=START)
-    assert one.reserve(assume_idle=False) == NotYet(START + GUARD_S)
+    assert one.reserve(assume_idle=False) == NoSlotUntil(START + GUARD_S)
 
 
 @pytest.mark.parametrize("status", [AttemptStatus.APPLIED, AttemptStatus.REJECTED])
@@ -269,7 +269,7 @@ def test_a_reservation_that_comes_too_late_is_none(
 ) -> None:
     one = Process(place, clock)
     slot = asyncio.run(one.store.reserve(signed(), assume_idle=True, by=by))
-    assert isinstance(slot, Reserved) is reserved
+    assert isinstance(slot, Reservation) is reserved
     assert len(asyncio.run(one.store.ledger()).sent) == reserved
 
 
@@ -279,12 +279,12 @@ def test_the_third_request_waits_for_the_first_and_all_processes_agree(
     one, two = Process(place, clock), Process(place, clock)
     one.applied("1", at=START)
     two.applied("2", at=START + 2)
-    assert one.reserve() == two.reserve() == NotYet(START + GUARD_S)
+    assert one.reserve() == two.reserve() == NoSlotUntil(START + GUARD_S)
     clock.time = START + GUARD_S - 0.001
-    assert isinstance(two.reserve(), NotYet)
+    assert isinstance(two.reserve(), NoSlotUntil)
     clock.time = START + GUARD_S
-    assert isinstance(two.reserve(), Reserved)
-    assert isinstance(one.reserve(), NotYet)
+    assert isinstance(two.reserve(), Reservation)
+    assert isinstance(one.reserve(), NoSlotUntil)
 
 
 def test_accounts_of_one_uid_share_a_budget_and_others_do_not(place: Place, clock: ScriptedClock) -> None:
@@ -292,10 +292,12 @@ def test_accounts_of_one_uid_share_a_budget_and_others_do_not(place: Place, cloc
     one.send("1")
     one.send("2")
     same = Process(place, clock, account="twin")
-    assert isinstance(same.reserve(), NotYet)
+    assert isinstance(same.reserve(), NoSlotUntil)
     assert same.known() == one.known()
     for names in ({"uid": "2"}, {"environment": "demo"}, {"kind": "simulator"}):
-        assert isinstance(Process(place, clock, account="other" + str(names), **names).reserve(), Reserved)
+        assert isinstance(
+            Process(place, clock, account="other" + str(names), **names).reserve(), Reservation
+        )
 
 
 def test_rows_of_another_boot_age_from_the_first_sight_of_them(place: Place, clock: ScriptedClock) -> None:
@@ -306,7 +308,7 @@ def test_rows_of_another_boot_age_from_the_first_sight_of_them(place: Place, clo
     assert (after.hi(answered), after.hi(lost)) == (7.0, 7.0 + L)
     later.time = 12.0
     assert (after.hi(answered), after.hi(lost)) == (7.0, 7.0 + L)
-    assert after.reserve() == NotYet(7.0 + GUARD_S)
+    assert after.reserve() == NoSlotUntil(7.0 + GUARD_S)
 
 
 def test_an_instant_in_the_future_is_not_believed(place: Place, clock: ScriptedClock) -> None:
@@ -353,12 +355,12 @@ def test_a_rate_refusal_means_a_quiet_window_then_even_spacing(place: Place, clo
     one = Process(place, clock)
     limited = one.limited(at=START)
     assert one.ledger() == Ledger((Sent(limited, START),), sends_since_limited=0, limited_hi=START)
-    assert one.reserve() == NotYet(START + GUARD_S)
+    assert one.reserve() == NoSlotUntil(START + GUARD_S)
     clock.time = START + GUARD_S
     one.settle(one.send(), AttemptStatus.NOT_SENT)
     assert one.ledger().sends_since_limited == 0
     one.applied()
-    assert one.reserve() == NotYet(START + GUARD_S + SPACING_S + EPS_S)
+    assert one.reserve() == NoSlotUntil(START + GUARD_S + SPACING_S + EPS_S)
     assert one.ledger().sends_since_limited == 1
     assert one.ledger().limited_hi is None
 
@@ -389,7 +391,7 @@ def test_old_attempts_are_dropped_once_nothing_depends_on_them(place: Place, clo
     clock.time += 100
     for _ in range(6):
         slot = asyncio.run(store.reserve(signed("2", ETH), assume_idle=False))
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         one.settle(slot.attempt, AttemptStatus.APPLIED)
         clock.time += 20
     assert isinstance(one.known(), Uncertain)
@@ -408,9 +410,9 @@ def test_an_attempt_that_still_counts_is_never_dropped(place: Place, clock: Scri
     one = Process(place, clock)
     for _ in range(2):
         slot = asyncio.run(store.reserve(signed(), assume_idle=True))
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         one.settle(slot.attempt, AttemptStatus.APPLIED)
-    assert one.reserve() == NotYet(START + GUARD_S)
+    assert one.reserve() == NoSlotUntil(START + GUARD_S)
 
 
 # -- what is known -----------------------------------------------------------------------------
@@ -558,7 +560,7 @@ def test_an_answer_that_later_proof_overtook_changes_nothing(place: Place, clock
     newer = other.applied("2", at=START + L)
     sleeper.settle(late, AttemptStatus.APPLIED, at=START + L + 1)
     assert other.known() == Confirmed(setting("2"), START + L, newer)
-    assert isinstance(sleeper.reserve(), NotYet)
+    assert isinstance(sleeper.reserve(), NoSlotUntil)
 
 
 def test_families_do_not_touch_each_other(place: Place, clock: ScriptedClock) -> None:
@@ -806,7 +808,7 @@ def test_an_identity_is_checked_without_being_stamped(place: Place, clock: Scrip
         assert (await first.grounds()).known == {}, "the User ID is known, so the ledger is"
         assert (await second.snapshot()).uid is None
         await second.identify("2", "openapi.okx.com")
-        with pytest.raises(StateForeign):
+        with pytest.raises(StateAccountMismatch):
             await third.check_identity("1")
         await third.check_identity("2")
         assert (await third.snapshot()).host == "openapi.okx.com"

@@ -12,7 +12,7 @@ import pytest
 from reconciler.core.model import Accepting, Environment, Family, FileVersion, Kind, Pause, PausedBy
 from reconciler.core.state_records import AcceptedRecord, How, OverrideRecord
 from reconciler.errors import Exit, MmpError
-from reconciler.ports import AccountStore, PausedMeanwhile, Reserved
+from reconciler.ports import AccountStore, PausedMeanwhile, Reservation
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
 
 
@@ -143,11 +143,11 @@ def test_no_request_of_a_paused_family_is_reserved(place: Place, clock: Scripted
 
     assert reserve(BTC) == PausedMeanwhile()
     assert asyncio.run(running.history(10)).attempts == []
-    assert isinstance(reserve(ETH), Reserved)
+    assert isinstance(reserve(ETH), Reservation)
     clock.time = 59.999
     assert reserve(BTC) == PausedMeanwhile()
     clock.time = 60.0
-    assert isinstance(reserve(BTC), Reserved)
+    assert isinstance(reserve(BTC), Reservation)
 
 
 @pytest.mark.parametrize(("wanted", "reserved"), [("7", False), ("7.0", False), ("8", True)])
@@ -158,7 +158,7 @@ def test_a_fight_s_pause_holds_back_requests_of_the_setting_fought_over_alone(
     asyncio.run(running.identify(UID, HOST))
     fight(running, BTC)
     slot = asyncio.run(running.reserve(signed(wanted), assume_idle=True))
-    assert isinstance(slot, Reserved if reserved else PausedMeanwhile)
+    assert isinstance(slot, Reservation if reserved else PausedMeanwhile)
 
 
 # -- a fight's pauses -----------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def test_a_request_s_setting_is_listed_as_applied(place: Place, clock: ScriptedC
     store = opened(place, clock)
     asyncio.run(store.identify(UID, HOST))
     slot = asyncio.run(store.reserve(signed("5"), assume_idle=True, accepting=Accepting(setting("7"))))
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     (told,) = asyncio.run(store.accepted_log(10))
     assert (told.family, told.how, told.setting, told.before) == (BTC, How.APPLIED, setting("7"), None)
 

@@ -13,7 +13,7 @@ from reconciler.core.model import Environment, Family, Kind
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION, AppliedChange
 from reconciler.core.state_records import How
-from reconciler.ports import AccountStore, AppliedMeanwhile, Reserved, Signed
+from reconciler.ports import AccountStore, AppliedMeanwhile, Reservation, SignedRequest
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 
 PLAN, OTHER = "a" * 32, "b" * 32
@@ -45,9 +45,9 @@ def opened(
 def send(store: AccountStore, clock: ScriptedClock, quantity: str = "400", family: Family = BTC) -> int:
     """Reserve a request that is alone in its window; return its number."""
     clock.time += 100.0
-    request = Signed(family, setting(quantity), "", b"{}", {})
+    request = SignedRequest(family, setting(quantity), "", b"{}", {})
     slot = asyncio.run(store.reserve(request, assume_idle=True))
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     return slot.attempt
 
 
@@ -76,7 +76,7 @@ def test_an_acknowledged_change_is_on_record_and_is_not_reserved_again(
     found = asyncio.run(again.grounds()).applied
     assert found == {BTC: AppliedChange(How.APPLIED, clock.wall())}
     clock.time += 100.0
-    request = Signed(BTC, setting("400"), "", b"{}", {})
+    request = SignedRequest(BTC, setting("400"), "", b"{}", {})
     assert asyncio.run(again.reserve(request, assume_idle=True)) == AppliedMeanwhile()
     assert isinstance(send(again, clock, "9", ETH), int), "another family of the plan"
     assert isinstance(send(opened(place, clock, OTHER), clock), int), "another plan"

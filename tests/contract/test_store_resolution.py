@@ -34,7 +34,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import AccountStore, Reserved
+from reconciler.ports import AccountStore, Reservation
 from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
 
 pytestmark = pytest.mark.unmeasured
@@ -191,7 +191,7 @@ class Tale:
 
     def write(self, value: str, outcome: str) -> None:
         slot = self.run(self.store.reserve(signed(VALUES[value]), assume_idle=True))
-        if not isinstance(slot, Reserved):
+        if not isinstance(slot, Reservation):
             raise Unreachable
         self.oracle.begin(slot.attempt, value, self.true_time)
         self.pass_time(0.5)

@@ -23,7 +23,7 @@ from reconciler.core.pacing import EPS_S, GUARD_S, LATEST_ARRIVAL_S, SPACING_S
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.retry import NO_TRIES, RetryRecord, Tries
 from reconciler.core.state_records import NameRecord
-from reconciler.ports import NotYet, Reserved
+from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import account
 from reconciler.store.file_locks import StoreMisuse
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
@@ -87,7 +87,7 @@ def test_a_proof_of_one_name_ends_the_doubts_of_the_other(place: Place, clock: S
 
 def reserve(one: Process, quantity: str, file: FileVersion) -> int:
     slot = asyncio.run(one.store.reserve(signed(quantity), assume_idle=True, file=file))
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     return slot.attempt
 
 
@@ -369,10 +369,10 @@ def test_the_attempts_that_count_are_few_however_many_there_were(
 def test_a_slot_can_be_kept_free_for_what_is_more_urgent(place: Place, clock: ScriptedClock) -> None:
     one = Process(place, clock)
     one.applied("1")
-    assert one.reserve(keep_free=1) == NotYet(START + GUARD_S)
-    assert isinstance(one.reserve(), Reserved)
+    assert one.reserve(keep_free=1) == NoSlotUntil(START + GUARD_S)
+    assert isinstance(one.reserve(), Reservation)
     clock.time = START + 200
-    assert isinstance(one.reserve(keep_free=1), Reserved)
+    assert isinstance(one.reserve(keep_free=1), Reservation)
 
 
 def test_a_kept_slot_is_beside_the_even_spacing(place: Place, clock: ScriptedClock) -> None:
@@ -380,5 +380,5 @@ def test_a_kept_slot_is_beside_the_even_spacing(place: Place, clock: ScriptedClo
     one.limited(at=START)
     one.applied("1", at=START + GUARD_S)
     after = START + GUARD_S
-    assert one.reserve(keep_free=1) == NotYet(after + GUARD_S)
-    assert one.reserve() == NotYet(after + SPACING_S + EPS_S)
+    assert one.reserve(keep_free=1) == NoSlotUntil(after + GUARD_S)
+    assert one.reserve() == NoSlotUntil(after + SPACING_S + EPS_S)

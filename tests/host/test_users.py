@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import StateRefused, StateUnusable
+from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.store.sqlite import SqliteState
 from tests.e2e.processes import MMP, desired_text
 from tests.support.users import as_user, open_folder
@@ -164,7 +164,7 @@ def test_root_writes_into_no_file_that_the_owner_linked_to_the_name_of_a_lock(pl
     victim.chmod(0o600)
     (place / LOCK).unlink()
     os.link(victim, place / LOCK)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         use(path)
     assert refused.value.code == "state-linked"
     assert victim.read_text() == "of root"

@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.core.model import Environment, Family, Kind, Known, Never
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
+from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store.account import KeptAccount
 from reconciler.store.postgres.state import PostgresState, open_state
 from tests.contract.stores import (
@@ -36,12 +36,12 @@ class Desk:
 
     async def reserve(
         self, quantity: str = "100", family: Family = BTC
-    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         return await self.store.reserve(signed(quantity, family), assume_idle=True)
 
     async def applied(self, quantity: str = "100", family: Family = BTC) -> int:
         slot = await self.reserve(quantity, family)
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         await self.settle(slot.attempt)
         return slot.attempt
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from reconciler.errors import StateUnavailable
-from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
+from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store.engine import Claim
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Transaction
@@ -58,7 +58,7 @@ def test_a_connection_ended_before_any_statement_fails_the_step_and_leaves_nothi
     async def story(url: str) -> None:
         nonlocal left
         async with desk(url) as one:
-            assert isinstance(await one.reserve("1"), Reserved)
+            assert isinstance(await one.reserve("1"), Reservation)
             before = shared().ask("SELECT * FROM mmp.attempts", ready_database())
             for number in range(1, 100):
                 left = number
@@ -76,9 +76,9 @@ def test_a_connection_ended_before_any_statement_fails_the_step_and_leaves_nothi
 def test_a_connection_that_died_while_it_lay_idle_is_replaced_unnoticed() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one:
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
             assert shared().kill_connections(ready_database()) > 0
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
 
     play(story)
 
@@ -106,7 +106,7 @@ def test_a_restart_of_the_server_loses_nothing(how: signal.Signals) -> None:
             with pytest.raises(StateUnavailable):
                 await one.reserve()
             shared().start()
-            assert isinstance(await one.reserve(), NotYet)
+            assert isinstance(await one.reserve(), NoSlotUntil)
             assert on_record() == 2
 
     play(story)
@@ -165,8 +165,8 @@ def test_a_commit_whose_answer_is_lost_fails_the_reservation_and_counts_all_the_
                     await one.reserve()
             async with desk(shared().url(ready_database())) as two:
                 assert on_record() == 1
-                assert isinstance(await two.reserve(), Reserved)
-                assert isinstance(await two.reserve(), NotYet)
+                assert isinstance(await two.reserve(), Reservation)
+                assert isinstance(await two.reserve(), NoSlotUntil)
 
     play(story)
 
@@ -237,13 +237,13 @@ def shorten(monkeypatch: pytest.MonkeyPatch, limit: str, to_ms: int) -> None:
 def test_waiting_for_another_transaction_is_bounded(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     async def story(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
             shorten(monkeypatch, limit, 200)
             async with one.state.writing(Claim(KEY, one.store._budget)):
                 with pytest.raises(StateUnavailable) as refused:
                     await two.reserve()
             assert refused.value.code == "state-busy"
-            assert isinstance(await two.reserve(), Reserved)
+            assert isinstance(await two.reserve(), Reservation)
 
     play(story)
 
@@ -261,7 +261,7 @@ def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
     async def stop_within(one: Desk, two: Desk) -> None:
         async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
             await asyncio.sleep(0.5)
-            assert isinstance(await two.reserve(), Reserved)
+            assert isinstance(await two.reserve(), Reservation)
             await tables.newest_attempt(one.store._identified(), "BTC-USD")
 
     play(story)
@@ -328,7 +328,7 @@ def test_of_many_processes_of_one_user_id_two_get_a_slot() -> None:
                 a.clock.time = b.clock.time = c.clock.time = 1000.0
                 desks = [a, b, c] * 3
                 slots = await asyncio.gather(*(one.reserve() for one in desks))
-                assert sum(isinstance(slot, Reserved) for slot in slots) == 2
+                assert sum(isinstance(slot, Reservation) for slot in slots) == 2
             shared().ask("DELETE FROM mmp.attempts", ready_database())
 
     play(story)
@@ -338,7 +338,7 @@ def test_a_first_request_of_a_user_id_is_counted_by_another_that_is_its_first_to
     async def story(url: str) -> None:
         async with desk(url, account="a") as a, desk(url, account="b") as b:
             slots = await asyncio.gather(*(one.reserve("1", ETH) for one in (a, b, a, b)))
-            assert sum(isinstance(slot, Reserved) for slot in slots) == 2
+            assert sum(isinstance(slot, Reservation) for slot in slots) == 2
 
     play(story)
 
@@ -351,17 +351,17 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
 
     async def story(url: str) -> None:
         async with desk(url, account="a") as a, desk(url, account="b") as b:
-            assert isinstance(await a.reserve(), Reserved)
+            assert isinstance(await a.reserve(), Reservation)
 
             async def waited_for(*_: object) -> None:
                 waiting.append(asyncio.create_task(b.reserve()))
                 await until_one_waits_for_a_lock()
 
-            waiting: list[asyncio.Task[Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile]] = []
+            waiting: list[asyncio.Task[Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile]] = []
             monkeypatch.setattr(a.store, "_prune", waited_for)  # the last before its COMMIT
             noted(monkeypatch, said)
-            assert isinstance(await a.reserve(), Reserved)
-            assert isinstance(await waiting[0], NotYet)
+            assert isinstance(await a.reserve(), Reservation)
+            assert isinstance(await waiting[0], NoSlotUntil)
 
     play(story)
     [message] = [words for words in said if any("FOR UPDATE" in word for word in words)][1:]

@@ -10,7 +10,7 @@ import pytest
 from reconciler.core.model import Environment, Kind
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import AccountProblem
-from reconciler.ports import Reserved
+from reconciler.ports import Reservation
 from reconciler.store.postgres.state import open_state
 from reconciler.store.registry import StateRegistry
 from tests.contract.stores import HOST, UID, ScriptedClock, signed
@@ -25,7 +25,7 @@ async def _use(url: str, folder: Path, clock: ScriptedClock) -> None:
         store = state.account("main", Environment.LIVE, Kind.OKX)
         await store.identify(UID, HOST)
         slot = await store.reserve(signed(), assume_idle=True)
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         await store.settle(
             slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
         )

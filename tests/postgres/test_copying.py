@@ -18,7 +18,7 @@ from reconciler.core.pacing import GUARD_S
 from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
-from reconciler.ports import NotYet, Reserved
+from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import copy_to_postgres, registry
 from reconciler.store.account import KeptAccount
 from reconciler.store.copy_to_postgres import copy, undo
@@ -60,12 +60,12 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     await store.identify(uid, HOST)
     for quantity in ("1", "2", "3"):
         slot = await store.reserve(signed(quantity), assume_idle=True)
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         await settle(store, slot.attempt, AttemptStatus.APPLIED)
         clock.time += 100
     state._db.execute("DELETE FROM attempts WHERE id = 1")
     slot = await store.reserve(signed("4", ETH), assume_idle=True)
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     await settle(store, slot.attempt, AttemptStatus.UNKNOWN)
     accepting = Accepting(setting("5"), "sha256:1", "loosen:BTC-USD")
     await store.reserve(signed("5"), assume_idle=True, accepting=accepting)
@@ -140,7 +140,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             await here.identify(UID, HOST)
             here.apply_plan("a" * 32, {})
             assert await seen(here) == before
-            assert isinstance(slot, NotYet)
+            assert isinstance(slot, NoSlotUntil)
             assert await here.reserve(signed("6", ETH), assume_idle=True) == slot
             assert len((await other.store.history(9)).attempts) == 1
 
@@ -155,7 +155,9 @@ def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_a
             await copy(source, other.state)
             here = other.state.account("main", Environment.LIVE, Kind.OKX)
             await here.identify(UID, HOST)
-            assert await here.reserve(signed("6", ETH), assume_idle=True) == NotYet(5000.0 + L + GUARD_S)
+            assert await here.reserve(signed("6", ETH), assume_idle=True) == NoSlotUntil(
+                5000.0 + L + GUARD_S
+            )
 
     with made_in_another_history():
         told(tmp_path, story)
@@ -572,7 +574,7 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
             await copy(source, one.state)
             here = one.state.account("main", Environment.LIVE, Kind.OKX)
             await here.identify(UID, HOST)
-            assert isinstance(await here.reserve(signed("6", ETH), assume_idle=True), NotYet)
+            assert isinstance(await here.reserve(signed("6", ETH), assume_idle=True), NoSlotUntil)
             assert not await is_usable(worker)
             with pytest.raises(StateUnavailable):
                 await worker.account("main", Environment.LIVE, Kind.OKX).record_live(LiveRead(1.0, {}))

@@ -9,7 +9,7 @@ import pytest
 from reconciler.core.model import Confirmed
 from reconciler.core.state_records import Holder
 from reconciler.errors import StateLocked
-from reconciler.ports import PausedMeanwhile, Reserved
+from reconciler.ports import PausedMeanwhile, Reservation
 from reconciler.store.engine import Claim
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import locks
@@ -41,9 +41,9 @@ def test_a_lock_whose_holder_went_silent_is_taken_over_and_the_loser_sends_nothi
     async def story(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
             async with one.store.locked("run"):
-                assert isinstance(await one.reserve(), Reserved)
+                assert isinstance(await one.reserve(), Reservation)
                 go_silent()
-                assert isinstance(await one.reserve(), Reserved), "nobody else has it yet"
+                assert isinstance(await one.reserve(), Reservation), "nobody else has it yet"
                 one.clock.time += 1000.0
                 async with two.store.locked("apply"):
                     with pytest.raises(StateLocked) as refused:
@@ -105,7 +105,7 @@ def test_no_generation_comes_again_after_a_failover_that_forgot_the_newest() -> 
                     with pytest.raises(StateLocked) as refused:
                         await one.reserve()
                     assert refused.value.code == "state-lock-lost"
-                    assert isinstance(await two.reserve(), Reserved)
+                    assert isinstance(await two.reserve(), Reservation)
 
     play(story)
 

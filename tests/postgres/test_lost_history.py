@@ -14,7 +14,7 @@ from reconciler.core.evidence import SETTLING_S
 from reconciler.core.model import Confirmed, Known, Never, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
 from reconciler.errors import StateUnavailable
-from reconciler.ports import NotYet, Reserved
+from reconciler.ports import NoSlotUntil, Reservation
 from tests.contract.stores import BTC, ETH, ready_database, setting
 from tests.postgres.accounts import Desk, desk, made_in_another_history, play
 from tests.support.postgres import ROLE, Server, server, shared, until
@@ -38,12 +38,12 @@ def test_whoever_comes_first_after_a_failover_counts_two_requests_as_reserved_th
         async with desk(url) as one:
             await one.applied("1")
             pending = await one.reserve("2", ETH)
-            assert isinstance(pending, Reserved)
+            assert isinstance(pending, Reservation)
             one.clock.time = 5000.0
             lose_history()
             match first:
                 case "reserve":
-                    assert await one.reserve() == NotYet(5000.0 + L + GUARD_S)
+                    assert await one.reserve() == NoSlotUntil(5000.0 + L + GUARD_S)
                 case "ledger":
                     slot = earliest_slot(await one.store.ledger(), 5000.0, assume_idle=True)
                     assert slot == 5000.0 + L + GUARD_S
@@ -54,9 +54,9 @@ def test_whoever_comes_first_after_a_failover_counts_two_requests_as_reserved_th
                 case "adopt":
                     await one.adopt("1")
             one.clock.time = 5000.0 + L + GUARD_S - 0.01
-            assert await one.reserve() == NotYet(5000.0 + L + GUARD_S)
+            assert await one.reserve() == NoSlotUntil(5000.0 + L + GUARD_S)
             one.clock.time = 5000.0 + L + GUARD_S
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
 
     play(story)
 
@@ -67,9 +67,9 @@ def test_others_count_them_from_their_own_first_sight_of_the_loss() -> None:
             await one.applied()
             lose_history()
             await one.store.ledger()
-            assert await two.reserve() == NotYet(77.0 + L + GUARD_S)
+            assert await two.reserve() == NoSlotUntil(77.0 + L + GUARD_S)
             two.clock.time = 100.0
-            assert await two.reserve() == NotYet(77.0 + L + GUARD_S)
+            assert await two.reserve() == NoSlotUntil(77.0 + L + GUARD_S)
 
     play(story)
 
@@ -117,9 +117,9 @@ def test_a_doubted_family_is_certain_again_by_a_read_that_shows_the_last_that_ca
 def test_the_first_requests_of_a_user_id_can_be_lost_with_every_trace_of_it() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one:
-            assert await one.reserve() == NotYet(1000.0 + L + GUARD_S)
+            assert await one.reserve() == NoSlotUntil(1000.0 + L + GUARD_S)
             one.clock.time = 1000.0 + L + GUARD_S
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
 
     with made_in_another_history():
         play(story)
@@ -128,7 +128,7 @@ def test_the_first_requests_of_a_user_id_can_be_lost_with_every_trace_of_it() ->
 def test_a_user_id_without_a_request_owes_nothing_to_the_history_its_state_was_made_in() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one:
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
 
     play(story)
 
@@ -178,7 +178,7 @@ async def _fail_over(primary: object, name: str) -> None:
         until(lambda: standby.caught_up_with(primary))
         standby.stop()
         async with desk(primary.url(name), at=1100.0) as one:
-            assert isinstance(await one.reserve("2"), Reserved)
+            assert isinstance(await one.reserve("2"), Reservation)
         primary.stop(how=signal.SIGQUIT)
         standby.start()
         standby.promote()
@@ -189,7 +189,7 @@ async def _fail_over(primary: object, name: str) -> None:
             assert isinstance(known, Uncertain)
             assert known.last is not None
             assert known.last.setting == setting("1")
-            assert await one.reserve() == NotYet(1101.0 + L + GUARD_S)
+            assert await one.reserve() == NoSlotUntil(1101.0 + L + GUARD_S)
 
 
 FIRST_ASKED = ("reserve", "ledger", "settle", "who only looked")
@@ -226,7 +226,7 @@ async def _on_the_newer(desks: AsyncExitStack, url: str, first: str) -> tuple[De
     one.clock.time = 1300.0
     await one.applied("2")
     pending = await one.reserve("3")
-    assert isinstance(pending, Reserved)
+    assert isinstance(pending, Reservation)
     if first == "who only looked":
         one = await desks.enter_async_context(desk(url, at=1300.0, boot="boot-2"))
         await one.store.ledger()
@@ -235,7 +235,7 @@ async def _on_the_newer(desks: AsyncExitStack, url: str, first: str) -> tuple[De
 
 async def _notices(one: Desk, first: str, pending: int) -> None:
     one.clock.time = 1301.0
-    due = NotYet(1301.0 + L + GUARD_S)
+    due = NoSlotUntil(1301.0 + L + GUARD_S)
     match first:
         case "reserve" | "who only looked":
             assert await again(one.reserve) == due
@@ -248,7 +248,7 @@ async def _notices(one: Desk, first: str, pending: int) -> None:
     assert await one.reserve() == due
     assert doubted(await one.known())
     one.clock.time = due.until
-    assert isinstance(await one.reserve(), Reserved)
+    assert isinstance(await one.reserve(), Reservation)
 
 
 def test_a_failover_that_was_counted_is_not_counted_again_by_who_takes_over_hours_later() -> None:
@@ -271,7 +271,7 @@ async def _take_over_later(primary: Server, name: str) -> None:
             await one.applied("1")
             one.clock.time = two.clock.time = 9000.0
             assert isinstance(await again(two.known), Confirmed)
-            assert isinstance(await two.reserve("2"), Reserved)
+            assert isinstance(await two.reserve("2"), Reservation)
             assert standby.ask("SELECT count(*) FROM mmp.attempts WHERE status = 'lost'", name) == [(3,)]
 
 
@@ -305,14 +305,14 @@ def test_what_was_on_record_before_the_tables_were_made_anew_counts_as_lost(how:
                         pass
                 elif statement:
                     shared().ask(statement, name)
-            due = NotYet(2000.0 + L + GUARD_S)
+            due = NoSlotUntil(2000.0 + L + GUARD_S)
             assert await one.reserve() == due
             one.clock.time = due.until
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
             one.clock.time = 9000.0
             await one.applied("1")
             one.clock.time = 9100.0
-            assert isinstance(await one.reserve(), Reserved), "counted once"
+            assert isinstance(await one.reserve(), Reservation), "counted once"
 
     with shared().database() as name:
         asyncio.run(story(shared().url(name), name))

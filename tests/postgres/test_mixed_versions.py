@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.core.model import Confirmed
 from reconciler.core.replica_assignment import Replica
-from reconciler.errors import StateRefused
+from reconciler.errors import StateAccessDenied
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
@@ -73,7 +73,7 @@ def test_what_a_newer_version_uses_alone_is_neither_read_nor_written() -> None:
             sharing = Leases(Connections(parse_address(url)), Replica("1", "host", 7))
             use_alone(shared(), name, 99)
             for ask in (one.reserve, one.store.ledger, lambda: sharing.beat(frozenset({NAME}), {})):
-                with pytest.raises(StateRefused) as refused:
+                with pytest.raises(StateAccessDenied) as refused:
                     await ask()
                 assert refused.value.code == "state-newer"
             assert shared().ask("SELECT count(*) FROM mmp.replicas", name) == [(0,)]

@@ -14,8 +14,8 @@ import pytest
 
 from reconciler.cli import doors
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable, UsageError
-from reconciler.ports import Reserved
+from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable, UsageError
+from reconciler.ports import Reservation
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
@@ -374,7 +374,7 @@ def test_what_may_pass_is_told_from_what_a_person_has_to_mend(error: Exception, 
     problem = told(parse_address("postgresql://desk:hunter2@here/db"), error)
     assert problem.code == code
     mended = code in ("state-unwritable", "state-tables-missing", "state-failed")
-    assert isinstance(problem, StateRefused) == mended
+    assert isinstance(problem, StateAccessDenied) == mended
     assert isinstance(problem, StateUnusable) == (code == "state-damaged")
 
 
@@ -421,7 +421,7 @@ def test_a_server_that_says_no_is_told_from_one_that_is_away(said: str, refused:
     """Told so at a start; what has begun waits for either, since a password may be about to change."""
     problem = told(parse_address("postgresql://desk:hunter2@here/db"), psycopg.OperationalError(said))
     assert isinstance(problem, StateUnavailable)
-    assert isinstance(problem, StateRefused) == refused
+    assert isinstance(problem, StateAccessDenied) == refused
     assert problem.code == ("state-refused" if refused else "state-unavailable")
     line = said.splitlines()[-1].removeprefix("- ") if refused else said.splitlines()[0]
     assert line in problem.message
@@ -448,7 +448,7 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(row: str
             forget = "DELETE FROM mmp.attempts; SELECT setval('mmp.attempts_id', 1, false)"
             shared().ask(forget, ready_database())
             if row != "gone":
-                assert await two.reserve("2") == Reserved(1, 9000.0)
+                assert await two.reserve("2") == Reservation(1, 9000.0)
             with pytest.raises(StateUnavailable) as refused:
                 await one.settle(1)
             assert refused.value.code == "state-record-lost"
@@ -522,14 +522,14 @@ def test_a_budget_that_cannot_be_put_on_record_is_told_of_and_not_tried_for_ever
             )
             try:
                 for _ in range(2):
-                    with pytest.raises(StateRefused) as refused:
+                    with pytest.raises(StateAccessDenied) as refused:
                         await one.reserve()
                     assert refused.value.code == "state-incomplete"
             finally:
                 shared().ask(
                     "INSERT INTO mmp.version VALUES ({}, {}, '{}')".format(*made), ready_database()
                 )
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
 
     play(story)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import MmpError, StateRefused, StateUnavailable
-from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
+from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable
+from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store.engine import Claim
 from reconciler.store.postgres import connections, schema
 from reconciler.store.postgres.state import open_state
@@ -88,7 +88,7 @@ def test_of_many_processes_of_one_user_id_two_get_a_slot() -> None:
         url = shared_bouncer().url(ready_database())
         async with desk(url, account="a") as a, desk(url, account="b") as b, desk(url, account="c") as c:
             slots = await asyncio.gather(*(one.reserve() for one in [a, b, c] * 3))
-            assert sum(isinstance(slot, Reserved) for slot in slots) == 2
+            assert sum(isinstance(slot, Reservation) for slot in slots) == 2
 
     empty_postgres()
     asyncio.run(story())
@@ -103,7 +103,7 @@ def test_a_session_that_ends_within_a_transaction_fails_it_and_the_next_goes_on(
             with pytest.raises(StateUnavailable) as refused:
                 await end_within(one)
             assert refused.value.code == "state-unavailable"
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
 
     async def end_within(one: Desk) -> None:
         async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
@@ -125,13 +125,13 @@ def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch
             with pytest.raises(StateUnavailable) as refused:
                 await stop_within(one, two)
             assert refused.value.code == "state-unavailable"
-            assert isinstance(await one.reserve(), Reserved)
-            assert isinstance(await one.reserve(), NotYet)
+            assert isinstance(await one.reserve(), Reservation)
+            assert isinstance(await one.reserve(), NoSlotUntil)
 
     async def stop_within(one: Desk, two: Desk) -> None:
         async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
             await asyncio.sleep(0.5)
-            assert isinstance(await two.reserve(), Reserved)
+            assert isinstance(await two.reserve(), Reservation)
             await tables.newest_attempt(one.store._identified(), "BTC-USD")
 
     empty_postgres()
@@ -153,11 +153,11 @@ def test_what_it_or_the_server_refuses_is_told_as_refused(
 ) -> None:
     ready_database()
     problem = refusal(shared_bouncer().url(database).replace(*change))
-    assert isinstance(problem, StateRefused)
+    assert isinstance(problem, StateAccessDenied)
     assert said in problem.message
 
 
-async def reserved_in_the_end(one: Desk) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+async def reserved_in_the_end(one: Desk) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
     """Ask until the state answers: PgBouncer believes for a moment that its server is still away."""
     for _ in range(20):
         with suppress(StateUnavailable):
@@ -172,7 +172,7 @@ def test_one_that_is_away_or_has_no_server_is_waited_for_and_comes_back() -> Non
 
         async def story() -> None:
             async with desk(url) as one:
-                assert isinstance(await one.reserve(), Reserved)
+                assert isinstance(await one.reserve(), Reservation)
                 for away in (before, own):
                     away.stop()
                     began = time.monotonic()
@@ -182,7 +182,7 @@ def test_one_that_is_away_or_has_no_server_is_waited_for_and_comes_back() -> Non
                     assert time.monotonic() - began < connections.WATCHDOG_S + CANCELLING_S
                     away.start()
                     slot = await reserved_in_the_end(one)
-                assert isinstance(slot, NotYet), "the two before are on record"
+                assert isinstance(slot, NoSlotUntil), "the two before are on record"
 
         asyncio.run(story())
 

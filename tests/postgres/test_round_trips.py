@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.core.model import LiveRead
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
-from reconciler.ports import NotYet, Reserved
+from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Mode, Transaction
@@ -48,7 +48,7 @@ def test_a_step_makes_few_round_trips(monkeypatch: pytest.MonkeyPatch, step: str
 
     async def story(url: str) -> None:
         async with desk(url) as one:
-            assert isinstance(await one.reserve("1"), Reserved)
+            assert isinstance(await one.reserve("1"), Reservation)
             monkeypatch.setattr(Transaction, "_say", noting)
             await take(one)
             monkeypatch.undo()
@@ -63,9 +63,11 @@ def test_a_budget_whose_row_was_lost_is_made_again_and_locked() -> None:
             await one.reserve()
             shared().ask("DELETE FROM mmp.budgets", ready_database())
             lost = await one.reserve()
-            assert lost == NotYet(one.clock.time + LATEST_ARRIVAL_S + GUARD_S), "with what was on record"
+            assert lost == NoSlotUntil(one.clock.time + LATEST_ARRIVAL_S + GUARD_S), (
+                "with what was on record"
+            )
             one.clock.time = lost.until
-            assert isinstance(await one.reserve(), Reserved)
+            assert isinstance(await one.reserve(), Reservation)
             assert shared().ask("SELECT uid FROM mmp.budgets", ready_database()) == [(UID,)]
 
     play(story)

@@ -14,7 +14,7 @@ from reconciler.core.plan import Plan, Reason
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import MmpError
-from reconciler.ports import Reserved, Signed
+from reconciler.ports import Reservation, SignedRequest
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import Attempt, Proof
 from tests.simulation.ports import Basis
@@ -75,7 +75,9 @@ class Auditor:
 
     # -- requests --------------------------------------------------------------------------------
 
-    def reserved(self, process: Process, request: Signed, slot: Reserved, basis: Basis) -> Attempt:
+    def reserved(
+        self, process: Process, request: SignedRequest, slot: Reservation, basis: Basis
+    ) -> Attempt:
         """Check and note a reservation on record."""
         now, truth = self._world.scheduler.now, self._world.truth
         attempt = Attempt(slot.attempt, process.name, process.account, request, now, slot.reserved_at)
@@ -107,7 +109,7 @@ class Auditor:
         return attempt
 
     def reserved_in_postgres(
-        self, process: Process, request: Signed, slot: Reserved, basis: Basis, taker: str | None
+        self, process: Process, request: SignedRequest, slot: Reservation, basis: Basis, taker: str | None
     ) -> None:
         """Check and note a reservation that the server made durable; its process may not know it yet."""
         attempt = self.reserved(process, request, slot, basis)

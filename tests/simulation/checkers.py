@@ -20,7 +20,7 @@ from reconciler.core.model import (
     Unresolved,
 )
 from reconciler.core.target import DriftPolicy
-from reconciler.ports import Signed
+from reconciler.ports import SignedRequest
 from tests.simulation.ground_truth import Attempt, Proof, SeenRead, Truth, same_effect
 from tests.simulation.guard_checkers import mixed_of
 
@@ -113,7 +113,7 @@ def nothing_ends_a_run(process: str, error: BaseException) -> str | None:
     return f"{process} ended: {error}"
 
 
-def one_reservation_per_request(request: Signed, before: Iterable[Attempt]) -> str | None:
+def one_reservation_per_request(request: SignedRequest, before: Iterable[Attempt]) -> str | None:
     """What was signed is reserved once: whose reservation may be on record is decided on again."""
     twice = [attempt.number for attempt in before if attempt.request is request]
     return (

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.model import Family, LiveRead, Setting
-from reconciler.ports import Signed
+from reconciler.ports import SignedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Attempt:
     number: int
     process: str
     account: str
-    request: Signed
+    request: SignedRequest
     reserved_at: float
     reserved_local: float
     written: bool = False

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.core.model import Family, LiveRead, Setting
 from reconciler.core.reply import Reply
 from reconciler.okx import replies
-from reconciler.simulator.messages import Envelope, Row, to_json
+from reconciler.simulator.messages import ReplyEnvelope, Row, to_json
 from tests.simulation.scenario import ListFault
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _parsed(rows: tuple[tuple[tuple[str, object], ...], ...], asked: Family | No
     return replies.parse_live(200, body, _as_it_is, begun_at=0.0, **more)
 
 
-def read_set_reply(said: Envelope, family: Family, setting: Setting) -> Reply:
+def read_set_reply(said: ReplyEnvelope, family: Family, setting: Setting) -> Reply:
     """Return what the real parser makes of the reply to setting ``family`` to ``setting``."""
     return _parsed_set(to_json(said), family, setting)
 

@@ -28,7 +28,7 @@ from reconciler.core.retry import RetryRecord
 from reconciler.core.target import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, replies
-from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved, Signed
+from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation, SignedRequest
 from reconciler.store import account, row_clock, row_mapping, sqlite, sqlite_file
 from reconciler.store.account import KeptAccount
 from reconciler.store.engine import Claim
@@ -391,11 +391,11 @@ class _MarkingFirst:
 
     async def reserve(
         self, request: Any, **how: Any
-    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
-        slot: Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile = await self._store.reserve(
+    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
+        slot: Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile = await self._store.reserve(
             request, **how
         )
-        if isinstance(slot, Reserved):
+        if isinstance(slot, Reservation):
             applied = AttemptStatus.APPLIED
             await self._store.settle(
                 slot.attempt, applied, definite=True, limited=False, code="0", message=""
@@ -579,7 +579,7 @@ def _ages_by_database(self: Any) -> Ages:
     return _AgedByDatabase(engine.sights, engine.clock.now(), engine.connections.server)
 
 
-async def _reserved_if_unanswered(self: KeptAccount, request: Signed, **how: Any) -> Any:
+async def _reserved_if_unanswered(self: KeptAccount, request: SignedRequest, **how: Any) -> Any:
     """Take no answer to COMMIT for a yes."""
     rows: list[AttemptRow] = []
 
@@ -593,7 +593,7 @@ async def _reserved_if_unanswered(self: KeptAccount, request: Signed, **how: Any
         except StateUnavailable:
             if not rows:
                 raise
-            return Reserved(rows[-1].id, rows[-1].reserved_at)
+            return Reservation(rows[-1].id, rows[-1].reserved_at)
 
 
 _real_sqlite_error = sqlite._sqlite_error
@@ -615,7 +615,7 @@ def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
         raise problem
 
 
-async def _reserved_again(self: KeptAccount, request: Signed, **how: Any) -> Any:
+async def _reserved_again(self: KeptAccount, request: SignedRequest, **how: Any) -> Any:
     """Take no answer to COMMIT for a no."""
     for _ in range(3):
         with suppress(StateUnavailable):

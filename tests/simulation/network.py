@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.core.model import Family, Quantity, Setting
 from reconciler.core.reply import Reply
-from reconciler.ports import Signed
+from reconciler.ports import SignedRequest
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
-from reconciler.simulator.messages import Envelope, Page, Said
+from reconciler.simulator.messages import HtmlPage, ReplyBody, ReplyEnvelope
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.simulation import checkers
 from tests.simulation.ground_truth import Attempt
@@ -49,21 +49,21 @@ _EXCHANGE_FAULTS = {
 _REFUSED = {"sCode": "51000", "sMsg": "Parameter qtyLimit error"}
 
 
-def _said_by(fate: Fate, attempt: Attempt) -> Said | None:
+def _said_by(fate: Fate, attempt: Attempt) -> ReplyBody | None:
     """Return the reply that a fate puts in the place of the exchange's; None: there is none."""
     row = {"instFamily": str(attempt.family), **attempt.setting.wire()}
     other = {**row, "instFamily": "XRP-USD"}
     match fate:
         case Fate.WRAPPED | Fate.WRAPPED_AFTER:
-            return Envelope(
+            return ReplyEnvelope(
                 "1", "All operations failed", ({"instFamily": str(attempt.family), **_REFUSED},)
             )
         case Fate.REFUSED_ROW:
-            return Envelope("0", "", ({**row, **_REFUSED},))
+            return ReplyEnvelope("0", "", ({**row, **_REFUSED},))
         case Fate.OTHER_ECHO:
-            return Envelope("0", "", (other,))
+            return ReplyEnvelope("0", "", (other,))
         case Fate.TWO_ECHOES:
-            return Envelope("0", "", (other, row))
+            return ReplyEnvelope("0", "", (other, row))
         case _:
             return None
 
@@ -104,7 +104,9 @@ class Network:
                 return fate
         return Fate.FINE
 
-    def write(self, process: Process, request: Signed, fate: Fate, wake: Callable[[Any], None]) -> None:
+    def write(
+        self, process: Process, request: SignedRequest, fate: Fate, wake: Callable[[Any], None]
+    ) -> None:
         """Send a request's bytes on their way; ``wake`` is given the reply, sooner or later."""
         attempt = self._world.auditor.unsettled.get(process.name)
         if attempt is None or attempt.request is not request:
@@ -147,7 +149,7 @@ class Network:
     def _said_instead(self, process: Process, fate: Fate) -> Reply:
         """Return what the client makes of no reply; a late request may have been given up by a gateway."""
         if fate is Fate.LATE and process.rng.random() < 0.5:
-            return reply_of(process.rng.choice((Page(504), Envelope("50004", "timeout", None))))
+            return reply_of(process.rng.choice((HtmlPage(504), ReplyEnvelope("50004", "timeout", None))))
         return TIMEOUT
 
     def _lands_at(self, process: Process, attempt: Attempt, fate: Fate) -> float:
@@ -176,11 +178,11 @@ class Network:
     def _answer(self, attempt: Attempt, fate: Fate) -> Reply:
         world, wanted = self._world, wire(attempt.setting)
         if not self._signature_is_valid(attempt):
-            return reply_of(Envelope("50102", "Timestamp request expired.", None))
+            return reply_of(ReplyEnvelope("50102", "Timestamp request expired.", None))
         if fate in _EXCHANGE_FAULTS and not world.is_out:
             world.exchange.inject(ScriptedFault(Endpoint.SET, _EXCHANGE_FAULTS[fate]))
         now = world.scheduler.now
-        said: Said = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).said
+        said: ReplyBody = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).said
         self.note_in_force(attempt.family, own=True, by=attempt)
         self._world.auditor.check_effect(attempt)
         instead = None if world.is_out else _said_by(fate, attempt)

@@ -29,17 +29,17 @@ from reconciler.core.model import (
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import NO_TRIES
 from reconciler.core.state_records import Holder
-from reconciler.okx.codes import fact
+from reconciler.okx.codes import lookup
 from reconciler.ports import (
     NO_ACCEPTING,
     AppliedMeanwhile,
-    Grounds,
-    NotYet,
+    NoSlotUntil,
     PausedMeanwhile,
-    Reserved,
-    Signed,
+    RecordedInputs,
+    Reservation,
+    SignedRequest,
 )
-from reconciler.simulator.messages import Envelope, Said
+from reconciler.simulator.messages import ReplyBody, ReplyEnvelope
 from reconciler.store.account import KeptAccount
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import SeenRead
@@ -186,12 +186,12 @@ class WatchedStore:
         self._process.perhaps_die()
         return previous
 
-    async def grounds(self) -> Grounds:
+    async def grounds(self) -> RecordedInputs:
         self._process.call("store.grounds")
         if not self._world.listening and self._known_at == self._world.news:
             # In most histories not asked again while nobody wrote: the answer would be the same.
             pauses, ledger = await self._pauses(), await self._store.ledger()
-            return Grounds(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
+            return RecordedInputs(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
         self._known_at = self._world.news
         self._pauses_at = self._world.pausings
         grounds = await self._store.grounds()
@@ -219,14 +219,14 @@ class WatchedStore:
 
     async def reserve(
         self,
-        request: Signed,
+        request: SignedRequest,
         *,
         assume_idle: bool,
         by: float = float("inf"),
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
         accepting: Accepting | None = None,
-    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         process = self._process
         process.call("store.reserve")
         basis = Basis.of(process, request.family, self._last_known)
@@ -239,7 +239,7 @@ class WatchedStore:
         slot = await self._store.reserve(
             request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free, accepting=accepting
         )
-        if isinstance(slot, Reserved):
+        if isinstance(slot, Reservation):
             self._world.auditor.reserved(process, request, slot, basis).answered = True
         process.perhaps_die()
         await process.hold_up()
@@ -423,10 +423,10 @@ class SimulatedClient:
     def rekeyed(self) -> bool:
         return False
 
-    def sign(self, family: Family, setting: Setting) -> Signed:
+    def sign(self, family: Family, setting: Setting) -> SignedRequest:
         self._process.perhaps_die()
         stamp = self._world.scheduler.now + self._clock_error_s
-        return Signed(family, setting, f"{stamp:.6f}", b"", self._world.signing_headers)
+        return SignedRequest(family, setting, f"{stamp:.6f}", b"", self._world.signing_headers)
 
     def _set_clock_right(self) -> None:
         if abs(self._clock_error_s) > checkers.VALID_S:
@@ -434,7 +434,7 @@ class SimulatedClient:
 
     def _account(self) -> AccountInfo | Reply:
         said = self._world.exchange.account_config(self._world.key_id, self._world.scheduler.now).said
-        if not isinstance(said, Envelope) or not said.accepted:
+        if not isinstance(said, ReplyEnvelope) or not said.accepted:
             return reply_of(said)
         row = (said.data or ())[0]
         permissions = frozenset(str(row["perm"]).split(","))
@@ -444,7 +444,7 @@ class SimulatedClient:
         """Return what the real parser makes of Get MMP Config's answer at this moment."""
         world = self._world
         said = world.exchange.get_mmp(world.key_id, world.scheduler.now, family).said
-        if not isinstance(said, Envelope) or not said.accepted:
+        if not isinstance(said, ReplyEnvelope) or not said.accepted:
             return reply_of(said)
         return read_list(self._process, said.data or (), begun_at=begun_local, asked=family)
 
@@ -480,7 +480,7 @@ class SimulatedConnection:
         self._process = process
         self._closed = False
 
-    async def send(self, request: Signed, *, deadline: float) -> Reply:
+    async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         process, world = self._process, self._process.world
         process.call("exchange.send")
         suspended_s = process.clock.suspended_s()
@@ -505,16 +505,16 @@ class SimulatedConnection:
         self._process.call("exchange.close")
 
 
-def reply_of(said: Said) -> Reply:
+def reply_of(said: ReplyBody) -> Reply:
     """Return what a client makes of what the exchange said."""
-    if not isinstance(said, Envelope):
+    if not isinstance(said, ReplyEnvelope):
         return Reply(ReplyClass.NO_ANSWER, "not-okx", "no reply of the exchange's own")
-    return Reply(fact(said.code).reply_class, said.code, said.message)
+    return Reply(lookup(said.code).reply_class, said.code, said.message)
 
 
-def set_reply_of(said: Said, family: Family, setting: Setting) -> Reply:
+def set_reply_of(said: ReplyBody, family: Family, setting: Setting) -> Reply:
     """Return what a client makes of what the exchange said to setting ``family`` to ``setting``."""
-    if not isinstance(said, Envelope) or said.data is None or said.code not in ROWS_COUNT:
+    if not isinstance(said, ReplyEnvelope) or said.data is None or said.code not in ROWS_COUNT:
         return reply_of(said)
     return read_set_reply(said, family, setting)
 

@@ -20,11 +20,11 @@ from reconciler.errors import MmpError, StateLocked, StateUnavailable
 from reconciler.ports import (
     NO_ACCEPTING,
     AppliedMeanwhile,
-    Grounds,
-    NotYet,
+    NoSlotUntil,
     PausedMeanwhile,
-    Reserved,
-    Signed,
+    RecordedInputs,
+    Reservation,
+    SignedRequest,
 )
 from reconciler.store.account import KeptAccount
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
@@ -415,14 +415,14 @@ class CommitWatchedStore(WatchedStore):
 
     async def reserve(
         self,
-        request: Signed,
+        request: SignedRequest,
         *,
         assume_idle: bool,
         by: float = float("inf"),
         file: FileVersion = NO_FILE,
         keep_free: int = 0,
         accepting: Accepting | None = None,
-    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         process, auditor = self._process, self._world.auditor
         process.call("store.reserve")
         process.pauses_between_reads()
@@ -432,7 +432,7 @@ class CommitWatchedStore(WatchedStore):
         def note(work: Work) -> None:
             row = work.reservation()
             if row is not None:
-                slot, taker = Reserved(row.id, row.reserved_at), process.world.keeping.taker(process)
+                slot, taker = Reservation(row.id, row.reserved_at), process.world.keeping.taker(process)
                 auditor.reserved_in_postgres(process, request, slot, basis, taker)
 
         with self._noting(note), auditor.answer_awaited(process):
@@ -534,7 +534,7 @@ class CommitWatchedStore(WatchedStore):
         if self._in_full:
             await self._store.record_live(read, **more)
 
-    async def grounds(self) -> Grounds:
+    async def grounds(self) -> RecordedInputs:
         process = self._process
         process.call("store.grounds")
         if self._known_at == self._world.news and not self._in_full:
@@ -542,7 +542,7 @@ class CommitWatchedStore(WatchedStore):
             never_paused = self._world.scenario.fighter_s is None and not self._world.pausings
             pauses = () if never_paused else await self._store.pauses()
             ledger = await self._store.ledger()
-            return Grounds(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
+            return RecordedInputs(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
         grounds = await self._store.grounds()
         self._last_known, self._known_at = grounds.known, self._connections.saw
         self._last_retries, self._last_accepted = grounds.retries, grounds.accepted

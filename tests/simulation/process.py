@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from reconciler.controller.loop import Loop
-from reconciler.controller.reconcile import Approval, Options, identify, reconcile
+from reconciler.controller.reconcile import Approval, PassOptions, identify, reconcile
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
 from reconciler.core.evidence import counts_after
 from reconciler.core.model import Confirmed, Desired, Family, Never, Setting
@@ -387,14 +387,14 @@ class Process:
             stopping=lambda: self.stop_requested,
         ).run()
 
-    def _options(self, purpose: str) -> Options:
+    def _options(self, purpose: str) -> PassOptions:
         scenario = self.world.scenario
-        return Options(
+        return PassOptions(
             purpose=purpose,
-            breaks_fights=self.role is Role.RUN,
+            heal_breaker=self.role is Role.RUN,
             controller=self.role is Role.RUN,
             live=scenario.live,
-            policy=self.policy if scenario.extras.policies else Options().policy,
+            policy=self.policy if scenario.extras.policies else PassOptions().policy,
             only=frozenset(scenario.families[:1])
             if scenario.extras.narrowed and self.role is Role.APPLY and not self.world.calm
             else None,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.model import Family, Quantity, Setting, parse_family
-from reconciler.ports import Signed
+from reconciler.ports import SignedRequest
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import Attempt, FileOrder
 from tests.simulation.scenario import DISABLED, SETTINGS
@@ -27,7 +27,7 @@ REVIEWED: Mapping[Family, tuple[Setting | None, Setting]] = {FAMILY: (LOOSE, TIG
 
 
 def attempt(reserved_at: float) -> Attempt:
-    request = Signed(FAMILY, TIGHT, "", b"", {})
+    request = SignedRequest(FAMILY, TIGHT, "", b"", {})
     return Attempt(1, "run", "desk", request, reserved_at, reserved_at)
 
 

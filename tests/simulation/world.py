@@ -320,7 +320,7 @@ class World:
         for family in scenario.families:
             before = self.rng.choice((None, *SETTINGS, DISABLED)) if begin is None else begin[family]
             if before is not None:
-                self.exchange.begin_with(self.uid, family, wire(before))
+                self.exchange.seed_setting(self.uid, family, wire(before))
             self.truth.put_in_force(float("-inf"), family, before, own=False)
         if scenario.earlier_arrivals:
             self._earlier_arrivals()

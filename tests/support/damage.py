@@ -22,7 +22,7 @@ from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptLog, StateSnapshot
 from reconciler.errors import MmpError
-from reconciler.ports import Reserved
+from reconciler.ports import Reservation
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
@@ -82,7 +82,7 @@ async def _fill(store: KeptAccount, uid: str, clock: ScriptedClock) -> None:
         slot = await store.reserve(
             signed(str(number + 1), family), assume_idle=True, file=version, accepting=accepting
         )
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         status = AttemptStatus.APPLIED if number % 3 else AttemptStatus.REJECTED
         await store.settle(
             slot.attempt,
@@ -95,7 +95,7 @@ async def _fill(store: KeptAccount, uid: str, clock: ScriptedClock) -> None:
         await store.record_states({BTC: ("in-sync", "drifted")[number % 2], ETH: "in-sync"})
         clock.time += 12
     slot = await store.reserve(signed("9", ETH), assume_idle=True, file=version)
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     await store.pause([BTC], until=None, reason="by hand")
     await store.pause([ETH], until=None, reason="contested", fought={ETH: setting("1")})
     store.apply_plan("plan-1", {BTC: setting("2")})
@@ -134,7 +134,7 @@ async def work(state: SqliteState) -> None:
         await store.resume([BTC])
         accepting = Accepting(setting("77"), "sha256:1", "")
         slot = await store.reserve(signed("77", BTC), assume_idle=True, accepting=accepting)
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         await store.settle(
             slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
         )

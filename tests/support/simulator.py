@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from reconciler.simulator.accounts import Account, fake_account
+from reconciler.simulator.accounts import SimAccount, fake_account
 from reconciler.simulator.messages import SimRequest
 from reconciler.simulator.options import Options
 from reconciler.simulator.request_parsing import MmpSetting
@@ -30,7 +30,7 @@ BTC = {"instFamily": "BTC-USD", "timeInterval": "5000", "frozenInterval": "2000"
 SETTING = MmpSetting("5000", "2000", "100")
 
 
-def exchange(account: Account | None = None, **options: object) -> SimulatedExchange:
+def exchange(account: SimAccount | None = None, **options: object) -> SimulatedExchange:
     """Return an exchange with one account and the given options."""
     return SimulatedExchange([account or fake_account()], options=Options(**options))  # type: ignore[arg-type] # a test names the options it is about
 

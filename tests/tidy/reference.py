@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from reconciler.cli.main import VERBS, cli
+from reconciler.cli.main import COMMANDS, cli
 from reconciler.core.problems import CATALOGUE, Code, Explanation
 from reconciler.errors import PRECEDENCE, Exit
 from reconciler.okx.codes import TABLE
@@ -63,9 +63,11 @@ def document(title: str, *blocks: str) -> str:
 
 def commands() -> str:
     """Return every command with its help, its examples and its flags."""
-    found = {verb: cli.get_command(click.Context(cli), verb) for verb in VERBS}
+    found = {verb: cli.get_command(click.Context(cli), verb) for verb in COMMANDS}
     blocks = [
-        table(("command", "does"), ((f"[`mmp {verb}`](#mmp-{verb})", does) for verb, does in VERBS.items()))
+        table(
+            ("command", "does"), ((f"[`mmp {verb}`](#mmp-{verb})", does) for verb, does in COMMANDS.items())
+        )
     ]
     for verb, command in found.items():
         assert command is not None
@@ -346,7 +348,7 @@ def metrics() -> str:
 def simulator() -> str:
     """Return what the simulated exchange does, its codes and its control requests."""
     behaviours = [
-        (plain(one.name), one.standing.value, plain(one.simulated), code(one.option)) for one in BEHAVIOURS
+        (plain(one.name), one.status.value, plain(one.simulated), code(one.option)) for one in BEHAVIOURS
     ]
     refusals = [(name, str(row.status), plain(row.message)) for name, row in sorted(REFUSALS.items())]
     grounds = textwrap.fill(

@@ -13,7 +13,7 @@ import click
 import pytest
 import yaml
 
-from reconciler.cli.main import VERBS, cli
+from reconciler.cli.main import COMMANDS, cli
 from reconciler.errors import Exit
 from tests.tidy.source import files
 
@@ -31,7 +31,7 @@ def parsed(file: Path) -> Any:
 def refuse_unknown(words: list[str]) -> None:
     """Fail unless ``words`` are a command of mmp with flags and arguments that it takes."""
     verb, *arguments = words
-    assert verb in VERBS
+    assert verb in COMMANDS
     command = cli.get_command(click.Context(cli), verb)
     assert command is not None
     parser = command.make_parser(click.Context(command))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from reconciler.cli.main import VERBS, cli
+from reconciler.cli.main import COMMANDS, cli
 from reconciler.config.settings import read_config
 from reconciler.controller.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S
@@ -80,7 +80,7 @@ def flags(verb: str) -> set[str]:
     return {name for option in options for name in (*option.opts, *option.secondary_opts)}
 
 
-EVERY_FLAG = {flag for verb in VERBS for flag in flags(verb)} | {"--help", "--version"}
+EVERY_FLAG = {flag for verb in COMMANDS for flag in flags(verb)} | {"--help", "--version"}
 
 FLAGS_OF_OTHERS = {"--init"}
 """Flags of other programs: of ``docker run``."""
@@ -91,12 +91,12 @@ FLAGS_OF_OTHERS = {"--init"}
 
 def test_every_command_has_a_line_and_there_are_no_others() -> None:
     assert [row[0] for row in tables(text("commands"))[0]] == [
-        f"[`mmp {verb}`](reference/commands.md#mmp-{verb})" for verb in VERBS
+        f"[`mmp {verb}`](reference/commands.md#mmp-{verb})" for verb in COMMANDS
     ]
-    assert set(re.findall(r"^## mmp (\w+)$", text("commands"), re.MULTILINE)) <= set(VERBS)
+    assert set(re.findall(r"^## mmp (\w+)$", text("commands"), re.MULTILINE)) <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_command_has_an_example_in_its_help(verb: str) -> None:
     shown = re.findall(rf"^\$ .*mmp {verb}\b", section("reference/commands", f"mmp {verb}"), re.MULTILINE)
     assert shown
@@ -193,7 +193,7 @@ def test_only_flags_and_commands_that_exist_are_named(name: str) -> None:
     )
     assert set(FLAG.findall(ours)) - EVERY_FLAG - FLAGS_OF_OTHERS == set()
     commands = re.findall(r"(?:`|\$ |run: )mmp ([a-z]+)\b", prose)
-    assert set(commands) - set(VERBS) == set()
+    assert set(commands) - set(COMMANDS) == set()
 
 
 def test_every_file_of_the_core_is_told_in_the_architecture() -> None:

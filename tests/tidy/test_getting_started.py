@@ -7,7 +7,7 @@ import re
 import click
 import pytest
 
-from reconciler.cli.main import VERBS, cli
+from reconciler.cli.main import COMMANDS, cli
 from reconciler.core.model import Environment
 from reconciler.render.config_file import Naming, starter_text
 from tests.tidy.source import files
@@ -27,7 +27,7 @@ def flags(verb: str) -> set[str]:
 def test_every_command_shown_is_there_with_its_flags() -> None:
     assert len(SHOWN) > 20
     for verb, rest in SHOWN:
-        assert verb in VERBS, verb
+        assert verb in COMMANDS, verb
         used = set(re.findall(r"(?<!\S)--[a-z-]+", rest))
         assert used <= flags(verb), (verb, used)
 

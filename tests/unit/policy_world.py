@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from reconciler.controller.loop import Loop
-from reconciler.controller.reconcile import Approval, Options, reconcile
+from reconciler.controller.reconcile import Approval, PassOptions, reconcile
 from reconciler.core.events import Event, Planned
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired, Environment, Family, Field, Kind, LiveRead, LiveRow, Setting
@@ -27,7 +27,7 @@ from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
 from reconciler.documents.plan import Context
 from reconciler.errors import StateLocked
-from reconciler.ports import Connection, Signed
+from reconciler.ports import Connection, SignedRequest
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text
 from reconciler.store.account import KeptAccount
@@ -127,7 +127,7 @@ class GuardWire(Wire):
 
     exchange: GuardExchange
 
-    async def send(self, request: Signed, *, deadline: float) -> Reply:
+    async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         exchange = self.exchange
         fate, exchange.fate = exchange.fate, ""
         sent, clock, model = of_setting(request.setting), exchange.clock, exchange.model
@@ -258,12 +258,12 @@ class World:
 
     def run(self) -> None:
         """Run one process until it is stopped or killed."""
-        options = Options(
+        options = PassOptions(
             purpose="run",
             assume_idle=True,
             drift=self.mode,
             controller=True,
-            breaks_fights=True,
+            heal_breaker=True,
             policy=lambda: self.policy,
         )
         loop = Loop(
@@ -275,7 +275,7 @@ class World:
             host=HOST,
             options=options,
             stopping=lambda: self.stopped,
-            begins_within_s=0.2,
+            max_start_delay_s=0.2,
         )
         try:
             driven(loop.run())
@@ -337,7 +337,7 @@ class World:
         if not self.limits.readable:
             return
         kinds = RefusalKind if allow else ()
-        options = Options(
+        options = PassOptions(
             assume_idle=True,
             policy=lambda: self.policy,
             allowed=frozenset(Allow(kind, BTC) for kind in kinds),

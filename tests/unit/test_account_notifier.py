@@ -16,7 +16,7 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli import doors
-from reconciler.controller.account_worker import Keeper
+from reconciler.controller.account_worker import AccountWorker
 from reconciler.core.events import Event, LeaseTaken, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.model import Kind, LiveRow
 from reconciler.core.monitoring.runtime import Vitals, after, begun
@@ -51,7 +51,7 @@ class Listener:
             here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
         )
         self._teller = Teller(
-            post or self._take, doors.advice, interval_s=here.interval_s, policies=PolicyStories()
+            post or self._take, doors.hint_for, interval_s=here.interval_s, policies=PolicyStories()
         )
         here.listeners.append(self.hear)
 
@@ -247,7 +247,7 @@ def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
 
 def test_a_fight_is_told_of_once_and_over_when_it_is() -> None:
     here, listener = started(interval_s=5.0)
-    here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, breaks_fights=True)
+    here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, heal_breaker=True)
     for number in range(60):
         here.clock.at(1050.0 + 10 * number, partial(here.exchange.live.update, {BTC: LiveRow(B)}))
     here.clock.at(2000.0, lambda: here.want({BTC: setting("5000/2000/90")}))
@@ -286,7 +286,7 @@ class Many:
 
     def one_more(self, *begins_with: Event, path: str = POLICY) -> None:
         """Take one more account, which hears what is wrong with its policy as it begins."""
-        teller = Teller(self._post, doors.advice, interval_s=30.0, policies=self._policies)
+        teller = Teller(self._post, doors.hint_for, interval_s=30.0, policies=self._policies)
         self._under[path].append((teller, fresh(account=f"desk-{self._number}")))
         self._number += 1
         for event in begins_with:
@@ -378,7 +378,9 @@ def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy
         telling.hear_of_none(event)
         for name in names:
             vitals = fresh(account=name)
-            keeper = cast(Keeper, SimpleNamespace(name=name, standing=SimpleNamespace(interval_s=30.0)))
+            keeper = cast(
+                AccountWorker, SimpleNamespace(name=name, standing=SimpleNamespace(interval_s=30.0))
+            )
             telling.keep(keeper, vitals)
             telling.hear(event, keeper, after(vitals, event, now=NOW, wall=wall_at(NOW)))
     telling.stop()

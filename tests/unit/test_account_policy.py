@@ -13,11 +13,11 @@ from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Environment, Kind
 from reconciler.core.policy import PolicyInForce
-from reconciler.errors import Refused
+from reconciler.errors import RefusedByPolicyOrReview
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedPolicy
-from reconciler.watch.write_completion import Trust
+from reconciler.watch.write_completion import ReadConfidence
 from tests.contract.stores import HOST, UID, ScriptedClock
 
 ONE = "version: 1\nprotected: [BTC-USD]\n"
@@ -61,7 +61,7 @@ def look_up(policy: AccountPolicy) -> PolicyInForce:
 def look(policy: AccountPolicy) -> None:
     """Let a policy file that appeared count."""
     file = policy._file  # the watcher's part
-    file.decide(file.read(), Trust.ONCE, 0.0)
+    file.decide(file.read(), ReadConfidence.COMPLETE, 0.0)
 
 
 def on_record(desk: Desk) -> list[tuple[str, str | None]]:
@@ -148,5 +148,5 @@ def test_giving_up_is_void_if_another_policy_was_recorded_meanwhile(desk: Desk) 
     assert on_record(desk) == [(SHA_TWO, None), (SHA_ONE, None)]
     assert policy.problem is not None
     assert "names another policy" in policy.problem.message
-    with pytest.raises(Refused, match=SHA_TWO):
+    with pytest.raises(RefusedByPolicyOrReview, match=SHA_TWO):
         refuse_other(policy.missing, GivenUp(SHA_ONE, "closed"))

@@ -13,10 +13,10 @@ from reconciler.cli.options import PostgresUrl, StateFile
 from reconciler.clock import SystemClock
 from reconciler.config.policy import read_policy
 from reconciler.controller.account_policy import AccountPolicy
-from reconciler.controller.account_worker import Keeper, Standing, WatchedKey
-from reconciler.controller.family_claims import Claims
+from reconciler.controller.account_worker import AccountWorker, KeyFiles, RunOptions
+from reconciler.controller.family_claims import FamilyClaims
 from reconciler.controller.loop import STOPPED_RETRY_S
-from reconciler.controller.shutdown import Stop
+from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.problems import Code
@@ -26,10 +26,10 @@ from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
-from reconciler.watch.write_completion import Trust
+from reconciler.watch.write_completion import ReadConfidence
 from tests.unit.builders import BTC, desired, setting
 
-STANDING = Standing(
+STANDING = RunOptions(
     config=(),
     policy_file=None,
     state=StateFile(Path("state.db")),
@@ -68,13 +68,15 @@ class Account:
     def __init__(self, lives: list[Callable[[], None]]) -> None:
         self.told: list[Event] = []
         self.lives = lives
-        self.stop = Stop()
+        self.stop = GracefulShutdown()
         self.clock = VirtualClock()
         self.loops = 0
         self.policy = WatchedPolicy(None, "mmp.yaml", None)
         state = MemoryDisk().open(clock=self.clock, boot="boot-1")
         file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
-        self.keeper = Keeper(file, self.policy, STANDING, state, self.stop, Claims(), self.told.append)
+        self.keeper = AccountWorker(
+            file, self.policy, STANDING, state, self.stop, FamilyClaims(), self.told.append
+        )
         self.keeper.clock = self.clock
 
     def live(self) -> None:
@@ -185,7 +187,7 @@ def test_the_loop_runs_under_a_policy_that_cannot_be_read_and_is_told_so(
     asked = account.keeper._loop().options.policy
     assert asked() == PolicyInForce(None, unreadable=False)
     broken = read_policy(b"version: 9\n", "mmp-policy.yaml")
-    account.policy.decide(broken, Trust.ONCE, 0.0)
+    account.policy.decide(broken, ReadConfidence.COMPLETE, 0.0)
     assert asked() == PolicyInForce(None, unreadable=True)
 
 
@@ -196,10 +198,10 @@ def test_a_key_is_told_of_when_it_changes_whatever_it_becomes(
         (tmp_path / part).write_text(part)
         (tmp_path / part).chmod(0o600)
         monkeypatch.setenv(f"DESK_{part}_FILE", str(tmp_path / part))
-    key = WatchedKey("DESK_")
+    key = KeyFiles("DESK_")
 
     def looked() -> bool | None:
-        return key.decide(key.read(), Trust.ONCE, 0.0)
+        return key.decide(key.read(), ReadConfidence.COMPLETE, 0.0)
 
     assert looked() is None
     (tmp_path / "PASSPHRASE").write_text("another")
@@ -212,7 +214,7 @@ def test_a_key_is_told_of_when_it_changes_whatever_it_becomes(
 def test_a_key_in_variables_has_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
         monkeypatch.setenv(f"DESK_{part}", part)
-    assert WatchedKey("DESK_").route().directories == frozenset()
+    assert KeyFiles("DESK_").route().directories == frozenset()
 
 
 # ---- a policy that only the state has ------------------------------------------------------------
@@ -260,7 +262,7 @@ def test_rules_on_record_count_beside_a_file_that_is_invalid(tmp_path: Path) -> 
     account = under_a_policy(tmp_path)
     look_up(account)
     (tmp_path / "mmp-policy.yaml").write_text("version: 1\nbroken: 1\n", encoding="utf-8")
-    account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+    account.policy.decide(account.policy.read(), ReadConfidence.COMPLETE, 0.0)
     (rejected,) = look_up(account)
     assert isinstance(rejected, PolicyRejected)
     assert (rejected.path, rejected.in_force) == (str(tmp_path / "mmp-policy.yaml"), True)
@@ -271,7 +273,7 @@ def test_a_file_that_is_back_is_the_watcher_s_to_tell(tmp_path: Path) -> None:
     account = under_a_policy(tmp_path)
     look_up(account)
     (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")
-    account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+    account.policy.decide(account.policy.read(), ReadConfidence.COMPLETE, 0.0)
     assert look_up(account, writing=False) == []
     assert len(asyncio.run(account.keeper.store.policies(9))) == 1, "a standby records nothing"
     assert look_up(account) == []
@@ -284,7 +286,7 @@ def test_a_policy_that_changes_is_recorded_right_before_a_request(tmp_path: Path
     (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")
 
     async def look() -> bool:
-        account.policy.decide(account.policy.read(), Trust.ONCE, 0.0)
+        account.policy.decide(account.policy.read(), ReadConfidence.COMPLETE, 0.0)
         return True
 
     account.keeper.look_before_sending = look

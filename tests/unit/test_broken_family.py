@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import pytest
 
-from reconciler.controller.reconcile import Approval, Memory, TimedOut
+from reconciler.controller.reconcile import Approval, InMemoryState, TimedOut
 from reconciler.core.events import ExchangeFailed, RequestReserved, RequestSettled
 from reconciler.core.model import Family, LiveRow, Setting
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.ports import Connection, Signed
+from reconciler.ports import Connection, SignedRequest
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, Wire, World
 from tests.unit.test_review import at_once
@@ -60,7 +60,7 @@ class Broken(Exchange):
 class BrokenWire(Wire):
     """A connection to it."""
 
-    async def send(self, request: Signed, *, deadline: float) -> Reply:
+    async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         broken = self.exchange
         assert isinstance(broken, Broken)
         if request.family != broken.family:
@@ -141,7 +141,7 @@ class BrokenMany(Broken):
 class BrokenManyWire(BrokenWire):
     """A connection to it."""
 
-    async def send(self, request: Signed, *, deadline: float) -> Reply:
+    async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         broken = self.exchange
         assert isinstance(broken, BrokenMany)
         broken.family = request.family if request.family in broken.failing else Family("NONE-USD")
@@ -214,7 +214,7 @@ def test_a_restart_forgets_no_back_off() -> None:
 
 
 def test_an_apply_ends_partly() -> None:
-    here, memory = world(dict.fromkeys(FOUR, TIGHTER), "50004"), Memory()
+    here, memory = world(dict.fromkeys(FOUR, TIGHTER), "50004"), InMemoryState()
     at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
     result = here.one_pass(memory, review=lambda plan: Approval(here.clock.now() + plan.eta_s + 300.0))
     assert isinstance(result.end, TimedOut)

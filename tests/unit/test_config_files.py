@@ -13,16 +13,16 @@ from reconciler.config.load import load_configs
 from reconciler.core.model import Desired
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.watch.config_files import (
-    Accepted,
-    Awaited,
-    Found,
+    ConfigRead,
+    FilesFound,
+    Missing,
     Rejected,
-    Unsure,
+    Undecided,
     WatchedFile,
-    WatchedPlace,
+    WatchedPath,
     WatchedPolicy,
 )
-from reconciler.watch.write_completion import SECOND_LOOK_S, Trust
+from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
 from tests.unit.builders import BTC
 
 GOOD = "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\nfamilies:\n"
@@ -52,7 +52,9 @@ class File:
         else:
             self.path.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def look(self, *contents: str | bytes | None, trust: Trust = Trust.TWICE) -> list[str]:
+    def look(
+        self, *contents: str | bytes | None, trust: ReadConfidence = ReadConfidence.NEEDS_TWO_READS
+    ) -> list[str]:
         """Write each content and look once, a second apart; return what each look said, in a word."""
         said = []
         for content in contents:
@@ -60,17 +62,19 @@ class File:
             said.append(self.again(trust))
         return said
 
-    def again(self, trust: Trust = Trust.TWICE, after_s: float = SECOND_LOOK_S) -> str:
+    def again(
+        self, trust: ReadConfidence = ReadConfidence.NEEDS_TWO_READS, after_s: float = SECOND_LOOK_S
+    ) -> str:
         self.now += after_s
         match self.watched.decide(self.watched.read(), trust, self.now):
-            case Accepted(desired):
+            case ConfigRead(desired):
                 assert desired is self.watched.desired
                 return "accepted"
             case Rejected(_, problems):
                 return "+".join(problem.code for problem in problems)
-            case Unsure():
+            case Undecided():
                 return "unsure"
-            case Awaited():
+            case Missing():
                 return "awaited"
             case None:
                 return ""
@@ -118,10 +122,10 @@ def test_content_that_keeps_changing_is_never_in_force(file: File) -> None:
 
 
 def test_when_someone_says_that_the_file_is_whole_one_look_decides(file: File) -> None:
-    assert file.look(SECOND, trust=Trust.ONCE) == ["accepted"]
-    assert file.look(BROKEN, trust=Trust.ONCE) == ["duplicate-key"]
-    assert file.look(SECOND, trust=Trust.ONCE) == ["accepted"], "good again, which is news"
-    assert file.look(SECOND, trust=Trust.ONCE) == [""]
+    assert file.look(SECOND, trust=ReadConfidence.COMPLETE) == ["accepted"]
+    assert file.look(BROKEN, trust=ReadConfidence.COMPLETE) == ["duplicate-key"]
+    assert file.look(SECOND, trust=ReadConfidence.COMPLETE) == ["accepted"], "good again, which is news"
+    assert file.look(SECOND, trust=ReadConfidence.COMPLETE) == [""]
 
 
 INVALID: list[tuple[str | bytes | None, Code]] = [
@@ -158,8 +162,8 @@ def test_a_file_that_was_missing_for_one_look_is_no_news(file: File) -> None:
     assert file.look(None, FIRST, None, FIRST) == ["unsure", "", "unsure", ""]
 
 
-@pytest.mark.parametrize("trust", list(Trust))
-def test_a_missing_file_is_never_believed_to_be_gone_at_one_look(file: File, trust: Trust) -> None:
+@pytest.mark.parametrize("trust", list(ReadConfidence))
+def test_a_missing_file_is_never_believed_to_be_gone_at_one_look(file: File, trust: ReadConfidence) -> None:
     assert file.look(None, trust=trust) == ["unsure"]
 
 
@@ -236,15 +240,15 @@ def test_two_looks_count_only_a_second_apart(file: File) -> None:
 
 
 def test_while_somebody_writes_no_number_of_equal_looks_decides(file: File) -> None:
-    assert file.look(*[HALF] * 20, trust=Trust.NONE) == ["unsure"] * 20
+    assert file.look(*[HALF] * 20, trust=ReadConfidence.WRITING) == ["unsure"] * 20
     assert file.look(HALF) == ["unsure"], "the first of two, after the writer fell silent"
     assert file.again() == "accepted"
 
 
 def test_being_good_again_is_not_told_of_a_file_that_is_being_written(file: File) -> None:
-    file.look(BROKEN, trust=Trust.ONCE)
-    assert file.look(FIRST, trust=Trust.NONE) == ["unsure"]
-    assert file.look(FIRST, trust=Trust.ONCE) == ["accepted"]
+    file.look(BROKEN, trust=ReadConfidence.COMPLETE)
+    assert file.look(FIRST, trust=ReadConfidence.WRITING) == ["unsure"]
+    assert file.look(FIRST, trust=ReadConfidence.COMPLETE) == ["accepted"]
 
 
 def test_content_read_before_is_not_taken_apart_again(file: File) -> None:
@@ -259,64 +263,71 @@ def newcomer(path: Path, refused: Problem | None = None) -> WatchedFile:
     return WatchedFile(str(path), refuse=lambda _: refused)
 
 
-def looked(file: WatchedFile, *trusts: Trust) -> list[object]:
+def looked(file: WatchedFile, *trusts: ReadConfidence) -> list[object]:
     return [file.decide(file.read(), trust, float(now)) for now, trust in enumerate(trusts)]
 
 
 def test_a_file_that_does_not_exist_yet_is_no_problem(tmp_path: Path) -> None:
-    assert looked(newcomer(tmp_path / "mmp.yaml"), *[Trust.TWICE] * 3) == [None] * 3
+    assert looked(newcomer(tmp_path / "mmp.yaml"), *[ReadConfidence.NEEDS_TWO_READS] * 3) == [None] * 3
 
 
-@pytest.mark.parametrize("trusts", [(Trust.ONCE,), (Trust.TWICE, Trust.TWICE)])
-def test_the_first_content_that_holds_is_in_force(tmp_path: Path, trusts: tuple[Trust, ...]) -> None:
+@pytest.mark.parametrize(
+    "trusts", [(ReadConfidence.COMPLETE,), (ReadConfidence.NEEDS_TWO_READS, ReadConfidence.NEEDS_TWO_READS)]
+)
+def test_the_first_content_that_holds_is_in_force(
+    tmp_path: Path, trusts: tuple[ReadConfidence, ...]
+) -> None:
     file = newcomer(tmp_path / "mmp.yaml")
     (tmp_path / "mmp.yaml").write_text(FIRST)
     *before, last = looked(file, *trusts)
-    assert before == [Unsure()] * (len(trusts) - 1)
+    assert before == [Undecided()] * (len(trusts) - 1)
     assert file.desired is not None
-    assert last == Accepted(file.desired)
+    assert last == ConfigRead(file.desired)
 
 
 def test_the_first_content_may_be_refused_by_whoever_has_the_account(tmp_path: Path) -> None:
     taken = problem(Code.DUPLICATE_ACCOUNT, "mmp.yaml", "somebody has it")
     file = newcomer(tmp_path / "mmp.yaml", taken)
     (tmp_path / "mmp.yaml").write_text(FIRST)
-    assert looked(file, Trust.ONCE, Trust.ONCE) == [Rejected(file.path, (taken,), in_force=False), None]
+    assert looked(file, ReadConfidence.COMPLETE, ReadConfidence.COMPLETE) == [
+        Rejected(file.path, (taken,), in_force=False),
+        None,
+    ]
     assert file.desired is None
 
 
 def test_a_newcomer_that_never_held_and_goes_away_says_nothing(tmp_path: Path) -> None:
     file = newcomer(tmp_path / "mmp.yaml")
     (tmp_path / "mmp.yaml").write_text(BROKEN)
-    assert isinstance(looked(file, Trust.ONCE)[0], Rejected)
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected)
     (tmp_path / "mmp.yaml").unlink()
-    assert looked(file, *[Trust.TWICE] * 3) == [None] * 3
+    assert looked(file, *[ReadConfidence.NEEDS_TWO_READS] * 3) == [None] * 3
     (tmp_path / "mmp.yaml").write_text(BROKEN)
-    assert isinstance(looked(file, Trust.ONCE)[0], Rejected), "back again: told again"
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected), "back again: told again"
 
 
 def test_a_newcomer_that_is_a_link_to_nowhere_is_awaited_and_told_so_once(tmp_path: Path) -> None:
     link, target = tmp_path / "mmp.yaml", tmp_path / "elsewhere.yaml"
     link.symlink_to(target)
     file = newcomer(link)
-    awaited: list[object] = [Awaited(file.path), None, None]
-    assert looked(file, *Trust) == awaited
+    awaited: list[object] = [Missing(file.path), None, None]
+    assert looked(file, *ReadConfidence) == awaited
     target.write_text(BROKEN)
-    assert isinstance(looked(file, Trust.ONCE)[0], Rejected)
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected)
     target.unlink()
-    assert looked(file, *Trust) == awaited, "awaited again"
+    assert looked(file, *ReadConfidence) == awaited, "awaited again"
     link.unlink()
-    assert looked(file, *Trust) == [None] * 3, "nobody asks for it any more"
+    assert looked(file, *ReadConfidence) == [None] * 3, "nobody asks for it any more"
     link.symlink_to(target)
-    assert looked(file, *Trust) == awaited
+    assert looked(file, *ReadConfidence) == awaited
     target.write_text(FIRST)
-    assert isinstance(looked(file, Trust.ONCE)[0], Accepted)
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], ConfigRead)
 
 
 def test_what_is_refused_is_remembered_for_who_begins_to_look_later(file: File) -> None:
     remembered = []
     for content in (FIRST, BROKEN, FIRST, BROKEN, SECOND):
-        file.look(content, trust=Trust.ONCE)
+        file.look(content, trust=ReadConfidence.COMPLETE)
         remembered.append(file.watched.refused)
     assert [bool(one and one.in_force) for one in remembered] == [False, True, False, True, False]
 
@@ -326,7 +337,7 @@ def test_a_policy_that_is_refused_is_remembered_too(tmp_path: Path) -> None:
     watched = WatchedPolicy(None, str(tmp_path / "mmp.yaml"), None)
     for text in ("version: 9\n", "version: 1\n", "version: 9\n", "version: 1\n"):
         policy.write_text(text)
-        watched.decide(watched.read(), Trust.ONCE, 0.0)
+        watched.decide(watched.read(), ReadConfidence.COMPLETE, 0.0)
         remembered.append(watched.refused and watched.refused.in_force)
     assert remembered == [False, None, True, None], "there is a good one from the second on"
 
@@ -335,7 +346,7 @@ def test_a_policy_that_is_refused_is_remembered_too(tmp_path: Path) -> None:
 
 
 def test_a_place_leads_to_the_files_of_settings_of_a_folder(tmp_path: Path) -> None:
-    place = WatchedPlace(str(tmp_path / "accounts"))
+    place = WatchedPath(str(tmp_path / "accounts"))
     assert place.read() == ()
     (tmp_path / "accounts").mkdir()
     for name in ("b.yaml", "a.yml", "mmp-policy.yaml", ".c.yaml", "notes.txt"):
@@ -344,15 +355,17 @@ def test_a_place_leads_to_the_files_of_settings_of_a_folder(tmp_path: Path) -> N
 
 
 def test_a_place_is_told_of_when_it_leads_elsewhere(tmp_path: Path) -> None:
-    place = WatchedPlace("mmp.yaml")
+    place = WatchedPath("mmp.yaml")
     paths = [(), ("mmp.yaml",), ("mmp.yaml",), ()]
-    said = [place.decide(found, Trust.ONCE, 0.0) for found in paths]
-    assert said == [None, Found(("mmp.yaml",), whole=True), None, Found((), whole=False)]
+    said = [place.decide(found, ReadConfidence.COMPLETE, 0.0) for found in paths]
+    assert said == [None, FilesFound(("mmp.yaml",), whole=True), None, FilesFound((), whole=False)]
 
 
 def test_one_file_being_whole_says_nothing_of_the_others_in_its_folder() -> None:
-    place = WatchedPlace("accounts")
-    assert place.decide(("accounts/a.yaml",), Trust.ONCE, 0.0) == Found(("accounts/a.yaml",), whole=False)
+    place = WatchedPath("accounts")
+    assert place.decide(("accounts/a.yaml",), ReadConfidence.COMPLETE, 0.0) == FilesFound(
+        ("accounts/a.yaml",), whole=False
+    )
 
 
 # ---- what says nothing about a file --------------------------------------------------------------
@@ -369,7 +382,7 @@ def test_a_shortage_or_a_disk_that_fails_is_no_version_of_anything(
     named = WatchedPolicy(None, str(file.path), str(file.path))
     monkeypatch.setattr(os, "open", fail)
     monkeypatch.setattr(os, "listdir", fail)
-    watched = (file.watched, named, WatchedPolicy(None, str(file.path), None), WatchedPlace(str(tmp_path)))
+    watched = (file.watched, named, WatchedPolicy(None, str(file.path), None), WatchedPath(str(tmp_path)))
     for each in watched:
         with pytest.raises(OSError, match=re.escape(os.strerror(number))):
             each.read()

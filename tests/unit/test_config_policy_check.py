@@ -11,8 +11,8 @@ from reconciler.config.policy_check import CODES, held_to, with_unmatched
 from reconciler.config.settings import Reading, read_config
 from reconciler.core.policy import Kind, PolicyInForce
 from reconciler.core.problems import Code
-from reconciler.watch.config_files import PolicyAccepted, Rejected, Unsure, WatchedPolicy
-from reconciler.watch.write_completion import SECOND_LOOK_S, Trust
+from reconciler.watch.config_files import PolicyRead, Rejected, Undecided, WatchedPolicy
+from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
 
 CONFIG = """\
 version: 1
@@ -189,17 +189,17 @@ class File:
         else:
             self.path.write_text(content, encoding="utf-8")
 
-    def look(self, content: str | None, trust: Trust = Trust.TWICE) -> str:
+    def look(self, content: str | None, trust: ReadConfidence = ReadConfidence.NEEDS_TWO_READS) -> str:
         """Write and look once, a second later; return what the look said, in a word."""
         self.write(content)
         self.now += SECOND_LOOK_S
         match self.watched.decide(self.watched.read(), trust, self.now):
-            case PolicyAccepted(_, policy):
+            case PolicyRead(_, policy):
                 assert policy is self.watched.policy
                 return "accepted"
             case Rejected(_, problems):
                 return "+".join(problem.code for problem in problems)
-            case Unsure():
+            case Undecided():
                 return "unsure"
             case None:
                 return ""
@@ -221,7 +221,7 @@ def test_a_new_policy_is_accepted_after_two_equal_looks(tmp_path: Path) -> None:
     assert file.factor == "2"
     assert [file.look(SECOND), file.look(SECOND)] == ["accepted", ""]
     assert file.factor == "4"
-    assert file.look(FIRST, Trust.ONCE) == "accepted"
+    assert file.look(FIRST, ReadConfidence.COMPLETE) == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_policy_that_is_not_valid_at_the_start_is_unreadable_until_one_is(
 
 def test_a_policy_that_was_never_valid_and_is_gone_is_not_no_policy(tmp_path: Path) -> None:
     file = File(tmp_path / "mmp-policy.yaml", None)
-    assert (file.look(BROKEN, Trust.ONCE), file.look(None), file.look(None)) == (
+    assert (file.look(BROKEN, ReadConfidence.COMPLETE), file.look(None), file.look(None)) == (
         "bad-factor",
         "unsure",
         "file-missing",
@@ -287,7 +287,10 @@ def test_a_folder_that_cannot_be_listed_for_a_while_leaves_no_policy_behind(tmp_
     folder.mkdir()
     file = File(folder / "mmp-policy.yaml", None)
     folder.rmdir()
-    found = [file.watched.decide(file.watched.read(), Trust.TWICE, now) for now in (0.0, SECOND_LOOK_S)]
+    found = [
+        file.watched.decide(file.watched.read(), ReadConfidence.NEEDS_TWO_READS, now)
+        for now in (0.0, SECOND_LOOK_S)
+    ]
     assert (type(found[1]), file.unreadable) == (Rejected, True), "one may be there by now"
     folder.mkdir()
     assert (file.look(None), file.unreadable) == ("accepted", False)
@@ -298,13 +301,13 @@ def test_a_named_policy_that_is_missing_cannot_be_read(tmp_path: Path) -> None:
     watched = WatchedPolicy(policy_for("mmp.yaml", str(named)), "mmp.yaml", str(named))
     assert watched.in_force == PolicyInForce(None, unreadable=True)
     named.write_text(FIRST)
-    assert isinstance(watched.decide(watched.read(), Trust.ONCE, 0.0), PolicyAccepted)
+    assert isinstance(watched.decide(watched.read(), ReadConfidence.COMPLETE, 0.0), PolicyRead)
     assert watched.in_force == PolicyInForce(watched.policy, unreadable=False)
 
 
 def test_a_policy_in_force_is_told_when_it_is_back(tmp_path: Path) -> None:
     file = File(tmp_path / "mmp-policy.yaml", FIRST)
-    assert [file.look(BROKEN, Trust.ONCE), file.look(FIRST), file.look(FIRST)] == [
+    assert [file.look(BROKEN, ReadConfidence.COMPLETE), file.look(FIRST), file.look(FIRST)] == [
         "bad-factor",
         "accepted",
         "",

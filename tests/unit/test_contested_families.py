@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.reconcile import Memory
+from reconciler.controller.reconcile import InMemoryState
 from reconciler.core.events import Compared, FightBroken, RequestReserved
 from reconciler.core.heal_breaker import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateUnusable
-from reconciler.ports import Reserved, Signed
+from reconciler.ports import Reservation, SignedRequest
 from tests.unit.builders import BTC, ETH, desired, setting
 from tests.unit.test_loop import INFO, A, B, World
 from tests.unit.test_loop_faults import Odd
@@ -39,7 +39,7 @@ MOST = 3
 def fought_over(*, every_s: float = FIGHTER_S, until: float = 1e9, breaks: bool = True) -> World:
     """Return a world in sync in which BTC-USD is loosened every so many seconds, beside a calm ETH-USD."""
     here = World(desired({BTC: A, ETH: A}), interval_s=FIGHTER_S)
-    here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, breaks_fights=breaks)
+    here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, heal_breaker=breaks)
     here.exchange.live = {BTC: LiveRow(A), ETH: LiveRow(A)}
     fights_on(here, every_s, 1060.0, until)
     return here
@@ -156,7 +156,7 @@ def test_who_breaks_no_fights_is_held_by_one_as_well_and_only_for_what_was_fough
     here = fought_over(until=1500.0)
     here.run(600.0)
     again(here)
-    here.options = replace(here.options, breaks_fights=False)
+    here.options = replace(here.options, heal_breaker=False)
     here.clock.at(1700.0, lambda: here.want({BTC: B, ETH: A}))
     here.run(300.0)
     assert [(at > 1700.0, wanted) for at, wanted in sent(here)] == [*[(False, A)] * MOST, (True, B)]
@@ -225,8 +225,8 @@ UNTOLD: dict[str, Any] = {"definite": True, "limited": False, "code": "", "messa
 
 
 def written(here: World) -> int:
-    slot = at_once(here.store.reserve(Signed(ETH, A, "", b"{}", {}), assume_idle=True))
-    assert isinstance(slot, Reserved)
+    slot = at_once(here.store.reserve(SignedRequest(ETH, A, "", b"{}", {}), assume_idle=True))
+    assert isinstance(slot, Reservation)
     return slot.attempt
 
 
@@ -242,8 +242,8 @@ def test_a_fight_is_judged_while_another_family_is_in_doubt(
     at_once(here.store.adopt({BTC: A, ETH: A}, read_begun_at=here.clock.now()))
     here.clock.pass_by(20.0)
     doubt(here, odd)
-    memory = Memory(heals={BTC: (Heal(A, here.clock.now() - 1.0),) * heals})
-    options = replace(here.options, patient=True, patience_s=3.0, breaks_fights=True)
+    memory = InMemoryState(heals={BTC: (Heal(A, here.clock.now() - 1.0),) * heals})
+    options = replace(here.options, wait_in_pass=True, timeout_s=3.0, heal_breaker=True)
     here.one_pass(memory, options)
     in_doubt = [
         (type(event), ETH in in_doubt_then(here, number))

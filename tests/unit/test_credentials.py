@@ -18,7 +18,7 @@ from reconciler.okx.credentials import (
     Credentials,
     credential_files,
     load_credentials,
-    load_steadily,
+    load_stable,
 )
 from reconciler.secret import Secret
 
@@ -246,7 +246,7 @@ def test_a_key_is_read_until_two_readings_agree_but_not_for_ever(
         return Credentials(Secret(left.pop(0)), Secret("s"), Secret("p"))
 
     monkeypatch.setattr(credentials, "load_credentials", load)
-    assert load_steadily("OKX_", {}).api_key == Secret(taken)
+    assert load_stable("OKX_", {}).api_key == Secret(taken)
     assert len(readings) - len(left) == asked
 
 

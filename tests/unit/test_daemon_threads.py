@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from reconciler.daemon_threads import UnjoinedThreads, leave_lookups_behind
+from reconciler.daemon_threads import DaemonThreadExecutor, use_daemon_executor
 
 PATIENCE_S = 10.0
 
@@ -26,7 +26,7 @@ def hang() -> Iterator[threading.Event]:
 def test_a_loop_ends_while_its_work_hangs(hang: threading.Event) -> None:
     async def story() -> None:
         loop = asyncio.get_running_loop()
-        leave_lookups_behind(loop)
+        use_daemon_executor(loop)
         hanging = loop.run_in_executor(None, hang.wait)
         assert await asyncio.to_thread(lambda: 7) == 7, "another thread is free"
         hanging.cancel()
@@ -38,7 +38,7 @@ def test_a_loop_ends_while_its_work_hangs(hang: threading.Event) -> None:
 
 
 def test_more_than_there_are_threads_waits_its_turn_and_loses_nothing(hang: threading.Event) -> None:
-    threads = UnjoinedThreads(2)
+    threads = DaemonThreadExecutor(2)
     hanging: list[Future[bool]] = [threads.submit(hang.wait) for _ in range(2)]
     waiting = [threads.submit(pow, number, 2) for number in range(5)]
     waiting[1].cancel()
@@ -51,7 +51,7 @@ def test_more_than_there_are_threads_waits_its_turn_and_loses_nothing(hang: thre
 
 
 def test_a_free_thread_is_used_again() -> None:
-    threads = UnjoinedThreads()
+    threads = DaemonThreadExecutor()
     names = set()
     for _ in range(5):
         names.add(threads.submit(threading.get_ident).result(PATIENCE_S))
@@ -61,11 +61,11 @@ def test_a_free_thread_is_used_again() -> None:
 
 def test_a_failure_is_the_futures() -> None:
     with pytest.raises(ZeroDivisionError):
-        UnjoinedThreads().submit(lambda: 1 // 0).result(PATIENCE_S)
+        DaemonThreadExecutor().submit(lambda: 1 // 0).result(PATIENCE_S)
 
 
 def test_after_the_end_nothing_is_taken_and_free_threads_go() -> None:
-    threads = UnjoinedThreads()
+    threads = DaemonThreadExecutor()
     thread = threads.submit(threading.current_thread).result(PATIENCE_S)
     threads.shutdown()
     thread.join(PATIENCE_S)
@@ -90,7 +90,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize("at_once", [1, 32])
 def test_threads_that_could_not_start_take_no_places(at_once: int, no_threads: pytest.MonkeyPatch) -> None:
-    threads = UnjoinedThreads(at_once)
+    threads = DaemonThreadExecutor(at_once)
     ran: list[int] = []
     for number in range(at_once):
         with pytest.raises(OSError, match="no thread can be started"):
@@ -103,7 +103,7 @@ def test_threads_that_could_not_start_take_no_places(at_once: int, no_threads: p
 def test_without_a_new_thread_the_others_do_the_work(
     hang: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads = UnjoinedThreads(2)
+    threads = DaemonThreadExecutor(2)
     hanging = threads.submit(hang.wait)
     with monkeypatch.context() as no_threads:
         no_threads.setattr(threading.Thread, "start", refuse_to_start)

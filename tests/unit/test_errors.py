@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from reconciler import errors
-from reconciler.errors import Exit, MmpError, worst
+from reconciler.errors import Exit, MmpError, overall_status
 
 STATUS = {
     "MmpError": 1,
@@ -46,8 +46,8 @@ def test_statuses_win_in_the_order_of_the_contract() -> None:
     assert list(errors.PRECEDENCE) == WINS
     for first, second in permutations(WINS, 2):
         winner = min(first, second, key=WINS.index)
-        assert worst([Exit(first), Exit(second)]) == winner
-    assert worst([]) is Exit.DONE
+        assert overall_status([Exit(first), Exit(second)]) == winner
+    assert overall_status([]) is Exit.DONE
 
 
 def test_the_numbers_are_those_of_the_contract() -> None:

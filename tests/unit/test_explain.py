@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from reconciler.cli.explain import terms_named
+from reconciler.cli.explain import find_terms
 from reconciler.config.provenance import origins
 from reconciler.config.settings import read_config
 from reconciler.core.change_direction import Direction
@@ -75,7 +75,7 @@ def codes_said() -> Iterator[str]:
 def test_every_code_the_program_can_say_is_explained() -> None:
     said = set(codes_said())
     assert len(said) > 60
-    assert sorted(code for code in said if not list(terms_named(code))) == []
+    assert sorted(code for code in said if not list(find_terms(code))) == []
 
 
 def test_nothing_is_explained_that_nobody_says() -> None:
@@ -122,7 +122,7 @@ def test_every_rule_of_the_policy_and_every_zero_word_is_explained() -> None:
 
 @pytest.mark.parametrize("code", TABLE)
 def test_every_code_of_okx_is_explained_with_class_and_source(code: str) -> None:
-    (term,) = [term for term in terms_named(f"okx-{code}") if term.kind == "okx"]
+    (term,) = [term for term in find_terms(f"okx-{code}") if term.kind == "okx"]
     assert term.explanation.remedy == TABLE[code].advice
     assert term.notes == (f"class {TABLE[code].reply_class}, {TABLE[code].source}",)
 
@@ -147,16 +147,16 @@ def test_every_code_of_okx_is_explained_with_class_and_source(code: str) -> None
     ],
 )
 def test_a_name_has_these_meanings(name: str, kinds: list[str]) -> None:
-    assert [term.kind for term in terms_named(name)] == kinds
+    assert [term.kind for term in find_terms(name)] == kinds
 
 
 def test_a_term_reads_as_title_meaning_and_what_to_do() -> None:
-    terms = list(terms_named(Code.ZERO_WITH_UNIT))
+    terms = list(find_terms(Code.ZERO_WITH_UNIT))
     told = CATALOGUE[Code.ZERO_WITH_UNIT]
     assert terms_text(terms) == (f"zero-with-unit · {told.title}\n  {told.meaning}\n  → {told.remedy}\n")
     (document,) = terms_document(terms)["terms"]
     assert (document["name"], document["meaning"]) == ("zero-with-unit", told.meaning)
-    assert terms_text(list(terms_named("0"))).count("\n\n") == 1
+    assert terms_text(list(find_terms("0"))).count("\n\n") == 1
 
 
 FILE = b"""\

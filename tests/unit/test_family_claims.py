@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.controller.family_claims import Claims, Recorded
+from reconciler.controller.family_claims import FamilyClaims, RecordedClaims
 from reconciler.core.model import Desired, Environment, Family
 from reconciler.core.replica_assignment import Claimed
 from tests.unit.builders import BTC, ETH, desired, setting
@@ -29,38 +29,38 @@ def file(account: str, *families: Family) -> Desired:
     ],
 )
 def test_the_first_to_claim_a_family_of_an_account_has_it(other: Desired, uid: str, refused: bool) -> None:
-    claims = Claims()
-    assert claims.refusal("1", file("a", BTC)) is None
-    problem = claims.refusal(uid, other)
+    claims = FamilyClaims()
+    assert claims.claim_families("1", file("a", BTC)) is None
+    problem = claims.claim_families(uid, other)
     assert (problem is not None) == refused
-    assert (("b", other.environment) in claims.held) == refused
-    assert claims.refusal("1", file("a", BTC)) is None, "whoever came first stays"
+    assert (("b", other.environment) in claims.denied) == refused
+    assert claims.claim_families("1", file("a", BTC)) is None, "whoever came first stays"
     assert problem is None or (problem.code, "b.yaml" in problem.message) == ("claimed-twice", True)
 
 
 def test_whoever_takes_what_another_has_loses_what_it_had() -> None:
-    claims = Claims()
-    assert claims.refusal("1", file("a", BTC)) is None
-    assert claims.refusal("1", file("b", ETH)) is None
-    assert claims.refusal("1", file("a", BTC, ETH)) is not None
-    assert claims.refusal("1", file("b", ETH, BTC)) is None, "a is held as a whole"
-    assert claims.refusal("1", file("a", BTC)) is not None
+    claims = FamilyClaims()
+    assert claims.claim_families("1", file("a", BTC)) is None
+    assert claims.claim_families("1", file("b", ETH)) is None
+    assert claims.claim_families("1", file("a", BTC, ETH)) is not None
+    assert claims.claim_families("1", file("b", ETH, BTC)) is None, "a is held as a whole"
+    assert claims.claim_families("1", file("a", BTC)) is not None
 
 
 def test_a_family_that_was_let_go_can_be_claimed() -> None:
-    claims = Claims()
-    assert claims.refusal("1", file("a", BTC)) is None
-    assert claims.refusal("1", file("b", BTC)) is not None
-    assert claims.refusal("1", file("a", ETH)) is None
-    assert claims.refusal("1", file("b", BTC)) is None
-    assert claims.held == {}
+    claims = FamilyClaims()
+    assert claims.claim_families("1", file("a", BTC)) is None
+    assert claims.claim_families("1", file("b", BTC)) is not None
+    assert claims.claim_families("1", file("a", ETH)) is None
+    assert claims.claim_families("1", file("b", BTC)) is None
+    assert claims.denied == {}
 
 
 def test_a_key_of_another_user_id_claims_there() -> None:
-    claims = Claims()
-    assert claims.refusal("1", file("a", BTC)) is None
-    assert claims.refusal("2", file("a", BTC)) is None
-    assert claims.refusal("1", file("b", BTC)) is None
+    claims = FamilyClaims()
+    assert claims.claim_families("1", file("a", BTC)) is None
+    assert claims.claim_families("2", file("a", BTC)) is None
+    assert claims.claim_families("1", file("b", BTC)) is None
 
 
 # ---- claims of other replicas --------------------------------------------------------------------
@@ -88,46 +88,48 @@ def test_who_claimed_a_family_before_elsewhere_has_it(
     claim: tuple[Claimed, str], environment: Environment, number: int | None, refused: bool
 ) -> None:
     ours = {} if number is None else {A_OWNER: (Claimed("1", frozenset({BTC}), number), "pod-1 (pid 7)")}
-    claims = Claims(recorded=Recorded(rivals={("b", environment): claim, **ours}))
-    problem = claims.refusal("1", file("a", BTC))
+    claims = FamilyClaims(recorded=RecordedClaims(rivals={("b", environment): claim, **ours}))
+    problem = claims.claim_families("1", file("a", BTC))
     assert (problem is not None) == refused
     assert problem is None or "kept by pod-2 (pid 7)" in problem.message
-    assert claims.made() == {A_OWNER: Claimed("1", frozenset() if refused else frozenset({BTC}))}
+    assert claims.claims_to_publish() == {
+        A_OWNER: Claimed("1", frozenset() if refused else frozenset({BTC}))
+    }
 
 
 def test_nothing_is_on_record_before_it_was_recorded_and_news_are_told() -> None:
     told: list[str] = []
-    claims = Claims(recorded=Recorded(), news=lambda: told.append("news"))
+    claims = FamilyClaims(recorded=RecordedClaims(), on_new_claim=lambda: told.append("news"))
     assert claims.on_record(A_OWNER), "who claims nothing has nothing to wait for"
-    assert claims.refusal("1", file("a", BTC, ETH)) is None
+    assert claims.claim_families("1", file("a", BTC, ETH)) is None
     assert (claims.on_record(A_OWNER), told) == (False, ["news"])
-    claims.recorded = Recorded(ours=claims.made())
+    claims.recorded = RecordedClaims(ours=claims.claims_to_publish())
     assert claims.on_record(A_OWNER)
-    assert claims.refusal("1", file("a", BTC)) is None
+    assert claims.claim_families("1", file("a", BTC)) is None
     assert (claims.on_record(A_OWNER), told) == (True, ["news"]), "less than what is on record is"
-    assert claims.refusal("2", file("a", BTC)) is None
+    assert claims.claim_families("2", file("a", BTC)) is None
     assert not claims.on_record(A_OWNER)
 
 
 def test_where_nobody_shares_a_claim_is_good_at_once() -> None:
-    claims = Claims()
-    assert claims.refusal("1", file("a", BTC)) is None
+    claims = FamilyClaims()
+    assert claims.claim_families("1", file("a", BTC)) is None
     assert claims.on_record(A_OWNER)
 
 
 def test_an_account_that_is_not_kept_here_any_more_claims_nothing() -> None:
-    claims = Claims()
-    assert claims.refusal("1", file("a", BTC)) is None
-    assert claims.refusal("1", file("b", BTC)) is not None
-    claims.forget(A_OWNER)
-    assert claims.made() == {B_OWNER: Claimed("1", frozenset())}
-    claims.forget(B_OWNER)
-    assert claims.made() == {}
+    claims = FamilyClaims()
+    assert claims.claim_families("1", file("a", BTC)) is None
+    assert claims.claim_families("1", file("b", BTC)) is not None
+    claims.release(A_OWNER)
+    assert claims.claims_to_publish() == {B_OWNER: Claimed("1", frozenset())}
+    claims.release(B_OWNER)
+    assert claims.claims_to_publish() == {}
 
 
-def on_record(*accounts: tuple[str, int], families: frozenset[Family] = frozenset({BTC})) -> Recorded:
+def on_record(*accounts: tuple[str, int], families: frozenset[Family] = frozenset({BTC})) -> RecordedClaims:
     """Return what is on record of accounts of one User ID that want the same, each with its number."""
-    return Recorded(
+    return RecordedClaims(
         rivals={
             (name, Environment.LIVE): (Claimed("1", families, number), "nobody at this moment")
             for name, number in accounts
@@ -138,27 +140,29 @@ def on_record(*accounts: tuple[str, int], families: frozenset[Family] = frozense
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_whoever_asks_first_here_the_one_that_claimed_first_keeps_its_families(first: str) -> None:
     """Both accounts have just come here, in whatever order their loops begin: who wins stays the same."""
-    claims = Claims(recorded=on_record(("a", 9), ("b", 4)))
+    claims = FamilyClaims(recorded=on_record(("a", 9), ("b", 4)))
     for name in (first, "a", "b", "a", "b"):
-        claims.refusal("1", file(name, BTC))
-    assert (set(claims.held), set(claims.made())) == ({A_OWNER}, {A_OWNER, B_OWNER})
-    assert claims.made()[B_OWNER].families == {BTC}
+        claims.claim_families("1", file(name, BTC))
+    assert (set(claims.denied), set(claims.claims_to_publish())) == ({A_OWNER}, {A_OWNER, B_OWNER})
+    assert claims.claims_to_publish()[B_OWNER].families == {BTC}
 
 
 def test_an_account_is_no_rival_of_its_own() -> None:
     """Just taken over: by what was last heard it is nobody's."""
-    claims = Claims(recorded=on_record(("a", 4)))
-    assert claims.refusal("1", file("a", BTC)) is None
+    claims = FamilyClaims(recorded=on_record(("a", 4)))
+    assert claims.claim_families("1", file("a", BTC)) is None
     claims.recorded = on_record(("a", 4), ("b", 7))
-    assert claims.refusal("1", file("a", BTC)) is None
-    assert claims.refusal("1", file("a", BTC, ETH)) is not None, "more than it claimed before the other"
+    assert claims.claim_families("1", file("a", BTC)) is None
+    assert claims.claim_families("1", file("a", BTC, ETH)) is not None, (
+        "more than it claimed before the other"
+    )
 
 
 def test_a_newcomer_here_yields_to_what_is_on_record_even_if_it_was_granted_first() -> None:
-    claims = Claims(recorded=on_record(("a", 4)))
-    assert claims.refusal("1", file("b", BTC)) is not None
-    claims.recorded = Recorded()
-    assert claims.refusal("1", file("b", BTC)) is None
+    claims = FamilyClaims(recorded=on_record(("a", 4)))
+    assert claims.claim_families("1", file("b", BTC)) is not None
+    claims.recorded = RecordedClaims()
+    assert claims.claim_families("1", file("b", BTC)) is None
     claims.recorded = on_record(("a", 4))
-    assert claims.refusal("1", file("a", BTC)) is None
-    assert claims.refusal("1", file("b", BTC)) is not None
+    assert claims.claim_families("1", file("a", BTC)) is None
+    assert claims.claim_families("1", file("b", BTC)) is not None

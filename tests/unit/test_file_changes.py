@@ -24,7 +24,7 @@ from reconciler.core.plan import Action, Because, Change, Reason
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
-from reconciler.ports import Reserved, Signed
+from reconciler.ports import Reservation, SignedRequest
 from reconciler.store.account import KeptAccount
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import INFO, A, B, C, World
@@ -42,9 +42,9 @@ def while_reserving(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], obje
     """Let one thing happen during each reservation: it is on record, and the pass does not know of it."""
     left, real = list(happens), KeptAccount.reserve
 
-    async def reserve(self: KeptAccount, request: Signed, **how: Any) -> object:
+    async def reserve(self: KeptAccount, request: SignedRequest, **how: Any) -> object:
         slot = await real(self, request, **how)
-        if left and isinstance(slot, Reserved):
+        if left and isinstance(slot, Reservation):
             left.pop(0)()
         return slot
 
@@ -213,9 +213,9 @@ def applied_elsewhere(here: World, wanted: Setting, sha256: str) -> None:
     store = here.process()
     at_once(store.identify(INFO.uid, "openapi.okx.com"))
     file = at_once(store.accept_file(sha256 * 64, changed=True))
-    request, accepting = Signed(BTC, wanted, "", b"{}", {}), Accepting(wanted)
+    request, accepting = SignedRequest(BTC, wanted, "", b"{}", {}), Accepting(wanted)
     slot = at_once(store.reserve(request, assume_idle=True, file=file, accepting=accepting))
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     status = AttemptStatus.APPLIED
     at_once(store.settle(slot.attempt, status, definite=True, limited=False, code="0", message=""))
     here.exchange.live[BTC] = LiveRow(wanted)
@@ -285,7 +285,7 @@ def overtaken(wanted: Setting) -> tuple[World, Odd]:
 def test_a_fight_under_an_older_file_is_broken_off_as_any_other() -> None:
     """What is restored is the newer file's value; the pause ends when this file wants another one."""
     here, odd = overtaken(TIGHTER)
-    here.options = replace(here.options, breaks_fights=True)
+    here.options = replace(here.options, heal_breaker=True)
     until = here.clock.now() + 600.0
 
     def loosens() -> None:

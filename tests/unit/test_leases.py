@@ -19,7 +19,13 @@ from random import Random
 
 import pytest
 
-from reconciler.controller.leases import BEGINNING_S, COMING_BACK_S, RETRY_S, SHORTEST_ROUND_S, Member
+from reconciler.controller.leases import (
+    BEGINNING_S,
+    COMING_BACK_S,
+    RETRY_S,
+    SHORTEST_ROUND_S,
+    ReplicaMember,
+)
 from reconciler.core import replica_assignment
 from reconciler.core import unserved_accounts as core_ability
 from reconciler.core.events import Event, StateAwaited
@@ -43,7 +49,7 @@ from reconciler.core.unserved_accounts import (
     Reading,
     Trial,
 )
-from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
+from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store.postgres import leases
 
 pytestmark = pytest.mark.unmeasured
@@ -161,7 +167,7 @@ class World:
         return [one for one in self.processes.values() if not one.dead and one.stopped_until <= self.time]
 
     def unowned(self) -> list[AccountKey]:
-        wanted = {account for one in self.awake() for account in one.keeps()}
+        wanted = {account for one in self.awake() for account in one.configured()}
         return sorted(wanted - {account for one in self.awake() for account in one.may_begin()})
 
     def shares(self) -> list[int]:
@@ -232,14 +238,14 @@ class Process:
 
     def __post_init__(self) -> None:
         me = Replica(self.name, "host", 1)
-        self.member = Member(
+        self.member = ReplicaMember(
             me, self, self, self, self.events.append, stopping=lambda: self.stopped_for_good
         )
         self.stopped_for_good = False
         self.work: Coroutine[float, None, None] = self.member.run()
 
     def may_begin(self) -> list[AccountKey]:
-        return [account for account in self.kept if self.member.owns(account)]
+        return [account for account in self.kept if self.member.is_owner(account)]
 
     def under_way(self) -> list[AccountKey]:
         """What it keeps, or still settles."""
@@ -264,7 +270,7 @@ class Process:
 
     # -- replica.Accounts ------------------------------------------------------------------------
 
-    def keeps(self) -> frozenset[AccountKey]:
+    def configured(self) -> frozenset[AccountKey]:
         return frozenset(self.has)
 
     def claims_made(self) -> Mapping[AccountKey, Claimed]:
@@ -852,7 +858,7 @@ def test_a_database_that_is_away_stops_everybody_and_moves_nothing() -> None:
 
 
 DAMAGED = StateUnusable("state-damaged", "a page is damaged")
-HIDDEN = StateRefused("state-tables-missing", "tables are missing")
+HIDDEN = StateAccessDenied("state-tables-missing", "tables are missing")
 
 
 @pytest.mark.parametrize("problem", [DAMAGED, HIDDEN])

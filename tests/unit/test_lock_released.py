@@ -17,9 +17,9 @@ import pytest
 from reconciler.controller.loop import Loop
 from reconciler.controller.reconcile import (
     LOCK_TRY_S,
+    InMemoryState,
     Interrupted,
-    Memory,
-    Options,
+    PassOptions,
     PassResult,
     Review,
     TimedOut,
@@ -32,7 +32,7 @@ from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, Because
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import StateLocked
-from reconciler.ports import Connection, Signed
+from reconciler.ports import Connection, SignedRequest
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import desired
@@ -116,7 +116,7 @@ class SharedWire(Wire):
 
     busy: frozenset[Family] = frozenset()
 
-    async def send(self, request: Signed, *, deadline: float) -> Reply:
+    async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         if request.family not in self.busy:
             return await super().send(request, deadline=deadline)
         self.exchange.sent.append((self.exchange.clock.now(), request.family, request.setting))
@@ -136,7 +136,7 @@ class Process:
         ).account("main", Environment.LIVE, Kind.OKX)
         self.events: list[tuple[float, Event]] = []
         self.stopped = False
-        self.memory = Memory()
+        self.memory = InMemoryState()
 
     def want(self, families: Mapping[Family, Setting], sha256: str) -> None:
         self.desired = replace(desired(families), sha256=sha256)
@@ -164,7 +164,7 @@ class Process:
         )
 
     async def apply(
-        self, *, timeout_s: float = 300.0, review: Review | None = None, options: Options | None = None
+        self, *, timeout_s: float = 300.0, review: Review | None = None, options: PassOptions | None = None
     ) -> PassResult:
         await self.identified()
         return await reconcile(
@@ -173,7 +173,7 @@ class Process:
             exchange=self.here.exchange,
             clock=self.clock,
             observe=self.observe,
-            options=options or Options(assume_idle=True, patience_s=timeout_s),
+            options=options or PassOptions(assume_idle=True, timeout_s=timeout_s),
             memory=self.memory,
             review=review,
             stopping=lambda: self.stopped,
@@ -187,7 +187,7 @@ class Process:
             clock=self.clock,
             observe=self.observe,
             host=HOST,
-            options=Options(purpose="run", assume_idle=True, controller=True, breaks_fights=True),
+            options=PassOptions(purpose="run", assume_idle=True, controller=True, heal_breaker=True),
             stopping=lambda: self.stopped,
         ).run()
 

@@ -23,11 +23,11 @@ from reconciler.controller.loop import (
     LOCKED_RETRY_S,
     OWNED_RETRY_S,
     STOPPED_RETRY_S,
-    Claim,
+    ClaimFamilies,
     Loop,
     nothing_to_prepare,
 )
-from reconciler.controller.reconcile import Memory, Options, PassResult, Review, reconcile
+from reconciler.controller.reconcile import InMemoryState, PassOptions, PassResult, Review, reconcile
 from reconciler.core.events import (
     Compared,
     Event,
@@ -55,7 +55,7 @@ from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
-from reconciler.ports import Connection, Signed
+from reconciler.ports import Connection, SignedRequest
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import BTC, ETH, desired, setting
@@ -65,7 +65,7 @@ INFO = AccountInfo("446556540", "446556540", "4", frozenset({"read_only", "trade
 DOWN = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
 BAD_KEY = Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist")
 WRONG_WORLD = Reply(ReplyClass.ENVIRONMENT, "50101", "APIKey does not match current environment.")
-AS_APPLY = Options(assume_idle=True)
+AS_APPLY = PassOptions(assume_idle=True)
 LATENCY_S = 0.05
 MOST_STEPS_A_SECOND = 5.0
 """More than this many questions and pauses per second, over a minute, would be spinning."""
@@ -172,9 +172,9 @@ class Exchange:
     def rekeyed(self) -> bool:
         return self.kept != self.key
 
-    def sign(self, family: Family, wanted: Setting) -> Signed:
+    def sign(self, family: Family, wanted: Setting) -> SignedRequest:
         self.signed.append(self.key)
-        return Signed(family, wanted, "2026-03-01T03:00:00.000Z", b"{}", {})
+        return SignedRequest(family, wanted, "2026-03-01T03:00:00.000Z", b"{}", {})
 
     def moments(self, what: str) -> list[float]:
         return [time for time, asked in self.asked if asked == what]
@@ -190,7 +190,7 @@ class Wire:
 
     exchange: Exchange
 
-    async def send(self, request: Signed, *, deadline: float) -> Reply:
+    async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         exchange = self.exchange
         assert exchange.clock.now() <= deadline
         exchange.sent.append((exchange.clock.now(), request.family, request.setting))
@@ -210,12 +210,12 @@ class World:
 
     desired: Desired
     clock: Clock = field(default_factory=Clock)
-    options: Options = field(default_factory=lambda: Options(purpose="run", assume_idle=True))
+    options: PassOptions = field(default_factory=lambda: PassOptions(purpose="run", assume_idle=True))
     interval_s: float = 30.0
     events: list[tuple[float, Event]] = field(default_factory=list)
     listeners: list[Callable[[Event], None]] = field(default_factory=list)
     stopped: bool = False
-    claim: Claim = lambda _: None
+    claim: ClaimFamilies = lambda _: None
     owned: Callable[[], bool] = lambda: True
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     prepare: Callable[[bool], Awaitable[None]] = nothing_to_prepare
@@ -259,11 +259,11 @@ class World:
             options=self.options,
             interval_s=self.interval_s,
             stopping=lambda: self.stopped,
-            claim=self.claim,
-            owned=self.owned,
-            turn=self.turn,
+            claim_families=self.claim,
+            may_start=self.owned,
+            pass_permit=self.turn,
             prepare=self.prepare,
-            begins_within_s=self.lock_timeout_s,
+            max_start_delay_s=self.lock_timeout_s,
         )
         asyncio.run(loop.run())
         steps = len(self.exchange.asked) + len(self.clock.pauses)
@@ -271,8 +271,8 @@ class World:
 
     def one_pass(
         self,
-        memory: Memory,
-        options: Options = AS_APPLY,
+        memory: InMemoryState,
+        options: PassOptions = AS_APPLY,
         *,
         review: Review | None = None,
         stopping: Callable[[], bool] = lambda: False,
@@ -305,7 +305,7 @@ class World:
 
 
 def world(*, interval_s: float = 30.0, drift: DriftPolicy = DriftPolicy.HEAL_LOOSENED) -> World:
-    options = Options(purpose="run", assume_idle=True, drift=drift)
+    options = PassOptions(purpose="run", assume_idle=True, drift=drift)
     return World(desired({BTC: A}), options=options, interval_s=interval_s)
 
 
@@ -711,7 +711,7 @@ def test_a_claim_is_made_for_the_user_id_of_the_key() -> None:
 
 @pytest.mark.parametrize("assume_idle", [True, False])
 def test_the_pace_that_is_told_is_the_one_that_is_kept(assume_idle: bool) -> None:
-    here = World(desired({BTC: A}), options=Options(purpose="run", assume_idle=assume_idle))
+    here = World(desired({BTC: A}), options=PassOptions(purpose="run", assume_idle=assume_idle))
     here.run(30.0)
     first = next(event for _, event in here.events if isinstance(event, Compared))
     ((sent_at, _, _),) = here.exchange.sent

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.controller.reconcile import Approval, Finished, Memory, PassResult
+from reconciler.controller.reconcile import Approval, Completed, InMemoryState, PassResult
 from reconciler.core.events import (
     AttemptsEnded,
     Event,
@@ -27,7 +27,7 @@ from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.saved_plan import reviewed as reviewed_of
 from reconciler.core.target import DriftPolicy
-from reconciler.ports import Connection, Signed
+from reconciler.ports import Connection, SignedRequest
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World
 from tests.unit.test_review import at_once
@@ -158,7 +158,7 @@ def test_a_request_is_given_up_and_reported_also_where_the_state_took_long() -> 
     odd.live[BTC] = LiveRow(A)
     signed = odd.sign
 
-    def sign_slowly(family: Family, wanted: Setting) -> Signed:
+    def sign_slowly(family: Family, wanted: Setting) -> SignedRequest:
         if not odd.signed:
             here.clock.pass_by(11.0)
         return signed(family, wanted)
@@ -204,8 +204,8 @@ def test_after_a_refused_timestamp_it_reads_anew() -> None:
 
 def applied(
     here: World, *, reviewed: bool, after_review: Callable[[], object]
-) -> tuple[PassResult, Memory]:
-    memory = Memory()
+) -> tuple[PassResult, InMemoryState]:
+    memory = InMemoryState()
 
     def review(plan: Plan) -> Approval:
         after_review()
@@ -225,7 +225,7 @@ def test_drift_that_appears_after_a_review_is_not_put_back(reviewed: bool) -> No
         here.clock.at(here.clock.now() + 0.01, lambda: odd.live.update({ETH: LiveRow(TIGHTEST)}))
 
     result, _ = applied(here, reviewed=reviewed, after_review=drifts)
-    assert isinstance(result.end, Finished)
+    assert isinstance(result.end, Completed)
     assert {family for _, family, _ in odd.sent} == {*three, *(() if reviewed else (ETH,))}
     if reviewed:
         assert result.plan is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core.reply import ReplyClass
-from reconciler.okx.codes import REGION_HOSTS, TABLE, Source, fact
+from reconciler.okx.codes import REGION_HOSTS, TABLE, FactSource, lookup
 from reconciler.okx.wire import KNOWN_HOSTS
 
 # Written out once more by hand, from the facts, so that a code cannot change class unnoticed.
@@ -32,7 +32,7 @@ ROWS = [(code, reply_class) for reply_class, listed in EXPECTED.items() for code
 
 @pytest.mark.parametrize(("code", "reply_class"), ROWS)
 def test_every_code_of_the_facts_is_in_its_class(code: str, reply_class: ReplyClass) -> None:
-    assert fact(code).reply_class is reply_class
+    assert lookup(code).reply_class is reply_class
 
 
 def test_the_table_has_no_other_codes() -> None:
@@ -41,8 +41,8 @@ def test_the_table_has_no_other_codes() -> None:
 
 @pytest.mark.parametrize("code", ["1", "2", "50003", "50122", "59999", "60011", "00", "", "502", "50011x"])
 def test_an_unknown_code_is_ambiguous(code: str) -> None:
-    assert fact(code).reply_class is ReplyClass.AMBIGUOUS
-    assert fact(code).code == code
+    assert lookup(code).reply_class is ReplyClass.AMBIGUOUS
+    assert lookup(code).code == code
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_an_unknown_code_is_ambiguous(code: str) -> None:
     [("51000_1001", ReplyClass.WRONG_SETTINGS), ("99999_1", ReplyClass.AMBIGUOUS)],
 )
 def test_a_sub_code_is_classed_by_its_code(code: str, reply_class: ReplyClass) -> None:
-    assert fact(code).reply_class is reply_class
+    assert lookup(code).reply_class is reply_class
 
 
 def test_no_sub_code_of_zero_is_an_acceptance() -> None:
-    assert fact("0_1").reply_class is not ReplyClass.ACCEPTED
+    assert lookup("0_1").reply_class is not ReplyClass.ACCEPTED
 
 
 def test_every_code_says_what_to_do() -> None:
@@ -64,9 +64,9 @@ def test_every_code_says_what_to_do() -> None:
 
 def test_classes_we_only_read_into_a_code_say_so() -> None:
     for code in ("50001", "50013", "50026", "50042", "50017", "50018", "50020", "50021"):
-        assert fact(code).source is Source.ASSUMED
+        assert lookup(code).source is FactSource.ASSUMED
 
 
 def test_the_wrong_region_names_the_hosts() -> None:
-    assert all(host in fact("50119").advice for host in REGION_HOSTS)
+    assert all(host in lookup("50119").advice for host in REGION_HOSTS)
     assert set(REGION_HOSTS) < KNOWN_HOSTS

@@ -13,10 +13,17 @@ import pytest
 
 from reconciler import logs
 from reconciler.cli import doors
-from reconciler.cli.options import PostgresUrl, StateFile, StatePlace, state_place
+from reconciler.cli.options import PostgresUrl, StateFile, StateLocation, state_location
 from reconciler.core.model import Environment, Kind
-from reconciler.errors import AccountProblem, Exit, MmpError, StateForeign, StateUnusable, UsageError
-from reconciler.ports import State
+from reconciler.errors import (
+    AccountProblem,
+    Exit,
+    MmpError,
+    StateAccountMismatch,
+    StateUnusable,
+    UsageError,
+)
+from reconciler.ports import StateBackend
 from reconciler.store import mounts, registry
 from tests.contract.stores import ScriptedClock
 
@@ -36,29 +43,29 @@ URL = "postgresql://desk:hunter2@db.internal/mmp"
     ],
 )
 def test_the_form_of_the_state_says_who_keeps_it(
-    state: str | None, config: tuple[str, ...], place: StatePlace
+    state: str | None, config: tuple[str, ...], place: StateLocation
 ) -> None:
-    assert state_place(state, config) == place
+    assert state_location(state, config) == place
 
 
 def test_a_folder_of_configs_has_its_state_inside(tmp_path: Path) -> None:
-    assert state_place(None, (str(tmp_path),)) == StateFile(tmp_path / ".mmp" / "state.db")
+    assert state_location(None, (str(tmp_path),)) == StateFile(tmp_path / ".mmp" / "state.db")
 
 
 def test_file_systems_that_are_allowed_go_with_the_file() -> None:
     allowed = frozenset({"fuse.mergerfs", "ntfs3"})
     for state in ("here.db", None):
-        place = state_place(state, (), ("fuse.mergerfs", "ntfs3"))
+        place = state_location(state, (), ("fuse.mergerfs", "ntfs3"))
         assert isinstance(place, StateFile)
         assert place.allow_filesystems == allowed
-    assert state_place(URL, (), ("ntfs3",)) == PostgresUrl(URL)
+    assert state_location(URL, (), ("ntfs3",)) == PostgresUrl(URL)
 
 
 @pytest.mark.parametrize("door", [lambda place: opened(place), lambda place: existing(place)])
 def test_both_doors_allow_the_file_systems_that_were_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    door: Callable[[StatePlace], Coroutine[None, None, object]],
+    door: Callable[[StateLocation], Coroutine[None, None, object]],
 ) -> None:
     path = tmp_path / "state.db"
     asyncio.run(opened(StateFile(path)))
@@ -92,18 +99,18 @@ def test_both_doors_allow_the_file_systems_that_were_named(
 )
 def test_any_other_address_is_a_usage_error_that_repeats_no_password(state: str) -> None:
     with pytest.raises(UsageError) as refused:
-        state_place(state, ())
+        state_location(state, ())
     assert (refused.value.code, refused.value.exit_status) == ("unknown-state", Exit.USAGE)
     assert "hunter2" not in f"{refused.value.message}{refused.value.hint}"
 
 
-async def opened(place: StatePlace) -> None:
-    async with doors.opened_state(place, ScriptedClock(), 1.0):
+async def opened(place: StateLocation) -> None:
+    async with doors.open_state(place, ScriptedClock(), 1.0):
         pass
 
 
-async def existing(place: StatePlace) -> bool:
-    async with doors.existing_state(place, ScriptedClock()) as state:
+async def existing(place: StateLocation) -> bool:
+    async with doors.open_state_readonly(place, ScriptedClock()) as state:
         return state is not None
 
 
@@ -171,7 +178,7 @@ def test_an_address_whose_pieces_cannot_be_told_from_a_password_is_refused_and_n
     text: str,
 ) -> None:
     with pytest.raises(UsageError) as refused:
-        state_place(text, ())
+        state_location(text, ())
     assert (refused.value.code, refused.value.exit_status) == ("bad-postgres-address", Exit.USAGE)
     shown = "".join(traceback.format_exception(refused.value)) + refused.value.hint
     assert "ter2" not in shown
@@ -193,12 +200,12 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
     said: list[str] = []
     monkeypatch.setattr(logs, "log", lambda _, text: said.append(text))
 
-    async def identified(state: State, account: str = "main", kind: Kind = Kind.OKX) -> None:
+    async def identified(state: StateBackend, account: str = "main", kind: Kind = Kind.OKX) -> None:
         await state.account(account, Environment.LIVE, kind).identify("7", "openapi.okx.com")
 
     async def story() -> None:
         first, second = (
-            doors.opened_state(StateFile(tmp_path / name), ScriptedClock(), 0.0) for name in "ab"
+            doors.open_state(StateFile(tmp_path / name), ScriptedClock(), 0.0) for name in "ab"
         )
         async with second as other:
             async with first as state:
@@ -206,7 +213,7 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
                 await identified(other, "simulated", Kind.SIMULATOR)
                 with pytest.raises(AccountProblem, match=f"{tmp_path}/a is in use for User ID 7"):
                     await identified(other)
-                with pytest.raises(StateForeign):
+                with pytest.raises(StateAccountMismatch):
                     await identified(other, "simulated")
             assert said == []
             await identified(other)
@@ -219,17 +226,17 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
 def test_a_door_closes_the_state_whatever_happens(tmp_path: Path) -> None:
     path = StateFile(tmp_path / "state.db")
     asyncio.run(opened(path))
-    through: list[State] = []
+    through: list[StateBackend] = []
 
-    async def fail(door: AbstractAsyncContextManager[State | None]) -> None:
+    async def fail(door: AbstractAsyncContextManager[StateBackend | None]) -> None:
         async with door as state:
             assert state is not None
             through.append(state)
             raise ZeroDivisionError
 
     for door in (
-        doors.opened_state(path, ScriptedClock(), 0.0),
-        doors.existing_state(path, ScriptedClock()),
+        doors.open_state(path, ScriptedClock(), 0.0),
+        doors.open_state_readonly(path, ScriptedClock()),
     ):
         with pytest.raises(ZeroDivisionError):
             asyncio.run(fail(door))

@@ -24,7 +24,7 @@ from reconciler.core.outcome import (
 from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
 from reconciler.core.policy import Kind, Refusal
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.errors import PRECEDENCE, Exit, worst
+from reconciler.errors import PRECEDENCE, Exit, overall_status
 from tests.unit.builders import BTC, ETH, SOL, setting
 
 A = setting("5000/2000/100")
@@ -330,4 +330,4 @@ def test_the_precedence_is_the_contract_s() -> None:
     assert tuple(map(int, PRECEDENCE)) == CONTRACT_ORDER
     for first, second in product(PRECEDENCE, repeat=2):
         wanted = first if PRECEDENCE.index(first) <= PRECEDENCE.index(second) else second
-        assert worst([first, second]) is wanted
+        assert overall_status([first, second]) is wanted

@@ -12,7 +12,7 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import main
-from reconciler.cli.output import Output, wanted
+from reconciler.cli.output import Output, raw_flag_value
 from reconciler.errors import MmpError
 from reconciler.schema_files import load_schema
 from tests.unit.report_samples import HOSTILE
@@ -54,7 +54,7 @@ def test_a_failure_about_a_file_is_reported_at_its_beginning(
     path: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failure = MmpError("plan-edited", "edited", path=path)
-    Output("json").failure_document(failure, failure.said_of("main (live)", path="mmp.yaml"))
+    Output("json").failure_document(failure, failure.prefixed("main (live)", path="mmp.yaml"))
     document = json.loads(capsys.readouterr().out)
     Draft202012Validator(load_schema("problems")).validate(document)
     places = [(one["path"], one["line"], one["column"]) for one in document["problems"]]
@@ -98,7 +98,7 @@ def test_a_failure_without_a_file_has_no_place_and_one_with_a_file_has(
     ],
 )
 def test_the_wanted_output_is_found_on_a_line_that_is_wrong(arguments: list[str], value: str) -> None:
-    assert wanted("--output", arguments, "text") == value
+    assert raw_flag_value("--output", arguments, "text") == value
 
 
 def run(*arguments: str | bytes, encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:

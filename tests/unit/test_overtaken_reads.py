@@ -11,13 +11,13 @@ from itertools import pairwise
 
 import pytest
 
-from reconciler.controller.reconcile import Finished, Interrupted, Memory, PassResult
+from reconciler.controller.reconcile import Completed, InMemoryState, Interrupted, PassResult
 from reconciler.core.events import Cause, Compared, Event, Planned, RequestSettled, Waiting
 from reconciler.core.model import Environment, Kind, LiveRow
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import Reserved, Signed
+from reconciler.ports import Reservation, SignedRequest
 from reconciler.store.account import KeptAccount
 from tests.unit.builders import BTC, ETH, SOL, desired
 from tests.unit.test_loop import INFO, A, B, World
@@ -41,20 +41,20 @@ def late_verdict(boot: str) -> World:
     here = World(desired({BTC: A}))
     at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
     theirs = other(here, boot)
-    slot = at_once(theirs.reserve(Signed(BTC, A, "", b"{}", {}), assume_idle=True))
-    assert isinstance(slot, Reserved)
+    slot = at_once(theirs.reserve(SignedRequest(BTC, A, "", b"{}", {}), assume_idle=True))
+    assert isinstance(slot, Reservation)
     here.exchange.live[BTC] = LiveRow(B)
     here.clock.at(WHILE_READING, lambda: acknowledged(theirs, slot))
     return here
 
 
-def acknowledged(store: KeptAccount, slot: Reserved) -> None:
+def acknowledged(store: KeptAccount, slot: Reservation) -> None:
     told = AttemptStatus.APPLIED
     at_once(store.settle(slot.attempt, told, definite=True, limited=False, code="0", message=""))
 
 
-def one_pass(here: World, stopping: Callable[[], bool] = lambda: False) -> tuple[PassResult, Memory]:
-    memory = Memory()
+def one_pass(here: World, stopping: Callable[[], bool] = lambda: False) -> tuple[PassResult, InMemoryState]:
+    memory = InMemoryState()
     return here.one_pass(memory, stopping=stopping), memory
 
 
@@ -67,7 +67,7 @@ def test_it_is_read_again_before_anything_is_told(boot: str) -> None:
         "drifted first, and in sync once it was set"
     )
     assert [wanted for _, _, wanted in here.exchange.sent] == [A]
-    assert (result.end, memory.done) == (Finished(), {BTC: Outcome.APPLIED})
+    assert (result.end, memory.done) == (Completed(), {BTC: Outcome.APPLIED})
 
 
 @BOOTS
@@ -121,7 +121,7 @@ def test_what_the_pass_itself_adopted_takes_no_further_read() -> None:
     here.exchange.live[BTC] = LiveRow(A)
     at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
     result, memory = one_pass(here)
-    assert (result.end, memory.done) == (Finished(), {BTC: Outcome.ADOPTED})
+    assert (result.end, memory.done) == (Completed(), {BTC: Outcome.ADOPTED})
     assert len(here.exchange.moments("live")) == 1
 
 
@@ -166,4 +166,4 @@ def test_records_that_keep_coming_make_no_spin_and_no_claim() -> None:
     assert min(after - before for before, after in pairwise(reads)) >= 0.99
     assert len(reads) <= 23
     assert [at >= until for at in here.told(Planned)] == [True]
-    assert result.end == Finished()
+    assert result.end == Completed()

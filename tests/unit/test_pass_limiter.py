@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from reconciler.controller.pass_limiter import Turns
+from reconciler.controller.pass_limiter import PassLimiter
 
 
 def test_so_many_are_at_it_at_once_and_who_came_first_goes_first() -> None:
     async def story() -> None:
-        turns, begun, most, busy = Turns(3), list[int](), 0, 0
+        turns, begun, most, busy = PassLimiter(3), list[int](), 0, 0
 
         async def work(number: int) -> None:
             nonlocal most, busy
-            async with turns.turn():
+            async with turns.permit():
                 begun.append(number)
                 busy += 1
                 most = max(most, busy)
@@ -28,15 +28,15 @@ def test_so_many_are_at_it_at_once_and_who_came_first_goes_first() -> None:
 
 def test_nobody_waits_longer_than_the_longest_and_no_turn_is_given_back_twice() -> None:
     async def story() -> None:
-        turns, slow = Turns(1, longest_wait_s=0.02), asyncio.Event()
+        turns, slow = PassLimiter(1, longest_wait_s=0.02), asyncio.Event()
 
         async def hang() -> None:
-            async with turns.turn():
+            async with turns.permit():
                 await slow.wait()
 
         hanging = asyncio.create_task(hang())
         await asyncio.sleep(0)
-        async with turns.turn():
+        async with turns.permit():
             assert not hanging.done()
         slow.set()
         await hanging
@@ -47,10 +47,10 @@ def test_nobody_waits_longer_than_the_longest_and_no_turn_is_given_back_twice() 
 
 def test_who_gives_up_waiting_or_fails_takes_no_turn_along() -> None:
     async def story() -> None:
-        turns, slow = Turns(1), asyncio.Event()
+        turns, slow = PassLimiter(1), asyncio.Event()
 
         async def hang() -> None:
-            async with turns.turn():
+            async with turns.permit():
                 await slow.wait()
                 raise ValueError
 
@@ -60,7 +60,7 @@ def test_who_gives_up_waiting_or_fails_takes_no_turn_along() -> None:
         slow.set()
         found = await asyncio.gather(first, second, return_exceptions=True)
         assert [type(one) for one in found] == [ValueError, asyncio.CancelledError]
-        async with asyncio.timeout(1.0), turns.turn():
+        async with asyncio.timeout(1.0), turns.permit():
             pass
 
     asyncio.run(story())

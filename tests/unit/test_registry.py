@@ -18,7 +18,7 @@ import pytest
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.registered_state import IN_USE_S
 from reconciler.errors import AccountProblem, StateUnusable
-from reconciler.ports import Reserved
+from reconciler.ports import Reservation
 from reconciler.store import registry as registries
 from reconciler.store.account import KeptAccount
 from reconciler.store.registry import StateRegistry, runtime_folder
@@ -70,7 +70,7 @@ def identify(store: KeptAccount, uid: str = UID) -> None:
 
 
 def reserve(store: KeptAccount) -> None:
-    assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), Reserved)
+    assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), Reservation)
 
 
 async def unknown(_boot: str, _at: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from reconciler.controller.reconcile import Approval, Finished, Memory
+from reconciler.controller.reconcile import Approval, Completed, InMemoryState
 from reconciler.core.model import Confirmed, Known, LiveRow, Never
 from reconciler.core.plan import Action, Plan
 from tests.unit.builders import BTC, ETH, desired
@@ -45,7 +45,7 @@ def passed(here: World, answer: Approval | None) -> tuple[list[Plan], list[Known
         on_record.append(at_once(here.store.snapshot()).known.get(BTC, Never()))
         return answer
 
-    return plans, on_record, here.one_pass(Memory(), review=review).end
+    return plans, on_record, here.one_pass(InMemoryState(), review=review).end
 
 
 def test_nothing_is_recorded_before_the_first_whole_plan_was_reviewed() -> None:
@@ -56,5 +56,5 @@ def test_nothing_is_recorded_before_the_first_whole_plan_was_reviewed() -> None:
         ETH: Action.SET,
     }
     assert on_record == [Never()]
-    assert isinstance(end, Finished)
+    assert isinstance(end, Completed)
     assert isinstance(at_once(here.store.snapshot()).known[BTC], Confirmed)

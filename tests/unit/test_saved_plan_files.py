@@ -23,7 +23,7 @@ from reconciler.core.evidence import Reads
 from reconciler.core.plan import Basis, Plan, Rules
 from reconciler.core.policy import Loosening, Policy
 from reconciler.documents.plan import Context, Document, PolicyFile, Published, plan_document
-from reconciler.documents.plan_file import Loaded, load_plan, why_stale
+from reconciler.documents.plan_file import LoadedPlan, load_plan, stale_reasons
 from reconciler.documents.published_status import read_snapshots
 from reconciler.documents.read import MAX_DOCUMENT_BYTES, read_document
 from reconciler.documents.saved_plan import Origin, context_of, integrity, read_saved, saved_document
@@ -364,7 +364,7 @@ def test_the_place_of_what_does_not_fit_is_named() -> None:
 # ---- shown ---------------------------------------------------------------------------------------
 
 
-def loaded(path: Path, document: Document) -> Loaded:
+def loaded(path: Path, document: Document) -> LoadedPlan:
     """Write ``document`` to ``path`` and load it."""
     path.write_text(json.dumps(document))
     return load_plan(str(path))
@@ -387,13 +387,13 @@ def test_a_plan_is_stale_by_its_config_only_where_that_can_be_read(
         expires_at=made_at + timedelta(hours=1),
     )
     plan = loaded(folder / "plan.json", document)
-    assert why_stale(plan) == ()
+    assert stale_reasons(plan) == ()
     (folder / "mmp.yaml").write_bytes(b"changed")
-    assert why_stale(plan) == ("the config has changed since",)
+    assert stale_reasons(plan) == ("the config has changed since",)
     (elsewhere / "mmp.yaml").write_bytes(b"as planned")
-    assert why_stale(plan) == ()
+    assert stale_reasons(plan) == ()
     (elsewhere / "mmp.yaml").write_bytes(b"changed, too")
-    assert why_stale(plan) == ("the config has changed since",)
+    assert stale_reasons(plan) == ("the config has changed since",)
 
 
 def _sha256(content: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.controller.shutdown import Stop
+from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import (
     Event,
     LoopFailed,
@@ -38,8 +38,8 @@ def settled(attempt: int) -> RequestSettled:
     ],
 )
 def test_a_request_is_in_flight_until_its_pass_is_done_with_it(event: Event, in_flight: bool) -> None:
-    stop = Stop()
+    stop = GracefulShutdown()
     for whose in ("main/live", "main/demo"):
-        stop.watch(whose, RequestReserved(1, BTC, A, NOW))
-    stop.watch("main/live", event)
+        stop.track(whose, RequestReserved(1, BTC, A, NOW))
+    stop.track("main/live", event)
     assert (stop.in_flight("main/live"), stop.in_flight("main/demo")) == (in_flight, True)

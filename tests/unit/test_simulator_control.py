@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.simulator.control import COMMANDS, ControlError, control
-from reconciler.simulator.messages import Envelope
+from reconciler.simulator.messages import ReplyEnvelope
 from reconciler.simulator.rules import SimulatedExchange
 from tests.support.simulator import KEY, SETTING, T0, UID, exchange
 
@@ -94,7 +94,7 @@ def test_rules_change() -> None:
     world = exchange()
     assert ask(world, "POST", "rules", rate="no-burst", limit_status="429")["rate"] == "no-burst"
     codes = [world.set_mmp(KEY, "BTC-USD", SETTING, T0 + one).said for one in (0, 4)]
-    assert [(one.code, one.status) for one in codes if isinstance(one, Envelope)] == [
+    assert [(one.code, one.status) for one in codes if isinstance(one, ReplyEnvelope)] == [
         ("0", 200),
         ("50011", 429),
     ]
@@ -114,7 +114,7 @@ def test_accounts_change(changes: dict[str, object], code: str) -> None:
     world = exchange()
     (row,) = ask(world, "POST", "accounts", **changes)
     said = world.set_mmp(KEY, "BTC-USD", SETTING, T0).said
-    assert isinstance(said, Envelope)
+    assert isinstance(said, ReplyEnvelope)
     assert said.code == code
     flat = {**row, **row["keys"][0]}
     assert all(flat[name] == value for name, value in changes.items() if name != "passphrase")

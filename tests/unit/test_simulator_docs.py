@@ -6,7 +6,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from reconciler.simulator.behaviours import BEHAVIOURS, Standing
+from reconciler.simulator.behaviours import BEHAVIOURS, DocStatus
 from reconciler.simulator.codes import REFUSALS
 from reconciler.simulator.faults import NAMED, SLOW_S, SYNTAX, parse_fault
 from reconciler.simulator.forms import RowForm
@@ -63,7 +63,7 @@ def test_behaviours_are_named_once_and_cells_hold_no_bars() -> None:
 def test_every_option_plays_one_behaviour_and_only_open_questions_are_unknown() -> None:
     played = [one.option for one in BEHAVIOURS if one.option]
     assert sorted(played) == sorted(field.name for field in fields(Options))
-    assert {one.standing for one in BEHAVIOURS} == set(Standing)
+    assert {one.status for one in BEHAVIOURS} == set(DocStatus)
 
 
 def test_every_code_a_behaviour_names_is_in_the_table() -> None:

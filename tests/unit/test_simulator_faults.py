@@ -7,14 +7,21 @@ import json
 import pytest
 
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault, parse_fault
-from reconciler.simulator.messages import CutShort, Envelope, Page, Said, Silence, render
+from reconciler.simulator.messages import (
+    Disconnect,
+    HtmlPage,
+    ReplyBody,
+    ReplyEnvelope,
+    TruncatedReply,
+    render,
+)
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.support.simulator import BTC, KEY, SETTING, T0, UID, exchange, post_set
 
 OTHER = MmpSetting("1", "1", "1")
 
 
-def said(text: str) -> tuple[Said, bool]:
+def said(text: str) -> tuple[ReplyBody, bool]:
     """Return what a Set hears under the fault ``text``, and whether it took effect."""
     world = exchange()
     world.inject(parse_fault(text))
@@ -25,17 +32,17 @@ def said(text: str) -> tuple[Said, bool]:
 @pytest.mark.parametrize(
     ("text", "expected", "effect"),
     [
-        ("lost-before", Silence(), False),
-        ("lost-after", Silence(), True),
-        ("html-502", Page(502), False),
-        ("html-502-applied", Page(502), True),
-        ("slow-unapplied", Silence(), False),
-        ("html-403", Page(403), False),
-        ("html-429", Page(429), False),
-        ("html-503-applied", Page(503), True),
+        ("lost-before", Disconnect(), False),
+        ("lost-after", Disconnect(), True),
+        ("html-502", HtmlPage(502), False),
+        ("html-502-applied", HtmlPage(502), True),
+        ("slow-unapplied", Disconnect(), False),
+        ("html-403", HtmlPage(403), False),
+        ("html-429", HtmlPage(429), False),
+        ("html-503-applied", HtmlPage(503), True),
     ],
 )
-def test_replies_that_are_not_okx_s(text: str, expected: Said, effect: bool) -> None:
+def test_replies_that_are_not_okx_s(text: str, expected: ReplyBody, effect: bool) -> None:
     assert said(text) == (expected, effect)
 
 
@@ -54,14 +61,14 @@ def test_replies_that_are_not_okx_s(text: str, expected: Said, effect: bool) -> 
 )
 def test_replies_with_a_code(text: str, code: str, status: int, effect: bool) -> None:
     heard, applied = said(text)
-    assert isinstance(heard, Envelope)
+    assert isinstance(heard, ReplyEnvelope)
     assert (heard.code, heard.status, applied) == (code, status, effect)
 
 
 @pytest.mark.parametrize(("text", "effect"), [("wrong-echo", True), ("wrong-echo-unapplied", False)])
 def test_a_wrong_echo_is_an_acceptance_of_something_else(text: str, effect: bool) -> None:
     heard, applied = said(text)
-    assert isinstance(heard, Envelope)
+    assert isinstance(heard, ReplyEnvelope)
     assert heard.accepted
     assert heard.data is not None
     assert heard.data[0]["qtyLimit"] == "9100"
@@ -72,20 +79,20 @@ def test_a_wrong_echo_of_a_reset_says_it_did_not_work() -> None:
     world = exchange()
     world.inject(parse_fault("reset/wrong-echo"))
     heard = world.reset_mmp(KEY, "BTC-USD", T0).said
-    assert isinstance(heard, Envelope)
+    assert isinstance(heard, ReplyEnvelope)
     assert heard.data == ({"result": False},)
 
 
 def test_there_is_nothing_wrong_to_echo_in_an_empty_answer() -> None:
     world = exchange()
     world.inject(parse_fault("get/wrong-echo"))
-    assert world.get_mmp(KEY, T0).said == Envelope("0")
+    assert world.get_mmp(KEY, T0).said == ReplyEnvelope("0")
 
 
 @pytest.mark.parametrize(("text", "effect"), [("truncated", True), ("truncated-unapplied", False)])
 def test_a_truncated_reply_announces_more_than_comes(text: str, effect: bool) -> None:
     heard, applied = said(text)
-    assert isinstance(heard, CutShort)
+    assert isinstance(heard, TruncatedReply)
     assert applied is effect
     world = exchange()
     world.inject(parse_fault(text))
@@ -131,7 +138,7 @@ def test_a_fault_of_one_family_lasts_and_leaves_the_others_alone() -> None:
     for turn in range(3):
         for place, (family, heard) in enumerate(verdicts.items()):
             said = world.set_mmp(KEY, family, SETTING, T0 + 20 * turn + 10 * place).said
-            assert isinstance(said, Envelope)
+            assert isinstance(said, ReplyEnvelope)
             heard.append(said.code)
     assert verdicts == {"BTC-USD": ["50004"] * 3, "ETH-USD": ["50013", "0", "0"]}
     assert world.faults.pending()["set"] == 1, "one that lasts counts once"
@@ -153,7 +160,7 @@ def test_a_wrapped_refusal_has_the_real_code_in_its_row(
     text: str, code: str, named: bool, effect: bool
 ) -> None:
     heard, applied = said(text)
-    assert isinstance(heard, Envelope)
+    assert isinstance(heard, ReplyEnvelope)
     assert (heard.code, applied) == (code, effect)
     assert heard.data is not None
     [row] = heard.data
@@ -208,8 +215,8 @@ def test_an_outage_answers_nothing_and_keeps_the_faults_for_later() -> None:
     world.inject(parse_fault("50013"))
     world.outage(T0 + 5)
     heard = [world.set_mmp(KEY, "BTC-USD", SETTING, T0 + after).said for after in (0, 4.9, 12)]
-    assert heard[:2] == [Silence(), Silence()]
-    assert isinstance(heard[2], Envelope)
+    assert heard[:2] == [Disconnect(), Disconnect()]
+    assert isinstance(heard[2], ReplyEnvelope)
     assert heard[2].code == "50013"
     assert world.settings(UID) == {}
 
@@ -279,6 +286,6 @@ def test_what_is_not_a_fault_is_refused(text: str) -> None:
 
 def test_other_families_are_untouched_by_a_set() -> None:
     world = exchange()
-    world.begin_with(UID, "ETH-USD", OTHER)
+    world.seed_setting(UID, "ETH-USD", OTHER)
     world.set_mmp(KEY, "BTC-USD", SETTING, T0)
     assert world.settings(UID) == {"BTC-USD": SETTING, "ETH-USD": OTHER}

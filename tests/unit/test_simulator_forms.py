@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.simulator.forms import RowForm
-from reconciler.simulator.messages import Envelope, Said
+from reconciler.simulator.messages import ReplyBody, ReplyEnvelope
 from reconciler.simulator.request_parsing import MmpSetting
 from reconciler.simulator.rules import SimulatedExchange
 from tests.support.simulator import BTC, KEY, SETTING, T0, UID, exchange
@@ -19,13 +19,13 @@ EXPONENTS = {"timeInterval": "5.000E+3", "frozenInterval": "2.000E+3", "qtyLimit
 def configured(form: RowForm) -> SimulatedExchange:
     world = exchange()
     for family in ("BTC-USD", "ETH-USD"):
-        world.begin_with(UID, family, SETTING)
+        world.seed_setting(UID, family, SETTING)
     world.set_form("BTC-USD", form)
     return world
 
 
-def rows(said: Said) -> list[object]:
-    assert isinstance(said, Envelope)
+def rows(said: ReplyBody) -> list[object]:
+    assert isinstance(said, ReplyEnvelope)
     assert said.accepted
     return list(said.data or ())
 

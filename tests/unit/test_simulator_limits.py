@@ -8,7 +8,7 @@ from itertools import accumulate, product
 import pytest
 
 from reconciler.simulator.limits import LIMITS, Rates
-from reconciler.simulator.messages import Envelope, SimRequest, render
+from reconciler.simulator.messages import ReplyEnvelope, SimRequest, render
 from reconciler.simulator.options import LimitStatus, RateMode
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.support.simulator import (
@@ -124,7 +124,7 @@ def test_each_endpoint_has_its_documented_limit_of_its_own(endpoint: Endpoint) -
 def test_public_time_is_counted_by_address() -> None:
     world = exchange()
     replies = [world.public_time(T0, f"10.0.0.{one % 2}").said for one in range(20)]
-    assert {reply.code for reply in replies if isinstance(reply, Envelope)} == {"0"}
+    assert {reply.code for reply in replies if isinstance(reply, ReplyEnvelope)} == {"0"}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_refused_calls_of_a_known_key_use_up_its_limit() -> None:
     for _ in range(2):
         world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0"), T0)
     refusal = world.set_mmp(KEY, "BTC-USD", SETTING, T0).said
-    assert isinstance(refusal, Envelope)
+    assert isinstance(refusal, ReplyEnvelope)
     assert refusal.code == "50011"
 
 
@@ -156,7 +156,7 @@ def test_calls_of_an_unknown_key_use_up_nobody_s_limit() -> None:
     for _ in range(5):
         world.set_mmp("nobody", "BTC-USD", SETTING, T0)
     reply = world.set_mmp(KEY, "BTC-USD", SETTING, T0).said
-    assert isinstance(reply, Envelope)
+    assert isinstance(reply, ReplyEnvelope)
     assert reply.accepted
     assert world.violations() == ()
 

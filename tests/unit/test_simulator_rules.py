@@ -11,9 +11,9 @@ import pytest
 from reconciler.simulator.accounts import ApiKey, fake_account
 from reconciler.simulator.checks import sign
 from reconciler.simulator.codes import REFUSALS
-from reconciler.simulator.family_state import MAX_READ_DELAY_S, FamilyBook
+from reconciler.simulator.family_state import MAX_READ_DELAY_S, SimulatedFamily
 from reconciler.simulator.faults import parse_fault
-from reconciler.simulator.messages import Envelope, SimReply, SimRequest
+from reconciler.simulator.messages import ReplyEnvelope, SimReply, SimRequest
 from reconciler.simulator.options import NumberForm, changed_options
 from reconciler.simulator.request_parsing import MmpSetting
 from reconciler.simulator.rules import SimulatedExchange, shown
@@ -348,8 +348,8 @@ def shown_families(world: SimulatedExchange, at: float = T0) -> list[str]:
 
 def test_a_read_lists_what_is_configured_sorted() -> None:
     world = exchange()
-    world.begin_with(UID, "ETH-USD", SETTING)
-    world.begin_with(UID, "BTC-USD", SETTING)
+    world.seed_setting(UID, "ETH-USD", SETTING)
+    world.seed_setting(UID, "BTC-USD", SETTING)
     assert rows(world.handle(get(), T0)) == [
         {**BTC, "instFamily": family, "mmpFrozen": False, "mmpFrozenUntil": ""}
         for family in ("BTC-USD", "ETH-USD")
@@ -361,7 +361,7 @@ def test_a_read_lists_what_is_configured_sorted() -> None:
 @pytest.mark.parametrize(("list_disabled", "expected"), [(True, ["BTC-USD"]), (False, [])])
 def test_a_disabled_family_is_listed_or_missing(list_disabled: bool, expected: list[str]) -> None:
     world = exchange(list_disabled=list_disabled)
-    world.begin_with(UID, "BTC-USD", MmpSetting("0", "2000", "100"))
+    world.seed_setting(UID, "BTC-USD", MmpSetting("0", "2000", "100"))
     assert shown_families(world) == expected
 
 
@@ -374,7 +374,7 @@ def test_a_never_configured_family_is_missing_or_zeroes() -> None:
 
 def test_a_read_lags_behind_a_write_by_the_delay() -> None:
     world = exchange(read_delay_s=2.0)
-    world.begin_with(UID, "BTC-USD", SETTING)
+    world.seed_setting(UID, "BTC-USD", SETTING)
     world.set_mmp(KEY, "BTC-USD", LOOSER, T0)
     seen = [rows(world.handle(get(), T0 + after))[0]["qtyLimit"] for after in (0, 1.9, 2, 3)]
     assert seen == ["100", "100", "400", "400"]
@@ -383,13 +383,13 @@ def test_a_read_lags_behind_a_write_by_the_delay() -> None:
 
 def test_a_wiped_family_is_gone_but_a_lagging_read_still_shows_it() -> None:
     world = exchange(read_delay_s=1.0)
-    world.begin_with(UID, "BTC-USD", SETTING)
+    world.seed_setting(UID, "BTC-USD", SETTING)
     world.drift(UID, "BTC-USD", None, T0)
     assert [shown_families(world, T0 + after) for after in (0.5, 1)] == [["BTC-USD"], []]
 
 
 def test_old_settings_are_forgotten_but_never_the_one_in_force() -> None:
-    book = FamilyBook(SETTING)
+    book = SimulatedFamily(SETTING)
     book.change(LOOSER, T0)
     assert (book.seen(T0 - 1), book.seen(T0)) == (SETTING, LOOSER)
     book.change(SETTING, T0 + 2 * MAX_READ_DELAY_S)
@@ -427,7 +427,7 @@ def frozen(world: SimulatedExchange, at: float) -> tuple[bool, str]:
 @pytest.mark.parametrize("ms", [2000, None])
 def test_a_freeze_ends_by_itself(ms: int | None) -> None:
     world = exchange()
-    world.begin_with(UID, "BTC-USD", SETTING)
+    world.seed_setting(UID, "BTC-USD", SETTING)
     world.freeze(UID, "BTC-USD", T0, ms=ms)
     until = str(int(T0 * 1000) + 2000)
     assert [frozen(world, T0 + after) for after in (0, 1.999, 2)] == [
@@ -439,7 +439,7 @@ def test_a_freeze_ends_by_itself(ms: int | None) -> None:
 
 def test_a_freeze_until_reset_ends_with_reset_only() -> None:
     world = exchange()
-    world.begin_with(UID, "BTC-USD", MmpSetting("5000", "0", "100"))
+    world.seed_setting(UID, "BTC-USD", MmpSetting("5000", "0", "100"))
     world.freeze(UID, "BTC-USD", T0)
     assert frozen(world, T0) == (True, "")
     assert frozen_now(world, T0 + 1e9)
@@ -456,7 +456,7 @@ def frozen_now(world: SimulatedExchange, at: float) -> bool:
 @pytest.mark.parametrize("set_unfreezes", [False, True])
 def test_a_set_on_a_frozen_family_takes_effect_and_may_unfreeze(set_unfreezes: bool) -> None:
     world = exchange(set_unfreezes=set_unfreezes)
-    world.begin_with(UID, "BTC-USD", SETTING)
+    world.seed_setting(UID, "BTC-USD", SETTING)
     world.freeze(UID, "BTC-USD", T0, ms=0)
     assert code(world.handle(post_set({**BTC, "qtyLimit": "1"}), T0 + 1)) == "0"
     assert world.settings(UID)["BTC-USD"].qty_limit == "1"
@@ -478,7 +478,7 @@ def test_a_never_configured_family_freezes_until_reset() -> None:
 def test_accounts_have_settings_and_limits_of_their_own() -> None:
     world = SimulatedExchange([fake_account(1), fake_account(2)])
     outcomes = [world.set_mmp(f"simulator-key-{n}", "BTC-USD", SETTING, T0) for n in (1, 1, 2, 2)]
-    assert [one.said.code for one in outcomes if isinstance(one.said, Envelope)] == ["0"] * 4
+    assert [one.said.code for one in outcomes if isinstance(one.said, ReplyEnvelope)] == ["0"] * 4
     assert world.settings("999000000002") == {"BTC-USD": SETTING}
     assert world.violations() == ()
 
@@ -488,7 +488,7 @@ def test_two_keys_of_one_account_share_its_limit() -> None:
     second = ApiKey("simulator-key-b", "s", "p")
     world = exchange(replace(account, keys=(*account.keys, second)))
     outcomes = [world.set_mmp(key, "BTC-USD", SETTING, T0) for key in (KEY, "simulator-key-b", KEY)]
-    assert [one.said.code for one in outcomes if isinstance(one.said, Envelope)] == ["0", "0", "50011"]
+    assert [one.said.code for one in outcomes if isinstance(one.said, ReplyEnvelope)] == ["0", "0", "50011"]
 
 
 def test_an_account_that_is_replaced_takes_its_old_keys_with_it() -> None:
@@ -511,17 +511,17 @@ def test_the_unsigned_doors_have_every_other_check() -> None:
     assert world.set_mmp(KEY, "BTC-USD", SETTING, T0).said == replace_code("50120")
     world.put_account(fake_account())
     refused = world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0"), T0 + 10).said
-    assert isinstance(refused, Envelope)
+    assert isinstance(refused, ReplyEnvelope)
     assert refused.code == "51000"
 
 
-def replace_code(wanted: str) -> Envelope:
-    return Envelope(wanted, REFUSALS[wanted].message, None, REFUSALS[wanted].status)
+def replace_code(wanted: str) -> ReplyEnvelope:
+    return ReplyEnvelope(wanted, REFUSALS[wanted].message, None, REFUSALS[wanted].status)
 
 
 def test_the_unsigned_doors_answer_as_the_signed_ones() -> None:
     world = exchange()
-    world.begin_with(UID, "BTC-USD", SETTING)
+    world.seed_setting(UID, "BTC-USD", SETTING)
     pairs = [
         (world.set_mmp(KEY, "BTC-USD", SETTING, T0), post_set()),
         (world.get_mmp(KEY, T0), get()),
@@ -531,7 +531,7 @@ def test_the_unsigned_doors_answer_as_the_signed_ones() -> None:
         (world.public_time(T0), SimRequest("GET", TIME)),
     ]
     for outcome, signed in pairs:
-        assert isinstance(outcome.said, Envelope)
+        assert isinstance(outcome.said, ReplyEnvelope)
         assert list(outcome.said.data or ()) == rows(world.handle(signed, T0))
 
 
@@ -555,7 +555,7 @@ def test_arrivals_say_what_was_asked_and_what_was_told() -> None:
 
 def test_the_history_tells_writes_from_drift() -> None:
     world = exchange()
-    world.begin_with(UID, "ETH-USD", SETTING)
+    world.seed_setting(UID, "ETH-USD", SETTING)
     world.set_mmp(KEY, "BTC-USD", SETTING, T0)
     world.drift(UID, "BTC-USD", LOOSER, T0 + 5)
     assert [(one.at, one.setting, one.cause) for one in world.history()] == [
@@ -571,7 +571,7 @@ def test_forgetting_the_record_does_not_forget_the_limits() -> None:
     world.forget_records()
     assert (world.arrivals(), world.history()) == ((), ())
     outcome = world.set_mmp(KEY, "BTC-USD", SETTING, T0 + 9.9)
-    assert isinstance(outcome.said, Envelope)
+    assert isinstance(outcome.said, ReplyEnvelope)
     assert outcome.said.code == "50011"
 
 

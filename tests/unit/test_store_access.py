@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
+from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store import access, sqlite_file
 from reconciler.store.access import Owner
 from tests.unit.test_store_files import opened, read
@@ -214,7 +214,7 @@ def test_another_user_who_may_make_no_file_beside_the_state_is_refused(
 ) -> None:
     as_another_user(made, monkeypatch)
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         sqlite_file.refuse_foreign(str(made))
     assert refused.value.code == "state-unwritable"
 
@@ -289,7 +289,7 @@ def test_a_state_that_disappears_while_it_is_checked_is_unreadable(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "own_groups", refuse)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         read(made)
     assert refused.value.code == "state-unreadable"
 

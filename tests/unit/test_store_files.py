@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.core.model import Environment, Kind
 from reconciler.core.state_records import Holder
-from reconciler.errors import StateRefused, StateUnusable
+from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.store import access, file_locks, sqlite, sqlite_file, sqlite_schema
 from reconciler.store.file_locks import FileLocks
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
@@ -222,7 +222,7 @@ def test_a_place_that_cannot_hold_a_state_is_told(
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, call, refuse)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         opened(path)
     assert refused.value.code == "state-unwritable"
     assert "Operation not permitted" in refused.value.message
@@ -325,7 +325,7 @@ def test_a_file_that_cannot_be_believed_is_refused_and_left_as_it_is(
 ) -> None:
     spoil(made)
     before = made.read_bytes() if made.is_file() else None
-    with pytest.raises((StateUnusable, StateRefused)) as refused:
+    with pytest.raises((StateUnusable, StateAccessDenied)) as refused:
         opener(made)
     assert refused.value.code == code
     assert str(made) in refused.value.message
@@ -338,7 +338,7 @@ def test_a_file_that_cannot_be_read_is_told(made: Path, monkeypatch: pytest.Monk
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         opened(made)
     monkeypatch.undo()
     assert refused.value.code == "state-unreadable"
@@ -400,7 +400,7 @@ def test_a_state_with_another_link_is_refused_and_left_as_it_is(
 ) -> None:
     link(made)
     before = (made.read_bytes(), sorted(os.listdir(made.parent)))
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         opener(made)
     assert refused.value.code == "state-linked"
     assert "two ledgers" in refused.value.message
@@ -412,7 +412,7 @@ def test_both_names_of_a_state_are_refused(made: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     os.link(made, other)
     for name in (made, other):
-        with pytest.raises(StateRefused, match="another hard link"):
+        with pytest.raises(StateAccessDenied, match="another hard link"):
             opened(name)
 
 
@@ -449,7 +449,7 @@ def test_a_leftover_that_cannot_be_removed_is_an_error(made: Path, monkeypatch: 
 
     os.link(made, made.parent / f".{made.name}.0123456789abcdef.new")
     monkeypatch.setattr(os, "unlink", refuse)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         opened(made)
     assert refused.value.code == "state-unwritable"
 
@@ -462,7 +462,7 @@ def test_in_a_folder_that_cannot_be_listed_every_other_link_counts(
 
     os.link(made, made.parent / f".{made.name}.0123456789abcdef.new")
     monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         read(made)
     assert refused.value.code == "state-linked"
 
@@ -473,7 +473,7 @@ def test_a_state_that_gets_another_link_while_it_is_open_is_not_written_to_any_m
     asyncio.run(store.identify("1", "host"))
     other = made.with_name("other.db")
     os.link(made, other)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         asyncio.run(store.identify("1", "host"))
     assert refused.value.code == "state-linked"
     other.unlink()

@@ -12,7 +12,7 @@ from reconciler.core.model import Confirmed, Environment, Family, Kind, Known, N
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateUnavailable
-from reconciler.ports import AppliedMeanwhile, NotYet, PausedMeanwhile, Reserved
+from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store.account import KeptAccount
 from reconciler.store.rows import AttemptRow, IdentityRow
 from reconciler.store.sqlite import MemoryDisk, SqliteState
@@ -44,7 +44,7 @@ class World:
 
     def reserve(
         self, quantity: str = "1", family: Family = BTC
-    ) -> Reserved | NotYet | PausedMeanwhile | AppliedMeanwhile:
+    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         return asyncio.run(self.store.reserve(signed(quantity, family), assume_idle=True))
 
     def settle(self, attempt: int, status: AttemptStatus = AttemptStatus.APPLIED) -> None:
@@ -52,7 +52,7 @@ class World:
 
     def applied(self, quantity: str, family: Family = BTC) -> None:
         slot = self.reserve(quantity, family)
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         self.settle(slot.attempt)
 
     def adopt(self, quantity: str, family: Family = BTC) -> None:
@@ -78,7 +78,7 @@ def test_two_requests_count_as_reserved_at_the_loss_and_every_family_is_doubted(
     world.adopt("2", ETH)
     world.clock.time = 2000.0
     world.lose()
-    assert world.reserve() == NotYet(2000.0 + L + GUARD_S)
+    assert world.reserve() == NoSlotUntil(2000.0 + L + GUARD_S)
     assert world.doubted(BTC)
     assert world.doubted(ETH)
     snapshot = asyncio.run(world.store.snapshot())
@@ -126,7 +126,7 @@ def test_a_newcomers_read_from_before_is_doubted_although_it_is_recorded_after(w
 
 def test_a_family_on_record_by_a_refused_request_alone_gets_one_doubt(world: World) -> None:
     slot = world.reserve("1")
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     world.settle(slot.attempt, AttemptStatus.REJECTED)
     world.clock.time = 2000.0
     world.lose()
@@ -136,7 +136,7 @@ def test_a_family_on_record_by_a_refused_request_alone_gets_one_doubt(world: Wor
 
 def test_lost_requests_end_no_spacing_and_are_dropped_in_the_end(world: World) -> None:
     slot = world.reserve()
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     asyncio.run(
         world.store.settle(
             slot.attempt, AttemptStatus.REJECTED, definite=True, limited=True, code="50011", message=""
@@ -159,7 +159,7 @@ def test_a_state_for_reading_records_no_loss(world: World) -> None:
 @pytest.mark.parametrize("row", ["gone", "another's"])
 def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(world: World, row: str) -> None:
     slot = world.reserve("1")
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     db = world.state._db
     db.execute("DELETE FROM attempts")
     db.execute("DELETE FROM sqlite_sequence")
@@ -167,7 +167,7 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(world: W
         world.clock.time += 1.0
         other = world.state.account("main", Environment.LIVE, Kind.OKX)
         asyncio.run(other.identify(UID, HOST))
-        assert asyncio.run(other.reserve(signed("2"), assume_idle=True)) == Reserved(
+        assert asyncio.run(other.reserve(signed("2"), assume_idle=True)) == Reservation(
             slot.attempt, world.clock.time
         )
     with pytest.raises(StateUnavailable) as refused:

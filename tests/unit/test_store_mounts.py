@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import StateRefused, StateUnusable
+from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.store import mounts
 from tests.tidy.source import ROOT
 from tests.unit.test_store_files import opened, read
@@ -137,7 +137,7 @@ ALONE = """\
     ],
 )
 def test_a_file_of_a_state_that_is_mounted_by_itself_is_refused(point: str) -> None:
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         mounts.refuse_unfit("/data/state.db", ALONE.format(point=point))
     assert refused.value.code == "state-mounted"
     assert point in refused.value.message
@@ -145,7 +145,7 @@ def test_a_file_of_a_state_that_is_mounted_by_itself_is_refused(point: str) -> N
 
 
 def test_the_mount_point_of_a_state_is_found_by_its_escaped_name() -> None:
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         mounts.refuse_unfit(
             "/my data/a\\040b/state.db", ALONE.format(point="/my\\040data/a\\134040b/state.db")
         )
@@ -167,6 +167,6 @@ def test_opening_refuses_a_state_that_is_mounted_by_itself_before_it_is_read(
     path = tmp_path / "state.db"
     path.write_bytes(b"")
     monkeypatch.setattr(mounts, "read_mountinfo", lambda: ALONE.format(point=path))
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         opener(path)
     assert refused.value.code == "state-mounted"

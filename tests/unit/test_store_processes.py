@@ -22,7 +22,7 @@ from reconciler.core.model import Confirmed, Environment, Kind, Uncertain
 from reconciler.core.pacing import BURST
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import StateLocked
-from reconciler.ports import NotYet, Reserved
+from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, setting, signed
@@ -89,7 +89,7 @@ async def hammer(path: str, seconds: str) -> None:
     until = time.monotonic() + float(seconds)
     while time.monotonic() < until:
         slot = await store.reserve(signed(), assume_idle=True)
-        if isinstance(slot, Reserved):
+        if isinstance(slot, Reservation):
             print("reserved", slot.attempt, flush=True)
             await store.settle(
                 slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
@@ -104,7 +104,7 @@ async def write_for_ever(path: str, start: str) -> None:
     for number in range(1, 1_000_000):
         clock.leap()
         slot = await store.reserve(signed(str(number)), assume_idle=True)
-        assert isinstance(slot, Reserved)
+        assert isinstance(slot, Reservation)
         print("reserved", slot.attempt, number, flush=True)
         await store.settle(
             slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
@@ -143,7 +143,7 @@ def test_processes_together_never_get_more_slots_than_one_would(tmp_path: Path) 
     assert len(reserved) == len(set(reserved)) == BURST
     state = opened(path, RealClock())
     store = asyncio.run(identified(state))
-    assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), NotYet)
+    assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), NoSlotUntil)
     state.close_now()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.core.model import Budget, Environment, Kind
 from reconciler.core.state_records import Holder
-from reconciler.errors import MmpError, StateRefused
+from reconciler.errors import MmpError, StateAccessDenied
 from reconciler.store import row_clock
 from reconciler.store.file_locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
 from reconciler.store.row_clock import FirstSights, Stamp
@@ -192,7 +192,7 @@ def test_a_place_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("fcntl.flock", refuse)
     descriptors = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         run(file_locks(tmp_path).take("main", HOLDER))
     assert refused.value.code == "state-unwritable"
     assert "No locks available" in refused.value.message

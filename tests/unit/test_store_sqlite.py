@@ -25,8 +25,8 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S, Ledger, Sent
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AppliedRecord, AttemptRecord, How, LiveRecord, StateSnapshot
-from reconciler.errors import StateRefused, StateUnusable
-from reconciler.ports import Reserved
+from reconciler.errors import StateAccessDenied, StateUnusable
+from reconciler.ports import Reservation
 from reconciler.store import sqlite_schema
 from reconciler.store.account import KeptAccount
 from reconciler.store.engine import Claim
@@ -80,7 +80,7 @@ def copy_of(path: str, clock: ScriptedClock) -> KeptAccount:
 
 def write(store: KeptAccount, quantity: str, status: AttemptStatus, family: str = BTC) -> int:
     slot = asyncio.run(store.reserve(signed(quantity, family), assume_idle=True))  # type: ignore[arg-type]  # a family is text
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     if status is not AttemptStatus.PENDING:
         definite = status in (AttemptStatus.APPLIED, AttemptStatus.REJECTED)
         asyncio.run(
@@ -340,7 +340,7 @@ def fill_all(store: KeptAccount, clock: ScriptedClock) -> None:
     accepting = Accepting(setting("8"), "sha256:1", "")
     clock.time += 60
     slot = asyncio.run(store.reserve(signed("8", BTC), assume_idle=True, accepting=accepting))
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     store.apply_plan("plan-1", {BTC: setting("8")})
     asyncio.run(store.record_in_force([BTC]))
 
@@ -529,12 +529,12 @@ def test_nothing_is_written_once_a_newer_version_brought_the_file_up_to_date(
         other.close()
 
     newer(len(sqlite_schema.MIGRATIONS) + 1)
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         asyncio.run(store.reserve(signed("1"), assume_idle=True))
     assert refused.value.code == "state-newer"
     assert asyncio.run(store.known()) == {}
     newer(len(sqlite_schema.MIGRATIONS))
-    assert isinstance(asyncio.run(store.reserve(signed("1"), assume_idle=True)), Reserved)
+    assert isinstance(asyncio.run(store.reserve(signed("1"), assume_idle=True)), Reservation)
 
 
 def test_one_more_column_in_every_table_changes_nothing(path: str, store: KeptAccount) -> None:
@@ -544,7 +544,7 @@ def test_one_more_column_in_every_table_changes_nothing(path: str, store: KeptAc
             other.execute(f"ALTER TABLE {table} ADD COLUMN more TEXT NOT NULL DEFAULT 'new'")
     other.close()
     slot = asyncio.run(store.reserve(signed("1"), assume_idle=True))
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     told = store.settle(
         slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
     )

@@ -23,8 +23,8 @@ import pytest
 from reconciler.core.model import Environment, FileVersion, Kind, LiveRead, LiveRow
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, Sent
 from reconciler.core.reply import AttemptStatus
-from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
-from reconciler.ports import NotYet, Reserved
+from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
+from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import mounts, sqlite, sqlite_file
 from reconciler.store.account import KeptAccount
 from reconciler.store.engine import Claim
@@ -302,7 +302,7 @@ def desk_in(folder: Path) -> Desk:
     state = opened(path, clock)
     store = account_of(state)
     slot = asyncio.run(store.reserve(signed("1"), assume_idle=True))
-    assert isinstance(slot, Reserved)
+    assert isinstance(slot, Reservation)
     clock.time = START + 60
     return Desk(path, clock, state, store, slot.attempt)
 
@@ -419,7 +419,7 @@ def test_a_file_that_is_mounted_by_itself_is_opened_again_once_it_is_not(
     with monkeypatch.context() as patched:
         mounted = f"40 22 8:1 /srv/state.db {desk.path} rw - ext4 /dev/sda1 rw"
         patched.setattr(mounts, "read_mountinfo", lambda: mounted)
-        with pytest.raises(StateRefused) as refused:
+        with pytest.raises(StateAccessDenied) as refused:
             asyncio.run(STEPS["record_states"](desk.store, 0))
     assert refused.value.code == "state-mounted"
     desk.clock.time += sqlite.REOPEN_AFTER_S
@@ -499,15 +499,15 @@ def test_a_reservation_whose_commit_failed_counts_for_the_rate(
     assert snapshot.ledger is not None
     assert sorted(one.hi for one in snapshot.ledger.sent) == latest
     slot = asyncio.run(STEPS["reserve"](desk.store, 0))
-    assert slot == NotYet(latest[0] + GUARD_S)
+    assert slot == NoSlotUntil(latest[0] + GUARD_S)
     another = desk.state.account("other", Environment.LIVE, Kind.OKX)
     asyncio.run(another.identify(UID, HOST))
     assert asyncio.run(another.reserve(signed("9", ETH), assume_idle=True)) == slot
     third = desk.state.account("third", Environment.LIVE, Kind.OKX)
     asyncio.run(third.identify("another user", HOST))
-    assert isinstance(asyncio.run(third.reserve(signed("9", ETH), assume_idle=True)), Reserved)
+    assert isinstance(asyncio.run(third.reserve(signed("9", ETH), assume_idle=True)), Reservation)
     desk.clock.time = latest[0] + GUARD_S
-    assert isinstance(asyncio.run(STEPS["reserve"](desk.store, 0)), Reserved)
+    assert isinstance(asyncio.run(STEPS["reserve"](desk.store, 0)), Reservation)
     desk.state.close_now()
 
 
@@ -568,7 +568,7 @@ def test_a_full_disk_is_called_full_where_sqlite_cannot_open_or_grow_a_file(
 )
 def test_a_disk_that_is_not_full_is_not_called_full(tmp_path: Path, code: int, expected: str) -> None:
     problem = sqlite._sqlite_error(str(tmp_path / "state.db"), failure(code))
-    assert (type(problem) is StateRefused) == (expected == "state-unwritable")
+    assert (type(problem) is StateAccessDenied) == (expected == "state-unwritable")
     assert (problem.code, isinstance(problem, StateUnavailable)) == (expected, True)
     assert sqlite._sqlite_error(str(tmp_path / "gone" / "state.db"), failure(code)).code == expected
     assert list(tmp_path.iterdir()) == []
@@ -582,8 +582,8 @@ def test_a_disk_that_is_not_full_is_not_called_full(tmp_path: Path, code: int, e
         (errno.EIO, "state-io-error", StateUnavailable),
         (errno.EMFILE, "state-unavailable", StateUnavailable),
         (errno.ENOMEM, "state-unavailable", StateUnavailable),
-        (errno.EACCES, None, StateRefused),
-        (errno.EROFS, None, StateRefused),
+        (errno.EACCES, None, StateAccessDenied),
+        (errno.EROFS, None, StateAccessDenied),
     ],
 )
 def test_what_the_system_says_is_what_passes_or_what_is_denied(
@@ -736,7 +736,7 @@ def test_a_file_that_may_not_be_written_is_denied_until_it_may(path: str, clock:
     state = opened(path, clock)
     store = account_of(state)
     state._db.execute("PRAGMA query_only = ON")
-    with pytest.raises(StateRefused) as refused:
+    with pytest.raises(StateAccessDenied) as refused:
         asyncio.run(store.record_states({BTC: "in-sync"}))
     assert refused.value.code == "state-unwritable"
     asyncio.run(store.record_states({BTC: "in-sync"}))

@@ -22,11 +22,11 @@ import pytest
 
 from reconciler.config.load import load_configs
 from reconciler.watch import watcher
-from reconciler.watch.config_files import Accepted, Rejected, Unsure, WatchedFile
-from reconciler.watch.inotify import Ears, Heard
-from reconciler.watch.symlinks import Route, route
-from reconciler.watch.watcher import DEAF_POLL_S, POLL_S, Lookout
-from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, Trust
+from reconciler.watch.config_files import ConfigRead, Rejected, Undecided, WatchedFile
+from reconciler.watch.inotify import InotifyBatch, InotifyDirectories
+from reconciler.watch.symlinks import WatchPath, resolve
+from reconciler.watch.watcher import DEGRADED_POLL_S, POLL_S, FileWatcher
+from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, ReadConfidence
 
 pytestmark = pytest.mark.unmeasured
 
@@ -67,21 +67,21 @@ class File:
         self.looks = 0
         self.while_read: Callable[[], object] = lambda: None
 
-    def route(self) -> Route:
-        return route(str(self.path))
+    def route(self) -> WatchPath:
+        return resolve(str(self.path))
 
     def read(self) -> str:
         content = self.path.read_text() if self.path.exists() else "(gone)"
         getattr(self, "while_read", lambda: None)()
         return content
 
-    def decide(self, content: str, trust: Trust, now: float) -> object:
+    def decide(self, content: str, trust: ReadConfidence, now: float) -> object:
         self.looks += 1
         before, self.candidate = self.candidate, content
-        if content == self.in_force or trust is Trust.NONE:
-            return None if content == self.in_force else Unsure()
-        if trust is Trust.TWICE and before != content:
-            return Unsure()
+        if content == self.in_force or trust is ReadConfidence.WRITING:
+            return None if content == self.in_force else Undecided()
+        if trust is ReadConfidence.NEEDS_TWO_READS and before != content:
+            return Undecided()
         self.in_force = content
         return content
 
@@ -94,7 +94,7 @@ class Here:
         self.clock = HandClock()
         self.deaf: list[str] = []
         self.told: list[object] = []
-        self.lookout = Lookout(self.clock, self.deaf.append)
+        self.lookout = FileWatcher(self.clock, self.deaf.append)
 
     async def watch(self, name: str) -> File:
         file = File(self.folder / name)
@@ -107,7 +107,7 @@ class Here:
         """Let time pass and the lookout turn once; return what it told."""
         self.clock.time += after_s
         del self.told[:]
-        self.lookout.turn()
+        self.lookout.run_once()
         await self.lookout.settled()
         return list(self.told)
 
@@ -248,7 +248,7 @@ async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_p
         assert await here.lookout.look_before_sending(post), "known to be invalid: the last one is in force"
         elsewhere.write_text(TEXT)
         assert await here.lookout.look_before_sending(post)
-        assert isinstance(here.told.pop(), Accepted)
+        assert isinstance(here.told.pop(), ConfigRead)
 
 
 @in_loop
@@ -446,7 +446,7 @@ async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twic
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
         file.path.write_text("2")
-        here.lookout.ears.listen()  # as a remote file system does: nothing is heard
+        here.lookout.ears.read_events()  # as a remote file system does: nothing is heard
         assert await here.turn(POLL_S - 0.1) == []
         assert await here.turn(0.2) == []
         assert await here.turn(SECOND_LOOK_S) == ["2"]
@@ -490,9 +490,9 @@ async def test_without_inotify_files_are_polled_every_second_and_that_is_said_on
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
         file.path.write_text("2")
-        assert await here.turn(DEAF_POLL_S) == []
-        assert await here.turn(DEAF_POLL_S) == ["2"]
-        assert await here.turn(DEAF_POLL_S) == []
+        assert await here.turn(DEGRADED_POLL_S) == []
+        assert await here.turn(DEGRADED_POLL_S) == ["2"]
+        assert await here.turn(DEGRADED_POLL_S) == []
         (reason,) = here.deaf
         assert says in reason
 
@@ -509,11 +509,11 @@ async def test_a_folder_that_cannot_be_watched_is_polled_every_second(
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
         file.path.write_text("2")
-        assert [await here.turn(DEAF_POLL_S), await here.turn(DEAF_POLL_S)] == [[], ["2"]]
+        assert [await here.turn(DEGRADED_POLL_S), await here.turn(DEGRADED_POLL_S)] == [[], ["2"]]
         (reason,) = here.deaf
         assert "max_user_watches" in reason
         monkeypatch.undo()
-        await here.turn(DEAF_POLL_S)
+        await here.turn(DEGRADED_POLL_S)
         file.path.write_text("3")
         assert await here.turn() == ["3"], "watched as soon as that can be"
 
@@ -527,7 +527,7 @@ async def test_everything_is_looked_at_when_somebody_says_so(tmp_path: Path) -> 
             writing.write("half")
             writing.flush()
             await here.turn()
-            here.lookout.look_at_once()
+            here.lookout.reread_all()
             await here.lookout.settled()
             assert here.told == ["half"]
 
@@ -550,16 +550,16 @@ async def test_it_wakes_up_at_a_notice_and_four_times_a_minute_otherwise(tmp_pat
 
 @in_loop
 async def test_a_folder_that_vanishes_while_it_is_to_be_watched_is_looked_up_again(tmp_path: Path) -> None:
-    ears = Ears.open()
-    ears.cover([str(tmp_path / "gone"), str(tmp_path)])
-    assert (ears.trouble, ears.missed) == (None, True)
-    ears.cover([str(tmp_path)])
+    ears = InotifyDirectories.open()
+    ears.set_directories([str(tmp_path / "gone"), str(tmp_path)])
+    assert (ears.error, ears.missed) == (None, True)
+    ears.set_directories([str(tmp_path)])
     assert not ears.missed
     (tmp_path / "name").touch()
-    assert ears.listen().notices != ()
+    assert ears.read_events().notices != ()
     ears.close()
-    ears.cover([str(tmp_path)])
-    assert ears.listen() == Heard()
+    ears.set_directories([str(tmp_path)])
+    assert ears.read_events() == InotifyBatch()
     ears.close()
 
 
@@ -579,7 +579,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_requ
         stuck.while_read = answers.wait
         moved_in(stuck.path, "2")
         moved_in(file.path, "2")
-        here.lookout.turn()
+        here.lookout.run_once()
         stuck_post, file_post = here.lookout.posts
         while file_post.task is not None:
             await asyncio.sleep(0.01)
@@ -592,7 +592,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_requ
             assert time.monotonic() - begun < 1.0
             assert await here.lookout.look_before_sending(file_post)
         assert threading.active_count() <= threads + 1, "one thread waits, however often it is looked at"
-        here.lookout.look_at_once()
+        here.lookout.reread_all()
         answers.set()
         await here.lookout.settled()
         assert stuck.in_force == "2"
@@ -607,7 +607,7 @@ async def test_what_is_watched_no_longer_is_not_decided_on(tmp_path: Path) -> No
         answers = threading.Event()
         file.while_read = answers.wait
         moved_in(file.path, "2")
-        here.lookout.turn()
+        here.lookout.run_once()
         here.lookout.remove(here.lookout.posts[0])
         answers.set()
         await asyncio.sleep(0.2)
@@ -718,14 +718,14 @@ def test_the_event_loop_goes_on_while_a_file_is_parsed(tmp_path: Path, text: str
             await here.turn()
             moved_in(path, text)
             begun = time.monotonic()
-            here.lookout.turn()
+            here.lookout.run_once()
             at, longest = begun, 0.0
             while not here.told:
                 await asyncio.sleep(0.001)
                 at, before = time.monotonic(), at
                 longest = max(longest, at - before)
             (told,) = here.told
-            assert isinstance(told, Accepted if text is LARGEST else Rejected)
+            assert isinstance(told, ConfigRead if text is LARGEST else Rejected)
             return at - begun, longest
 
     took_s, longest_s = asyncio.run(measure())

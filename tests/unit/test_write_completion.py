@@ -6,78 +6,90 @@ from itertools import product
 
 import pytest
 
-from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, Attention, Sign, Trust
+from reconciler.watch.write_completion import (
+    SECOND_LOOK_S,
+    UNCLOSED_S,
+    FileEventKind,
+    FileTracker,
+    ReadConfidence,
+)
 
 T = 1000.0
-WHOLE = (Sign.CLOSED, Sign.MOVED_IN)
+WHOLE = (FileEventKind.CLOSED, FileEventKind.MOVED_IN)
 
 
-def after(*signs: Sign, begin: Attention | None = None) -> Attention:
+def after(*signs: FileEventKind, begin: FileTracker | None = None) -> FileTracker:
     """Return the attention after signs that all came at T."""
-    attention = begin or Attention()
+    attention = begin or FileTracker()
     for sign in signs:
-        attention = attention.noticed(sign, T)
+        attention = attention.on_event(sign, T)
     return attention
 
 
 @pytest.mark.parametrize(
     ("sign", "look_after_s", "trust"),
     [
-        (Sign.CLOSED, 0.0, Trust.ONCE),
-        (Sign.MOVED_IN, 0.0, Trust.ONCE),
-        (Sign.MODIFIED, UNCLOSED_S, Trust.NONE),
-        (Sign.CREATED, SECOND_LOOK_S, Trust.TWICE),
-        (Sign.GONE, SECOND_LOOK_S, Trust.TWICE),
+        (FileEventKind.CLOSED, 0.0, ReadConfidence.COMPLETE),
+        (FileEventKind.MOVED_IN, 0.0, ReadConfidence.COMPLETE),
+        (FileEventKind.MODIFIED, UNCLOSED_S, ReadConfidence.WRITING),
+        (FileEventKind.CREATED, SECOND_LOOK_S, ReadConfidence.NEEDS_TWO_READS),
+        (FileEventKind.GONE, SECOND_LOOK_S, ReadConfidence.NEEDS_TWO_READS),
     ],
 )
 def test_a_sign_says_when_to_look_and_what_that_is_worth(
-    sign: Sign, look_after_s: float, trust: Trust
+    sign: FileEventKind, look_after_s: float, trust: ReadConfidence
 ) -> None:
     attention = after(sign)
-    assert (attention.look_at, attention.trust(T)) == (T + look_after_s, trust)
+    assert (attention.look_at, attention.confidence(T)) == (T + look_after_s, trust)
 
 
 @pytest.mark.parametrize(
-    "signs", list(product(Sign, repeat=3)), ids=lambda signs: "-".join(s.name for s in signs)
+    "signs", list(product(FileEventKind, repeat=3)), ids=lambda signs: "-".join(s.name for s in signs)
 )
 def test_one_look_decides_exactly_when_the_writer_was_done_at_the_last_sign(
-    signs: tuple[Sign, ...],
+    signs: tuple[FileEventKind, ...],
 ) -> None:
     """Against an oracle that reads backwards; what goes away behind a whole file is no matter."""
-    last = next((sign for sign in reversed(signs) if sign is not Sign.GONE), Sign.GONE)
-    assert (after(*signs).trust(T) is Trust.ONCE) == (last in WHOLE)
-    assert (after(*signs).trust(T) is Trust.NONE) == (signs[-1] is Sign.MODIFIED)
+    last = next((sign for sign in reversed(signs) if sign is not FileEventKind.GONE), FileEventKind.GONE)
+    assert (after(*signs).confidence(T) is ReadConfidence.COMPLETE) == (last in WHOLE)
+    assert (after(*signs).confidence(T) is ReadConfidence.WRITING) == (signs[-1] is FileEventKind.MODIFIED)
 
 
 def test_a_file_written_to_is_waited_for_and_then_looked_at_twice() -> None:
-    attention = after(Sign.CREATED, Sign.MODIFIED)
+    attention = after(FileEventKind.CREATED, FileEventKind.MODIFIED)
     just_before, over = T + UNCLOSED_S - 0.1, T + UNCLOSED_S
-    assert (attention.due(just_before), attention.trust(just_before)) == (False, Trust.NONE)
-    assert (attention.due(over), attention.trust(over)) == (True, Trust.TWICE)
-    again = attention.looked(over, unsure=True)
-    assert (again.look_at, again.trust(over + SECOND_LOOK_S)) == (over + SECOND_LOOK_S, Trust.TWICE)
+    assert (attention.due(just_before), attention.confidence(just_before)) == (
+        False,
+        ReadConfidence.WRITING,
+    )
+    assert (attention.due(over), attention.confidence(over)) == (True, ReadConfidence.NEEDS_TWO_READS)
+    again = attention.after_read(over, unsure=True)
+    assert (again.look_at, again.confidence(over + SECOND_LOOK_S)) == (
+        over + SECOND_LOOK_S,
+        ReadConfidence.NEEDS_TWO_READS,
+    )
 
 
 def test_each_modification_begins_the_waiting_anew() -> None:
-    attention = after(Sign.MODIFIED).noticed(Sign.MODIFIED, T + 20.0)
-    assert attention.trust(T + 45.0) is Trust.NONE
+    attention = after(FileEventKind.MODIFIED).on_event(FileEventKind.MODIFIED, T + 20.0)
+    assert attention.confidence(T + 45.0) is ReadConfidence.WRITING
 
 
-@pytest.mark.parametrize("sign", list(Sign))
-def test_a_doubt_never_makes_a_look_decide_nor_hurries_one_that_is_planned(sign: Sign) -> None:
-    assert after(sign).doubted(T + 5.0) == after(sign)
-    assert Attention().doubted(T) == Attention(look_at=T)
+@pytest.mark.parametrize("sign", list(FileEventKind))
+def test_a_doubt_never_makes_a_look_decide_nor_hurries_one_that_is_planned(sign: FileEventKind) -> None:
+    assert after(sign).recheck(T + 5.0) == after(sign)
+    assert FileTracker().recheck(T) == FileTracker(look_at=T)
 
 
-@pytest.mark.parametrize("sign", list(Sign))
-def test_after_signs_were_lost_none_of_them_counts(sign: Sign) -> None:
-    assert after(sign).lost(T) == Attention(look_at=T)
-    assert after(sign).lost(T).trust(T) is Trust.TWICE
+@pytest.mark.parametrize("sign", list(FileEventKind))
+def test_after_signs_were_lost_none_of_them_counts(sign: FileEventKind) -> None:
+    assert after(sign).reset(T) == FileTracker(look_at=T)
+    assert after(sign).reset(T).confidence(T) is ReadConfidence.NEEDS_TWO_READS
 
 
 def test_after_a_look_that_decided_nothing_is_due() -> None:
-    assert after(Sign.CLOSED).looked(T, unsure=False) == Attention()
+    assert after(FileEventKind.CLOSED).after_read(T, unsure=False) == FileTracker()
 
 
 def test_a_look_that_decided_nothing_is_repeated_a_second_later() -> None:
-    assert Attention(T).looked(T, unsure=True) == Attention(T + SECOND_LOOK_S)
+    assert FileTracker(T).after_read(T, unsure=True) == FileTracker(T + SECOND_LOOK_S)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors as pg
 
-from reconciler.errors import MmpError, StateRefused, StateUnavailable, StateUnusable
+from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store.postgres.address import Address
 from reconciler.store.rows import RowDamaged
 
@@ -74,13 +74,13 @@ def told(address: Address, error: Exception) -> MmpError:
             return StateUnavailable("state-standby", f"{place} cannot be written there: {said}", hint)
         case pg.InsufficientPrivilege():
             hint = "let a role use it that owns the schema mmp, or may create it (GRANT CREATE ON DATABASE)"
-            return StateRefused("state-unwritable", f"access to {place} is denied: {said}", hint)
+            return StateAccessDenied("state-unwritable", f"access to {place} is denied: {said}", hint)
         case pg.UndefinedTable() | pg.UndefinedColumn() | pg.InvalidSchemaName() | pg.UndefinedObject():
             hint = (
                 "restore the schema mmp or the role's USAGE on it; a backup of the database is the way back"
             )
             message = f"{place} has tables missing, or hidden from this role: {said}"
-            return StateRefused("state-tables-missing", message, hint)
+            return StateAccessDenied("state-tables-missing", message, hint)
         case pg.DiskFull():
             hint = "free some space on the server; what was recorded before is safe"
             return StateUnavailable("state-disk-full", f"no space left for {place}", hint)
@@ -90,7 +90,7 @@ def told(address: Address, error: Exception) -> MmpError:
         case psycopg.OperationalError() if refusal := _refusal(error):
             hint = "see that role, password, database and TLS are those that the server takes"
             said = address.masked(refusal)[:MAX_SAID]
-            return StateRefused("state-refused", f"{place} is refused to us: {said}", hint)
+            return StateAccessDenied("state-refused", f"{place} is refused to us: {said}", hint)
         case psycopg.OperationalError() | psycopg.InterfaceError() | TimeoutError() | NotCommitted():
             hint = "see that the server is up and reachable"
             return StateUnavailable("state-unavailable", f"{place} cannot be used now: {said}", hint)
@@ -99,7 +99,7 @@ def told(address: Address, error: Exception) -> MmpError:
             return StateUnavailable("state-unavailable", f"{place} gave us up: {said}", hint)
         case _:
             hint = "see what the server's log says; nothing that failed was recorded"
-            return StateRefused("state-failed", f"{place} cannot be used: {said}", hint)
+            return StateAccessDenied("state-failed", f"{place} cannot be used: {said}", hint)
 
 
 def _damaged(message: str) -> StateUnusable:

@@ -8,7 +8,7 @@ order. Nothing is asked of the database's collation: order is made where it matt
 
 from __future__ import annotations
 
-from reconciler.errors import StateRefused, StateUnavailable, StateUnusable
+from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store.postgres.connections import Transaction
 from reconciler.store.rows import TABLES, StateRow, fields, new_state, new_state_id
 
@@ -346,7 +346,7 @@ def refuse_newer(place: str, usable_from: int | None) -> None:
     """
     if usable_from is not None and usable_from > len(MIGRATIONS):
         hint = "use that newer version; what this one had reserved before is on record"
-        raise StateRefused("state-newer", f"the state {place} is used by a newer mmp", hint)
+        raise StateAccessDenied("state-newer", f"the state {place} is used by a newer mmp", hint)
 
 
 async def believe(transaction: Transaction, place: str, version: int) -> None:
@@ -380,11 +380,11 @@ def expected_columns() -> dict[str, list[str]]:
     return {name: list(fields(row)) for row, name in TABLES.items()}
 
 
-def incomplete(place: str, table: str) -> StateRefused:
+def incomplete(place: str, table: str) -> StateAccessDenied:
     """Return the failure of a state whose tables are not those of its version."""
     hint = "look into what happened to it; a backup of the whole database is the way back"
     message = f"the state {place} does not have the table {table} as its version makes it"
-    return StateRefused("state-incomplete", message, hint)
+    return StateAccessDenied("state-incomplete", message, hint)
 
 
 async def _columns(transaction: Transaction) -> dict[str, list[str]]:
