@@ -58,18 +58,24 @@ def lookup(code: str) -> CodeFact:
     return TABLE.get(code) or (TABLE.get(base) if base != ACCEPTED_CODE else None) or _unknown(code)
 
 
-_WAIT = "Nothing to fix: it is tried again after a pause."
-_SETTINGS = "Correct this family's entry in the configuration file; other families are not affected."
-_COUNTRY = "Remove the family from the file, or use another account; other families are not affected."
-_HELD = "Look at the family's positions at OKX. Retried at long intervals; other families are not affected."
-_LISTING = "Wait until the family's instruments trade; it is tried again at long intervals."
-_KEY = "Check the API key, secret key and passphrase: all three of the same key, without stray characters."
-_SUPPORT = "Ask OKX support what restricts the account; nothing is written until then."
-_COMPLIANCE = "Complete what OKX asks of this account on its website or app, or use another account."
-_FROZEN = "OKX restricts the account for now; look at its positions. It is tried again at long intervals."
-_MAINTENANCE = "See OKX's status page; it is tried again at long intervals."
-_DEMO_KEY = "Make `environment:` (live or demo) in the configuration agree with where the key was created."
-_BUG = "This is a fault of this program: please report it, with the code and the version."
+_WAIT = "Nothing to do: mmp tries again after a pause."
+_SETTINGS = "Correct this family in the settings file. Other families are not affected."
+_COUNTRY = "Remove the family from the file, or use another account. Other families are not affected."
+_HELD = (
+    "Look at the family's positions at OKX. mmp tries again at long intervals; other families "
+    "are not affected."
+)
+_LISTING = "Wait until the family's instruments trade. mmp tries again at long intervals."
+_KEY = (
+    "Check the API key, secret key and passphrase: all three must be of the same key, without "
+    "extra characters."
+)
+_SUPPORT = "Ask OKX support what restricts the account. Nothing is written until then."
+_COMPLIANCE = "Complete the steps that OKX requires on its website or app, or use another account."
+_FROZEN = "Look at the account's positions: OKX restricts it for a time. mmp tries again at long intervals."
+_MAINTENANCE = "See OKX's status page. mmp tries again at long intervals."
+_DEMO_KEY = "Use a key of the environment (`environment:` live or demo) of the settings file."
+_BUG = "This is a bug in mmp: please report it, with the code and the version."
 _PERMISSION = (
     "Give the key Read and Trade permission; the account must be in portfolio margin mode and OKX must "
     "have granted it the MMP privilege."
@@ -87,13 +93,13 @@ _Rows = tuple[tuple[str, str, str, FactSource], ...]
 _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
     (
         ReplyClass.ACCEPTED,
-        (("0", "accepted; applied only if exactly what was sent is echoed", "Nothing to fix.", _DOC),),
+        (("0", "accepted; applied if the reply repeats exactly what was sent", "Nothing to do.", _DOC),),
     ),
     (
         ReplyClass.RATE_LIMITED,
         (
             ("50011", "too many requests", _WAIT, _DOC),
-            ("50040", "operations follow each other too fast", _WAIT, _DOC),
+            ("50040", "operations are too close together", _WAIT, _DOC),
             ("50061", "the account's own request limit is used up", _WAIT, _DOC),
         ),
     ),
@@ -119,7 +125,7 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
             (
                 "50102",
                 "the request's timestamp is more than 30 s from the exchange's clock",
-                "Set this machine's clock by NTP; the offset is measured once more before giving up.",
+                "Set this machine's clock by NTP. mmp measures the offset once more before it stops.",
                 _DOC,
             ),
         ),
@@ -178,15 +184,15 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
             (
                 "50105",
                 "the passphrase is wrong",
-                "Set the passphrase chosen when this key was created.",
+                "Use the passphrase that was chosen when this key was created.",
                 _DOC,
             ),
             ("50106", "no signature arrived", _KEY, _ASSUMED),
             ("50107", "no timestamp arrived", _KEY, _ASSUMED),
             (
                 "50110",
-                "this machine's address is not on the key's list of addresses",
-                "Add the address requests leave from to the key's IP list at OKX.",
+                "the address of this machine is not on the key's list",
+                "Add the public address of this machine to the key's IP list at OKX.",
                 _DOC,
             ),
             ("50111", "the API key is not valid", _KEY, _DOC),
@@ -201,22 +207,22 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
             (
                 "50118",
                 "the broker linked to the key must have its addresses listed",
-                "Use a key of the desk's own, or have the broker's addresses listed.",
+                "Use your own key, or have the broker's addresses listed.",
                 _DOC,
             ),
             ("50119", "the API key does not exist here (often: the wrong region's host)", _REGION, _DOC),
             ("50120", "the key lacks the permission for this call", _PERMISSION, _DOC),
             (
                 "50121",
-                "OKX refuses this machine's address",
+                "OKX refuses the address of this machine",
                 "Run from an address in a region OKX serves.",
                 _DOC,
             ),
             ("50030", "no permission to use this endpoint", _PERMISSION, _DOC),
             (
                 "50035",
-                "this endpoint wants a key that is bound to addresses",
-                "Bind the key to the address requests leave from.",
+                "this endpoint requires a key that is bound to addresses",
+                "Bind the key to the public address of this machine.",
                 _DOC,
             ),
             ("50041", "the user is not on OKX's list for this feature", _PERMISSION, _DOC),
@@ -225,7 +231,7 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
             ("50008", "the user does not exist", _KEY, _DOC),
             ("50010", "no user belongs to the request", _KEY, _ASSUMED),
             ("50027", "the account may not trade", _SUPPORT, _DOC),
-            ("50028", "OKX does not take the request from this account", _SUPPORT, _DOC),
+            ("50028", "OKX does not accept the request from this account", _SUPPORT, _DOC),
             ("50029", "OKX's risk control restricts the account", _SUPPORT, _DOC),
             ("50051", "not allowed in the account's country", _COMPLIANCE, _DOC),
             ("50059", "the local regulator requires further steps", _COMPLIANCE, _DOC),
@@ -233,7 +239,7 @@ _BY_CLASS: tuple[tuple[ReplyClass, _Rows], ...] = (
             ("51024", "the trading account is blocked", _SUPPORT, _DOC),
             (
                 "59509",
-                "the account may not reset its MMP status",
+                "the account has no permission to reset its MMP status",
                 "Ask OKX for the MMP privilege; a frozen family stays frozen until then.",
                 _DOC,
             ),
@@ -286,5 +292,5 @@ TABLE: Mapping[str, CodeFact] = MappingProxyType(
 
 
 def _unknown(code: str) -> CodeFact:
-    meaning = "a code this program does not know"
+    meaning = "a code that mmp does not know"
     return CodeFact(code, ReplyClass.AMBIGUOUS, meaning, READ_BACK, FactSource.ASSUMED)
