@@ -110,7 +110,7 @@ def help_blocks(text: str) -> Iterator[str]:
             lines = "\n".join(f"$ {line}" for line in textwrap.dedent(rest).splitlines())
             yield f"```console\n{lines}\n```"
         else:
-            yield f"```text\n{first}\n{rest}\n```"
+            yield "```text\n" + f"{first}\n{rest}".strip() + "\n```"
 
 
 # ---- files and documents ---------------------------------------------------------------------------
