@@ -10,7 +10,7 @@ import re
 from tests.tidy.source import PACKAGE
 from tests.unit.test_logs import ROWS
 
-CALL = re.compile(r'(?:log\(\s*"|_say\(\s*"|logger\.)(debug|info|warning|error)(?:",\s*|\()f?"([^"]+)"')
+CALL = re.compile(r'(?:\w\(\s*"|logger\.)(debug|info|warning|error)(?:",\s*|\()f?"([^"]+)"')
 """A line that is logged without an event, or beside one."""
 
 MEANINGS: dict[tuple[str, str], str] = {
